@@ -1,0 +1,101 @@
+"""The graph contract: the one seam that exporter, backends, calibration and C all rely on.
+
+Frames are uint8 NHWC, prompts are float32 maps with one number per token of the frame:
+
+| tensor                        | type and shape            |                                                   |
+|-------------------------------|---------------------------|---------------------------------------------------|
+| `x`, `y`                      | uint8   [B, H, W, 3 or 1] | the two sources, RGB or BGR as exported           |
+| `prompt_scale`,`prompt_shift` | float32 [B, gh, gw]       | alpha and beta of Eq. 8, one per token            |
+| `fused`                       | uint8   [B, H, W, 3]      | channel order of the sources                      |
+| `prompt` (optional output)    | float32 [B, K, 2, gh, gw] | prompt_x, prompt_y of the K TC-MoAs, after Eq. 8  |
+
+All shapes are static.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal
+
+X: Final = "x"
+Y: Final = "y"
+PROMPT_SCALE: Final = "prompt_scale"
+PROMPT_SHIFT: Final = "prompt_shift"
+FUSED: Final = "fused"
+PROMPT: Final = "prompt"
+
+Task = Literal["vif", "mef", "mff"]
+TASKS: Final[tuple[Task, ...]] = ("vif", "mef", "mff")
+"""Task names in the order of the published router tables."""
+
+SOURCE_ROLES: Final[dict[str, dict[str, str]]] = {
+    "vif": {X: "visible", Y: "infrared"},
+    "mef": {X: "over-exposed", Y: "under-exposed"},
+    "mff": {X: "far focus", Y: "near focus"},
+}
+"""What `x` and `y` show, per task."""
+
+PATCH: Final = 16
+"""Side of a patch in pixels of the model's input; half of that in the frame when the model upsamples."""
+
+WINDOW: Final = 14
+"""Side of an attention window in tokens."""
+
+
+def token_pixels(upsample: bool) -> int:
+    """Side in frame pixels that one token stands for: 8 with the x2 upsampling, 16 without."""
+    return PATCH // 2 if upsample else PATCH
+
+
+def token_grid(height: int, width: int, upsample: bool) -> tuple[int, int]:
+    """Tokens (gh, gw) that cover a frame of `height` x `width` pixels, the last ones perhaps in part."""
+    side = token_pixels(upsample)
+    return math.ceil(height / side), math.ceil(width / side)
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, element type (`uint8` or `float32`) and static shape of one input or output."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The static shapes of one exported graph.
+
+    `grid` is (gh, gw), `prompts` is K, the number of TC-MoAs; `with_prompt` tells whether the graph has the
+    optional `prompt` output.
+    """
+
+    height: int
+    width: int
+    grid: tuple[int, int]
+    prompts: int
+    batch: int = 1
+    x_channels: int = 3
+    y_channels: int = 3
+    with_prompt: bool = False
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Specifications of x, y, prompt_scale and prompt_shift, in this order."""
+        frame = (self.batch, self.height, self.width)
+        prompt = (self.batch, *self.grid)
+        return (
+            TensorSpec(X, "uint8", (*frame, self.x_channels)),
+            TensorSpec(Y, "uint8", (*frame, self.y_channels)),
+            TensorSpec(PROMPT_SCALE, "float32", prompt),
+            TensorSpec(PROMPT_SHIFT, "float32", prompt),
+        )
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Specifications of fused and, where exported, prompt."""
+        fused = TensorSpec(FUSED, "uint8", (self.batch, self.height, self.width, 3))
+        if not self.with_prompt:
+            return (fused,)
+        return fused, TensorSpec(PROMPT, "float32", (self.batch, self.prompts, 2, *self.grid))
