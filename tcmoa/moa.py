@@ -1,0 +1,197 @@
+"""The task-customised mixture of adapters: routers, adapters, prompts, prompt-driven fusion (Sec. 3 of the paper).
+
+All of it works on two token grids [B, gh, gw, C], one per source, and stays float32 under autocast.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+PROMPT_MEAN = 0.5
+"""mu of Eq. 8."""
+
+GATE_FLOOR = 1e-4
+"""Gates at or below this count as zero, without renormalising the others."""
+
+NOISE_FLOOR = 0.1
+"""Smallest standard deviation of the routers' training noise (Eq. 3)."""
+
+
+@dataclass
+class PromptControl:
+    """alpha (`scale`) and beta (`shift`) of Eq. 8: numbers, or maps that broadcast to [B, gh, gw]."""
+
+    scale: float | Tensor = 1.0
+    shift: float | Tensor = 0.0
+
+    def apply(self, prompt_x: Tensor, prompt_y: Tensor) -> tuple[Tensor, Tensor]:
+        """Eq. 8 on prompts [B, gh, gw].
+
+        mu + alpha*(p - mu) +- beta is written alpha*p + (mu*(1 - alpha) +- beta), so that alpha 1 and beta 0
+        change no bit.
+        """
+        centre = PROMPT_MEAN * (1.0 - self.scale)
+        return self.scale * prompt_x + (centre + self.shift), self.scale * prompt_y + (centre - self.shift)
+
+
+def squared_variation(values: Tensor) -> Tensor:
+    """Squared coefficient of variation of a vector: variance / mean**2 (Shazeer 2017, Eq. 7)."""
+    if values.numel() < 2:
+        return values.new_zeros(())
+    return values.var() / (values.mean() ** 2 + 1e-10)
+
+
+class RouterBank(nn.Module):
+    """One router per task: noisy top-K gating over the shared adapters (Eq. 2 and 3; Shazeer 2017)."""
+
+    def __init__(self, dim: int, tasks: int, experts: int, top_k: int) -> None:
+        super().__init__()
+        self.top_k = top_k
+        self.gate = nn.Parameter(torch.empty(tasks, dim, experts))
+        self.noise = nn.Parameter(torch.zeros(tasks, dim, experts))
+        # Not zeros: with equal logits the first K adapters would win every tie and the rest never be used.
+        nn.init.normal_(self.gate, std=0.02)
+
+    def forward(self, u: Tensor, task: int) -> tuple[Tensor, Tensor]:
+        """Gates [..., N] for features u [..., C/4], and the load-balancing loss (0 when not training)."""
+        clean = u @ self.gate[task]
+        logits, spread = clean, None
+        if self.training:
+            spread = F.softplus(u @ self.noise[task]) + NOISE_FLOOR
+            logits = clean + torch.randn_like(clean) * spread
+        top, chosen = logits.topk(self.top_k, dim=-1)
+        weights = top.softmax(-1)
+        weights = torch.where(weights > GATE_FLOOR, weights, torch.zeros_like(weights))
+        gates = torch.zeros_like(logits).scatter(-1, chosen, weights)
+        if spread is None:
+            return gates, logits.new_zeros(())
+        return gates, self._imbalance(clean, logits, spread, gates)
+
+    def _imbalance(self, clean: Tensor, noisy: Tensor, spread: Tensor, gates: Tensor) -> Tensor:
+        """CV^2 of importance plus CV^2 of the smooth load estimate (Shazeer 2017, appendix A)."""
+        experts = gates.shape[-1]
+        importance = squared_variation(gates.reshape(-1, experts).sum(0))
+        if self.top_k == experts:
+            return importance
+        ranked = noisy.topk(self.top_k + 1, dim=-1).values
+        inside = noisy >= ranked[..., self.top_k - 1, None]
+        # The K-th largest of the OTHERS: what this adapter's noisy logit has to beat.
+        threshold = torch.where(inside, ranked[..., self.top_k, None], ranked[..., self.top_k - 1, None])
+        chance = torch.special.ndtr((clean - threshold) / spread)
+        return importance + squared_variation(chance.reshape(-1, experts).sum(0))
+
+
+class Adapter(nn.Module):
+    """Linear down, ReLU, Linear up, on the reduced features."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Features [..., C/4] to [..., C/4]."""
+        return self.fc2(F.relu(self.fc1(u)))  # type: ignore[no-any-return]
+
+
+class AdapterBank(nn.Module):
+    """The N adapters that all tasks share, mixed in log space: log(sum_i g_i exp(A_i(u))).
+
+    Eq. 4 of the paper shows a plain sum; the published weights were trained with this one.
+    """
+
+    def __init__(self, dim: int, experts: int) -> None:
+        super().__init__()
+        self.adapters = nn.ModuleList(Adapter(dim, dim // 8) for _ in range(experts))
+
+    def forward(self, u: Tensor, gates: Tensor) -> Tensor:
+        """Features u [..., C/4] and gates [..., N] to mixed features [..., C/4]."""
+        outputs = torch.stack([adapter(u) for adapter in self.adapters], dim=-2)  # [..., N, C/4]
+        mixed = (gates[..., None] * outputs.exp()).sum(-2)
+        return torch.where(mixed == 0, torch.finfo(torch.float64).eps, mixed).log()
+
+
+class PromptGenerator(nn.Module):
+    """From two sources to one prompt per token and source (Eq. 2 to 4)."""
+
+    def __init__(self, dim: int, tasks: int, experts: int, top_k: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(2 * dim)
+        self.reduce = nn.Linear(2 * dim, dim // 4, bias=False)
+        self.norm2 = nn.LayerNorm(dim // 4)
+        self.routers = RouterBank(dim // 4, tasks, experts, top_k)
+        self.bank = AdapterBank(dim // 4, experts)
+
+    def forward(self, x: Tensor, y: Tensor, task: int) -> tuple[Tensor, Tensor, Tensor]:
+        """prompt_x and prompt_y in (0, 1) [B, gh, gw], and the load-balancing loss."""
+        u = self.norm2(self.reduce(self.norm1(torch.cat((x, y), -1))))
+        gates, imbalance = self.routers(u, task)
+        half_x, half_y = self.bank(u, gates).chunk(2, dim=-1)
+        return half_x.mean(-1).sigmoid(), half_y.mean(-1).sigmoid(), imbalance
+
+
+class PromptDrivenFusion(nn.Module):
+    """1x1 down to C/4, 3x3 over the token grid, 1x1 up; no biases, no activations (Eq. 5)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(dim, dim // 4, 1, bias=False)
+        self.conv2 = nn.Conv2d(dim // 4, dim // 4, 3, padding=1, bias=False)
+        self.conv3 = nn.Conv2d(dim // 4, dim, 1, bias=False)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Token grid [B, gh, gw, C] to the same."""
+        return self.conv3(self.conv2(self.conv1(h.permute(0, 3, 1, 2)))).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
+
+
+def restandardise(tokens: Tensor, before: Tensor) -> Tensor:
+    """Give each image of `tokens` [B, gh, gw, C] the mean and unbiased std, over all its numbers, of `before`."""
+    over = (1, 2, 3)
+    spread = before.std(over, keepdim=True) / (tokens.std(over, keepdim=True) + 1e-12)
+    return (tokens - tokens.mean(over, keepdim=True)) * spread + before.mean(over, keepdim=True)
+
+
+@dataclass
+class MoAOutput:
+    """Mixed sources [B, gh, gw, C], prompts after Eq. 8 [B, gh, gw], load-balancing loss []."""
+
+    x: Tensor
+    y: Tensor
+    prompt_x: Tensor
+    prompt_y: Tensor
+    imbalance: Tensor
+
+
+class TaskCustomisedMoA(nn.Module):
+    """Prompts from both sources, prompted sources plus source embeddings, fusion, and a learned mix back in.
+
+    `restandardises` is set in the decoder, where each source afterwards gets back the statistics that it had.
+    """
+
+    def __init__(self, dim: int, tasks: int, experts: int, top_k: int, *, restandardises: bool) -> None:
+        super().__init__()
+        self.restandardises = restandardises
+        self.prompts = PromptGenerator(dim, tasks, experts, top_k)
+        self.source_embedding = nn.Parameter(torch.empty(tasks, 2, dim))  # S_x, S_y of each task
+        nn.init.normal_(self.source_embedding, std=0.02)
+        self.fusion = PromptDrivenFusion(dim)
+        self.mix = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x: Tensor, y: Tensor, task: int, control: PromptControl) -> MoAOutput:
+        """Fuse two token grids [B, gh, gw, C] by the prompts of `task`, steered by `control`."""
+        with torch.autocast(x.device.type, enabled=False):
+            x, y = x.float(), y.float()
+            prompt_x, prompt_y, imbalance = self.prompts(x, y, task)
+            prompt_x, prompt_y = control.apply(prompt_x, prompt_y)
+            embedding_x, embedding_y = self.source_embedding[task]
+            h = prompt_x[..., None] * x + embedding_x + prompt_y[..., None] * y + embedding_y
+            fused = self.mix * self.fusion(h)
+            new_x = fused + (1 - self.mix) * x
+            new_y = fused + (1 - self.mix) * y
+            if self.restandardises:
+                new_x, new_y = restandardise(new_x, x), restandardise(new_y, y)
+            return MoAOutput(new_x, new_y, prompt_x, prompt_y, imbalance)

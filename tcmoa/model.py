@@ -1,0 +1,212 @@
+"""TC-MoA: the training-side model, as the paper names things."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tcmoa.blocks import Block, RelativePositionBias
+from tcmoa.moa import MoAOutput, PromptControl, TaskCustomisedMoA
+from tcmoa.presets import Sizes
+
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+"""ImageNet statistics of RGB values in 0..1."""
+
+
+@dataclass
+class Fused:
+    """What a forward pass gives.
+
+    `image`: [B, 3, H, W], about 0..1, not clipped. `decoded`: the decoder's normalised output before it is
+    resized back [B, 3, H', W']. `prompts`: per TC-MoA (prompt_x, prompt_y), each [B, gh, gw], encoder's
+    first. `imbalance`: mean load-balancing loss of the TC-MoAs (0 when not training).
+    """
+
+    image: Tensor
+    decoded: Tensor
+    prompts: list[tuple[Tensor, Tensor]]
+    imbalance: Tensor
+
+
+def sincos_positions(dim: int, side: int) -> Tensor:
+    """Fixed 2-D sine-cosine position table [1, 1 + side*side, dim] of MAE; row 0, the class token's, is zero."""
+    omega = 10000.0 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
+    angle = torch.arange(side, dtype=torch.float64)[:, None] * omega
+    axis = torch.cat((angle.sin(), angle.cos()), 1)  # [side, dim/2]
+    columns = axis[None].expand(side, -1, -1)
+    rows = axis[:, None].expand(-1, side, -1)
+    table = torch.cat((columns, rows), -1).reshape(1, side * side, dim)  # MAE puts the column's half first
+    return torch.cat((torch.zeros(1, 1, dim, dtype=torch.float64), table), 1).float()
+
+
+def positions_on_grid(table: Tensor, grid: tuple[int, int], *, as_published: bool = False) -> Tensor:
+    """Interpolate a position table [1, 1+side*side, C] bilinearly to a token grid [1, gh, gw, C].
+
+    `as_published` repeats the authors' quirk: interpolation to (gw, gh), flattened against tokens in (gh, gw)
+    order. It differs on grids that are not square only.
+    """
+    side = round((table.shape[1] - 1) ** 0.5)
+    square = table[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    size = (grid[1], grid[0]) if as_published else grid
+    if size != (side, side):
+        square = F.interpolate(square, size=size, mode="bilinear", align_corners=False)
+    return square.permute(0, 2, 3, 1).reshape(1, *grid, -1)
+
+
+class PatchEmbed(nn.Module):
+    """Patches to tokens by one strided convolution."""
+
+    def __init__(self, patch: int, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, patch, stride=patch)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Image [B, 3, H, W] to a token grid [B, gh, gw, C]."""
+        return self.proj(image).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
+
+
+class Stage(nn.Module):
+    """Encoder or decoder: blocks that both sources share, and a TC-MoA after every tau-th of them."""
+
+    def __init__(self, sizes: Sizes, dim: int, depth: int, heads: int, *, is_decoder: bool) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            Block(dim, heads, sizes.mlp_ratio, sizes.window, sizes.shift * (i % 2)) for i in range(depth)
+        )
+        self.biases = nn.ModuleList(RelativePositionBias(sizes.window, heads) for _ in range(depth // 2))
+        self.moa_after = {position: k for k, position in enumerate(sizes.moa_positions(depth))}
+        self.moas = nn.ModuleList(
+            TaskCustomisedMoA(dim, len(sizes.tasks), sizes.experts, sizes.top_k, restandardises=is_decoder)
+            for _ in self.moa_after
+        )
+
+    def forward(
+        self, x: Tensor, y: Tensor, routers: Sequence[int], control: PromptControl
+    ) -> tuple[Tensor, Tensor, list[MoAOutput]]:
+        """Two token grids [B, gh, gw, C] to two; `routers` holds the task index for each TC-MoA here."""
+        outputs: list[MoAOutput] = []
+        for i, block in enumerate(self.blocks):
+            bias = self.biases[i // 2]()
+            # One batch of both sources: the blocks do not mix images.
+            x, y = block(torch.cat((x, y)), bias).chunk(2)
+            if i in self.moa_after:
+                k = self.moa_after[i]
+                outputs.append(self.moas[k](x, y, routers[k], control))
+                x, y = outputs[-1].x, outputs[-1].y
+        return x, y, outputs
+
+
+class TCMoA(nn.Module):
+    """Task-customised mixture of adapters for general image fusion (Zhu et al., CVPR 2024).
+
+    `upsample`: resize images x2 before patch embedding and the result back, as published by default.
+    `as_published`: the authors' position quirk on images that are not square (see `positions_on_grid`).
+    """
+
+    def __init__(self, sizes: Sizes, *, upsample: bool = True, as_published: bool = False) -> None:
+        super().__init__()
+        self.sizes, self.upsample, self.as_published = sizes, upsample, as_published
+        dim, decoder_dim = sizes.embed_dim, sizes.decoder_embed_dim
+        self.patch_embed = PatchEmbed(sizes.patch_size, dim)
+        # The class token is part of every MAE checkpoint and used by none of this.
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.pos_embed = nn.Parameter(sincos_positions(dim, sizes.window), requires_grad=False)
+        self.encoder = Stage(sizes, dim, sizes.depth, sizes.num_heads, is_decoder=False)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.decoder_embed = nn.Linear(dim, decoder_dim)
+        self.decoder_pos_embed = nn.Parameter(
+            sincos_positions(decoder_dim, sizes.window), requires_grad=False
+        )
+        self.decoder = Stage(
+            sizes, decoder_dim, sizes.decoder_depth, sizes.decoder_num_heads, is_decoder=True
+        )
+        self.decoder_norm = nn.LayerNorm(decoder_dim, eps=1e-6)
+        self.decoder_pred = nn.Linear(decoder_dim, 3 * sizes.patch_size**2)
+
+    @property
+    def prompt_count(self) -> int:
+        """K: the number of TC-MoAs, encoder and decoder."""
+        return self.sizes.encoder_moas + self.sizes.decoder_moas
+
+    @property
+    def window_pixels(self) -> int:
+        """Side of an attention window in frame pixels; frames must be multiples of it."""
+        return self.sizes.window * self.sizes.patch_size // (2 if self.upsample else 1)
+
+    def router_indices(self, task: str, routers: Sequence[str] | None = None) -> list[int]:
+        """Task index per TC-MoA: `task` everywhere, or the K names in `routers` (router controllability).
+
+        Raises ValueError on an unknown task or another number of names than TC-MoAs.
+        """
+        names = [task] * self.prompt_count if routers is None else list(routers)
+        if len(names) != self.prompt_count:
+            raise ValueError(f"{len(names)} routers given, this model has {self.prompt_count} TC-MoAs")
+        for name in names:
+            if name not in self.sizes.tasks:
+                raise ValueError(f"unknown task {name!r}: expected one of {', '.join(self.sizes.tasks)}")
+        return [self.sizes.tasks.index(name) for name in names]
+
+    def embed(self, image: Tensor) -> Tensor:
+        """Image in 0..1 [B, 3, H, W] to tokens with positions [B, gh, gw, C]."""
+        mean, std = image.new_tensor(IMAGE_MEAN).view(3, 1, 1), image.new_tensor(IMAGE_STD).view(3, 1, 1)
+        image = (image - mean) / std
+        if self.upsample:
+            image = F.interpolate(image, scale_factor=2.0, mode="bilinear", align_corners=False)
+        tokens: Tensor = self.patch_embed(image)
+        grid = (tokens.shape[1], tokens.shape[2])
+        return tokens + positions_on_grid(self.pos_embed, grid, as_published=self.as_published)
+
+    def unpatchify(self, patches: Tensor) -> Tensor:
+        """Patches [B, gh, gw, p*p*3], pixels in (row, column, channel) order, to an image [B, 3, gh*p, gw*p]."""
+        b, gh, gw, _ = patches.shape
+        p = self.sizes.patch_size
+        image = patches.view(b, gh, gw, p, p, 3).permute(0, 5, 1, 3, 2, 4)
+        return image.reshape(b, 3, gh * p, gw * p)
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        task: str,
+        *,
+        scale: float | Tensor = 1.0,
+        shift: float | Tensor = 0.0,
+        routers: Sequence[str] | None = None,
+    ) -> Fused:
+        """Fuse two RGB images in 0..1, both [B, 3, H, W] with H and W multiples of `window_pixels`.
+
+        `scale` and `shift` are alpha and beta of Eq. 8, numbers or maps that broadcast to [B, gh, gw].
+        Raises ValueError when sizes differ or are no multiples, or on an unknown task.
+        """
+        if x.shape != y.shape or x.shape[-2] % self.window_pixels or x.shape[-1] % self.window_pixels:
+            raise ValueError(
+                f"x is {tuple(x.shape)} and y {tuple(y.shape)}: expected equal shapes [B, 3, H, W], "
+                f"H and W multiples of {self.window_pixels}"
+            )
+        indices = self.router_indices(task, routers)
+        split = self.sizes.encoder_moas
+        control = PromptControl(scale, shift)
+
+        tx, ty, encoder_outputs = self.encoder(self.embed(x), self.embed(y), indices[:split], control)
+        tx, ty = self.decoder_embed(self.norm(tx)), self.decoder_embed(self.norm(ty))
+        positions = positions_on_grid(
+            self.decoder_pos_embed, (tx.shape[1], tx.shape[2]), as_published=self.as_published
+        )
+        tx, _, decoder_outputs = self.decoder(tx + positions, ty + positions, indices[split:], control)
+        decoded = self.unpatchify(self.decoder_pred(self.decoder_norm(tx)))
+
+        # Nearest x1/2 keeps every second row and column.
+        kept = decoded[:, :, ::2, ::2] if self.upsample else decoded
+        mean, std = kept.new_tensor(IMAGE_MEAN).view(3, 1, 1), kept.new_tensor(IMAGE_STD).view(3, 1, 1)
+        outputs = encoder_outputs + decoder_outputs
+        return Fused(
+            image=kept * std + mean,
+            decoded=decoded,
+            prompts=[(o.prompt_x, o.prompt_y) for o in outputs],
+            imbalance=torch.stack([o.imbalance for o in outputs]).mean(),
+        )

@@ -1,0 +1,25 @@
+"""Fixtures that several test folders share."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder of the authors' reference outputs; tests that need it skip where it is absent."""
+    folder = SHARED / "reference" / "golden"
+    if not folder.is_dir():
+        pytest.skip("../shared/reference/golden is absent; place the project beside it to run this")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def val_pairs() -> Path:
+    """Folder of real pairs by task (vif, mef, mff); tests that need it skip where it is absent."""
+    folder = SHARED / "data" / "val"
+    if not folder.is_dir():
+        pytest.skip("../shared/data/val is absent; place the project beside it to run this")
+    return folder
