@@ -1,0 +1,1 @@
+"""Calibration and image metrics; its first parts arrive with the image-quality work."""
