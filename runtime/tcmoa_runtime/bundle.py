@@ -1,0 +1,296 @@
+"""Bundles: a folder with one fixed graph and everything needed to know what it is.
+
+    bundle.json   what the bundle is; carries the hashes of all other files and its own
+    fusion.onnx   the graph (fusion.data beside it where the weights exceed what one ONNX file can hold)
+
+A bundle is checked before anything of it is loaded, and what does not match is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tcmoa_runtime.contract import SOURCE_ROLES, Contract, TensorSpec, token_grid
+from tcmoa_runtime.errors import BundleError
+
+FORMAT: Final = "tcmoa-bundle"
+FORMAT_VERSION: Final = 1
+MANIFEST: Final = "bundle.json"
+GRAPH: Final = "fusion.onnx"
+GRAPH_DATA: Final = "fusion.data"
+SELF_HASH: Final = "manifest_sha256"
+
+_MOST_MANIFEST_BYTES = 1 << 20
+_AGAIN = "export it again with `tcmoa export`"
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def manifest_sha256(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 over a manifest without its own hash, as canonical JSON."""
+    rest = {key: value for key, value in manifest.items() if key != SELF_HASH}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def contract_to_json(contract: Contract) -> dict[str, Any]:
+    """Inputs and outputs by name, for the manifest."""
+
+    def plain(specs: tuple[TensorSpec, ...]) -> dict[str, Any]:
+        return {spec.name: {"dtype": spec.dtype, "shape": list(spec.shape)} for spec in specs}
+
+    return {"inputs": plain(contract.inputs), "outputs": plain(contract.outputs)}
+
+
+class _Reader:
+    """Typed access to a manifest; every fault is a BundleError that names the key."""
+
+    def __init__(self, path: Path, values: Mapping[str, Any], prefix: str = "") -> None:
+        self.path, self.values, self.prefix = path, values, prefix
+
+    def get(self, key: str, kind: type, *, among: tuple[Any, ...] | None = None) -> Any:
+        value = self.values.get(key)
+        # bool is an int to Python, not to a person who writes JSON.
+        wrong = not isinstance(value, kind) or (kind in (int, float) and isinstance(value, bool))
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value, wrong = float(value), False
+        if wrong or (among is not None and value not in among):
+            wanted = ", ".join(map(repr, among)) if among else f"a value of type {kind.__name__}"
+            raise BundleError(
+                f"{self.path}: '{self.prefix}{key}' is {value!r}, expected {wanted}; "
+                f"it was damaged or made by other software: {_AGAIN}"
+            )
+        return value
+
+    def part(self, key: str) -> _Reader:
+        return _Reader(self.path, self.get(key, dict), f"{self.prefix}{key}.")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked description of a bundle on disk; `Bundle.open` is the way to get one.
+
+    `manifest` is the parsed bundle.json. Graph bytes are only handed out after their hash was compared.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    contract: Contract
+
+    @staticmethod
+    def open(path: str | os.PathLike[str]) -> Bundle:
+        """Read and check bundle.json; cheap, the graph is not touched yet.
+
+        Raises BundleError when the folder or file is missing, unreadable, foreign, of a newer format, edited
+        by hand, or does not describe a graph that follows the contract.
+        """
+        folder = Path(path)
+        manifest = _read_manifest(folder)
+        bundle = Bundle(folder, manifest, _read_contract(folder / MANIFEST, manifest))
+        for name in bundle.files:
+            if not (folder / name).is_file():
+                raise BundleError(
+                    f"{folder}: '{name}' is missing, bundle.json lists it; copy it whole, or {_AGAIN}"
+                )
+        return bundle
+
+    @property
+    def task(self) -> str:
+        """`vif`, `mef` or `mff`."""
+        return str(self.manifest["task"])
+
+    @property
+    def preset(self) -> str:
+        """Name of the model's sizes: `tiny`, `base`, `large` or `custom`."""
+        return str(self.manifest["preset"])
+
+    @property
+    def precision(self) -> str:
+        """Precision of the graph's arithmetic: `fp32`."""
+        return str(self.manifest["precision"])
+
+    @property
+    def channel_order(self) -> str:
+        """`rgb` or `bgr`: the order of the frames' three channels."""
+        return str(self.manifest["channel_order"])
+
+    @property
+    def fit(self) -> str:
+        """How the frame meets the windows: `pad`, `crops` or `resize`."""
+        return str(self.manifest["fit"])
+
+    @property
+    def token_pixels(self) -> int:
+        """Side in frame pixels of a token, the unit of the prompt maps (with fit `resize`: of the resized frame)."""
+        return int(self.manifest["token_pixels"])
+
+    @property
+    def graph_name(self) -> str:
+        """The graph's own name, unique to weights and options."""
+        return str(self.manifest["graph"]["name"])
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """What x and y show, e.g. `visible` and `infrared`."""
+        return SOURCE_ROLES[self.task]
+
+    @property
+    def default_prompt(self) -> tuple[float, float]:
+        """(alpha, beta) of Eq. 8 that apply where a caller names none."""
+        prompt = self.manifest["prompt_default"]
+        return float(prompt["scale"]), float(prompt["shift"])
+
+    @property
+    def files(self) -> dict[str, dict[str, Any]]:
+        """`sha256` and `bytes` of every file of the bundle but bundle.json, by name."""
+        return dict(self.manifest["files"])
+
+    @property
+    def graph_path(self) -> Path:
+        """Path of the ONNX graph."""
+        return self.path / GRAPH
+
+    @property
+    def has_external_data(self) -> bool:
+        """Whether the weights lie in a file of their own beside the graph."""
+        return GRAPH_DATA in self.files
+
+    def check_file(self, name: str) -> None:
+        """Compare a file's size and hash with bundle.json; BundleError when they differ."""
+        wanted, path = self.files[name], self.path / name
+        try:
+            size = path.stat().st_size
+            if size != wanted["bytes"]:
+                raise BundleError(
+                    f"{path}: {size} bytes, bundle.json says {wanted['bytes']}; it is truncated or another file: "
+                    f"copy the bundle whole, or {_AGAIN}"
+                )
+            arrived = file_sha256(path)
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+        self._compare(path, arrived, wanted["sha256"])
+
+    def check(self) -> None:
+        """Compare every file with bundle.json; BundleError on the first that differs."""
+        for name in self.files:
+            self.check_file(name)
+
+    def read_graph(self) -> bytes:
+        """The graph's bytes, hashed as read, so that what is loaded is what was checked; else BundleError."""
+        try:
+            data = self.graph_path.read_bytes()
+        except OSError as error:
+            raise BundleError(f"{self.graph_path}: cannot be read: {error.strerror}") from error
+        wanted = self.files[GRAPH]
+        if len(data) != wanted["bytes"]:
+            raise BundleError(
+                f"{self.graph_path}: {len(data)} bytes, bundle.json says {wanted['bytes']}; it is truncated or "
+                f"another file: copy the bundle whole, or {_AGAIN}"
+            )
+        self._compare(self.graph_path, hashlib.sha256(data).hexdigest(), wanted["sha256"])
+        return data
+
+    @staticmethod
+    def _compare(path: Path, arrived: str, wanted: str) -> None:
+        if arrived != wanted:
+            raise BundleError(
+                f"{path}: SHA-256 is {arrived[:12]}…, bundle.json says {str(wanted)[:12]}…; it was changed since its "
+                f"export: copy the bundle anew, or {_AGAIN}"
+            )
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not folder.exists():
+        raise BundleError(f"{folder}: no such bundle; make one with `tcmoa export --out {folder}`")
+    if not folder.is_dir():
+        raise BundleError(f"{folder}: is a file, expected a bundle folder as `tcmoa export` writes it")
+    if not path.is_file():
+        raise BundleError(f"{folder}: holds no {MANIFEST}, so it is no bundle; make one with `tcmoa export`")
+    try:
+        if path.stat().st_size > _MOST_MANIFEST_BYTES:
+            raise BundleError(
+                f"{path}: is {path.stat().st_size} bytes, no bundle.json is that large; {_AGAIN}"
+            )
+        text = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        manifest = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(
+            f"{path}: not valid JSON, perhaps truncated ({_one_line(error)}); {_AGAIN}"
+        ) from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise BundleError(
+            f"{path}: not a TC-MoA bundle ('format' is not {FORMAT!r}); make one with `tcmoa export`"
+        )
+    version = manifest.get("format_version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise BundleError(f"{path}: 'format_version' is {version!r}, expected {FORMAT_VERSION}; {_AGAIN}")
+    if version > FORMAT_VERSION:
+        raise BundleError(
+            f"{path}: format {version} is newer than this runtime reads ({FORMAT_VERSION}); "
+            f"upgrade with `pip install -U tcmoa`, or {_AGAIN}"
+        )
+    if manifest.get(SELF_HASH) != manifest_sha256(manifest):
+        raise BundleError(
+            f"{path}: was edited or damaged since it was exported (its own hash differs); {_AGAIN}"
+        )
+    return manifest
+
+
+def _one_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+
+
+def _read_contract(path: Path, manifest: dict[str, Any]) -> Contract:
+    """Check all that the runtime relies on and rebuild the contract from its few numbers."""
+    reader = _Reader(path, manifest)
+    reader.get("task", str, among=tuple(SOURCE_ROLES))
+    reader.get("channel_order", str, among=("rgb", "bgr"))
+    reader.get("precision", str)
+    reader.get("preset", str)
+    fit = reader.get("fit", str, among=("pad", "crops", "resize"))
+    side = reader.get("token_pixels", int, among=(8, 16))
+    reader.part("graph").get("name", str)
+    default = reader.part("prompt_default")
+    default.get("scale", float)
+    default.get("shift", float)
+    files = reader.part("files")
+    for name in (GRAPH, *files.values):
+        entry = files.part(name)
+        entry.get("sha256", str)
+        entry.get("bytes", int)
+        if name not in (GRAPH, GRAPH_DATA):
+            raise BundleError(
+                f"{path}: lists an unknown file {name!r}; it was made by other software: {_AGAIN}"
+            )
+    frame = reader.part("frame")
+    numbers = {key: frame.get(key, int) for key in ("height", "width", "batch", "x_channels", "y_channels")}
+    grid = frame.get("grid", list)
+    if min(numbers.values()) < 1 or len(grid) != 2 or not all(isinstance(n, int) and n > 0 for n in grid):
+        raise BundleError(f"{path}: 'frame' is {frame.values!r}, expected positive sizes; {_AGAIN}")
+    if fit != "resize" and tuple(grid) != token_grid(numbers["height"], numbers["width"], side == 8):
+        raise BundleError(
+            f"{path}: grid {grid} does not cover the frame in tokens of {side} pixels; {_AGAIN}"
+        )
+    contract = Contract(
+        grid=(grid[0], grid[1]),
+        prompts=frame.get("prompts", int),
+        with_prompt=frame.get("with_prompt", bool),
+        **numbers,
+    )
+    if manifest.get("contract") != contract_to_json(contract):
+        raise BundleError(f"{path}: its 'contract' is not the graph contract for this frame; {_AGAIN}")
+    return contract

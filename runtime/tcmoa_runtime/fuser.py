@@ -1,0 +1,186 @@
+"""Fusing frames: any sensible arrays in, fused uint8 frames out."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcmoa_runtime.backends import Backend, load_backend
+from tcmoa_runtime.bundle import Bundle
+from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
+from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.images import STRETCH, ChannelOrder, Frame, check_percentiles, to_frame
+from tcmoa_runtime.prompts import Map, pool_to_grid, prompt_map
+
+
+class Fuser:
+    """A loaded bundle: `fused = fuser(x, y, scale=1.0, shift=0.0)`.
+
+    Frames are [H, W, 3] in the bundle's channel order, or what `tcmoa_runtime.images` turns into that (grey,
+    alpha, uint16); [B, H, W, C] fuses B frames one after the other, in the bundle's own batches. `scale` and
+    `shift` are alpha and beta of Eq. 8, the bundle's default when None; numbers, or maps [gh, gw]
+    (`fuser.grid`), or a map for each frame [B, gh, gw]. Safe to use from several threads.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        *,
+        resize: bool = False,
+        percentiles: tuple[float, float] = STRETCH,
+    ) -> None:
+        self.bundle, self.backend = bundle, backend
+        self._resize, self._percentiles = resize, check_percentiles(percentiles)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        backend: str = "auto",
+        *,
+        threads: int | None = None,
+        resize: bool = False,
+        percentiles: tuple[float, float] = STRETCH,
+    ) -> Self:
+        """Check the bundle at `path` and load it.
+
+        `resize`: frames of another size are resized to the bundle's, and the result back to the size of x;
+        otherwise they are refused. `percentiles`: what becomes black and white of 16-bit frames. Raises
+        BundleError on a bundle that must not be loaded, InputError on wrong options, MissingError when the
+        backend's package is not installed.
+        """
+        check_percentiles(percentiles)
+        bundle = Bundle.open(path)
+        return cls(
+            bundle, load_backend(bundle, backend, threads=threads), resize=resize, percentiles=percentiles
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the backend; fusing afterwards raises TcmoaError."""
+        self.backend.close()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the bundle's frames."""
+        return self.bundle.contract.height, self.bundle.contract.width
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(gh, gw) of prompt maps."""
+        return self.bundle.contract.grid
+
+    def __call__(self, x: Any, y: Any, *, scale: Any = None, shift: Any = None) -> Frame:
+        """Fuse two frames [H, W, C] to uint8 [H, W, 3], or batches of them; raises InputError on wrong ones."""
+        return self._fuse(x, y, scale, shift)[0]
+
+    def with_prompt(
+        self, x: Any, y: Any, *, scale: Any = None, shift: Any = None
+    ) -> tuple[Frame, NDArray[np.float32]]:
+        """As calling, with the prompts float32 [K, 2, gh, gw] of the K TC-MoAs, after Eq. 8.
+
+        Raises InputError when the bundle was exported without them.
+        """
+        if not self.bundle.contract.with_prompt:
+            raise InputError(f"{self.bundle.path}: has no prompt output; export it with --with-prompt")
+        fused, prompt = self._fuse(x, y, scale, shift)
+        return fused, prompt
+
+    def region(self, mask: Any, inside: float, outside: float) -> Map:
+        """A prompt map [gh, gw] from a mask [H, W] (bool, or 0..1): `inside` where it is 1, `outside` where 0.
+
+        Tokens that the mask covers in part get the mean. Raises InputError when the mask has another size.
+        """
+        array = np.asarray(mask)
+        if array.shape not in (self.size, self.grid):
+            raise InputError(
+                f"mask has shape {list(array.shape)}: expected the frame's {list(self.size)} or the grid's "
+                f"{list(self.grid)}"
+            )
+        token = None if self.bundle.fit == "resize" else self.bundle.token_pixels
+        share = pool_to_grid(array.astype(np.float64), self.grid, token)
+        return (outside + (inside - outside) * share).astype(np.float32)
+
+    def _fuse(self, x: Any, y: Any, scale: Any, shift: Any) -> tuple[Frame, NDArray[np.float32]]:
+        frames_x, single = _as_batch(x, X)
+        frames_y, single_y = _as_batch(y, Y)
+        if len(frames_x) != len(frames_y) or single != single_y:
+            raise InputError(
+                f"x has shape {list(np.shape(x))} and y {list(np.shape(y))}: expected as many frames in both"
+            )
+        count, size = len(frames_x), self.bundle.contract.batch
+        default_scale, default_shift = self.bundle.default_prompt
+        scales = prompt_map(default_scale if scale is None else scale, PROMPT_SCALE, count, self.grid)
+        shifts = prompt_map(default_shift if shift is None else shift, PROMPT_SHIFT, count, self.grid)
+        ready_x = [self._prepare(f, X, self.bundle.contract.x_channels) for f in frames_x]
+        ready_y = [self._prepare(f, Y, self.bundle.contract.y_channels) for f in frames_y]
+        fused: list[Frame] = []
+        prompts: list[NDArray[np.float32]] = []
+        for start in range(0, count, size):
+            # The last batch is filled up with its last frame, whose copies are thrown away.
+            rows = [min(start + i, count - 1) for i in range(size)]
+            result = self.backend.infer(
+                {
+                    X: np.stack([ready_x[r] for r in rows]),
+                    Y: np.stack([ready_y[r] for r in rows]),
+                    PROMPT_SCALE: np.ascontiguousarray(scales[rows]),
+                    PROMPT_SHIFT: np.ascontiguousarray(shifts[rows]),
+                }
+            )
+            wanted = min(size, count - start)
+            fused.extend(result[FUSED][:wanted])
+            if PROMPT in result:
+                prompts.extend(result[PROMPT][:wanted])
+        restored = [self._restore(f, np.shape(s)) for f, s in zip(fused, frames_x, strict=True)]
+        prompt = np.stack(prompts) if prompts else np.empty((count, 0, 2, *self.grid), np.float32)
+        if single:
+            return restored[0], prompt[0]
+        return np.stack(restored), prompt
+
+    def _prepare(self, image: Any, name: str, channels: int) -> Frame:
+        order: ChannelOrder = "bgr" if self.bundle.channel_order == "bgr" else "rgb"
+        frame = to_frame(image, name, channels, order=order, percentiles=self._percentiles)
+        height, width = self.size
+        arrived = frame.shape[:2]
+        if arrived == (height, width):
+            return frame
+        if not self._resize:
+            raise InputError(
+                f"{name} is {arrived[1]}x{arrived[0]}, this bundle fuses {width}x{height}: resize it (--resize, "
+                f"or Fuser.load(..., resize=True)), or export a bundle for {arrived[1]}x{arrived[0]}"
+            )
+        return _resized(frame, (height, width))
+
+    def _restore(self, fused: Frame, shape: tuple[int, ...]) -> Frame:
+        """Back to the size of x."""
+        return fused if fused.shape[:2] == shape[:2] else _resized(fused, (shape[0], shape[1]))
+
+
+def _as_batch(image: Any, name: str) -> tuple[list[Any], bool]:
+    """A list of frames, and whether a single one was given."""
+    dims = np.ndim(image)
+    if dims == 4:
+        if not len(image):
+            raise InputError(f"{name} has shape {list(np.shape(image))}: it holds no frame")
+        return list(image), False
+    return [image], True
+
+
+def _resized(frame: Frame, size: tuple[int, int]) -> Frame:
+    import cv2
+
+    shrinks = frame.shape[0] > size[0] or frame.shape[1] > size[1]
+    resized = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(resized, np.uint8).reshape(*size, frame.shape[2])
