@@ -107,7 +107,9 @@ def read_config(path: Path) -> TrainConfig:
         else:
             values[key] = _of_kind(path, key, value, getattr(defaults, key))
     if not values.get("pairs"):
-        raise InputError(f"{path}: the table [pairs] is missing; expected a folder for each of {', '.join(TASKS)}")
+        raise InputError(
+            f"{path}: the table [pairs] is missing; expected a folder for each of {', '.join(TASKS)}"
+        )
     config = TrainConfig(**values)
     for key, good, wanted in (
         ("preset", config.preset in PRESETS, f"one of {', '.join(PRESETS)}"),
@@ -137,6 +139,11 @@ def _phases(path: Path, value: Any) -> tuple[Phase, ...]:
     except (TypeError, KeyError, ValueError) as error:
         raise InputError(f"{path}: 'phases' is {value!r}, expected tables with until, crop, batch") from error
     ends = [phase.until for phase in phases]
-    if not phases or ends != sorted(ends) or ends[-1] != 1.0 or any(p.crop < 16 or p.batch < 1 for p in phases):
+    if (
+        not phases
+        or ends != sorted(ends)
+        or ends[-1] != 1.0
+        or any(p.crop < 16 or p.batch < 1 for p in phases)
+    ):
         raise InputError(f"{path}: 'phases' must have rising 'until' ending in 1.0, positive crop and batch")
     return phases

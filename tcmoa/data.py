@@ -18,8 +18,8 @@ from torch import Tensor
 
 from tcmoa.pairs import exposure_pair, focus_pair, smooth_mask
 from tcmoa_runtime.errors import InputError
-
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+from tcmoa_runtime.images import read_frame
+from tcmoa_runtime.pairs import find_pairs
 
 
 @dataclass(frozen=True)
@@ -31,37 +31,17 @@ class Pair:
     y: NDArray[np.uint8]
 
 
-def find_pairs(folder: Path) -> list[tuple[str, Path, Path]]:
-    """(name, path of x, path of y) of every pair in `folder`, by name; InputError when there is none."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of pairs; expected NAME_x.EXT and NAME_y.EXT in it")
-    images = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES}
-    names = [stem[:-2] for stem in images if stem.endswith("_x") and f"{stem[:-2]}_y" in images]
-    if not names:
-        raise InputError(f"{folder}: holds no pair NAME_x.EXT and NAME_y.EXT of images")
-    return [(name, images[f"{name}_x"], images[f"{name}_y"]) for name in names]
-
-
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """An image file as uint8 RGB [H, W, 3]; InputError when it cannot be read."""
-    data = np.fromfile(path, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise InputError(f"{path}: not a readable image")
-    return np.ascontiguousarray(image[..., ::-1]).astype(np.uint8, copy=False)
-
-
 def read_pairs(folder: Path) -> list[Pair]:
     """All pairs of `folder`; InputError on an unreadable image or one whose size differs from its partner's."""
     pairs = []
-    for name, path_x, path_y in find_pairs(folder):
-        x, y = read_rgb(path_x), read_rgb(path_y)
+    for found in find_pairs(folder):
+        x, y = read_frame(found.x), read_frame(found.y)
         if x.shape != y.shape:
             raise InputError(
-                f"{path_x} is {x.shape[1]}x{x.shape[0]} and {path_y.name} {y.shape[1]}x{y.shape[0]}: "
+                f"{found.x} is {x.shape[1]}x{x.shape[0]} and {found.y.name} {y.shape[1]}x{y.shape[0]}: "
                 f"expected equal sizes"
             )
-        pairs.append(Pair(name, x, y))
+        pairs.append(Pair(found.name, x, y))
     return pairs
 
 
@@ -102,8 +82,8 @@ class PairSampler:
 
     def _crop(self, rng: np.random.Generator, size: int) -> NDArray[np.float32]:
         if rng.random() < self.synthetic:
-            photo = self.photographs[rng.integers(len(self.photographs))]
-            (photo,) = _random_window(rng, size, photo)
+            whole = self.photographs[rng.integers(len(self.photographs))]
+            (photo,) = _random_window(rng, size, whole)
             if self.task == "mff":
                 both = focus_pair(photo, smooth_mask(size, size, rng), rng.uniform(1.0, 4.0))
             else:
@@ -140,7 +120,7 @@ def _random_window(
         if (h, w) != (height, width):
             interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
             image = np.asarray(cv2.resize(image, (w, h), interpolation=interpolation), np.uint8)
-        windows.append(image[top : top + size, left : left + size].astype(np.float32) / 255)
+        windows.append(image[top : top + size, left : left + size].astype(np.float32) / np.float32(255))
     return windows
 
 
@@ -151,8 +131,6 @@ def samplers(
     pairs = {task: read_pairs(folder) for task, folder in folders.items()}
     photographs = [pair.x for pair in pairs.get("vif", [])]
     return {
-        task: PairSampler(
-            task, tasks.index(task), pairs[task], photographs, synthetic=synthetic, seed=seed
-        )
+        task: PairSampler(task, tasks.index(task), pairs[task], photographs, synthetic=synthetic, seed=seed)
         for task in pairs
     }

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tcmoa.mef_ssim import blur, gaussian_window, mef_ssim
-from tcmoa.presets import PATCH
+from tcmoa_runtime.contract import PATCH
 
 LUMA = (0.2989, 0.587, 0.114)
 _GRADIENT = ((-0.2, 0.0, 0.2), (-1.0, 0.0, 1.0), (-0.2, 0.0, 0.2))

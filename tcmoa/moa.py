@@ -5,7 +5,9 @@ All of it works on two token grids [B, gh, gw, C], one per source, and stays flo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -104,9 +106,12 @@ class AdapterBank(nn.Module):
     Eq. 4 of the paper shows a plain sum; the published weights were trained with this one.
     """
 
+    adapters: Sequence[Adapter]
+
     def __init__(self, dim: int, experts: int) -> None:
         super().__init__()
-        self.adapters = nn.ModuleList(Adapter(dim, dim // 8) for _ in range(experts))
+        adapters = nn.ModuleList(Adapter(dim, dim // 8) for _ in range(experts))
+        self.adapters = cast("Sequence[Adapter]", adapters)
 
     def forward(self, u: Tensor, gates: Tensor) -> Tensor:
         """Features u [..., C/4] and gates [..., N] to mixed features [..., C/4]."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -73,17 +74,25 @@ class PatchEmbed(nn.Module):
 class Stage(nn.Module):
     """Encoder or decoder: blocks that both sources share, and a TC-MoA after every tau-th of them."""
 
+    blocks: Sequence[Block]
+    biases: Sequence[RelativePositionBias]
+    moas: Sequence[TaskCustomisedMoA]
+
     def __init__(self, sizes: Sizes, dim: int, depth: int, heads: int, *, is_decoder: bool) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(
+        blocks = nn.ModuleList(
             Block(dim, heads, sizes.mlp_ratio, sizes.window, sizes.shift * (i % 2)) for i in range(depth)
         )
-        self.biases = nn.ModuleList(RelativePositionBias(sizes.window, heads) for _ in range(depth // 2))
+        biases = nn.ModuleList(RelativePositionBias(sizes.window, heads) for _ in range(depth // 2))
         self.moa_after = {position: k for k, position in enumerate(sizes.moa_positions(depth))}
-        self.moas = nn.ModuleList(
+        moas = nn.ModuleList(
             TaskCustomisedMoA(dim, len(sizes.tasks), sizes.experts, sizes.top_k, restandardises=is_decoder)
             for _ in self.moa_after
         )
+        # ModuleList forgets what it holds; these are the same objects with their types.
+        self.blocks = cast("Sequence[Block]", blocks)
+        self.biases = cast("Sequence[RelativePositionBias]", biases)
+        self.moas = cast("Sequence[TaskCustomisedMoA]", moas)
 
     def forward(
         self, x: Tensor, y: Tensor, routers: Sequence[int], control: PromptControl

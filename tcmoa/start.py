@@ -1,10 +1,11 @@
 """A start that is already a fusion, so that training on a CPU only has to improve it.
 
 Behind the x2 upsampling a token holds 8x8x3 = 192 pixels. With C > 192 the patch embedding can put the DCT
-coefficients of those pixels, in three opponent colours and scaled to about unit variance, into channels 0..191
-exactly; the other channels carry a large constant, so that every LayerNorm divides by nearly the same number and the network starts near
-linear. Residual branches start at zero. TC-MoA k fuses colour component k, by prompts that start as a
-comparison of local contrast: the source with more of it dominates. The prediction head inverts the DCT.
+coefficients of those pixels, in three opponent colours and scaled to about unit variance, into channels
+0..191 exactly; the other channels carry a large constant, so that every LayerNorm divides by nearly the
+same number and the network starts near linear. Residual branches start at zero. TC-MoA k fuses colour
+component k, by prompts that start as a comparison of local contrast: the source with more of it dominates.
+The prediction head inverts the DCT.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from tcmoa.model import TCMoA
 from tcmoa.moa import TaskCustomisedMoA
+from tcmoa.model import TCMoA
 
 TOKEN = 8
 COEFFICIENTS = TOKEN * TOKEN
@@ -51,7 +52,7 @@ def upsampling_matrix() -> Tensor:
 def opponent_colours() -> Tensor:
     """Orthonormal [3, 3] float64: luma, red against blue, green against both."""
     rows = torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64)
-    return rows / rows.norm(dim=1, keepdim=True)
+    return rows / rows.square().sum(1, keepdim=True).sqrt()
 
 
 def frequency_order() -> list[tuple[int, int]]:
@@ -129,7 +130,7 @@ def _embedding_and_head(model: TCMoA, carrier: Tensor, normalised: float, pixels
         ]
     )
     proj = model.patch_embed.proj
-    assert proj.bias is not None  # noqa: S101 - for the type checker
+    assert proj.bias is not None
     proj.weight.zero_()
     spread = coefficient_spread().repeat(3)
     proj.weight[:pixels] = embed.float() / spread[:, None, None, None]
@@ -212,11 +213,11 @@ def _fuse_component(
         adapter.fc1.bias.zero_()
         adapter.fc2.bias.zero_()
         for source, sense in ((0, 1.0), (1, -1.0)):
-            rows = slice(source * hidden // 2, (source + 1) * hidden // 2)
-            columns = slice(source * rank // 2, (source + 1) * rank // 2)
-            adapter.fc1.weight[rows, columns] += torch.cat((signs, -signs))  # relu(s) + relu(-s) = |s|
-            adapter.fc2.weight[: rank // 2, rows] += sense * CONTRAST
-            adapter.fc2.weight[rank // 2 :, rows] -= sense * CONTRAST
+            units = slice(source * hidden // 2, (source + 1) * hidden // 2)
+            inputs = slice(source * rank // 2, (source + 1) * rank // 2)
+            adapter.fc1.weight[units, inputs] += torch.cat((signs, -signs))  # relu(s) + relu(-s) = |s|
+            adapter.fc2.weight[: rank // 2, units] += sense * CONTRAST
+            adapter.fc2.weight[rank // 2 :, units] -= sense * CONTRAST
 
     fusion = moa.fusion
     for conv in (fusion.conv1, fusion.conv2, fusion.conv3):

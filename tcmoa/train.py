@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tcmoa.config import Phase, TrainConfig, read_config
-from tcmoa.data import PairSampler, find_pairs, read_rgb, samplers
+from tcmoa.data import PairSampler, samplers
 from tcmoa.losses import REGULARISER_WEIGHT, prompt_regulariser, task_loss, warmup_loss
 from tcmoa.model import TCMoA
 from tcmoa.presets import PRESETS
@@ -23,6 +23,8 @@ from tcmoa.samples import write_contact_sheet
 from tcmoa.start import start_as_fusion
 from tcmoa.weights import load_weights, save_weights
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.images import read_frame
+from tcmoa_runtime.pairs import find_pairs
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
@@ -204,8 +206,8 @@ class Training:
         """Fuse the sample pairs with the averaged weights into one contact sheet in `out`."""
         rows = []
         for task, folder in self.config.samples.items():
-            for _, path_x, path_y in find_pairs(folder)[:2]:
-                rows.append((task, read_rgb(path_x), read_rgb(path_y)))
+            for pair in find_pairs(folder)[:2]:
+                rows.append((task, read_frame(pair.x), read_frame(pair.y)))
         with self.average.applied(self.model):
             write_contact_sheet(self.model, rows, self.config.out / f"samples-{self.round:06d}.jpg")
 
@@ -266,7 +268,9 @@ def _loop(training: Training, last: int, say: Callable[[str], None]) -> None:
             rate = 2 * phase.batch * len(losses) / seconds
             left = (last - training.round) * seconds / 60
             line = "  ".join(f"{task} {terms['total']:.3f}" for task, terms in losses.items())
-            say(f"round {training.round:5d}/{config.rounds}  {line}  {rate:.1f} images/s  {left:.0f} min left")
+            say(
+                f"round {training.round:5d}/{config.rounds}  {line}  {rate:.1f} images/s  {left:.0f} min left"
+            )
             record = {"round": training.round, "losses": losses, "images_per_s": round(rate, 2)}
             log.write(json.dumps(record) + "\n")
             log.flush()

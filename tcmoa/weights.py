@@ -78,7 +78,7 @@ def to_published(model: TCMoA) -> dict[str, Tensor]:
 def mix_of(moa: nn.Module) -> Tensor:
     """The learned mix scalar a of a TC-MoA, detached."""
     mix = moa.mix
-    assert isinstance(mix, Tensor)  # noqa: S101 - for the type checker, nn.Module attributes are unions
+    assert isinstance(mix, Tensor)
     return mix.detach()
 
 
@@ -132,7 +132,9 @@ def infer_sizes(state: Mapping[str, Tensor], source: str) -> Sizes:
         decoder_heads = shape("de_relative_position.0.relative_position_bias_table", 2)[1]
         tasks, _, experts = shape("blocks_MoA.0.MoA.w_gate", 3)
         if tasks != len(Sizes.tasks):
-            raise InputError(f"{source}: {tasks} tasks in 'blocks_MoA.0.MoA.w_gate', expected 3 (vif, mef, mff)")
+            raise InputError(
+                f"{source}: {tasks} tasks in 'blocks_MoA.0.MoA.w_gate', expected 3 (vif, mef, mff)"
+            )
         values |= {"window": (round(table**0.5) + 1) // 2, "experts": experts}
         moas = _count(state, r"blocks_MoA\.(\d+)\.")
         values["tau"] = next(
@@ -148,9 +150,10 @@ def _stored_sizes(metadata: Mapping[str, str], source: str) -> Sizes | None:
     if SIZES_KEY not in metadata:
         return None
     try:
-        values = json.loads(metadata[SIZES_KEY])
+        values: dict[str, Any] = json.loads(metadata[SIZES_KEY])
         known = {f.name for f in fields(Sizes)}
-        return Sizes(**{k: tuple(v) if k == "tasks" else v for k, v in values.items() if k in known})
+        kept: dict[str, Any] = {k: v for k, v in values.items() if k in known}
+        return Sizes(**kept | {"tasks": tuple(kept.get("tasks", Sizes.tasks))})
     except (ValueError, TypeError) as error:
         raise InputError(f"{source}: its '{SIZES_KEY}' entry is not readable: {error}") from error
 
@@ -166,7 +169,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     metadata: dict[str, str] = {}
     if path.suffix == ".safetensors":
         try:
-            with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+            with safe_open(path, framework="pt") as file:
                 metadata = dict(file.metadata() or {})
                 loaded: Any = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
@@ -230,10 +233,7 @@ def _complete(state: dict[str, Tensor], model: TCMoA, source: str) -> dict[str, 
             faults.append(f"{label}: {', '.join(names[:3])}{rest}")
     if faults:
         raise InputError(f"{source}: does not fit a {preset_name(model.sizes)} TC-MoA; {'; '.join(faults)}")
-    return {
-        key: state[key].to(torch.float32).reshape(value.shape)
-        for key, value in expected.items()
-    }
+    return {key: state[key].to(torch.float32).reshape(value.shape) for key, value in expected.items()}
 
 
 def bundled_weights(name: str = "tiny") -> Path:
