@@ -1,0 +1,254 @@
+"""From a model to a bundle on disk: fold, write, check, and only then put in place."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx.external_data_helper import convert_model_to_external_data
+
+from tcmoa import TCMoA
+from tcmoa.presets import preset_name
+from tcmoa.weights import weights_hash
+from tcmoa_export.gate import Parity, run_gate
+from tcmoa_export.network import build_graph
+from tcmoa_export.spec import ExportSpec, make_spec
+from tcmoa_runtime import __version__
+from tcmoa_runtime.bundle import (
+    FORMAT,
+    FORMAT_VERSION,
+    GRAPH,
+    GRAPH_DATA,
+    MANIFEST,
+    SELF_HASH,
+    Bundle,
+    contract_to_json,
+    file_sha256,
+    manifest_sha256,
+)
+from tcmoa_runtime.contract import SOURCE_ROLES
+from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.pairs import PairPaths, find_pairs
+
+MOST_INLINE_BYTES = 1_900_000_000
+"""Protocol buffers end at 2 GiB; weights beyond this go into a file of their own."""
+
+
+def export_bundle(
+    model: TCMoA,
+    *,
+    task: str,
+    size: tuple[int, int],
+    out: str | os.PathLike[str],
+    precision: str = "fp32",
+    channel_order: str = "rgb",
+    color: str = "rgb",
+    batch: int = 1,
+    grey: Sequence[str] = (),
+    routers: Sequence[str] | None = None,
+    with_prompt: bool = False,
+    as_published: bool = False,
+    pairs: str | os.PathLike[str] | None = None,
+    weights_source: str = "",
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Bundle:
+    """Export `model` for one task and frame size (height, width) into the folder `out` and open it.
+
+    `precision`: `fp32`. `channel_order`: `rgb` or `bgr` frames. `color`: `luma` fuses brightness and keeps the
+    chroma of x. `batch`: frames fused at once. `grey`: sources (`x`, `y`) that come as one channel. `routers`:
+    a task per TC-MoA whose router it uses, encoder's first. `with_prompt`: a second output with all prompts.
+    `as_published`: the authors' positions and their fit of the frame. `pairs`: a folder of real pairs for the
+    final check, instead of pairs made from photographs. `weights_source`: a name for the manifest.
+
+    The bundle is written beside `out`, compared there with the unfolded model, and renamed: a bundle that is
+    there is a bundle that passed. Raises InputError on wrong options or an `out` that must not be replaced,
+    GateError when the graph does not give the model's images.
+    """
+    spec = make_spec(
+        model,
+        task,
+        size,
+        precision=precision,
+        channel_order=channel_order,
+        color=color,
+        batch=batch,
+        grey=grey,
+        routers=routers,
+        with_prompt=with_prompt,
+        as_published=as_published,
+    )
+    target = Path(out)
+    _check_target(target, overwrite)
+    found = find_pairs(pairs) if pairs is not None else []
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written: {error.strerror}") from error
+    try:
+        with _evaluated(model, as_published):
+            _write(partial, model, spec, found, weights_source, say)
+        _put_in_place(partial, target)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Bundle.open(target)
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise InputError(f"{target}: is a file, expected a folder to be made")
+    if not any(target.iterdir()):
+        return
+    if not (target / MANIFEST).is_file():
+        raise InputError(f"{target}: holds other files and no bundle; choose another --out")
+    if not overwrite:
+        raise InputError(f"{target}: holds a bundle already; add --overwrite, or choose another --out")
+
+
+def _put_in_place(partial: Path, target: Path) -> None:
+    """Rename `partial` to `target`; a bundle that is there goes only once the new one stands."""
+    mask = os.umask(0)
+    os.umask(mask)
+    partial.chmod(0o777 & ~mask)
+    if not target.exists():
+        partial.rename(target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    target.rename(old / target.name)
+    try:
+        partial.rename(target)
+    except OSError:
+        (old / target.name).rename(target)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _evaluated(model: TCMoA, as_published: bool) -> Iterator[None]:
+    """The model in eval mode with the wanted positions; both are put back."""
+    training, quirk = model.training, model.as_published
+    model.eval()
+    model.as_published = as_published
+    try:
+        yield
+    finally:
+        model.train(training)
+        model.as_published = quirk
+
+
+def _write(
+    folder: Path,
+    model: TCMoA,
+    spec: ExportSpec,
+    pairs: Sequence[PairPaths],
+    weights_source: str,
+    say: Callable[[str], None],
+) -> None:
+    say("folding the model")
+    preset = preset_name(model.sizes)
+    layout = spec.layout
+    stem = f"tcmoa_{spec.task}_{preset}_{layout.width}x{layout.height}_{spec.precision}"
+    proto = build_graph(model, spec, stem, __version__)
+    say("writing the graph")
+    figures = _graph_figures(proto, model)
+    _write_graph(folder, proto)
+    manifest = _manifest(model, spec, preset, proto.graph.name, weights_source, figures)
+    del proto  # the check below needs the memory
+    manifest["files"] = {
+        path.name: {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.iterdir())
+    }
+    _write_manifest(folder, manifest)
+    parity: Parity = run_gate(Bundle.open(folder), model, spec, pairs, say)
+    manifest["parity"] = parity.to_dict()
+    _write_manifest(folder, manifest)
+
+
+def _write_graph(folder: Path, proto: onnx.ModelProto) -> None:
+    inline = sum(len(tensor.raw_data) for tensor in proto.graph.initializer)
+    if inline > MOST_INLINE_BYTES:
+        convert_model_to_external_data(
+            proto, all_tensors_to_one_file=True, location=GRAPH_DATA, size_threshold=1024
+        )
+        onnx.save_model(proto, folder / GRAPH)
+    else:
+        (folder / GRAPH).write_bytes(proto.SerializeToString())
+
+
+def _graph_figures(proto: onnx.ModelProto, model: TCMoA) -> dict[str, Any]:
+    blocks = sum(1 for node in proto.graph.node if node.op_type == "Softmax" and "/attention/" in node.name)
+    counts: dict[str, int] = {}
+    for tensor in proto.graph.initializer:
+        kind = onnx.TensorProto.DataType.Name(tensor.data_type).lower().replace("float16", "fp16")
+        kind = {"float": "fp32"}.get(kind, kind)
+        size = 1
+        for side in tensor.dims:
+            size *= side
+        counts[kind] = counts.get(kind, 0) + size
+    return {
+        "nodes": len(proto.graph.node),
+        "attentions": blocks,
+        "constants": counts,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+
+
+def _manifest(
+    model: TCMoA, spec: ExportSpec, preset: str, name: str, weights_source: str, figures: dict[str, Any]
+) -> dict[str, Any]:
+    layout, contract = spec.layout, spec.contract
+    tools = {
+        package: importlib.metadata.version(package) for package in ("torch", "onnx", "onnxruntime", "numpy")
+    }
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "task": spec.task,
+        "preset": preset,
+        "precision": spec.precision,
+        "channel_order": spec.channel_order,
+        "color": spec.color,
+        "sources": SOURCE_ROLES[spec.task],
+        "frame": {
+            "height": layout.height,
+            "width": layout.width,
+            "batch": spec.batch,
+            "x_channels": spec.x_channels,
+            "y_channels": spec.y_channels,
+            "grid": list(layout.grid),
+            "prompts": contract.prompts,
+            "with_prompt": spec.with_prompt,
+        },
+        "fit": layout.fit,
+        "token_pixels": layout.token,
+        "as_published": spec.as_published,
+        "routers": [model.sizes.tasks[r] for r in spec.routers],
+        "prompt_default": {"scale": 1.0, "shift": 0.0},
+        "contract": contract_to_json(contract),
+        "graph": {"name": name, **figures},
+        "model": model.sizes.to_dict(),
+        "weights": {"sha256": weights_hash(model), "source": weights_source},
+        "tools": {"tcmoa": __version__, **tools},
+    }
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    manifest.pop(SELF_HASH, None)
+    manifest[SELF_HASH] = manifest_sha256(manifest)
+    partial = folder / f".{MANIFEST}.partial"
+    partial.write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(folder / MANIFEST)
