@@ -1,0 +1,86 @@
+"""The `tcmoa` command: one file per command, and here what they share.
+
+Exit codes: 0 done, 2 the user's input is wrong, 3 a needed package or device is missing, 1 a fault of ours,
+130 interrupted. Errors are one line on stderr; results for machines are one JSON object on stdout.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from tcmoa_runtime.cli.doctor import doctor
+from tcmoa_runtime.cli.export import demo, export, train
+from tcmoa_runtime.cli.fuse import fuse
+from tcmoa_runtime.cli.inspect import inspect
+from tcmoa_runtime.cli.version import print_version
+from tcmoa_runtime.errors import TcmoaError
+
+DEBUG = "TCMOA_DEBUG"
+"""Environment variable that turns one-line faults into tracebacks."""
+
+app = typer.Typer(
+    name="tcmoa",
+    help="TC-MoA image fusion: export a trained model for one task and frame size, and fuse frames with it.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    callback=print_version,
+)
+for command in (demo, export, fuse, inspect, doctor, train):
+    app.command()(command)
+
+
+def _say(line: str) -> None:
+    print(f"tcmoa: {line}", file=sys.stderr)
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    _say(f"note: {message}")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code; nothing but KeyboardInterrupt in a debugger escapes."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", UserWarning)
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
+            result = app(args=list(arguments) or ["--help"], prog_name="tcmoa", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except TcmoaError as error:
+        _say(f"error: {_one_line(error)}")
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        _say("interrupted")
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        format_message = getattr(error, "format_message", None)
+        if callable(format_message):  # a usage error of typer or of the click inside it
+            name = getattr(getattr(error, "ctx", None), "command_path", "tcmoa")
+            _say(f"error: {_one_line(format_message())} See `{name} --help`.")
+            return 2
+        if os.environ.get(DEBUG):
+            raise
+        _say(
+            f"fault: {type(error).__name__}: {_one_line(error)}; please report it, "
+            f"with what {DEBUG}=1 adds to this line"
+        )
+        return 1
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())
+
+
+def main() -> None:
+    """Entry point of the `tcmoa` command."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,23 @@
+"""`tcmoa --version`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tcmoa_runtime._version import __version__
+
+
+def _show(wanted: bool) -> None:
+    if wanted:
+        print(f"tcmoa {__version__}")
+        raise typer.Exit
+
+
+def print_version(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
