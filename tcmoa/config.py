@@ -93,7 +93,7 @@ def read_config(path: Path) -> TrainConfig:
     defaults = TrainConfig(pairs={})
     for key, value in raw.items():
         if key not in known:
-            raise InputError(f"{path}: unknown key '{key}'; known are {', '.join(sorted(known))}")
+            raise InputError(f"{path}: unknown key {key!r}; known are {', '.join(sorted(known))}")
         if key in ("pairs", "samples"):
             values[key] = _folders(path, key, value, here)
         elif key == "phases":
@@ -103,7 +103,7 @@ def read_config(path: Path) -> TrainConfig:
         elif key == "betas":
             if not isinstance(value, list) or len(value) != 2:
                 raise InputError(f"{path}: 'betas' is {value!r}, expected two numbers")
-            values[key] = (float(value[0]), float(value[1]))
+            values[key] = tuple(_of_kind(path, key, beta, 0.0) for beta in value)
         else:
             values[key] = _of_kind(path, key, value, getattr(defaults, key))
     if not values.get("pairs"):
@@ -114,7 +114,11 @@ def read_config(path: Path) -> TrainConfig:
     for key, good, wanted in (
         ("preset", config.preset in PRESETS, f"one of {', '.join(PRESETS)}"),
         ("rounds", config.rounds > 0, "a positive number"),
+        ("seed", config.seed >= 0, "0 or more"),
         ("lr", config.lr > 0, "a positive number"),
+        ("weight_decay", config.weight_decay >= 0, "0 or more"),
+        ("betas", all(0 <= beta < 1 for beta in config.betas), "two numbers from 0 to below 1"),
+        ("threads", config.threads >= 0, "0 or more"),
         ("ema", 0 <= config.ema < 1, "0 to below 1"),
         ("synthetic", 0 <= config.synthetic <= 1, "0 to 1"),
         ("checkpoint_every", config.checkpoint_every > 0, "a positive number"),

@@ -35,7 +35,12 @@ def choose_fit(height: int, width: int, *, as_published: bool) -> Fit:
 
 
 def crop_starts(length: int) -> list[int]:
-    """First pixels of the 448 crops along an axis, the last one aligned to the border."""
+    """First pixels of the 448 crops along an axis, the last one aligned to the border.
+
+    Raises ValueError when the axis is shorter than a crop.
+    """
+    if length < CROP:
+        raise ValueError(f"{length} pixels are less than a crop of {CROP}")
     starts = list(range(0, length - CROP + 1, CROP))
     if starts[-1] + CROP < length:
         starts.append(length - CROP)
@@ -84,9 +89,11 @@ def fuse_frames(
 
     `fit` `pad` repeats the frame's edge to whole windows; `crops` fuses 448x448 crops and pastes them in
     order, later ones on top; `resize` resizes bilinearly to the nearest whole windows and back. `color`
-    `luma` fuses brightness alone and keeps the chroma (BT.601) of x.
+    `luma` fuses brightness alone and keeps the chroma (BT.601) of x. Raises ValueError when x and y differ in size.
     """
     b, height, width, _ = x.shape
+    if y.shape != x.shape:
+        raise ValueError(f"x is {tuple(x.shape)} and y {tuple(y.shape)}: expected equal shapes [B, H, W, 3]")
     grid = grid_of_frame(height, width, fit, upsample=model.upsample, window=model.window_pixels)
     scales = torch.as_tensor(scale, dtype=torch.float32).expand(b, *grid)
     shifts = torch.as_tensor(shift, dtype=torch.float32).expand(b, *grid)

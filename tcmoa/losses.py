@@ -1,4 +1,7 @@
-"""Image losses of the three tasks and the regulariser of the prompts, as published.
+"""Image losses of the three tasks and the regulariser of the prompts, with the published weights.
+
+One thing differs: gradients are compared in each direction on its own, not as the sum of both, in which an edge
+that rises in one direction and falls in the other vanishes.
 
 Images are RGB in 0..1, [B, 3, H, W], after the prediction was resized back to the frame; not clipped.
 """

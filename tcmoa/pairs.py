@@ -44,8 +44,8 @@ def exposure_pair(photo: Image, stops: float) -> tuple[Image, Image]:
 def synthetic_infrared(photo: Image) -> Image:
     """A stand-in for an infrared frame, [H, W, 3] with equal channels: NOT what a thermal camera would see.
 
-    Inverted, contrast-stretched green-minus-blue brightness, blurred a little, as a picture of the same scene
-    with other contrasts. For demonstrations without a real pair.
+    Red against blue with a little inverted green, blurred a little and contrast-stretched: a picture of the same
+    scene with other contrasts. For demonstrations without a real pair.
     """
     grey = 0.9 * photo[..., 0] - 0.3 * photo[..., 2] + 0.2 * (1 - photo[..., 1])
     grey = cv2.GaussianBlur(np.asarray(grey, np.float32), (0, 0), 1.2)

@@ -32,6 +32,9 @@ class Sizes:
     tasks: tuple[str, ...] = TASKS
 
     def __post_init__(self) -> None:
+        for name, value in self.to_dict().items():
+            if name != "tasks" and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name} is {value!r}, expected a positive whole number")
         for name, dim, heads in (
             ("encoder", self.embed_dim, self.num_heads),
             ("decoder", self.decoder_embed_dim, self.decoder_num_heads),

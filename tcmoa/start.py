@@ -68,7 +68,7 @@ def coefficient_spread() -> Tensor:
 
 
 def start_as_fusion(model: TCMoA, seed: int = 0) -> None:
-    """Set all parameters of `model` in place to the start described above.
+    """Set the parameters of `model` in place to the start described above; position biases keep their small noise.
 
     Needs upsampling, 16-pixel patches, equal widths C > 192 in encoder and decoder and three TC-MoAs of rank
     C/4 >= 64, the last one in the decoder; raises ValueError otherwise.

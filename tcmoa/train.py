@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -116,6 +118,12 @@ class Training:
         self.optimizer = torch.optim.AdamW(parameter_groups(self.model, config), betas=config.betas)
         self.average = Average(self.model, config.ema)
         self.round = 0
+        self.in_round = False  # between rounds all that is saved belongs together
+        for crop in (phase.crop for phase in config.phases):
+            if crop % self.model.window_pixels:
+                raise InputError(
+                    f"crop {crop} in 'phases': expected a multiple of {self.model.window_pixels}"
+                )
         self.samplers: dict[str, PairSampler] = samplers(
             config.pairs, self.model.sizes.tasks, synthetic=config.synthetic, seed=config.seed
         )
@@ -128,6 +136,7 @@ class Training:
     def run_round(self) -> dict[str, dict[str, float]]:
         """One step per task; losses by task and name, all as weighted."""
         config, phase = self.config, self.phase()
+        self.in_round = True
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, self.round) * group["factor"]
@@ -139,6 +148,7 @@ class Training:
             losses[task] = self._step(task, x, y)
         self.average.update(self.model)
         self.round += 1
+        self.in_round = False
         return losses
 
     def _step(self, task: str, x: Tensor, y: Tensor) -> dict[str, float]:
@@ -186,8 +196,8 @@ class Training:
         path = self.config.out / CHECKPOINT
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            stored = json.loads(state["config"])
-        except (OSError, RuntimeError, KeyError, ValueError, EOFError) as error:
+            stored = dict(json.loads(state["config"]))
+        except Exception as error:  # damaged pickles end in any of them: IndexError, struct.error, ...
             raise InputError(f"{path}: cannot be resumed from: {error}".splitlines()[0]) from error
         wanted = resumable(self.config)
         changed = [key for key in wanted if stored.get(key) != wanted[key]]
@@ -229,7 +239,8 @@ def run(
     """Train as `config_path` (TOML) says and return the path of the averaged weights.
 
     `out` overrides the configuration's folder. `resume` goes on from its checkpoint. `rounds` stops after so
-    many rounds in total without changing the schedule, to be resumed later. Ctrl-C saves before it ends.
+    many rounds in total without changing the schedule, to be resumed later. Ctrl-C and SIGTERM end it
+    after the round in progress, saved; a second one at once, back to the last checkpoint.
     Raises InputError on a wrong configuration, unreadable data, or an `out` that holds another run.
     """
     config = read_config(Path(config_path))
@@ -246,19 +257,43 @@ def run(
     if resume:
         training.resume()
     config.out.mkdir(parents=True, exist_ok=True)
-    last = min(config.rounds, rounds or config.rounds)
+    last = config.rounds if rounds is None else min(config.rounds, rounds)
     trainable = sum(p.numel() for p in training.model.parameters() if p.requires_grad)
     say(f"training {trainable:,} parameters, rounds {training.round} to {last} of {config.rounds}")
-    try:
-        _loop(training, last, say)
-    finally:
-        training.save()
+    with _rounds_end_whole(say) as stop:
+        try:
+            _loop(training, last, say, stop)
+        finally:
+            if not training.in_round:
+                training.save()
     if config.samples:
         training.write_samples()
     return config.out / WEIGHTS
 
 
-def _loop(training: Training, last: int, say: Callable[[str], None]) -> None:
+@contextmanager
+def _rounds_end_whole(say: Callable[[str], None]) -> Iterator[threading.Event]:
+    """Let SIGINT and SIGTERM set the event instead of tearing a round apart; a second one interrupts at once."""
+    stop = threading.Event()
+
+    def ask(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        say("stopping after this round; interrupt again to stop at once")
+
+    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+        yield stop
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _loop(training: Training, last: int, say: Callable[[str], None], stop: threading.Event) -> None:
     config = training.config
     with (config.out / LOG).open("a", encoding="utf-8") as log:
         while training.round < last:
@@ -274,6 +309,8 @@ def _loop(training: Training, last: int, say: Callable[[str], None]) -> None:
             record = {"round": training.round, "losses": losses, "images_per_s": round(rate, 2)}
             log.write(json.dumps(record) + "\n")
             log.flush()
+            if stop.is_set():
+                raise KeyboardInterrupt
             if training.round % config.checkpoint_every == 0:
                 training.save()
             if config.samples and training.round % config.sample_every == 0:

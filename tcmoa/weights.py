@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import re
 import tempfile
 import warnings
@@ -119,6 +118,8 @@ def infer_sizes(state: Mapping[str, Tensor], source: str) -> Sizes:
             raise InputError(
                 f"{source}: tensor '{key}' has shape {tuple(state[key].shape)}, expected {rank} axes"
             )
+        if 0 in state[key].shape:
+            raise InputError(f"{source}: tensor '{key}' has shape {tuple(state[key].shape)}: it is empty")
         return tuple(state[key].shape)
 
     dim, _, patch, _ = shape("patch_embed.proj.weight", 4)
@@ -154,7 +155,7 @@ def _stored_sizes(metadata: Mapping[str, str], source: str) -> Sizes | None:
         known = {f.name for f in fields(Sizes)}
         kept: dict[str, Any] = {k: v for k, v in values.items() if k in known}
         return Sizes(**kept | {"tasks": tuple(kept.get("tasks", Sizes.tasks))})
-    except (ValueError, TypeError) as error:
+    except (AttributeError, ValueError, TypeError) as error:  # AttributeError: JSON, but no object
         raise InputError(f"{source}: its '{SIZES_KEY}' entry is not readable: {error}") from error
 
 
@@ -177,7 +178,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     else:
         try:
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=None)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        except Exception as error:  # damaged pickles end in any of them: IndexError, struct.error, ...
             raise InputError(
                 f"{path}: not a readable PyTorch checkpoint of plain tensors ({_first_line(error)})"
             ) from error
@@ -196,6 +197,11 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _first_line(error: BaseException) -> str:
     text = str(error).strip()
     return text.splitlines()[0][:160] if text else type(error).__name__
+
+
+def _long_axes(tensor: Tensor) -> list[int]:
+    """The shape without axes of length 1, which files may hold or leave out."""
+    return [length for length in tensor.shape if length > 1]
 
 
 def _complete(state: dict[str, Tensor], model: TCMoA, source: str) -> dict[str, Tensor]:
@@ -224,7 +230,7 @@ def _complete(state: dict[str, Tensor], model: TCMoA, source: str) -> dict[str, 
     misshapen = [
         f"'{key}' is {tuple(state[key].shape)}, expected {tuple(value.shape)}"
         for key, value in expected.items()
-        if key in state and state[key].numel() != value.numel()
+        if key in state and _long_axes(state[key]) != _long_axes(value)
     ]
     faults = []
     for label, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen)):
@@ -248,7 +254,7 @@ def load_weights(path: str | os.PathLike[str], *, upsample: bool = True) -> TCMo
     Values are converted to float32. Absent source embeddings become zeros, with a warning. Raises InputError
     on a file that is missing, unreadable, or names of tensors that are missing, unexpected or misshapen.
     """
-    file = bundled_weights(str(path)) if str(path) in PRESETS and not Path(path).exists() else Path(path)
+    file = bundled_weights(str(path)) if str(path) in PRESETS and not Path(path).is_file() else Path(path)
     if str(path) in PRESETS and file.parent.name == "weights_data" and not file.is_file():
         raise InputError(f"no weights for '{path}' ship with this package; give a checkpoint file, or 'tiny'")
     state, metadata = read_state(file)

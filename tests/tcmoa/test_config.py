@@ -1,0 +1,146 @@
+"""Reading a run's configuration, and the one line about each mistake in it."""
+
+from pathlib import Path
+
+import pytest
+
+import tcmoa
+from tcmoa.config import Phase, read_config
+from tcmoa_runtime.errors import InputError
+
+PAIRS = '\n[pairs]\nvif = "vif"\n'
+
+
+def written(folder, text):
+    path = folder / "run.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_key_is_read_and_paths_start_at_the_files_folder(tmp_path):
+    config = read_config(
+        written(
+            tmp_path,
+            """
+            preset = "tiny"
+            start = "old.pth"
+            freeze_backbone = true
+            out = "here"
+            seed = 3
+            rounds = 40
+            phases = [{ until = 0.5, crop = 112, batch = 4 }, { until = 1.0, crop = 224, batch = 1 }]
+            lr = 1
+            betas = [0.8, 0]
+            [pairs]
+            vif = "vif"
+            mff = "/data/mff"
+            [samples]
+            mef = "shown"
+            """,
+        )
+    )
+    assert config.start == str(tmp_path / "old.pth")
+    assert config.freeze_backbone is True
+    assert config.out == tmp_path / "here"
+    assert (config.seed, config.rounds, config.lr, config.betas) == (3, 40, 1.0, (0.8, 0.0))
+    assert config.phases == (Phase(0.5, 112, 4), Phase(1.0, 224, 1))
+    assert config.pairs == {"vif": tmp_path / "vif", "mff": Path("/data/mff")}
+    assert config.samples == {"mef": tmp_path / "shown"}
+
+
+@pytest.mark.parametrize("start", ["fusion", "random"])
+def test_named_starts_are_no_paths(tmp_path, start):
+    assert read_config(written(tmp_path, f'start = "{start}"{PAIRS}')).start == start
+
+
+def test_plain_values_are_json(tmp_path):
+    plain = read_config(written(tmp_path, f'out = "o"{PAIRS}')).to_dict()
+    assert plain["out"] == str(tmp_path / "o")
+    assert plain["phases"] == [{"until": 1.0, "crop": 112, "batch": 5}]
+    assert plain["betas"] == [0.9, 0.95]
+
+
+def test_the_shipped_configuration_is_read():
+    config = read_config(Path(tcmoa.__file__).parent / "configs" / "tiny.toml")
+    assert (config.preset, config.start) == ("tiny", "fusion")
+    assert list(config.pairs) == ["vif", "mef", "mff"]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "expected"),
+    [
+        ("leraning_rate = 1", "'leraning_rate'", "known are averaging_rounds, balance, "),
+        ('rounds = "many"', "'rounds'", "type int"),
+        ("rounds = 3.5", "'rounds'", "type int"),
+        ("rounds = true", "'rounds'", "type int"),
+        ("rounds = 0", "'rounds'", "a positive number"),
+        ("lr = -1.0", "'lr'", "a positive number"),
+        ("lr = nan", "'lr'", "a positive number"),
+        ("freeze_backbone = 1", "'freeze_backbone'", "type bool"),
+        ("preset = 7", "'preset'", "type str"),
+        ('preset = "huge"', "'preset'", "one of base, large, tiny"),
+        ("out = 7", "'out'", "type str"),
+        ("seed = -1", "'seed'", "0 or more"),
+        ("threads = -1", "'threads'", "0 or more"),
+        ("weight_decay = -0.1", "'weight_decay'", "0 or more"),
+        ("ema = 1.0", "'ema'", "0 to below 1"),
+        ("synthetic = 1.5", "'synthetic'", "0 to 1"),
+        ("checkpoint_every = 0", "'checkpoint_every'", "a positive number"),
+        ("sample_every = -2", "'sample_every'", "a positive number"),
+        ("betas = 0.9", "'betas'", "two numbers"),
+        ("betas = [0.9]", "'betas'", "two numbers"),
+        ('betas = [0.9, "b"]', "'betas'", "type float"),
+        ("betas = [0.9, [1]]", "'betas'", "type float"),
+        ("betas = [0.9, 1.0]", "'betas'", "two numbers from 0 to below 1"),
+        ("phases = 5", "'phases'", "until, crop, batch"),
+        ("phases = [{ until = 1.0, crop = 112 }]", "'phases'", "until, crop, batch"),
+        ('phases = [{ until = 1.0, crop = "x", batch = 1 }]', "'phases'", "until, crop, batch"),
+        ("phases = []", "'phases'", "rising 'until' ending in 1.0"),
+        ("phases = [{ until = 0.5, crop = 112, batch = 1 }]", "'phases'", "ending in 1.0"),
+        ("phases = [{ until = 1.0, crop = 112, batch = 0 }]", "'phases'", "positive crop and batch"),
+        (
+            "phases = [{ until = 1.0, crop = 112, batch = 1 }, { until = 0.5, crop = 112, batch = 1 }]",
+            "'phases'",
+            "rising 'until'",
+        ),
+        ("samples = 3", "[samples]", "folders for vif, mef, mff"),
+        ('samples = { irv = "x" }', "[samples]", "folders for vif, mef, mff"),
+        ("samples = { vif = 3 }", "[samples]", "folders for vif, mef, mff"),
+        ('"two\\nlines" = 1', "'two\\nlines'", "known are"),
+    ],
+)
+def test_a_wrong_key_is_named_in_one_line(tmp_path, text, key, expected):
+    path = written(tmp_path, text + PAIRS)
+    message = refusal(path)
+    assert key in message
+    assert expected in message
+
+
+def refusal(path):
+    """The one line with which `path` is refused."""
+    with pytest.raises(InputError) as caught:
+        read_config(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(str(path))
+    return message
+
+
+@pytest.mark.parametrize("text", ["rounds = 3", "[pairs]", "pairs = {}"])
+def test_pairs_must_be_given(tmp_path, text):
+    assert "[pairs] is missing; expected a folder for each of vif, mef, mff" in refusal(
+        written(tmp_path, text)
+    )
+
+
+@pytest.mark.parametrize("text", ["pairs = 3", '[pairs]\nirv = "x"', "[pairs]\nvif = 3"])
+def test_pairs_must_be_folders_of_known_tasks(tmp_path, text):
+    assert "[pairs] is" in refusal(written(tmp_path, text))
+
+
+def test_files_that_are_no_toml_are_refused(tmp_path):
+    assert "cannot be read: No such file" in refusal(tmp_path / "absent.toml")
+    assert "cannot be read: Is a directory" in refusal(tmp_path)
+    assert "not valid TOML" in refusal(written(tmp_path, "rounds = = 3"))
+    (tmp_path / "run.toml").write_bytes(b"rounds = 3 # \xff")
+    assert "not valid TOML" in refusal(tmp_path / "run.toml")

@@ -1,0 +1,122 @@
+"""Sampling of training pairs: no state, equal crops of both sources, any size of picture."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tcmoa.data import Pair, PairSampler, read_pairs, samplers
+from tcmoa_runtime.errors import InputError
+
+TASKS = ("vif", "mef", "mff")
+ROUNDING = 1.01 / 255
+"""What rounding of two resized uint8 images can add up to."""
+
+
+def sampler(task="vif", pairs=(), photographs=(), synthetic=0.0, seed=0):
+    return PairSampler(
+        task, TASKS.index(task), list(pairs), list(photographs), synthetic=synthetic, seed=seed
+    )
+
+
+@pytest.fixture(scope="module")
+def opposites(photo):
+    """y is the negative of x, so that equal crops add up to white."""
+    x = photo[:140, :180]
+    return Pair("opposites", x, 255 - x)
+
+
+def test_a_batch_depends_on_seed_step_and_task_only(opposites, photo):
+    one = sampler("mff", [opposites], [photo], 0.5)
+    in_order = [torch.stack(one.batch(step, 64, 3)) for step in range(4)]
+    for step in (3, 0, 2):
+        again = sampler("mff", [opposites], [photo], 0.5)
+        assert torch.equal(torch.stack(again.batch(step, 64, 3)), in_order[step])
+    assert not torch.equal(in_order[0], in_order[1])
+
+
+def test_other_seeds_and_tasks_get_other_crops_of_equal_pairs(opposites):
+    batches = [
+        sampler(task, [opposites], seed=seed).batch(0, 64, 3)[0] for task in TASKS for seed in range(3)
+    ]
+    assert len({batch.numpy().tobytes() for batch in batches}) == 9
+
+
+@settings(max_examples=25)
+@given(
+    height=st.integers(9, 140),
+    width=st.integers(9, 180),
+    size=st.sampled_from([16, 48, 112]),
+    step=st.integers(0, 10**6),
+)
+def test_both_sources_get_the_same_crop_of_pictures_of_any_size(opposites, height, width, size, step):
+    cut = Pair("cut", opposites.x[:height, :width], opposites.y[:height, :width])
+    x, y = sampler(pairs=[cut]).batch(step, size, 2)
+    for image in (x, y):
+        assert image.shape == (2, 3, size, size)
+        assert image.dtype == torch.float32
+        assert image.is_contiguous()
+        assert 0 <= image.min() <= image.max() <= 1
+    assert (x + y - 1).abs().max() < ROUNDING
+
+
+def test_crops_are_whole_or_half_size_pieces_in_all_eight_orientations():
+    """A picture whose red is its row and green its column tells where each crop comes from."""
+    row, col = np.mgrid[:200, :200].astype(np.uint8)
+    picture = np.stack((row, col, 0 * row), -1)
+    x, _ = sampler(pairs=[Pair("coordinates", picture, picture)]).batch(0, 32, 100)
+    seen, steps, corners = set(), [], []
+    for red, green, _ in (x * 255).tolist():
+        down = [(source[31][16] - source[0][16]) / 31 for source in (red, green)]
+        across = [(source[16][31] - source[16][0]) / 31 for source in (red, green)]
+        step = max(map(abs, down))
+        for slopes in (down, across):
+            assert sorted(map(abs, slopes)) == pytest.approx([0, step], abs=0.1)
+        seen.add(tuple(np.sign(np.round(down + across))))
+        steps.append(step)
+        corners.append(red[0][0])
+    assert len(seen) == 8
+    assert min(steps) == pytest.approx(1, abs=0.01)
+    assert 1.8 < max(steps) < 2.1  # a view of twice the window at most
+    assert np.std(corners) > 20
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_only_mef_and_mff_make_pairs_of_photographs(opposites, photo, task):
+    """A made pair never adds up to white, the real one always does."""
+    x, y = sampler(task, [opposites], [photo], synthetic=1.0).batch(0, 48, 4)
+    real = [(a + b - 1).abs().max() < ROUNDING for a, b in zip(x, y, strict=True)]
+    assert real == [task == "vif"] * 4
+    if task == "mef":
+        assert (x >= y - ROUNDING).all()
+
+
+def test_without_photographs_all_pairs_are_real(opposites):
+    x, y = sampler("mff", [opposites], [], synthetic=1.0).batch(0, 48, 4)
+    assert (x + y - 1).abs().max() < ROUNDING
+
+
+def write_pair(folder, name, x, y):
+    folder.mkdir(exist_ok=True)
+    for source, image in (("x", x), ("y", y)):
+        cv2.imwrite(str(folder / f"{name}_{source}.png"), image[..., ::-1])
+
+
+def test_folders_become_samplers_and_visible_images_the_photographs(tmp_path, photo, coffee):
+    write_pair(tmp_path / "vif", "b", photo, coffee)
+    write_pair(tmp_path / "vif", "a", coffee, photo)
+    write_pair(tmp_path / "mff", "c", photo, photo)
+    found = samplers({task: tmp_path / task for task in ("vif", "mff")}, TASKS, synthetic=0.5, seed=3)
+    assert list(found) == ["vif", "mff"]
+    assert [pair.name for pair in found["vif"].pairs] == ["a", "b"]
+    assert np.array_equal(found["vif"].pairs[1].x, photo)
+    assert np.array_equal(found["mff"].photographs[0], coffee)
+    assert (found["vif"].synthetic, found["mff"].synthetic) == (0, 0.5)
+
+
+def test_a_pair_of_two_sizes_is_refused(tmp_path, photo):
+    write_pair(tmp_path, "p", photo, photo[:100, :90])
+    with pytest.raises(InputError, match=r"p_x.png is 224x224 and p_y.png 90x100: expected equal sizes"):
+        read_pairs(tmp_path)

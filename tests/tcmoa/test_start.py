@@ -1,0 +1,103 @@
+"""The start of training is already a fusion, on real photographs."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from micro_model import MICRO
+from tcmoa import PRESETS, Sizes, TCMoA
+from tcmoa.pairs import exposure_pair, focus_pair, smooth_mask, synthetic_infrared
+from tcmoa.start import dct_matrix, start_as_fusion, upsampling_matrix
+
+
+@pytest.fixture(scope="module")
+def model():
+    started = TCMoA(PRESETS["tiny"]).eval()
+    start_as_fusion(started)
+    return started
+
+
+def psnr(a, b):
+    return -10 * np.log10(np.mean((a - b) ** 2))
+
+
+def fuse(model, x, y, task):
+    with torch.no_grad():
+        result = model(*(torch.from_numpy(s).permute(2, 0, 1)[None] for s in (x, y)), task)
+    return result.image[0].permute(1, 2, 0).clamp(0, 1).numpy(), result.prompts
+
+
+@pytest.fixture(params=["photo", "coffee"])
+def scene(request):
+    return request.getfixturevalue(request.param).astype(np.float32) / 255
+
+
+@pytest.mark.parametrize("task", ["vif", "mef", "mff"])
+def test_equal_sources_come_back(model, scene, task):
+    assert psnr(fuse(model, scene, scene, task)[0], scene) > 35
+
+
+@pytest.mark.parametrize("task", ["vif", "mef", "mff"])
+def test_the_result_is_nearer_to_both_sources_than_they_are_to_each_other(model, scene, task):
+    x, y = {
+        "vif": lambda: (scene, synthetic_infrared(scene)),
+        "mef": lambda: exposure_pair(scene, 1.5),
+        "mff": lambda: focus_pair(scene, smooth_mask(224, 224, np.random.default_rng(0)), 3.0),
+    }[task]()
+    fused, _ = fuse(model, x, y, task)
+    assert min(psnr(fused, x), psnr(fused, y)) > psnr(x, y)
+
+
+def test_the_sharper_source_dominates_and_its_detail_is_kept(model, scene):
+    left = np.zeros((224, 224, 1), np.float32)
+    left[:, :112] = 1
+    far, near = focus_pair(scene, left, 2.0)  # far is sharp on the left
+    fused, prompts = fuse(model, far, near, "mff")
+    for prompt_x, prompt_y in prompts:
+        assert prompt_x[..., :14].mean() > prompt_y[..., :14].mean() + 0.02
+        assert prompt_x[..., 14:].mean() < prompt_y[..., 14:].mean() - 0.02
+
+    def detail(image):
+        return image - cv2.GaussianBlur(image, (0, 0), 2.0)
+
+    kept = psnr(detail(fused), detail(scene))
+    assert all(kept > psnr(detail(other), detail(scene)) for other in (far, near, (far + near) / 2))
+
+
+def test_the_seed_fixes_all_but_the_position_biases():
+    started = [TCMoA(PRESETS["tiny"]) for _ in range(3)]
+    for model, seed in zip(started, (1, 1, 2), strict=True):
+        start_as_fusion(model, seed)
+    first, second, other = (model.state_dict() for model in started)
+    assert {name.split(".")[1] for name in first if not torch.equal(first[name], second[name])} == {"biases"}
+    assert not torch.equal(
+        first["encoder.moas.0.prompts.routers.gate"], other["encoder.moas.0.prompts.routers.gate"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "upsample"),
+    [
+        (MICRO, True),  # 64 channels hold no 192 pixels
+        (PRESETS["tiny"], False),
+        (Sizes(256, 6, 8, 288, 4, 8), True),
+        (Sizes(256, 4, 8, 256, 4, 8), True),
+        (Sizes(256, 6, 8, 256, 4, 8, patch_size=8), True),
+    ],
+)
+def test_sizes_that_cannot_hold_it_are_refused(sizes, upsample):
+    with pytest.raises(ValueError, match="this start needs upsampling, patches of 16"):
+        start_as_fusion(TCMoA(sizes, upsample=upsample))
+
+
+def test_dct_is_orthonormal_and_its_first_row_the_mean():
+    matrix = dct_matrix(8)
+    torch.testing.assert_close(matrix @ matrix.T, torch.eye(8, dtype=torch.float64))
+    torch.testing.assert_close(matrix[0], torch.full((8,), 8**-0.5, dtype=torch.float64))
+
+
+def test_upsampling_matrix_is_torchs_bilinear():
+    line = torch.rand(1, 1, 24, dtype=torch.float64)
+    doubled = torch.nn.functional.interpolate(line, scale_factor=2.0, mode="linear", align_corners=False)
+    torch.testing.assert_close(upsampling_matrix() @ line[0, 0, 7:17], doubled[0, 0, 16:32])
