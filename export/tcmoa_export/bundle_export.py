@@ -86,6 +86,7 @@ def export_bundle(
         with_prompt=with_prompt,
         as_published=as_published,
     )
+    _check_finite(model)
     target = Path(out)
     _check_target(target, overwrite)
     found = find_pairs(pairs) if pairs is not None else []
@@ -103,6 +104,12 @@ def export_bundle(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Bundle.open(target)
+
+
+def _check_finite(model: TCMoA) -> None:
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise InputError(f"the weights are broken: '{name}' holds NaN or infinity; give another checkpoint")
 
 
 def _check_target(target: Path, overwrite: bool) -> None:

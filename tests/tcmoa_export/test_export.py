@@ -1,0 +1,168 @@
+"""Exporting: what is written, that it is checked first, and that nothing half-made is left."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from micro_model import frames, scrambled
+from tcmoa_export import GateError, bundle_export, export_bundle, gate, network
+from tcmoa_runtime import BundleError, Fuser, InputError
+
+SIZE = (100, 130)
+
+
+@pytest.fixture
+def model():
+    return scrambled()
+
+
+def left_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_bundle_says_what_it_is_and_how_near_to_the_model(model, tmp_path):
+    bundle = export_bundle(
+        model, task="mef", size=SIZE, out=tmp_path / "b", with_prompt=True, weights_source="some.pth"
+    )
+    assert left_in(tmp_path) == ["b"]
+    assert left_in(tmp_path / "b") == ["bundle.json", "fusion.onnx"]
+    manifest = json.loads((tmp_path / "b" / "bundle.json").read_text())
+    assert manifest == bundle.manifest
+    assert manifest["task"] == "mef"
+    assert manifest["sources"] == {"x": "over-exposed", "y": "under-exposed"}
+    assert manifest["frame"]["grid"] == [13, 17]
+    assert manifest["weights"]["source"] == "some.pth"
+    assert manifest["graph"]["attentions"] == 10
+    parity = manifest["parity"]
+    assert parity["frames"] == 2
+    assert parity["max_difference"] <= 1
+    assert parity["differing"] < 0.005
+    assert parity["prompt_difference"] < 1e-4
+    bundle.check()
+
+
+def test_the_same_model_and_options_give_the_same_bytes(model, tmp_path):
+    for name in ("a", "b"):
+        export_bundle(model, task="vif", size=SIZE, out=tmp_path / name)
+    for file in ("bundle.json", "fusion.onnx"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_the_model_is_left_as_it_was(model, tmp_path):
+    model.train()
+    export_bundle(model, task="vif", size=SIZE, out=tmp_path / "b", as_published=True)
+    assert model.training
+    assert not model.as_published
+
+
+@pytest.mark.parametrize("broken", ["weights", "prompts"])
+def test_a_graph_that_differs_from_the_model_leaves_no_bundle(model, tmp_path, monkeypatch, broken):
+    """A fold gone wrong: the last layer, or the routers, of another model."""
+    other = scrambled(seed=7)
+
+    def wrong(model, spec, name, version):
+        mixed = scrambled()
+        if broken == "weights":
+            mixed.decoder_pred = other.decoder_pred
+        else:
+            mixed.encoder.moas[0].prompts.routers = other.encoder.moas[0].prompts.routers
+        return network.build_graph(mixed, spec, name, version)
+
+    monkeypatch.setattr(bundle_export, "build_graph", wrong)
+    with pytest.raises(GateError, match="no bundle was written"):
+        export_bundle(model, task="vif", size=SIZE, out=tmp_path / "b", with_prompt=True)
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("figure", ["differing", "beyond_one", "prompt_difference"])
+def test_every_figure_of_the_gate_can_fail_it(figure):
+    good = gate.Parity(1, ["a"], "onnxruntime (CPU)", 1, 0.004, 5e-5, 60.0, 5e-5)
+    gate.judge(good)
+    with pytest.raises(GateError):
+        gate.judge(gate.Parity(**good.to_dict() | {figure: 0.01}))
+    with pytest.raises(GateError):
+        gate.judge(gate.Parity(**good.to_dict() | {figure: float("nan")}))
+
+
+def test_a_nan_in_the_weights_does_not_pass_the_gate(model, tmp_path):
+    model.decoder_pred.bias.data[0] = float("nan")
+    with pytest.raises(InputError, match="NaN or infinity"):
+        export_bundle(model, task="vif", size=SIZE, out=tmp_path / "b")
+    assert left_in(tmp_path) == []
+
+
+def test_an_existing_bundle_is_replaced_only_when_asked(model, tmp_path):
+    out = tmp_path / "b"
+    first = export_bundle(model, task="vif", size=SIZE, out=out)
+    with pytest.raises(InputError, match="--overwrite"):
+        export_bundle(model, task="mff", size=SIZE, out=out)
+    assert (out / "bundle.json").read_text() == json.dumps(first.manifest, indent=2) + "\n"
+    assert export_bundle(model, task="mff", size=SIZE, out=out, overwrite=True).task == "mff"
+    assert left_in(tmp_path) == ["b"]
+
+
+def test_a_failing_replacement_leaves_the_old_bundle(model, tmp_path, monkeypatch):
+    out = tmp_path / "b"
+    export_bundle(model, task="vif", size=SIZE, out=out)
+
+    def fail(*_):
+        raise GateError("wrong")
+
+    monkeypatch.setattr(bundle_export, "run_gate", fail)
+    with pytest.raises(GateError):
+        export_bundle(model, task="mff", size=SIZE, out=out, overwrite=True)
+    monkeypatch.undo()
+    assert left_in(tmp_path) == ["b"]
+    with Fuser.load(out) as fuser:
+        assert fuser.bundle.task == "vif"
+
+
+def test_other_peoples_folders_and_files_are_not_replaced(model, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "holiday.jpg").write_bytes(b"x")
+    (tmp_path / "file").write_bytes(b"x")
+    for name, words in (("photos", "holds other files"), ("file", "is a file")):
+        with pytest.raises(InputError, match=words):
+            export_bundle(model, task="vif", size=SIZE, out=tmp_path / name, overwrite=True)
+    assert left_in(tmp_path / "photos") == ["holiday.jpg"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(model, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(bundle_export, "_write_graph", full)
+    with pytest.raises(InputError, match="No space left"):
+        export_bundle(model, task="vif", size=SIZE, out=tmp_path / "b")
+    assert left_in(tmp_path) == []
+
+
+def test_weights_beyond_one_file_go_beside_the_graph_and_are_checked(model, tmp_path, monkeypatch):
+    plain = export_bundle(model, task="vif", size=SIZE, out=tmp_path / "plain")
+    monkeypatch.setattr(bundle_export, "MOST_INLINE_BYTES", 100_000)
+    split = export_bundle(model, task="vif", size=SIZE, out=tmp_path / "split")
+    assert sorted(split.files) == ["fusion.data", "fusion.onnx"]
+    assert split.files["fusion.onnx"]["bytes"] < plain.files["fusion.onnx"]["bytes"] / 2
+    x, y = frames(*SIZE)[0], frames(*SIZE, seed=1)[0]
+    with Fuser.load(tmp_path / "plain") as a, Fuser.load(tmp_path / "split") as b:
+        np.testing.assert_array_equal(a(x, y), b(x, y))
+
+    data = bytearray((tmp_path / "split" / "fusion.data").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "split" / "fusion.data").write_bytes(data)
+    with pytest.raises(BundleError, match=r"fusion\.data: SHA-256"):
+        Fuser.load(tmp_path / "split")
+
+
+def test_the_gate_takes_real_pairs(model, tmp_path, val_pairs):
+    bundle = export_bundle(model, task="vif", size=SIZE, out=tmp_path / "b", pairs=val_pairs / "vif")
+    assert all(name.startswith("roadscene") for name in bundle.manifest["parity"]["pictures"])
+
+
+def test_a_folder_without_pairs_is_refused_before_any_work(model, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no pair of images"):
+        export_bundle(model, task="vif", size=SIZE, out=tmp_path / "b", pairs=tmp_path / "empty")
+    assert left_in(tmp_path) == ["empty"]

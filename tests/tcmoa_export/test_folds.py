@@ -1,0 +1,227 @@
+"""Each fold against the unfolded modules, in float64 where the algebra is meant to be exact."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from tcmoa.moa import RouterBank
+from tcmoa.model import IMAGE_MEAN, IMAGE_STD, positions_on_grid
+from tcmoa_export import folds
+
+CLOSE = {"rtol": 1e-4, "atol": 2e-5}
+
+
+def random_norm(dim, eps=1e-6):
+    norm = nn.LayerNorm(dim, eps=eps)
+    nn.init.normal_(norm.weight, 1, 0.3)
+    nn.init.normal_(norm.bias, 0, 0.3)
+    return norm
+
+
+def normalised(x, eps=1e-6):
+    return F.layer_norm(x, x.shape[-1:], eps=eps)
+
+
+def test_layer_norms_affine_goes_into_the_next_linear():
+    torch.manual_seed(0)
+    norm, linear, x = random_norm(32), nn.Linear(32, 20), torch.randn(7, 32)
+    folded = folds.linear_after_norm(norm, linear)
+    got = normalised(x).numpy() @ folded.weight + folded.bias
+    np.testing.assert_allclose(got, linear(norm(x)).detach(), **CLOSE)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    dim=st.integers(2, 80),
+    outputs=st.integers(1, 40),
+    seed=st.integers(0, 10**6),
+    constant=st.floats(0.1, 5) | st.floats(-5, -0.1),
+)
+def test_a_bias_rides_on_the_null_direction_exactly(dim, outputs, seed, constant):
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(outputs, dim, generator=generator, dtype=torch.float64)
+    bias = torch.randn(outputs, generator=generator, dtype=torch.float64)
+    n = torch.randn(5, dim, generator=generator, dtype=torch.float64)
+    n = n - n.mean(1, keepdim=True)
+    carried = folds.ride_on_null_direction(weight, bias, constant)
+    assert torch.allclose((n + constant) @ carried.T, n @ weight.T + bias, rtol=0, atol=1e-10 * dim)
+
+
+def test_qkv_takes_the_norm_the_biases_and_the_logits_scale(micro):
+    block = micro.encoder.blocks[0]
+    x = torch.randn(11, 64, generator=torch.Generator().manual_seed(1))
+    expected = block.attn.qkv(block.norm1(x)).detach().clone()
+    expected[:, :64] *= block.attn.scale
+    weight = folds.fold_qkv(block.norm1, block.attn)
+    got = (normalised(x).numpy() + np.float32(folds.NULL_SCALE)) @ weight
+    np.testing.assert_allclose(got, expected, **CLOSE)
+
+
+def test_position_bias_follows_the_order_of_window_tokens(micro):
+    table = micro.encoder.biases[0]
+    order = np.random.default_rng(0).permutation(196)
+    folded = folds.position_bias(table, order)
+    expected = table().detach().numpy()
+    assert folded.shape == (1, 2, 196, 196)
+    for i, j in ((0, 1), (5, 100), (195, 3)):
+        np.testing.assert_array_equal(folded[0, :, i, j], expected[:, order[i], order[j]])
+
+
+@pytest.mark.parametrize("as_published", [False, True])
+def test_positions_and_patch_bias_are_one_constant(micro, as_published):
+    grid, bias = (14, 28), torch.randn(64, dtype=torch.float64)
+    order = np.random.default_rng(0).permutation(14 * 28)
+    folded = folds.fold_positions(micro.pos_embed, bias, grid, order, as_published=as_published)
+    expected = positions_on_grid(micro.pos_embed, grid, as_published=as_published).flatten(0, 2) + bias
+    np.testing.assert_allclose(folded, expected.detach()[order], rtol=0, atol=1e-6)
+
+
+def test_equal_positions_become_a_single_row():
+    bias = torch.randn(64, dtype=torch.float64)
+    table = torch.full((1, 197, 64), 0.25)
+    folded = folds.fold_positions(table, bias, (14, 28), np.arange(14 * 28), as_published=False)
+    np.testing.assert_allclose(folded, (bias + 0.25)[None], rtol=0, atol=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=st.integers(1, 4), cols=st.integers(1, 4), seed=st.integers(0, 10**6))
+def test_bilinear_upsampling_and_patches_are_one_10x10_convolution_of_stride_8(rows, cols, seed):
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(2, 3, 8 * rows, 8 * cols, generator=generator, dtype=torch.float64)
+    kernel = torch.randn(5, 3, 16, 16, generator=generator, dtype=torch.float64)
+    big = F.interpolate(image, scale_factor=2.0, mode="bilinear", align_corners=False)
+    expected = F.conv2d(big, kernel, stride=16)
+    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    folded = folds.upsampled_kernel(kernel)
+    assert folded.shape == (5, 3, 10, 10)
+    assert torch.allclose(F.conv2d(padded, folded, stride=8), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("upsample", [True, False])
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+@pytest.mark.parametrize("color", ["rgb", "luma"])
+def test_the_head_is_one_convolution_on_0_to_255(micro, upsample, order, color):
+    side = 8 if upsample else 16
+    image = torch.randint(
+        0, 256, (1, 3, 2 * side, 3 * side), generator=torch.Generator().manual_seed(2)
+    ).float()
+    mean, std = torch.tensor(IMAGE_MEAN).view(3, 1, 1), torch.tensor(IMAGE_STD).view(3, 1, 1)
+    seen = image
+    if color == "luma":
+        seen = (
+            (image * torch.tensor((0.299, 0.587, 0.114)).view(3, 1, 1))
+            .sum(1, keepdim=True)
+            .expand(-1, 3, -1, -1)
+        )
+    normal = (seen / 255 - mean) / std
+    if upsample:
+        normal = F.interpolate(normal, scale_factor=2.0, mode="bilinear", align_corners=False)
+    expected = micro.patch_embed.proj(normal)
+
+    conv = micro.patch_embed.proj
+    kernel, bias = folds.fold_head(conv, upsample=upsample, channel_order=order, color=color)
+    frame = image.flip(1) if order == "bgr" else image
+    if upsample:
+        frame = F.pad(frame, (1, 1, 1, 1), mode="replicate")
+    got = F.conv2d(frame, torch.from_numpy(kernel), stride=side) + bias.float().view(-1, 1, 1)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("upsample", [True, False])
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+@pytest.mark.parametrize("color", ["rgb", "luma"])
+def test_the_tail_computes_only_the_pixels_that_are_kept(micro, upsample, order, color):
+    tokens = torch.randn(6, 64, generator=torch.Generator().manual_seed(3))
+    side = 8 if upsample else 16
+    patches = micro.decoder_pred(micro.decoder_norm(tokens)).view(6, 16, 16, 3)
+    kept = patches[:, ::2, ::2] if upsample else patches
+    pixels = (kept * torch.tensor(IMAGE_STD) + torch.tensor(IMAGE_MEAN)) * 255
+    if color == "luma":
+        pixels = (pixels * torch.tensor((0.299, 0.587, 0.114))).sum(-1, keepdim=True)
+    elif order == "bgr":
+        pixels = pixels.flip(-1)
+    folded = folds.fold_tail(
+        micro.decoder_norm, micro.decoder_pred, 16, upsample=upsample, channel_order=order, color=color
+    )
+    channels = 1 if color == "luma" else 3
+    assert folded.weight.shape == (64, side * side * channels)
+    got = normalised(tokens).numpy() @ folded.weight + folded.bias
+    np.testing.assert_allclose(got, pixels.flatten(1).detach(), rtol=1e-4, atol=5e-3)
+
+
+def test_reduction_router_and_adapters_take_the_norms_before_them(micro):
+    generator = micro.encoder.moas[0].prompts
+    pair = torch.randn(9, 128, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        reduced = generator.reduce(generator.norm1(pair))
+        u = generator.norm2(reduced)
+    folded = folds.fold_reduction(generator.norm1, generator.reduce)
+    got = normalised(pair, generator.norm1.eps).numpy() @ folded.weight + folded.bias
+    np.testing.assert_allclose(got, reduced, **CLOSE)
+
+    plain = normalised(reduced, generator.norm2.eps).numpy()
+    for task in range(3):
+        router = folds.fold_router(generator.norm2, generator.routers, task)
+        expected = (u @ generator.routers.gate[task]).detach()
+        np.testing.assert_allclose(plain @ router.weight + router.bias, expected, **CLOSE)
+
+    down, up = folds.fold_adapters(generator.norm2, generator.bank)
+    hidden = np.maximum(plain @ down.weight + down.bias, 0)
+    outputs = (hidden @ up.weight + up.bias).reshape(9, 4, 16)
+    for i, adapter in enumerate(generator.bank.adapters):
+        np.testing.assert_allclose(outputs[:, i], adapter(u).detach(), **CLOSE)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    logits=st.lists(
+        st.lists(st.sampled_from([-1.0, 0.0, 0.5, 0.5000001, 2.0]), min_size=5, max_size=5),
+        min_size=1,
+        max_size=8,
+    ),
+    experts=st.integers(2, 5),
+    top_k=st.integers(1, 5),
+)
+def test_top_k_by_pairwise_comparison_breaks_ties_by_index(logits, experts, top_k):
+    top_k = min(top_k, experts)
+    values = np.array(logits, np.float32)[:, :experts]
+    top = folds.fold_top_k(experts, top_k)
+    won = (values[:, top.first] >= values[:, top.second]).astype(np.float32)
+    chosen = won @ top.wins + top.base > top.threshold
+    for row, picked in zip(values, chosen, strict=True):
+        expected = sorted(range(experts), key=lambda i: (-row[i], i))[:top_k]
+        assert set(np.flatnonzero(picked)) == set(expected)
+
+
+def test_chosen_adapters_are_those_of_the_router(micro):
+    bank: RouterBank = micro.encoder.moas[0].prompts.routers
+    u = torch.randn(200, 16, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        gates, _ = bank(u, 1)
+        logits = (u @ bank.gate[1]).numpy()
+    top = folds.fold_top_k(4, 2)
+    chosen = (logits[:, top.first] >= logits[:, top.second]) @ top.wins + top.base > top.threshold
+    assert chosen.sum(1).tolist() == [2] * 200
+    assert not np.any((gates.numpy() > 0) & ~chosen)
+
+
+def test_source_embeddings_and_mix_go_into_the_fusion_convolutions(micro):
+    moa = micro.encoder.moas[1]
+    x, y = (torch.randn(1, 14, 14, 64, generator=torch.Generator().manual_seed(s)) for s in (6, 7))
+    px, py = (torch.rand(1, 14, 14, 1, generator=torch.Generator().manual_seed(s)) for s in (8, 9))
+    embedding_x, embedding_y = moa.source_embedding[2]
+    with torch.no_grad():
+        expected = moa.mix * moa.fusion(px * x + embedding_x + py * y + embedding_y)
+        folded = folds.fold_fusion(moa, 2)
+        h = (px * x + py * y).numpy() @ folded.down.weight + folded.down.bias
+        narrow = torch.from_numpy(h).permute(0, 3, 1, 2)
+        fused = (
+            F.conv2d(narrow, torch.from_numpy(folded.kernel), padding=1).permute(0, 2, 3, 1).numpy()
+            @ folded.up
+        )
+    np.testing.assert_allclose(fused, expected, **CLOSE)
+    assert folded.keep == pytest.approx(1 - moa.mix.item())

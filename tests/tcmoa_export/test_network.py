@@ -1,0 +1,241 @@
+"""The whole graph against the unfolded model, over the options; and what the graph must not contain."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from micro_model import MICRO, frames, scrambled
+from onnx_pieces import run_graph
+from tcmoa import Sizes
+from tcmoa.frames import fuse_frames
+from tcmoa_export.network import build_graph
+from tcmoa_export.spec import make_spec
+from tcmoa_runtime.errors import InputError
+
+SMALL = (100, 130)
+
+
+def compare(model, size, task="vif", *, scale=None, shift=None, seed=0, **options):
+    """Largest and mean difference in grey levels, and largest of prompts, of graph against model."""
+    spec = make_spec(model, task, size, with_prompt=True, **options)
+    batch = spec.batch
+    x, y = frames(*size, batch, seed), frames(*size, batch, seed + 100)
+    # A source of one channel is the same grey in all three for the model.
+    x = np.repeat(x[..., :1], 3, -1) if spec.x_channels == 1 else x
+    y = np.repeat(y[..., :1], 3, -1) if spec.y_channels == 1 else y
+    rng = np.random.default_rng(seed)
+    shape = (batch, *spec.layout.grid)
+    scale = (
+        rng.uniform(0.5, 1.5, shape).astype(np.float32)
+        if scale is None
+        else np.full(shape, scale, np.float32)
+    )
+    shift = (
+        rng.uniform(-0.3, 0.3, shape).astype(np.float32)
+        if shift is None
+        else np.full(shape, shift, np.float32)
+    )
+
+    model.as_published = spec.as_published
+    try:
+        expected = fuse_frames(
+            model,
+            torch.from_numpy(x),
+            torch.from_numpy(y),
+            task,
+            scale=torch.from_numpy(scale),
+            shift=torch.from_numpy(shift),
+            routers=[model.sizes.tasks[r] for r in spec.routers],
+            fit=spec.layout.fit,
+            color=spec.color,
+        )
+    finally:
+        model.as_published = False
+    flip = spec.channel_order == "bgr"
+
+    def given(frame, channels):
+        return np.ascontiguousarray(frame[..., :1] if channels == 1 else frame[..., ::-1] if flip else frame)
+
+    proto = build_graph(model, spec, "test", "0")
+    got = run_graph(
+        proto,
+        x=given(x, spec.x_channels),
+        y=given(y, spec.y_channels),
+        prompt_scale=scale,
+        prompt_shift=shift,
+    )
+    fused = got["fused"][..., ::-1] if flip else got["fused"]
+    difference = np.abs(fused.astype(int) - expected.fused.round().numpy())
+    assert fused.shape == (batch, *size, 3)
+    assert got["prompt"].shape == tuple(expected.prompt.shape)
+    assert fused.std() > 5  # a real picture, not a constant
+    return difference.max(), (difference > 0).mean(), np.abs(got["prompt"] - expected.prompt.numpy()).max()
+
+
+def assert_equal_to_model(*args, **options):
+    largest, share, prompts = compare(*args, **options)
+    assert largest <= 1
+    assert share < 0.005
+    assert prompts < 1e-4
+
+
+@pytest.mark.parametrize("task", ["vif", "mef", "mff"])
+def test_every_task(micro, task):
+    assert_equal_to_model(micro, SMALL, task)
+
+
+@pytest.mark.parametrize("size", [(112, 112), (224, 112), (1, 1), (7, 250), (113, 8), (111, 224), (8, 8)])
+def test_every_size(micro, size):
+    if min(size) < 8:
+        spec = make_spec(micro, "vif", size)
+        x = np.full((1, *size, 3), 90, np.uint8)
+        ones = np.ones((1, *spec.layout.grid), np.float32)
+        got = run_graph(
+            build_graph(micro, spec, "test", "0"), x=x, y=x, prompt_scale=ones, prompt_shift=0 * ones
+        )
+        expected = fuse_frames(micro, torch.from_numpy(x), torch.from_numpy(x), "vif").fused.round()
+        assert np.abs(got["fused"].astype(int) - expected.numpy()).max() <= 1
+        return
+    assert_equal_to_model(micro, size)
+
+
+def test_without_upsampling():
+    assert_equal_to_model(scrambled(upsample=False), (230, 250))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch": 3},
+        {"channel_order": "bgr"},
+        {"color": "luma"},
+        {"color": "luma", "channel_order": "bgr"},
+        {"grey": ("y",)},
+        {"grey": ("x",)},
+        {"grey": ("x", "y"), "batch": 2},
+        {"grey": ("x",), "color": "luma"},
+        {"grey": ("y",), "color": "luma", "channel_order": "bgr"},
+        {"routers": ("mff", "vif", "mef")},
+        {"as_published": True},
+        {"as_published": True, "batch": 2, "color": "luma"},
+    ],
+    ids=str,
+)
+def test_every_option(micro, options):
+    assert_equal_to_model(micro, SMALL, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"batch": 2, "channel_order": "bgr"}, {"color": "luma"}], ids=str)
+def test_as_published_crops_of_448(micro, options):
+    assert_equal_to_model(micro, (470, 920), as_published=True, **options)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        Sizes(64, 2, 2, 64, 2, 2),  # the decoder's only TC-MoA stands after its last block
+        Sizes(64, 8, 2, 96, 8, 3),  # two in the decoder, widths differ
+        Sizes(64, 4, 4, 64, 2, 2, tau=8),  # none in the decoder
+        Sizes(64, 4, 2, 64, 4, 2, experts=6, top_k=3),
+        Sizes(64, 4, 2, 64, 4, 2, window=8),
+    ],
+    ids=str,
+)
+def test_every_shape_of_model(sizes):
+    assert_equal_to_model(scrambled(sizes), SMALL)
+
+
+def test_alpha_one_and_beta_zero_change_no_bit(micro):
+    """Constant maps of 1 and 0 give what a graph without any prompt control gives."""
+    spec = make_spec(micro, "mef", SMALL, with_prompt=True)
+    proto = build_graph(micro, spec, "test", "0")
+    inputs = {"x": frames(*SMALL, 1, 1), "y": frames(*SMALL, 1, 2)}
+    ones = np.ones((1, *spec.layout.grid), np.float32)
+    controlled = run_graph(proto, **inputs, prompt_scale=ones, prompt_shift=0 * ones)
+    # Take the control out: p*1 + 0 becomes an Identity.
+    for node in proto.graph.node:
+        if node.op_type in ("Mul", "Add", "Sub") and any(i.startswith("control/") for i in node.input):
+            raw = [i for i in node.input if not i.startswith("control/")]
+            if len(raw) == 1 and "_moa." in raw[0]:
+                node.op_type = "Identity"
+                del node.input[:]
+                node.input.append(raw[0])
+    identities = [n for n in proto.graph.node if n.op_type == "Identity"]
+    assert len(identities) == 2 * 2 * len(spec.routers)
+    plain = run_graph(proto, **inputs, prompt_scale=3 * ones, prompt_shift=ones)
+    np.testing.assert_array_equal(controlled["fused"], plain["fused"])
+    np.testing.assert_array_equal(controlled["prompt"], plain["prompt"])
+
+
+FORBIDDEN = {"TopK", "If", "Loop", "Scan", "Scatter", "ScatterElements", "ScatterND", "NonZero", "Unique"}
+
+
+@pytest.mark.parametrize("options", [{}, {"color": "luma"}, {"as_published": True}], ids=str)
+def test_the_graph_holds_what_every_backend_takes(micro, options):
+    size = (470, 500) if options.get("as_published") else SMALL
+    spec = make_spec(micro, "vif", size, with_prompt=True, **options)
+    proto = build_graph(micro, spec, "test", "0")
+    onnx.checker.check_model(proto, full_check=True)
+    inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+    types = {v.name: v.type.tensor_type for v in [*inferred.graph.value_info, *inferred.graph.input]}
+    types |= {v.name: v.type.tensor_type for v in inferred.graph.output}
+    assert [o.version for o in proto.opset_import] == [18]
+    assert not FORBIDDEN & {node.op_type for node in proto.graph.node}
+    for node in proto.graph.node:
+        for name in (*node.input, *node.output):
+            if name in types:
+                shape = types[name].shape.dim
+                assert len(shape) <= 8, f"{node.name}: TensorRT takes 8 dimensions at most"
+                assert all(d.HasField("dim_value") for d in shape), f"{node.name}: shapes are static"
+                if types[name].elem_type == onnx.TensorProto.UINT8:
+                    assert node.op_type == "Cast", f"{node.name}: TensorRT takes nothing but a Cast on uint8"
+    used = {name for node in proto.graph.node for name in node.input}
+    assert {t.name for t in proto.graph.initializer} <= used, "a constant that nothing reads"
+
+
+def test_y_and_the_padding_are_not_computed_after_the_last_moa_and_attention(micro):
+    spec = make_spec(micro, "vif", SMALL)
+    proto = onnx.shape_inference.infer_shapes(build_graph(micro, spec, "test", "0"), data_prop=True)
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in proto.graph.value_info}
+    tokens = spec.layout.tokens
+    assert shapes["decoder.1/mlp/MatMul"][0] == 2 * tokens
+    assert shapes["decoder.2/mlp/MatMul"][0] == tokens
+    assert shapes["decoder.3/attention/MatMul"][0] == tokens
+    gh, gw = spec.layout.grid
+    assert shapes["decoder.3/mlp/MatMul"][0] == gh * gw < tokens
+    assert shapes["tail/MatMul"] == [gh * gw, 8 * 8 * 3]
+
+
+def test_graphs_are_named_by_what_they_hold(micro):
+    names = set()
+    for size, model in ((SMALL, micro), ((96, 130), micro), (SMALL, scrambled(MICRO, seed=1))):
+        proto = build_graph(model, make_spec(model, "vif", size), "stem", "0")
+        assert proto.graph.name.startswith("stem_")
+        names.add(proto.graph.name)
+    again = build_graph(micro, make_spec(micro, "vif", SMALL), "stem", "0")
+    assert len(names) == 3
+    assert again.graph.name in names
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"task": "x-ray"}, "expected one of vif, mef, mff"),
+        ({"size": (0, 10)}, "size is 10x0"),
+        ({"size": (9000, 10)}, "expected 1x1 to 8192x8192"),
+        ({"batch": 0}, "batch is 0"),
+        ({"precision": "int4"}, "precision is 'int4'"),
+        ({"channel_order": "rbg"}, "expected one of rgb, bgr"),
+        ({"color": "hsv"}, "expected one of rgb, luma"),
+        ({"grey": ("z",)}, "expected one of x, y"),
+        ({"routers": ("vif",)}, "1 routers given, this model has 3"),
+        ({"routers": ("vif", "vif", "xyz")}, "unknown task 'xyz'"),
+    ],
+    ids=str,
+)
+def test_wrong_options_are_refused_in_one_line(micro, options, words):
+    task, size = options.pop("task", "vif"), options.pop("size", SMALL)
+    with pytest.raises(InputError, match=words) as error:
+        make_spec(micro, task, size, **options)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,136 @@
+"""Pieces of the graph in ONNX Runtime against the modules that they stand for."""
+
+import numpy as np
+import pytest
+import torch
+
+from onnx_pieces import run_piece
+from tcmoa.blocks import Block
+from tcmoa.moa import PromptControl, restandardise
+from tcmoa_export import blocks_graph, moa_graph
+from tcmoa_export.layout import Layout
+
+LAYOUT = Layout(200, 300, "pad", True, 14)  # 2 x 3 windows
+CLOSE = {"rtol": 1e-4, "atol": 5e-5}
+
+
+def to_window_order(grid, layout=LAYOUT):
+    """[B, gh, gw, C] to [B*tokens, C] in window order."""
+    flat = grid.reshape(grid.shape[0], layout.tokens, -1)[:, layout.raster_of]
+    return np.ascontiguousarray(flat.reshape(-1, flat.shape[-1]))
+
+
+def tokens(seed, count=2, dim=64):
+    return torch.randn(count, *LAYOUT.image_grid, dim, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_block_attends_in_windows_shifted_or_not(micro, index):
+    block: Block = micro.encoder.blocks[index]
+    bias = micro.encoder.biases[0]
+    grid = tokens(0)
+    with torch.no_grad():
+        expected = block(grid, bias()).numpy()
+
+    def build(graph, t):
+        attended = blocks_graph.attention_part(graph, t, block, bias, LAYOUT, 2)
+        return blocks_graph.mlp(graph, attended, block)
+
+    (got,) = run_piece(build, t=to_window_order(grid.numpy()))
+    np.testing.assert_allclose(got, to_window_order(expected), **CLOSE)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_keeping_tokens_undoes_the_shift_in_the_same_gather(micro, index):
+    block: Block = micro.decoder.blocks[index]
+    bias = micro.decoder.biases[0]
+    grid = tokens(1)
+    with torch.no_grad():
+        expected = block(grid, bias()).numpy()
+    keep = LAYOUT.kept_tokens
+
+    def build(graph, t):
+        attended = blocks_graph.attention_part(graph, t, block, bias, LAYOUT, 2, keep=keep)
+        return blocks_graph.mlp(graph, attended, block)
+
+    (got,) = run_piece(build, t=to_window_order(grid.numpy()))
+    rows, cols = LAYOUT.kept_grid
+    np.testing.assert_allclose(got, expected[:, :rows, :cols].reshape(-1, 64), **CLOSE)
+
+
+def test_gates_equal_the_router_bank_with_near_ties_and_tiny_gates(micro):
+    bank = micro.encoder.moas[0].prompts.routers
+    u = (
+        torch.randn(500, 16, generator=torch.Generator().manual_seed(2)) * 8
+    )  # large: some gates fall below 1e-4
+    with torch.no_grad():
+        expected, _ = bank(u, 2)
+        logits = (u @ bank.gate[2]).numpy()
+    assert ((expected.numpy() > 0).sum(1) < 2).any()
+    (got,) = run_piece(lambda graph, z: moa_graph.gates(graph, z, 4, 2), z=logits)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("stage", ["encoder", "decoder"])
+@pytest.mark.parametrize("task", [0, 1, 2])
+@pytest.mark.parametrize("only_x", [False, True])
+def test_a_moa_equals_the_unfolded_one_under_prompt_maps(micro, stage, task, only_x):
+    module = getattr(micro, stage).moas[0]
+    x, y = tokens(3, 1), tokens(4, 1)
+    generator = torch.Generator().manual_seed(5)
+    scale = 0.5 + torch.rand(1, *LAYOUT.grid, generator=generator)
+    shift = 0.6 * torch.rand(1, *LAYOUT.grid, generator=generator) - 0.3
+    rows, cols = (
+        torch.arange(n).clamp(max=g - 1) for n, g in zip(LAYOUT.image_grid, LAYOUT.grid, strict=True)
+    )
+    with torch.no_grad():
+        control = PromptControl(scale[:, rows[:, None], cols], shift[:, rows[:, None], cols])
+        expected = module(x, y, task, control)
+
+    def build(graph, t, a, b):
+        maps = moa_graph.control_maps(graph, a, b, LAYOUT, 1)
+        return moa_graph.moa(graph, t, module, task, maps, LAYOUT, 1, only_x=only_x)
+
+    both = np.concatenate([to_window_order(x.numpy()), to_window_order(y.numpy())])
+    new, prompt_x, prompt_y = run_piece(build, t=both, a=scale.numpy(), b=shift.numpy())
+    wanted = [expected.x] if only_x else [expected.x, expected.y]
+    np.testing.assert_allclose(new, np.concatenate([to_window_order(z.numpy()) for z in wanted]), **CLOSE)
+    for got, prompt in ((prompt_x, expected.prompt_x), (prompt_y, expected.prompt_y)):
+        np.testing.assert_allclose(got, to_window_order(prompt[..., None].numpy()), rtol=0, atol=1e-5)
+
+
+def test_restandardising_gives_each_image_its_old_moments():
+    old, new = tokens(6), 3 * tokens(7) + 2
+    expected = restandardise(new, old).numpy()
+
+    def build(graph, n, o):
+        return moa_graph.restandardise(graph, n, o, 2, LAYOUT, 1, 64)
+
+    (got,) = run_piece(build, n=to_window_order(new.numpy()), o=to_window_order(old.numpy()))
+    np.testing.assert_allclose(got, to_window_order(expected), **CLOSE)
+
+
+def test_an_exact_zero_in_the_adapters_log_becomes_epsilon_as_published(micro):
+    """Adapters that all say -infinity leave exp = 0: the prompt is then sigmoid(log(eps)), not NaN."""
+    module = micro.encoder.moas[0]
+    kept = [adapter.fc2.bias.detach().clone() for adapter in module.prompts.bank.adapters]
+    try:
+        with torch.no_grad():
+            for adapter in module.prompts.bank.adapters:
+                adapter.fc2.bias.fill_(-200.0)
+            x, y = tokens(8, 1), tokens(9, 1)
+            expected = module(x, y, 0, PromptControl()).prompt_x
+        both = np.concatenate([to_window_order(x.numpy()), to_window_order(y.numpy())])
+
+        def build(graph, t):
+            first, second = graph.split_op("Split", 2, t, axis=0, num_outputs=2)
+            return moa_graph.prompts(graph, first, second, module, 0, LAYOUT.tokens)
+
+        got, _ = run_piece(build, t=both)
+    finally:
+        with torch.no_grad():
+            for adapter, bias in zip(module.prompts.bank.adapters, kept, strict=True):
+                adapter.fc2.bias.copy_(bias)
+    assert np.isfinite(got).all()
+    assert got.max() < 1e-10
+    np.testing.assert_allclose(got, to_window_order(expected[..., None].numpy()), rtol=0, atol=1e-12)
