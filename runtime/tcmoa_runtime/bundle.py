@@ -27,6 +27,8 @@ GRAPH_DATA: Final = "fusion.data"
 SELF_HASH: Final = "manifest_sha256"
 
 _MOST_MANIFEST_BYTES = 1 << 20
+_LARGEST_NUMBER = 1 << 20
+"""Beyond any frame side, batch or prompt: refused before arithmetic overflows."""
 _AGAIN = "export it again with `tcmoa export`"
 
 
@@ -62,8 +64,8 @@ class _Reader:
         value = self.values.get(key)
         # bool is an int to Python, not to a person who writes JSON.
         wrong = not isinstance(value, kind) or (kind in (int, float) and isinstance(value, bool))
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            value, wrong = float(value), False
+        if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+            wrong = not abs(value) <= _LARGEST_NUMBER  # NaN and infinity, too
         if wrong or (among is not None and value not in among):
             wanted = ", ".join(map(repr, among)) if among else f"a value of type {kind.__name__}"
             raise BundleError(
@@ -211,7 +213,13 @@ class Bundle:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
-    if not folder.exists():
+    try:
+        exists = folder.exists()
+    except OSError as error:
+        raise BundleError(
+            f"{folder}: cannot be read: {error.strerror}; make one with `tcmoa export`"
+        ) from error
+    if not exists:
         raise BundleError(f"{folder}: no such bundle; make one with `tcmoa export --out {folder}`")
     if not folder.is_dir():
         raise BundleError(f"{folder}: is a file, expected a bundle folder as `tcmoa export` writes it")
@@ -226,7 +234,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
     try:
-        manifest = json.loads(text)
+        manifest = json.loads(text, parse_constant=_refuse_constant)
+        own_hash = manifest_sha256(manifest) if isinstance(manifest, dict) else ""
     except (ValueError, RecursionError) as error:
         raise BundleError(
             f"{path}: not valid JSON, perhaps truncated ({_one_line(error)}); {_AGAIN}"
@@ -243,11 +252,15 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"{path}: format {version} is newer than this runtime reads ({FORMAT_VERSION}); "
             f"upgrade with `pip install -U tcmoa`, or {_AGAIN}"
         )
-    if manifest.get(SELF_HASH) != manifest_sha256(manifest):
+    if manifest.get(SELF_HASH) != own_hash:
         raise BundleError(
             f"{path}: was edited or damaged since it was exported (its own hash differs); {_AGAIN}"
         )
     return manifest
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def _one_line(error: BaseException) -> str:
@@ -279,7 +292,8 @@ def _read_contract(path: Path, manifest: dict[str, Any]) -> Contract:
     frame = reader.part("frame")
     numbers = {key: frame.get(key, int) for key in ("height", "width", "batch", "x_channels", "y_channels")}
     grid = frame.get("grid", list)
-    if min(numbers.values()) < 1 or len(grid) != 2 or not all(isinstance(n, int) and n > 0 for n in grid):
+    sizes = (*numbers.values(), *grid)
+    if len(grid) != 2 or not all(isinstance(n, int) and 0 < n <= _LARGEST_NUMBER for n in sizes):
         raise BundleError(f"{path}: 'frame' is {frame.values!r}, expected positive sizes; {_AGAIN}")
     if fit != "resize" and tuple(grid) != token_grid(numbers["height"], numbers["width"], side == 8):
         raise BundleError(

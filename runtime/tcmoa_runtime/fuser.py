@@ -13,7 +13,7 @@ from tcmoa_runtime.backends import Backend, load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import STRETCH, ChannelOrder, Frame, check_percentiles, to_frame
+from tcmoa_runtime.images import STRETCH, ChannelOrder, Frame, as_array, check_percentiles, to_frame
 from tcmoa_runtime.prompts import Map, pool_to_grid, prompt_map
 
 
@@ -101,14 +101,17 @@ class Fuser:
     def region(self, mask: Any, inside: float, outside: float) -> Map:
         """A prompt map [gh, gw] from a mask [H, W] (bool, or 0..1): `inside` where it is 1, `outside` where 0.
 
-        Tokens that the mask covers in part get the mean. Raises InputError when the mask has another size.
+        Tokens that the mask covers in part get the mean. Raises InputError when the mask has another size or
+        holds something else.
         """
-        array = np.asarray(mask)
+        array = as_array(mask, "mask")
         if array.shape not in (self.size, self.grid):
             raise InputError(
                 f"mask has shape {list(array.shape)}: expected the frame's {list(self.size)} or the grid's "
                 f"{list(self.grid)}"
             )
+        if array.dtype.kind not in "biuf" or not ((array >= 0) & (array <= 1)).all():
+            raise InputError("mask holds something else than 0..1: expected bool, or shares from 0 to 1")
         token = None if self.bundle.fit == "resize" else self.bundle.token_pixels
         share = pool_to_grid(array.astype(np.float64), self.grid, token)
         return (outside + (inside - outside) * share).astype(np.float32)
@@ -170,8 +173,7 @@ class Fuser:
 
 def _as_batch(image: Any, name: str) -> tuple[list[Any], bool]:
     """A list of frames, and whether a single one was given."""
-    dims = np.ndim(image)
-    if dims == 4:
+    if as_array(image, name).ndim == 4:
         if not len(image):
             raise InputError(f"{name} has shape {list(np.shape(image))}: it holds no frame")
         return list(image), False

@@ -53,6 +53,16 @@ def check_percentiles(percentiles: tuple[float, float]) -> tuple[float, float]:
     return low, high
 
 
+def as_array(value: Any, name: str) -> NDArray[Any]:
+    """`value` as an array; InputError where it cannot be one, as rows of different lengths."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{name} is a {type(value).__name__} that is no array: expected equal rows of numbers"
+        ) from error
+
+
 def to_frame(
     image: Any,
     name: str,
@@ -66,7 +76,7 @@ def to_frame(
     `order` is the channel order of `image`; it only matters where colour has to become one channel. Raises
     InputError naming `name`, the shape or dtype that arrived, and what is taken.
     """
-    array = np.asarray(image)
+    array = as_array(image, name)
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
@@ -176,7 +186,9 @@ def write_bytes(target: Path, data: bytes) -> None:
         os.umask(mask)
         Path(partial).chmod(0o666 & ~mask)
         Path(partial).replace(target)
+        partial = None
     except OSError as error:
+        raise InputError(f"{target}: cannot be written: {error.strerror}") from error
+    finally:  # also when interrupted
         if partial is not None:
             Path(partial).unlink(missing_ok=True)
-        raise InputError(f"{target}: cannot be written: {error.strerror}") from error

@@ -34,9 +34,16 @@ def _images(folder: Path) -> dict[str, Path]:
 
 
 def _source(images: dict[str, Path], suffix: str) -> dict[str, Path]:
-    """The images that end in `suffix` by the name before it; all by their own where none does."""
-    marked = {stem.removesuffix(suffix): path for stem, path in images.items() if stem.endswith(suffix)}
-    return marked or images
+    """The images by their names without `suffix`, where they have it."""
+    found: dict[str, Path] = {}
+    for stem, path in images.items():
+        name = stem.removesuffix(suffix)
+        if name in found:
+            raise InputError(
+                f"{path.parent}: {found[name].name} and {path.name} name the same pair; keep one of them"
+            )
+        found[name] = path
+    return found
 
 
 def find_pairs(x: str | os.PathLike[str], y: str | os.PathLike[str] | None = None) -> list[PairPaths]:
@@ -53,7 +60,9 @@ def find_pairs(x: str | os.PathLike[str], y: str | os.PathLike[str] | None = Non
         of_y = {s.removesuffix("_y"): p for s, p in images_y.items() if s.endswith("_y")}
         wanted = "NAME_x.EXT and NAME_y.EXT in it"
     else:
-        of_x, of_y = _source(images_x, "_x"), _source(images_y, "_y")
+        same = images_x.keys() == images_y.keys()  # even where all names end in _x
+        of_x = images_x if same else _source(images_x, "_x")
+        of_y = images_y if same else _source(images_y, "_y")
         wanted = "the same names in both"
     where = str(folder_x) if y is None or folder_x == folder_y else f"{folder_x} and {folder_y}"
     if not of_x.keys() & of_y.keys():

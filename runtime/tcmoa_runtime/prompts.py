@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import Frame
+from tcmoa_runtime.images import Frame, as_array
 
 Map = NDArray[np.float32]
 
@@ -27,10 +27,11 @@ def prompt_map(value: Any, name: str, batch: int, grid: tuple[int, int]) -> Map:
 
     Raises InputError naming `name` on another shape, on text and the like, and on NaN or infinity.
     """
-    try:
-        array = np.asarray(value, np.float32)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} is {value!r}: expected a number or a map {list(grid)}") from error
+    array = as_array(value, name)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name} holds {array.dtype}: expected a number or a map {list(grid)} of numbers")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, and is refused as that
+        array = array.astype(np.float32)
     if array.shape not in ((), grid, (1, *grid), (batch, *grid)):
         raise InputError(
             f"{name} has shape {list(array.shape)}: expected a number, a map {list(grid)} "

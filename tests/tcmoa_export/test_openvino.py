@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from micro_model import frames
 
+from micro_model import frames
 from tcmoa_export import export_bundle
 from tcmoa_runtime import Fuser
 
@@ -18,7 +18,9 @@ def test_openvino_fuses_the_same_frames(micro, tmp_path, options):
     batch = bundle.contract.batch
     x, y = frames(*SIZE, batch), frames(*SIZE, batch, seed=1)
     rng = np.random.default_rng(0)
-    scale, shift = (rng.uniform(a, b, (batch, *bundle.contract.grid)).astype(np.float32) for a, b in ((0, 2), (-1, 1)))
+    scale, shift = (
+        rng.uniform(a, b, (batch, *bundle.contract.grid)).astype(np.float32) for a, b in ((0, 2), (-1, 1))
+    )
     with Fuser.load(tmp_path / "b") as fuser:
         expected = fuser(x, y, scale=scale, shift=shift)
     core = ov.Core()

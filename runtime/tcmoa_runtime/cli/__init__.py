@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 the user's input is wrong, 3 a needed package or device is
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import warnings
@@ -23,6 +24,8 @@ from tcmoa_runtime.errors import TcmoaError
 
 DEBUG = "TCMOA_DEBUG"
 """Environment variable that turns one-line faults into tracebacks."""
+
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="tcmoa",
@@ -51,25 +54,27 @@ def run(arguments: Sequence[str]) -> int:
             warnings.simplefilter("default", UserWarning)
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             result = app(args=list(arguments) or ["--help"], prog_name="tcmoa", standalone_mode=False)
+        if result == _INTERRUPTED:  # newer typer catches KeyboardInterrupt itself
+            _say("interrupted")
         return result if isinstance(result, int) else 0
     except TcmoaError as error:
         _say(f"error: {_one_line(error)}")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         _say("interrupted")
-        return 130
-    except BrokenPipeError:
-        # Whoever read our output has gone; there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _INTERRUPTED
     except Exception as error:
         format_message = getattr(error, "format_message", None)
         if callable(format_message):  # a usage error of typer or of the click inside it
             name = getattr(getattr(error, "ctx", None), "command_path", "tcmoa")
-            _say(f"error: {_one_line(format_message())} See `{name} --help`.")
+            _say(f"error: {_one_line(format_message()).rstrip('.')}; see `{name} --help`")
             return 2
         if os.environ.get(DEBUG):
             raise
+        if isinstance(error, OSError) and error.filename is not None:
+            # A path that is too long, or in a folder that we may not look into.
+            _say(f"error: {error.filename}: {error.strerror}")
+            return 2
         _say(
             f"fault: {type(error).__name__}: {_one_line(error)}; please report it, "
             f"with what {DEBUG}=1 adds to this line"
@@ -81,6 +86,21 @@ def _one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
+def _keep_stderr_to_ourselves() -> None:
+    """Silence native code: libpng, libtiff and OpenCV write lines of their own about images they cannot read.
+
+    `TCMOA_DEBUG=1` leaves their lines in place.
+    """
+    with contextlib.suppress(OSError):  # where stderr is closed there is nothing to keep
+        ours = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        sys.stderr = ours
+
+
 def main() -> None:
     """Entry point of the `tcmoa` command."""
+    if not os.environ.get(DEBUG):
+        _keep_stderr_to_ourselves()
     sys.exit(run(sys.argv[1:]))

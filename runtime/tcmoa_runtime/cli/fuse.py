@@ -223,19 +223,23 @@ def _fuse_folder(
 ) -> _Report:
     report = _Report()
     folder = next(iter(targets.values())).parent
-    made = not folder.exists()
+    made = [f for f in (folder, *folder.parents) if not f.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be created: {error.strerror}") from error
-    with progress_bar("fusing", len(pairs)) as advance:
-        for chunk in _chunks(fuser, pairs, report, advance):
-            try:
-                _fuse_chunk(fuser, chunk, targets, scale, shift, report)
-            except InputError as error:
-                names = ", ".join(pair.name for pair, _ in chunk)
-                report.failed.append({"name": names, "error": f"{names}: {error}"})
-            advance(len(chunk))
-    if made and not report.outputs:
-        folder.rmdir()
+    try:
+        with progress_bar("fusing", len(pairs)) as advance:
+            for chunk in _chunks(fuser, pairs, report, advance):
+                try:
+                    _fuse_chunk(fuser, chunk, targets, scale, shift, report)
+                except InputError as error:
+                    for pair, _ in chunk:
+                        if str(targets[pair.name]) not in report.outputs:
+                            report.failed.append({"name": pair.name, "error": f"{pair.name}: {error}"})
+                advance(len(chunk))
+    finally:
+        if not report.outputs:
+            for empty in made:
+                empty.rmdir()
     return report

@@ -10,6 +10,7 @@ import typer
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.cli.progress import print_json
 from tcmoa_runtime.contract import TensorSpec
+from tcmoa_runtime.errors import BundleError
 
 
 def inspect(
@@ -19,11 +20,19 @@ def inspect(
     """Show what a bundle is and what it was checked for; all hashes are compared first."""
     opened = Bundle.open(bundle)
     opened.check()
-    if as_json:
-        print_json(summary(opened))
-        return
-    width = max(len(label) for label, _ in rows(opened))
-    for label, value in rows(opened):
+    try:
+        if as_json:
+            print_json(summary(opened))
+            return
+        lines = rows(opened)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # What fusing does not need is not checked on opening.
+        raise BundleError(
+            f"{bundle}: what bundle.json tells about the graph is incomplete ({type(error).__name__}: {error}); "
+            f"export it again with `tcmoa export`"
+        ) from error
+    width = max(len(label) for label, _ in lines)
+    for label, value in lines:
         print(f"{label:<{width}}  {value}")
 
 

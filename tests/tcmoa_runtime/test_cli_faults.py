@@ -1,0 +1,125 @@
+"""How the command line ends when the fault is ours, a package is missing, or it is interrupted."""
+
+import warnings
+
+import pytest
+import typer
+
+from tcmoa_runtime import Fuser, TcmoaError
+from tcmoa_runtime.cli import DEBUG, run
+
+
+@pytest.fixture
+def fuse(vif, sources, tmp_path):
+    """Arguments of a command that would work."""
+    return [str(a) for a in ("fuse", vif, *sources, "-o", tmp_path / "out.png")]
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Let loading a bundle raise this."""
+
+    def fail_by(error):
+        def load(*_, **__):
+            raise error
+
+        monkeypatch.setattr(Fuser, "load", load)
+
+    return fail_by
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("two\nlines"), KeyError("key"), OSError("no path"), AssertionError()]
+)
+def test_a_fault_of_ours_exits_1_in_one_line(error, tcmoa, fuse, failing, monkeypatch):
+    monkeypatch.delenv(DEBUG, raising=False)
+    failing(error)
+    outcome = tcmoa(*fuse)
+    assert (outcome.code, outcome.out) == (1, "")
+    (line,) = outcome.err.splitlines()
+    assert line.startswith(f"tcmoa: fault: {type(error).__name__}: ")
+    assert "please report it" in line
+    assert DEBUG in line
+
+
+def test_a_fault_of_ours_is_a_traceback_where_one_asks_for_it(fuse, failing, monkeypatch):
+    monkeypatch.setenv(DEBUG, "1")
+    failing(RuntimeError("boom"))
+    with pytest.raises(RuntimeError, match="boom"):
+        run(fuse)
+
+
+def test_debugging_shows_what_native_code_writes_as_well(fresh_python):
+    """Else only our own lines reach stderr."""
+    code = f"""
+import os
+from tcmoa_runtime import cli
+def native(_):
+    os.write(2, b"native\\n")
+    print("ours", file=sys.stderr)
+    return 0
+cli.run = native
+os.environ["{DEBUG}"] = {{value!r}}
+cli.main()
+"""
+    assert fresh_python(code.format(value="")).err == "ours\n"
+    assert fresh_python(code.format(value="1")).err == "native\nours\n"
+
+
+def test_an_error_raised_on_purpose_is_no_fault(tcmoa, fuse, failing):
+    failing(TcmoaError("the graph\n failed"))
+    tcmoa(*fuse).assert_error(1, "the graph failed")
+
+
+def test_a_path_we_may_not_use_is_the_users_to_mend(tcmoa, fuse, failing):
+    failing(PermissionError(13, "Permission denied", "/secret/bundle"))
+    tcmoa(*fuse).assert_error(2, "/secret/bundle: Permission denied")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), typer.Abort()])
+def test_an_interrupt_exits_130(error, tcmoa, fuse, failing):
+    failing(error)
+    outcome = tcmoa(*fuse)
+    assert (outcome.code, outcome.out, outcome.err.strip()) == (130, "", "tcmoa: interrupted")
+
+
+def test_warnings_are_notes_on_stderr(tcmoa, fuse, monkeypatch):
+    load = Fuser.load
+
+    def warn(*arguments, **options):
+        warnings.warn("something to know", UserWarning, stacklevel=1)
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(Fuser, "load", warn)
+    outcome = tcmoa(*fuse, "--json")
+    assert (outcome.code, outcome.err) == (0, "tcmoa: note: something to know\n")
+    assert outcome.json["images"] == 1
+
+
+EXPORT = ["export", "--weights", "tiny", "--task", "vif", "--size", "64x64", "--out", "bundle"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (EXPORT, "torch"),
+        (EXPORT, "onnx"),
+        (["demo", "--out", "demo"], "torch"),
+        (["demo", "--out", "demo"], "onnx"),
+        (["train", "config.toml"], "torch"),
+    ],
+)
+def test_the_training_side_names_its_extra_where_it_is_missing(
+    arguments, missing, fresh_python, tmp_path, tree
+):
+    code = f"import os\nos.chdir({str(tmp_path)!r})\nfrom tcmoa_runtime.cli import run\nsys.exit(run({arguments!r}))"
+    outcome = fresh_python(code, blocked={missing})
+    outcome.assert_error(3, f"`tcmoa {arguments[0]}` needs {missing}", "pip install 'tcmoa[export]'")
+    assert not tree(tmp_path)
+
+
+def test_a_size_that_is_none_is_refused_before_anything_is_imported(fresh_python):
+    for size in ("640", "640x", "axb", "-1x5", "1234567x1", ""):
+        arguments = ["export", "--weights", "tiny", "--task", "vif", "--size", size, "--out", "bundle"]
+        code = f"from tcmoa_runtime.cli import run\nsys.exit(run({arguments!r}))"
+        fresh_python(code, blocked={"torch"}).assert_error(2, "expected WIDTHxHEIGHT, as 640x480")

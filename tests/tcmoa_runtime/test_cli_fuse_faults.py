@@ -1,0 +1,171 @@
+"""`tcmoa fuse` where the input is wrong: one line, the right code, and nothing written or changed."""
+
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from tcmoa_runtime.images import write_image
+
+
+@pytest.fixture
+def place(tmp_path, sources, folders, vif):
+    """Paths by name, for the commands below."""
+    x, y = sources
+    small = tmp_path / "small.png"
+    write_image(small, np.zeros((50, 60, 3), np.uint8))
+    write_image(tmp_path / "pixel.png", np.zeros((1, 1, 3), np.uint8))
+    write_image(tmp_path / "mask.png", np.zeros((99, 130), np.uint8))
+    cv2.imwrite(str(tmp_path / "deep.png"), np.zeros((100, 130), np.uint16))
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.png").write_text("not an image")
+    (tmp_path / "nothing").mkdir()
+    names = ("small.png", "pixel.png", "mask.png", "deep.png", "empty.png", "text.png", "nothing")
+    return {
+        **{name.split(".")[0]: tmp_path / name for name in names},
+        "bundle": vif,
+        "x": x,
+        "y": y,
+        "X": folders[0],
+        "Y": folders[1],
+        "out": tmp_path / "out.png",
+        "OUT": tmp_path / "out",
+        "here": tmp_path,
+        "long": tmp_path / ("x" * 300 + ".png"),
+    }
+
+
+FAULTS = {
+    "missing bundle": ("{here}/none {x} {y} -o {out}", "no such bundle"),
+    "no bundle": ("{X} {x} {y} -o {out}", "holds no bundle.json"),
+    "an image as bundle": ("{x} {x} {y} -o {out}", "is a file, expected a bundle folder"),
+    "missing image": ("{bundle} {here}/none.png {y} -o {out}", "none.png: no such image file"),
+    "missing second image": ("{bundle} {x} {here}/none.png -o {out}", "none.png: no such image file"),
+    "unreadable image": ("{bundle} {x} {text} -o {out}", "text.png: not a readable image"),
+    "empty image": ("{bundle} {empty} {y} -o {out}", "empty.png: is empty"),
+    "two sizes": ("{bundle} {x} {small} -o {out}", "x.png is 130x100 and"),
+    "two sizes with --resize": (
+        "{bundle} {x} {small} -o {out} --resize",
+        "two registered images of one size",
+    ),
+    "another size": ("{bundle} {small} {small} -o {out}", "x is 60x50, this bundle fuses 130x100"),
+    "one pixel": ("{bundle} {pixel} {pixel} -o {out}", "x is 1x1, this bundle fuses 130x100"),
+    "scale NaN": ("{bundle} {x} {y} -o {out} --prompt-scale nan", "--prompt-scale is nan: expected a finite"),
+    "scale infinite": ("{bundle} {x} {y} -o {out} --prompt-scale inf", "expected a finite number"),
+    "scale beyond float32": (
+        "{bundle} {x} {y} -o {out} --prompt-scale 1e300",
+        "prompt_scale holds NaN or inf",
+    ),
+    "scale as text": ("{bundle} {x} {y} -o {out} --prompt-scale much", "--prompt-scale is 'much'"),
+    "scale as mask": ("{bundle} {x} {y} -o {out} --prompt-scale {mask}", "expected a number"),
+    "shift NaN": ("{bundle} {x} {y} -o {out} --prompt-shift nan", "--prompt-shift is nan"),
+    "shift infinite": ("{bundle} {x} {y} -o {out} --prompt-shift=-inf", "expected a finite number"),
+    "shift as text": ("{bundle} {x} {y} -o {out} --prompt-shift left", "--prompt-shift is 'left'"),
+    "mask missing": ("{bundle} {x} {y} -o {out} --prompt-shift none.png", "none.png: no such image file"),
+    "mask unreadable": ("{bundle} {x} {y} -o {out} --prompt-shift {text}", "text.png: not a readable image"),
+    "mask of another size": (
+        "{bundle} {x} {y} -o {out} --prompt-shift {mask}",
+        "the mask is 130x99, expected 130x100 (the frame) or 17x13 (one pixel per token)",
+    ),
+    "mask of 16 bits": ("{bundle} {x} {y} -o {out} --prompt-shift {deep}", "expected an 8-bit mask"),
+    "unknown backend": ("{bundle} {x} {y} -o {out} --backend cuda", "backend is 'cuda': expected auto or"),
+    "unknown option": ("{bundle} {x} {y} -o {out} --fast", "--fast"),
+    "missing out": ("{bundle} {x} {y}", "'--out' / '-o'"),
+    "missing argument": ("{bundle} {x} -o {out}", "Missing argument"),
+    "surplus argument": ("{bundle} {x} {y} {y} -o {out}", "see `tcmoa fuse --help`"),
+    "threads zero": ("{bundle} {x} {y} -o {out} --threads 0", "threads is 0: expected 1 or more"),
+    "threads as text": ("{bundle} {x} {y} -o {out} --threads all", "--threads"),
+    "stretch of one": ("{bundle} {x} {y} -o {out} --stretch 5", "expected two percentiles, as 1,99"),
+    "stretch of text": ("{bundle} {x} {y} -o {out} --stretch a,b", "--stretch is 'a'"),
+    "stretch falling": ("{bundle} {x} {y} -o {out} --stretch 99,1", "16-bit stretch is 99,1"),
+    "out in a missing folder": (
+        "{bundle} {x} {y} -o {here}/no/out.png",
+        "no does not exist; create it first",
+    ),
+    "out of unknown format": ("{bundle} {x} {y} -o {here}/out.gif", "cannot write '.gif' images"),
+    "out without format": ("{bundle} {x} {y} -o {here}/out", "cannot write '' images"),
+    "out is a folder": ("{bundle} {x} {y} -o {nothing}", "cannot write '' images"),
+    "out is x": ("{bundle} {x} {y} -o {x}", "x.png: is a source itself"),
+    "out is y": ("{bundle} {x} {y} -o {here}/sources/../sources/y.png", "y.png: is a source itself"),
+    "out folder is x": ("{bundle} {X} {Y} -o {X}", "x: is the folder of a source"),
+    "out folder is y": ("{bundle} {X} {Y} -o {here}/./y", "y: is the folder of a source"),
+    "out folder is a file": ("{bundle} {X} {Y} -o {small}", "small.png: is a file, expected a folder"),
+    "out folder below a file": ("{bundle} {X} {Y} -o {small}/out", "small.png/out: cannot be created"),
+    "a folder and a file": ("{bundle} {X} {y} -o {OUT}", "expected two images or two folders"),
+    "a file and a folder": ("{bundle} {x} {Y} -o {out}", "expected two images or two folders"),
+    "folders without pairs": ("{bundle} {X} {nothing} -o {OUT}", "no pair of images"),
+    "one folder without endings": ("{bundle} {X} {X} -o {OUT}", "expected NAME_x.EXT and NAME_y.EXT in it"),
+    "folders and unknown format": (
+        "{bundle} {X} {Y} -o {OUT} --format gif",
+        "--format is 'gif': expected one of",
+    ),
+    "folders and prompt NaN": ("{bundle} {X} {Y} -o {OUT} --prompt-shift nan", "--prompt-shift is nan"),
+    "folders and missing bundle": ("{here}/none {X} {Y} -o {OUT}/deep/er", "no such bundle"),
+    "a path too long": ("{bundle} {long} {y} -o {out}", "File name too long"),
+}
+
+
+@pytest.mark.parametrize("json", [[], ["--json"]], ids=["text", "json"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_wrong_input_is_one_line_and_leaves_all_as_it_was(fault, json, tcmoa, place, tree):
+    command, words = FAULTS[fault]
+    before = tree(place["here"])
+    outcome = tcmoa("fuse", *(part.format(**place) for part in command.split()), *json)
+    outcome.assert_error(2, words)
+    assert tree(place["here"]) == before
+
+
+def cut(data):
+    return data[: len(data) // 2]
+
+
+def flip(data):
+    return data[:5000] + bytes([data[5000] ^ 255]) + data[5001:]
+
+
+@pytest.mark.parametrize(("damage", "suffix"), [(cut, ".png"), (flip, ".png"), (cut, ".webp"), (cut, ".tif")])
+def test_native_libraries_add_no_line_of_their_own(damage, suffix, tcmoa_process, place, pair):
+    """libpng and OpenCV write to the file descriptor, past Python's stderr."""
+    path = place["here"] / f"damaged{suffix}"
+    write_image(path, pair[1])
+    path.write_bytes(damage(path.read_bytes()))
+    outcome = tcmoa_process("fuse", place["bundle"], place["x"], path, "-o", place["out"])
+    outcome.assert_error(2, f"damaged{suffix}: not a readable image")
+
+
+def damage_graph(folder):
+    graph = folder / "fusion.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"?")
+
+
+def damage_manifest(folder):
+    (folder / "bundle.json").write_text("{")
+
+
+@pytest.mark.parametrize("damage", [damage_graph, damage_manifest])
+def test_a_damaged_bundle_writes_nothing(damage, tcmoa, broken, sources, tmp_path, tree):
+    damage(broken)
+    before = tree(tmp_path)
+    tcmoa("fuse", broken, *sources, "-o", tmp_path / "out.png").assert_error(2, broken)
+    assert tree(tmp_path) == before
+
+
+def test_a_missing_package_exits_3_and_is_named(tcmoa, place, tree, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "tcmoa_runtime.backends.onnxruntime", raising=False)
+    before = tree(place["here"])
+    outcome = tcmoa("fuse", place["bundle"], place["x"], place["y"], "-o", place["out"])
+    outcome.assert_error(3, "pip install onnxruntime")
+    assert tree(place["here"]) == before
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_partial_file(tcmoa, place, tree, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fdopen", full)
+    before = tree(place["here"])
+    outcome = tcmoa("fuse", place["bundle"], place["x"], place["y"], "-o", place["out"])
+    outcome.assert_error(2, "out.png: cannot be written: No space left on device")
+    assert tree(place["here"]) == before

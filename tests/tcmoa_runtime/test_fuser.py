@@ -1,0 +1,367 @@
+"""Fusing frames: shapes, batches, prompts, sizes and channel orders."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from tcmoa_runtime import Fuser, InputError, MissingError, TcmoaError
+from tcmoa_runtime.images import stretch_to_uint8, to_frame
+from tcmoa_runtime.prompts import pool_to_grid
+
+
+def test_two_frames_become_one(fuser, pair):
+    fused = fuser(*pair)
+    assert (fused.dtype, fused.shape) == (np.uint8, (100, 130, 3))
+    assert fused.std() > 5
+
+
+def test_sources_matter_and_so_does_their_order(fuser, pair):
+    x, y = pair
+    assert (fuser(x, y) != fuser(y, x)).mean() > 0.1
+    assert (fuser(x, y) != fuser(x, x)).mean() > 0.1
+
+
+def test_the_same_frames_give_the_same_result(fuser, pair):
+    np.testing.assert_array_equal(fuser(*pair), fuser(*pair))
+
+
+def test_size_and_grid_are_those_of_the_bundle(fuser):
+    assert (fuser.size, fuser.grid) == ((100, 130), (13, 17))
+
+
+def test_a_batch_equals_single_calls(fuser, four_pairs):
+    x, y = four_pairs
+    fused = fuser(x, y)
+    assert fused.shape == (4, 100, 130, 3)
+    for i in range(4):
+        np.testing.assert_array_equal(fused[i], fuser(x[i], y[i]))
+
+
+def test_a_list_of_frames_is_a_batch(fuser, four_pairs):
+    x, y = four_pairs
+    np.testing.assert_array_equal(fuser(list(x), list(y)), fuser(x, y))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_a_bundle_of_two_frames_at_once_takes_any_number(
+    count, exported, fuser, four_pairs, grey_levels_apart
+):
+    x, y = (frames[:count] for frames in four_pairs)
+    shifts = np.linspace(-0.4, 0.4, count * 221).reshape(count, 13, 17)
+    with Fuser.load(exported("batch")) as pairwise:
+        fused, prompts = pairwise.with_prompt(x, y, shift=shifts)
+    expected, expected_prompts = fuser.with_prompt(x, y, shift=shifts)
+    assert fused.shape == (count, 100, 130, 3)
+    assert prompts.shape == (count, 2, 2, 13, 17)
+    assert grey_levels_apart(fused, expected) <= 1
+    np.testing.assert_allclose(prompts, expected_prompts, atol=1e-4)
+
+
+def test_a_bundle_of_two_frames_at_once_takes_a_single_frame(exported, fuser, pair, grey_levels_apart):
+    with Fuser.load(exported("batch")) as pairwise:
+        fused = pairwise(*pair)
+    assert fused.shape == (100, 130, 3)
+    assert grey_levels_apart(fused, fuser(*pair)) <= 1
+
+
+def test_alpha_1_and_beta_0_are_the_default_bit_for_bit(fuser, pair):
+    default = fuser(*pair)
+    np.testing.assert_array_equal(fuser(*pair, scale=1.0, shift=0.0), default)
+    np.testing.assert_array_equal(fuser(*pair, scale=np.ones((13, 17)), shift=np.zeros((1, 13, 17))), default)
+
+
+def test_the_bundles_own_default_prompt_applies(broken, rehash, fuser, pair):
+    def steer(manifest):
+        manifest["prompt_default"] = {"scale": 0.5, "shift": 0.25}
+
+    rehash(broken, steer)
+    with Fuser.load(broken) as steered:
+        np.testing.assert_array_equal(steered(*pair), fuser(*pair, scale=0.5, shift=0.25))
+        np.testing.assert_array_equal(steered(*pair, scale=1, shift=0), fuser(*pair))
+
+
+def test_prompts_follow_equation_8(fuser, pair):
+    """Of the first TC-MoA: the later ones see what the first has changed."""
+    _, plain = fuser.with_prompt(*pair)
+    _, steered = fuser.with_prompt(*pair, scale=0.5, shift=0.2)
+    assert plain.shape == (2, 2, 13, 17)
+    for source, sign in ((0, 1), (1, -1)):
+        expected = 0.5 + 0.5 * (plain[0, source] - 0.5) + sign * 0.2
+        np.testing.assert_allclose(steered[0, source], expected, atol=1e-5)
+
+
+def test_with_prompt_gives_the_same_frame_as_calling(fuser, pair):
+    fused, _ = fuser.with_prompt(*pair, shift=0.1)
+    np.testing.assert_array_equal(fused, fuser(*pair, shift=0.1))
+
+
+def test_with_prompt_is_refused_where_the_bundle_has_none(exported, pair):
+    with Fuser.load(exported("plain")) as plain:
+        assert plain(*pair).shape == (100, 130, 3)
+        with pytest.raises(InputError, match="export it with --with-prompt"):
+            plain.with_prompt(*pair)
+
+
+def test_a_map_for_each_frame_equals_single_calls(fuser, four_pairs):
+    x, y = four_pairs
+    rng = np.random.default_rng(0)
+    scales, shifts = rng.uniform(0.5, 1.5, (4, 13, 17)), rng.uniform(-0.3, 0.3, (4, 13, 17))
+    fused = fuser(x, y, scale=scales, shift=shifts)
+    for i in range(4):
+        np.testing.assert_array_equal(fused[i], fuser(x[i], y[i], scale=scales[i], shift=shifts[i]))
+
+
+def test_region_is_the_mean_of_the_mask_over_each_token(fuser):
+    mask = np.random.default_rng(0).random((100, 130)) < 0.3
+    result = fuser.region(mask, inside=0.4, outside=-0.2)
+    assert (result.dtype, result.shape) == (np.float32, (13, 17))
+    for row in range(13):
+        for column in range(17):
+            share = mask[row * 8 : row * 8 + 8, column * 8 : column * 8 + 8].mean()
+            assert result[row, column] == pytest.approx(-0.2 + 0.6 * share, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.float32])
+def test_region_of_nothing_and_of_everything(dtype, fuser):
+    np.testing.assert_allclose(fuser.region(np.zeros((100, 130), dtype), 0.4, -0.2), -0.2, rtol=1e-6)
+    np.testing.assert_allclose(fuser.region(np.ones((100, 130), dtype), 0.4, -0.2), 0.4, rtol=1e-6)
+
+
+def test_region_takes_a_mask_of_one_number_per_token(fuser):
+    mask = np.eye(13, 17)
+    np.testing.assert_array_equal(fuser.region(mask, 1, 0), mask)
+
+
+def test_region_steers_only_where_it_is(fuser, pair):
+    mask = np.zeros((100, 130), bool)
+    mask[:48, :64] = True
+    _, plain = fuser.with_prompt(*pair)
+    _, steered = fuser.with_prompt(*pair, shift=fuser.region(mask, 0.3, 0))
+    difference = steered[0, 0] - plain[0, 0]
+    np.testing.assert_allclose(difference[:6, :8], 0.3, atol=1e-5)
+    np.testing.assert_allclose(difference[6:], 0, atol=1e-6)
+    np.testing.assert_allclose(difference[:, 8:], 0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.zeros((99, 130)),
+        np.zeros((100, 130, 1)),
+        np.zeros(0),
+        np.full((100, 130), 255, np.uint8),
+        np.full((100, 130), -0.1),
+        np.full((100, 130), np.nan),
+        np.full((13, 17), "a"),
+        [[1, 2], [3]],
+    ],
+    ids=["size", "3-D", "empty", "255", "negative", "NaN", "text", "ragged"],
+)
+def test_region_refuses_what_is_no_mask(mask, fuser):
+    with pytest.raises(InputError, match=r"^mask "):
+        fuser.region(mask, 1, 0)
+
+
+def test_region_of_a_resized_frame_divides_it_evenly(exported):
+    with Fuser.load(exported("resize")) as resizing:
+        assert resizing.bundle.fit == "resize"
+        mask = np.random.default_rng(0).random((100, 130)) < 0.5
+        expected = pool_to_grid(mask.astype(float), resizing.grid, None)
+        np.testing.assert_array_equal(resizing.region(mask, 1, 0), expected)
+
+
+def test_another_size_is_refused_with_both_sizes(fuser, pair):
+    x, y = pair
+    with pytest.raises(InputError, match="x is 129x100, this bundle fuses 130x100: resize it"):
+        fuser(x[:, 1:], y)
+    with pytest.raises(InputError, match="y is 130x99, this bundle fuses 130x100: resize it"):
+        fuser(x, y[1:])
+    with pytest.raises(InputError, match="x is 100x130, this bundle fuses 130x100"):
+        fuser(x.transpose(1, 0, 2), y.transpose(1, 0, 2))
+
+
+@pytest.mark.parametrize("size", [(50, 61), (100, 131), (300, 20), (1, 1)])
+def test_resize_gives_the_size_of_x(size, vif):
+    x, y = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
+    with Fuser.load(vif, resize=True) as resizing:
+        assert resizing(x, y).shape == (*size, 3)
+        fused, prompt = resizing.with_prompt(np.stack([x, x]), np.stack([y, y]))
+    assert fused.shape == (2, *size, 3)
+    assert prompt.shape == (2, 2, 2, 13, 17)
+
+
+def test_resize_changes_nothing_where_the_size_is_right(vif, fuser, pair):
+    with Fuser.load(vif, resize=True) as resizing:
+        np.testing.assert_array_equal(resizing(*pair), fuser(*pair))
+
+
+def test_resize_keeps_the_picture(vif, fuser, pair):
+    twice = [np.repeat(np.repeat(f, 2, axis=0), 2, axis=1) for f in pair]
+    with Fuser.load(vif, resize=True) as resizing:
+        large = resizing(*twice)
+    # Halving the doubled frames is exact, so only the way back is interpolated, and blurs.
+    halved = large.reshape(100, 2, 130, 2, 3).mean((1, 3))
+    assert np.corrcoef(halved.ravel(), fuser(*pair).ravel())[0, 1] > 0.9
+
+
+def test_resize_to_a_smaller_frame_averages(vif, pair):
+    """Taking single pixels of a fine pattern would turn it into a coarse one."""
+    plain = [np.repeat(np.repeat(f.clip(20, 235), 2, axis=0), 2, axis=1) for f in pair]
+    pattern = 20 * (-1) ** np.indices(plain[0].shape)[:2].sum(0)  # of mean 0 over each 2x2 pixels
+    fine = [(f + pattern).astype(np.uint8) for f in plain]
+    with Fuser.load(vif, resize=True) as resizing:
+        np.testing.assert_array_equal(resizing(*fine), resizing(*plain))
+
+
+def test_grey_alpha_and_16_bit_frames_equal_their_conversions(fuser, pair):
+    x, y = pair
+    grey = y[..., 0]
+    deep = grey.astype(np.uint16) * 31 + 7000
+    alpha = np.dstack([x, grey])
+    expected = fuser(x, np.dstack([grey] * 3))
+    np.testing.assert_array_equal(fuser(x, grey), expected)
+    np.testing.assert_array_equal(fuser(x, grey[..., None]), expected)
+    np.testing.assert_array_equal(fuser(alpha, grey), expected)
+    np.testing.assert_array_equal(fuser(x, deep), fuser(x, stretch_to_uint8(deep)))
+    np.testing.assert_array_equal(fuser(x[None], deep[None, ..., None])[0], fuser(x, deep))
+
+
+def test_percentiles_of_the_stretch_are_those_of_loading(vif, fuser, pair):
+    deep = pair[1][..., 0].astype(np.uint16) * 31
+    with Fuser.load(vif, percentiles=(10, 80)) as hard:
+        np.testing.assert_array_equal(hard(pair[0], deep), fuser(pair[0], stretch_to_uint8(deep, (10, 80))))
+
+
+def test_a_one_channel_source_takes_grey_and_the_luma_of_colour(exported, pair):
+    x, y = pair
+    with Fuser.load(exported("grey")) as grey:
+        expected = grey(x, to_frame(y, "y", 1))
+        np.testing.assert_array_equal(grey(x, to_frame(y, "y", 1)[..., 0]), expected)
+        np.testing.assert_array_equal(grey(x, y), expected)
+
+
+def test_a_one_channel_source_equals_grey_in_three(exported, fuser, pair, grey_levels_apart):
+    x, y = pair
+    with Fuser.load(exported("grey")) as grey:
+        assert grey_levels_apart(grey(x, y[..., 0]), fuser(x, y[..., 0])) <= 1
+
+
+def test_a_bgr_bundle_gives_the_flipped_result_of_the_rgb_bundle(exported, fuser, pair, grey_levels_apart):
+    flipped = [f[..., ::-1] for f in pair]
+    with Fuser.load(exported("bgr")) as bgr:
+        fused = bgr(*flipped)
+    assert grey_levels_apart(fused[..., ::-1], fuser(*pair)) <= 1
+    assert grey_levels_apart(fused, fuser(*pair)) > 10
+
+
+def test_luma_of_a_bgr_bundle_weighs_red_as_red(exported, pair, grey_levels_apart):
+    with Fuser.load(exported("bgr grey")) as bgr, Fuser.load(exported("grey")) as rgb:
+        fused = bgr(*(f[..., ::-1] for f in pair))
+        assert grey_levels_apart(fused[..., ::-1], rgb(*pair)) <= 1
+
+
+def test_use_after_close_is_an_error(vif, pair):
+    with Fuser.load(vif) as closed:
+        closed(*pair)
+    for call in (lambda: closed(*pair), lambda: closed.with_prompt(*pair)):
+        with pytest.raises(TcmoaError, match="closed; load the bundle again"):
+            call()
+    closed.close()
+
+
+def test_two_threads_at_once_give_the_results_of_one(fuser, four_pairs):
+    shifts = np.linspace(-0.5, 0.5, 24)
+    jobs = [(four_pairs[0][i % 4], four_pairs[1][i % 4], shift) for i, shift in enumerate(shifts)]
+    expected = [fuser(x, y, shift=shift) for x, y, shift in jobs]
+    with ThreadPoolExecutor(2) as pool:
+        arrived = list(pool.map(lambda job: fuser(job[0], job[1], shift=job[2]), jobs))
+    np.testing.assert_array_equal(arrived, expected)
+
+
+def test_the_callers_frames_are_left_alone(fuser, pair):
+    copies = [f.copy() for f in pair]
+    fuser(*pair, shift=0.3)
+    np.testing.assert_array_equal(pair, copies)
+
+
+@pytest.mark.parametrize(
+    ("pick", "words"),
+    [
+        (lambda x, y: (x[:2], y[:3]), "expected as many frames in both"),
+        (lambda x, y: (x[0], y[:1]), "expected as many frames in both"),
+        (lambda x, y: (x[:1], y[0]), "expected as many frames in both"),
+        (lambda x, y: (x[:0], y[:0]), "holds no frame"),
+        (lambda x, y: (x[None], y[None]), "expected .H, W."),
+        (lambda x, y: (list(x[:2]), [y[0], y[1, 1:]]), "no array|y has shape"),
+    ],
+    ids=["2 and 3", "single and batch", "batch and single", "none", "5-D", "ragged"],
+)
+def test_different_numbers_of_frames_are_refused(pick, words, fuser, four_pairs):
+    with pytest.raises(InputError, match=words):
+        fuser(*pick(*four_pairs))
+
+
+def test_a_wrong_backend_or_option_is_refused_on_loading(vif, tmp_path):
+    with pytest.raises(InputError, match="backend is 'foo'"):
+        Fuser.load(vif, backend="foo")
+    with pytest.raises(InputError, match="16-bit stretch is 99,1"):
+        Fuser.load(vif, percentiles=(99, 1))
+    with pytest.raises(InputError, match="no such bundle"):
+        Fuser.load(tmp_path / "none")
+
+
+def test_an_input_error_is_a_value_error_and_a_missing_package_an_import_error(vif):
+    with pytest.raises(ValueError, match="backend is"):
+        Fuser.load(vif, backend="foo")
+    assert issubclass(MissingError, ImportError)
+
+
+any_array = npst.arrays(
+    npst.scalar_dtypes(), npst.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=6), fill=st.nothing()
+)
+anything = (
+    any_array
+    | st.none()
+    | st.text(max_size=5)
+    | st.integers()
+    | st.floats()
+    | st.lists(st.lists(st.integers()))
+)
+
+
+@settings(max_examples=150)
+@given(wrong=anything, as_x=st.booleans())
+def test_wrong_frames_raise_input_errors_only(wrong, as_x, fuser, pair):
+    """None of these small arrays can be a frame of 130x100."""
+    x, y = (wrong, pair[1]) if as_x else (pair[0], wrong)
+    with pytest.raises(InputError) as caught:
+        fuser(x, y)
+    assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=150)
+@given(
+    value=any_array.filter(lambda a: a.ndim > 0) | st.text(max_size=5) | st.lists(st.integers(), max_size=4)
+)
+def test_wrong_prompts_raise_input_errors_only(value, fuser, pair):
+    """None of these can be a map of 17x13."""
+    for options in ({"scale": value}, {"shift": value}):
+        with pytest.raises(InputError) as caught:
+            fuser(*pair, **options)
+        assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=60)
+@given(scale=st.floats(), shift=st.floats() | st.integers(-(2**63), 2**63 - 1))
+def test_any_number_as_a_prompt_fuses_or_is_refused(scale, shift, fuser, pair):
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(np.array([scale, shift], np.float64).astype(np.float32)).all()
+    if finite:
+        assert fuser(*pair, scale=scale, shift=shift).shape == (100, 130, 3)
+    else:
+        with pytest.raises(InputError, match="holds NaN or infinity"):
+            fuser(*pair, scale=scale, shift=shift)
