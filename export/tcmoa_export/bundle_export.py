@@ -109,7 +109,9 @@ def export_bundle(
 def _check_finite(model: TCMoA) -> None:
     for name, parameter in model.named_parameters():
         if not bool(parameter.isfinite().all()):
-            raise InputError(f"the weights are broken: '{name}' holds NaN or infinity; give another checkpoint")
+            raise InputError(
+                f"the weights are broken: '{name}' holds NaN or infinity; give another checkpoint"
+            )
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
