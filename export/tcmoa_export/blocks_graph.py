@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tcmoa.blocks import Attention, Block, Mlp, RelativePositionBias
 from tcmoa_export.emit import Graph
-from tcmoa_export.folds import NULL_SCALE, fold_qkv, linear_after_norm, plain_linear, position_bias
+from tcmoa_export.folds import fold_qkv, linear_after_norm, null_scale, plain_linear, position_bias
 from tcmoa_export.layout import Layout
 
 
@@ -37,7 +37,7 @@ def attend(
     q = graph.transpose(heads[0], 0, 2, 1, 3)
     k = graph.transpose(heads[1], 0, 2, 3, 1)
     v = graph.transpose(heads[2], 0, 2, 1, 3)
-    table = graph.constant(position_bias(bias, layout.window_index_in_attention), "position_bias")
+    table = graph.real(position_bias(bias, layout.window_index_in_attention), "position_bias")
     weights = graph.op("Softmax", graph.add(graph.op("MatMul", q, k), table), axis=-1)
     mixed = graph.transpose(graph.op("MatMul", weights, v), 0, 2, 1, 3)
     return graph.reshape(mixed, count * window, channels)
@@ -76,7 +76,7 @@ def attention_part(
     channels = block.attn.proj.in_features
     if block.shift:
         tokens = move_blocks(graph, tokens, layout, 1, images, channels)
-    normed = graph.normalise(tokens, channels, block.norm1.eps, NULL_SCALE)
+    normed = graph.normalise(tokens, channels, block.norm1.eps, null_scale(block.norm1))
     qkv = graph.matmul(normed, fold_qkv(block.norm1, block.attn))
     proj = plain_linear(block.attn.proj)
     mixed = attend(graph, qkv, block.attn, bias, layout, images)

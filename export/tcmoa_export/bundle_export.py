@@ -63,7 +63,8 @@ def export_bundle(
 ) -> Bundle:
     """Export `model` for one task and frame size (height, width) into the folder `out` and open it.
 
-    `precision`: `fp32`. `channel_order`: `rgb` or `bgr` frames. `color`: `luma` fuses brightness and keeps the
+    `precision`: `fp32`, or `fp16` with float32 where prompts are made and sources re-standardised.
+    `channel_order`: `rgb` or `bgr` frames. `color`: `luma` fuses brightness and keeps the
     chroma of x. `batch`: frames fused at once. `grey`: sources (`x`, `y`) that come as one channel. `routers`:
     a task per TC-MoA whose router it uses, encoder's first. `with_prompt`: a second output with all prompts.
     `as_published`: the authors' positions and their fit of the frame. `pairs`: a folder of real pairs for the
@@ -202,8 +203,8 @@ def _graph_figures(proto: onnx.ModelProto, model: TCMoA) -> dict[str, Any]:
     blocks = sum(1 for node in proto.graph.node if node.op_type == "Softmax" and "/attention/" in node.name)
     counts: dict[str, int] = {}
     for tensor in proto.graph.initializer:
-        kind = onnx.TensorProto.DataType.Name(tensor.data_type).lower().replace("float16", "fp16")
-        kind = {"float": "fp32"}.get(kind, kind)
+        kind = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
+        kind = {"float": "fp32", "float16": "fp16"}.get(kind, kind)
         size = 1
         for side in tensor.dims:
             size *= side

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -25,15 +25,27 @@ IR_VERSION = 8
 
 _ELEMENT_TYPES = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
 
+Precision = Literal["fp32", "fp16"]
+
+_REALS: dict[Precision, np.dtype[Any]] = {
+    "fp32": np.dtype(np.float32),
+    "fp16": np.dtype(np.float16),
+}
+
 
 class Graph:
     """Collects nodes and constants; equal constants are stored once.
 
     All goes straight into one ModelProto: gigabytes of weights are not copied from message to message.
+
+    `precision` is what real numbers are computed in; inside `with graph.float32():` it is float32, and `widen`
+    and `narrow` carry values in and out. Real constants are rounded from what they are to what computes there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, precision: Precision = "fp32") -> None:
         self._model = onnx.ModelProto()
+        self._compute = _REALS[precision]
+        self._real = self._compute
         self._constants: dict[tuple[str, tuple[int, ...], str], str] = {}
         self._scope: list[str] = []
         self._counts: dict[str, int] = {}
@@ -55,20 +67,49 @@ class Graph:
 
     def constant(self, value: NDArray[Any], name: str = "constant") -> str:
         """An initializer with these numbers."""
-        digest = hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()
-        key = (value.dtype.str, value.shape, digest)
+        data = value.tobytes()  # little-endian, as is all that ONNX Runtime and TensorRT run on
+        digest = hashlib.sha256(data).hexdigest()
+        key = (value.dtype.name, value.shape, digest)
         if key not in self._constants:
             self._constants[key] = self._unique(name)
             tensor = self._model.graph.initializer.add()
             tensor.name = self._constants[key]
             tensor.data_type = helper.np_dtype_to_tensor_dtype(value.dtype)
             tensor.dims.extend(value.shape)
-            tensor.raw_data = value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes()
+            tensor.raw_data = data
         return self._constants[key]
 
+    @contextmanager
+    def float32(self) -> Iterator[None]:
+        """Compute in float32 inside the with-block, whatever the graph's precision."""
+        before, self._real = self._real, np.dtype(np.float32)
+        try:
+            yield
+        finally:
+            self._real = before
+
+    def widen(self, a: str) -> str:
+        """A value of the graph's precision as float32."""
+        return a if self._compute == np.float32 else self.op("Cast", a, to=TensorProto.FLOAT)
+
+    def narrow(self, a: str) -> str:
+        """A float32 value in the graph's precision."""
+        if self._compute == np.float32:
+            return a
+        return self.op("Cast", a, to=helper.np_dtype_to_tensor_dtype(self._compute))
+
+    @property
+    def real_type(self) -> int:
+        """ONNX element type of real numbers at this place."""
+        return helper.np_dtype_to_tensor_dtype(self._real)
+
+    def real(self, value: NDArray[np.float32], name: str) -> str:
+        """Real numbers, rounded to what computes at this place."""
+        return self.constant(value.astype(self._real), name)
+
     def scalar(self, value: float) -> str:
-        """A float32 number."""
-        return self.constant(np.array(value, np.float32), "scalar")
+        """A real number, rounded likewise."""
+        return self.real(np.array(value, np.float32), "scalar")
 
     def integers(self, values: Sequence[int], name: str = "shape") -> str:
         """An int64 vector."""
@@ -101,8 +142,8 @@ class Graph:
 
     def matmul(self, a: str, weight: NDArray[np.float32], bias: NDArray[np.float32] | None = None) -> str:
         """A @ weight (+ bias) with constants."""
-        product = self.op("MatMul", a, self.constant(weight, "weight"))
-        return product if bias is None else self.add(product, self.constant(bias, "bias"))
+        product = self.op("MatMul", a, self.real(weight, "weight"))
+        return product if bias is None else self.add(product, self.real(bias, "bias"))
 
     def reshape(self, a: str, *shape: int) -> str:
         """The same numbers in another shape; all sizes given."""
@@ -132,8 +173,8 @@ class Graph:
 
     def normalise(self, a: str, channels: int, eps: float, constant: float = 0.0) -> str:
         """LayerNorm over the last axis, without affine but for one number added to every channel."""
-        scale = self.constant(np.ones(channels, np.float32), "ones")
-        shift = self.constant(np.full(channels, constant, np.float32), "offset")
+        scale = self.real(np.ones(channels, np.float32), "ones")
+        shift = self.real(np.full(channels, constant, np.float32), "offset")
         return self.op("LayerNormalization", a, scale, shift, axis=-1, epsilon=eps)
 
     def mean(self, a: str, axes: Sequence[int], *, keepdims: bool) -> str:

@@ -23,9 +23,6 @@ from tcmoa_runtime.images import LUMA
 Array = NDArray[np.float32]
 ChannelOrder = Literal["rgb", "bgr"]
 
-NULL_SCALE = 1.0
-"""c: what the LayerNorm before qkv adds to every channel, to carry qkv's biases (see `ride_on_null_direction`)."""
-
 
 @dataclass(frozen=True)
 class Linear:
@@ -46,14 +43,36 @@ def _array(tensor: Tensor) -> Array:
 def fold_norm(norm: nn.LayerNorm, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     """LayerNorm's gamma and beta into the linear behind it: float64 weight [out, in] and bias [out].
 
-    W (gamma * n + beta) + b = (W gamma) n + (W beta + b).
+    W (gamma * n + beta) + b = (W gamma) n + (W beta + b). The weight then is centred (`centre_weight`).
     """
     weight = _double(weight)
     gamma, beta = _double(norm.weight), _double(norm.bias)
     folded_bias = weight @ beta
     if bias is not None:
         folded_bias = folded_bias + _double(bias)
-    return weight * gamma, folded_bias
+    return centre_weight(weight * gamma, gamma), folded_bias
+
+
+def centre_weight(weight: Tensor, gamma: Tensor) -> Tensor:
+    """Take a multiple of the all-ones vector off each row of a weight [out, in] behind a LayerNorm: W - m 1^T.
+
+    A normalised token is orthogonal to it, so no result changes; but every number that is rounded to 16 bits
+    errs in proportion to its size, and m can be chosen so that the weights of large channels are small. A
+    channel that training gave a small gamma is a large one: m is the mean with weights 1/gamma^2, cut to
+    1e-6..1 of the largest.
+    """
+    inverse = 1 / gamma.square().clamp(min=1e-12)
+    share = (inverse / inverse.max()).clamp(min=1e-6)
+    return weight - (weight @ share / share.sum())[:, None]
+
+
+def null_scale(norm: nn.LayerNorm) -> float:
+    """c: what the LayerNorm before qkv adds to every channel, to carry qkv's biases (`ride_on_null_direction`).
+
+    1 for usual weights. Where gamma is large the normalised numbers that matter are small, and adding 1 would
+    round them away in 16 bits.
+    """
+    return float(1 / _double(norm.weight).square().mean().sqrt().clamp(min=1e-3))
 
 
 def linear_after_norm(norm: nn.LayerNorm, linear: nn.Linear) -> Linear:
@@ -67,7 +86,7 @@ def plain_linear(linear: nn.Linear) -> Linear:
     return Linear(_array(_double(linear.weight).T), _array(_double(linear.bias)))
 
 
-def ride_on_null_direction(weight: Tensor, bias: Tensor, constant: float = NULL_SCALE) -> Tensor:
+def ride_on_null_direction(weight: Tensor, bias: Tensor, constant: float) -> Tensor:
     """Put a linear's bias into its weight [out, in], for inputs n + constant with n normalised.
 
     A normalised token n is orthogonal to the all-ones vector, so W' = W + ((b - c*W@1) / (c*C)) 1^T gives
@@ -80,13 +99,13 @@ def ride_on_null_direction(weight: Tensor, bias: Tensor, constant: float = NULL_
 def fold_qkv(norm: nn.LayerNorm, attention: Attention) -> Array:
     """LayerNorm's affine, 1/sqrt(d) of the logits (into q) and all biases, in one weight [C, 3C].
 
-    Its input is the normalised token plus `NULL_SCALE`.
+    Its input is the normalised token plus `null_scale`.
     """
     weight, bias = fold_norm(norm, attention.qkv.weight, attention.qkv.bias)
     dim = weight.shape[1]
     scale = torch.ones(3 * dim, dtype=torch.float64)
     scale[:dim] = attention.scale
-    return _array(ride_on_null_direction(weight * scale[:, None], bias * scale).T)
+    return _array(ride_on_null_direction(weight * scale[:, None], bias * scale, null_scale(norm)).T)
 
 
 def position_bias(bias: RelativePositionBias, order: NDArray[np.int64]) -> Array:

@@ -76,7 +76,7 @@ def head(graph: Graph, frames: dict[str, str], model: TCMoA, spec: ExportSpec) -
         own = kernel if depth == 3 else np.ascontiguousarray(kernel.sum(1, keepdims=True))
         image = _images(graph, frame, spec, count, depth)
         embedded.append(
-            graph.op("Conv", image, graph.constant(own, "kernel"), strides=[layout.token, layout.token])
+            graph.op("Conv", image, graph.real(own, "kernel"), strides=[layout.token, layout.token])
         )
     dim = kernel.shape[0]
     rows, cols, _, _, half, _ = layout.axes
@@ -95,9 +95,7 @@ def add_positions(
         table, bias, layout.image_grid, layout.raster_of, as_published=spec.as_published
     )
     grouped = graph.reshape(tokens, images, layout.tokens, dim)
-    return graph.reshape(
-        graph.add(grouped, graph.constant(constant, "positions")), images * layout.tokens, dim
-    )
+    return graph.reshape(graph.add(grouped, graph.real(constant, "positions")), images * layout.tokens, dim)
 
 
 def _paste(graph: Graph, images: str, spec: ExportSpec, channels: int) -> str:
@@ -139,7 +137,14 @@ def tail(graph: Graph, tokens: str, model: TCMoA, spec: ExportSpec, x_frame: str
         color=spec.color,
     )
     normed = graph.normalise(tokens, model.sizes.decoder_embed_dim, model.decoder_norm.eps)
-    pixels = graph.matmul(normed, folded.weight, folded.bias)
+    with graph.float32():
+        pixels = graph.matmul(graph.widen(normed), folded.weight, folded.bias)
+        _frame(graph, pixels, spec, channels, x_frame)
+
+
+def _frame(graph: Graph, pixels: str, spec: ExportSpec, channels: int, x_frame: str) -> None:
+    """Pixels by token, float32 0..255, to the graph's output `fused`."""
+    layout = spec.layout
     rows, cols = layout.kept_grid
     side = layout.token
     images = graph.reshape(pixels, spec.images, rows, cols, side, side, channels)
@@ -155,6 +160,7 @@ def tail(graph: Graph, tokens: str, model: TCMoA, spec: ExportSpec, x_frame: str
         image = _resize(graph, graph.transpose(frame, 0, 3, 1, 2), (spec.batch, channels, *size))
         frame = graph.transpose(image, 0, 2, 3, 1)
     if spec.color == "luma":
+        x_frame = graph.widen(x_frame)
         old = x_frame if spec.x_channels == 1 else _luma(graph, x_frame, spec)
         frame = graph.add(x_frame, graph.op("Sub", frame, old))
         if spec.x_channels == 1:

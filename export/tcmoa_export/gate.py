@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tcmoa import TCMoA
 from tcmoa.frames import fuse_frames
+from tcmoa_export.emit import Precision
 from tcmoa_export.photographs import PHOTOGRAPHS, made_pair
 from tcmoa_export.spec import ExportSpec
 from tcmoa_runtime.backends import load_backend
@@ -31,6 +32,8 @@ MOST_BEYOND_ONE = 1e-4
 """Share of values that may differ by more: a router's near tie can fall either way in a token."""
 MOST_PROMPT_DIFFERENCE = 1e-4
 """Of the 99.99th percentile of prompts, for the same reason."""
+LEAST_PSNR = {"fp16": 50.0}
+"""Of results in a precision below float32, in dB to the float32 model; there it replaces the bounds above."""
 CHEAP = 1e12
 """Below this many operations a frame, the gate tries a second pair with prompt maps that vary."""
 
@@ -177,12 +180,20 @@ def run_gate(
         psnr_db=round(10 * math.log10(255**2 / squares), 2) if squares else None,
         prompt_difference=apart,
     )
-    judge(parity)
+    judge(parity, spec.precision)
     return parity
 
 
-def judge(parity: Parity) -> None:
-    """Raise GateError when a figure is beyond its bound."""
+def judge(parity: Parity, precision: Precision = "fp32") -> None:
+    """Raise GateError when a figure is beyond its bound for the precision."""
+    if precision in LEAST_PSNR:
+        least = LEAST_PSNR[precision]
+        if parity.psnr_db is not None and not parity.psnr_db >= least:
+            raise GateError(
+                f"the {precision} graph is too far from the model: {parity.psnr_db} dB, at least {least:g} expected; "
+                f"no bundle was written: export it in fp32"
+            )
+        return
     for what, value, bound in (
         ("share of values that differ", parity.differing, MOST_DIFFERING),
         ("share of values that differ by more than one grey level", parity.beyond_one, MOST_BEYOND_ONE),

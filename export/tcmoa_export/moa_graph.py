@@ -97,7 +97,7 @@ def fuse(
     down = graph.matmul(h, folded.down.weight, folded.down.bias)
     image = graph.transpose(graph.reshape(down, images, *layout.axes, narrow), 0, 7, 1, 3, 5, 2, 4, 6)
     image = graph.reshape(image, images, narrow, *layout.image_grid)
-    image = graph.op("Conv", image, graph.constant(folded.kernel, "kernel"), pads=[1, 1, 1, 1])
+    image = graph.op("Conv", image, graph.real(folded.kernel, "kernel"), pads=[1, 1, 1, 1])
     rows, cols, _, _, half, _ = layout.axes
     split = graph.reshape(image, images, narrow, rows, 2, half, cols, 2, half)
     tokens = graph.transpose(split, 0, 2, 5, 3, 6, 4, 7, 1)
@@ -107,12 +107,12 @@ def fuse(
 def restandardise(
     graph: Graph, new: str, old: str, sources: int, layout: Layout, images: int, dim: int
 ) -> str:
-    """Give each image of `new` [sources*M, C] the mean and unbiased standard deviation of `old`."""
+    """Give each image of `new` [sources*M, C] the mean and unbiased standard deviation of `old`, in float32."""
     numbers = layout.tokens * dim
     unbiased = graph.scalar(numbers / (numbers - 1))
 
     def moments(tokens: str) -> tuple[str, str, str]:
-        flat = graph.reshape(tokens, sources * images, numbers)
+        flat = graph.reshape(graph.widen(tokens), sources * images, numbers)
         mean = graph.mean(flat, [1], keepdims=True)
         centred = graph.op("Sub", flat, mean)
         variance = graph.mul(graph.mean(graph.mul(centred, centred), [1], keepdims=True), unbiased)
@@ -122,7 +122,7 @@ def restandardise(
     _, centred, new_spread = moments(new)
     ratio = graph.op("Div", spread, graph.add(new_spread, graph.scalar(SPREAD_FLOOR)))
     result = graph.add(graph.mul(centred, ratio), mean)
-    return graph.reshape(result, sources * images * layout.tokens, dim)
+    return graph.narrow(graph.reshape(result, sources * images * layout.tokens, dim))
 
 
 def moa(
@@ -143,10 +143,13 @@ def moa(
     count = images * layout.tokens
     dim = module.fusion.conv1.in_channels
     x, y = graph.split_op("Split", 2, tokens, axis=0, num_outputs=2)
-    raw_x, raw_y = prompts(graph, x, y, module, task, count)
-    prompt_x = graph.add(graph.mul(raw_x, control.scale), control.offset_x)
-    prompt_y = graph.add(graph.mul(raw_y, control.scale), control.offset_y)
-    fused, keep = fuse(graph, x, y, prompt_x, prompt_y, module, task, layout, images)
+    # Exponentials, logarithms and near ties of the routers: float32 in every precision.
+    with graph.float32():
+        raw_x, raw_y = prompts(graph, graph.widen(x), graph.widen(y), module, task, count)
+        prompt_x = graph.add(graph.mul(raw_x, control.scale), control.offset_x)
+        prompt_y = graph.add(graph.mul(raw_y, control.scale), control.offset_y)
+    shares = graph.narrow(prompt_x), graph.narrow(prompt_y)
+    fused, keep = fuse(graph, x, y, *shares, module, task, layout, images)
     sources, old = (1, x) if only_x else (2, tokens)
     kept = graph.mul(old, graph.scalar(keep))
     if only_x:
@@ -155,5 +158,6 @@ def moa(
         both = graph.add(graph.reshape(kept, 2, count, dim), fused)
         new = graph.reshape(both, 2 * count, dim)
     if module.restandardises:
-        new = restandardise(graph, new, old, sources, layout, images, dim)
+        with graph.float32():
+            new = restandardise(graph, new, old, sources, layout, images, dim)
     return new, prompt_x, prompt_y

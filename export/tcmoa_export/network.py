@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import onnx
-from onnx import TensorProto
 
 from tcmoa import TCMoA
 from tcmoa.model import Stage
@@ -22,11 +21,12 @@ Prompts = list[tuple[str, str]]
 
 def build_graph(model: TCMoA, spec: ExportSpec, name: str, producer_version: str) -> onnx.ModelProto:
     """Fold `model` into one ONNX model as `spec` says; `name` becomes the graph's name."""
-    graph = Graph()
+    graph = Graph(spec.precision)
     with graph.scope("head"):
-        frames = {s: graph.op("Cast", s, to=TensorProto.FLOAT) for s in (X, Y)}
+        # 0..255 are exact in every precision.
+        frames = {s: graph.op("Cast", s, to=graph.real_type) for s in (X, Y)}
         tokens = head(graph, frames, model, spec)
-    with graph.scope("control"):
+    with graph.scope("control"), graph.float32():
         control = control_maps(graph, PROMPT_SCALE, PROMPT_SHIFT, spec.layout, spec.batch)
     split = model.sizes.encoder_moas
     tokens, prompts = _encode(graph, tokens, model, spec, control, spec.routers[:split])

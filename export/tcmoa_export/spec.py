@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import cast
 
 from tcmoa import TCMoA
 from tcmoa.frames import ColorMode, Fit, choose_fit
+from tcmoa_export.emit import Precision
 from tcmoa_export.folds import ChannelOrder
 from tcmoa_export.layout import Layout
 from tcmoa_runtime.contract import SOURCE_ROLES, TASKS, Contract
 from tcmoa_runtime.errors import InputError
 
-Precision = Literal["fp32"]
-PRECISIONS: tuple[Precision, ...] = ("fp32",)
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
+"""What can be exported: what the gate can run on a CPU. ONNX Runtime has no bf16 there."""
 
 MOST_PIXELS = 8192
 """Largest frame side: beyond 8K video a typing error is more likely than a camera."""
@@ -117,5 +118,5 @@ def make_spec(
         y_channels=1 if "y" in grey else 3,
         with_prompt=with_prompt,
         as_published=as_published,
-        precision="fp32",
+        precision=cast("Precision", precision),
     )

@@ -118,7 +118,7 @@ class Bundle:
 
     @property
     def precision(self) -> str:
-        """Precision of the graph's arithmetic: `fp32`."""
+        """Precision of the graph's arithmetic: `fp32` or `fp16`."""
         return str(self.manifest["precision"])
 
     @property

@@ -16,6 +16,9 @@ from tcmoa_runtime.images import Frame, as_array
 
 Map = NDArray[np.float32]
 
+LARGEST = 16.0
+"""Beyond this alpha or beta, either way, the image is long destroyed, and 16-bit arithmetic may overflow."""
+
 MASK_ZERO = 128
 """Grey level of a painted mask that stands for beta = 0."""
 MASK_UNIT = 256
@@ -25,7 +28,8 @@ MASK_UNIT = 256
 def prompt_map(value: Any, name: str, batch: int, grid: tuple[int, int]) -> Map:
     """A number, a map [gh, gw] or maps [B, gh, gw] as contiguous float32 [B, gh, gw].
 
-    Raises InputError naming `name` on another shape, on text and the like, and on NaN or infinity.
+    Raises InputError naming `name` on another shape, on text and the like, on NaN or infinity, and beyond
+    `LARGEST`.
     """
     array = as_array(value, name)
     if array.dtype.kind not in "biuf":
@@ -39,6 +43,9 @@ def prompt_map(value: Any, name: str, batch: int, grid: tuple[int, int]) -> Map:
         )
     if not np.isfinite(array).all():
         raise InputError(f"{name} holds NaN or infinity: expected finite numbers")
+    if np.abs(array).max() > LARGEST:
+        worst = float(array.flat[np.abs(array).argmax()])
+        raise InputError(f"{name} holds {worst:g}: expected {-LARGEST:g} to {LARGEST:g}")
     return np.ascontiguousarray(np.broadcast_to(array, (batch, *grid)))
 
 

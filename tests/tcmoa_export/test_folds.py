@@ -51,13 +51,33 @@ def test_a_bias_rides_on_the_null_direction_exactly(dim, outputs, seed, constant
     assert torch.allclose((n + constant) @ carried.T, n @ weight.T + bias, rtol=0, atol=1e-10 * dim)
 
 
+@settings(max_examples=50, deadline=None)
+@given(dim=st.integers(2, 80), seed=st.integers(0, 10**6))
+def test_centring_a_weight_changes_no_product_with_a_normalised_token(dim, seed):
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(6, dim, generator=generator, dtype=torch.float64)
+    gamma = torch.randn(dim, generator=generator, dtype=torch.float64)
+    n = torch.randn(5, dim, generator=generator, dtype=torch.float64)
+    n = n - n.mean(1, keepdim=True)
+    assert torch.allclose(n @ folds.centre_weight(weight, gamma).T, n @ weight.T, rtol=0, atol=1e-10)
+
+
+def test_centring_takes_the_weight_off_channels_of_small_gamma():
+    gamma = torch.tensor([40.0, 40.0, 0.25, 0.25], dtype=torch.float64)
+    centred = folds.centre_weight(torch.tensor([[1.0, 2.0, 7.0, 7.0]], dtype=torch.float64), gamma)
+    assert centred[0, 2:].abs().max() < 0.01
+    torch.testing.assert_close(
+        centred[0, :2], torch.tensor([-6.0, -5.0], dtype=torch.float64), rtol=0, atol=0.01
+    )
+
+
 def test_qkv_takes_the_norm_the_biases_and_the_logits_scale(micro):
     block = micro.encoder.blocks[0]
     x = torch.randn(11, 64, generator=torch.Generator().manual_seed(1))
     expected = block.attn.qkv(block.norm1(x)).detach().clone()
     expected[:, :64] *= block.attn.scale
     weight = folds.fold_qkv(block.norm1, block.attn)
-    got = (normalised(x).numpy() + np.float32(folds.NULL_SCALE)) @ weight
+    got = (normalised(x).numpy() + np.float32(folds.null_scale(block.norm1))) @ weight
     np.testing.assert_allclose(got, expected, **CLOSE)
 
 

@@ -51,7 +51,7 @@ def export(
     upsample: Annotated[
         bool, typer.Option("--upsample/--no-upsample", help="The model's own x2 upsampling, as trained.")
     ] = True,
-    precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32 or fp16.")] = "fp32",
     channel_order: Annotated[str, typer.Option(help="rgb or bgr frames.")] = "rgb",
     color: Annotated[
         str, typer.Option(help="rgb, or luma: fuse brightness and keep the chroma of x.")
@@ -104,9 +104,10 @@ def export(
             say=say,
         )
     parity = bundle.manifest["parity"]
+    psnr = "" if parity["psnr_db"] is None else f", {parity['psnr_db']} dB"
     print(
-        f"{out}: {task}, {size}; against the model: largest difference {parity['max_difference']} grey levels, "
-        f"{parity['differing']:.4%} of values differ"
+        f"{out}: {task}, {size}, {precision}; against the model: largest difference "
+        f"{parity['max_difference']} grey levels, {parity['differing']:.4%} of values differ{psnr}"
     )
 
 
