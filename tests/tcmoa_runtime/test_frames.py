@@ -27,8 +27,8 @@ def stretched(image, low, high):
     numbers = [int(v) for v in image.ravel()]
     black, white = percentile(numbers, low), percentile(numbers, high)
     if white <= black:
-        black, white = min(numbers), max(numbers)
-    span = max(white - black, 1)
+        black, white = min(numbers), max(min(numbers) + 1, max(numbers))
+    span = white - black
     return np.reshape([min(max((v - black) * 255 / span, 0), 255) for v in numbers], image.shape)
 
 

@@ -15,7 +15,7 @@ GRID = (3, 4)
 
 
 @pytest.mark.parametrize(
-    "value", [1.5, 2, True, np.float32(1.5), np.int8(-3), np.array(0.25), np.float64(1e30)]
+    "value", [1.5, 2, True, np.float32(1.5), np.int8(-3), np.array(0.25), np.float64(-16)]
 )
 def test_a_number_fills_the_map(value):
     result = prompt_map(value, "scale", 2, GRID)
@@ -27,7 +27,7 @@ def test_a_number_fills_the_map(value):
 @pytest.mark.parametrize("shape", [GRID, (1, *GRID), (2, *GRID)])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int64, np.uint8, np.bool_])
 def test_maps_are_repeated_over_the_batch(shape, dtype):
-    value = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    value = (np.arange(np.prod(shape)) % 13).reshape(shape).astype(dtype)
     result = prompt_map(value, "scale", 2, GRID)
     assert (result.dtype, result.shape, result.flags.c_contiguous) == (np.float32, (2, *GRID), True)
     np.testing.assert_array_equal(result, np.broadcast_to(value.astype(np.float32), (2, *GRID)))
@@ -76,6 +76,12 @@ def test_what_is_no_finite_number_per_token_is_refused(value):
         prompt_map(value, "scale", 2, GRID)
     assert "expected" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [16.001, -1e30, np.array([[0.0] * 4, [0.0] * 4, [0.0, -17.0, 0.0, 0.0]])])
+def test_what_destroys_any_image_is_refused(value):
+    with pytest.raises(InputError, match=r"^scale holds -?[\de.+]+: expected -16 to 16$"):
+        prompt_map(value, "scale", 2, GRID)
 
 
 def test_the_result_does_not_share_memory_with_a_callers_broadcast():
