@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
 
 from micro_model import frames, scrambled
 from tcmoa import Sizes
@@ -20,10 +19,6 @@ from tcmoa_runtime import Fuser
 from tcmoa_runtime.bundle import MANIFEST, SELF_HASH, manifest_sha256
 from tcmoa_runtime.cli import run
 from tcmoa_runtime.images import write_image
-
-# A busy machine is no bug: no time limits.
-settings.register_profile("no-hurry", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("no-hurry")
 
 HEIGHT, WIDTH = 100, 130
 
