@@ -137,14 +137,15 @@ def _put_in_place(partial: Path, target: Path) -> None:
         partial.rename(target)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-    target.rename(old / target.name)
     try:
+        target.rename(old / target.name)
         partial.rename(target)
-    except OSError:
-        (old / target.name).rename(target)
+    except BaseException:  # an interrupt, too: what stood there comes back
+        if (old / target.name).exists() and not target.exists():
+            (old / target.name).rename(target)
+        old.rmdir()
         raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

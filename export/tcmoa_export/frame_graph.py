@@ -29,7 +29,7 @@ def _resize(graph: Graph, image: str, shape: tuple[int, ...]) -> str:
 
 
 def _images(graph: Graph, frame: str, spec: ExportSpec, count: int, channels: int) -> str:
-    """float32 frames [count, H, W, channels] to the images that the blocks see, NCHW, edges repeated."""
+    """Frames [count, H, W, channels], cast already, to the images that the blocks see, NCHW, edges repeated."""
     layout = spec.layout
     height, width = layout.image_size
     image = graph.transpose(frame, 0, 3, 1, 2)
@@ -57,7 +57,7 @@ def _images(graph: Graph, frame: str, spec: ExportSpec, count: int, channels: in
 
 
 def head(graph: Graph, frames: dict[str, str], model: TCMoA, spec: ExportSpec) -> str:
-    """float32 frames x and y to tokens [2M, C] in window order, positions added."""
+    """Frames x and y, cast already, to tokens [2M, C] in window order, positions added."""
     layout = spec.layout
     kernel, bias = fold_head(
         model.patch_embed.proj,

@@ -14,13 +14,13 @@ from tcmoa_export.folds import fold_norm
 from tcmoa_export.frame_graph import add_positions, head, tail
 from tcmoa_export.moa_graph import ControlMaps, control_maps, moa
 from tcmoa_export.spec import ExportSpec
-from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
+from tcmoa_runtime.contract import PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
 
 Prompts = list[tuple[str, str]]
 
 
 def build_graph(model: TCMoA, spec: ExportSpec, name: str, producer_version: str) -> onnx.ModelProto:
-    """Fold `model` into one ONNX model as `spec` says; `name` becomes the graph's name."""
+    """Fold `model` into one ONNX model as `spec` says; `name` begins the graph's name."""
     graph = Graph(spec.precision)
     with graph.scope("head"):
         # 0..255 are exact in every precision.
@@ -36,11 +36,7 @@ def build_graph(model: TCMoA, spec: ExportSpec, name: str, producer_version: str
     if spec.with_prompt:
         with graph.scope("prompt"):
             _prompt_output(graph, prompts + more, spec)
-    contract = spec.contract
-    result = graph.model(name, contract.inputs, contract.outputs, producer_version)
-    order = {FUSED: 0, PROMPT: 1}
-    assert [order[o.name] for o in result.graph.output] == list(range(len(result.graph.output)))
-    return result
+    return graph.model(name, spec.contract.inputs, spec.contract.outputs, producer_version)
 
 
 def _encode(

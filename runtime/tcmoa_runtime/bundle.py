@@ -171,16 +171,11 @@ class Bundle:
         """Compare a file's size and hash with bundle.json; BundleError when they differ."""
         wanted, path = self.files[name], self.path / name
         try:
-            size = path.stat().st_size
-            if size != wanted["bytes"]:
-                raise BundleError(
-                    f"{path}: {size} bytes, bundle.json says {wanted['bytes']}; it is truncated or another file: "
-                    f"copy the bundle whole, or {_AGAIN}"
-                )
+            _compare_size(path, path.stat().st_size, wanted)
             arrived = file_sha256(path)
         except OSError as error:
             raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
-        self._compare(path, arrived, wanted["sha256"])
+        _compare_hash(path, arrived, wanted)
 
     def check(self) -> None:
         """Compare every file with bundle.json; BundleError on the first that differs."""
@@ -194,21 +189,25 @@ class Bundle:
         except OSError as error:
             raise BundleError(f"{self.graph_path}: cannot be read: {error.strerror}") from error
         wanted = self.files[GRAPH]
-        if len(data) != wanted["bytes"]:
-            raise BundleError(
-                f"{self.graph_path}: {len(data)} bytes, bundle.json says {wanted['bytes']}; it is truncated or "
-                f"another file: copy the bundle whole, or {_AGAIN}"
-            )
-        self._compare(self.graph_path, hashlib.sha256(data).hexdigest(), wanted["sha256"])
+        _compare_size(self.graph_path, len(data), wanted)
+        _compare_hash(self.graph_path, hashlib.sha256(data).hexdigest(), wanted)
         return data
 
-    @staticmethod
-    def _compare(path: Path, arrived: str, wanted: str) -> None:
-        if arrived != wanted:
-            raise BundleError(
-                f"{path}: SHA-256 is {arrived[:12]}…, bundle.json says {str(wanted)[:12]}…; it was changed since its "
-                f"export: copy the bundle anew, or {_AGAIN}"
-            )
+
+def _compare_size(path: Path, arrived: int, wanted: Mapping[str, Any]) -> None:
+    if arrived != wanted["bytes"]:
+        raise BundleError(
+            f"{path}: {arrived} bytes, bundle.json says {wanted['bytes']}; it is truncated or another file: "
+            f"copy the bundle whole, or {_AGAIN}"
+        )
+
+
+def _compare_hash(path: Path, arrived: str, wanted: Mapping[str, Any]) -> None:
+    if arrived != wanted["sha256"]:
+        raise BundleError(
+            f"{path}: SHA-256 is {arrived[:12]}…, bundle.json says {wanted['sha256'][:12]}…; it was changed since "
+            f"its export: copy the bundle anew, or {_AGAIN}"
+        )
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

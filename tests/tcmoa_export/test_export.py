@@ -166,3 +166,30 @@ def test_a_folder_without_pairs_is_refused_before_any_work(model, tmp_path):
     with pytest.raises(InputError, match="no pair of images"):
         export_bundle(model, task="vif", size=SIZE, out=tmp_path / "b", pairs=tmp_path / "empty")
     assert left_in(tmp_path) == ["empty"]
+
+
+def test_an_interrupt_while_replacing_leaves_the_old_bundle(model, tmp_path, monkeypatch):
+    out = tmp_path / "b"
+    export_bundle(model, task="vif", size=SIZE, out=out)
+    rename = type(out).rename
+
+    def interrupted(self, target):
+        if os.fspath(target) == os.fspath(out) and self.parent == tmp_path:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(type(out), "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export_bundle(model, task="mff", size=SIZE, out=out, overwrite=True)
+    monkeypatch.undo()
+    assert left_in(tmp_path) == ["b"]
+    with Fuser.load(out) as fuser:
+        assert fuser.bundle.task == "vif"
+
+
+@pytest.mark.parametrize("apart", [0.06, float("nan")])
+def test_prompts_are_judged_in_fp16_too(apart):
+    good = gate.Parity(1, ["a"], "onnxruntime (CPU)", 9, 0.2, 0.1, 52.0, 0.01)
+    gate.judge(good, "fp16")
+    with pytest.raises(GateError, match="difference of prompts"):
+        gate.judge(gate.Parity(**good.to_dict() | {"prompt_difference": apart}), "fp16")

@@ -8,7 +8,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from tcmoa_runtime.backends import Tensors, check_inputs
-from tcmoa_runtime.bundle import GRAPH_DATA, Bundle
+from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import TensorSpec
 from tcmoa_runtime.errors import BundleError, TcmoaError
 
@@ -30,8 +30,7 @@ class OnnxRuntimeBackend:
         source: bytes | str
         if bundle.has_external_data:
             # The weights are found through the graph's own path, so it cannot come from memory.
-            bundle.check_file(GRAPH_DATA)
-            bundle.read_graph()
+            bundle.check()
             source = str(bundle.graph_path)
         else:
             source = bundle.read_graph()

@@ -43,7 +43,7 @@ def doctor(
 
 
 def examine(bundle: Path | None) -> dict[str, Any]:
-    """Packages by name, devices, problems, and the verdict on a bundle (`load`, `rebuild` or `refuse`, why)."""
+    """Packages by name, devices, problems, and the verdict on a bundle (`load` or `refuse`, and why)."""
     packages = {name: _version(name) for name in PACKAGES}
     problems = []
     if packages["onnxruntime"] and packages["onnxruntime-gpu"]:

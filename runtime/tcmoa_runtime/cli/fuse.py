@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from tcmoa_runtime.cli.progress import console, print_json, progress_bar
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fuser import Fuser
-from tcmoa_runtime.images import IMAGE_SUFFIXES, STRETCH, check_writable, read_frame, read_image, write_image
+from tcmoa_runtime.images import IMAGE_SUFFIXES, STRETCH, check_writable, read_image, to_frame, write_image
 from tcmoa_runtime.pairs import PairPaths, find_pairs
 from tcmoa_runtime.prompts import Map, mask_to_shift, parse_number, pool_to_grid
 
@@ -139,7 +140,7 @@ def _shift(text: str, fuser: Fuser) -> float | Map:
         raise InputError(
             f"{path}: holds {image.dtype}, expected an 8-bit mask (black -0.5, 128 none, white +0.5)"
         )
-    mask = read_frame(path, 1)[..., 0]
+    mask = to_frame(image, str(path), 1)[..., 0]
     if mask.shape not in (fuser.size, fuser.grid):
         (height, width), (gh, gw) = fuser.size, fuser.grid
         raise InputError(
@@ -240,6 +241,7 @@ def _fuse_folder(
                 advance(len(chunk))
     finally:
         if not report.outputs:
-            for empty in made:
-                empty.rmdir()
+            with contextlib.suppress(OSError):  # somebody else may have put something there
+                for empty in made:
+                    empty.rmdir()
     return report
