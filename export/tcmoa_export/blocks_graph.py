@@ -20,9 +20,8 @@ from tcmoa_export.layout import Layout
 
 def move_blocks(graph: Graph, tokens: str, layout: Layout, direction: int, images: int, channels: int) -> str:
     """Roll each image's tokens [images*tokens, C] by half a window: one gather of quadrants."""
-    blocks = layout.tokens // layout.block
-    grouped = graph.reshape(tokens, images, blocks, layout.block * channels)
-    moved = graph.gather(grouped, layout.shifted_blocks(direction), 1)
+    grouped = graph.reshape(tokens, layout.block, images * layout.tokens // layout.block, channels)
+    moved = graph.gather(grouped, layout.shifted_blocks(direction, images), 1)
     return graph.reshape(moved, images * layout.tokens, channels)
 
 
@@ -30,18 +29,25 @@ def attend(
     graph: Graph, qkv: str, attention: Attention, bias: RelativePositionBias, layout: Layout, images: int
 ) -> str:
     """Softmax(q k^T + bias) v of each window, from the qkv product [M, 3C] to [M, C]."""
-    window = layout.window**2
+    window = layout.window_tokens
     count = images * layout.tokens // window
     channels = attention.proj.in_features
     depth = channels // attention.heads
-    parts = graph.split_op("Split", 3, qkv, axis=1, num_outputs=3)
-    heads = [graph.reshape(part, count, window, attention.heads, depth) for part in parts]
-    q = graph.transpose(heads[0], 0, 2, 1, 3)
-    k = graph.transpose(heads[1], 0, 2, 3, 1)
-    v = graph.transpose(heads[2], 0, 2, 1, 3)
+    parts = graph.split(qkv, (channels,) * 3)
+    heads = [graph.reshape(part, window, count, attention.heads, depth) for part in parts]
+    q = graph.transpose(heads[0], 1, 2, 0, 3)
+    k = graph.transpose(heads[1], 1, 2, 3, 0)
+    v = graph.transpose(heads[2], 1, 2, 0, 3)
     table = graph.real(position_bias(bias, layout.window_index_in_attention), "position_bias")
-    weights = graph.op("Softmax", graph.add(graph.op("MatMul", q, k), table), axis=-1)
-    mixed = graph.transpose(graph.op("MatMul", weights, v), 0, 2, 1, 3)
+    # Each product alone in float32, its result in 16 bits again: TensorRT reads this as 16-bit operands that are
+    # accumulated in float32, and still fuses the whole. In fp16 it may otherwise accumulate in fp16; one float32
+    # stretch over both products and the softmax would not be fused.
+    with graph.float32():
+        logits = graph.op("MatMul", q, k)
+    weights = graph.op("Softmax", graph.add(logits, table), axis=-1)
+    with graph.float32():
+        product = graph.op("MatMul", weights, v)
+    mixed = graph.transpose(product, 2, 0, 1, 3)
     return graph.reshape(mixed, count * window, channels)
 
 
@@ -57,7 +63,7 @@ def mlp(graph: Graph, tokens: str, block: Block) -> str:
     first, second = linear_after_norm(block.norm2, layer.fc1), plain_linear(layer.fc2)
     normed = graph.normalise(tokens, layer.fc1.in_features, block.norm2.eps)
     hidden = gelu(graph, graph.matmul(normed, first.weight, first.bias))
-    return graph.add(tokens, graph.matmul(hidden, second.weight, second.bias))
+    return graph.residual(tokens, graph.matmul(hidden, second.weight, second.bias))
 
 
 def attention_part(
@@ -72,28 +78,19 @@ def attention_part(
 ) -> str:
     """Tokens [M, C] plus their windowed attention, shifted where the block is.
 
-    `keep` lists the window-order tokens of an image to go on with, in the order wanted; the gather that
-    picks them is also the one that undoes the shift. Without it all stay, in window order.
+    The tokens themselves stay where they are: the shift is in what the norm reads, and undone in what is added.
+    `keep` lists the rows to go on with, in the order wanted; without it all stay.
     """
     channels = block.attn.proj.in_features
-    if block.shift:
-        tokens = move_blocks(graph, tokens, layout, 1, images, channels)
-    normed = graph.normalise(tokens, channels, block.norm1.eps, null_scale(block.norm1))
+    source = move_blocks(graph, tokens, layout, 1, images, channels) if block.shift else tokens
+    normed = graph.normalise(source, channels, block.norm1.eps, null_scale(block.norm1))
     qkv = graph.matmul(normed, fold_qkv(block.norm1, block.attn))
     proj = plain_linear(block.attn.proj)
     mixed = attend(graph, qkv, block.attn, bias, layout, images)
-    tokens = graph.add(tokens, graph.matmul(mixed, proj.weight, proj.bias))
+    change = graph.matmul(mixed, proj.weight, proj.bias)
     if keep is not None:
-        places = layout.shifted_tokens(-1)[keep] if block.shift else keep
-        return keep_tokens(graph, tokens, places, layout, images, channels)
+        places = layout.shifted_rows(-1, images)[keep] if block.shift else keep
+        return graph.residual(graph.gather(tokens, keep, 0), graph.gather(change, places, 0))
     if block.shift:
-        tokens = move_blocks(graph, tokens, layout, -1, images, channels)
-    return tokens
-
-
-def keep_tokens(
-    graph: Graph, tokens: str, places: NDArray[np.int64], layout: Layout, images: int, channels: int
-) -> str:
-    """Some tokens of each image [images*tokens, C], in a given order: [images*len(places), C]."""
-    grouped = graph.reshape(tokens, images, layout.tokens, channels)
-    return graph.reshape(graph.gather(grouped, places, 1), images * len(places), channels)
+        change = move_blocks(graph, change, layout, -1, images, channels)
+    return graph.residual(tokens, change)

@@ -18,8 +18,9 @@ from onnx.external_data_helper import convert_model_to_external_data
 from tcmoa import TCMoA
 from tcmoa.presets import preset_name
 from tcmoa.weights import weights_hash
-from tcmoa_export.gate import Parity, run_gate
+from tcmoa_export.gate import run_gate
 from tcmoa_export.network import build_graph
+from tcmoa_export.parity import Parity
 from tcmoa_export.spec import ExportSpec, make_spec
 from tcmoa_runtime import __version__
 from tcmoa_runtime.bundle import (
@@ -63,7 +64,7 @@ def export_bundle(
 ) -> Bundle:
     """Export `model` for one task and frame size (height, width) into the folder `out` and open it.
 
-    `precision`: `fp32`, or `fp16` with float32 where prompts are made and sources re-standardised.
+    `precision`: `fp32`, or `fp16` or `bf16` with float32 where `tcmoa_export.precision` says.
     `channel_order`: `rgb` or `bgr` frames. `color`: `luma` fuses brightness and keeps the
     chroma of x. `batch`: frames fused at once. `grey`: sources (`x`, `y`) that come as one channel. `routers`:
     a task per TC-MoA whose router it uses, encoder's first. `with_prompt`: a second output with all prompts.
@@ -172,7 +173,7 @@ def _write(
     say("folding the model")
     preset = preset_name(model.sizes)
     layout = spec.layout
-    stem = f"tcmoa_{spec.task}_{preset}_{layout.width}x{layout.height}_{spec.precision}"
+    stem = f"tcmoa_{spec.task}_{preset}_{layout.width}x{layout.height}"
     proto = build_graph(model, spec, stem, __version__)
     say("writing the graph")
     figures = _graph_figures(proto, model)
@@ -205,7 +206,7 @@ def _graph_figures(proto: onnx.ModelProto, model: TCMoA) -> dict[str, Any]:
     counts: dict[str, int] = {}
     for tensor in proto.graph.initializer:
         kind = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
-        kind = {"float": "fp32", "float16": "fp16"}.get(kind, kind)
+        kind = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16"}.get(kind, kind)
         size = 1
         for side in tensor.dims:
             size *= side

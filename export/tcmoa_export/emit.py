@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Literal
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,12 +25,11 @@ IR_VERSION = 8
 
 _ELEMENT_TYPES = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
 
-Precision = Literal["fp32", "fp16"]
+FLOAT32 = "float32"
+"""Marks (as `doc_string`) the nodes that compute in float32 in every precision; see `precision.lower`."""
 
-_REALS: dict[Precision, np.dtype[Any]] = {
-    "fp32": np.dtype(np.float32),
-    "fp16": np.dtype(np.float16),
-}
+NOT_BF16 = "not bf16"
+"""Marks those that compute in float32 where the rest is bfloat16, and in 16 bits where it is fp16."""
 
 
 class Graph:
@@ -38,14 +37,14 @@ class Graph:
 
     All goes straight into one ModelProto: gigabytes of weights are not copied from message to message.
 
-    `precision` is what real numbers are computed in; inside `with graph.float32():` it is float32, and `widen`
-    and `narrow` carry values in and out. Real constants are rounded from what they are to what computes there.
+    Real numbers are float32 throughout. What must stay so when the graph is lowered to 16 bits is added inside
+    `with graph.float32():`.
     """
 
-    def __init__(self, precision: Precision = "fp32") -> None:
+    def __init__(self) -> None:
         self._model = onnx.ModelProto()
-        self._compute = _REALS[precision]
-        self._real = self._compute
+        self._mark = ""
+        self._precise_residuals = False
         self._constants: dict[tuple[str, tuple[int, ...], str], str] = {}
         self._scope: list[str] = []
         self._counts: dict[str, int] = {}
@@ -80,35 +79,24 @@ class Graph:
         return self._constants[key]
 
     @contextmanager
-    def float32(self) -> Iterator[None]:
-        """Compute in float32 inside the with-block, whatever the graph's precision."""
-        before, self._real = self._real, np.dtype(np.float32)
+    def float32(self, *, only_for_bf16: bool = False) -> Iterator[None]:
+        """Mark what is added inside the with-block: it computes in float32 in every precision, or where bf16 is.
+
+        Inside another such block it changes nothing.
+        """
+        before = self._mark
+        self._mark = before or (NOT_BF16 if only_for_bf16 else FLOAT32)
         try:
             yield
         finally:
-            self._real = before
-
-    def widen(self, a: str) -> str:
-        """A value of the graph's precision as float32."""
-        return a if self._compute == np.float32 else self.op("Cast", a, to=TensorProto.FLOAT)
-
-    def narrow(self, a: str) -> str:
-        """A float32 value in the graph's precision."""
-        if self._compute == np.float32:
-            return a
-        return self.op("Cast", a, to=helper.np_dtype_to_tensor_dtype(self._compute))
-
-    @property
-    def real_type(self) -> int:
-        """ONNX element type of real numbers at this place."""
-        return helper.np_dtype_to_tensor_dtype(self._real)
+            self._mark = before
 
     def real(self, value: NDArray[np.float32], name: str) -> str:
-        """Real numbers, rounded to what computes at this place."""
-        return self.constant(value.astype(self._real), name)
+        """Real numbers."""
+        return self.constant(value.astype(np.float32, copy=False), name)
 
     def scalar(self, value: float) -> str:
-        """A real number, rounded likewise."""
+        """A real number."""
         return self.real(np.array(value, np.float32), "scalar")
 
     def integers(self, values: Sequence[int], name: str = "shape") -> str:
@@ -123,18 +111,38 @@ class Graph:
         """Add a node with several outputs and return their names."""
         name = self._unique(op_type)
         names = [name] if outputs == 1 else [f"{name}:{i}" for i in range(outputs)]
-        self._model.graph.node.append(helper.make_node(op_type, list(inputs), names, name=name, **attributes))
+        self._add(helper.make_node(op_type, list(inputs), names, name=name, **attributes))
         return names
+
+    def split(self, a: str, sizes: Sequence[int], axis: int = 1) -> list[str]:
+        """Parts of the given sizes along an axis."""
+        return self.split_op("Split", len(sizes), a, self.integers(sizes, "sizes"), axis=axis)
 
     def output(self, op_type: str, name: str, *inputs: str, **attributes: Any) -> None:
         """Add the node whose output is the graph output `name`."""
-        self._model.graph.node.append(
-            helper.make_node(op_type, list(inputs), [name], name=self._unique(name), **attributes)
-        )
+        self._add(helper.make_node(op_type, list(inputs), [name], name=self._unique(name), **attributes))
+
+    def _add(self, node: onnx.NodeProto) -> None:
+        node.doc_string = self._mark
+        self._model.graph.node.append(node)
 
     def add(self, a: str, b: str) -> str:
         """a + b."""
         return self.op("Add", a, b)
+
+    @contextmanager
+    def precise_residuals(self) -> Iterator[None]:
+        """Let `residual` inside the with-block compute and keep float32 where the rest is bfloat16."""
+        self._precise_residuals = True
+        try:
+            yield
+        finally:
+            self._precise_residuals = False
+
+    def residual(self, tokens: str, change: str) -> str:
+        """tokens + change."""
+        with self.float32(only_for_bf16=True) if self._precise_residuals else nullcontext():
+            return self.add(tokens, change)
 
     def mul(self, a: str, b: str) -> str:
         """a * b."""
@@ -172,10 +180,11 @@ class Graph:
         )
 
     def normalise(self, a: str, channels: int, eps: float, constant: float = 0.0) -> str:
-        """LayerNorm over the last axis, without affine but for one number added to every channel."""
-        scale = self.real(np.ones(channels, np.float32), "ones")
-        shift = self.real(np.full(channels, constant, np.float32), "offset")
-        return self.op("LayerNormalization", a, scale, shift, axis=-1, epsilon=eps)
+        """LayerNorm over the last axis in float32, without affine but for one number added to every channel."""
+        with self.float32():
+            scale = self.real(np.ones(channels, np.float32), "ones")
+            shift = self.real(np.full(channels, constant, np.float32), "offset")
+            return self.op("LayerNormalization", a, scale, shift, axis=-1, epsilon=eps)
 
     def mean(self, a: str, axes: Sequence[int], *, keepdims: bool) -> str:
         """Mean over some axes."""

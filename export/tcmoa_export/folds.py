@@ -208,45 +208,27 @@ def fold_router(norm: nn.LayerNorm, routers: RouterBank, task: int) -> Linear:
     return Linear(_array(weight.T), _array(bias))
 
 
-def fold_adapters(norm: nn.LayerNorm, bank: AdapterBank) -> tuple[Linear, Linear]:
-    """The N adapters as two products: [C/4, N*C/32], with the norm before them, then block-diagonal [N*C/32, N*C/4]."""
+def fold_adapters(norm: nn.LayerNorm, bank: AdapterBank, router: Linear) -> tuple[Linear, Linear]:
+    """The N adapters and the router as two products around one ReLU: [C/4, H] and [H, N*C/4 + N].
+
+    The norm before the adapters goes into the first, the second is block-diagonal. The router's logits l ride
+    along as relu(l) - relu(-l), so that no product of their own is needed: H is N*C/32 + 2N.
+    """
     downs = [fold_norm(norm, adapter.fc1.weight, adapter.fc1.bias) for adapter in bank.adapters]
     ups = [adapter.fc2 for adapter in bank.adapters]
+    experts = len(ups)
     down = Linear(
-        _array(torch.cat([weight for weight, _ in downs]).T), _array(torch.cat([bias for _, bias in downs]))
+        np.concatenate(
+            [_array(torch.cat([weight for weight, _ in downs]).T), router.weight, -router.weight], axis=1
+        ),
+        np.concatenate([_array(torch.cat([bias for _, bias in downs])), router.bias, -router.bias]),
     )
+    identity = torch.eye(experts, dtype=torch.float64)
     up = Linear(
-        _array(torch.block_diag(*[_double(up.weight).T for up in ups])),
-        _array(torch.cat([_double(up.bias) for up in ups])),
+        _array(torch.block_diag(*[_double(up.weight).T for up in ups], torch.cat([identity, -identity]))),
+        np.concatenate([_array(torch.cat([_double(up.bias) for up in ups])), np.zeros(experts, np.float32)]),
     )
     return down, up
-
-
-@dataclass(frozen=True)
-class TopK:
-    """Top-K of N logits by pairwise comparison, ties by index, without TopK or Scatter.
-
-    Pair p compares logit `first[p]` with `second[p] > first[p]`; it is won by the first when >=. `wins` [P, N]
-    turns the results (1.0 or 0.0) into numbers of wins, `base` [N] counts the pairs that an adapter wins
-    when the first does not; the K adapters with `wins` > N - K - 0.5 are the top ones.
-    """
-
-    first: NDArray[np.int64]
-    second: NDArray[np.int64]
-    wins: Array
-    base: Array
-    threshold: float
-
-
-def fold_top_k(experts: int, top_k: int) -> TopK:
-    """Constants of `TopK` for N = `experts`."""
-    pairs = [(i, j) for i in range(experts) for j in range(i + 1, experts)]
-    wins, base = np.zeros((len(pairs), experts), np.float32), np.zeros(experts, np.float32)
-    for p, (i, j) in enumerate(pairs):
-        wins[p, i], wins[p, j] = 1, -1
-        base[j] += 1
-    first, second = (np.array(side, np.int64) for side in zip(*pairs, strict=True))
-    return TopK(first, second, wins, base, experts - top_k - 0.5)
 
 
 @dataclass(frozen=True)

@@ -79,9 +79,9 @@ def head(graph: Graph, frames: dict[str, str], model: TCMoA, spec: ExportSpec) -
             graph.op("Conv", image, graph.real(own, "kernel"), strides=[layout.token, layout.token])
         )
     dim = kernel.shape[0]
-    rows, cols, _, _, half, _ = layout.axes
+    (rows, cols), half = layout.windows, layout.window // 2
     image = graph.reshape(graph.concat(embedded, 0), 2 * spec.images, dim, rows, 2, half, cols, 2, half)
-    tokens = graph.transpose(image, 0, 2, 5, 3, 6, 4, 7, 1)
+    tokens = graph.transpose(image, 4, 7, 3, 6, 0, 2, 5, 1)
     return add_positions(graph, tokens, model.pos_embed, bias, spec, 2)
 
 
@@ -94,7 +94,10 @@ def add_positions(
     constant = fold_positions(
         table, bias, layout.image_grid, layout.raster_of, as_published=spec.as_published
     )
-    grouped = graph.reshape(tokens, images, layout.tokens, dim)
+    windows = layout.tokens // layout.window_tokens
+    if len(constant) > 1:  # one for each token of an image, the same for each image
+        constant = constant.reshape(layout.window_tokens, 1, windows, dim)
+    grouped = graph.reshape(tokens, layout.window_tokens, images, windows, dim)
     return graph.reshape(graph.add(grouped, graph.real(constant, "positions")), images * layout.tokens, dim)
 
 
@@ -138,7 +141,7 @@ def tail(graph: Graph, tokens: str, model: TCMoA, spec: ExportSpec, x_frame: str
     )
     normed = graph.normalise(tokens, model.sizes.decoder_embed_dim, model.decoder_norm.eps)
     with graph.float32():
-        pixels = graph.matmul(graph.widen(normed), folded.weight, folded.bias)
+        pixels = graph.matmul(normed, folded.weight, folded.bias)
         _frame(graph, pixels, spec, channels, x_frame)
 
 
@@ -160,7 +163,6 @@ def _frame(graph: Graph, pixels: str, spec: ExportSpec, channels: int, x_frame: 
         image = _resize(graph, graph.transpose(frame, 0, 3, 1, 2), (spec.batch, channels, *size))
         frame = graph.transpose(image, 0, 2, 3, 1)
     if spec.color == "luma":
-        x_frame = graph.widen(x_frame)
         old = x_frame if spec.x_channels == 1 else _luma(graph, x_frame, spec)
         frame = graph.add(x_frame, graph.op("Sub", frame, old))
         if spec.x_channels == 1:

@@ -2,66 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 
 from tcmoa import TCMoA
 from tcmoa.frames import fuse_frames
-from tcmoa_export.emit import Precision
+from tcmoa_export.parity import GraphSession, Parity, judge, measure
 from tcmoa_export.photographs import PHOTOGRAPHS, made_pair
 from tcmoa_export.spec import ExportSpec
-from tcmoa_runtime.backends import load_backend
+from tcmoa_runtime.backends import Backend, load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
-from tcmoa_runtime.errors import TcmoaError
 from tcmoa_runtime.images import read_frame, to_frame
 from tcmoa_runtime.pairs import PairPaths
 
 Frame = NDArray[np.uint8]
 
-MOST_DIFFERING = 0.005
-"""Share of values that may differ by one grey level: rounding falls either way where the result is near .5."""
-MOST_BEYOND_ONE = 1e-4
-"""Share of values that may differ by more: a router's near tie can fall either way in a token."""
-MOST_PROMPT_DIFFERENCE = {"fp32": 1e-4, "fp16": 0.05}
-"""Of the 99.99th percentile of prompts, for the same reason."""
-LEAST_PSNR = {"fp16": 50.0}
-"""Of results in a precision below float32, in dB to the float32 model; there it replaces the shares above."""
 CHEAP = 1e12
 """Below this many operations a frame, the gate tries a second pair with prompt maps that vary."""
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How near the graph is to the unfolded float32 model, over all tried frames.
-
-    `max_difference` in grey levels of uint8 results; `differing` and `beyond_one` are shares of values;
-    `psnr_db` is None where all values agree; `prompt_difference` is None without that output.
-    """
-
-    frames: int
-    pictures: list[str]
-    backend: str
-    max_difference: int
-    differing: float
-    beyond_one: float
-    psnr_db: float | None
-    prompt_difference: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for the manifest."""
-        return asdict(self)
-
-
-class GateError(TcmoaError):
-    """The exported graph does not give the model's images; no bundle was written."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +110,11 @@ def run_gate(
         say(f"checking against the model, frame {i + 1} of {len(cases)}")
         references.append(_reference(model, spec, case))
     say("checking in ONNX Runtime")
-    backend = load_backend(bundle, "onnxruntime")
+    backend: Backend
+    if spec.precision == "bf16":
+        backend = GraphSession(onnx.load(bundle.graph_path), bundle.contract, spec.precision)
+    else:
+        backend = load_backend(bundle, "onnxruntime")
     fused: list[Frame] = []
     prompts: list[NDArray[np.float32]] = []
     for start in range(0, len(cases), spec.batch):
@@ -162,48 +130,9 @@ def run_gate(
         fused.extend(f[..., ::-1] if spec.channel_order == "bgr" else f for f in result[FUSED])
         prompts.extend(result.get(PROMPT, []))
     backend.close()
-    difference = np.stack(
-        [np.abs(f.astype(np.int16) - r) for f, (r, _) in zip(fused, references, strict=True)]
-    )
-    squares = float(np.mean(difference.astype(np.float64) ** 2))
-    apart = None
-    if prompts:
-        gaps = [np.abs(p - r).reshape(-1) for p, (_, r) in zip(prompts, references, strict=True)]
-        apart = float(np.quantile(np.concatenate(gaps), 0.9999))
-    parity = Parity(
-        frames=len(cases),
-        pictures=list(dict.fromkeys(c.name for c in cases)),
-        backend=backend.name,
-        max_difference=int(difference.max()),
-        differing=float(np.mean(difference > 0)),
-        beyond_one=float(np.mean(difference > 1)),
-        psnr_db=round(10 * math.log10(255**2 / squares), 2) if squares else None,
-        prompt_difference=apart,
+    expected = [fused for fused, _ in references]
+    parity = measure(
+        [c.name for c in cases], backend.name, fused, expected, prompts, [p for _, p in references]
     )
     judge(parity, spec.precision)
     return parity
-
-
-def judge(parity: Parity, precision: Precision = "fp32") -> None:
-    """Raise GateError when a figure is beyond its bound for the precision."""
-    apart, most_apart = parity.prompt_difference or 0.0, MOST_PROMPT_DIFFERENCE[precision]
-    if precision in LEAST_PSNR:
-        least = LEAST_PSNR[precision]
-        if parity.psnr_db is not None and not parity.psnr_db >= least:
-            raise GateError(
-                f"the {precision} graph is too far from the model: {parity.psnr_db} dB, at least {least:g} expected; "
-                f"no bundle was written: export it in fp32"
-            )
-        bounds = [("difference of prompts", apart, most_apart)]
-    else:
-        bounds = [
-            ("share of values that differ", parity.differing, MOST_DIFFERING),
-            ("share of values that differ by more than one grey level", parity.beyond_one, MOST_BEYOND_ONE),
-            ("difference of prompts", apart, most_apart),
-        ]
-    for what, value, bound in bounds:
-        if not value <= bound:
-            raise GateError(
-                f"the exported graph does not match the model: {what} is {value:.3g}, at most {bound:g} allowed "
-                f"(largest difference {parity.max_difference} grey levels); no bundle was written"
-            )

@@ -1,8 +1,11 @@
 """Where tokens live: window order, and the gathers that lead into and out of it.
 
-A frame becomes one image (fit `pad`, `resize`) or several (`crops`). An image's tokens stay in WINDOW ORDER
-throughout: (window row, window column, quadrant row, quadrant column, row, column), quadrants being half a
-window. A shift by half a window then moves whole quadrants: one gather of blocks of 49 tokens.
+A frame becomes one image (fit `pad`, `resize`) or several (`crops`). All images' tokens are rows of one matrix
+and stay in WINDOW ORDER throughout: (row, column, quadrant row, quadrant column, image, window row, window
+column), where a quadrant is half a window and row and column count inside it. The place inside a window comes
+FIRST: batched products over windows and heads then read the qkv product with one stride per axis, so that
+TensorRT needs no transposition around attention; with windows first it writes the normalised tokens anew in this
+order. A shift by half a window moves whole quadrants: one gather along (quadrant, image, window).
 """
 
 from __future__ import annotations
@@ -72,66 +75,77 @@ class Layout:
         return self.image_grid[0] // self.window, self.image_grid[1] // self.window
 
     @property
+    def window_tokens(self) -> int:
+        """Tokens of a window."""
+        return self.window**2
+
+    @property
     def block(self) -> int:
         """Tokens of a quadrant, the unit that a shift moves."""
         return (self.window // 2) ** 2
 
-    @property
-    def axes(self) -> tuple[int, ...]:
-        """Sizes of the six axes that window order is made of."""
-        half = self.window // 2
-        return (*self.windows, 2, 2, half, half)
-
     @cached_property
     def raster_of(self) -> Index:
-        """Raster index (row * columns + column) of each token in window order: [tokens]."""
+        """Raster index (row * columns + column) of each token of ONE image in window order: [tokens]."""
         rows, cols = self.windows
         half = self.window // 2
         raster = np.arange(self.tokens).reshape(rows, 2, half, cols, 2, half)
-        return raster.transpose(0, 3, 1, 4, 2, 5).reshape(-1)
+        return raster.transpose(2, 5, 1, 4, 0, 3).reshape(-1)
 
     @cached_property
     def window_of(self) -> Index:
-        """Place in window order of each raster index: [tokens]."""
+        """Place in ONE image's window order of each raster index: [tokens]."""
         return np.argsort(self.raster_of)
 
     @cached_property
     def window_index_in_attention(self) -> Index:
         """Raster index inside a window of each of its tokens in window order: [window**2]."""
         half = self.window // 2
-        return np.arange(self.window**2).reshape(2, half, 2, half).transpose(0, 2, 1, 3).reshape(-1)
+        return np.arange(self.window_tokens).reshape(2, half, 2, half).transpose(1, 3, 0, 2).reshape(-1)
 
-    def shifted_blocks(self, direction: int) -> Index:
-        """Quadrant to take for each quadrant so that the grid rolls by half a window: [tokens / block].
+    def rows(self, images: int) -> Index:
+        """Row in the token matrix of `images` images for each image and raster index: [images, tokens]."""
+        per_window = self.windows[0] * self.windows[1]
+        token, window = np.divmod(self.window_of, per_window)
+        image = np.arange(images)[:, None]
+        return (token * images + image) * per_window + window
+
+    def places(self, images: int) -> Index:
+        """(image * tokens + raster index) of each row of the token matrix: the inverse of `rows`, flat."""
+        return np.argsort(self.rows(images).reshape(-1))
+
+    def shifted_blocks(self, direction: int, images: int) -> Index:
+        """What to take along the axis (quadrant, image, window) so that each grid rolls by half a window.
 
         `direction` 1 brings each window's content from half a window further down and right (the shift),
-        -1 undoes it.
+        -1 undoes it. [4 * images * windows]
         """
         rows, cols = 2 * self.windows[0], 2 * self.windows[1]
         r, c = np.meshgrid(np.arange(rows), np.arange(cols), indexing="ij")
-        source = (r + direction) % rows, (c + direction) % cols
+        per_window = self.windows[0] * self.windows[1]
+        image = np.arange(images)[:, None, None]
 
         def place(row: Index, col: Index) -> Index:
-            return ((row // 2 * self.windows[1] + col // 2) * 2 + row % 2) * 2 + col % 2
+            quadrant = row % 2 * 2 + col % 2
+            return (quadrant * images + image) * per_window + row // 2 * self.windows[1] + col // 2
 
-        result = np.empty(rows * cols, np.int64)
-        result[place(r, c).reshape(-1)] = place(source[0], source[1]).reshape(-1)
+        result = np.empty(images * rows * cols, np.int64)
+        source = place((r + direction) % rows, (c + direction) % cols)
+        result[place(r, c).reshape(-1)] = source.reshape(-1)
         return result
 
-    def shifted_tokens(self, direction: int) -> Index:
-        """`shifted_blocks` for single tokens: [tokens]."""
-        blocks = self.shifted_blocks(direction)
-        return (blocks[:, None] * self.block + np.arange(self.block)).reshape(-1)
+    def shifted_rows(self, direction: int, images: int) -> Index:
+        """`shifted_blocks` for rows of the token matrix: [images * tokens]."""
+        blocks = self.shifted_blocks(direction, images)
+        return (np.arange(self.block)[:, None] * len(blocks) + blocks).reshape(-1)
 
-    @cached_property
-    def kept_tokens(self) -> Index:
-        """Window-order places of an image's tokens that reach the frame, in raster order.
+    def kept_rows(self, images: int) -> Index:
+        """Rows of the token matrix whose tokens reach the frame, image by image in raster order.
 
-        With `pad` the padding is left out here, so that neither the last MLP nor the head computes it.
+        With `pad` the padding is left out here, so that neither the last MLP nor the tail computes it.
         """
         rows, cols = self.kept_grid
-        raster = np.arange(self.tokens).reshape(self.image_grid)[:rows, :cols]
-        return self.window_of[raster.reshape(-1)]
+        return self.rows(images).reshape(images, *self.image_grid)[:, :rows, :cols].reshape(-1)
 
     @property
     def kept_grid(self) -> tuple[int, int]:
@@ -140,7 +154,7 @@ class Layout:
 
     @cached_property
     def prompt_source(self) -> Index:
-        """Token of the frame's prompt map (raster) for each token of each image: [images * tokens].
+        """Token of the frame's prompt map (raster) for each token of each image, raster: [images * tokens].
 
         Padding repeats the map's edge; a crop's token takes the frame token that its centre lies in.
         """
@@ -151,19 +165,18 @@ class Layout:
         for top, left in self.starts:
             r = np.minimum((top + rows * self.token + self.token // 2) // self.token, gh - 1)
             c = np.minimum((left + cols * self.token + self.token // 2) // self.token, gw - 1)
-            parts.append((r[:, None] * gw + c).reshape(-1)[self.raster_of])
+            parts.append((r[:, None] * gw + c).reshape(-1))
         return np.concatenate(parts)
 
     @cached_property
     def prompt_target(self) -> Index:
-        """Place among [images * tokens] whose prompt stands for each token of the frame's map: [gh * gw].
+        """Place among [images * tokens], raster, whose prompt stands for each token of the frame's map: [gh * gw].
 
         Where crops overlap, that of the one that is pasted on top.
         """
         gh, gw = self.grid
         if self.fit != "crops":
-            raster = np.arange(self.tokens).reshape(self.image_grid)[:gh, :gw]
-            return self.window_of[raster.reshape(-1)]
+            return np.arange(self.tokens).reshape(self.image_grid)[:gh, :gw].reshape(-1)
         rows = np.minimum(np.arange(gh) * self.token + self.token // 2, self.height - 1)
         cols = np.minimum(np.arange(gw) * self.token + self.token // 2, self.width - 1)
         result = np.empty((gh, gw), np.int64)
@@ -172,5 +185,5 @@ class Layout:
             in_c = np.flatnonzero((cols >= left) & (cols < left + CROP))
             local = ((rows[in_r] - top) // self.token)[:, None] * self.image_grid[1]
             local = local + (cols[in_c] - left) // self.token
-            result[np.ix_(in_r, in_c)] = image * self.tokens + self.window_of[local]
+            result[np.ix_(in_r, in_c)] = image * self.tokens + local
         return result.reshape(-1)

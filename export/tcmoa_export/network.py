@@ -8,11 +8,12 @@ import onnx
 
 from tcmoa import TCMoA
 from tcmoa.model import Stage
-from tcmoa_export.blocks_graph import attention_part, keep_tokens, mlp
+from tcmoa_export.blocks_graph import attention_part, mlp
 from tcmoa_export.emit import Graph
 from tcmoa_export.folds import fold_norm
 from tcmoa_export.frame_graph import add_positions, head, tail
-from tcmoa_export.moa_graph import ControlMaps, control_maps, moa
+from tcmoa_export.moa_graph import ControlMaps, control_maps, first_source, moa
+from tcmoa_export.precision import lower
 from tcmoa_export.spec import ExportSpec
 from tcmoa_runtime.contract import PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
 
@@ -21,22 +22,25 @@ Prompts = list[tuple[str, str]]
 
 def build_graph(model: TCMoA, spec: ExportSpec, name: str, producer_version: str) -> onnx.ModelProto:
     """Fold `model` into one ONNX model as `spec` says; `name` begins the graph's name."""
-    graph = Graph(spec.precision)
+    graph = Graph()
     with graph.scope("head"):
         # 0..255 are exact in every precision.
-        frames = {s: graph.op("Cast", s, to=graph.real_type) for s in (X, Y)}
-        tokens = head(graph, frames, model, spec)
+        frames = {s: graph.op("Cast", s, to=onnx.TensorProto.FLOAT) for s in (X, Y)}
+        with graph.float32(only_for_bf16=True):
+            tokens = head(graph, frames, model, spec)
     with graph.scope("control"), graph.float32():
         control = control_maps(graph, PROMPT_SCALE, PROMPT_SHIFT, spec.layout, spec.batch)
     split = model.sizes.encoder_moas
     tokens, prompts = _encode(graph, tokens, model, spec, control, spec.routers[:split])
-    tokens, more = _decode(graph, tokens, model, spec, control, spec.routers[split:])
+    with graph.precise_residuals():
+        tokens, more = _decode(graph, tokens, model, spec, control, spec.routers[split:])
     with graph.scope("tail"):
         tail(graph, tokens, model, spec, frames[X])
     if spec.with_prompt:
-        with graph.scope("prompt"):
+        with graph.scope("prompt"), graph.float32():
             _prompt_output(graph, prompts + more, spec)
-    return graph.model(name, spec.contract.inputs, spec.contract.outputs, producer_version)
+    proto = graph.model(name, spec.contract.inputs, spec.contract.outputs, producer_version)
+    return lower(proto, spec.precision)
 
 
 def _encode(
@@ -69,8 +73,9 @@ def _encode(
     with graph.scope("decoder_embed"):
         weight, bias = fold_norm(model.norm, model.decoder_embed.weight, model.decoder_embed.bias)
         normed = graph.normalise(tokens, model.sizes.embed_dim, model.norm.eps)
-        tokens = graph.matmul(normed, weight.T.contiguous().float().numpy())
-        tokens = add_positions(graph, tokens, model.decoder_pos_embed, bias, spec, 2)
+        with graph.float32(only_for_bf16=True):
+            tokens = graph.matmul(normed, weight.T.contiguous().float().numpy())
+            tokens = add_positions(graph, tokens, model.decoder_pos_embed, bias, spec, 2)
     return tokens, prompts
 
 
@@ -88,9 +93,9 @@ def _decode(
     prompts: Prompts = []
     sources = 2
     if last_moa < 0:
-        tokens, sources = _first_source(graph, tokens), 1
+        tokens, sources = first_source(graph, tokens, layout, spec.images, dim), 1
     for i, block in enumerate(stage.blocks):
-        keep = layout.kept_tokens if i == last and last_moa < last else None
+        keep = layout.kept_rows(spec.images) if i == last and last_moa < last else None
         with graph.scope(f"decoder.{i}"):
             with graph.scope("attention"):
                 tokens = attention_part(
@@ -115,16 +120,12 @@ def _decode(
             if i == last_moa:
                 sources = 1
     if last_moa == last:
-        tokens = keep_tokens(graph, tokens, layout.kept_tokens, layout, spec.images, dim)
+        tokens = graph.gather(tokens, layout.kept_rows(spec.images), 0)
     return tokens, prompts
 
 
-def _first_source(graph: Graph, tokens: str) -> str:
-    return graph.split_op("Split", 2, tokens, axis=0, num_outputs=2)[0]
-
-
 def _prompt_output(graph: Graph, prompts: Prompts, spec: ExportSpec) -> None:
-    """The optional output `prompt` [B, K, 2, gh, gw] from per-token prompts [M, 1]."""
+    """The optional output `prompt` [B, K, 2, gh, gw] from per-token prompts [M, 1] in raster order."""
     per_frame = len(spec.layout.prompt_source)
     rows = [graph.reshape(p, spec.batch, 1, per_frame) for pair in prompts for p in pair]
     taken = graph.gather(graph.concat(rows, 1), spec.layout.prompt_target, 2)

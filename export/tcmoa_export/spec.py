@@ -8,14 +8,11 @@ from typing import cast
 
 from tcmoa import TCMoA
 from tcmoa.frames import ColorMode, Fit, choose_fit
-from tcmoa_export.emit import Precision
 from tcmoa_export.folds import ChannelOrder
 from tcmoa_export.layout import Layout
+from tcmoa_export.precision import PRECISIONS, Precision
 from tcmoa_runtime.contract import SOURCE_ROLES, TASKS, Contract
 from tcmoa_runtime.errors import InputError
-
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
-"""What can be exported: what the gate can run on a CPU. ONNX Runtime has no bf16 there."""
 
 MOST_PIXELS = 8192
 """Largest frame side: beyond 8K video a typing error is more likely than a camera."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from micro_model import frames, scrambled
-from tcmoa_export import GateError, bundle_export, export_bundle, gate, network
+from tcmoa_export import GateError, bundle_export, export_bundle, network, parity
 from tcmoa_runtime import BundleError, Fuser, InputError
 
 SIZE = (100, 130)
@@ -35,11 +35,11 @@ def test_a_bundle_says_what_it_is_and_how_near_to_the_model(model, tmp_path):
     assert manifest["frame"]["grid"] == [13, 17]
     assert manifest["weights"]["source"] == "some.pth"
     assert manifest["graph"]["attentions"] == 10
-    parity = manifest["parity"]
-    assert parity["frames"] == 2
-    assert parity["max_difference"] <= 1
-    assert parity["differing"] < 0.005
-    assert parity["prompt_difference"] < 1e-4
+    figures = manifest["parity"]
+    assert figures["frames"] == 2
+    assert figures["max_difference"] <= 1
+    assert figures["differing"] < 0.005
+    assert figures["prompt_difference"] < 1e-4
     bundle.check()
 
 
@@ -71,19 +71,19 @@ def test_a_graph_that_differs_from_the_model_leaves_no_bundle(model, tmp_path, m
         return network.build_graph(mixed, spec, name, version)
 
     monkeypatch.setattr(bundle_export, "build_graph", wrong)
-    with pytest.raises(GateError, match="no bundle was written"):
+    with pytest.raises(GateError, match="nothing was written"):
         export_bundle(model, task="vif", size=SIZE, out=tmp_path / "b", with_prompt=True)
     assert left_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("figure", ["differing", "beyond_one", "prompt_difference"])
 def test_every_figure_of_the_gate_can_fail_it(figure):
-    good = gate.Parity(1, ["a"], "onnxruntime (CPU)", 1, 0.004, 5e-5, 60.0, 5e-5)
-    gate.judge(good)
+    good = parity.Parity(1, ["a"], "onnxruntime (CPU)", 1, 0.004, 5e-5, 60.0, 5e-5)
+    parity.judge(good)
     with pytest.raises(GateError):
-        gate.judge(gate.Parity(**good.to_dict() | {figure: 0.01}))
+        parity.judge(parity.Parity(**good.to_dict() | {figure: 0.01}))
     with pytest.raises(GateError):
-        gate.judge(gate.Parity(**good.to_dict() | {figure: float("nan")}))
+        parity.judge(parity.Parity(**good.to_dict() | {figure: float("nan")}))
 
 
 def test_a_nan_in_the_weights_does_not_pass_the_gate(model, tmp_path):
@@ -189,7 +189,7 @@ def test_an_interrupt_while_replacing_leaves_the_old_bundle(model, tmp_path, mon
 
 @pytest.mark.parametrize("apart", [0.06, float("nan")])
 def test_prompts_are_judged_in_fp16_too(apart):
-    good = gate.Parity(1, ["a"], "onnxruntime (CPU)", 9, 0.2, 0.1, 52.0, 0.01)
-    gate.judge(good, "fp16")
+    good = parity.Parity(1, ["a"], "onnxruntime (CPU)", 9, 0.2, 0.1, 52.0, 0.01)
+    parity.judge(good, "fp16")
     with pytest.raises(GateError, match="difference of prompts"):
-        gate.judge(gate.Parity(**good.to_dict() | {"prompt_difference": apart}), "fp16")
+        parity.judge(parity.Parity(**good.to_dict() | {"prompt_difference": apart}), "fp16")

@@ -17,21 +17,13 @@ layouts = st.builds(
 )
 
 
-def grid_of(layout, values):
-    """Values in window order as a token grid."""
-    rows, cols = layout.image_grid
-    grid = np.empty(rows * cols, values.dtype)
-    grid[layout.raster_of] = values
-    return grid.reshape(rows, cols)
-
-
 @settings(max_examples=60, deadline=None)
 @given(layout=layouts)
 def test_window_order_holds_each_token_once_window_by_window(layout):
     assert sorted(layout.raster_of) == list(range(layout.tokens))
     np.testing.assert_array_equal(layout.raster_of[layout.window_of], np.arange(layout.tokens))
     cols = layout.image_grid[1]
-    per_window = layout.raster_of.reshape(-1, layout.window**2)
+    per_window = layout.raster_of.reshape(layout.window**2, -1).T
     for i in {0, len(per_window) - 1}:
         row, col = divmod(i, layout.windows[1])
         inside = [
@@ -43,23 +35,43 @@ def test_window_order_holds_each_token_once_window_by_window(layout):
         np.testing.assert_array_equal(np.array(inside)[layout.window_index_in_attention], per_window[i])
 
 
-@settings(max_examples=60, deadline=None)
-@given(layout=layouts)
-def test_shifting_rolls_the_grid_by_half_a_window_and_back(layout):
-    values = np.arange(layout.tokens)
+def matrix_of(layout, grids):
+    """Values [images, rows, columns] as rows of the token matrix, by the definition of window order."""
+    rows, cols = layout.windows
     half = layout.window // 2
-    shifted = values[layout.shifted_tokens(1)]
-    expected = np.roll(grid_of(layout, values), (-half, -half), (0, 1))
-    np.testing.assert_array_equal(grid_of(layout, shifted), expected)
-    np.testing.assert_array_equal(shifted[layout.shifted_tokens(-1)], values)
+    split = grids.reshape(len(grids), rows, 2, half, cols, 2, half)
+    return split.transpose(3, 6, 2, 5, 0, 1, 4).reshape(-1)
 
 
 @settings(max_examples=60, deadline=None)
-@given(layout=layouts)
-def test_kept_tokens_are_those_of_the_frame_in_raster_order(layout):
+@given(layout=layouts, images=st.integers(1, 3))
+def test_rows_and_places_lead_into_the_matrix_and_back(layout, images):
+    values = np.arange(images * layout.tokens)
+    matrix = matrix_of(layout, values.reshape(images, *layout.image_grid))
+    np.testing.assert_array_equal(matrix[layout.rows(images).reshape(-1)], values)
+    np.testing.assert_array_equal(values[layout.places(images)], matrix)
+    if images == 1:
+        np.testing.assert_array_equal(layout.raster_of, matrix)
+
+
+@settings(max_examples=60, deadline=None)
+@given(layout=layouts, images=st.integers(1, 3))
+def test_shifting_rolls_each_grid_by_half_a_window_and_back(layout, images):
+    grids = np.arange(images * layout.tokens).reshape(images, *layout.image_grid)
+    half = layout.window // 2
+    matrix = matrix_of(layout, grids)
+    shifted = matrix[layout.shifted_rows(1, images)]
+    np.testing.assert_array_equal(shifted, matrix_of(layout, np.roll(grids, (-half, -half), (1, 2))))
+    np.testing.assert_array_equal(shifted[layout.shifted_rows(-1, images)], matrix)
+
+
+@settings(max_examples=60, deadline=None)
+@given(layout=layouts, images=st.integers(1, 3))
+def test_kept_rows_are_the_frame_in_raster_order(layout, images):
     rows, cols = layout.kept_grid
-    expected = grid_of(layout, np.arange(layout.tokens))[:rows, :cols].reshape(-1)
-    np.testing.assert_array_equal(layout.kept_tokens, expected)
+    grids = np.arange(images * layout.tokens).reshape(images, *layout.image_grid)
+    kept = matrix_of(layout, grids)[layout.kept_rows(images)]
+    np.testing.assert_array_equal(kept, grids[:, :rows, :cols].reshape(-1))
     if layout.fit == "pad":
         assert (rows - 1) * layout.token < layout.height <= rows * layout.token
         assert (cols - 1) * layout.token < layout.width <= cols * layout.token
@@ -71,7 +83,7 @@ def test_kept_tokens_are_those_of_the_frame_in_raster_order(layout):
 @given(layout=layouts)
 def test_prompt_maps_repeat_their_edge_into_the_padding_and_come_back(layout):
     gh, gw = layout.grid
-    spread = grid_of(layout, np.arange(gh * gw)[layout.prompt_source])
+    spread = np.arange(gh * gw)[layout.prompt_source].reshape(layout.image_grid)
     rows, cols = (np.minimum(np.arange(n), g - 1) for n, g in zip(layout.image_grid, (gh, gw), strict=True))
     np.testing.assert_array_equal(spread, rows[:, None] * gw + cols)
     np.testing.assert_array_equal(layout.prompt_source[layout.prompt_target], np.arange(gh * gw))
@@ -88,7 +100,7 @@ def test_crops_prompt_maps_are_taken_at_token_centres(height, width, upsample):
     for _ in range(20):
         image = rng.integers(len(layout.starts))
         place = rng.integers(layout.tokens)
-        r, c = divmod(layout.raster_of[place], layout.image_grid[1])
+        r, c = divmod(place, layout.image_grid[1])
         top, left = layout.starts[image]
         centre = top + r * token + token // 2, left + c * token + token // 2
         assert source[image, place] == (centre[0] // token) * gw + centre[1] // token
@@ -102,6 +114,6 @@ def test_crops_prompt_maps_are_taken_at_token_centres(height, width, upsample):
         ]
         image, place = divmod(layout.prompt_target[gr * gw + gc], layout.tokens)
         assert image == covering[-1]  # the crop that is pasted on top
-        r, c = divmod(layout.raster_of[place], layout.image_grid[1])
+        r, c = divmod(place, layout.image_grid[1])
         top, left = layout.starts[image]
         assert (r, c) == ((pixel[0] - top) // token, (pixel[1] - left) // token)

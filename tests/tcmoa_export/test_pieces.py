@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from onnx_pieces import run_piece
 from tcmoa.blocks import Block
@@ -16,8 +18,12 @@ CLOSE = {"rtol": 1e-4, "atol": 5e-5}
 
 def to_window_order(grid, layout=LAYOUT):
     """[B, gh, gw, C] to [B*tokens, C] in window order."""
-    flat = grid.reshape(grid.shape[0], layout.tokens, -1)[:, layout.raster_of]
-    return np.ascontiguousarray(flat.reshape(-1, flat.shape[-1]))
+    return np.ascontiguousarray(to_raster_order(grid)[layout.places(len(grid))])
+
+
+def to_raster_order(grid):
+    """[B, gh, gw, C] to [B*tokens, C]."""
+    return grid.reshape(-1, grid.shape[-1])
 
 
 def tokens(seed, count=2, dim=64):
@@ -47,7 +53,7 @@ def test_keeping_tokens_undoes_the_shift_in_the_same_gather(micro, index):
     grid = tokens(1)
     with torch.no_grad():
         expected = block(grid, bias()).numpy()
-    keep = LAYOUT.kept_tokens
+    keep = LAYOUT.kept_rows(2)
 
     def build(graph, t):
         attended = blocks_graph.attention_part(graph, t, block, bias, LAYOUT, 2, keep=keep)
@@ -67,8 +73,29 @@ def test_gates_equal_the_router_bank_with_near_ties_and_tiny_gates(micro):
         expected, _ = bank(u, 2)
         logits = (u @ bank.gate[2]).numpy()
     assert ((expected.numpy() > 0).sum(1) < 2).any()
-    (got,) = run_piece(lambda graph, z: moa_graph.gates(graph, z, 4, 2), z=logits)
+    (got,) = run_piece(lambda graph, z: moa_graph.gates(graph, z, 500, 4, 2), z=logits)
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    logits=st.lists(
+        st.lists(st.sampled_from([-1.0, 0.0, 0.5, 0.5000001, 2.0]), min_size=5, max_size=5),
+        min_size=1,
+        max_size=8,
+    ),
+    experts=st.integers(2, 5),
+    top_k=st.integers(1, 5),
+)
+def test_ties_of_the_router_are_broken_by_index(logits, experts, top_k):
+    top_k = min(top_k, experts)
+    values = np.array(logits, np.float32)[:, :experts]
+    (got,) = run_piece(lambda graph, z: moa_graph.gates(graph, z, len(values), experts, top_k), z=values)
+    for row, weights in zip(values, got, strict=True):
+        chosen = sorted(range(experts), key=lambda i: (-row[i], i))[:top_k]
+        raised = np.zeros(experts)
+        raised[chosen] = np.exp(row[chosen])
+        np.testing.assert_allclose(weights, raised / raised.sum(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("stage", ["encoder", "decoder"])
@@ -91,12 +118,12 @@ def test_a_moa_equals_the_unfolded_one_under_prompt_maps(micro, stage, task, onl
         maps = moa_graph.control_maps(graph, a, b, LAYOUT, 1)
         return moa_graph.moa(graph, t, module, task, maps, LAYOUT, 1, only_x=only_x)
 
-    both = np.concatenate([to_window_order(x.numpy()), to_window_order(y.numpy())])
+    both = to_window_order(np.concatenate([x.numpy(), y.numpy()]))
     new, prompt_x, prompt_y = run_piece(build, t=both, a=scale.numpy(), b=shift.numpy())
     wanted = [expected.x] if only_x else [expected.x, expected.y]
-    np.testing.assert_allclose(new, np.concatenate([to_window_order(z.numpy()) for z in wanted]), **CLOSE)
+    np.testing.assert_allclose(new, to_window_order(np.concatenate([z.numpy() for z in wanted])), **CLOSE)
     for got, prompt in ((prompt_x, expected.prompt_x), (prompt_y, expected.prompt_y)):
-        np.testing.assert_allclose(got, to_window_order(prompt[..., None].numpy()), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(got, to_raster_order(prompt[..., None].numpy()), rtol=0, atol=1e-5)
 
 
 def test_restandardising_gives_each_image_its_old_moments():
@@ -104,7 +131,7 @@ def test_restandardising_gives_each_image_its_old_moments():
     expected = restandardise(new, old).numpy()
 
     def build(graph, n, o):
-        return moa_graph.restandardise(graph, n, o, 2, LAYOUT, 1, 64)
+        return moa_graph.restandardise(graph, n, o, LAYOUT, 2, 64)
 
     (got,) = run_piece(build, n=to_window_order(new.numpy()), o=to_window_order(old.numpy()))
     np.testing.assert_allclose(got, to_window_order(expected), **CLOSE)
@@ -120,17 +147,16 @@ def test_an_exact_zero_in_the_adapters_log_becomes_epsilon_as_published(micro):
                 adapter.fc2.bias.fill_(-200.0)
             x, y = tokens(8, 1), tokens(9, 1)
             expected = module(x, y, 0, PromptControl()).prompt_x
-        both = np.concatenate([to_window_order(x.numpy()), to_window_order(y.numpy())])
+        pair = np.concatenate([to_raster_order(x.numpy()), to_raster_order(y.numpy())], axis=1)
 
         def build(graph, t):
-            first, second = graph.split_op("Split", 2, t, axis=0, num_outputs=2)
-            return moa_graph.prompts(graph, first, second, module, 0, LAYOUT.tokens)
+            return moa_graph.prompts(graph, t, module, 0, LAYOUT.tokens)
 
-        got, _ = run_piece(build, t=both)
+        got, _ = run_piece(build, t=pair)
     finally:
         with torch.no_grad():
             for adapter, bias in zip(module.prompts.bank.adapters, kept, strict=True):
                 adapter.fc2.bias.copy_(bias)
     assert np.isfinite(got).all()
     assert got.max() < 1e-10
-    np.testing.assert_allclose(got, to_window_order(expected[..., None].numpy()), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(got, to_raster_order(expected[..., None].numpy()), rtol=0, atol=1e-12)

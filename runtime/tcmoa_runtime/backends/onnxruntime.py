@@ -27,6 +27,11 @@ class OnnxRuntimeBackend:
         providers = ["CPUExecutionProvider"]
         if "CUDAExecutionProvider" in ort.get_available_providers():
             providers.insert(0, "CUDAExecutionProvider")
+        elif bundle.precision == "bf16":
+            raise BundleError(
+                f"{bundle.path}: is bf16, which ONNX Runtime has no CPU arithmetic for; build an engine with "
+                f"`tcmoa build`, or export the bundle in fp32"
+            )
         source: bytes | str
         if bundle.has_external_data:
             # The weights are found through the graph's own path, so it cannot come from memory.
