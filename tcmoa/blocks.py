@@ -66,6 +66,14 @@ class Attention(nn.Module):
         return self.proj((weights @ v).transpose(1, 2).reshape(n, tokens, c))  # type: ignore[no-any-return]
 
 
+def round_through(values: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Values as `dtype` would hold them, with the gradient of the identity (straight-through estimator).
+
+    Training with it teaches a model to keep nothing in digits that a deployed precision does not have.
+    """
+    return values if dtype is None else values + (values.detach().to(dtype).float() - values.detach())
+
+
 class Mlp(nn.Module):
     """Linear, GELU (erf), Linear."""
 
@@ -89,6 +97,7 @@ class Block(nn.Module):
     def __init__(self, dim: int, heads: int, mlp_ratio: int, window: int, shift: int) -> None:
         super().__init__()
         self.window, self.shift = window, shift
+        self.rounding: torch.dtype | None = None  # see TCMoA.train_for
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = Attention(dim, heads)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
@@ -100,8 +109,10 @@ class Block(nn.Module):
         if self.shift:
             tokens = tokens.roll((-self.shift, -self.shift), (1, 2))
         windows = partition_windows(tokens, self.window)
-        windows = windows + self.attn(self.norm1(windows), bias)
+        normed = round_through(self.norm1(windows), self.rounding)
+        windows = round_through(windows + self.attn(normed, bias), self.rounding)
         tokens = merge_windows(windows, grid, self.window)
         if self.shift:
             tokens = tokens.roll((self.shift, self.shift), (1, 2))
-        return tokens + self.mlp(self.norm2(tokens))  # type: ignore[no-any-return]
+        normed = round_through(self.norm2(tokens), self.rounding)
+        return round_through(tokens + self.mlp(normed), self.rounding)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from tcmoa.model import ROUNDINGS
 from tcmoa.presets import PRESETS
 from tcmoa_runtime.contract import TASKS
 from tcmoa_runtime.errors import InputError
@@ -26,12 +27,14 @@ class TrainConfig:
     """All settings of a run; see `configs/tiny.toml` for their use.
 
     A round is one step per task in turn. `start` is `fusion` (see `tcmoa.start`), `random`, or a weights file.
+    `train_for` is the lowest precision that the weights are to be deployed in (see `TCMoA.train_for`).
     """
 
     pairs: dict[str, Path]
     preset: str = "tiny"
     start: str = "fusion"
     freeze_backbone: bool = False
+    train_for: str = "fp32"
     out: Path = Path("runs/tiny")
     seed: int = 0
     rounds: int = 1000
@@ -113,6 +116,7 @@ def read_config(path: Path) -> TrainConfig:
     config = TrainConfig(**values)
     for key, good, wanted in (
         ("preset", config.preset in PRESETS, f"one of {', '.join(PRESETS)}"),
+        ("train_for", config.train_for in ROUNDINGS, f"one of {', '.join(ROUNDINGS)}"),
         ("rounds", config.rounds > 0, "a positive number"),
         ("seed", config.seed >= 0, "0 or more"),
         ("lr", config.lr > 0, "a positive number"),

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tcmoa.blocks import round_through
+
 PROMPT_MEAN = 0.5
 """mu of Eq. 8."""
 
@@ -180,6 +182,7 @@ class TaskCustomisedMoA(nn.Module):
     def __init__(self, dim: int, tasks: int, experts: int, top_k: int, *, restandardises: bool) -> None:
         super().__init__()
         self.restandardises = restandardises
+        self.rounding: torch.dtype | None = None  # see TCMoA.train_for
         self.prompts = PromptGenerator(dim, tasks, experts, top_k)
         self.source_embedding = nn.Parameter(torch.empty(tasks, 2, dim))  # S_x, S_y of each task
         nn.init.normal_(self.source_embedding, std=0.02)
@@ -199,4 +202,5 @@ class TaskCustomisedMoA(nn.Module):
             new_y = fused + (1 - self.mix) * y
             if self.restandardises:
                 new_x, new_y = restandardise(new_x, x), restandardise(new_y, y)
+            new_x, new_y = (round_through(new, self.rounding) for new in (new_x, new_y))
             return MoAOutput(new_x, new_y, prompt_x, prompt_y, imbalance)

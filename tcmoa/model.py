@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,14 @@ def positions_on_grid(table: Tensor, grid: tuple[int, int], *, as_published: boo
     if size != (side, side):
         square = F.interpolate(square, size=size, mode="bilinear", align_corners=False)
     return square.permute(0, 2, 3, 1).reshape(1, *grid, -1)
+
+
+ROUNDINGS: Final[dict[str, torch.dtype | None]] = {
+    "fp32": None,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+"""What `TCMoA.train_for` takes."""
 
 
 class PatchEmbed(nn.Module):
@@ -146,6 +154,19 @@ class TCMoA(nn.Module):
     def window_pixels(self) -> int:
         """Side of an attention window in frame pixels; frames must be multiples of it."""
         return self.sizes.window * self.sizes.patch_size // (2 if self.upsample else 1)
+
+    def train_for(self, precision: str) -> None:
+        """Round residual stream and normalised tokens in `forward` as a graph of `precision` does.
+
+        `fp32` (as built: no rounding), `fp16` or `bf16`; gradients pass through. Raises ValueError on another.
+        """
+        if precision not in ROUNDINGS:
+            raise ValueError(f"precision is {precision!r}: expected one of {', '.join(ROUNDINGS)}")
+        for stage in (self.encoder, self.decoder):
+            for block in stage.blocks:
+                block.rounding = ROUNDINGS[precision]
+            for moa in stage.moas:
+                moa.rounding = ROUNDINGS[precision]
 
     def router_indices(self, task: str, routers: Sequence[str] | None = None) -> list[int]:
         """Task index per TC-MoA: `task` everywhere, or the K names in `routers` (router controllability).

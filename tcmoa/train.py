@@ -52,6 +52,7 @@ def build_model(config: TrainConfig) -> TCMoA:
                 raise InputError(f"start 'fusion' does not fit preset '{config.preset}': {error}") from error
     else:
         model = load_weights(config.start)
+    model.train_for(config.train_for)
     unused = ("cls_token", "pos_embed", "decoder_pos_embed")
     for name, parameter in model.named_parameters():
         adapted = any(part in name for part in ADAPTED)
