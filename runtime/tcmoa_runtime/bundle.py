@@ -54,13 +54,14 @@ def contract_to_json(contract: Contract) -> dict[str, Any]:
     return {"inputs": plain(contract.inputs), "outputs": plain(contract.outputs)}
 
 
-class _Reader:
-    """Typed access to a manifest; every fault is a BundleError that names the key."""
+class Reader:
+    """Typed access to a manifest; every fault is a BundleError that names the key and says `again`."""
 
-    def __init__(self, path: Path, values: Mapping[str, Any], prefix: str = "") -> None:
-        self.path, self.values, self.prefix = path, values, prefix
+    def __init__(self, path: Path, values: Mapping[str, Any], again: str = _AGAIN, prefix: str = "") -> None:
+        self.path, self.values, self.again, self.prefix = path, values, again, prefix
 
     def get(self, key: str, kind: type, *, among: tuple[Any, ...] | None = None) -> Any:
+        """The value at `key`, of the type `kind` and one of `among`."""
         value = self.values.get(key)
         # bool is an int to Python, not to a person who writes JSON.
         wrong = not isinstance(value, kind) or (kind in (int, float) and isinstance(value, bool))
@@ -70,12 +71,13 @@ class _Reader:
             wanted = ", ".join(map(repr, among)) if among else f"a value of type {kind.__name__}"
             raise BundleError(
                 f"{self.path}: '{self.prefix}{key}' is {value!r}, expected {wanted}; "
-                f"it was damaged or made by other software: {_AGAIN}"
+                f"it was damaged or made by other software: {self.again}"
             )
         return value
 
-    def part(self, key: str) -> _Reader:
-        return _Reader(self.path, self.get(key, dict), f"{self.prefix}{key}.")
+    def part(self, key: str) -> Reader:
+        """The object at `key`."""
+        return Reader(self.path, self.get(key, dict), self.again, f"{self.prefix}{key}.")
 
 
 @dataclass(frozen=True)
@@ -224,36 +226,43 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{folder}: is a file, expected a bundle folder as `tcmoa export` writes it")
     if not path.is_file():
         raise BundleError(f"{folder}: holds no {MANIFEST}, so it is no bundle; make one with `tcmoa export`")
+    return read_manifest(path, FORMAT, FORMAT_VERSION, "a TC-MoA bundle", _AGAIN)
+
+
+def read_manifest(path: Path, form: str, newest: int, kind: str, again: str) -> dict[str, Any]:
+    """The JSON object of `path`, of format `form` up to version `newest`, with the right hash of its own.
+
+    Raises BundleError when it is unreadable, too large, no JSON, foreign (not `kind`), of a newer format, or
+    edited; `again` is the advice.
+    """
     try:
         if path.stat().st_size > _MOST_MANIFEST_BYTES:
             raise BundleError(
-                f"{path}: is {path.stat().st_size} bytes, no bundle.json is that large; {_AGAIN}"
+                f"{path}: is {path.stat().st_size} bytes, no {path.name} is that large; {again}"
             )
         text = path.read_bytes()
     except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+        raise BundleError(f"{path}: cannot be read: {error.strerror}; {again}") from error
     try:
         manifest = json.loads(text, parse_constant=_refuse_constant)
         own_hash = manifest_sha256(manifest) if isinstance(manifest, dict) else ""
     except (ValueError, RecursionError) as error:
         raise BundleError(
-            f"{path}: not valid JSON, perhaps truncated ({_one_line(error)}); {_AGAIN}"
+            f"{path}: not valid JSON, perhaps truncated ({_one_line(error)}); {again}"
         ) from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise BundleError(
-            f"{path}: not a TC-MoA bundle ('format' is not {FORMAT!r}); make one with `tcmoa export`"
-        )
+    if not isinstance(manifest, dict) or manifest.get("format") != form:
+        raise BundleError(f"{path}: not {kind} ('format' is not {form!r}); {again}")
     version = manifest.get("format_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise BundleError(f"{path}: 'format_version' is {version!r}, expected {FORMAT_VERSION}; {_AGAIN}")
-    if version > FORMAT_VERSION:
+        raise BundleError(f"{path}: 'format_version' is {version!r}, expected {newest}; {again}")
+    if version > newest:
         raise BundleError(
-            f"{path}: format {version} is newer than this runtime reads ({FORMAT_VERSION}); "
-            f"upgrade with `pip install -U tcmoa`, or {_AGAIN}"
+            f"{path}: format {version} is newer than this runtime reads ({newest}); "
+            f"upgrade with `pip install -U tcmoa`, or {again}"
         )
     if manifest.get(SELF_HASH) != own_hash:
         raise BundleError(
-            f"{path}: was edited or damaged since it was exported (its own hash differs); {_AGAIN}"
+            f"{path}: was edited or damaged since it was written (its own hash differs); {again}"
         )
     return manifest
 
@@ -268,7 +277,7 @@ def _one_line(error: BaseException) -> str:
 
 def _read_contract(path: Path, manifest: dict[str, Any]) -> Contract:
     """Check all that the runtime relies on and rebuild the contract from its few numbers."""
-    reader = _Reader(path, manifest)
+    reader = Reader(path, manifest)
     reader.get("task", str, among=tuple(SOURCE_ROLES))
     reader.get("channel_order", str, among=("rgb", "bgr"))
     reader.get("precision", str)

@@ -9,9 +9,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa_runtime.backends import Backend, load_backend
+from tcmoa_runtime.backends import Backend, DeviceBackend, load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
+from tcmoa_runtime.device_arrays import DeviceArray, dimensions, host_array, is_on_gpu
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import STRETCH, ChannelOrder, Frame, as_array, check_percentiles, to_frame
 from tcmoa_runtime.prompts import Map, pool_to_grid, prompt_map
@@ -24,6 +25,10 @@ class Fuser:
     alpha, uint16); [B, H, W, C] fuses B frames one after the other, in the bundle's own batches. `scale` and
     `shift` are alpha and beta of Eq. 8, the bundle's default when None; numbers, or maps [gh, gw]
     (`fuser.grid`), or a map for each frame [B, gh, gw]. Safe to use from several threads.
+
+    With a backend on the GPU, frames may lie there, too (`__dlpack__` or `__cuda_array_interface__`): exactly as
+    the graph takes them, uint8 [H, W, C] or the bundle's own batch [B, H, W, C]. The result stays there then, as
+    a `DeviceArray`, which says how long it is valid.
     """
 
     def __init__(
@@ -82,21 +87,21 @@ class Fuser:
         """(gh, gw) of prompt maps."""
         return self.bundle.contract.grid
 
-    def __call__(self, x: Any, y: Any, *, scale: Any = None, shift: Any = None) -> Frame:
-        """Fuse two frames [H, W, C] to uint8 [H, W, 3], or batches of them; raises InputError on wrong ones."""
+    def __call__(self, x: Any, y: Any, *, scale: Any = None, shift: Any = None) -> Any:
+        """Fuse two frames [H, W, C] to uint8 [H, W, 3], or batches of them; raises InputError on wrong ones.
+
+        The result is a numpy array, or a `DeviceArray` where x or y lies on the GPU.
+        """
         return self._fuse(x, y, scale, shift)[0]
 
-    def with_prompt(
-        self, x: Any, y: Any, *, scale: Any = None, shift: Any = None
-    ) -> tuple[Frame, NDArray[np.float32]]:
+    def with_prompt(self, x: Any, y: Any, *, scale: Any = None, shift: Any = None) -> tuple[Any, Any]:
         """As calling, with the prompts float32 [K, 2, gh, gw] of the K TC-MoAs, after Eq. 8.
 
         Raises InputError when the bundle was exported without them.
         """
         if not self.bundle.contract.with_prompt:
             raise InputError(f"{self.bundle.path}: has no prompt output; export it with --with-prompt")
-        fused, prompt = self._fuse(x, y, scale, shift)
-        return fused, prompt
+        return self._fuse(x, y, scale, shift)
 
     def region(self, mask: Any, inside: float, outside: float) -> Map:
         """A prompt map [gh, gw] from a mask [H, W] (bool, or 0..1): `inside` where it is 1, `outside` where 0.
@@ -116,7 +121,9 @@ class Fuser:
         share = pool_to_grid(array.astype(np.float64), self.grid, token)
         return (outside + (inside - outside) * share).astype(np.float32)
 
-    def _fuse(self, x: Any, y: Any, scale: Any, shift: Any) -> tuple[Frame, NDArray[np.float32]]:
+    def _fuse(self, x: Any, y: Any, scale: Any, shift: Any) -> tuple[Any, Any]:
+        if isinstance(self.backend, DeviceBackend) and (is_on_gpu(x) or is_on_gpu(y)):
+            return self._fuse_device(self.backend, x, y, scale, shift)
         frames_x, single = _as_batch(x, X)
         frames_y, single_y = _as_batch(y, Y)
         if len(frames_x) != len(frames_y) or single != single_y:
@@ -124,9 +131,7 @@ class Fuser:
                 f"x has shape {list(np.shape(x))} and y {list(np.shape(y))}: expected as many frames in both"
             )
         count, size = len(frames_x), self.bundle.contract.batch
-        default_scale, default_shift = self.bundle.default_prompt
-        scales = prompt_map(default_scale if scale is None else scale, PROMPT_SCALE, count, self.grid)
-        shifts = prompt_map(default_shift if shift is None else shift, PROMPT_SHIFT, count, self.grid)
+        scales, shifts = self._prompts(scale, shift, count)
         ready_x = [self._prepare(f, X, self.bundle.contract.x_channels) for f in frames_x]
         ready_y = [self._prepare(f, Y, self.bundle.contract.y_channels) for f in frames_y]
         fused: list[Frame] = []
@@ -151,6 +156,36 @@ class Fuser:
         if single:
             return restored[0], prompt[0]
         return np.stack(restored), prompt
+
+    def _fuse_device(
+        self, backend: DeviceBackend, x: Any, y: Any, scale: Any, shift: Any
+    ) -> tuple[DeviceArray, DeviceArray | None]:
+        """The same without leaving the GPU: nothing is converted, resized or filled up there."""
+        axes_x, axes_y = dimensions(x, X), dimensions(y, Y)
+        if axes_x != axes_y:
+            raise InputError(f"x has {axes_x} axes and y {axes_y}: expected as many frames in both")
+        single = axes_x == 3
+        scales, shifts = self._prompts(scale, shift, self.bundle.contract.batch)
+        result = backend.infer_device(
+            {
+                X: x if is_on_gpu(x) or not single else host_array(x, X)[None],
+                Y: y if is_on_gpu(y) or not single else host_array(y, Y)[None],
+                PROMPT_SCALE: scales,
+                PROMPT_SHIFT: shifts,
+            }
+        )
+        fused, prompt = result[FUSED], result.get(PROMPT)
+        if single:
+            return fused.frame(), None if prompt is None else prompt.frame()
+        return fused, prompt
+
+    def _prompts(self, scale: Any, shift: Any, count: int) -> tuple[Map, Map]:
+        """alpha and beta as maps [count, gh, gw], the bundle's default where None."""
+        default_scale, default_shift = self.bundle.default_prompt
+        return (
+            prompt_map(default_scale if scale is None else scale, PROMPT_SCALE, count, self.grid),
+            prompt_map(default_shift if shift is None else shift, PROMPT_SHIFT, count, self.grid),
+        )
 
     def _prepare(self, image: Any, name: str, channels: int) -> Frame:
         order: ChannelOrder = "bgr" if self.bundle.channel_order == "bgr" else "rgb"

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import TensorSpec
+from tcmoa_runtime.device_arrays import DeviceArray
+from tcmoa_runtime.engine import find_engines
 from tcmoa_runtime.errors import InputError, MissingError
 
 Tensors = Mapping[str, NDArray[Any]]
-
-BACKENDS: Final = ("onnxruntime",)
-"""Names that `load_backend` takes besides `auto`."""
 
 
 class Backend(Protocol):
@@ -39,16 +39,16 @@ class Backend(Protocol):
         ...
 
 
-def load_backend(bundle: Bundle, name: str = "auto", *, threads: int | None = None) -> Backend:
-    """Check the bundle's graph and load it. `auto` takes the fastest backend that is installed.
+@runtime_checkable
+class DeviceBackend(Backend, Protocol):
+    """A backend that takes frames on a GPU, too, and leaves results there."""
 
-    `threads`: CPU threads, all cores when None. Raises InputError on an unknown name, MissingError when its
-    package is not installed, BundleError when the graph does not match the bundle.
-    """
-    if threads is not None and threads < 1:
-        raise InputError(f"threads is {threads}: expected 1 or more")
-    if name not in ("auto", *BACKENDS):
-        raise InputError(f"backend is {name!r}: expected auto or {', '.join(BACKENDS)}")
+    def infer_device(self, inputs: Mapping[str, Any], stream: int | None = None) -> dict[str, DeviceArray]:
+        """Run the graph once; results stay on the GPU, ordered after the work of `stream`."""
+        ...
+
+
+def _load_onnxruntime(bundle: Bundle, threads: int | None) -> Backend:
     try:
         from tcmoa_runtime.backends.onnxruntime import OnnxRuntimeBackend
     except ImportError as error:
@@ -58,14 +58,58 @@ def load_backend(bundle: Bundle, name: str = "auto", *, threads: int | None = No
     return OnnxRuntimeBackend(bundle, threads=threads)
 
 
+def _load_tensorrt(bundle: Bundle, threads: int | None) -> Backend:
+    from tcmoa_runtime.backends.tensorrt import TensorRTBackend
+
+    return TensorRTBackend(bundle)
+
+
+_LOADERS: Final[dict[str, Callable[[Bundle, int | None], Backend]]] = {
+    "onnxruntime": _load_onnxruntime,
+    "tensorrt": _load_tensorrt,
+}
+BACKENDS: Final = tuple(_LOADERS)
+"""Names that `load_backend` takes besides `auto`."""
+
+
+def load_backend(bundle: Bundle, name: str = "auto", *, threads: int | None = None) -> Backend:
+    """Check what the backend needs of the bundle and load it.
+
+    `auto` takes tensorrt where the bundle has an engine that runs on this machine, else onnxruntime. `threads`:
+    threads of a backend that runs on the CPU, all cores when None. Raises InputError on an unknown name,
+    MissingError when a package or device is not there, BundleError when something does not match the bundle.
+    """
+    if threads is not None and threads < 1:
+        raise InputError(f"threads is {threads}: expected 1 or more")
+    if name not in ("auto", *BACKENDS):
+        raise InputError(f"backend is {name!r}: expected auto or {', '.join(BACKENDS)}")
+    if name != "auto":
+        return _LOADERS[name](bundle, threads)
+    if find_engines(bundle):  # or neither TensorRT nor CUDA is looked for
+        from tcmoa_runtime.trt import UnfitError
+
+        with suppress(MissingError, UnfitError):
+            return _load_tensorrt(bundle, threads)
+    return _load_onnxruntime(bundle, threads)
+
+
 def check_inputs(specs: tuple[TensorSpec, ...], inputs: Tensors) -> None:
     """Raise InputError on a missing, surplus, misshapen or mistyped tensor."""
+    check_names(specs, inputs)
+    for spec in specs:
+        check_array(spec, inputs[spec.name])
+
+
+def check_names(specs: tuple[TensorSpec, ...], inputs: Mapping[str, Any]) -> None:
+    """Raise InputError on a missing or surplus tensor."""
     names = {spec.name for spec in specs}
     if inputs.keys() != names:
         raise InputError(f"inputs are {sorted(inputs)}: expected {sorted(names)}")
-    for spec in specs:
-        array = inputs[spec.name]
-        if array.dtype != np.dtype(spec.dtype) or array.shape != spec.shape:
-            raise InputError(
-                f"{spec.name} is {array.dtype} {list(array.shape)}: expected {spec.dtype} {list(spec.shape)}"
-            )
+
+
+def check_array(spec: TensorSpec, array: NDArray[Any]) -> None:
+    """Raise InputError on a misshapen or mistyped array."""
+    if array.dtype != np.dtype(spec.dtype) or array.shape != spec.shape:
+        raise InputError(
+            f"{spec.name} is {array.dtype} {list(array.shape)}: expected {spec.dtype} {list(spec.shape)}"
+        )

@@ -1,0 +1,538 @@
+"""`cuda.bindings.runtime`, simulated: see the package's docstring."""
+# ruff: noqa: N801, N802, N815, N818
+# The names are CUDA's.
+
+import ctypes
+import enum
+import random
+import sys
+import threading
+import types
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+GUARD = 256
+POISON = 0xA5
+FREED = 0xDD
+MODULE = "cuda.bindings.runtime"
+LEGACY, PER_THREAD = 1, 2
+
+
+class Misuse(AssertionError):
+    """Something that would be undefined, or silently wrong, on a real GPU."""
+
+
+class cudaError_t(enum.IntEnum):
+    cudaSuccess = 0
+    cudaErrorInvalidValue = 1
+    cudaErrorMemoryAllocation = 2
+    cudaErrorInsufficientDriver = 35
+    cudaErrorNoDevice = 100
+    cudaErrorInvalidDevice = 101
+    cudaErrorInvalidResourceHandle = 400
+    cudaErrorLaunchFailure = 719
+    cudaErrorStreamCaptureUnsupported = 900
+    cudaErrorStreamCaptureInvalidated = 901
+    cudaErrorUnknown = 999
+
+
+class cudaMemcpyKind(enum.IntEnum):
+    cudaMemcpyHostToHost = 0
+    cudaMemcpyHostToDevice = 1
+    cudaMemcpyDeviceToHost = 2
+    cudaMemcpyDeviceToDevice = 3
+
+
+class cudaStreamCaptureMode(enum.IntEnum):
+    cudaStreamCaptureModeGlobal = 0
+    cudaStreamCaptureModeThreadLocal = 1
+    cudaStreamCaptureModeRelaxed = 2
+
+
+class cudaMemoryType(enum.IntEnum):
+    cudaMemoryTypeUnregistered = 0
+    cudaMemoryTypeHost = 1
+    cudaMemoryTypeDevice = 2
+    cudaMemoryTypeManaged = 3
+
+
+ENUMS = (cudaError_t, cudaMemcpyKind, cudaStreamCaptureMode, cudaMemoryType)
+CONSTANTS = {"cudaHostAllocDefault": 0, "cudaStreamNonBlocking": 1, "cudaEventDisableTiming": 2}
+OK = cudaError_t.cudaSuccess
+
+
+@dataclass
+class Memory:
+    """An allocation between two guards."""
+
+    nbytes: int
+    device: int | None  # None: page-locked host memory
+    whole: np.ndarray = field(init=False, repr=False)
+    freed: bool = False
+
+    def __post_init__(self):
+        self.whole = np.full(self.nbytes + 2 * GUARD, POISON, np.uint8)
+
+    @property
+    def address(self):
+        return self.whole.ctypes.data + GUARD
+
+    @property
+    def content(self):
+        return self.whole[GUARD : GUARD + self.nbytes]
+
+    def check_guards(self):
+        if (self.whole[:GUARD] != POISON).any() or (self.whole[GUARD + self.nbytes :] != POISON).any():
+            raise Misuse(f"something wrote outside of the {self.nbytes} bytes at {self.address:#x}")
+
+
+@dataclass
+class Record:
+    """One recording of an event: done once the stream reached it."""
+
+    stream: "Stream"
+    done: bool = False
+
+
+@dataclass
+class Stream:
+    handle: int
+    device: int
+    queue: deque = field(default_factory=deque)
+    capture: "Capture | None" = None
+    destroyed: bool = False
+
+
+@dataclass
+class Capture:
+    thread: int
+    mode: int
+    operations: list = field(default_factory=list)
+    invalid: bool = False
+
+
+@dataclass
+class Event:
+    handle: int
+    record: Record | None = None
+
+
+@dataclass
+class Operation:
+    """Work in a queue: `run` does it, once `after` (a recording that it waits for) is done."""
+
+    run: object
+    after: Record | None = None
+
+
+class Device:
+    """All that a process sees of CUDA. `seed` None runs work as late as possible, a number in random turns."""
+
+    def __init__(self, *, devices=1, seed=None, capability=(8, 9), memory=8 << 30):
+        self.devices, self.capability, self.memory = devices, capability, memory
+        self.random = None if seed is None else random.Random(seed)
+        self.lock = threading.RLock()
+        self.current = threading.local()
+        self.memories, self.graphs, self.executables, self.events = [], {}, {}, {}
+        self.streams = {h: Stream(h, 0) for h in (LEGACY, PER_THREAD)}
+        self.misuses, self.calls, self.counts = [], [], Counter()
+        self.failures = {}  # (function or None for all, nth call from 1) -> error
+        self.driver = 13000
+        self.next_handle = 0x1000
+        self.pageable_copies = 0
+
+    # --- what tests use ---------------------------------------------------------------------------------
+
+    def fail(self, nth, error, function=None):
+        """Let the `nth` call of `function` (None: of any) from now on give `error`."""
+        self.failures[function, self.counts[function] + nth] = error
+
+    def live(self):
+        """What is not given back, by kind."""
+        held = {
+            "device": [m for m in self.memories if not m.freed and m.device is not None],
+            "pinned": [m for m in self.memories if not m.freed and m.device is None],
+            "streams": [s for s in self.streams if s not in (LEGACY, PER_THREAD)],
+            "events": list(self.events),
+            "graphs": list(self.graphs),
+            "executables": list(self.executables),
+            "work": [s.handle for s in self.streams.values() if s.queue],
+        }
+        return {kind: things for kind, things in held.items() if things}
+
+    def check(self):
+        """Fail on misuse that somebody swallowed, and on writes outside of memory."""
+        for memory in self.memories:
+            if not memory.freed:
+                memory.check_guards()
+        assert not self.misuses
+
+    def finish(self):
+        """Run all that is queued."""
+        with self.lock:
+            for stream in list(self.streams.values()):
+                self.drain(stream)
+
+    def array(self, values, device=0):
+        """Device memory with these values; freed by `release`."""
+        values = np.ascontiguousarray(values)
+        memory = Memory(values.nbytes, device)
+        memory.content[:] = values.reshape(-1).view(np.uint8)
+        self.memories.append(memory)
+        return memory
+
+    def release(self, memory):
+        memory.check_guards()
+        memory.content[:] = FREED
+        memory.freed = True
+
+    def stream(self, device=0):
+        """A caller's stream."""
+        self.next_handle += 0x10
+        self.streams[self.next_handle] = Stream(self.next_handle, device)
+        return self.next_handle
+
+    def queue(self, handle, run):
+        """A caller's own work in a stream."""
+        self.push(self.stream_of(handle), Operation(run))
+
+    # --- the machine ------------------------------------------------------------------------------------
+
+    def misuse(self, text):
+        error = Misuse(text)
+        self.misuses.append(text)
+        raise error
+
+    def find(self, address, nbytes, device):
+        """The bytes at an address, in memory of `device` (None: page-locked)."""
+        for memory in self.memories:
+            if memory.address <= address < memory.address + memory.nbytes and not memory.freed:
+                if memory.device != device:
+                    self.misuse(f"{address:#x} is memory of {memory.device}, used as that of {device}")
+                start = address - memory.address
+                if start + nbytes > memory.nbytes:
+                    self.misuse(f"{nbytes} bytes at {address:#x} go beyond the {memory.nbytes} of the memory")
+                return memory.content[start : start + nbytes]
+        self.misuse(f"{address:#x} is no memory that is allocated, or was freed")
+        return None
+
+    def known(self, address):
+        return any(m.address <= address < m.address + max(m.nbytes, 1) and not m.freed for m in self.memories)
+
+    def device(self):
+        return getattr(self.current, "device", 0)
+
+    def stream_of(self, handle):
+        handle = LEGACY if int(handle) == 0 else int(handle)
+        if handle not in self.streams:
+            self.misuse(f"stream {handle:#x} does not exist, or was destroyed")
+        return self.streams[handle]
+
+    def event_of(self, handle):
+        if int(handle) not in self.events:
+            self.misuse(f"event {int(handle):#x} does not exist, or was destroyed")
+        return self.events[int(handle)]
+
+    def push(self, stream, operation):
+        if stream.capture is not None:
+            stream.capture.operations.append(operation)
+        else:
+            stream.queue.append(operation)
+
+    def step(self, stream):
+        """Run a stream's next operation, and first what it waits for."""
+        operation = stream.queue[0]
+        if operation.after is not None and not operation.after.done:
+            self.reach(operation.after)
+        stream.queue.popleft()
+        operation.run()
+
+    def reach(self, record):
+        while not record.done:
+            if not record.stream.queue:
+                self.misuse("an event waits for a recording that never comes")
+            self.step(record.stream)
+
+    def drain(self, stream):
+        while stream.queue:
+            self.step(stream)
+
+    def wander(self):
+        """Run a few operations of random streams, as a GPU may at any time."""
+        if self.random is None:
+            return
+        for _ in range(self.random.randrange(4)):
+            busy = [s for s in self.streams.values() if s.queue]
+            if not busy:
+                return
+            self.step(self.random.choice(busy))
+
+    def forbid_in_capture(self):
+        """What must not be called while a stream is being captured; it spoils the capture."""
+        me = threading.get_ident()
+        for stream in self.streams.values():
+            capture = stream.capture
+            if capture is None or capture.mode == cudaStreamCaptureMode.cudaStreamCaptureModeRelaxed:
+                continue
+            if capture.thread == me or capture.mode == cudaStreamCaptureMode.cudaStreamCaptureModeGlobal:
+                capture.invalid = True
+                return cudaError_t.cudaErrorStreamCaptureUnsupported
+        return None
+
+    def handle(self):
+        self.next_handle += 0x10
+        return self.next_handle
+
+    # --- the functions of cuda.bindings.runtime -----------------------------------------------------------
+
+    def cudaGetDeviceCount(self):
+        return OK, self.devices
+
+    def cudaGetDevice(self):
+        return OK, self.device()
+
+    def cudaSetDevice(self, device):
+        if not 0 <= device < self.devices:
+            return (cudaError_t.cudaErrorInvalidDevice,)
+        self.current.device = device
+        return (OK,)
+
+    def cudaGetDeviceProperties(self, device):
+        properties = types.SimpleNamespace(
+            name=b"Simulated GPU (no GPU)", major=self.capability[0], minor=self.capability[1]
+        )
+        properties.totalGlobalMem = self.memory
+        return OK, properties
+
+    def cudaDriverGetVersion(self):
+        return OK, self.driver
+
+    def cudaMemGetInfo(self):
+        held = sum(m.nbytes for m in self.memories if not m.freed and m.device == self.device())
+        return OK, self.memory - held, self.memory
+
+    def cudaGetLastError(self):
+        return (OK,)
+
+    def cudaGetErrorName(self, error):
+        return OK, error.name.encode()
+
+    def cudaGetErrorString(self, error):
+        return OK, f"simulated {error.name}".encode()
+
+    def cudaPointerGetAttributes(self, ptr):
+        for memory in self.memories:
+            if memory.address <= ptr < memory.address + memory.nbytes and not memory.freed:
+                kind = cudaMemoryType.cudaMemoryTypeDevice
+                if memory.device is None:
+                    kind = cudaMemoryType.cudaMemoryTypeHost
+                return OK, types.SimpleNamespace(type=kind, device=memory.device or 0)
+        return OK, types.SimpleNamespace(type=cudaMemoryType.cudaMemoryTypeUnregistered, device=-2)
+
+    def allocate(self, size, device):
+        if (error := self.forbid_in_capture()) is not None:
+            return error, None
+        if size <= 0:
+            self.misuse(f"{size} bytes were asked for")
+        memory = Memory(size, device)
+        self.memories.append(memory)
+        return OK, memory.address
+
+    def free(self, address, on_device):
+        if (error := self.forbid_in_capture()) is not None:
+            return (error,)
+        for memory in self.memories:
+            if memory.address == address and not memory.freed and (memory.device is not None) == on_device:
+                self.release(memory)
+                return (OK,)
+        self.misuse(f"{address:#x} is freed twice, by the wrong function, or was never allocated")
+        return None
+
+    def cudaMalloc(self, size):
+        return self.allocate(size, self.device())
+
+    def cudaFree(self, devPtr):
+        return self.free(devPtr, on_device=True)
+
+    def cudaHostAlloc(self, size, flags):
+        return self.allocate(size, None)
+
+    def cudaFreeHost(self, ptr):
+        return self.free(ptr, on_device=False)
+
+    def cudaStreamCreateWithFlags(self, flags):
+        if flags != CONSTANTS["cudaStreamNonBlocking"]:
+            self.misuse("a stream that waits for the default stream")
+        return OK, self.stream(self.device())
+
+    def cudaStreamDestroy(self, stream):
+        found = self.stream_of(stream)
+        if found.queue or found.capture:
+            self.misuse(f"stream {found.handle:#x} is destroyed with {len(found.queue)} operations to do")
+        del self.streams[found.handle]
+        return (OK,)
+
+    def cudaStreamSynchronize(self, stream):
+        found = self.stream_of(stream)
+        if (error := self.forbid_in_capture()) is not None:
+            return (error,)
+        self.drain(found)
+        return (OK,)
+
+    def cudaStreamWaitEvent(self, stream, event, flags):
+        found, record = self.stream_of(stream), self.event_of(event).record
+        if record is not None and not record.done:
+            self.push(found, Operation(lambda: None, after=record))
+        return (OK,)
+
+    def cudaEventCreateWithFlags(self, flags):
+        handle = self.handle()
+        self.events[handle] = Event(handle)
+        return OK, handle
+
+    def cudaEventDestroy(self, event):
+        found = self.event_of(event)
+        if found.record is not None and not found.record.done:
+            self.misuse(f"event {found.handle:#x} is destroyed before its stream reached it")
+        del self.events[found.handle]
+        return (OK,)
+
+    def cudaEventRecord(self, event, stream):
+        found, target = self.event_of(event), self.stream_of(stream)
+        record = found.record = Record(target)
+
+        def reached():
+            record.done = True
+
+        self.push(target, Operation(reached))
+        return (OK,)
+
+    def cudaEventSynchronize(self, event):
+        found = self.event_of(event)
+        if (error := self.forbid_in_capture()) is not None:
+            return (error,)
+        if found.record is not None:
+            self.reach(found.record)
+        return (OK,)
+
+    def cudaMemcpyAsync(self, dst, src, count, kind, stream):
+        found, kinds = self.stream_of(stream), cudaMemcpyKind
+        device = found.device if found.handle not in (LEGACY, PER_THREAD) else self.device()
+        target_at = device if kind in (kinds.cudaMemcpyHostToDevice, kinds.cudaMemcpyDeviceToDevice) else None
+        source_at = device if kind in (kinds.cudaMemcpyDeviceToHost, kinds.cudaMemcpyDeviceToDevice) else None
+        pageable = [p for p, at in ((dst, target_at), (src, source_at)) if at is None and not self.known(p)]
+        if pageable:  # allowed, but the CPU stands still for it
+            self.pageable_copies += 1
+            self.drain(found)
+            if target_at is None:
+                ctypes.memmove(dst, self.find(src, count, source_at).tobytes(), count)
+            else:
+                self.find(dst, count, target_at)[:] = np.frombuffer(ctypes.string_at(src, count), np.uint8)
+            return (OK,)
+        self.find(dst, count, target_at)
+        self.find(src, count, source_at)
+
+        def copy():
+            self.find(dst, count, target_at)[:] = self.find(src, count, source_at)
+
+        self.push(found, Operation(copy))
+        return (OK,)
+
+    def cudaStreamBeginCapture(self, stream, mode):
+        found = self.stream_of(stream)
+        if found.handle in (LEGACY, PER_THREAD) or found.capture is not None:
+            return (cudaError_t.cudaErrorStreamCaptureUnsupported,)
+        found.capture = Capture(threading.get_ident(), mode)
+        return (OK,)
+
+    def cudaStreamEndCapture(self, stream):
+        found = self.stream_of(stream)
+        capture, found.capture = found.capture, None
+        if capture is None or capture.thread != threading.get_ident():
+            self.misuse("a capture is ended that was not begun by this thread")
+        if capture.invalid:
+            return cudaError_t.cudaErrorStreamCaptureInvalidated, None
+        handle = self.handle()
+        self.graphs[handle] = capture.operations
+        return OK, handle
+
+    def cudaGraphInstantiate(self, graph, flags):
+        handle = self.handle()
+        self.executables[handle] = list(self.graphs[int(graph)])
+        return OK, handle
+
+    def cudaGraphLaunch(self, graphExec, stream):
+        found = self.stream_of(stream)
+        if int(graphExec) not in self.executables:
+            self.misuse("a graph is launched that was destroyed")
+        if found.handle not in (LEGACY, PER_THREAD) and found.device != self.device():
+            return (cudaError_t.cudaErrorInvalidResourceHandle,)
+        for operation in self.executables[int(graphExec)]:
+            self.push(found, operation)
+        return (OK,)
+
+    def cudaGraphExecDestroy(self, graphExec):
+        if self.executables.pop(int(graphExec), None) is None:
+            self.misuse("a graph is destroyed twice")
+        return (OK,)
+
+    def cudaGraphDestroy(self, graph):
+        if self.graphs.pop(int(graph), None) is None:
+            self.misuse("a graph is destroyed twice")
+        return (OK,)
+
+
+FUNCTIONS = tuple(name for name in vars(Device) if name.startswith("cuda"))
+RESULTS = {  # how many results a function gives besides the error, where that is not known from success
+    **dict.fromkeys(("cudaMemGetInfo",), 2),
+    **dict.fromkeys(
+        (
+            "cudaGetDeviceCount",
+            "cudaGetDevice",
+            "cudaGetDeviceProperties",
+            "cudaDriverGetVersion",
+            "cudaMalloc",
+        ),
+        1,
+    ),
+    **dict.fromkeys(("cudaHostAlloc", "cudaStreamCreateWithFlags", "cudaEventCreateWithFlags"), 1),
+    **dict.fromkeys(("cudaStreamEndCapture", "cudaGraphInstantiate", "cudaPointerGetAttributes"), 1),
+}
+ASIDE = ("cudaGetLastError", "cudaGetErrorName", "cudaGetErrorString")
+"""Functions about errors: they are not counted and never fail."""
+
+
+def install(monkeypatch, device):
+    """Let `cuda.bindings.runtime` be a simulation of `device` until the test ends."""
+    module = types.ModuleType(MODULE)
+    for kind in ENUMS:
+        setattr(module, kind.__name__, kind)
+    for name, value in CONSTANTS.items():
+        setattr(module, name, value)
+    for name in FUNCTIONS:
+        setattr(module, name, _counted(device, name))
+    monkeypatch.setitem(sys.modules, MODULE, module)
+    return module
+
+
+def _counted(device, name):
+    function = getattr(device, name)
+
+    def call(*arguments):
+        with device.lock:
+            if name in ASIDE:
+                return function(*arguments)
+            device.calls.append(name)
+            for key in (name, None):
+                device.counts[key] += 1
+                error = device.failures.pop((key, device.counts[key]), None)
+                if error is not None:
+                    if name == "cudaStreamEndCapture":  # which ends it in any case
+                        device.stream_of(arguments[0]).capture = None
+                    return (error, *[None] * RESULTS.get(name, 0))
+            device.wander()
+            return function(*arguments)
+
+    return call

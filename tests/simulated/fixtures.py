@@ -1,0 +1,63 @@
+"""Fixtures of the tests of the TensorRT backend, all of them simulated: no GPU is used.
+
+A plugin of pytest: test files name it in `pytest_plugins`.
+"""
+
+import gc
+import shutil
+import sys
+from contextlib import closing
+
+import pytest
+
+from simulated import cuda_runtime
+from simulated.rig import Cases, add_engine
+from simulated.tensorrt_module import Library
+from tcmoa_runtime import Bundle
+from tcmoa_runtime.backends.tensorrt import TensorRTBackend
+
+
+@pytest.fixture(scope="module")
+def bundle(vif, tmp_path_factory):
+    """A bundle with one rtx engine; never to be changed."""
+    copy = Bundle.open(shutil.copytree(vif, tmp_path_factory.mktemp("engines") / "bundle"))
+    add_engine(copy)
+    return copy
+
+
+@pytest.fixture
+def own(vif, tmp_path):
+    """A bundle without engines, to be changed."""
+    return Bundle.open(shutil.copytree(vif, tmp_path / "own"))
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """A simulated GPU that has to be left as it was found."""
+    simulated = cuda_runtime.Device(devices=2)
+    cuda_runtime.install(monkeypatch, simulated)
+    yield simulated
+    gc.collect()
+    simulated.check()
+    assert simulated.live() == {}
+    assert simulated.pageable_copies == 0
+
+
+@pytest.fixture
+def library(device, monkeypatch):
+    """The simulated TensorRT-RTX; plain TensorRT is not installed."""
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    return Library(device, "rtx").install(monkeypatch)
+
+
+@pytest.fixture
+def backend(bundle, library):
+    with closing(TensorRTBackend(bundle)) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def cases(bundle):
+    made = Cases(bundle)
+    yield made
+    made.reference.close()

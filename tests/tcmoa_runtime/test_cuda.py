@@ -1,0 +1,347 @@
+"""The layer on CUDA, against a simulated runtime (`simulated.cuda_runtime`): no GPU is used here."""
+
+import importlib
+import inspect
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from simulated import cuda_runtime
+from simulated.cuda_runtime import Misuse, cudaError_t, cudaStreamCaptureMode
+from tcmoa_runtime import MissingError, TcmoaError, cuda
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """A simulated GPU that has to be left as it was found."""
+    simulated = cuda_runtime.Device(devices=2)
+    cuda_runtime.install(monkeypatch, simulated)
+    yield simulated
+    simulated.check()
+    assert simulated.live() == {}
+
+
+@pytest.fixture
+def real():
+    """The real `cuda.bindings.runtime`, of which only names and signatures are looked at."""
+    try:
+        return importlib.import_module("cuda.bindings.runtime")
+    except ImportError:
+        pytest.skip(
+            "cuda.bindings is not installed; `pip install cuda-bindings` runs this, without a GPU, too"
+        )
+
+
+@pytest.mark.parametrize("name", cuda_runtime.FUNCTIONS)
+def test_each_simulated_function_is_one_of_cuda_with_as_many_parameters(name, real):
+    simulated = list(inspect.signature(getattr(cuda_runtime.Device, name)).parameters)[1:]
+    assert simulated == list(inspect.signature(getattr(real, name)).parameters)
+
+
+@pytest.mark.parametrize("kind", cuda_runtime.ENUMS, ids=lambda kind: kind.__name__)
+def test_each_simulated_number_is_cudas(kind, real):
+    for member in kind:
+        assert int(getattr(getattr(real, kind.__name__), member.name)) == member
+
+
+def test_each_simulated_constant_is_cudas(real):
+    assert {name: getattr(real, name) for name in cuda_runtime.CONSTANTS} == cuda_runtime.CONSTANTS
+
+
+def test_each_simulated_function_gives_as_many_results(real):
+    """Without a driver, real functions give an error and None for each result; with one, these do nothing."""
+    for name, arguments in {
+        "cudaGetDeviceCount": (),
+        "cudaDriverGetVersion": (),
+        "cudaGetLastError": (),
+        "cudaGetErrorName": (real.cudaError_t.cudaErrorNoDevice,),
+        "cudaGetErrorString": (real.cudaError_t.cudaErrorNoDevice,),
+    }.items():
+        simulated = getattr(cuda_runtime.Device(), name)(*arguments)
+        assert len(getattr(real, name)(*arguments)) == len(simulated), name
+
+
+def test_without_cuda_the_extras_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
+    with pytest.raises(MissingError, match=r"pip install 'tcmoa\[rtx\]'.*'tcmoa\[tensorrt\]'"):
+        cuda.Device.current()
+
+
+@pytest.mark.parametrize(
+    ("error", "driver", "words"),
+    [
+        ("cudaErrorInsufficientDriver", 0, "no NVIDIA driver"),
+        ("cudaErrorInsufficientDriver", 12040, "an NVIDIA driver for CUDA 12.4"),
+        ("cudaErrorNoDevice", 13000, "no CUDA device"),
+    ],
+)
+def test_without_driver_or_device_it_says_so_and_what_else_works(error, driver, words, device):
+    device.driver = driver
+    device.fail(1, cudaError_t[error], "cudaGetDeviceCount")
+    with pytest.raises(MissingError, match=f"{words}.*--backend onnxruntime"):
+        cuda.Device.current()
+
+
+def test_a_device_tells_what_it_is(device):
+    assert cuda.Device.current() == cuda.Device(0, "Simulated GPU (no GPU)", "8.9", 8 << 30, "13.0")
+    assert cuda.free_memory() == (8 << 30, 8 << 30)
+
+
+def test_a_device_is_current_for_a_while_only(device):
+    device.current.device = 1
+    there = cuda.Device.current()
+    device.current.device = 0
+    with there.active():
+        assert device.device() == 1
+        with there.active():
+            assert device.device() == 1
+    assert device.device() == 0
+    with pytest.raises(KeyError), there.active():
+        raise KeyError
+    assert device.device() == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [(cuda.DeviceBuffer, "GPU"), (cuda.PinnedBuffer, "page-locked")],
+    ids=["device", "pinned"],
+)
+def test_out_of_memory_says_how_much_was_asked_for_and_what_helps(make, kind, device):
+    for function in ("cudaMalloc", "cudaHostAlloc"):
+        device.fail(1, cudaError_t.cudaErrorMemoryAllocation, function)
+    with pytest.raises(TcmoaError) as caught:
+        make(12345)
+    text = str(caught.value)
+    assert f"out of {kind} memory: 12345 bytes were asked for ({8 << 30} of {8 << 30} free" in text
+    assert "smaller frame or batch" in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: cuda.DeviceBuffer(8), lambda: cuda.PinnedBuffer(8), cuda.Stream, cuda.Event],
+    ids=["device", "pinned", "stream", "event"],
+)
+def test_everything_closes_once_and_is_of_no_use_afterwards(make, device):
+    with make() as thing:
+        assert thing.handle
+    thing.close()
+    with pytest.raises(TcmoaError, match="is closed"):
+        _ = thing.handle
+    assert device.live() == {}
+
+
+def test_other_errors_name_the_function_and_the_error(device):
+    device.fail(1, cudaError_t.cudaErrorUnknown, "cudaEventCreateWithFlags")
+    with pytest.raises(TcmoaError, match=r"cudaEventCreateWithFlags: simulated cudaErrorUnknown"):
+        cuda.Event()
+
+
+def test_a_callers_stream_is_used_and_never_destroyed(device):
+    handle = device.stream()
+    with cuda.Stream(handle) as stream, cuda.Event() as event:
+        event.record(stream)
+        stream.synchronize()
+    assert handle in device.streams
+    del device.streams[handle]
+
+
+def test_copies_run_in_order_and_late(device):
+    with (
+        cuda.Stream() as stream,
+        cuda.DeviceBuffer(16) as there,
+        cuda.PinnedBuffer(16) as source,
+        cuda.PinnedBuffer(16) as target,
+    ):
+        source.array("uint8", (16,))[:] = range(16)
+        stream.upload(there, source)
+        stream.download(target, there)
+        assert (target.array("uint8", (16,)) == cuda_runtime.POISON).all()
+        stream.synchronize()
+        assert target.array("float32", (2, 2)).tobytes() == bytes(range(16))
+    assert device.pageable_copies == 0
+
+
+def test_a_stream_follows_another(device):
+    order = []
+    with cuda.Stream() as first, cuda.Stream() as second, cuda.Event() as event:
+        device.queue(first.handle, lambda: order.append("first"))
+        second.follow(first, event)
+        device.queue(first.handle, lambda: order.append("later"))
+        device.queue(second.handle, lambda: order.append("second"))
+        second.synchronize()
+        assert order == ["first", "second"]
+        first.synchronize()
+
+
+def test_memory_is_known_by_its_address(device):
+    with cuda.DeviceBuffer(8) as there, cuda.PinnedBuffer(8) as pinned:
+        assert cuda.memory_device(there.handle + 7) == 0
+        assert cuda.memory_device(pinned.handle) is None
+    assert cuda.memory_device(np.zeros(8).ctypes.data) is None
+
+
+def test_an_address_that_cuda_refuses_is_no_device_memory(device):
+    device.fail(1, cudaError_t.cudaErrorInvalidValue, "cudaPointerGetAttributes")
+    assert cuda.memory_device(8) is None
+    device.fail(1, cudaError_t.cudaErrorUnknown, "cudaPointerGetAttributes")
+    with pytest.raises(TcmoaError, match="cudaPointerGetAttributes"):
+        cuda.memory_device(8)
+
+
+def test_a_graph_runs_what_was_captured_each_time_it_is_launched(device):
+    ran = []
+    with (
+        cuda.Stream() as stream,
+        cuda.Graph.capture(stream, lambda: device.queue(stream.handle, lambda: ran.append(1))) as graph,
+    ):
+        stream.synchronize()
+        assert ran == []
+        graph.launch(stream)
+        graph.launch(stream)
+        stream.synchronize()
+    assert ran == [1, 1]
+
+
+def test_a_capture_leaves_other_threads_alone(device):
+    modes = []
+    with cuda.Stream() as stream:
+
+        def work():
+            modes.append(device.streams[stream.handle].capture.mode)
+            other = threading.Thread(target=lambda: cuda.DeviceBuffer(8).close())
+            other.start()
+            other.join()
+
+        cuda.Graph.capture(stream, work).close()
+    assert modes == [cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal]
+
+
+def test_what_spoils_a_capture_ends_it_cleanly(device):
+    with cuda.Stream() as stream:
+        with pytest.raises(TcmoaError, match="CaptureUnsupported"):
+            cuda.Graph.capture(stream, stream.synchronize)
+        with pytest.raises(ZeroDivisionError):
+            cuda.Graph.capture(stream, lambda: 1 // 0)
+        assert device.streams[stream.handle].capture is None
+    assert device.live() == {}
+
+
+@pytest.mark.parametrize(
+    "function", ["cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiate"]
+)
+def test_a_capture_that_fails_gives_everything_back(function, device):
+    with cuda.Stream() as stream:
+        device.fail(1, cudaError_t.cudaErrorUnknown, function)
+        with pytest.raises(TcmoaError, match=function):
+            cuda.Graph.capture(stream, lambda: None)
+        device.streams[stream.handle].capture = None
+
+
+class TestTheSimulationNotices:
+    """Or the tests of the backend would pass for nothing."""
+
+    @pytest.fixture
+    def gpu(self, monkeypatch):
+        simulated = cuda_runtime.Device(devices=2)
+        cuda_runtime.install(monkeypatch, simulated)
+        return simulated
+
+    def test_a_double_free(self, gpu):
+        _, address = gpu.cudaMalloc(8)
+        gpu.cudaFree(address)
+        with pytest.raises(Misuse, match="freed twice"):
+            gpu.cudaFree(address)
+        with pytest.raises(AssertionError):
+            gpu.check()
+
+    def test_the_wrong_free(self, gpu):
+        _, address = gpu.cudaHostAlloc(8, 0)
+        with pytest.raises(Misuse):
+            gpu.cudaFree(address)
+
+    def test_a_leak(self, gpu):
+        cuda.DeviceBuffer(8)
+        cuda.Stream()
+        assert gpu.live().keys() == {"device", "streams"}
+
+    @pytest.mark.parametrize("nbytes", [9, 1 << 20])
+    def test_a_copy_that_is_too_long(self, nbytes, gpu):
+        there, here, stream = cuda.DeviceBuffer(8), cuda.PinnedBuffer(8), cuda.Stream()
+        there.nbytes = nbytes
+        with pytest.raises(Misuse, match="go beyond the 8"):
+            stream.upload(there, here)
+
+    def test_a_copy_in_the_wrong_direction(self, gpu):
+        there, here, stream = cuda.DeviceBuffer(8), cuda.PinnedBuffer(8), cuda.Stream()
+        with pytest.raises(Misuse):
+            stream.download(there, here)
+
+    def test_memory_that_is_freed_before_the_work_on_it_is_done(self, gpu):
+        there, here, stream = cuda.DeviceBuffer(8), cuda.PinnedBuffer(8), cuda.Stream()
+        stream.upload(there, here)
+        there.close()
+        with pytest.raises(Misuse, match="was freed"):
+            stream.synchronize()
+
+    def test_a_write_beside_the_memory(self, gpu):
+        memory = gpu.array(np.zeros(8, np.uint8))
+        memory.whole[cuda_runtime.GUARD + 8] = 0
+        with pytest.raises(Misuse, match="outside"):
+            gpu.check()
+
+    def test_a_copy_from_pageable_memory(self, gpu):
+        there, stream, array = cuda.DeviceBuffer(8), cuda.Stream(), np.arange(8, dtype=np.uint8)
+        gpu.cudaMemcpyAsync(there.handle, array.ctypes.data, 8, 1, stream.handle)
+        assert gpu.pageable_copies == 1
+        assert gpu.find(there.handle, 8, 0).tolist() == list(range(8))
+
+    def test_memory_of_another_device(self, gpu):
+        there, here, stream = cuda.DeviceBuffer(8), cuda.PinnedBuffer(8), gpu.stream(device=1)
+        with pytest.raises(Misuse, match="memory of 0, used as that of 1"):
+            cuda.Stream(stream).upload(there, here)
+
+    def test_a_destroyed_stream_or_event(self, gpu):
+        stream, event = cuda.Stream(), cuda.Event()
+        number, other = stream.handle, event.handle
+        stream.close()
+        event.close()
+        with pytest.raises(Misuse, match="was destroyed"):
+            gpu.cudaStreamSynchronize(number)
+        with pytest.raises(Misuse, match="was destroyed"):
+            gpu.cudaEventSynchronize(other)
+
+    def test_a_stream_or_event_that_is_destroyed_with_work_to_do(self, gpu):
+        stream, event = cuda.Stream(), cuda.Event()
+        event.record(stream)
+        with pytest.raises(Misuse, match="operations to do"):
+            stream.close()
+        with pytest.raises(Misuse, match="before its stream reached it"):
+            event.close()
+
+    def test_a_malloc_in_anothers_global_capture(self, gpu):
+        stream = gpu.stream()
+        gpu.cudaStreamBeginCapture(stream, cudaStreamCaptureMode.cudaStreamCaptureModeGlobal)
+        results = []
+        other = threading.Thread(target=lambda: results.append(gpu.cudaMalloc(8)))
+        other.start()
+        other.join()
+        assert results[0][0] == cudaError_t.cudaErrorStreamCaptureUnsupported
+        assert gpu.cudaStreamEndCapture(stream)[0] == cudaError_t.cudaErrorStreamCaptureInvalidated
+
+    def test_random_turns_keep_each_streams_order(self, monkeypatch):
+        orders = set()
+        for seed in range(8):
+            gpu = cuda_runtime.Device(seed=seed)
+            cuda_runtime.install(monkeypatch, gpu)
+            ran, streams = [], [gpu.stream(), gpu.stream()]
+            for number in range(6):
+                gpu.queue(streams[number % 2], lambda r=ran, n=number: r.append(n))
+                cuda.free_memory()  # any call lets the GPU go on
+            gpu.finish()
+            assert [n for n in ran if n % 2] == [1, 3, 5]
+            assert [n for n in ran if not n % 2] == [0, 2, 4]
+            orders.add(tuple(ran))
+        assert len(orders) > 2

@@ -1,0 +1,377 @@
+"""Engines of a bundle: what a good one tells, and that everything else is refused before it is read as code."""
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+import tcmoa_runtime
+from tcmoa_runtime import Bundle, BundleError
+from tcmoa_runtime.bundle import SELF_HASH, manifest_sha256
+from tcmoa_runtime.engine import (
+    FOLDER,
+    SUFFIX,
+    Engine,
+    engine_stem,
+    find_engines,
+    write_engine,
+)
+
+DATA = b"what a builder serialised" * 40
+WEIGHTS = b"an ONNX graph"
+GPU = {"name": "NVIDIA Something", "compute_capability": "8.9"}
+
+
+def write(bundle, data=DATA, **changes):
+    options = {"flavour": "rtx", "version": "1.7.1.116", "precision": "fp16", "gpu": GPU, **changes}
+    return write_engine(bundle, data, **options)
+
+
+@pytest.fixture
+def bundle(broken):
+    return Bundle.open(broken)
+
+
+@pytest.fixture
+def engine(bundle):
+    return write(bundle)
+
+
+def refusal(call, *arguments):
+    """The one line that a call is refused with; it says how to mend it."""
+    with pytest.raises(BundleError) as caught:
+        call(*arguments)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "tcmoa build" in text
+    return text
+
+
+def change(engine, function, *, sign=True):
+    """Change an engine's JSON, with the right hash of its own unless told otherwise."""
+    path = engine.path.with_suffix(".json")
+    manifest = json.loads(path.read_bytes())
+    function(manifest)
+    if sign:
+        manifest[SELF_HASH] = manifest_sha256(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("targets", "name"),
+    [((), "rtx-1.7.1.116-local-fp16"), (("sm86", "sm89"), "rtx-1.7.1.116-sm86+sm89-fp16")],
+)
+def test_names_tell_what_an_engine_is_for(targets, name):
+    assert engine_stem("rtx", "1.7.1.116", targets, "fp16") == name
+
+
+def test_a_good_engine_tells_what_it_is(bundle, engine):
+    assert engine.path == bundle.path / FOLDER / "rtx-1.7.1.116-local-fp16.engine"
+    assert (engine.flavour, engine.version, engine.precision) == ("rtx", "1.7.1.116", "fp16")
+    assert (engine.targets, engine.stripped, engine.weights) == ((), False, None)
+    assert engine.read() == DATA
+    assert engine.manifest == json.loads(engine.path.with_suffix(".json").read_bytes())
+    assert Engine.open(bundle, str(engine.path)).manifest == engine.manifest
+
+
+def test_figures_and_options_of_the_builder_are_kept(bundle):
+    audit = {
+        "kernels": 7,
+        "attentions": 2,
+        "fused_attentions": 2,
+        "bytes_moved": 9,
+        "precisions": {"fp16": 7},
+    }
+    written = write(bundle, audit=audit, options={"level": 3})
+    assert {key: written.manifest[key] for key in audit} == audit
+    assert written.manifest["options"] == {"level": 3}
+
+
+def test_figures_cannot_pass_for_what_an_engine_is(bundle):
+    assert write(bundle, audit={"flavour": "tensorrt", "engine": {}}).flavour == "rtx"
+
+
+def test_an_engine_is_not_changed_by_accident(engine):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        engine.path = "x"
+
+
+def test_engines_are_found_by_name_and_none_without_a_folder(bundle):
+    assert find_engines(bundle) == []
+    second, first = write(bundle), write(bundle, flavour="rtx", precision="bf16")
+    (bundle.path / FOLDER / "rtx-1.7.1.116-local-fp16.runtime_cache").write_bytes(b"x")
+    assert find_engines(bundle) == [first.path, second.path]
+
+
+def test_writing_again_replaces(bundle, engine):
+    again = write(bundle, b"another")
+    assert again.path == engine.path
+    assert again.read() == b"another"
+    assert len(list((bundle.path / FOLDER).iterdir())) == 2
+
+
+def test_an_interrupted_replacing_leaves_no_engine_with_the_old_description(bundle, engine, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tcmoa_runtime.images.write_bytes", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(bundle, b"another")
+    assert "has no rtx-1.7.1.116-local-fp16.json" in refusal(Engine.open, bundle, engine.path)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"flavour": "trt"}, {"precision": "fp8"}, {"targets": ["8.9"]}, {"version": ""}]
+)
+def test_what_could_not_be_opened_is_not_written(changes, bundle, tree):
+    before = tree(bundle.path)
+    refusal(lambda: write(bundle, **changes))
+    assert tree(bundle.path) == before
+
+
+def cut(path, share):
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+
+
+def flip(path, place):
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+JSON_DAMAGES = {
+    "missing": (lambda p: p.unlink(), "has no"),
+    "empty": (lambda p: p.write_bytes(b""), "not valid JSON"),
+    "half": (lambda p: cut(p, 0.5), "not valid JSON"),
+    "binary": (lambda p: p.write_bytes(bytes(range(256))), "not valid JSON"),
+    "huge": (lambda p: p.write_bytes(b" " * ((1 << 20) + 1)), "is that large"),
+    "foreign": (lambda p: p.write_bytes(b'{"a": 1}'), "not the description of an engine"),
+    "a folder": (lambda p: (p.unlink(), p.mkdir()), "has no"),
+    "edited": (lambda p: p.write_text(p.read_text().replace("1.7.1.116", "1.7.1.117")), "edited or damaged"),
+}
+
+
+@pytest.mark.parametrize("damage", JSON_DAMAGES)
+def test_a_damaged_description_is_refused(damage, bundle, engine):
+    do, words = JSON_DAMAGES[damage]
+    do(engine.path.with_suffix(".json"))
+    assert words in refusal(Engine.open, bundle, engine.path)
+
+
+ENGINE_DAMAGES = {
+    "empty": (lambda p: p.write_bytes(b""), "0 bytes, its JSON says"),
+    "half": (lambda p: cut(p, 0.5), "truncated"),
+    "longer": (lambda p: p.write_bytes(p.read_bytes() + b"x"), "its JSON says"),
+    "first bit": (lambda p: flip(p, 0), "SHA-256"),
+    "last bit": (lambda p: flip(p, -1), "SHA-256"),
+    "gone": (lambda p: p.unlink(), "no such engine"),
+}
+
+
+@pytest.mark.parametrize("damage", ENGINE_DAMAGES)
+def test_a_damaged_engine_is_refused(damage, engine):
+    do, words = ENGINE_DAMAGES[damage]
+    do(engine.path)
+    assert words in refusal(engine.read)
+
+
+def test_swapped_engines_are_refused(bundle, engine):
+    other = write(bundle, DATA[::-1], precision="fp32")
+    spare = bundle.path / "spare"
+    engine.path.rename(spare)
+    other.path.rename(engine.path)
+    spare.rename(other.path)
+    assert "SHA-256" in refusal(Engine.open(bundle, engine.path).read)
+
+
+def test_an_engine_under_another_name_is_refused(bundle, engine):
+    for suffix in (SUFFIX, ".json"):
+        old = engine.path.with_suffix(suffix)
+        old.rename(old.with_name(f"rtx-1.7.1.117-local-fp16{suffix}"))
+    assert "was renamed" in refusal(
+        Engine.open, bundle, bundle.path / FOLDER / "rtx-1.7.1.117-local-fp16.engine"
+    )
+
+
+def setting(*keys, to):
+    def set_value(manifest):
+        for key in keys[:-1]:
+            manifest = manifest[key]
+        manifest[keys[-1]] = to
+
+    return set_value
+
+
+FORGERIES = {
+    "newer format": (setting("format_version", to=2), "format 2 is newer"),
+    "format zero": (setting("format_version", to=0), "'format_version' is 0"),
+    "flavour": (setting("flavour", to="trt"), "'flavour' is 'trt'"),
+    "precision": (setting("precision", to="int3"), "'precision'"),
+    "version": (setting("version", to="1/2"), "'version' is '1/2'"),
+    "targets": (setting("targets", to=["ampere"]), "'targets' holds 'ampere'"),
+    "no targets": (setting("targets", to=None), "'targets' is None"),
+    "compatibility": (setting("hardware_compatibility", to="all"), "'hardware_compatibility'"),
+    "gpu": (setting("gpu", to="8.9"), "'gpu' is '8.9'"),
+    "capability": (setting("gpu", "compute_capability", to="89"), "'gpu.compute_capability' is '89'"),
+    "no graph": (setting("graph", to={}), "'graph.name' is None"),
+    "engine size": (setting("engine", "bytes", to="1"), "'engine.bytes'"),
+    "stripped": (setting("stripped", to=1), "'stripped' is 1"),
+    "options": (setting("options", to=[]), "'options'"),
+    "weights outside": (
+        setting("weights", to={"file": "../../w", "sha256": "0", "bytes": 1}),
+        "'weights.file' is '../../w'",
+    ),
+    "hidden weights": (setting("weights", to={"file": "..", "sha256": "0", "bytes": 1}), "'weights.file'"),
+    "weights without hash": (setting("weights", to={"file": "w", "bytes": 1}), "'weights.sha256'"),
+    "other graph": (setting("graph", "files", to={"fusion.onnx": "0" * 64}), "built from the graph"),
+    "other graph's name": (setting("graph", "name", to="another"), "built from the graph 'another'"),
+    "other contract": (setting("contract", "outputs", to={}), "'contract'"),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_wrong_description_with_the_right_hash_is_refused(forgery, bundle, engine):
+    function, words = FORGERIES[forgery]
+    change(engine, function)
+    assert words in refusal(Engine.open, bundle, engine.path)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["flavour", "version", "precision", "targets", "hardware_compatibility", "graph", "engine", "weights"],
+)
+def test_keys_that_the_runtime_needs_are_missed(key, bundle, engine):
+    change(engine, lambda manifest: manifest.pop(key))
+    refusal(Engine.open, bundle, engine.path)
+
+
+def test_an_engine_of_another_bundle_is_refused(bundle, exported, tmp_path, engine):
+    other = shutil.copytree(exported("plain"), tmp_path / "other")
+    shutil.copytree(bundle.path / FOLDER, other / FOLDER)
+    text = refusal(Engine.open, Bundle.open(other), other / FOLDER / engine.path.name)
+    assert "built from the graph" in text
+    assert f"tcmoa build {other} --flavour rtx" in text
+
+
+def test_only_engines_inside_the_bundle_are_opened(bundle, engine, tmp_path):
+    outside = tmp_path / "outside"
+    shutil.copytree(bundle.path / FOLDER, outside)
+    assert "native code" in refusal(Engine.open, bundle, outside / engine.path.name)
+    (bundle.path / "deep").mkdir()
+    shutil.copytree(bundle.path / FOLDER, bundle.path / "deep" / FOLDER)
+    assert "native code" in refusal(Engine.open, bundle, bundle.path / "deep" / FOLDER / engine.path.name)
+
+
+def test_paths_that_come_back_into_the_bundle_are_fine(bundle, engine, monkeypatch):
+    monkeypatch.chdir(bundle.path)
+    assert Engine.open(bundle, os.path.join(FOLDER, engine.path.name)).read() == DATA  # noqa: PTH118
+    assert Engine.open(bundle, bundle.path / FOLDER / ".." / FOLDER / engine.path.name).read() == DATA
+
+
+@pytest.mark.parametrize("linked", ["file", "folder"])
+def test_links_that_leave_the_bundle_are_refused(linked, bundle, engine, tmp_path):
+    path = engine.path if linked == "file" else engine.path.parent
+    path.rename(tmp_path / "outside")
+    path.symlink_to(tmp_path / "outside")
+    assert "native code" in refusal(engine.read)
+    assert "native code" in refusal(Engine.open, bundle, engine.path)
+
+
+def test_a_bundle_that_is_itself_a_link_is_fine(bundle, engine, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(bundle.path)
+    (path,) = find_engines(Bundle.open(link))
+    assert Engine.open(Bundle.open(link), path).read() == DATA
+
+
+def test_links_in_a_circle_are_refused(bundle, engine):
+    engine.path.unlink()
+    engine.path.symlink_to(engine.path.name)
+    refusal(Engine.open, bundle, engine.path)
+
+
+@pytest.fixture
+def stripped(bundle):
+    (bundle.path / FOLDER).mkdir()
+    (bundle.path / FOLDER / "weights.onnx").write_bytes(WEIGHTS)
+    return write(bundle, stripped=True, weights="weights.onnx")
+
+
+def test_weights_of_a_stripped_engine_are_read_from_beside_it(stripped):
+    assert (stripped.stripped, stripped.weights) == (True, "weights.onnx")
+    assert stripped.read_weights() == WEIGHTS
+
+
+@pytest.mark.parametrize("damage", ["missing", "flipped", "truncated"])
+def test_damaged_weights_are_refused(damage, stripped):
+    path = stripped.path.with_name("weights.onnx")
+    {"missing": path.unlink, "flipped": lambda: flip(path, 3), "truncated": lambda: cut(path, 0.5)}[damage]()
+    refusal(stripped.read_weights)
+
+
+FITS = [
+    # targets, gpu, compatibility, compute capability, runs
+    (("sm86", "sm89"), None, "none", "8.6", True),
+    (("sm86", "sm89"), None, "none", "8.9", True),
+    (("sm86", "sm89"), None, "none", "8.0", False),
+    (("sm120",), None, "none", "12.0", True),
+    (("sm120",), None, "none", "1.2", False),
+    ((), "8.9", "none", "8.9", True),
+    ((), "8.9", "none", "8.6", False),
+    ((), "8.9", "none", "12.0", False),
+    ((), "8.0", "ampere_plus", "8.0", True),
+    ((), "8.0", "ampere_plus", "12.1", True),
+    ((), None, "ampere_plus", "9.0", True),
+    ((), "8.6", "ampere_plus", "7.5", False),
+    ((), "7.5", "ampere_plus", "7.5", False),
+    (("sm75",), None, "ampere_plus", "7.5", False),
+    ((), "8.9", "same_compute_capability", "8.9", True),
+    ((), "8.9", "same_compute_capability", "8.6", False),
+    ((), None, "none", "8.9", False),
+]
+
+
+@pytest.mark.parametrize(("targets", "gpu", "compatibility", "capability", "runs"), FITS)
+def test_engines_run_on_the_gpus_they_were_built_for(targets, gpu, compatibility, capability, runs, bundle):
+    built_on = None if gpu is None else {"name": "NVIDIA X", "compute_capability": gpu}
+    engine = write(bundle, targets=targets, gpu=built_on, hardware_compatibility=compatibility)
+    reason = engine.fits("rtx", "1.7.1.116", capability)
+    assert (reason is None) == runs
+    assert runs or capability in reason
+
+
+def test_the_reason_names_what_it_was_built_for(bundle):
+    engine = write(bundle, targets=("sm86",), hardware_compatibility="ampere_plus")
+    reason = engine.fits("rtx", "1.7.1.116", "7.5")
+    assert reason == (
+        "it was built for SM86, NVIDIA Something (8.9), compute capability 8.0 and above, "
+        "this GPU has compute capability 7.5"
+    )
+
+
+@pytest.mark.parametrize("version", ["1.7.1.117", "1.7.1", "1.7.1.116.0", ""])
+def test_only_the_exact_version_runs_it(version, engine):
+    assert engine.fits("rtx", version, "8.9") == f"it was built by rtx 1.7.1.116, installed is {version}"
+
+
+def test_only_its_own_flavour_runs_it(engine):
+    assert "flavour rtx, expected tensorrt" in engine.fits("tensorrt", "1.7.1.116", "8.9")
+
+
+def test_reading_needs_neither_numpy_nor_tensorrt_nor_cuda(engine, bundle, fresh_python):
+    code = f"""
+import types
+package = types.ModuleType("tcmoa_runtime")
+package.__path__ = [{str(Path(tcmoa_runtime.__file__).parent)!r}]
+sys.modules["tcmoa_runtime"] = package
+from tcmoa_runtime.bundle import Bundle
+from tcmoa_runtime.engine import Engine
+print(len(Engine.open(Bundle.open({str(bundle.path)!r}), {str(engine.path)!r}).read()))
+"""  # the package's own __init__ imports the Fuser, and that numpy
+    outcome = fresh_python(
+        code, blocked={"numpy", "tensorrt", "tensorrt_rtx_bindings", "cuda", "onnxruntime"}
+    )
+    assert (outcome.code, outcome.out) == (0, f"{len(DATA)}\n"), outcome.err

@@ -1,0 +1,164 @@
+"""The TensorRT backend broken on purpose, on a simulated CUDA: the comparison with onnxruntime has to notice.
+
+Or the other tests might pass for nothing. No GPU is used here.
+"""
+
+import gc
+import sys
+
+import pytest
+
+from simulated import cuda_runtime
+from simulated.rig import mixed_work
+from simulated.tensorrt_module import Library
+from tcmoa_runtime import cuda
+from tcmoa_runtime.backends.tensorrt import TensorRTBackend
+
+pytest_plugins = ["simulated.fixtures"]
+
+
+def run_mixed_work(monkeypatch, bundle, cases, seed, break_it):
+    gpu = cuda_runtime.Device(seed=seed)
+    cuda_runtime.install(monkeypatch, gpu)
+    Library(gpu, "rtx").install(monkeypatch)
+    backend = TensorRTBackend(bundle, slots=2)
+    with monkeypatch.context() as patch:
+        break_it(patch, backend)
+        try:
+            mixed_work(gpu, backend, cases, seed if seed is not None else 0)
+        except BaseException:  # what is dropped of a broken backend would be missed by the next one
+            monkeypatch.setattr(TensorRTBackend, "_hand_back", lambda *_: None)
+            raise
+    backend.close()
+    gc.collect()
+    gpu.check()
+    assert gpu.live() == {}
+
+
+def skip_wait(stream, event):
+    """Forget one kind of wait: of a stream (by attribute of the backend) for an event (by attribute of slots)."""
+
+    def break_it(patch, backend):
+        wait = cuda.Stream.wait
+
+        def forgetful(self, other):
+            mine = stream is None or self is getattr(backend, stream)
+            if not (mine and (event is None or any(other is getattr(s, event) for s in backend._slots))):
+                wait(self, other)
+
+        patch.setattr(cuda.Stream, "wait", forgetful)
+
+    return break_it
+
+
+def skip_synchronize(event):
+    def break_it(patch, backend):
+        synchronize = cuda.Event.synchronize
+
+        def forgetful(self):
+            if not any(self is getattr(s, event) for s in backend._slots):
+                synchronize(self)
+
+        patch.setattr(cuda.Event, "synchronize", forgetful)
+
+    return break_it
+
+
+def swap_inputs(patch, backend):
+    for slot in backend._slots:
+        buffers = slot.device_inputs
+        buffers["x"], buffers["y"] = buffers["y"], buffers["x"]
+
+
+def share_between_slots(which):
+    def break_it(patch, backend):
+        first, second = backend._slots[:2]
+        patch.setattr(second, which, getattr(first, which))
+
+    return break_it
+
+
+def forget_prompts(patch, backend):
+    upload = cuda.Stream.upload
+
+    def forgetful(self, target, source):
+        if not any(target is s.device_inputs["prompt_shift"] for s in backend._slots):
+            upload(self, target, source)
+
+    patch.setattr(cuda.Stream, "upload", forgetful)
+
+
+def one_byte(change):
+    def break_it(patch, backend):
+        for slot in backend._slots:
+            slot.device_inputs["x"].nbytes += change
+
+    return break_it
+
+
+def swap_graphs(patch, backend):
+    first, second = backend._slots[:2]
+    first.graph, second.graph = second.graph, first.graph
+
+
+def forget_owners(patch, backend):
+    queue_inputs = TensorRTBackend._queue_inputs
+    patch.setattr(
+        TensorRTBackend,
+        "_queue_inputs",
+        lambda self, slot, on_gpu, reader: queue_inputs(self, slot, on_gpu, None),
+    )
+
+
+def overwrite_held_results(patch, backend):
+    patch.setattr(TensorRTBackend, "_let_wait", lambda *_: None)
+    patch.setattr("tcmoa_runtime.backends.tensorrt._Lease.__del__", lambda self: None)
+    start = TensorRTBackend._start
+
+    def release_at_once(self, inputs, wait, reader):
+        slot = start(self, inputs, wait, reader)
+        if reader is not None:
+            slot.readers, slot.lent = set(), False
+            self._release(slot)
+        return slot
+
+    patch.setattr(TensorRTBackend, "_start", release_at_once)
+
+
+FAULTS = {
+    "no stream waits for another": skip_wait(None, None),
+    "compute does not wait for uploads": skip_wait("_compute", "uploaded"),
+    "downloads do not wait for compute": skip_wait("_copy_out", "computed"),
+    "uploads do not wait for the slot's last compute": skip_wait("_copy_in", "computed"),
+    "uploads do not wait for the owners of inputs": skip_wait("_copy_in", "joined"),
+    "readers on the GPU are not waited for": skip_wait("_compute", "joined"),
+    "owners and readers on the GPU are forgotten": forget_owners,
+    "the host does not wait for downloads": skip_synchronize("downloaded"),
+    "the host does not wait for uploads": skip_synchronize("uploaded"),
+    "x and y are swapped": swap_inputs,
+    "prompts are stale": forget_prompts,
+    "graphs run on another slot's buffers": swap_graphs,
+    "slots share their inputs on the host": share_between_slots("pinned_inputs"),
+    "slots share their outputs on the host": share_between_slots("pinned_outputs"),
+    "a copy is one byte too long": one_byte(1),
+    "a copy is one byte too short": one_byte(-1),
+    "results on the GPU are overwritten while they are held": overwrite_held_results,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_broken_backend_is_noticed(fault, bundle, cases, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    for seed in (None, *range(20)):
+        try:
+            run_mixed_work(monkeypatch, bundle, cases, seed, FAULTS[fault])
+        except AssertionError:  # Misuse among them
+            gc.collect()
+            return
+    pytest.fail("the comparison with onnxruntime noticed nothing")
+
+
+def test_a_backend_that_is_not_broken_passes_the_same_work(bundle, cases, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    for seed in (None, *range(5)):
+        run_mixed_work(monkeypatch, bundle, cases, seed, lambda patch, backend: None)

@@ -1,0 +1,247 @@
+"""The TensorRT backend on a real GPU: parity, latency, threads, and that nothing leaks.
+
+    pytest -m gpu -s tests/tcmoa_runtime/test_tensorrt_gpu.py
+
+Skipped where there is no CUDA device. Never run by the project yet: it had no GPU.
+"""
+
+import importlib.util
+import shutil
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from micro_model import frames
+from tcmoa_runtime import Bundle, Fuser, TcmoaError, cuda
+from tcmoa_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from tcmoa_runtime.backends.tensorrt import TensorRTBackend
+from tcmoa_runtime.engine import find_engines
+
+LIBRARIES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx_bindings"}
+LEAST_PSNR = {"fp32": 60.0, "fp16": 50.0, "bf16": 45.0}
+"""dB from ONNX Runtime on the float32 graph."""
+
+
+def _missing():
+    """Why these tests cannot run here and what would run them, or None."""
+    how = "run `pytest -m gpu` on a machine with an NVIDIA GPU, its driver, and 'tcmoa[rtx]' or 'tcmoa[tensorrt]'"
+    try:
+        cuda.Device.current()
+    except TcmoaError as error:
+        return f"{str(error).partition(';')[0]}; {how}"
+    if not any(importlib.util.find_spec(name) for name in LIBRARIES.values()):
+        return f"neither tensorrt nor tensorrt_rtx_bindings is installed; {how}"
+    return None
+
+
+_WHY_NOT = _missing()
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(_WHY_NOT is not None, reason=str(_WHY_NOT))]
+
+
+@pytest.fixture(
+    scope="module", params=[f for f, name in LIBRARIES.items() if importlib.util.find_spec(name)] or [""]
+)
+def flavour(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def bundle(flavour, vif, tmp_path_factory):
+    """The micro bundle with an engine of each precision, built on this machine."""
+    from tcmoa_export.engine_build import build_engine
+
+    made = Bundle.open(shutil.copytree(vif, tmp_path_factory.mktemp(flavour) / "bundle"))
+    target = "sm" + cuda.Device.current().compute_capability.replace(".", "")
+    for precision in LEAST_PSNR:
+        targets = (target,) if flavour == "rtx" else ()
+        build_engine(made, flavour=flavour, precision=precision, targets=targets, allow_unfused=True)
+    assert len(find_engines(made)) == len(LEAST_PSNR)
+    return made
+
+
+@pytest.fixture(scope="module")
+def reference(bundle):
+    backend = OnnxRuntimeBackend(bundle)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def backend(bundle, flavour):
+    loaded = TensorRTBackend(bundle, flavour=flavour, precision="fp32")
+    yield loaded
+    loaded.close()
+
+
+def make_inputs(bundle, seed=0):
+    contract = bundle.contract
+    x, y = frames(contract.height, contract.width, 2, seed=seed)
+    grid = (1, *contract.grid)
+    shift = np.random.default_rng(seed).uniform(-0.3, 0.3, grid).astype(np.float32)
+    return {"x": x[None], "y": y[None], "prompt_scale": np.ones(grid, np.float32), "prompt_shift": shift}
+
+
+def psnr(a, b):
+    error = np.square(a.astype(np.float64) - b).mean()
+    return 10 * np.log10(255**2 / max(error, 1e-12))
+
+
+@pytest.mark.parametrize("precision", LEAST_PSNR)
+@pytest.mark.parametrize("cuda_graph", [True, False])
+def test_frames_are_those_of_onnxruntime_in_float32(precision, cuda_graph, bundle, flavour, reference):
+    backend = TensorRTBackend(bundle, flavour=flavour, precision=precision, cuda_graph=cuda_graph)
+    assert backend.uses_graph == cuda_graph
+    for seed in range(3):
+        inputs = make_inputs(bundle, seed)
+        got, wanted = backend.infer(inputs), reference.infer(inputs)
+        found = psnr(got["fused"], wanted["fused"])
+        print(f"{backend.name}, graph {cuda_graph}: {found:.1f} dB")
+        assert found >= LEAST_PSNR[precision]
+    backend.close()
+
+
+def test_prompts_steer_a_captured_graph(backend, bundle):
+    inputs = make_inputs(bundle)
+    first = backend.infer(inputs)["fused"]
+    other = backend.infer({**inputs, "prompt_shift": inputs["prompt_shift"] + 0.5})["fused"]
+    assert (first != other).any()
+    np.testing.assert_array_equal(backend.infer(inputs)["fused"], first)
+
+
+@pytest.mark.parametrize("precision", LEAST_PSNR)
+def test_latency_with_and_without_a_cuda_graph(precision, bundle, flavour):
+    for cuda_graph in (True, False):
+        backend = TensorRTBackend(bundle, flavour=flavour, precision=precision, cuda_graph=cuda_graph)
+        inputs, times = make_inputs(bundle), []
+        for _ in range(20):
+            backend.infer(inputs)
+        for _ in range(300):
+            start = time.perf_counter()
+            backend.infer(inputs)
+            times.append(1e3 * (time.perf_counter() - start))
+        p50, p99 = np.percentile(times, [50, 99])
+        print(f"{backend.name}, graph {cuda_graph}: p50 {p50:.3f} ms, p99 {p99:.3f} ms")
+        backend.close()
+
+
+def test_frames_in_flight_keep_their_order(bundle, flavour):
+    backend = TensorRTBackend(bundle, flavour=flavour, precision="fp32", slots=3)
+    wanted = [backend.infer(make_inputs(bundle, seed))["fused"] for seed in range(6)]
+    tickets = []
+    for number in range(60):
+        tickets.append((number % 6, backend.submit(make_inputs(bundle, number % 6))))
+        if len(tickets) == 3:
+            seed, ticket = tickets.pop(0)
+            np.testing.assert_array_equal(ticket.result()["fused"], wanted[seed])
+    del tickets
+    backend.close()
+
+
+def test_threads_and_backends_side_by_side(bundle, flavour):
+    backends = [TensorRTBackend(bundle, flavour=flavour, precision="fp32") for _ in range(2)]
+    wanted = [backends[0].infer(make_inputs(bundle, seed))["fused"] for seed in range(4)]
+    wrong = []
+
+    def work(backend, seed):
+        for _ in range(100):
+            if (backend.infer(make_inputs(bundle, seed))["fused"] != wanted[seed]).any():
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=work, args=(backends[n % 2], n)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for backend in backends:
+        backend.close()
+    assert not wrong
+
+
+def test_a_callers_stream(bundle, flavour, backend):
+    inputs = make_inputs(bundle)
+    with cuda.Stream() as stream:
+        borrowing = TensorRTBackend(bundle, flavour=flavour, precision="fp32", stream=stream.handle)
+        np.testing.assert_array_equal(borrowing.infer(inputs)["fused"], backend.infer(inputs)["fused"])
+        borrowing.close()
+        stream.synchronize()
+
+
+class Uploaded:
+    """A host array copied to the GPU, with a `__cuda_array_interface__`."""
+
+    def __init__(self, array):
+        self.shape, self.typestr = array.shape, array.dtype.str
+        self.buffer = cuda.DeviceBuffer(array.nbytes)
+        with cuda.Stream() as stream, cuda.PinnedBuffer(array.nbytes) as pinned:
+            pinned.array(str(array.dtype), array.shape)[:] = array
+            stream.upload(self.buffer, pinned)
+            stream.synchronize()
+
+    @property
+    def __cuda_array_interface__(self):
+        return {
+            "shape": self.shape,
+            "typestr": self.typestr,
+            "data": (self.buffer.handle, False),
+            "version": 3,
+        }
+
+
+def test_frames_that_stay_on_the_gpu(backend, bundle):
+    inputs = make_inputs(bundle)
+    wanted = backend.infer(inputs)["fused"]
+    x = Uploaded(inputs["x"])
+    fused = backend.infer_device({**inputs, "x": x})["fused"]
+    interface = fused.__cuda_array_interface__
+    with cuda.PinnedBuffer(wanted.nbytes) as pinned, cuda.DeviceBuffer(wanted.nbytes) as there:
+        stream = cuda.Stream(interface["stream"])
+        stream.gather(there, interface["data"][0])
+        stream.download(pinned, there)
+        stream.synchronize()
+        np.testing.assert_array_equal(pinned.array("uint8", wanted.shape), wanted)
+    x.buffer.close()
+
+
+def test_cupy_and_torch_read_and_feed_it_where_they_are_installed(backend, bundle):
+    inputs = make_inputs(bundle)
+    wanted = backend.infer(inputs)["fused"]
+    tried = 0
+    if importlib.util.find_spec("cupy"):
+        import cupy
+
+        fused = backend.infer_device({n: cupy.asarray(a) for n, a in inputs.items()})["fused"]
+        np.testing.assert_array_equal(cupy.asnumpy(cupy.from_dlpack(fused)), wanted)
+        np.testing.assert_array_equal(cupy.asnumpy(cupy.asarray(fused)), wanted)
+        tried += 1
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        fused = backend.infer_device({n: torch.from_numpy(a).cuda() for n, a in inputs.items()})["fused"]
+        np.testing.assert_array_equal(torch.from_dlpack(fused).cpu().numpy(), wanted)
+        tried += 1
+    if not tried:
+        pytest.skip("neither CuPy nor a CUDA build of PyTorch is installed")
+
+
+def test_the_runtime_cache_makes_the_second_start_no_slower(bundle, flavour):
+    times = []
+    for _ in range(2):
+        start = time.perf_counter()
+        with Fuser(bundle, TensorRTBackend(bundle, flavour=flavour, precision="fp16")) as fuser:
+            fuser(*(a[0] for a in list(make_inputs(bundle).values())[:2]))
+            times.append(time.perf_counter() - start)
+    print(f"{flavour}: first start {times[0]:.2f} s, second {times[1]:.2f} s")
+
+
+@pytest.mark.slow
+def test_ten_thousand_frames_leak_nothing(backend, bundle):
+    inputs = make_inputs(bundle)
+    for _ in range(100):
+        backend.infer(inputs)
+        backend.infer_device(inputs)
+    before = cuda.free_memory()[0]
+    for _ in range(5000):
+        backend.infer(inputs)
+        backend.infer_device(inputs)
+    assert cuda.free_memory()[0] >= before - (1 << 20)
