@@ -15,6 +15,7 @@ from typing import Any
 
 import typer
 
+from tcmoa_runtime.cli.build import build
 from tcmoa_runtime.cli.doctor import doctor
 from tcmoa_runtime.cli.export import demo, export, train
 from tcmoa_runtime.cli.fuse import fuse
@@ -35,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     callback=print_version,
 )
-for command in (demo, export, fuse, inspect, doctor, train):
+for command in (demo, export, build, fuse, inspect, doctor, train):
     app.command()(command)
 
 

@@ -16,7 +16,7 @@ from tcmoa_runtime.errors import InputError, MissingError
 _OURS = ("tcmoa", "tcmoa_export", "tcmoa_runtime")
 
 
-def _need(module: str, command: str, extra: str) -> ModuleType:
+def need(module: str, command: str, extra: str) -> ModuleType:
     """Import a module of ours that needs an extra; MissingError says which."""
     try:
         return importlib.import_module(module)
@@ -51,7 +51,7 @@ def export(
     upsample: Annotated[
         bool, typer.Option("--upsample/--no-upsample", help="The model's own x2 upsampling, as trained.")
     ] = True,
-    precision: Annotated[str, typer.Option(help="fp32 or fp16.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
     channel_order: Annotated[str, typer.Option(help="rgb or bgr frames.")] = "rgb",
     color: Annotated[
         str, typer.Option(help="rgb, or luma: fuse brightness and keep the chroma of x.")
@@ -80,8 +80,8 @@ def export(
     The bundle is compared with the unfolded model before it is put in place; one that differs is not written.
     """
     height_width = parse_size(size)
-    tcmoa = _need("tcmoa", "export", "export")
-    tcmoa_export = _need("tcmoa_export", "export", "export")
+    tcmoa = need("tcmoa", "export", "export")
+    tcmoa_export = need("tcmoa_export", "export", "export")
     with status_line("export") as say:
         say("reading weights")
         model = tcmoa.load_weights(weights, upsample=upsample)
@@ -124,7 +124,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a model; writes checkpoints, averaged weights, a log and sample pictures."""
-    run = _need("tcmoa.train", "train", "export").run
+    run = need("tcmoa.train", "train", "export").run
     console.print(
         f"weights: {run(config, resume=resume, out=out, rounds=rounds)}", markup=False, soft_wrap=True
     )
@@ -136,7 +136,7 @@ def demo(
     ),
 ) -> None:
     """Export the bundled tiny model for all three tasks and fuse pairs made from photographs."""
-    run_demo = _need("tcmoa_export.demo", "demo", "export").run_demo
+    run_demo = need("tcmoa_export.demo", "demo", "export").run_demo
     with status_line("demo") as say:
         written = run_demo(out, say)
     for path in written:

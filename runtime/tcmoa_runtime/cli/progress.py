@@ -32,6 +32,25 @@ def status_line(what: str) -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(f"{what}: {text}")
 
 
+@contextmanager
+def phase_bar(what: str) -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int], None]]]:
+    """A bar for work in named phases: functions for a text, and for a phase's finished steps and how many it has."""
+    if not console.is_terminal:
+        yield lambda text: console.print(f"{what}: {text}", markup=False), lambda _name, _done, _of: None
+        return
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+
+        def say(text: str) -> None:
+            bar.update(task, description=f"{what}: {text}", completed=0, total=None)
+
+        def progress(name: str, done: int, of: int) -> None:
+            bar.update(task, description=f"{what}: {name.lower()}", completed=done, total=of)
+
+        yield say, progress
+
+
 def print_json(value: Any) -> None:
     """One JSON object on stdout."""
     print(json.dumps(value, allow_nan=False))
