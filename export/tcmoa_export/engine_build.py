@@ -144,7 +144,7 @@ def build_engine(
     model = _graph(opened, options.precision, pairs, say)
     facts = graph_facts(model)
     say("building the engine")
-    data, kernels = _Builder(library, options, path.parent, progress).build(opened, model)
+    data, kernels = Builder(library, options, path.parent, progress).build(model, str(opened.graph_path))
     report = audit(kernels, facts, options.precision)
     if not allow_unfused:
         _check(report)
@@ -258,22 +258,22 @@ def _check(report: Audit) -> None:
         )
 
 
-class _Builder:
-    """One run of a flavour's builder, with all that it logs."""
+class Builder:
+    """One run of a flavour's builder, with all that it logs; the timing cache lies in `folder`."""
 
     def __init__(self, library: Any, options: BuildOptions, folder: Path, progress: Progress) -> None:
         self._library, self._options, self._folder, self._progress = library, options, folder, progress
         self._logger = _logger(library)
 
-    def build(self, bundle: Bundle, model: onnx.ModelProto) -> tuple[bytes, list[Kernel]]:
-        """The serialised engine and its kernels."""
+    def build(self, model: onnx.ModelProto, where: str = "graph") -> tuple[bytes, list[Kernel]]:
+        """The serialised engine of a graph (`where` names it in errors) and its kernels; else BuildError."""
         library = self._library
         builder = library.Builder(self._logger)
         network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = library.OnnxParser(network, self._logger)
         if not parser.parse(model.SerializeToString()):
             reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
-            raise BuildError(f"{bundle.graph_path}: {self._name} cannot read the graph ({_line(reasons)})")
+            raise BuildError(f"{where}: {self._name} cannot read the graph ({_line(reasons)})")
         config = builder.create_builder_config()
         with self._configured(config), _interruptible() as stop:
             config.progress_monitor = _monitor(library, self._progress, stop)

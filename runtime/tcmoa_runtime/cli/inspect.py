@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from tcmoa_runtime.bundle import Bundle
+from tcmoa_runtime.cli.build import engine_rows
 from tcmoa_runtime.cli.progress import print_json
 from tcmoa_runtime.contract import TensorSpec
+from tcmoa_runtime.engine import Engine, find_engines
 from tcmoa_runtime.errors import BundleError
+
+LARGEST: Final = 5
+"""How many of an engine's largest kernels are shown; `--json` has them all."""
 
 
 def inspect(
@@ -21,10 +28,13 @@ def inspect(
     opened = Bundle.open(bundle)
     opened.check()
     try:
+        engines = engines_of(opened)
         if as_json:
-            print_json(summary(opened))
+            print_json(summary(opened, engines))
             return
         lines = rows(opened)
+        for found in engines:
+            lines += engine_lines(found)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # What fusing does not need is not checked on opening.
         raise BundleError(
@@ -36,17 +46,67 @@ def inspect(
         print(f"{label:<{width}}  {value}")
 
 
-def summary(bundle: Bundle) -> dict[str, Any]:
-    """The manifest, and the keys that `tcmoa build` also reports: those of an engine are null without one."""
+@dataclass(frozen=True)
+class Found:
+    """An engine in the bundle: its description, or why it must not be used."""
+
+    name: str
+    engine: Engine | None
+    problem: str | None
+
+
+def engines_of(bundle: Bundle) -> list[Found]:
+    """All engines of a bundle, hashes compared; a bad one is told about, the others are still shown."""
+    found = []
+    for path in find_engines(bundle):
+        try:
+            engine = Engine.open(bundle, path)
+            engine.read()
+        except BundleError as error:
+            found.append(Found(path.name, None, str(error)))
+        else:
+            found.append(Found(path.name, engine, None))
+    return found
+
+
+def summary(bundle: Bundle, engines: Sequence[Found]) -> dict[str, Any]:
+    """The manifest, `engines` with all their kernels, and the figures of the first sound engine at the top.
+
+    Those keys are the ones that `tcmoa build` reports; without an engine they are null, but for what the graph
+    tells.
+    """
     graph = bundle.manifest["graph"]
+    first = next((found.engine.manifest for found in engines if found.engine is not None), {})
+    constants = {k: v for k, v in graph.get("constants", {}).items() if not k.startswith("int")}
     return {
         **bundle.manifest,
-        "kernels": None,
+        "kernels": first.get("kernels"),
         "attentions": graph.get("attentions"),
-        "fused_attentions": None,
-        "bytes_moved": None,
-        "precisions": {k: v for k, v in graph.get("constants", {}).items() if not k.startswith("int")},
+        "fused_attentions": first.get("fused_attentions"),
+        "bytes_moved": first.get("bytes_moved"),
+        "precisions": first.get("precisions", constants),
+        "engines": [
+            {"file": f.name, "problem": f.problem, **(f.engine.manifest if f.engine else {})} for f in engines
+        ],
     }
+
+
+def engine_lines(found: Found) -> list[tuple[str, str]]:
+    """Label and text of each line about an engine."""
+    if found.engine is None:
+        return [("engine", f"{found.name}: must not be used: {found.problem}")]
+    figures = found.engine.manifest
+    lines = engine_rows(found.engine)
+    for kernel in figures["largest"][:LARGEST]:
+        lines.append(("", f"{kernel['bytes'] / 1e6:8.2f} MB  {kernel['kind']:11}  {_described(kernel)}"))
+    return lines
+
+
+def _described(kernel: Mapping[str, Any]) -> str:
+    """What a kernel computes, by its ONNX nodes, and on what."""
+    scopes = list(dict.fromkeys(node.rsplit("/", 1)[0] for node in kernel["nodes"]))
+    shapes = ", ".join("x".join(map(str, view["shape"])) for view in kernel["inputs"][:2])
+    return f"{', '.join(scopes[:2]) or kernel['name']} on {shapes} {kernel['precision']}"
 
 
 def rows(bundle: Bundle) -> list[tuple[str, str]]:

@@ -1,0 +1,73 @@
+"""What TensorRT-RTX makes of each preset, and the bounds that follow. Prints Markdown; needs no GPU.
+
+    python benchmarks/engine_table.py [--precision fp16] [--presets tiny,base,large] [--sizes 640x480,448x448-]
+
+A size that ends in `-` is without the model's x2 upsampling. `base` and `large` have random weights: they decide
+nothing here. Bounds come from the kernels' bytes and operations and from datasheets (`tcmoa_export.audit.GPUS`):
+nothing was run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from tcmoa import PRESETS, TCMoA, load_weights
+from tcmoa_export.audit import GPUS, Audit, audit, graph_facts
+from tcmoa_export.engine_build import Builder, BuildOptions
+from tcmoa_export.network import build_graph
+from tcmoa_export.spec import make_spec
+from tcmoa_runtime.cli.export import parse_size
+from tcmoa_runtime.trt import import_library
+
+
+def build(preset: str, size: tuple[int, int], precision: str, *, upsample: bool) -> tuple[Audit, float]:
+    """The audit of an engine, and the seconds that the builder took."""
+    torch.manual_seed(0)
+    tiny = preset == "tiny"
+    model = load_weights("tiny", upsample=upsample) if tiny else TCMoA(PRESETS[preset], upsample=upsample)
+    spec = make_spec(model.eval(), "vif", size, precision=precision)
+    graph = build_graph(model, spec, preset, "0")
+    del model
+    facts = graph_facts(graph)
+    options = BuildOptions("rtx", spec.precision)
+    builder = Builder(import_library("rtx"), options, Path(), lambda _name, _done, _of: None)
+    began = time.perf_counter()
+    _, kernels = builder.build(graph)
+    return audit(kernels, facts, spec.precision), time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--precision", default="fp16", help="fp16, bf16 or both with a comma")
+    parser.add_argument("--presets", default="tiny,base,large")
+    parser.add_argument("--sizes", default="640x480,448x448-")
+    arguments = parser.parse_args()
+    names = " | ".join(gpu.name for gpu in GPUS)
+    print(f"| model | frame | | kernels | attentions fused | GB moved (floor) | GFLOP | built in | {names} |")
+    print("|---" * (8 + len(GPUS)) + "|")
+    for preset in arguments.presets.split(","):
+        for text in arguments.sizes.split(","):
+            for precision in arguments.precision.split(","):
+                upsample = not text.endswith("-")
+                result, seconds = build(preset, parse_size(text.rstrip("-")), precision, upsample=upsample)
+                attentions = len(result.facts.attentions)
+                fused = attentions - len(result.unfused)
+                bounds = " | ".join(f"{result.bound_ms(gpu):.2f} ms" for gpu in GPUS)
+                print(
+                    f"| {preset} | {text.rstrip('-')}{'' if upsample else ', not upsampled'} | {precision} | "
+                    f"{len(result.kernels)} | {fused} of {attentions} | {result.bytes_moved / 1e9:.3f} "
+                    f"({result.facts.minimum_bytes / 1e9:.3f}) | {sum(result.flops()) / 1e9:.0f} | {seconds:.1f} s | "
+                    f"{bounds} |"
+                )
+                sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
