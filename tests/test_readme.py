@@ -11,10 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ENGINES = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +45,9 @@ def test_the_demo_writes_the_pictures_of_the_readme(place):
 
 @pytest.mark.slow
 def test_every_tcmoa_command_of_the_readme_runs(place):
-    lines = [line for block in blocks("bash") for line in block.splitlines() if line.strip()]
-    assert len(lines) >= 5
+    told = blocks("bash") + blocks("bash", ENGINES)
+    lines = [line for block in told for line in block.splitlines() if line.strip()]
+    assert len(lines) >= 10
     for line in lines:
         words = shlex.split(line, comments=True)
         assert words[0] == "tcmoa"
@@ -83,7 +85,7 @@ def test_commands_that_are_not_run_here_exist():
         else:
             assert words[:2] == ["tcmoa", "train"]
             assert (ROOT / words[2]).is_file()
-    assert seen == 5
+    assert seen == 6
     for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tcmoa.blocks import Attention, Block, Mlp, RelativePositionBias
 from tcmoa_export.emit import Graph
-from tcmoa_export.folds import fold_qkv, linear_after_norm, null_scale, plain_linear, position_bias
+from tcmoa_export.folds import fold_qkv, linear_after_norm, plain_linear, position_bias
 from tcmoa_export.layout import Layout
 
 
@@ -83,8 +83,8 @@ def attention_part(
     """
     channels = block.attn.proj.in_features
     source = move_blocks(graph, tokens, layout, 1, images, channels) if block.shift else tokens
-    normed = graph.normalise(source, channels, block.norm1.eps, null_scale(block.norm1))
-    qkv = graph.matmul(normed, fold_qkv(block.norm1, block.attn))
+    weight, offset = fold_qkv(block.norm1, block.attn)
+    qkv = graph.matmul(graph.normalise(source, channels, block.norm1.eps, offset), weight)
     proj = plain_linear(block.attn.proj)
     mixed = attend(graph, qkv, block.attn, bias, layout, images)
     change = graph.matmul(mixed, proj.weight, proj.bias)

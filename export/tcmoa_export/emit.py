@@ -179,11 +179,11 @@ class Graph:
             self.integers(axes, "axes"),
         )
 
-    def normalise(self, a: str, channels: int, eps: float, constant: float = 0.0) -> str:
-        """LayerNorm over the last axis in float32, without affine but for one number added to every channel."""
+    def normalise(self, a: str, channels: int, eps: float, offset: NDArray[np.float32] | None = None) -> str:
+        """LayerNorm over the last axis in float32, without affine but for an offset [C] that is added."""
         with self.float32():
             scale = self.real(np.ones(channels, np.float32), "ones")
-            shift = self.real(np.full(channels, constant, np.float32), "offset")
+            shift = self.real(np.zeros(channels, np.float32) if offset is None else offset, "offset")
             return self.op("LayerNormalization", a, scale, shift, axis=-1, epsilon=eps)
 
     def mean(self, a: str, axes: Sequence[int], *, keepdims: bool) -> str:

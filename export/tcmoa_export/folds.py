@@ -66,13 +66,32 @@ def centre_weight(weight: Tensor, gamma: Tensor) -> Tensor:
     return weight - (weight @ share / share.sum())[:, None]
 
 
-def null_scale(norm: nn.LayerNorm) -> float:
-    """c: what the LayerNorm before qkv adds to every channel, to carry qkv's biases (`ride_on_null_direction`).
+OFFSETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
+"""Root mean squares of `null_offset` to choose from."""
 
-    1 for usual weights. Where gamma is large the normalised numbers that matter are small, and adding 1 would
-    round them away in 16 bits.
+
+def null_offset(norm: nn.LayerNorm, weight: Tensor, bias: Tensor) -> Tensor:
+    """a [C]: what the LayerNorm in front of `weight` [out, C] adds to its result, to carry `bias` (below).
+
+    Exact whatever it is; chosen for 16 bits, where every number errs in proportion to its size. It follows the
+    sizes that the normalised channels are thought to have (large where training made gamma small, as in
+    `centre_weight`), so that no channel's number drowns in its own offset, and its own size is the one of
+    `OFFSETS` with the least sum of squared terms of the product: a small offset needs large weights.
     """
-    return float(1 / _double(norm.weight).square().mean().sqrt().clamp(min=1e-3))
+    inverse = 1 / _double(norm.weight).abs().clamp(min=1e-6)
+    sizes = (inverse / inverse.max()).clamp(min=1e-2)
+    sizes = sizes / sizes.square().mean().sqrt()
+
+    # The sum of (1 + scale^2) * sizes^2 * (weight + u)^2, expanded so that a scale costs no pass over the weight.
+    squares = sizes.square()
+    fixed, mixed = (weight.square() @ squares).sum(), weight @ squares
+
+    def terms(scale: float) -> float:
+        offset = scale * sizes
+        u = (bias - weight @ offset) / offset.sum()
+        return float((1 + scale**2) * (fixed + 2 * (u @ mixed) + u.square().sum() * squares.sum()))
+
+    return min(OFFSETS, key=terms) * sizes
 
 
 def linear_after_norm(norm: nn.LayerNorm, linear: nn.Linear) -> Linear:
@@ -86,26 +105,27 @@ def plain_linear(linear: nn.Linear) -> Linear:
     return Linear(_array(_double(linear.weight).T), _array(_double(linear.bias)))
 
 
-def ride_on_null_direction(weight: Tensor, bias: Tensor, constant: float) -> Tensor:
-    """Put a linear's bias into its weight [out, in], for inputs n + constant with n normalised.
+def ride_on_null_direction(weight: Tensor, bias: Tensor, offset: Tensor) -> Tensor:
+    """Put a linear's bias into its weight [out, in], for inputs n + a with n normalised and a = `offset` [in].
 
-    A normalised token n is orthogonal to the all-ones vector, so W' = W + ((b - c*W@1) / (c*C)) 1^T gives
-    W'(n + c*1) = W n + b exactly. The product then needs no bias, and attention can read it without a copy.
+    A normalised token n is orthogonal to the all-ones vector, so W' = W + ((b - W a) / sum(a)) 1^T gives
+    W'(n + a) = W n + b exactly. The product then needs no bias, and attention can read it without a copy.
     """
-    channels = weight.shape[1]
-    return weight + ((bias - constant * weight.sum(1)) / (constant * channels))[:, None]
+    return weight + ((bias - weight @ offset) / offset.sum())[:, None]
 
 
-def fold_qkv(norm: nn.LayerNorm, attention: Attention) -> Array:
+def fold_qkv(norm: nn.LayerNorm, attention: Attention) -> tuple[Array, Array]:
     """LayerNorm's affine, 1/sqrt(d) of the logits (into q) and all biases, in one weight [C, 3C].
 
-    Its input is the normalised token plus `null_scale`.
+    Its input is the normalised token plus the second result, the offset [C] that carries the biases.
     """
     weight, bias = fold_norm(norm, attention.qkv.weight, attention.qkv.bias)
     dim = weight.shape[1]
+    offset = null_offset(norm, weight, bias)
     scale = torch.ones(3 * dim, dtype=torch.float64)
     scale[:dim] = attention.scale
-    return _array(ride_on_null_direction(weight * scale[:, None], bias * scale, null_scale(norm)).T)
+    folded = ride_on_null_direction(weight * scale[:, None], bias * scale, offset)
+    return _array(folded.T), _array(offset)
 
 
 def position_bias(bias: RelativePositionBias, order: NDArray[np.int64]) -> Array:

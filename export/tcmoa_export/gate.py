@@ -131,8 +131,8 @@ def run_gate(
         prompts.extend(result.get(PROMPT, []))
     backend.close()
     expected = [fused for fused, _ in references]
-    parity = measure(
-        [c.name for c in cases], backend.name, fused, expected, prompts, [p for _, p in references]
-    )
+    names = [c.name for c in cases]
+    made = [prompt for _, prompt in references]
+    parity = measure(spec.precision, names, backend.name, fused, expected, prompts, made)
     judge(parity, spec.precision)
     return parity

@@ -46,8 +46,9 @@ def test_a_bias_rides_on_the_null_direction_exactly(dim, outputs, seed, constant
     bias = torch.randn(outputs, generator=generator, dtype=torch.float64)
     n = torch.randn(5, dim, generator=generator, dtype=torch.float64)
     n = n - n.mean(1, keepdim=True)
-    carried = folds.ride_on_null_direction(weight, bias, constant)
-    assert torch.allclose((n + constant) @ carried.T, n @ weight.T + bias, rtol=0, atol=1e-10 * dim)
+    offset = constant * (0.1 + torch.rand(dim, generator=generator, dtype=torch.float64))
+    carried = folds.ride_on_null_direction(weight, bias, offset)
+    assert torch.allclose((n + offset) @ carried.T, n @ weight.T + bias, rtol=0, atol=1e-10 * dim)
 
 
 @settings(max_examples=50, deadline=None)
@@ -75,9 +76,38 @@ def test_qkv_takes_the_norm_the_biases_and_the_logits_scale(micro):
     x = torch.randn(11, 64, generator=torch.Generator().manual_seed(1))
     expected = block.attn.qkv(block.norm1(x)).detach().clone()
     expected[:, :64] *= block.attn.scale
-    weight = folds.fold_qkv(block.norm1, block.attn)
-    got = (normalised(x).numpy() + np.float32(folds.null_scale(block.norm1))) @ weight
+    weight, offset = folds.fold_qkv(block.norm1, block.attn)
+    got = (normalised(x).numpy() + offset) @ weight
     np.testing.assert_allclose(got, expected, **CLOSE)
+
+
+def test_the_offset_is_small_where_gamma_is_large_and_larger_for_larger_biases():
+    norm = torch.nn.LayerNorm(4)
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([8.0, 4.0, 1.0, 1.0]))
+    weight = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    small, large = (
+        folds.null_offset(norm, weight, torch.full((6,), b, dtype=torch.float64)) for b in (0.01, 9.0)
+    )
+    for offset in (small, large):
+        torch.testing.assert_close(offset[1:] / offset[0], torch.tensor([2.0, 8.0, 8.0], dtype=torch.float64))
+    assert large.square().mean().sqrt() > small.square().mean().sqrt()
+
+
+def test_the_offset_is_the_one_with_the_smallest_terms(micro):
+    """Against the sum written out: squares of what is multiplied, whose roundings are in proportion to it."""
+    block = micro.encoder.blocks[1]
+    weight, bias = folds.fold_norm(block.norm1, block.attn.qkv.weight, block.attn.qkv.bias)
+    with torch.no_grad():
+        chosen = folds.null_offset(block.norm1, weight, bias)
+        sizes = chosen / chosen.square().mean().sqrt()
+
+        def terms(offset):
+            carried = folds.ride_on_null_direction(weight, bias, offset)
+            return ((sizes.square() + offset.square()) * carried.square()).sum()
+
+        least = min(folds.OFFSETS, key=lambda scale: terms(scale * sizes))
+    torch.testing.assert_close(chosen, least * sizes)
 
 
 def test_position_bias_follows_the_order_of_window_tokens(micro):
