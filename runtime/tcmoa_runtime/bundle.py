@@ -120,7 +120,7 @@ class Bundle:
 
     @property
     def precision(self) -> str:
-        """Precision of the graph's arithmetic: `fp32` or `fp16`."""
+        """Precision of the graph's arithmetic: `fp32`, `fp16` or `bf16`."""
         return str(self.manifest["precision"])
 
     @property

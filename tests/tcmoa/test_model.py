@@ -5,6 +5,7 @@ import torch
 
 from micro_model import scrambled
 from tcmoa import PRESETS, TCMoA
+from tcmoa.blocks import round_through
 from tcmoa.moa import PromptControl
 from tcmoa.model import positions_on_grid, sincos_positions
 from tcmoa.train import ADAPTED
@@ -174,3 +175,37 @@ def test_position_table_is_maes():
     torch.testing.assert_close(
         grid[2, 5], torch.cat([f(n * omega) for n in (5, 2) for f in (torch.sin, torch.cos)])
     )
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_training_for_a_precision_rounds_as_it_does_and_lets_gradients_through(precision):
+    model = scrambled()
+    x, y = (torch.rand(1, 3, 112, 112, generator=torch.Generator().manual_seed(s)) for s in (1, 2))
+    exact = model(x, y, "vif").image
+    model.train_for(precision)
+    seen = []
+    hook = model.encoder.blocks[1].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    rounded = model(x, y, "vif").image
+    hook.remove()
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    assert torch.equal(seen[0], seen[0].to(dtype).float())
+    apart = (rounded - exact).abs().max()
+    assert 0 < apart < 0.2
+    rounded.square().mean().backward()
+    # The gradient reaches what lies in front of all roundings.
+    assert model.patch_embed.proj.weight.grad.abs().sum() > 0
+    model.train_for("fp32")
+    assert torch.equal(model(x, y, "vif").image, exact)
+
+
+def test_training_for_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="expected one of fp32, fp16, bf16"):
+        scrambled().train_for("int4")
+
+
+def test_rounding_passes_gradients_as_they_are():
+    values = torch.linspace(-3, 3, 101, requires_grad=True)
+    rounded = round_through(values, torch.bfloat16)
+    assert torch.equal(rounded, values.to(torch.bfloat16).float())
+    rounded.backward(torch.arange(101.0))
+    assert torch.equal(values.grad, torch.arange(101.0))
