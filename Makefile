@@ -1,11 +1,11 @@
-# Two commands for a fresh machine: `make demo` and `make test`.
+# Two commands for a fresh machine: `make demo` and `make test`. On one with an NVIDIA GPU: `make gpu-check`.
 # Everything lives in .venv; it is made anew when pyproject.toml or constraints.txt change.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick lint types clean
+.PHONY: demo test quick gpu-check lint types clean
 
 demo: $(VENV)/.ready
 	$(BIN)/tcmoa demo --out demo-out
@@ -15,6 +15,9 @@ test: $(VENV)/.ready
 
 quick: $(VENV)/.ready
 	$(BIN)/python -m pytest -m "not slow"
+
+gpu-check: $(VENV)/.ready
+	$(BIN)/python benchmarks/gpu_check.py --out gpu-report.txt
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -90,7 +90,15 @@ class Device:
     def current() -> Device:
         """The calling thread's device. Raises MissingError without driver or device."""
         _call("cudaGetDeviceCount")
-        index = int(_call("cudaGetDevice"))
+        return Device._of(int(_call("cudaGetDevice")))
+
+    @staticmethod
+    def all() -> list[Device]:
+        """All devices that CUDA shows, by index. Raises MissingError without driver or device."""
+        return [Device._of(index) for index in range(int(_call("cudaGetDeviceCount")))]
+
+    @staticmethod
+    def _of(index: int) -> Device:
         properties = _call("cudaGetDeviceProperties", index)
         return Device(
             index=index,

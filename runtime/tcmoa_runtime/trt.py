@@ -21,7 +21,8 @@ from tcmoa_runtime.engine import FLAVOURS, PRECISIONS, Engine, find_engines
 from tcmoa_runtime.errors import BundleError, InputError, MissingError, TcmoaError
 from tcmoa_runtime.images import write_bytes
 
-_MODULES: Final = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx_bindings"}
+MODULES: Final = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx_bindings"}
+"""Name of the Python module of each flavour."""
 _CACHE_MAGIC: Final = b"tcmoa runtime cache 1\n"
 _HASH_BYTES: Final = 32
 
@@ -33,11 +34,11 @@ class UnfitError(BundleError):
 def import_library(flavour: str) -> Any:
     """The module of a flavour, or MissingError that names the extra to install."""
     try:
-        return importlib.import_module(_MODULES[flavour])
+        return importlib.import_module(MODULES[flavour])
     except Exception as error:  # a library that does not fit the system fails with more than ImportError
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise MissingError(
-            f"{_MODULES[flavour]} cannot be imported ({reason}); run `pip install 'tcmoa[{flavour}]'`"
+            f"{MODULES[flavour]} cannot be imported ({reason}); run `pip install 'tcmoa[{flavour}]'`"
         ) from error
 
 

@@ -45,7 +45,7 @@ def test_a_good_bundle_tells_what_it_is(vif):
     assert (bundle.channel_order, bundle.fit, bundle.token_pixels) == ("rgb", "pad", 8)
     assert bundle.default_prompt == (1.0, 0.0)
     assert bundle.roles == {"x": "visible", "y": "infrared"}
-    assert bundle.graph_name.startswith("tcmoa_vif_custom_130x100_fp32")
+    assert bundle.graph_name.startswith("tcmoa_vif_custom_130x100_")
     assert (bundle.contract.height, bundle.contract.width, bundle.contract.grid) == (100, 130, (13, 17))
     assert bundle.contract.with_prompt
 

@@ -69,8 +69,11 @@ def test_doctor_lists_packages_and_devices(tcmoa):
     assert report["packages"].keys() == PACKAGES.keys()
     assert report["packages"]["numpy"]
     assert report["packages"]["onnxruntime"]
-    (cpu,) = report["devices"]
+    cpu, *gpus = report["devices"]
     assert cpu["kind"] == "cpu"
+    assert all(gpu["kind"] == "cuda" for gpu in gpus)
+    assert (report["driver"] is None) == (not gpus)
+    assert report["flavours"].keys() == {"tensorrt", "rtx"}
     assert cpu["cores"] >= 1
     assert "CPUExecutionProvider" in cpu["providers"]
     assert report["bundle"] is None

@@ -2,6 +2,8 @@
 
     pytest -m gpu -s tests/tcmoa_runtime/test_tensorrt_gpu.py
 
+`make gpu-check` runs it, too, and writes a report with the figures that are printed here.
+
 Skipped where there is no CUDA device. Never run by the project yet: it had no GPU.
 """
 
@@ -17,9 +19,10 @@ from micro_model import frames
 from tcmoa_runtime import Bundle, Fuser, TcmoaError, cuda
 from tcmoa_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from tcmoa_runtime.backends.tensorrt import TensorRTBackend
+from tcmoa_runtime.cli.build import engine_rows
 from tcmoa_runtime.engine import find_engines
+from tcmoa_runtime.trt import MODULES, import_library
 
-LIBRARIES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx_bindings"}
 LEAST_PSNR = {"fp32": 60.0, "fp16": 50.0, "bf16": 45.0}
 """dB from ONNX Runtime on the float32 graph."""
 
@@ -31,7 +34,7 @@ def _missing():
         cuda.Device.current()
     except TcmoaError as error:
         return f"{str(error).partition(';')[0]}; {how}"
-    if not any(importlib.util.find_spec(name) for name in LIBRARIES.values()):
+    if not any(importlib.util.find_spec(name) for name in MODULES.values()):
         return f"neither tensorrt nor tensorrt_rtx_bindings is installed; {how}"
     return None
 
@@ -41,7 +44,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(_WHY_NOT is not None, reason=s
 
 
 @pytest.fixture(
-    scope="module", params=[f for f, name in LIBRARIES.items() if importlib.util.find_spec(name)] or [""]
+    scope="module", params=[f for f, name in MODULES.items() if importlib.util.find_spec(name)] or [""]
 )
 def flavour(request):
     return request.param
@@ -54,9 +57,13 @@ def bundle(flavour, vif, tmp_path_factory):
 
     made = Bundle.open(shutil.copytree(vif, tmp_path_factory.mktemp(flavour) / "bundle"))
     target = "sm" + cuda.Device.current().compute_capability.replace(".", "")
+    if flavour == "rtx" and target not in map(str.lower, import_library("rtx").ComputeCapability.__members__):
+        pytest.skip(f"TensorRT-RTX builds for no {target}; install 'tcmoa[tensorrt]' on this machine")
     for precision in LEAST_PSNR:
         targets = (target,) if flavour == "rtx" else ()
-        build_engine(made, flavour=flavour, precision=precision, targets=targets, allow_unfused=True)
+        engine = build_engine(made, flavour=flavour, precision=precision, targets=targets, allow_unfused=True)
+        for label, text in engine_rows(engine):  # for the report of `make gpu-check`
+            print(f"{label:<10}  {text}")
     assert len(find_engines(made)) == len(LEAST_PSNR)
     return made
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -48,14 +50,17 @@ class DeviceBackend(Backend, Protocol):
         ...
 
 
-def _load_onnxruntime(bundle: Bundle, threads: int | None) -> Backend:
+def _load_onnxruntime(bundle: Bundle, threads: int | None, backend: str = "onnxruntime") -> Backend:
     try:
-        from tcmoa_runtime.backends.onnxruntime import OnnxRuntimeBackend
-    except ImportError as error:
+        importlib.import_module("onnxruntime")
+    except Exception as error:  # a library that does not fit the system fails with more than ImportError
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise MissingError(
-            f"onnxruntime cannot be imported ({error}); run `pip install onnxruntime`"
+            f"onnxruntime cannot be imported ({reason}); run `pip install onnxruntime`"
         ) from error
-    return OnnxRuntimeBackend(bundle, threads=threads)
+    from tcmoa_runtime.backends.onnxruntime import OnnxRuntimeBackend
+
+    return OnnxRuntimeBackend(bundle, threads=threads, backend=backend)
 
 
 def _load_tensorrt(bundle: Bundle, threads: int | None) -> Backend:
@@ -66,6 +71,10 @@ def _load_tensorrt(bundle: Bundle, threads: int | None) -> Backend:
 
 _LOADERS: Final[dict[str, Callable[[Bundle, int | None], Backend]]] = {
     "onnxruntime": _load_onnxruntime,
+    **{
+        name: partial(_load_onnxruntime, backend=name)
+        for name in ("onnxruntime-cuda", "onnxruntime-tensorrt", "onnxruntime-rtx")
+    },
     "tensorrt": _load_tensorrt,
 }
 BACKENDS: Final = tuple(_LOADERS)
@@ -75,9 +84,11 @@ BACKENDS: Final = tuple(_LOADERS)
 def load_backend(bundle: Bundle, name: str = "auto", *, threads: int | None = None) -> Backend:
     """Check what the backend needs of the bundle and load it.
 
-    `auto` takes tensorrt where the bundle has an engine that runs on this machine, else onnxruntime. `threads`:
-    threads of a backend that runs on the CPU, all cores when None. Raises InputError on an unknown name,
-    MissingError when a package or device is not there, BundleError when something does not match the bundle.
+    `auto` takes tensorrt where the bundle has an engine that runs on this machine, else onnxruntime.
+    `onnxruntime` takes CUDA where ONNX Runtime has it, else the CPU; `onnxruntime-cuda`, `-tensorrt` and `-rtx`
+    take that provider of ONNX Runtime or raise. `threads`: threads of a backend that runs on the CPU, all cores
+    when None. Raises InputError on an unknown name, MissingError when a package or device is not there,
+    BundleError when something does not match the bundle.
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}: expected 1 or more")

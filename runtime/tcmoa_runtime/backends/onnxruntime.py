@@ -1,55 +1,123 @@
-"""ONNX Runtime: the backend of the base install. CPU, or CUDA where that provider is there."""
+"""ONNX Runtime: the backend of the base install. The CPU, or one of its GPU providers.
+
+`onnxruntime` takes CUDA where that provider is there and starts, else the CPU. The other backends of this file
+take the one provider that they name, or raise. Only the CPU was ever run here; see `providers`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from typing import Any, Final
 
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from tcmoa_runtime.backends import Tensors, check_inputs
+from tcmoa_runtime.backends.providers import (
+    CPU,
+    CUDA,
+    CUDA_OPTIONS,
+    PROVIDERS,
+    Cache,
+    Provider,
+    first_line,
+    preload,
+    request,
+    settings_of,
+)
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import TensorSpec
-from tcmoa_runtime.errors import BundleError, TcmoaError
+from tcmoa_runtime.errors import BundleError, MissingError, TcmoaError
 
 _TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
+_INSTEAD: Final = "see `tcmoa doctor`, or use --backend onnxruntime"
 
 
 class OnnxRuntimeBackend:
-    """A session on a bundle's graph; the graph is loaded from the very bytes whose hash was checked."""
+    """A session on a bundle's graph; the graph is loaded from the very bytes whose hash was checked.
 
-    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
+    `threads`: of the CPU, all cores when None. `backend`: `onnxruntime`, or a name in `PROVIDERS`. The TensorRT
+    providers compile when a session is made, for minutes, and keep the result in the bundle's `engines/` where
+    that can be written to.
+
+    Raises MissingError when the provider is not installed, does not start, or would leave a part of the graph
+    to the CPU; BundleError when ONNX Runtime cannot load the graph or it is not this bundle's.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int | None = None, backend: str = "onnxruntime") -> None:
         self._contract = bundle.contract
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        providers = ["CPUExecutionProvider"]
-        if "CUDAExecutionProvider" in ort.get_available_providers():
-            providers.insert(0, "CUDAExecutionProvider")
-        elif bundle.precision == "bf16":
+        self._threads = threads
+        self._cache: Cache | None = None
+        self._session: ort.InferenceSession | None = None
+        if backend == "onnxruntime":
+            self._start_any(bundle)
+        else:
+            self._start(bundle, PROVIDERS[backend])
+        self._check_graph(bundle)
+
+    def _start_any(self, bundle: Bundle) -> None:
+        has_cuda = CUDA in ort.get_available_providers()
+        if not has_cuda and bundle.precision == "bf16":
             raise BundleError(
                 f"{bundle.path}: is bf16, which ONNX Runtime has no CPU arithmetic for; build an engine with "
                 f"`tcmoa build`, or export the bundle in fp32"
             )
-        source: bytes | str
-        if bundle.has_external_data:
-            # The weights are found through the graph's own path, so it cannot come from memory.
-            bundle.check()
-            source = str(bundle.graph_path)
-        else:
-            source = bundle.read_graph()
+        source = _read(bundle)
+        if has_cuda:
+            preload(None)
+            try:
+                self._session = self._new_session(source, self._options(), [(CUDA, CUDA_OPTIONS), CPU])
+            except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
+                if bundle.precision == "bf16":
+                    raise _unloadable(bundle, error) from error
+                # ONNX Runtime would go on in the same way, but tell so on stdout.
+                warnings.warn(
+                    f"{CUDA} did not start ({first_line(error)}): the CPU is used",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+        if self._session is None:
+            try:
+                self._session = self._new_session(source, self._options(), [CPU])
+            except Exception as error:  # as above
+                raise _unloadable(bundle, error) from error
+        self._device = "CUDA" if CUDA in self._session.get_providers() else "CPU"
+
+    def _start(self, bundle: Bundle, provider: Provider) -> None:
+        asked = request(provider.backend)
+        source = _read(bundle)
+        if provider.name != CUDA:  # which compiles nothing
+            self._cache = Cache.open(bundle, provider.backend)
+        options = self._options()
         try:
-            self._session: ort.InferenceSession | None = ort.InferenceSession(
-                source, options, providers=providers
-            )
-        except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
-            raise BundleError(
-                f"{bundle.graph_path}: ONNX Runtime {ort.__version__} cannot load it ({_reason(error)}); "
-                f"export the bundle again, or upgrade onnxruntime"
+            providers = asked.apply(options, settings_of(provider, self._cache))
+            session = self._new_session(source, options, providers)
+        except Exception as error:  # as above
+            raise MissingError(
+                f"ONNX Runtime {ort.__version__} cannot run {bundle.graph_path} on {provider.name} alone "
+                f"({first_line(error)}): the GPU, its driver or a library may be missing; {_INSTEAD}"
             ) from error
-        self._check_graph(bundle)
-        self._device = "CUDA" if "CUDAExecutionProvider" in self._session.get_providers() else "CPU"
+        found = session.get_providers()
+        if not asked.names & set(found):
+            raise MissingError(
+                f"{provider.name} of ONNX Runtime {ort.__version__} did not start, it would run on "
+                f"{', '.join(found)}: the GPU, its driver or a library may be missing; {_INSTEAD}"
+            )
+        self._session, self._device = session, provider.label
+        if self._cache is not None:
+            self._cache.close()  # TensorRT's engine is written by now; again at the end, for RTX's kernels
+
+    def _options(self) -> Any:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        return options
+
+    @staticmethod
+    def _new_session(source: bytes | str, options: Any, providers: list[Any] | None) -> ort.InferenceSession:
+        # Without a fallback: that one swaps providers, also in the middle of a run, and tells it on stdout only.
+        return ort.InferenceSession(source, options, providers=providers, enable_fallback=0)
 
     def _check_graph(self, bundle: Bundle) -> None:
         """The graph must be the one that bundle.json describes: names, types and shapes, and its own name."""
@@ -81,7 +149,7 @@ class OnnxRuntimeBackend:
 
     @property
     def name(self) -> str:
-        """`onnxruntime (CPU)` or `onnxruntime (CUDA)`."""
+        """`onnxruntime (CPU)`, or `CUDA`, `TensorRT` or `TensorRT-RTX` instead."""
         return f"onnxruntime ({self._device})"
 
     @property
@@ -98,13 +166,27 @@ class OnnxRuntimeBackend:
         except TcmoaError:
             raise
         except Exception as error:  # as above
-            raise TcmoaError(f"ONNX Runtime failed while running the graph ({_reason(error)})") from error
+            raise TcmoaError(f"ONNX Runtime failed while running the graph ({first_line(error)})") from error
 
     def close(self) -> None:
-        """Free the session."""
+        """Free the session, and note what its provider left in the cache; again does nothing."""
         self._session = None
+        cache, self._cache = self._cache, None
+        if cache is not None:
+            cache.close()
 
 
-def _reason(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:200]
+def _read(bundle: Bundle) -> bytes | str:
+    """The graph's checked bytes, or its path once all files were checked."""
+    if bundle.has_external_data:
+        # The weights are found through the graph's own path, so it cannot come from memory.
+        bundle.check()
+        return str(bundle.graph_path)
+    return bundle.read_graph()
+
+
+def _unloadable(bundle: Bundle, error: Exception) -> BundleError:
+    return BundleError(
+        f"{bundle.graph_path}: ONNX Runtime {ort.__version__} cannot load it ({first_line(error)}); "
+        f"export the bundle again, or upgrade onnxruntime"
+    )

@@ -81,7 +81,7 @@ def export(
     """
     height_width = parse_size(size)
     tcmoa = need("tcmoa", "export", "export")
-    tcmoa_export = need("tcmoa_export", "export", "export")
+    tcmoa_export = need("tcmoa_export.bundle_export", "export", "export")
     with status_line("export") as say:
         say("reading weights")
         model = tcmoa.load_weights(weights, upsample=upsample)

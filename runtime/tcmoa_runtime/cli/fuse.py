@@ -13,6 +13,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from tcmoa_runtime.backends import BACKENDS
 from tcmoa_runtime.cli.progress import console, print_json, progress_bar
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fuser import Fuser
@@ -43,7 +44,9 @@ def fuse(
     x: Annotated[Path, typer.Argument(help="First source: an image, or a folder of images.")],
     y: Annotated[Path, typer.Argument(help="Second source, as x.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The fused image, or a folder for them.")],
-    backend: Annotated[str, typer.Option(help="auto or onnxruntime.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(help=f"auto (an engine that runs here, else onnxruntime), {', '.join(BACKENDS)}.")
+    ] = "auto",
     prompt_scale: Annotated[
         str | None,
         typer.Option(metavar="A", help="alpha of Eq. 8: 0 = equal shares, above 1 = sharper choice."),

@@ -77,7 +77,7 @@ def summary(bundle: Bundle, engines: Sequence[Found]) -> dict[str, Any]:
     """
     graph = bundle.manifest["graph"]
     first = next((found.engine.manifest for found in engines if found.engine is not None), {})
-    constants = {k: v for k, v in graph.get("constants", {}).items() if not k.startswith("int")}
+    constants = {k: v for k, v in graph.get("constants", {}).items() if not k.startswith(("int", "bool"))}
     return {
         **bundle.manifest,
         "kernels": first.get("kernels"),

@@ -1,0 +1,61 @@
+"""`tcmoa fuse --backend`: what is there to choose, and what is refused."""
+
+import sys
+
+import pytest
+
+from simulated import cuda_runtime
+from simulated.cuda_runtime import cudaError_t
+from simulated.rig import add_engine
+from simulated.tensorrt_module import Library
+from tcmoa_runtime.backends import BACKENDS
+
+pytest_plugins = ["simulated.fixtures"]
+
+
+@pytest.fixture
+def fuse(tcmoa, sources, tmp_path):
+    return lambda bundle, backend: tcmoa(
+        "fuse", bundle, *sources, "-o", tmp_path / "f.png", "--backend", backend
+    )
+
+
+def test_help_lists_the_backends(tcmoa):
+    text = " ".join(tcmoa("fuse", "--help").out.split())
+    assert f"else onnxruntime), {', '.join(BACKENDS)}." in text
+
+
+def test_an_unknown_backend_is_one_line(fuse, vif):
+    fuse(vif, "cuda").assert_error(2, "backend is 'cuda'", *BACKENDS)
+
+
+def test_tensorrt_without_an_engine_says_how_to_build_one(fuse, vif):
+    fuse(vif, "tensorrt").assert_error(2, "holds no engine", f"`tcmoa build {vif} --flavour tensorrt|rtx`")
+
+
+def test_tensorrt_without_a_driver_is_missing(fuse, own, device, monkeypatch):
+    Library(device, "rtx").install(monkeypatch)
+    add_engine(own)
+    device.fail(1, cudaError_t.cudaErrorInsufficientDriver, "cudaGetDeviceCount")
+    fuse(own.path, "tensorrt").assert_error(3, "NVIDIA driver", "--backend onnxruntime")
+
+
+def test_tensorrt_without_its_library_is_missing(fuse, own, device, monkeypatch):
+    cuda_runtime.install(monkeypatch, device)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", None)
+    add_engine(own)
+    fuse(own.path, "tensorrt").assert_error(3, "pip install 'tcmoa[rtx]'")
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime-cuda", "onnxruntime-tensorrt", "onnxruntime-rtx"])
+def test_a_provider_that_is_not_installed_is_missing(backend, fuse, vif, monkeypatch):
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setitem(sys.modules, "onnxruntime_ep_nv_tensorrt_rtx", None)
+    fuse(vif, backend).assert_error(3, f"{backend} ", "pip install", "must not both be installed")
+
+
+@pytest.mark.parametrize("backend", ["auto", "onnxruntime"])
+def test_the_others_fuse(backend, fuse, vif, tmp_path):
+    outcome = fuse(vif, backend)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert (tmp_path / "f.png").is_file()

@@ -1,0 +1,449 @@
+"""`tcmoa doctor` on a machine with a GPU, the wrong one, or none, all simulated, and with libraries that are broken."""
+
+import importlib.util
+import json
+import re
+import shlex
+import shutil
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from simulated import cuda_runtime
+from simulated.cuda_runtime import cudaError_t
+from simulated.rig import GPU, add_engine, cut, flip
+from simulated.tensorrt_module import Library
+from tcmoa_runtime import Bundle
+from tcmoa_runtime.cli.doctor import PACKAGES, examine
+from tcmoa_runtime.engine import FOLDER
+
+pytest_plugins = ["simulated.fixtures"]
+
+NAME = "Simulated GPU (no GPU)"
+RTX = "tensorrt (rtx 1.7.1.116, Simulated GPU (no GPU), fp32)"
+ONNX = "onnxruntime (CPU)"
+
+
+class NoDriver(cuda_runtime.Device):
+    """A machine with CUDA's runtime and no driver."""
+
+    def __init__(self):
+        super().__init__()
+        self.driver = 0
+
+    def cudaGetDeviceCount(self):  # noqa: N802
+        return cudaError_t.cudaErrorInsufficientDriver, None
+
+
+@pytest.fixture
+def no_driver(monkeypatch):
+    cuda_runtime.install(monkeypatch, NoDriver())
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    return Library(NoDriver(), "rtx").install(monkeypatch)
+
+
+@pytest.fixture
+def judge(tcmoa):
+    """The report on a bundle; its exit code has to be that of the verdict."""
+
+    def call(bundle):
+        outcome = tcmoa("doctor", bundle.path, "--json")
+        assert outcome.err == ""
+        report = outcome.json
+        assert outcome.code == (0 if report["bundle"]["verdict"] == "load" else 2)
+        texts = [
+            report["bundle"]["why"],
+            *(e["why"] for e in report["bundle"]["engines"]),
+            *report["problems"],
+        ]
+        assert all(text and "\n" not in text for text in texts)
+        return report
+
+    return call
+
+
+def verdicts(report):
+    found = report["bundle"]
+    return found["verdict"], [(e["file"], e["verdict"]) for e in found["engines"]]
+
+
+def command(text):
+    """The command that a text says to run."""
+    (found,) = re.findall(r"build it again with `([^`]*)`", text)
+    return found
+
+
+# --- the machine ----------------------------------------------------------------------------------------------
+
+
+def test_a_gpu_is_described(library, tcmoa):
+    report = tcmoa("doctor", "--json").json
+    assert report["driver"] == "13.0"
+    assert report["devices"][1:] == [
+        {"kind": "cuda", "index": n, "name": NAME, "compute_capability": "8.9", "memory": 8 << 30}
+        for n in range(2)
+    ]
+    assert report["flavours"] == {
+        "tensorrt": {
+            "version": None,
+            "builds": False,
+            "runs": False,
+            "why": "tensorrt is not installed; run `pip install 'tcmoa[tensorrt]'`",
+        },
+        "rtx": {"version": "1.7.1.116", "builds": True, "runs": True, "why": None},
+    }
+    assert report["problems"] == []
+    lines = tcmoa("doctor").out.splitlines()
+    assert f"gpu 1: {NAME}, compute capability 8.9, 8.0 GiB, driver for CUDA 13.0" in lines
+    assert "rtx 1.7.1.116: builds engines and runs engines" in lines
+
+
+def test_without_a_driver_rtx_builds_and_tensorrt_does_not(no_driver, tcmoa, monkeypatch):
+    Library(NoDriver(), "tensorrt").install(monkeypatch)
+    report = tcmoa("doctor", "--json").json
+    assert [device["kind"] for device in report["devices"]] == ["cpu"]
+    assert report["driver"] is None
+    flavours = report["flavours"]
+    assert [(f["builds"], f["runs"]) for f in flavours.values()] == [(False, False), (True, False)]
+    assert all("there is no NVIDIA driver" in f["why"] for f in flavours.values())
+    assert flavours["tensorrt"]["why"].endswith("building needs the GPU, too")
+    assert report["problems"] == []
+
+
+def test_a_gpu_that_rtx_does_not_know(monkeypatch, tcmoa):
+    device = cuda_runtime.Device(capability=(9, 0))
+    cuda_runtime.install(monkeypatch, device)
+    for flavour in ("rtx", "tensorrt"):
+        Library(device, flavour).install(monkeypatch)
+    kinds = types.SimpleNamespace(__members__={"NONE": 0, "SM89": 1, "SM120": 2})
+    monkeypatch.setattr(sys.modules["tensorrt_rtx_bindings"], "ComputeCapability", kinds, raising=False)
+    flavours = tcmoa("doctor", "--json").json["flavours"]
+    assert (flavours["rtx"]["builds"], flavours["rtx"]["runs"]) == (True, False)
+    assert "knows sm89, sm120, this GPU is sm90" in flavours["rtx"]["why"]
+    assert (flavours["tensorrt"]["builds"], flavours["tensorrt"]["runs"]) == (True, True)
+
+
+def test_without_the_builder_nothing_is_built(library, tcmoa, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    flavour = tcmoa("doctor", "--json").json["flavours"]["rtx"]
+    assert (flavour["builds"], flavour["runs"]) == (False, True)
+    assert flavour["why"] == "building needs onnx; run `pip install 'tcmoa[rtx]'`"
+
+
+def test_without_cuda_bindings_it_says_what_brings_them(library, tcmoa, monkeypatch):
+    monkeypatch.setitem(sys.modules, cuda_runtime.MODULE, None)
+    report = tcmoa("doctor", "--json").json
+    assert report["driver"] is None
+    assert "cuda.bindings cannot be imported" in report["flavours"]["rtx"]["why"]
+    assert "pip install 'tcmoa[rtx]'" in report["flavours"]["rtx"]["why"]
+
+
+def test_extras_are_those_of_the_project():
+    text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text()
+    for package, extra in PACKAGES.items():
+        if extra:
+            (line,) = re.findall(rf"^{extra} = \[(.*)\]$", text, flags=re.MULTILINE)
+            assert package in line
+
+
+# --- what is broken -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def broken_library(tmp_path, monkeypatch):
+    """Let a module be what its code says, in this process and in others."""
+
+    def make(name, code):
+        (tmp_path / f"{name}.py").write_text(code)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import os\nos.abort()", "importing tensorrt ends Python by signal 6"),
+        ("import time\ntime.sleep(60)", "tensorrt was not imported within 0 seconds"),
+        ("raise OSError('libnvinfer.so: no\\nsuch')", "tensorrt cannot be imported (such)"),
+        ("import sys\nsys.exit(3)", "tensorrt cannot be imported (exit code 3)"),
+        (
+            "",
+            "tensorrt cannot be imported (AttributeError: module 'tensorrt' has no attribute '__version__')",
+        ),
+        (
+            "__version__ = '11.0'\nimport atexit, sys\natexit.register(print, 'bye')",
+            "cannot be imported (exit",
+        ),
+    ],
+)
+def test_a_broken_library_is_a_problem_in_one_line(
+    code, words, broken_library, no_driver, tcmoa, monkeypatch
+):
+    broken_library("tensorrt", code)
+    if "sleep" in code:
+        # By the module, as `tcmoa_runtime.cli.doctor` is the command.
+        monkeypatch.setattr(sys.modules[examine.__module__], "_PROBE_SECONDS", 0.4)
+    outcome = tcmoa("doctor", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    (problem,) = outcome.json["problems"]
+    assert words in problem
+    assert outcome.json["flavours"]["tensorrt"]["why"] == problem
+    assert "tensorrt" not in sys.modules
+    assert f"problem: {problem}" in tcmoa("doctor").out.splitlines()
+
+
+def test_a_library_that_prints_is_no_problem(broken_library, no_driver, tcmoa):
+    broken_library("tensorrt", "print('hello')\n__version__ = '11.0'")
+    assert tcmoa("doctor", "--json").json["flavours"]["tensorrt"]["version"] == "11.0"
+
+
+def test_a_library_that_crashes_is_not_loaded_for_a_bundle(own, broken_library, library, judge):
+    add_engine(own, flavour="tensorrt")
+    broken_library("tensorrt", "import os\nos.abort()")
+    report = judge(own)
+    assert verdicts(report) == ("refuse", [("tensorrt-11.0.0.12-local-fp32.engine", "refuse")])
+    assert "`auto` fails: importing tensorrt ends Python by signal 6" in report["bundle"]["why"]
+    assert f"`--backend onnxruntime`, {ONNX}, runs it" in report["bundle"]["why"]
+    assert "tensorrt" not in sys.modules
+
+
+def test_a_library_that_cannot_be_imported_leaves_onnx_runtime(own, broken_library, library, judge):
+    add_engine(own, flavour="tensorrt")
+    broken_library("tensorrt", "raise OSError('libnvinfer.so')")
+    report = judge(own)
+    assert verdicts(report) == ("load", [("tensorrt-11.0.0.12-local-fp32.engine", "refuse")])
+    assert f"{ONNX} runs it" in report["bundle"]["why"]
+    assert len(report["problems"]) == 1
+
+
+@pytest.mark.parametrize("module", [types.SimpleNamespace(), 7])
+def test_broken_cuda_bindings_are_a_problem(module, no_driver, vif, judge, monkeypatch):
+    monkeypatch.setitem(sys.modules, cuda_runtime.MODULE, module)
+    report = judge(Bundle.open(vif))
+    (problem,) = report["problems"]
+    assert "cuda.bindings does not work" in problem
+    assert report["bundle"]["verdict"] == "load"
+
+
+def test_a_gpu_that_does_not_answer_is_a_problem(library, device, tcmoa):
+    device.fail(1, cudaError_t.cudaErrorUnknown, "cudaGetDeviceProperties")
+    report = tcmoa("doctor", "--json").json
+    (problem,) = report["problems"]
+    assert "CUDA failed in cudaGetDeviceProperties" in problem
+    assert problem in report["flavours"]["rtx"]["why"]
+
+
+def test_a_broken_onnxruntime_is_a_problem(broken_library, vif, tcmoa, monkeypatch):
+    broken_library("onnxruntime", "raise OSError('libonnxruntime.so')")
+    monkeypatch.delitem(sys.modules, "tcmoa_runtime.backends.onnxruntime", raising=False)
+    outcome = tcmoa("doctor", vif, "--json")
+    assert (outcome.code, outcome.err) == (2, "")
+    assert "onnxruntime cannot be imported (libonnxruntime.so)" in outcome.json["problems"][0]
+    assert "no backend can run it here: onnxruntime cannot be imported" in outcome.json["bundle"]["why"]
+
+
+def test_a_library_without_what_it_should_have_is_a_problem(own, library, judge, monkeypatch):
+    add_engine(own)
+    monkeypatch.delattr(sys.modules["tensorrt_rtx_bindings"], "ILogger")
+    report = judge(own)
+    assert report["bundle"]["verdict"] == "refuse"
+    assert f"`--backend onnxruntime`, {ONNX}, runs it" in report["bundle"]["why"]
+    (problem,) = report["problems"]
+    assert "AttributeError" in problem
+
+
+# --- a bundle's engines ---------------------------------------------------------------------------------------
+
+
+def test_an_engine_that_runs_here_is_loaded(own, library, judge, tcmoa):
+    add_engine(own)
+    report = judge(own)
+    assert verdicts(report) == ("load", [("rtx-1.7.1.116-local-fp32.engine", "load")])
+    assert report["bundle"]["why"] == f"hashes and contract are right, {RTX} runs it"
+    assert report["bundle"]["engines"][0]["why"] == f"runs on {NAME}"
+    lines = tcmoa("doctor", own.path).out.splitlines()
+    assert lines[-2] == f"engine rtx-1.7.1.116-local-fp32.engine: load: runs on {NAME}"
+    assert lines[-1].startswith("bundle: load: ")
+
+
+def test_an_engine_for_another_gpu_is_to_be_built_for_this_one_too(own, library, judge):
+    add_engine(own, targets=("sm120",), gpu=None)
+    report = judge(own)
+    assert verdicts(report) == ("rebuild", [("rtx-1.7.1.116-sm120-fp32.engine", "rebuild")])
+    why = report["bundle"]["why"]
+    assert "built for SM120, this GPU has compute capability 8.9" in why
+    wanted = ["--flavour", "rtx", "--precision", "fp32", "--target", "sm120,sm89"]
+    assert shlex.split(command(why)) == ["tcmoa", "build", str(own.path), *wanted]
+    assert why.endswith(f"until then {ONNX} runs it")
+
+
+def test_a_tensorrt_engine_of_another_gpu_is_built_in_its_place(own, device, judge, monkeypatch):
+    Library(device, "tensorrt").install(monkeypatch)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", None)
+    options = {"workspace_mb": 512, "allow_unfused": True}
+    gpu = {**GPU, "compute_capability": "8.6"}
+    add_engine(
+        own,
+        flavour="tensorrt",
+        gpu=gpu,
+        hardware_compatibility="same_compute_capability",
+        stripped=True,
+        options=options,
+    )
+    words = shlex.split(command(judge(own)["bundle"]["why"]))
+    assert words[3:] == [
+        *("--flavour", "tensorrt", "--precision", "fp32"),
+        *("--hardware-compatibility", "same_compute_capability", "--workspace", "512"),
+        *("--strip", "--allow-unfused"),
+    ]
+
+
+@pytest.mark.parametrize("machine", ["library", "no_driver"])
+def test_an_engine_of_another_version_is_to_be_built_again(machine, own, judge, request):
+    request.getfixturevalue(machine)
+    add_engine(own, version="1.6.0.1", targets=("sm86", "sm89"))
+    report = judge(own)
+    assert verdicts(report) == ("rebuild", [("rtx-1.6.0.1-sm86+sm89-fp32.engine", "rebuild")])
+    why = report["bundle"]["why"]
+    assert "it was built by rtx 1.6.0.1, installed is 1.7.1.116" in why
+    assert command(why).endswith("--target sm86,sm89")
+    assert why.endswith(f"until then {ONNX} runs it")
+
+
+def test_without_a_driver_engines_wait_and_onnx_runtime_runs_it(own, no_driver, judge):
+    add_engine(own)
+    report = judge(own)
+    assert verdicts(report) == ("load", [("rtx-1.7.1.116-local-fp32.engine", "refuse")])
+    assert "there is no NVIDIA driver" in report["bundle"]["engines"][0]["why"]
+    assert f"{ONNX} runs it" in report["bundle"]["why"]
+
+
+def test_an_engine_whose_library_is_not_installed_waits(own, library, judge):
+    add_engine(own, flavour="tensorrt")
+    report = judge(own)
+    assert verdicts(report) == ("load", [("tensorrt-11.0.0.12-local-fp32.engine", "refuse")])
+    assert "pip install 'tcmoa[tensorrt]'" in report["bundle"]["engines"][0]["why"]
+
+
+def test_engines_that_another_one_stands_in_for_need_no_rebuilding(own, library, judge):
+    add_engine(own)
+    add_engine(own, version="1.6.0.1")
+    add_engine(own, targets=("sm120",), gpu=None)
+    report = judge(own)
+    assert report["bundle"]["verdict"] == "load"
+    by_name = {e["file"]: e for e in report["bundle"]["engines"]}
+    assert {name: e["verdict"] for name, e in by_name.items()} == {
+        "rtx-1.6.0.1-local-fp32.engine": "refuse",
+        "rtx-1.7.1.116-local-fp32.engine": "load",
+        "rtx-1.7.1.116-sm120-fp32.engine": "refuse",
+    }
+    assert by_name["rtx-1.6.0.1-local-fp32.engine"]["why"] == (
+        "it was built by rtx 1.6.0.1, installed is 1.7.1.116; rtx-1.7.1.116-local-fp32.engine takes its place here"
+    )
+
+
+def test_an_engine_of_another_precision_does_not_stand_in(own, library, judge):
+    add_engine(own)
+    add_engine(own, version="1.6.0.1", precision="fp16")
+    report = judge(own)
+    assert report["bundle"]["verdict"] == "rebuild"
+    assert report["bundle"]["why"].endswith(f"until then {RTX} runs it")
+
+
+@pytest.mark.parametrize("suffix", [".engine", ".json"])
+@pytest.mark.parametrize("damage", [cut, flip])
+@pytest.mark.parametrize("machine", ["library", "no_driver"])
+def test_a_damaged_engine_is_to_be_built_again(machine, damage, suffix, own, judge, request):
+    request.getfixturevalue(machine)
+    add_engine(own, targets=("sm89",))
+    damage(own.path / FOLDER / f"rtx-1.7.1.116-sm89-fp32{suffix}")
+    report = judge(own)
+    assert verdicts(report) == ("rebuild", [("rtx-1.7.1.116-sm89-fp32.engine", "rebuild")])
+    why = report["bundle"]["why"]
+    wanted = ["--flavour", "rtx", "--precision", "fp32", "--target", "sm89"]
+    assert shlex.split(command(why)) == ["tcmoa", "build", str(own.path), *wanted]
+    assert ONNX in why.rpartition("; ")[2]
+
+
+def test_what_a_new_engine_does_not_replace_is_removed_first(own, library, judge):
+    path = add_engine(own, version="1.6.0.1", targets=("sm89",)).path
+    flip(path.with_suffix(".json"))
+    words = shlex.split(command(judge(own)["bundle"]["why"]))
+    assert words[:4] == ["rm", str(path), "&&", "tcmoa"]
+    for suffix in (".engine", ".json"):
+        path.with_suffix(suffix).rename(path.with_name("my engine" + suffix))
+    path = path.with_name("my engine.engine")
+    why = judge(own)["bundle"]["why"]
+    assert f"remove it with `{shlex.join(['rm', str(path)])}`" in why
+    assert f"`tcmoa build {own.path}`" in why
+
+
+def test_engines_of_another_graph_are_to_be_built_again(own, library, exported, tmp_path, judge):
+    other = Bundle.open(shutil.copytree(exported("plain"), tmp_path / "other"))
+    add_engine(other)
+    shutil.copytree(other.path / FOLDER, own.path / FOLDER)
+    report = judge(own)
+    assert verdicts(report) == ("rebuild", [("rtx-1.7.1.116-local-fp32.engine", "rebuild")])
+    assert f"was built from the graph '{other.graph_name}'" in report["bundle"]["why"]
+    assert command(report["bundle"]["why"]).startswith(f"tcmoa build {own.path} ")
+    assert report["bundle"]["why"].endswith(f"until then `--backend onnxruntime`, {ONNX}, runs it")
+
+
+def test_an_engine_that_tensorrt_finds_fault_with_is_to_be_built_again(own, library, judge):
+    add_engine(own)
+    library.refuse = {"deserialize"}
+    report = judge(own)
+    assert verdicts(report) == ("rebuild", [("rtx-1.7.1.116-local-fp32.engine", "rebuild")])
+    assert "simulated failure of deserialize" in report["bundle"]["why"]
+
+
+def test_a_bf16_bundle_has_nothing_else(own, library, judge, rehash):
+    rehash(own.path, lambda manifest: manifest.update(precision="bf16"))
+    bundle = Bundle.open(own.path)
+    report = judge(bundle)
+    assert verdicts(report) == ("refuse", [])
+    assert "no CPU arithmetic" in report["bundle"]["why"]
+    add_engine(bundle, precision="bf16", version="1.6.0.1")
+    report = judge(bundle)
+    assert report["bundle"]["verdict"] == "rebuild"
+    assert "nothing else here runs it" in report["bundle"]["why"]
+
+
+def test_a_damaged_bundle_is_refused_and_its_engines_listed(own, library, judge):
+    add_engine(own)
+    cut(own.graph_path)
+    report = judge(own)
+    assert verdicts(report) == ("refuse", [("rtx-1.7.1.116-local-fp32.engine", "load")])
+    assert "truncated or another file" in report["bundle"]["why"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", json.dumps({"format": "tcmoa-engine"}).encode()])
+def test_any_json_beside_an_engine_gets_a_verdict(content, own, library, judge):
+    path = add_engine(own).path.with_suffix(".json")
+    path.write_bytes(content)
+    assert judge(own)["bundle"]["verdict"] == "rebuild"
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx_bindings") is None, reason="tensorrt_rtx_bindings is not installed"
+)
+def test_the_command_mends_it_with_the_real_library(own, tcmoa, monkeypatch, tmp_path):
+    """No GPU is used: the real TensorRT-RTX builds without one."""
+    from tcmoa_export.engine_build import build_engine
+
+    cuda_runtime.install(monkeypatch, NoDriver())
+    renamed = tmp_path / "with space"
+    bundle = Bundle.open(own.path.rename(renamed))
+    engine = build_engine(bundle, flavour="rtx", precision="fp16", targets=("sm89",))
+    assert examine(bundle.path)["bundle"]["verdict"] == "load"
+    flip(engine.path)
+    flip(engine.path.with_suffix(".json"))
+    found = examine(bundle.path)["bundle"]
+    assert found["verdict"] == "rebuild"
+    assert tcmoa(*shlex.split(command(found["why"]))[1:]).code == 0
+    assert examine(bundle.path)["bundle"]["verdict"] == "load"
