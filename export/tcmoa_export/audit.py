@@ -58,13 +58,14 @@ class GraphFacts:
     """What the audit must know of the ONNX graph that an engine was built from.
 
     `flops` by node counts multiplications and additions of matrix products and convolutions; `float32` names those
-    among them that were asked to stay in float32. `attentions` lists the softmax of each windowed attention.
-    `minimum_bytes`: activations at the counted floor and every constant once.
+    among them that read float32. `attentions`: the two products of each windowed attention by its softmax; they are
+    never in `float32`, which for them only says how to accumulate. `minimum_bytes`: activations at the counted
+    floor and every constant once.
     """
 
     flops: dict[str, int]
     float32: frozenset[str]
-    attentions: tuple[str, ...]
+    attentions: dict[str, frozenset[str]]
     minimum_bytes: int
 
 
@@ -96,15 +97,26 @@ class _Reader:
 
     def facts(self) -> GraphFacts:
         flops = {n.name: self._operations(n) for n in self._nodes if n.op_type in ("MatMul", "Conv")}
+        attentions = self._attentions()
+        float32 = {n.name for n in self._nodes if self._values[n.input[0]][0] == TensorProto.FLOAT}
         return GraphFacts(
             flops=flops,
-            float32=frozenset(n.name for n in self._nodes if n.name in flops and n.doc_string == FLOAT32),
-            attentions=tuple(
-                n.name for n in self._nodes if n.op_type == "Softmax" and "/attention/" in n.name
-            ),
+            float32=frozenset(float32 & flops.keys()).difference(*attentions.values()),
+            attentions=attentions,
             minimum_bytes=sum(map(self._floor, self._nodes))
             + sum(math.prod(dims) * _size(kind) for kind, dims in self._constants.values()),
         )
+
+    def _attentions(self) -> dict[str, frozenset[str]]:
+        products: dict[str, set[str]] = {}
+        for n in self._nodes:
+            if n.op_type == "MatMul" and self._constants.keys().isdisjoint(n.input):
+                products.setdefault(n.name.rpartition("/")[0], set()).add(n.name)
+        return {
+            n.name: frozenset(products[n.name.rpartition("/")[0]])
+            for n in self._nodes
+            if n.op_type == "Softmax" and "/attention/" in n.name
+        }
 
     def _operations(self, node: onnx.NodeProto) -> int:
         operand = self._values[node.input[1]][1]
@@ -182,8 +194,12 @@ class Audit:
     @property
     def unfused(self) -> tuple[str, ...]:
         """Softmax nodes of attentions that are not one kernel with both their products."""
-        fused = {n for k in self.kernels if k.kind == "attention" for n in k.nodes}
-        return tuple(name for name in self.facts.attentions if name not in fused)
+        listed = [frozenset(kernel.nodes) for kernel in self.kernels]
+        return tuple(
+            softmax
+            for softmax, products in self.facts.attentions.items()
+            if not any(products | {softmax} <= nodes for nodes in listed)
+        )
 
     @property
     def wrong_precision(self) -> tuple[str, ...]:
@@ -192,9 +208,7 @@ class Audit:
         for kernel in self.kernels:
             heavy = [n for n in kernel.nodes if n in self.facts.flops]
             if kernel.kind in ("attention", "matmul", "convolution") and heavy:
-                # Inside attention, float32 only says how to accumulate.
-                asked_float32 = kernel.kind != "attention" and set(heavy) <= self.facts.float32
-                wanted = "fp32" if asked_float32 else self.precision
+                wanted = "fp32" if self.facts.float32.issuperset(heavy) else self.precision
                 if kernel.precision != wanted:
                     wrong.append(f"{kernel.name} reads {kernel.precision}, not {wanted}")
         return tuple(wrong)

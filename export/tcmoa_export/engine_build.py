@@ -21,7 +21,7 @@ from typing import Any, Final, cast
 import onnx
 
 from tcmoa_export.audit import Audit, audit, graph_facts
-from tcmoa_export.kernels import Kernel, kernels_from_log
+from tcmoa_export.kernels import Kernel, kernels_from_inspector, kernels_from_log
 from tcmoa_export.parity import judge_lowered
 from tcmoa_export.precision import PRECISIONS, Precision, lower
 from tcmoa_runtime.bundle import Bundle
@@ -119,7 +119,7 @@ def build_engine(
     options = BuildOptions(
         flavour,
         _precision(opened, precision),
-        tuple(targets),
+        tuple(sorted(set(targets), key=lambda name: (len(name), name))),
         workspace_mb,
         hardware_compatibility,
         strip,
@@ -175,7 +175,7 @@ def _precision(bundle: Bundle, asked: str | None) -> Precision:
     own: Precision = next((p for p in PRECISIONS if p == bundle.precision), "fp32")
     if asked is None:
         return "fp16" if own == "fp32" else own
-    if own not in ("fp32", asked):
+    if own not in ("fp32", asked) and asked in PRECISIONS:
         raise InputError(
             f"precision is {asked!r}: this bundle is {own}, and only a float32 bundle can be built in another; "
             f"export it with --precision fp32 or {asked}"
@@ -276,16 +276,34 @@ class Builder:
             raise BuildError(f"{where}: {self._name} cannot read the graph ({_line(reasons)})")
         config = builder.create_builder_config()
         with self._configured(config), _interruptible() as stop:
-            config.progress_monitor = _monitor(library, self._progress, stop)
+            monitor = config.progress_monitor = _monitor(library, self._progress, stop)
             data = builder.build_serialized_network(network, config)
+            if monitor.failure is not None:
+                raise monitor.failure
             if stop.is_set():
                 raise KeyboardInterrupt
             if data is None:
                 reason = self._logger.errors[0] if self._logger.errors else "it logged no reason"
+                given = self._options.workspace_mb
                 raise BuildError(
                     f"{self._name} did not build the engine ({_line(reason)}); nothing was written"
+                    + (f": raise --workspace above {given} MB, or leave it out" if given else "")
                 )
-        return bytes(data), kernels_from_log(self._logger.lines)
+        return bytes(data), self._kernels(bytes(data))
+
+    def _kernels(self, data: bytes) -> list[Kernel]:
+        """From the engine's inspector where a GPU can load the engine, else from what the builder logged."""
+        try:
+            Device.current()
+        except TcmoaError:
+            return kernels_from_log(self._logger.lines)
+        engine = (
+            None if self._options.strip else self._library.Runtime(self._logger).deserialize_cuda_engine(data)
+        )
+        if engine is None:  # built for other GPUs than this one
+            return kernels_from_log(self._logger.lines)
+        json_form = self._library.LayerInformationFormat.JSON
+        return kernels_from_inspector(engine.create_engine_inspector().get_engine_information(json_form))
 
     @property
     def _name(self) -> str:
@@ -358,20 +376,29 @@ def _monitor(library: Any, progress: Progress, stop: threading.Event) -> Any:
         def __init__(self) -> None:
             library.IProgressMonitor.__init__(self)
             self._steps: dict[str, int] = {}
+            self.failure: BaseException | None = None
+
+        def _tell(self, phase_name: str, done: int, of: int) -> None:
+            # An exception must not cross native frames: it ends the build, and is raised behind it.
+            try:
+                progress(phase_name, done, of)
+            except BaseException as error:
+                self.failure = self.failure or error
+                stop.set()
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             """Remember how many steps a phase has."""
             self._steps[phase_name] = num_steps
-            progress(phase_name, 0, num_steps)
+            self._tell(phase_name, 0, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             """Go on unless interrupted."""
-            progress(phase_name, step + 1, self._steps.get(phase_name, step + 1))
+            self._tell(phase_name, step + 1, self._steps.get(phase_name, step + 1))
             return not stop.is_set()
 
         def phase_finish(self, phase_name: str) -> None:
             """A phase may end before its last step."""
-            progress(phase_name, self._steps.get(phase_name, 0), self._steps.get(phase_name, 0))
+            self._tell(phase_name, self._steps.get(phase_name, 0), self._steps.get(phase_name, 0))
 
     return Monitor()
 

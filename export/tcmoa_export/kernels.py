@@ -108,14 +108,23 @@ class Kernel:
 
     @property
     def precision(self) -> str:
-        """The type that its first tensor of real numbers has: fp32, fp16, bf16, fp8, int8, or `none`."""
+        """The type of its weights where it is a product with some, else of its first tensor of real numbers.
+
+        fp32, fp16, bf16, fp8, int8, or `none`. A product's first tensor can be a float32 residual; scale factors
+        of its arithmetic are single float32 numbers.
+        """
+        weights = [t for t in self.constants if t.dtype in PRECISIONS and math.prod(t.shape) > 1]
+        if weights and self.kind in ("matmul", "convolution"):
+            return PRECISIONS[max(weights, key=lambda t: math.prod(t.shape)).dtype]
         for tensor in (*self.inputs, *self.outputs):
             if tensor.dtype in PRECISIONS:
                 return PRECISIONS[tensor.dtype]
         return "none"
 
 
-_TENSOR = re.compile(r"\{ Name: (?P<name>.*?), Dimensions: \[(?P<shape>[\d,]*)\].*?Datatype: (?P<dtype>\w+)")
+_TENSOR = re.compile(
+    r"\{ Name: (?P<name>.*?), Dimensions: \[(?P<shape>[\d,]{0,200})\].*?Datatype: (?P<dtype>\w+)"
+)
 _NODE = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
 
 
@@ -165,12 +174,7 @@ _FORMAT_TYPES = {
     "FP32": "Float",
     "FP16": "Half",
     "BF16": "BFloat16",
-    "FP8": "FP8",
-    "INT8": "Int8",
-    "UINT8": "UInt8",
-    "BOOL": "Bool",
-    "INT32": "Int32",
-    "INT64": "Int64",
+    **{name.upper(): name for name in ELEMENT_BYTES},
 }
 
 
@@ -179,7 +183,7 @@ def kernels_from_inspector(text: str) -> list[Kernel]:
     try:
         layers = json.loads(text)["Layers"]
         return _launched(_kernel_from_layer(layer) for layer in layers)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise AuditError(
             f"the engine inspector's list has another form ({type(error).__name__}: {error}); "
             f"build the engine with profiling verbosity DETAILED"
@@ -188,16 +192,31 @@ def kernels_from_inspector(text: str) -> list[Kernel]:
 
 def _kernel_from_layer(layer: Mapping[str, Any]) -> Kernel:
     def tensors(key: str) -> tuple[Tensor, ...]:
-        return tuple(_tensor(t["Name"], t["Dimensions"], _dtype(t)) for t in layer.get(key, []))
+        return tuple(
+            _tensor(_text(t["Name"]), [_size(n) for n in t["Dimensions"]], _dtype(t))
+            for t in layer.get(key, [])
+        )
 
     return Kernel(
-        layer["Name"],
-        layer["LayerType"],
+        _text(layer["Name"]),
+        _text(layer["LayerType"]),
         tensors("Inputs"),
         tensors("Constants"),
         tensors("Outputs"),
         tuple(_NODE.findall(layer.get("Metadata", ""))),
     )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _size(value: Any) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise TypeError(f"{value!r} is no size")
+    return value
 
 
 def _dtype(tensor: Mapping[str, Any]) -> str:

@@ -1,0 +1,110 @@
+"""Engines for tests: bundles without the gate, TensorRT-RTX's builder on a graph, and a `tensorrt` to build with."""
+
+import types
+from pathlib import Path
+
+import torch
+
+from tcmoa import TCMoA
+from tcmoa_export import bundle_export, export_bundle
+from tcmoa_export.audit import audit, graph_facts
+from tcmoa_export.engine_build import Builder, BuildOptions
+from tcmoa_export.network import build_graph
+from tcmoa_export.parity import Parity
+from tcmoa_export.spec import make_spec
+
+NO_RTX = "tensorrt_rtx_bindings is not installed: pip install 'tcmoa[rtx]'"
+"""Why tests of the real builder are skipped; it builds without a GPU, so CI runs them."""
+
+
+def export_ungated(model, out, **options):
+    """A bundle for task vif whose comparison with the model is left out: the tests of the export do that."""
+    passed = Parity(0, [], "none", 0, 0.0, 0.0, None, None)
+    before = bundle_export.run_gate
+    bundle_export.run_gate = lambda *_: passed
+    try:
+        return export_bundle(model, out=out, **{"task": "vif", **options})
+    finally:
+        bundle_export.run_gate = before
+
+
+def audit_of(library, model, size, precision):
+    """The audit of the RTX engine of a model; a bundle of this size would only cost time."""
+    spec = make_spec(model, "vif", size, precision=precision)
+    graph = build_graph(model, spec, "test", "0")
+    builder = Builder(library, BuildOptions("rtx", precision), Path(), lambda *_: None)
+    _, kernels = builder.build(graph)
+    return audit(kernels, graph_facts(graph), precision)
+
+
+def random_weights(sizes):
+    """A model as it starts, without x2 upsampling: fusion depends on shapes alone."""
+    torch.manual_seed(0)
+    return TCMoA(sizes, upsample=False).eval()
+
+
+class _TimingCache:
+    def __init__(self, blob):
+        self.blob = blob
+
+    def serialize(self):
+        return self.blob + b"+1 build"
+
+
+class _Config:
+    """What TensorRT's config has and RTX's has not is kept here; all else goes to the real one."""
+
+    _OWN = frozenset({"hardware_compatibility_level"})
+
+    def __init__(self, real, calls):
+        object.__setattr__(self, "real", real)
+        object.__setattr__(self, "calls", calls)
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+    def __setattr__(self, name, value):
+        self.calls.append((name, value))
+        if name not in self._OWN:
+            setattr(self.real, name, value)
+
+    def set_flag(self, flag):
+        self.calls.append(("set_flag", flag.name))  # stripping would want a GPU
+
+    def create_timing_cache(self, blob):
+        self.calls.append(("create_timing_cache", blob))
+        return _TimingCache(blob)
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        self.calls.append(("set_timing_cache", cache.blob, ignore_mismatch))
+        return True
+
+
+def tensorrt_from(rtx, version="11.0.0.12"):
+    """A module `tensorrt` that builds with TensorRT-RTX, and the list of what its config is asked for."""
+    calls = []
+
+    class Builder:
+        def __init__(self, logger):
+            self._real = rtx.Builder(logger)
+
+        def create_network(self, flags):
+            return self._real.create_network(flags)
+
+        def create_builder_config(self):
+            return _Config(self._real.create_builder_config(), calls)
+
+        def build_serialized_network(self, network, config):
+            config.real.num_compute_capabilities = 1  # RTX has to know the GPU that TensorRT would look at
+            config.real.set_compute_capability(rtx.ComputeCapability.SM86, 0)
+            return self._real.build_serialized_network(network, config.real)
+
+    levels = types.SimpleNamespace(NONE="none", AMPERE_PLUS="ampere_plus", SAME_COMPUTE_CAPABILITY="same")
+    module = types.ModuleType("tensorrt")
+    vars(module).update(
+        {name: getattr(rtx, name) for name in dir(rtx) if not name.startswith("__")},
+        __version__=version,
+        Builder=Builder,
+        HardwareCompatibilityLevel=levels,
+    )
+    return module, calls
