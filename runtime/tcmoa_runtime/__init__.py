@@ -3,7 +3,7 @@
 from tcmoa_runtime._version import __version__
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import Contract, TensorSpec
-from tcmoa_runtime.errors import BundleError, InputError, MissingError, TcmoaError
+from tcmoa_runtime.errors import BundleError, InputError, MemoryShortageError, MissingError, TcmoaError
 from tcmoa_runtime.fuser import Fuser
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Contract",
     "Fuser",
     "InputError",
+    "MemoryShortageError",
     "MissingError",
     "TcmoaError",
     "TensorSpec",

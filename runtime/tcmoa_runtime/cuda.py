@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa_runtime.errors import MissingError, TcmoaError
+from tcmoa_runtime.errors import MemoryShortageError, MissingError, TcmoaError
 
 _MODULE: Final = "cuda.bindings.runtime"
 _SMALLER: Final = "export a smaller frame or batch, take fewer slots, or end what else holds memory"
@@ -62,7 +62,7 @@ def _translated(runtime: Any, function: str, error: Any) -> TcmoaError:
     if error == codes.cudaErrorNoDevice:
         return MissingError(f"there is no CUDA device: {text}; use --backend onnxruntime")
     if error == codes.cudaErrorMemoryAllocation:
-        return TcmoaError(f"out of GPU memory in {function}; {_SMALLER}")
+        return MemoryShortageError(f"out of GPU memory in {function}; {_SMALLER}")
     return TcmoaError(f"CUDA failed in {function}: {text}; check the GPU with `nvidia-smi`")
 
 
@@ -180,7 +180,7 @@ def _allocated(function: str, nbytes: int, where: str, *flags: int) -> Any:
         room = ""
         with suppress(TcmoaError):
             room = " ({} of {} free on the GPU)".format(*free_memory())
-        raise TcmoaError(f"out of {where} memory: {nbytes} bytes were asked for{room}; {_SMALLER}")
+        raise MemoryShortageError(f"out of {where} memory: {nbytes} bytes were asked for{room}; {_SMALLER}")
     if error != runtime.cudaError_t.cudaSuccess:
         raise _translated(runtime, function, error)
     return address

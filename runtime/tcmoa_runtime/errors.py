@@ -3,7 +3,8 @@
     TcmoaError                    exit 1   a fault of ours
     ├── InputError (ValueError)   exit 2   the user's input is wrong
     │   └── BundleError           exit 2   a bundle that must not be loaded
-    └── MissingError (ImportError) exit 3  a needed package or device is missing
+    ├── MissingError (ImportError) exit 3  a needed package or device is missing
+    └── MemoryShortageError       exit 3   a device has less memory than is needed
 
 Every message is one line: what arrived, what was expected, what to do.
 """
@@ -29,5 +30,11 @@ class BundleError(InputError):
 
 class MissingError(TcmoaError, ImportError):
     """A package or device that this call needs is not there."""
+
+    exit_code = 3
+
+
+class MemoryShortageError(TcmoaError):
+    """A device has less free memory than is needed. No MissingError: no other backend is tried in silence."""
 
     exit_code = 3

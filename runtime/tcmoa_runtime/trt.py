@@ -18,7 +18,7 @@ from tcmoa_runtime import cuda
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import TensorSpec
 from tcmoa_runtime.engine import FLAVOURS, PRECISIONS, Engine, find_engines
-from tcmoa_runtime.errors import BundleError, InputError, MissingError, TcmoaError
+from tcmoa_runtime.errors import BundleError, InputError, MemoryShortageError, MissingError, TcmoaError
 from tcmoa_runtime.images import write_bytes
 
 MODULES: Final = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx_bindings"}
@@ -213,7 +213,9 @@ class LoadedEngine:
         line = " ".join(reason.split())[:300]
         text = f"{self.description.path}: {self.library.__name__} {self.library.__version__} could not {what} ({line})"
         if "memory" in line.lower() and "out of" in line.lower():
-            return TcmoaError(f"{text}; export a smaller frame or batch, or end what else holds GPU memory")
+            return MemoryShortageError(
+                f"{text}; export a smaller frame or batch, or end what else holds GPU memory"
+            )
         kind = BundleError if self._engine is None else TcmoaError
         return kind(f"{text}; {self.description.again}")
 

@@ -10,7 +10,7 @@ import pytest
 
 from simulated import cuda_runtime
 from simulated.cuda_runtime import Misuse, cudaError_t, cudaStreamCaptureMode
-from tcmoa_runtime import MissingError, TcmoaError, cuda
+from tcmoa_runtime import MemoryShortageError, MissingError, TcmoaError, cuda
 
 
 @pytest.fixture
@@ -111,8 +111,9 @@ def test_a_device_is_current_for_a_while_only(device):
 def test_out_of_memory_says_how_much_was_asked_for_and_what_helps(make, kind, device):
     for function in ("cudaMalloc", "cudaHostAlloc"):
         device.fail(1, cudaError_t.cudaErrorMemoryAllocation, function)
-    with pytest.raises(TcmoaError) as caught:
+    with pytest.raises(MemoryShortageError) as caught:
         make(12345)
+    assert caught.value.exit_code == 3
     text = str(caught.value)
     assert f"out of {kind} memory: 12345 bytes were asked for ({8 << 30} of {8 << 30} free" in text
     assert "smaller frame or batch" in text

@@ -17,7 +17,7 @@ from simulated import cuda_runtime
 from simulated.cuda_runtime import cudaError_t
 from simulated.rig import add_engine, mixed_work, read
 from simulated.tensorrt_module import Library
-from tcmoa_runtime import Bundle, InputError, TcmoaError, cuda
+from tcmoa_runtime import Bundle, InputError, MemoryShortageError, TcmoaError, cuda
 from tcmoa_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from tcmoa_runtime.backends.tensorrt import TensorRTBackend
 
@@ -304,7 +304,7 @@ def test_out_of_memory_at_each_allocation_in_turn_leaves_nothing(bundle, library
     for function, count in counts.items():
         for nth in range(1, count + 1):
             device.fail(nth, cudaError_t.cudaErrorMemoryAllocation, function)
-            with pytest.raises(TcmoaError, match=r"bytes were asked for.*smaller frame or batch"):
+            with pytest.raises(MemoryShortageError, match=r"bytes were asked for.*smaller frame or batch"):
                 TensorRTBackend(bundle)
             gc.collect()
             assert device.live() == {}, (function, nth)

@@ -12,7 +12,7 @@ from simulated import cuda_runtime, tensorrt_module
 from simulated.cuda_runtime import cudaError_t
 from simulated.rig import add_engine, cut, flip
 from simulated.tensorrt_module import Library, engine_bytes
-from tcmoa_runtime import Bundle, BundleError, InputError, MissingError, TcmoaError
+from tcmoa_runtime import Bundle, BundleError, InputError, MemoryShortageError, MissingError, TcmoaError
 from tcmoa_runtime.backends import load_backend
 from tcmoa_runtime.backends.tensorrt import TensorRTBackend
 from tcmoa_runtime.engine import FOLDER, find_engines
@@ -211,7 +211,7 @@ def test_an_engine_out_of_memory_advises_less(bundle, library, monkeypatch):
         raise RuntimeError("CUDA error: out of memory\nat somewhere")
 
     monkeypatch.setattr(tensorrt_module.ICudaEngine, "create_execution_context", out_of_memory)
-    with pytest.raises(TcmoaError, match="smaller frame or batch") as caught:
+    with pytest.raises(MemoryShortageError, match="smaller frame or batch") as caught:
         TensorRTBackend(bundle)
     assert "\n" not in str(caught.value)
 
