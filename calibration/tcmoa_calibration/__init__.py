@@ -1,1 +1,1 @@
-"""Calibration and image metrics; its first parts arrive with the image-quality work."""
+"""Calibration and image metrics: `from tcmoa_calibration import metrics`; the rest is being built."""

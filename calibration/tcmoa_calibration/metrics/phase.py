@@ -1,0 +1,165 @@
+"""Features by phase congruency, and how well they arrive: Qp.
+
+Where the Fourier components of an image agree in phase there is a feature, an edge or a line, whatever its contrast
+(Kovesi 1999). The measure here is his: energy over amplitude of log-Gabor filters, weighted by how many scales take
+part, less the noise that the finest scale predicts.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcmoa_calibration.metrics.filters import blur, fft2, frequencies, ifft2
+from tcmoa_calibration.metrics.frames import Plane, Planes
+from tcmoa_calibration.metrics.registry import Convention, metric
+from tcmoa_calibration.metrics.structure import SIDE, TAPS
+
+SCALES: Final = 4
+ORIENTATIONS: Final = 6
+MIN_WAVELENGTH: Final = 3.0
+MULT: Final = 2.1
+SIGMA_ON_F: Final = 0.55
+D_THETA_ON_SIGMA: Final = 1.2
+NOISE_K: Final = 2.0
+NOISE_DIVISOR: Final = 1.7
+"""Kovesi's empirical scaling of the noise threshold."""
+CUT_OFF: Final = 0.5
+GAIN: Final = 10.0
+TINY: Final = 1e-4
+"""Of grey levels: amplitudes below it are silence."""
+
+FEATURE: Final = 0.1
+CONSTANT: Final = 1e-4
+
+
+class Features(NamedTuple):
+    """Of one plane, [H, W] each."""
+
+    congruency: Plane
+    """0..1, over all orientations."""
+    greatest: Plane
+    """The moment across the feature: edges and corners."""
+    least: Plane
+    """The moment along it: corners."""
+
+
+@lru_cache(maxsize=1)
+def _filters(shape: tuple[int, int]) -> tuple[list[Plane], list[Plane]]:
+    """Log-Gabor filters by scale and their angular spread by orientation; a filter is the product of two."""
+    down, across = frequencies(shape[0])[:, None] / 2, frequencies(shape[1])[None, :] / 2
+    radius = np.hypot(down, across)
+    radius[0, 0] = 1
+    low_pass = 1 / (1 + (radius / 0.45) ** 30)
+    radial = []
+    for scale in range(SCALES):
+        centre = 1 / (MIN_WAVELENGTH * MULT**scale)
+        band = np.exp(-(np.log(radius / centre) ** 2) / (2 * math.log(SIGMA_ON_F) ** 2)) * low_pass
+        band[0, 0] = 0
+        radial.append(band)
+    theta = np.arctan2(-down, across)
+    sigma = math.pi / ORIENTATIONS / D_THETA_ON_SIGMA
+    angular = []
+    for orientation in range(ORIENTATIONS):
+        angle = orientation * math.pi / ORIENTATIONS
+        away = np.abs((theta - angle + math.pi) % (2 * math.pi) - math.pi)
+        angular.append(np.exp(-(away**2) / (2 * sigma**2)))
+    return radial, angular
+
+
+def phase_features(plane: Plane) -> Features:
+    """Phase congruency of a plane and its moments over orientation."""
+    shape = (plane.shape[0], plane.shape[1])
+    radial, angular = _filters(shape)
+    spectrum = fft2(plane)
+    energy_total, amplitude_total = np.zeros(shape), np.zeros(shape)
+    xx, yy, xy = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    for orientation, spread in enumerate(angular):
+        turned = spectrum * spread
+        responses = [ifft2(turned * band) for band in radial]
+        energy, amplitude, weight = _energy(responses, radial, spread)
+        seen = weight * energy
+        energy_total += seen
+        amplitude_total += amplitude
+        along = seen / (amplitude + TINY)
+        angle = orientation * math.pi / ORIENTATIONS
+        along *= along
+        xx += along * math.cos(angle) ** 2
+        yy += along * math.sin(angle) ** 2
+        xy += along * (math.cos(angle) * math.sin(angle))
+    xx, yy, xy = xx / (ORIENTATIONS / 2), yy / (ORIENTATIONS / 2), 4 * xy / ORIENTATIONS
+    spread_of_moments = np.sqrt(xy * xy + (xx - yy) ** 2)
+    return Features(
+        energy_total / (amplitude_total + TINY),
+        (xx + yy + spread_of_moments) / 2,
+        (xx + yy - spread_of_moments) / 2,
+    )
+
+
+def _energy(
+    responses: list[NDArray[np.complex128]], radial: list[Plane], spread: Plane
+) -> tuple[Plane, Plane, Plane]:
+    """Of one orientation: local energy above noise, sum of amplitudes, and the weight of the scales' spread."""
+    amplitudes = [np.sqrt(r.real * r.real + r.imag * r.imag) for r in responses]
+    amplitude = amplitudes[0] + amplitudes[1] + amplitudes[2] + amplitudes[3]
+    greatest = np.maximum(np.maximum(amplitudes[0], amplitudes[1]), np.maximum(amplitudes[2], amplitudes[3]))
+    summed = responses[0] + responses[1] + responses[2] + responses[3]
+    length = np.sqrt(summed.real**2 + summed.imag**2) + TINY
+    even, odd = summed.real / length, summed.imag / length  # the mean phase
+    energy = np.zeros_like(amplitude)
+    for r in responses:
+        energy += r.real * even + r.imag * odd
+        energy -= np.abs(r.real * odd - r.imag * even)
+    # The noise, from the median power at the finest scale (Rayleigh); each filter's share of it by Parseval.
+    power = float(np.median(amplitudes[0])) ** 2 / math.log(2)
+    finest = float(np.sum((radial[0] * spread) ** 2))
+    noise = power / finest * float(np.sum(((radial[0] + radial[1] + radial[2] + radial[3]) * spread) ** 2))
+    tau = math.sqrt(noise / 2)
+    threshold = tau * (math.sqrt(math.pi / 2) + NOISE_K * math.sqrt(2 - math.pi / 2)) / NOISE_DIVISOR
+    width = amplitude / (greatest + TINY) / SCALES
+    return np.maximum(energy - threshold, 0), amplitude, 1 / (1 + np.exp((CUT_OFF - width) * GAIN))
+
+
+def _features(planes: Planes) -> tuple[Features, Features, Features]:
+    a, b, f = (phase_features(plane) for plane in planes.each)
+    return a, b, f
+
+
+@metric("Qp", min_side=SIDE)
+def qp(planes: Planes, convention: Convention) -> float:
+    """Phase congruency metric P_blind: correlation of features, maximum and minimum moments (Zhao 2007).
+
+    Each of the three maps of F is correlated under a Gaussian window 11/1.5 with that of A, that of B and the greater
+    of both, (cov + 1e-4) / (sd sd + 1e-4); the best of the three counts, averaged where any of the images shows a
+    feature (congruency above 0.1), and the three means are multiplied. -1 .. 1, 1 for identical images; higher is
+    better; symmetric in x and y; 1 where no image has a feature, constant ones among them. Congruency ignores
+    contrast: F = A / 2 still counts nearly full.
+    Profiles: by colour only.
+    """
+    a, b, f = planes.once(_features)
+    rim = SIDE // 2
+    core = (slice(rim, planes.shape[0] - rim), slice(rim, planes.shape[1] - rim))
+    mask = (np.maximum(np.maximum(a.congruency, b.congruency), f.congruency) > FEATURE)[core]
+    if not mask.any():
+        return 1.0
+    product = 1.0
+    for of_a, of_b, of_f in zip(a, b, f, strict=True):
+        mean_f = blur(of_f, TAPS)
+        sd_f = _deviation(of_f, mean_f)
+        best = np.full(mask.shape, -1.0)
+        for source in (of_a, of_b, np.maximum(of_a, of_b)):
+            mean = blur(source, TAPS)
+            covariance = blur(source * of_f, TAPS) - mean * mean_f
+            correlation = (covariance + CONSTANT) / (_deviation(source, mean) * sd_f + CONSTANT)
+            best = np.maximum(best, correlation)
+        product *= float(best[mask].mean())
+    return product
+
+
+def _deviation(plane: Plane, mean: Plane) -> Plane:
+    deviation: Plane = np.sqrt(np.maximum(blur(plane * plane, TAPS) - mean * mean, 0))
+    return deviation

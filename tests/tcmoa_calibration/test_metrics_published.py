@@ -1,0 +1,94 @@
+"""Figures that the authors of VIFB and of Tang's evaluation printed for their own files."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tcmoa_calibration import metrics
+
+VIFB_NAMES = {
+    "Entropy": "EN",
+    "Psnr": "PSNR",
+    "Mutinf": "MI",
+    "Ssim": "SSIM",
+    "Variance": "Variance",
+    "Qcb": "Qcb",
+    "Qcv": "Qcv",
+    "Qabf": "Qabf",
+    "Rmse": "RMSE",
+    "Cross_entropy": "CE",
+    "Avg_gradient": "AG",
+    "Edge_intensity": "EI",
+    "Spatial_frequency": "SF",
+}
+TANG_EXACT = ("EN", "SD", "PSNR", "MSE", "AG", "CC", "SCD", "SF", "Qabf")
+TANG_WITHIN = {"MI": 5e-12, "VIF": 1e-12}
+
+
+def entries(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((folder / "values.json").read_text())["entries"]
+    return found
+
+
+def read(path: Path) -> NDArray[Any]:
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert image is not None, path
+    return np.asarray(image if image.ndim == 2 else image[..., ::-1])
+
+
+def triple(folder: Path, entry: dict[str, Any], first: str, second: str) -> list[NDArray[Any]]:
+    return [read(folder / entry[key]) for key in (first, second, "fused")]
+
+
+def same_digits(value: float, printed: str) -> bool:
+    """Whether `value`, rounded to five significant digits as MATLAB prints, is `printed`."""
+    return Decimal(f"{value:.5g}") == Decimal(printed)
+
+
+@pytest.mark.parametrize("number", range(15))
+def test_vifb_to_all_printed_digits(published: Path, number: int) -> None:
+    folder = published / "vifb"
+    entry = entries(folder)[number]
+    images = triple(folder, entry, "visible", "infrared")
+    found = metrics.evaluate(*images, profile="vifb", names=VIFB_NAMES.values())
+    wrong = {
+        name: (found[name], entry["values"][theirs])
+        for theirs, name in VIFB_NAMES.items()
+        if not same_digits(found[name], entry["values"][theirs])
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_tang(published: Path, number: int) -> None:
+    folder = published / "tno"
+    entry = entries(folder)[number]
+    images = triple(folder, entry, "infrared", "visible")
+    found = metrics.evaluate(*images, profile="tang", names=[*TANG_EXACT, *TANG_WITHIN])
+    for name in TANG_EXACT:
+        assert found[name] == pytest.approx(entry["values"][name], rel=1e-13), name
+    for name, within in TANG_WITHIN.items():
+        assert abs(found[name] - entry["values"][name]) < within, name
+
+
+@pytest.mark.parametrize("toolbox", ["vifb", "tang"])
+def test_as_published_is_each_metric_by_its_toolbox(published: Path, toolbox: metrics.Profile) -> None:
+    folder = published / "vifb"
+    images = triple(folder, entries(folder)[0], "visible", "infrared")
+    names = [name for name, entry in metrics.METRICS.items() if entry.published == toolbox]
+    assert names
+    as_published = metrics.evaluate(*images, profile="as-published", names=names)
+    assert as_published == metrics.evaluate(*images, profile=toolbox, names=names)
+
+
+def test_what_the_paper_prints_is_far_from_correct(published: Path) -> None:
+    folder = published / "tno"
+    images = triple(folder, entries(folder)[0], "infrared", "visible")
+    assert metrics.sd(*images, profile="as-published") < 12 < 30 < metrics.sd(*images)
+    assert metrics.psnr(*images, profile="as-published") > 55 > 25 > metrics.psnr(*images)
