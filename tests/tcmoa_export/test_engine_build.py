@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import types
+from pathlib import Path
 
 import cv2
 import onnx
@@ -688,11 +689,27 @@ def assert_fused_and_small(report, precision, most_kernels, attentions):
         assert not (operators and operators <= moving), f"{kernel.name} only moves"
 
 
+def assert_as_documented(report, model, frame, precision):
+    """The row of docs/engines.md, where this is the version that it was made with."""
+    page = (Path(__file__).parents[2] / "docs" / "engines.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith(f"| {model} | {frame} |")]
+    (row,) = (cells for cells in rows if cells[2].strip() == precision)
+    if f"TensorRT-RTX {VERSION}" not in page:
+        return
+    fused = len(report.facts.attentions) - len(report.unfused)
+    moved = f"{report.bytes_moved / 1e9:.3f} ({report.facts.minimum_bytes / 1e9:.3f})"
+    told = [str(len(report.kernels)), f"{fused} of {len(report.facts.attentions)}", moved]
+    told.append(f"{sum(report.flops()) / 1e9:.0f}")
+    bounds = [f"{report.bound_ms(gpu):.2f} ms" for gpu in audit.GPUS]
+    assert [cell.strip() for cell in (*row[3:7], *row[8:])] == told + bounds
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_tiny_at_640x480(precision):
     report = engine_pieces.audit_of(rtx, load_weights("tiny"), (480, 640), precision)
     assert_fused_and_small(report, precision, 110, 10)
+    assert_as_documented(report, "tiny", "640x480", precision)
 
 
 # Large, 448x448, passes the same but takes more than 3 GB and half a minute: benchmarks/engine_table.py builds it.
@@ -703,6 +720,7 @@ def test_base_at_448x448(precision):
     report = engine_pieces.audit_of(rtx, model, (448, 448), precision)
     del model
     assert_fused_and_small(report, precision, 200, 20)
+    assert_as_documented(report, "base", "448x448, not upsampled", precision)
     assert report.bytes_moved <= (1.53e9 if precision == "fp16" else 1.61e9)
     for stage, count in (("encoder", 12), ("decoder", 8)):
         for i in range(count):
