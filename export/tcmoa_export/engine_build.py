@@ -42,7 +42,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class BuildError(TcmoaError):
-    """TensorRT did not build the engine, or built one that must not be used; nothing was written."""
+    """TensorRT did not build the engine, or built one that must not be used; no engine was written."""
 
 
 @dataclass(frozen=True)
@@ -155,20 +155,25 @@ def build_engine(
         weights = f"{path.stem}.onnx"
         path.parent.mkdir(exist_ok=True)
         write_bytes(path.with_name(weights), model.SerializeToString())
-    return write_engine(
-        opened,
-        data,
-        flavour=flavour,
-        version=version,
-        precision=options.precision,
-        targets=options.all_targets,
-        hardware_compatibility=hardware_compatibility,
-        gpu=gpu,
-        stripped=strip,
-        weights=weights,
-        options={**dataclasses.asdict(options), "allow_unfused": allow_unfused, "key": key},
-        audit=report.figures(),
-    )
+    try:
+        return write_engine(
+            opened,
+            data,
+            flavour=flavour,
+            version=version,
+            precision=options.precision,
+            targets=options.all_targets,
+            hardware_compatibility=hardware_compatibility,
+            gpu=gpu,
+            stripped=strip,
+            weights=weights,
+            options={**dataclasses.asdict(options), "allow_unfused": allow_unfused, "key": key},
+            audit=report.figures(),
+        )
+    except BaseException:  # an interrupt, too: no weights without their engine
+        if weights is not None:
+            path.with_name(weights).unlink(missing_ok=True)
+        raise
 
 
 def _precision(bundle: Bundle, asked: str | None) -> Precision:
@@ -227,6 +232,8 @@ def _kept(bundle: Bundle, path: Path, key: str) -> Engine | None:
         if engine.manifest["options"].get("key") != key:
             return None
         engine.read()
+        if engine.weights is not None:
+            engine.read_weights()
     except BundleError:
         return None
     return engine
@@ -235,7 +242,9 @@ def _kept(bundle: Bundle, path: Path, key: str) -> Engine | None:
 def _graph(
     bundle: Bundle, precision: Precision, pairs: str | os.PathLike[str] | None, say: Callable[[str], None]
 ) -> onnx.ModelProto:
-    model = onnx.load(bundle.graph_path)
+    # Weights beside the graph are found through its path only; else what is built is what was hashed.
+    beside = bundle.has_external_data
+    model = onnx.load(bundle.graph_path) if beside else onnx.load_from_string(bundle.read_graph())
     if precision != bundle.precision:
         say(f"lowering the graph to {precision}")
         lower(model, precision)
@@ -248,13 +257,13 @@ def _check(report: Audit) -> None:
     if report.unfused:
         count = len(report.facts.attentions)
         raise BuildError(
-            f"{len(report.unfused)} of {count} attentions are not fused, the first is {report.unfused[0]}; nothing "
-            f"was written: build in fp16 or bf16, or go on with --allow-unfused"
+            f"{len(report.unfused)} of {count} attentions are not fused, the first is {report.unfused[0]}; no "
+            f"engine was written: build in fp16 or bf16, or go on with --allow-unfused"
         )
     if report.wrong_precision:
         raise BuildError(
             f"{len(report.wrong_precision)} kernels do not compute as asked, the first: {report.wrong_precision[0]}; "
-            f"nothing was written: please report it, or go on with --allow-unfused"
+            f"no engine was written: please report it, or go on with --allow-unfused"
         )
 
 

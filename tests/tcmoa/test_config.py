@@ -64,6 +64,10 @@ def test_the_shipped_configuration_is_read():
     config = read_config(Path(tcmoa.__file__).parent / "configs" / "tiny.toml")
     assert (config.preset, config.start) == ("tiny", "fusion")
     assert list(config.pairs) == ["vif", "mef", "mff"]
+    second = read_config(Path(tcmoa.__file__).parent / "configs" / "tiny-bf16.toml")
+    assert second.train_for == "bf16"
+    # It goes on from what the first one writes.
+    assert Path(second.start).resolve() == (config.out / "weights.safetensors").resolve()
 
 
 @pytest.mark.parametrize(

@@ -665,6 +665,24 @@ def test_weights_that_are_left_out_come_from_a_graph_of_the_engines_types(bundle
     assert graph.graph.name == f"{bundle.graph_name}_fp16"
 
 
+def test_a_stripped_engine_that_cannot_be_written_leaves_no_weights_either(bundle, tensorrt, monkeypatch):
+    def full(*_, **__):
+        raise InputError("no space left on device")
+
+    monkeypatch.setattr(engine_build, "write_engine", full)
+    with pytest.raises(InputError, match="no space left"):
+        build_engine(bundle, flavour="tensorrt", strip=True)
+    assert not [name for name in left(bundle) if name.endswith((".onnx", ".engine"))]
+
+
+def test_weights_that_were_lost_are_built_anew(bundle, tensorrt):
+    engine = build_engine(bundle, flavour="tensorrt", strip=True)
+    lost = engine.path.with_name(engine.weights)
+    lost.unlink()
+    assert build_engine(bundle, flavour="tensorrt", strip=True).weights == lost.name
+    assert lost.is_file()
+
+
 def test_weights_that_are_left_out_of_a_bundle_of_that_precision_come_from_its_graph(tmp_path, tensorrt):
     model = scrambled(Sizes(64, 2, 2, 64, 2, 2))
     low = engine_pieces.export_ungated(model, tmp_path / "low", size=SIZE, precision="fp16")

@@ -1,5 +1,6 @@
 """16-bit graphs: near to float32, what was marked stays float32, no overflow on hard input."""
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -186,7 +187,6 @@ def test_float32_stays_as_it_is():
 
 
 def test_emulation_rounds_as_bfloat16_does():
-    ml_dtypes = pytest.importorskip("ml_dtypes")
     graph = Graph()
     graph.output("Mul", "z", graph.op("Cast", "x", to=TensorProto.FLOAT), graph.scalar(1.1))
     proto = graph.model("small", [], [], "0")
