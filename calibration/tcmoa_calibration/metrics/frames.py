@@ -12,6 +12,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 import numpy as np
@@ -30,11 +32,17 @@ FULL_16_TO_8: Final = 257
 
 
 class Planes:
-    """One grey plane each of x (`a`), y (`b`) and fused (`f`), with what the metrics computed from them so far."""
+    """One grey plane each of x (`a`), y (`b`) and fused (`f`), with what the metrics computed from them so far.
 
-    def __init__(self, a: Plane, b: Plane, f: Plane) -> None:
+    `of_sources` is what was computed of a alone and of b alone, shared with the planes of other fused images.
+    """
+
+    def __init__(
+        self, a: Plane, b: Plane, f: Plane, *, of_sources: dict[Callable[[Plane], Any], Any] | None = None
+    ) -> None:
         self.a, self.b, self.f = a, b, f
         self._known: dict[Callable[[Planes], Any], Any] = {}
+        self._of_sources = {} if of_sources is None else of_sources
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -52,6 +60,22 @@ class Planes:
             self._known[compute] = compute(self)
         return cast("T", self._known[compute])
 
+    def of_each(self, compute: Callable[[Plane], T]) -> tuple[T, T, T]:
+        """`compute` of a, b and f; of a and b once for all fused images of one pair (`Triple.with_fused`)."""
+        if compute not in self._of_sources:
+            self._of_sources[compute] = compute(self.a), compute(self.b)
+        of_a, of_b = cast("tuple[T, T]", self._of_sources[compute])
+        return of_a, of_b, compute(self.f)
+
+
+@dataclass
+class _SourcePlanes:
+    """The planes of x and y in one of the ways to see colour, with what was computed of them alone."""
+
+    a: Plane
+    b: Plane
+    known: dict[Callable[[Plane], Any], Any] = field(default_factory=dict)
+
 
 class Triple:
     """Checked x, y and fused image of one size."""
@@ -60,6 +84,7 @@ class Triple:
         self.images = tuple(
             _to_uint8(image, name) for image, name in ((x, "x"), (y, "y"), (fused, "fused"))
         )  # [H, W] or [H, W, 3] each
+        self._sources: dict[str, _SourcePlanes] = {}
         sizes = [image.shape[:2] for image in self.images]
         if len(set(sizes)) > 1:
             told = ", ".join(f"{n} {w}x{h}" for n, (h, w) in zip(("x", "y", "fused"), sizes, strict=True))
@@ -70,6 +95,12 @@ class Triple:
         self._channels: list[Planes] | None = None
         self._abreast: list[Planes] | None = None
 
+    def with_fused(self, fused: Any) -> Triple:
+        """Another fused image of the same sources; what depends on the sources alone is not computed again."""
+        triple = Triple(self.images[0], self.images[1], fused)
+        triple._sources = self._sources
+        return triple
+
     @property
     def shortest_side(self) -> int:
         """The lesser of height and width."""
@@ -78,7 +109,7 @@ class Triple:
     def luma(self) -> list[Planes]:
         """One measurement, on the luma of the images that have colour."""
         if self._luma is None:
-            self._luma = [Planes(*(to_luma(image) for image in self.images))]
+            self._luma = [self._planes("luma", to_luma)]
         return self._luma
 
     def channels(self) -> list[Planes]:
@@ -89,7 +120,7 @@ class Triple:
                 self._channels = self.luma()
             else:
                 self._channels = [
-                    Planes(*(_channel(image, channel) for image in self.images)) for channel in range(3)
+                    self._planes(f"channel {c}", partial(_channel, channel=c)) for c in range(3)
                 ]
         return self._channels
 
@@ -98,10 +129,15 @@ class Triple:
         if self.images[2].ndim == 2:
             return self.luma()
         if self._abreast is None:
-            self._abreast = [
-                Planes(*(np.hstack([_channel(image, c) for c in range(3)]) for image in self.images))
-            ]
+            self._abreast = [self._planes("abreast", _side_by_side)]
         return self._abreast
+
+    def _planes(self, view: str, to_plane: Callable[[NDArray[np.uint8]], Plane]) -> Planes:
+        x, y, fused = self.images
+        if view not in self._sources:
+            self._sources[view] = _SourcePlanes(to_plane(x), to_plane(y))
+        sources = self._sources[view]
+        return Planes(sources.a, sources.b, to_plane(fused), of_sources=sources.known)
 
 
 def to_luma(image: NDArray[np.uint8]) -> Plane:
@@ -115,6 +151,10 @@ def to_luma(image: NDArray[np.uint8]) -> Plane:
 def _channel(image: NDArray[np.uint8], channel: int) -> Plane:
     plane = image if image.ndim == 2 else image[..., channel]
     return plane.astype(np.float64)
+
+
+def _side_by_side(image: NDArray[np.uint8]) -> Plane:
+    return np.hstack([_channel(image, c) for c in range(3)])
 
 
 def _is_grey(image: NDArray[np.uint8]) -> bool:

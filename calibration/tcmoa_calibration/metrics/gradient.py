@@ -78,13 +78,11 @@ def _gradient_of_unit_image(plane: Plane) -> Gradient:
 
 
 def _gradients(planes: Planes) -> tuple[Gradient, Gradient, Gradient]:
-    a, b, f = (gradient(plane) for plane in planes.each)
-    return a, b, f
+    return planes.of_each(gradient)
 
 
 def _gradients_of_unit_images(planes: Planes) -> tuple[Gradient, Gradient, Gradient]:
-    a, b, f = (_gradient_of_unit_image(plane) for plane in planes.each)
-    return a, b, f
+    return planes.of_each(_gradient_of_unit_image)
 
 
 def _strength_kept(source: Plane, fused: Plane) -> Plane:

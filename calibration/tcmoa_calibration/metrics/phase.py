@@ -125,8 +125,7 @@ def _energy(
 
 
 def _features(planes: Planes) -> tuple[Features, Features, Features]:
-    a, b, f = (phase_features(plane) for plane in planes.each)
-    return a, b, f
+    return planes.of_each(phase_features)
 
 
 @metric("Qp", min_side=SIDE)

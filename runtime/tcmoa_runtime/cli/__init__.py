@@ -17,6 +17,7 @@ import typer
 
 from tcmoa_runtime.cli.build import build
 from tcmoa_runtime.cli.doctor import doctor
+from tcmoa_runtime.cli.evaluate import evaluate
 from tcmoa_runtime.cli.export import demo, export, train
 from tcmoa_runtime.cli.fuse import fuse
 from tcmoa_runtime.cli.inspect import inspect
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     callback=print_version,
 )
-for command in (demo, export, build, fuse, inspect, doctor, train):
+for command in (demo, export, build, fuse, evaluate, inspect, doctor, train):
     app.command()(command)
 
 

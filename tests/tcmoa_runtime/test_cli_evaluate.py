@@ -1,0 +1,291 @@
+"""`tcmoa evaluate`: what it prints and writes, how it ends, and that it leaves nothing running."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from evaluation_pieces import scene, write, write_fused, write_pairs
+from micro_model import scrambled
+from tcmoa import Sizes, load_weights, save_weights
+from tcmoa.frames import fuse_frames
+from tcmoa_calibration import metrics
+from tcmoa_runtime import Fuser
+from tcmoa_runtime.images import to_frame
+
+FEW = ("--metrics", "Qabf,MI")
+SIZE = (100, 130)
+"""That of the bundles."""
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    return write_pairs(tmp_path / "pairs", "abc")
+
+
+@pytest.fixture
+def fused(tmp_path):
+    return write_fused(tmp_path / "fused", "abc")
+
+
+@pytest.fixture
+def evaluate(tcmoa, pairs):
+    """Run the command on three pairs in one process."""
+    return lambda *arguments: tcmoa("evaluate", "--pairs", pairs, "--jobs", 1, *FEW, *arguments)
+
+
+def test_json_is_exactly_one_object_with_the_keys_that_others_read(evaluate, fused):
+    outcome = evaluate("--fused", fused, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    report = outcome.json
+    assert report["profile"] == "correct"
+    assert list(report["images"]) == ["a", "b", "c"]
+    assert all(list(values) == ["Qabf", "MI"] for values in report["images"].values())
+    assert report["mean"]["MI"] == pytest.approx(np.mean([v["MI"] for v in report["images"].values()]))
+    assert list(report["contestants"]) == ["fused", "average", "maximum", "laplacian", "mertens"]
+    for entry in report["contestants"].values():
+        assert {"images", "mean", "confidence", "resized", "skipped", "versus_first"} <= entry.keys()
+    assert report["contestants"]["fused"]["images"] == report["images"]
+    assert report["failed"] == []
+
+
+def test_tables_mark_the_best_and_tell_real_differences(evaluate, fused):
+    outcome = evaluate("--fused", f"mine={fused}", "--baselines", "average")
+    assert (outcome.code, outcome.err) == (0, "")
+    lines = outcome.out.splitlines()
+    assert lines[0].split() == ["mean", "mine", "average"]
+    assert [line.split()[0] for line in lines[1:3]] == ["Qabf", "MI"]
+    assert all(line.count("*") == 1 for line in lines[1:3])
+    assert lines[3].split() == ["difference", "to", "the", "first", "average"]
+    assert all(line.split()[-1] in "+-=" for line in lines[4:6])
+    assert lines[6].startswith("profile correct; ± Student t over images, 95 %; n 3 of 3 pairs")
+
+
+def test_a_bundle_fuses_at_its_own_size_or_says_that_it_resized(tcmoa, tmp_path, exported):
+    place = tmp_path / "pairs"
+    write_pairs(place, "b")
+    sources = scene(0, SIZE)
+    for which, image in zip("xy", sources, strict=True):
+        write(place / f"a_{which}.png", image)
+    outcome = tcmoa(
+        *("evaluate", "--pairs", place, "--jobs", 1, *FEW, "--baselines", "none", "--json"),
+        *(
+            "--bundle",
+            f"mine={exported('vif')}",
+            "--bundle",
+            f"bgr={exported('bgr')}",
+            "--out",
+            tmp_path / "out",
+        ),
+    )
+    assert (outcome.code, outcome.err) == (0, "")
+    told = outcome.json["contestants"]
+    assert told["mine"]["resized"] == told["bgr"]["resized"] == ["b"]
+    assert "vif, 130x100, fp32, by onnxruntime" in told["mine"]["what"]
+    with Fuser.load(exported("vif"), resize=True) as fuser:
+        for name, (x, y) in {"a": sources, "b": scene(0)}.items():
+            expected = metrics.evaluate(x, y, fuser(x, y), names=["Qabf", "MI"])
+            assert told["mine"]["images"][name] == pytest.approx(expected, abs=0.02)
+            assert told["bgr"]["images"][name] == pytest.approx(expected, abs=0.02)
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "1 of 2 pairs were resized" in page
+    assert len(list((tmp_path / "out" / "report_images").glob("*-prompt.jpg"))) == 2  # `bgr` has no prompt
+    table = tcmoa("evaluate", "--pairs", place, "--jobs", 1, *FEW, "--bundle", exported("vif"))
+    assert "vif: 1 of 2 pairs were resized" in table.out
+
+
+@pytest.fixture
+def one_thread():
+    """Threads that wait for a busy core cost more than they bring on a small model."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_weights_are_fused_by_the_model_itself(evaluate, tmp_path):
+    weights = tmp_path / "micro.safetensors"
+    save_weights(scrambled(Sizes(64, 4, 2, 64, 4, 2)), weights)
+    outcome = evaluate(
+        "--weights", weights, "--task", "mef", "--baselines", "none", "--json", "--out", tmp_path / "o"
+    )
+    assert (outcome.code, outcome.err) == (0, "")
+    model = load_weights(weights)
+    for number, name in enumerate("abc"):
+        x, y = scene(number)
+        frames = [torch.from_numpy(to_frame(image, "image"))[None] for image in (x, y)]
+        image = fuse_frames(model, *frames, "mef").fused[0].round().byte().numpy()
+        expected = metrics.evaluate(x, y, image, names=["Qabf", "MI"])
+        assert outcome.json["contestants"]["micro"]["images"][name] == pytest.approx(expected, abs=0.02)
+    assert len(list((tmp_path / "o" / "report_images").glob("*-prompt.jpg"))) == 3
+
+
+def test_results_are_written_and_kept(evaluate, fused, tmp_path):
+    arguments = ("--fused", fused, "--out", tmp_path / "new" / "out")
+    first = evaluate(*arguments)
+    assert first.code == 0
+    assert first.out.splitlines()[-1].endswith("report.html (15 measured, 0 kept from before)")
+    again = evaluate(*arguments, "--json").json
+    assert (again["measured"], again["reused"]) == (0, 15)
+    assert json.loads((tmp_path / "new" / "out" / "results.json").read_text()) == again
+    assert len((tmp_path / "new" / "out" / "results.csv").read_text().splitlines()) == 1 + 15 * 2
+    assert evaluate(*arguments, "--fresh", "--json").json["measured"] == 15
+
+
+def test_two_folders_of_equal_names(tcmoa, tmp_path, fused):
+    for number, name in enumerate("abc"):
+        for which, image in zip("xy", scene(number), strict=True):
+            write(tmp_path / which / f"{name}.png", image)
+    command = ("evaluate", "--x", tmp_path / "x", "--y", tmp_path / "y", "--fused", fused, *FEW, "--jobs", 1)
+    assert list(tcmoa(*command, "--json").json["images"]) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_could_not_be_measured_ends_in_2_with_the_rest_told(as_json, evaluate, pairs, fused, tmp_path):
+    (pairs / "a_x.png").write_bytes(b"no image")
+    (fused / "b.png").unlink()
+    arguments = ("--fused", fused, "--baselines", "average", "--out", tmp_path / "out")
+    outcome = evaluate(*arguments, *(["--json"] if as_json else []))
+    assert outcome.code == 2
+    first, second, last = outcome.err.splitlines()
+    assert first.startswith("tcmoa: error: a: ")
+    assert "a_x.png: not a readable image" in first
+    assert second.startswith("tcmoa: error: b, fused: ")
+    assert last == f"tcmoa: error: 2 results are missing, see above; the rest is in {tmp_path / 'out'}"
+    report = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [(f["name"], f["contestant"]) for f in report["failed"]] == [("a", None), ("b", "fused")]
+    assert list(report["contestants"]["average"]["images"]) == ["b", "c"]
+    if as_json:
+        assert outcome.json == report
+    else:
+        assert "not all have figures for the same images" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--metrics", "Qabf,Qxyz"], ["Qxyz", "expected some of SD"]),
+        (["--profile", "wrong"], ["wrong", "as-published"]),
+        (["--baselines", "mean"], ["mean", "laplacian"]),
+        (["--baselines", "none"], ["nobody to evaluate"]),
+        (["--fused", "nowhere"], ["nowhere", "no such folder"]),
+        (["--bundle", "nowhere"], ["nowhere", "no such bundle"]),
+        (["--fused", "=nowhere"], ["LABEL=PATH"]),
+        (["--weights", "tiny"], ["--task vif, mef, mff"]),
+        (["--weights", "tiny", "--task", "fusion"], ["fusion", "--task vif, mef, mff"]),
+        (["--task", "vif"], ["--weights"]),
+        (["--x", "."], ["--pairs DIR"]),
+        (["--jobs", "0"], ["jobs is 0"]),
+    ],
+)
+def test_wrong_options_are_one_line(arguments, words, evaluate):
+    evaluate(*arguments).assert_error(2, *words)
+
+
+def test_two_contestants_of_one_name_are_one_line(evaluate, fused):
+    evaluate("--fused", fused, "--fused", fused).assert_error(2, "fused", "LABEL=PATH")
+
+
+def test_sources_have_to_be_told(tcmoa, tmp_path):
+    tcmoa("evaluate").assert_error(2, "--pairs DIR", "--x DIR and --y DIR")
+    tcmoa("evaluate", "--pairs", tmp_path / "nowhere").assert_error(2, "nowhere: no such folder")
+
+
+def test_a_damaged_bundle_is_one_line(evaluate, broken):
+    with (broken / "fusion.onnx").open("r+b") as file:
+        file.seek(100)
+        file.write(b"damage")
+    evaluate("--bundle", broken).assert_error(2, "fusion.onnx", "SHA-256")
+
+
+RUN = "from tcmoa_runtime.cli import run\nsys.exit(run({arguments!r}))"
+
+
+@pytest.mark.parametrize(
+    ("package", "options", "extra"),
+    [("scipy", [], "calibration"), ("torch", ["--weights", "tiny", "--task", "vif"], "export")],
+)
+def test_a_missing_package_is_named_with_its_extra(package, options, extra, fresh_python, pairs):
+    arguments = ["evaluate", "--pairs", str(pairs), "--jobs", "1", *FEW, *options]
+    outcome = fresh_python(RUN.format(arguments=arguments), blocked={package})
+    outcome.assert_error(3, package, f"pip install 'tcmoa[{extra}]'")
+
+
+def test_without_weights_no_torch_is_needed(fresh_python, pairs):
+    arguments = ["evaluate", "--pairs", str(pairs), "--jobs", "1", *FEW, "--json"]
+    outcome = fresh_python(RUN.format(arguments=arguments), blocked={"torch", "onnx", "tcmoa", "skimage"})
+    assert (outcome.code, outcome.err) == (0, "")
+    assert list(outcome.json["contestants"]) == ["average", "maximum", "laplacian", "mertens"]
+
+
+def running(mark):
+    """Processes with this text in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue  # it has ended, or is not ours
+    return found
+
+
+def wait_for(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def long_run(tmp_path):
+    """A run in processes of its own that has begun to measure: the process, its mark, its folder."""
+    names = [f"scene{i:02}" for i in range(40)]
+    write_pairs(tmp_path / "many", names)
+    for name in names:
+        write(tmp_path / "many" / f"{name}_x.png", np.tile(scene(1)[0], (3, 3, 1)))
+        write(tmp_path / "many" / f"{name}_y.png", np.tile(scene(1)[1], (3, 3)))
+    mark, out = f"evaluate-{uuid.uuid4().hex}", tmp_path / "out"
+    command = ["evaluate", "--pairs", tmp_path / "many", "--metrics", "Qp", "--jobs", "2", "--out", out]
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("tcmoa"), *command],
+        env={**os.environ, "MARK": mark},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    cache = out / "cache.jsonl"
+    wait_for(lambda: process.poll() is not None or (cache.is_file() and cache.stat().st_size), 60)
+    yield process, mark, out
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_keeps_its_results_and_leaves_nothing_running(how, long_run):
+    process, mark, out = long_run
+    assert len(running(mark)) == 3
+    os.killpg(process.pid, how)  # as a terminal's Ctrl-C does
+    told, err = process.communicate(timeout=30)
+    kept = (out / "cache.jsonl").read_text().splitlines()
+    assert kept
+    assert all(json.loads(line)["values"] for line in kept[:-1])
+    wait_for(lambda: not running(mark), 30)
+    if how == signal.SIGINT:
+        assert (process.returncode, told) == (130, "")
+        assert err.splitlines() == [
+            f"tcmoa: what was measured is kept in {out}; the same command goes on from there",
+            "tcmoa: interrupted",
+        ]
+    assert not (out / "results.json").exists()
