@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tcmoa.adaptformer import ParallelAdapter
+
 
 def partition_windows(tokens: Tensor, window: int) -> Tensor:
     """Cut a token grid [B, gh, gw, C] into windows [B*n, window*window, C], rows of windows first."""
@@ -92,9 +94,12 @@ class Block(nn.Module):
     """Pre-norm transformer block whose attention sees windows, shifted ones when `shift` > 0.
 
     Shifted windows are NOT masked: what wraps around the border is attended to, as in the published weights.
+    `adapts` puts a `ParallelAdapter` beside the MLP.
     """
 
-    def __init__(self, dim: int, heads: int, mlp_ratio: int, window: int, shift: int) -> None:
+    def __init__(
+        self, dim: int, heads: int, mlp_ratio: int, window: int, shift: int, *, adapts: bool = False
+    ) -> None:
         super().__init__()
         self.window, self.shift = window, shift
         self.rounding: torch.dtype | None = None  # see TCMoA.train_for
@@ -102,6 +107,7 @@ class Block(nn.Module):
         self.attn = Attention(dim, heads)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, dim * mlp_ratio)
+        self.adapter = ParallelAdapter(dim) if adapts else None
 
     def forward(self, tokens: Tensor, bias: Tensor) -> Tensor:
         """Token grid [B, gh, gw, C] to the same; gh and gw are multiples of the window."""
@@ -115,4 +121,7 @@ class Block(nn.Module):
         if self.shift:
             tokens = tokens.roll((self.shift, self.shift), (1, 2))
         normed = round_through(self.norm2(tokens), self.rounding)
-        return round_through(tokens + self.mlp(normed), self.rounding)
+        branch = self.mlp(normed)
+        if self.adapter is not None:
+            branch = branch + self.adapter(normed)
+        return round_through(tokens + branch, self.rounding)

@@ -7,15 +7,28 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from tcmoa.layouts import Source, as_source
+from tcmoa.losses import TERMS
+from tcmoa.mixed_precision import AMP
 from tcmoa.model import ROUNDINGS
-from tcmoa.presets import PRESETS
+from tcmoa.presets import ADAPTATIONS, PRESETS, TC_MOA, Sizes
+from tcmoa.processes import DEVICES
 from tcmoa_runtime.contract import TASKS
 from tcmoa_runtime.errors import InputError
+
+MAE_PREFIX = "mae:"
+"""In front of a file in `start`: the file must be an MAE backbone."""
+
+_MERGED = ("pairs", "samples", "sizes", "losses")
+"""Tables of which a file that extends another gives some entries only."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of the run with one crop size (pixels) and batch size, up to the share `until` of all rounds."""
+    """A stretch of the run with one crop size (pixels) and batch size, up to the share `until` of all rounds.
+
+    `batch` is the number of pairs of a step, in all processes together.
+    """
 
     until: float
     crop: int
@@ -26,11 +39,16 @@ class Phase:
 class TrainConfig:
     """All settings of a run; see `configs/tiny.toml` for their use.
 
-    A round is one step per task in turn. `start` is `fusion` (see `tcmoa.start`), `random`, or a weights file.
+    A round is one step per task in turn. `start` is `fusion` (see `tcmoa.start`), `random`, a weights file, or
+    `mae:FILE` for a file that must be an MAE backbone of the preset's size. A task's `pairs` are a folder of any layout
+    of `tcmoa.layouts`, or places with their layouts; `tasks` trains some of the tasks only.
+    `losses` gives weights of `tcmoa.losses.TERMS` by task, where they are not to be the published ones.
     `train_for` is the lowest precision that the weights are to be deployed in (see `TCMoA.train_for`).
+    `sizes` and `adaptation` change the preset (see `tcmoa.presets.Sizes`): the paper's variants. `amp` is the type of
+    the backbone's products while training, `device` one of `auto`, `cpu` and `cuda`. `tensorboard` writes event files.
     """
 
-    pairs: dict[str, Path]
+    pairs: dict[str, Path | tuple[Source, ...]]
     preset: str = "tiny"
     start: str = "fusion"
     freeze_backbone: bool = False
@@ -53,7 +71,24 @@ class TrainConfig:
     checkpoint_every: int = 50
     sample_every: int = 100
     samples: dict[str, Path] = field(default_factory=dict)
+    losses: dict[str, dict[str, float]] = field(default_factory=dict)
     threads: int = 0
+    tasks: tuple[str, ...] = ()
+    sizes: dict[str, int] = field(default_factory=dict)
+    adaptation: str = TC_MOA
+    amp: str = "none"
+    device: str = "auto"
+    tensorboard: bool = False
+
+    @property
+    def trained_pairs(self) -> dict[str, Path | tuple[Source, ...]]:
+        """The pairs of the tasks that are trained: all that are given, or those of `tasks`."""
+        return {task: place for task, place in self.pairs.items() if not self.tasks or task in self.tasks}
+
+    @property
+    def size_changes(self) -> dict[str, Any]:
+        """What this run wants of the model's `Sizes`, by field."""
+        return {**self.sizes, "adaptation": self.adaptation}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for notes and comparison."""
@@ -82,33 +117,11 @@ def _of_kind(path: Path, key: str, value: Any, default: Any) -> Any:
 def read_config(path: Path) -> TrainConfig:
     """Read and check a TOML file; relative paths in it are taken from the file's folder.
 
+    With `extends = "OTHER.toml"` a file is its difference to another: its keys replace that one's, and the tables
+    [pairs], [samples], [sizes] and [losses] are merged entry by entry.
     Raises InputError naming the key that is unknown, missing, of the wrong type or out of range.
     """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from error
-    here = path.parent
-    known = {f.name: f for f in fields(TrainConfig)}
-    values: dict[str, Any] = {}
-    defaults = TrainConfig(pairs={})
-    for key, value in raw.items():
-        if key not in known:
-            raise InputError(f"{path}: unknown key {key!r}; known are {', '.join(sorted(known))}")
-        if key in ("pairs", "samples"):
-            values[key] = _folders(path, key, value, here)
-        elif key == "phases":
-            values[key] = _phases(path, value)
-        elif key == "out":
-            values[key] = here / _of_kind(path, key, value, "")
-        elif key == "betas":
-            if not isinstance(value, list) or len(value) != 2:
-                raise InputError(f"{path}: 'betas' is {value!r}, expected two numbers")
-            values[key] = tuple(_of_kind(path, key, beta, 0.0) for beta in value)
-        else:
-            values[key] = _of_kind(path, key, value, getattr(defaults, key))
+    values = _read_values(path, ())
     if not values.get("pairs"):
         raise InputError(
             f"{path}: the table [pairs] is missing; expected a folder for each of {', '.join(TASKS)}"
@@ -117,6 +130,19 @@ def read_config(path: Path) -> TrainConfig:
     for key, good, wanted in (
         ("preset", config.preset in PRESETS, f"one of {', '.join(PRESETS)}"),
         ("train_for", config.train_for in ROUNDINGS, f"one of {', '.join(ROUNDINGS)}"),
+        (
+            "tasks",
+            set(config.tasks) <= config.pairs.keys(),
+            f"some of {', '.join(config.pairs)} as [pairs] has them",
+        ),
+        ("adaptation", config.adaptation in ADAPTATIONS, f"one of {', '.join(ADAPTATIONS)}"),
+        (
+            "freeze_backbone",
+            config.freeze_backbone or config.adaptation == TC_MOA,
+            "true for this 'adaptation'",
+        ),
+        ("amp", config.amp in AMP, f"one of {', '.join(AMP)}"),
+        ("device", config.device in DEVICES, f"one of {', '.join(DEVICES)}"),
         ("rounds", config.rounds > 0, "a positive number"),
         ("seed", config.seed >= 0, "0 or more"),
         ("lr", config.lr > 0, "a positive number"),
@@ -130,15 +156,124 @@ def read_config(path: Path) -> TrainConfig:
     ):
         if not good:
             raise InputError(f"{path}: '{key}' is {getattr(config, key)!r}, expected {wanted}")
-    if config.start not in ("fusion", "random"):
-        config = TrainConfig(**{**values, "start": str(here / config.start)})
     return config
+
+
+def _read_values(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
+    """Values by key of a file and of those it extends, of the right types but not checked against each other."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid TOML: {error}") from error
+    here = path.parent
+    known = [f.name for f in fields(TrainConfig)]
+    values: dict[str, Any] = {}
+    if "extends" in raw:
+        other = here / _of_kind(path, "extends", raw.pop("extends"), "")
+        if other.resolve() in (path.resolve(), *extending):
+            raise InputError(f"{path}: 'extends' leads back to {other}")
+        values = _read_values(other, (path.resolve(), *extending))
+    defaults = TrainConfig(pairs={})
+    for key, value in raw.items():
+        if key not in known:
+            raise InputError(
+                f"{path}: unknown key {key!r}; known are {', '.join(sorted((*known, 'extends')))}"
+            )
+        if key == "pairs":
+            parsed: Any = _pairs(path, value, here)
+        elif key == "samples":
+            parsed = _folders(path, key, value, here)
+        elif key == "losses":
+            parsed = _losses(path, value)
+        elif key == "sizes":
+            parsed = _sizes(path, value)
+        elif key == "tasks":
+            parsed = _tasks(path, value)
+        elif key == "phases":
+            parsed = _phases(path, value)
+        elif key == "out":
+            parsed = here / _of_kind(path, key, value, "")
+        elif key == "start":
+            parsed = _start(_of_kind(path, key, value, ""), here)
+        elif key == "betas":
+            if not isinstance(value, list) or len(value) != 2:
+                raise InputError(f"{path}: 'betas' is {value!r}, expected two numbers")
+            parsed = tuple(_of_kind(path, key, beta, 0.0) for beta in value)
+        else:
+            parsed = _of_kind(path, key, value, getattr(defaults, key))
+        values[key] = {**values.get(key, {}), **parsed} if key in _MERGED else parsed
+    return values
+
+
+def _start(value: str, here: Path) -> str:
+    if value in ("fusion", "random"):
+        return value
+    prefix = MAE_PREFIX if value.startswith(MAE_PREFIX) else ""
+    return f"{prefix}{here / value.removeprefix(prefix)}"
+
+
+def _pairs(path: Path, value: Any, here: Path) -> dict[str, Path | tuple[Source, ...]]:
+    if not isinstance(value, dict) or any(task not in TASKS for task in value):
+        raise InputError(f"{path}: [pairs] is {value!r}, expected folders for {', '.join(TASKS)}")
+    found: dict[str, Path | tuple[Source, ...]] = {}
+    for task, places in value.items():
+        if isinstance(places, str):
+            found[task] = here / places
+            continue
+        try:
+            sources = tuple(
+                as_source(place, here) for place in (places if isinstance(places, list) else [places])
+            )
+        except ValueError as error:
+            raise InputError(
+                f"{path}: [pairs] is not readable for {task}: {error}; expected a folder, "
+                f"{{ path = ..., layout = ... }}, {{ x = ..., y = ... }} or a list of these"
+            ) from error
+        if not sources:
+            raise InputError(f"{path}: [pairs] is an empty list for {task}, expected a folder or more")
+        found[task] = sources
+    return found
+
+
+def _sizes(path: Path, value: Any) -> dict[str, int]:
+    known = [f.name for f in fields(Sizes) if f.name not in ("tasks", "adaptation")]
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: [sizes] is {value!r}, expected a table of numbers")
+    for name, number in value.items():
+        if name not in known:
+            raise InputError(f"{path}: [sizes] names {name!r}; known are {', '.join(sorted(known))}")
+        _of_kind(path, f"sizes.{name}", number, 0)
+    return dict(value)
+
+
+def _tasks(path: Path, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or any(task not in TASKS for task in value):
+        raise InputError(f"{path}: 'tasks' is {value!r}, expected a list of some of {', '.join(TASKS)}")
+    return tuple(task for task in TASKS if task in value)
 
 
 def _folders(path: Path, key: str, value: Any, here: Path) -> dict[str, Path]:
     if not isinstance(value, dict) or any(t not in TASKS or not isinstance(v, str) for t, v in value.items()):
         raise InputError(f"{path}: [{key}] is {value!r}, expected folders for {', '.join(TASKS)}")
     return {task: here / folder for task, folder in value.items()}
+
+
+def _losses(path: Path, value: Any) -> dict[str, dict[str, float]]:
+    if not isinstance(value, dict) or any(
+        task not in TASKS or not isinstance(terms, dict) or not terms for task, terms in value.items()
+    ):
+        raise InputError(f"{path}: [losses] is {value!r}, expected a table of weights for {', '.join(TASKS)}")
+    for task, terms in value.items():
+        for name, weight in terms.items():
+            if name not in TERMS:
+                raise InputError(
+                    f"{path}: [losses.{task}] names {name!r}; known are {', '.join(sorted(TERMS))}"
+                )
+            if _of_kind(path, f"losses.{task}.{name}", weight, 0.0) < 0:
+                raise InputError(f"{path}: 'losses.{task}.{name}' is {weight!r}, expected 0 or more")
+    return {task: {name: float(weight) for name, weight in terms.items()} for task, terms in value.items()}
 
 
 def _phases(path: Path, value: Any) -> tuple[Phase, ...]:

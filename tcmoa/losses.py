@@ -1,19 +1,24 @@
-"""Image losses of the three tasks and the regulariser of the prompts, with the published weights.
+"""Image losses of the three tasks and the regulariser of the prompts.
 
-One thing differs: gradients are compared in each direction on its own, not as the sum of both, in which an edge
-that rises in one direction and falls in the other vanishes.
+A task's loss is a weighted sum of TERMS; PUBLISHED holds the paper's weights, a configuration's [losses] may give
+others. One thing differs from the paper: gradients are compared in each direction on its own, not as the sum of
+both, in which an edge that rises in one direction and falls in the other vanishes. The terms
+`ssim_luma`, `edges`, `fidelity` and `chroma_x` are not the paper's.
 
 Images are RGB in 0..1, [B, 3, H, W], after the prediction was resized back to the frame; not clipped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tcmoa.fidelity import information_fidelity
 from tcmoa.mef_ssim import blur, gaussian_window, mef_ssim
 from tcmoa_runtime.contract import PATCH
 
@@ -80,35 +85,84 @@ def prompt_regulariser(prompts: Sequence[tuple[Tensor, Tensor]], encoder_moas: i
     return 0.75 * errors[:encoder_moas].mean() + 0.25 * errors[encoder_moas:].mean()
 
 
-def warmup_loss(task: str, x: Tensor, y: Tensor, fused: Tensor) -> dict[str, Tensor]:
-    """Weighted image losses by name for the warm-up epochs of `task`."""
-    if task == "mff":
-        target = sharper_patches(x, y)
-        return {"pixel": F.l1_loss(fused, target), "ssim": 1 - ssim(target, fused)}
-    return {"pixel": 3 * F.l1_loss(fused, (x + y) / 2), "ssim": ssim_loss(x, y, fused)}
+def edge_loss(x: Tensor, y: Tensor, fused: Tensor) -> Tensor:
+    """1 - Qabf on luma: how much of the sources' edges, by strength and orientation, is lost (Xydeas, Petrovic 2000).
+
+    As `tcmoa_calibration.metrics.qabf`, but for a floor under the edge strengths and the unsigned angle between two
+    gradients by atan2, which keep the gradient finite on flat images and parallel edges.
+    """
+    flow = [_filter_both(luma(image) * 255, _SOBEL) for image in (x, y, fused)]
+    strength = [(g.square().sum(1) + 1e-3).sqrt() for g in flow]
+    kept, whole = x.new_zeros(()), x.new_zeros(())
+    for source in (0, 1):
+        ratio = torch.minimum(strength[source] / strength[2], strength[2] / strength[source])
+        along = (flow[source] * flow[2]).sum(1).abs()
+        across = (flow[source][:, 0] * flow[2][:, 1] - flow[source][:, 1] * flow[2][:, 0]).abs()
+        aligned = 1 - torch.atan2(across, along + 1e-3) * (2 / math.pi)
+        quality = 0.9994 * torch.sigmoid(15 * (ratio - 0.5)) * 0.9879 * torch.sigmoid(22 * (aligned - 0.8))
+        kept = kept + (quality * strength[source]).sum()
+        whole = whole + strength[source].sum()
+    return 1 - kept / whole
 
 
-def task_loss(task: str, x: Tensor, y: Tensor, fused: Tensor) -> dict[str, Tensor]:
-    """Weighted image losses by name after warm-up; their sum is the task's loss but for the regulariser."""
-    if task == "vif":
-        return {
-            "gradient": 4.5 * gradient_max_loss(x, y, fused),
-            "pixel": 1.5 * F.l1_loss(fused, torch.maximum(x, y)),
-            "ssim": 2 * ssim_loss(x, y, fused),
-        }
-    if task == "mef":
-        return {
-            "gradient": 5.4 * gradient_max_loss(x, y, fused),
-            "pixel": 5.4 * F.l1_loss(fused, (x + y) / 2),
-            "ssim": 3.6 * (1 - mef_ssim(luma(x), luma(y), luma(fused)).mean()),
-        }
-    target = sharper_patches(x, y)
-    return {
-        "gradient": 60 * F.l1_loss(signed_gradients(fused), signed_gradients(target)),
-        "pixel": 20 * F.l1_loss(fused, target),
-        "ssim": 3 * (1 - ssim(target, fused)),
-    }
+def fidelity_loss(x: Tensor, y: Tensor, fused: Tensor) -> Tensor:
+    """1 - information fidelity of luma, mean over both sources; below 0 where contrast rises above the sources'."""
+    both = [information_fidelity(luma(source), luma(fused)).mean() for source in (x, y)]
+    return 1 - (both[0] + both[1]) / 2
+
+
+def chroma_loss(x: Tensor, _: Tensor, fused: Tensor) -> Tensor:
+    """L1 between what is left of x and of the result when their luma is taken away: the colours of x."""
+    return F.l1_loss(fused - luma(fused), x - luma(x))
+
+
+Term = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def _against_sharper(distance: Callable[[Tensor, Tensor], Tensor]) -> Term:
+    return lambda x, y, fused: distance(fused, sharper_patches(x, y))
+
+
+TERMS: Final[dict[str, Term]] = {
+    "gradient_max": gradient_max_loss,
+    "gradient_sharper": _against_sharper(
+        lambda fused, target: F.l1_loss(signed_gradients(fused), signed_gradients(target))
+    ),
+    "pixel_max": lambda x, y, fused: F.l1_loss(fused, torch.maximum(x, y)),
+    "pixel_average": lambda x, y, fused: F.l1_loss(fused, (x + y) / 2),
+    "pixel_sharper": _against_sharper(F.l1_loss),
+    "ssim": ssim_loss,
+    "ssim_luma": lambda x, y, fused: ssim_loss(luma(x), luma(y), luma(fused)),
+    "ssim_sharper": _against_sharper(lambda fused, target: 1 - ssim(target, fused)),
+    "mef_ssim": lambda x, y, fused: 1 - mef_ssim(luma(x), luma(y), luma(fused)).mean(),
+    "edges": edge_loss,
+    "fidelity": fidelity_loss,
+    "chroma_x": chroma_loss,
+}
+"""Losses by name: x, y and the result, RGB in 0..1 [B, 3, H, W], to a scalar; 0 where the result is ideal or the
+sources cannot both be matched (`ssim` and `edges` stay above it)."""
+
+Weights = Mapping[str, float]
+
+WARMUP: Final[Mapping[str, Weights]] = {
+    "vif": {"pixel_average": 3, "ssim": 1},
+    "mef": {"pixel_average": 3, "ssim": 1},
+    "mff": {"pixel_sharper": 1, "ssim_sharper": 1},
+}
+"""Published weights of TERMS in the first epochs, by task."""
+
+PUBLISHED: Final[Mapping[str, Weights]] = {
+    "vif": {"gradient_max": 4.5, "pixel_max": 1.5, "ssim": 2},
+    "mef": {"gradient_max": 5.4, "pixel_average": 5.4, "mef_ssim": 3.6},
+    "mff": {"gradient_sharper": 60, "pixel_sharper": 20, "ssim_sharper": 3},
+}
+"""Published weights of TERMS afterwards, by task."""
+
+
+def weighted_terms(weights: Weights, x: Tensor, y: Tensor, fused: Tensor) -> dict[str, Tensor]:
+    """The terms that `weights` names, each times its weight; their sum is the image loss."""
+    return {name: weight * TERMS[name](x, y, fused) for name, weight in weights.items()}
 
 
 REGULARISER_WEIGHT = {"vif": 1.0, "mef": 1.8, "mff": 1.0}
-"""Weight of the prompt regulariser beside `task_loss`."""
+"""Published weight of the prompt regulariser, by task."""

@@ -204,3 +204,25 @@ class TaskCustomisedMoA(nn.Module):
                 new_x, new_y = restandardise(new_x, x), restandardise(new_y, y)
             new_x, new_y = (round_through(new, self.rounding) for new in (new_x, new_y))
             return MoAOutput(new_x, new_y, prompt_x, prompt_y, imbalance)
+
+
+EVEN_MIX = 0.5
+"""Mix of `even_mixture`: where lambda_f of Eq. 6 starts."""
+
+
+def even_mixture(x: Tensor, y: Tensor, control: PromptControl, *, restandardises: bool) -> MoAOutput:
+    """What stands where a TC-MoA would, in the baselines of Table 5: no parameters.
+
+    Two token grids [B, gh, gw, C] to two: a TC-MoA whose prompts are 0.5 (steered by `control`), whose fusion layer is
+    the identity, without source embeddings and with the mix at 0.5. The paper does not say how its baselines meet the
+    second source; "FrozenBackbone" has no more parameters than the MAE itself there (Table 6), which leaves this.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        x, y = x.float(), y.float()
+        half = torch.full_like(x[..., 0], PROMPT_MEAN)
+        prompt_x, prompt_y = control.apply(half, half)
+        fused = EVEN_MIX * (prompt_x[..., None] * x + prompt_y[..., None] * y)
+        new_x, new_y = fused + (1 - EVEN_MIX) * x, fused + (1 - EVEN_MIX) * y
+        if restandardises:
+            new_x, new_y = restandardise(new_x, x), restandardise(new_y, y)
+        return MoAOutput(new_x, new_y, prompt_x, prompt_y, x.new_zeros(()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, cast
 
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tcmoa.blocks import Block, RelativePositionBias
-from tcmoa.moa import MoAOutput, PromptControl, TaskCustomisedMoA
-from tcmoa.presets import Sizes
+from tcmoa.moa import MoAOutput, PromptControl, TaskCustomisedMoA, even_mixture
+from tcmoa.presets import ADAPTFORMER, TC_MOA, Sizes
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -80,7 +81,11 @@ class PatchEmbed(nn.Module):
 
 
 class Stage(nn.Module):
-    """Encoder or decoder: blocks that both sources share, and a TC-MoA after every tau-th of them."""
+    """Encoder or decoder: blocks that both sources share, and a TC-MoA after every tau-th of them.
+
+    Without TC-MoAs (`Sizes.adaptation`) `moas` is empty, both sources are mixed evenly in their places, and the
+    position biases are zero: the blocks are MAE's own, on windows.
+    """
 
     blocks: Sequence[Block]
     biases: Sequence[RelativePositionBias]
@@ -88,19 +93,25 @@ class Stage(nn.Module):
 
     def __init__(self, sizes: Sizes, dim: int, depth: int, heads: int, *, is_decoder: bool) -> None:
         super().__init__()
+        self.restandardises = is_decoder
+        adapts = sizes.adaptation == ADAPTFORMER
         blocks = nn.ModuleList(
-            Block(dim, heads, sizes.mlp_ratio, sizes.window, sizes.shift * (i % 2)) for i in range(depth)
+            Block(dim, heads, sizes.mlp_ratio, sizes.window, sizes.shift * (i % 2), adapts=adapts)
+            for i in range(depth)
         )
         biases = nn.ModuleList(RelativePositionBias(sizes.window, heads) for _ in range(depth // 2))
         self.moa_after = {position: k for k, position in enumerate(sizes.moa_positions(depth))}
         moas = nn.ModuleList(
             TaskCustomisedMoA(dim, len(sizes.tasks), sizes.experts, sizes.top_k, restandardises=is_decoder)
-            for _ in self.moa_after
+            for _ in (self.moa_after if sizes.adaptation == TC_MOA else ())
         )
         # ModuleList forgets what it holds; these are the same objects with their types.
         self.blocks = cast("Sequence[Block]", blocks)
         self.biases = cast("Sequence[RelativePositionBias]", biases)
         self.moas = cast("Sequence[TaskCustomisedMoA]", moas)
+        if sizes.adaptation != TC_MOA:
+            for bias in self.biases:
+                nn.init.zeros_(bias.table)
 
     def forward(
         self, x: Tensor, y: Tensor, routers: Sequence[int], control: PromptControl
@@ -113,7 +124,10 @@ class Stage(nn.Module):
             x, y = block(torch.cat((x, y)), bias).chunk(2)
             if i in self.moa_after:
                 k = self.moa_after[i]
-                outputs.append(self.moas[k](x, y, routers[k], control))
+                if self.moas:
+                    outputs.append(self.moas[k](x, y, routers[k], control))
+                else:
+                    outputs.append(even_mixture(x, y, control, restandardises=self.restandardises))
                 x, y = outputs[-1].x, outputs[-1].y
         return x, y, outputs
 
@@ -222,13 +236,19 @@ class TCMoA(nn.Module):
         split = self.sizes.encoder_moas
         control = PromptControl(scale, shift)
 
-        tx, ty, encoder_outputs = self.encoder(self.embed(x), self.embed(y), indices[:split], control)
-        tx, ty = self.decoder_embed(self.norm(tx)), self.decoder_embed(self.norm(ty))
+        # Under autocast only the blocks run in 16 bits: here tokens are pixels still, whose last digits are seen.
+        exact = partial(torch.autocast, x.device.type, enabled=False)
+        with exact():
+            tx, ty = self.embed(x), self.embed(y)
+        tx, ty, encoder_outputs = self.encoder(tx, ty, indices[:split], control)
+        with exact():
+            tx, ty = self.decoder_embed(self.norm(tx.float())), self.decoder_embed(self.norm(ty.float()))
         positions = positions_on_grid(
             self.decoder_pos_embed, (tx.shape[1], tx.shape[2]), as_published=self.as_published
         )
         tx, _, decoder_outputs = self.decoder(tx + positions, ty + positions, indices[split:], control)
-        decoded = self.unpatchify(self.decoder_pred(self.decoder_norm(tx)))
+        with exact():
+            decoded = self.unpatchify(self.decoder_pred(self.decoder_norm(tx.float())))
 
         # Nearest x1/2 keeps every second row and column.
         kept = decoded[:, :, ::2, ::2] if self.upsample else decoded

@@ -8,13 +8,20 @@ from typing import Any, Final
 
 from tcmoa_runtime.contract import PATCH, TASKS, WINDOW
 
+TC_MOA: Final = "tc-moa"
+ADAPTFORMER: Final = "adaptformer"
+FROZEN: Final = "frozen"
+ADAPTATIONS: Final = (TC_MOA, ADAPTFORMER, FROZEN)
+"""What adapts the backbone to fusion: the paper's method, and the two baselines of its Table 5."""
+
 
 @dataclass(frozen=True)
 class Sizes:
     """Everything that fixes the shape of a TC-MoA; the rest is derived.
 
     `embed_dim` and `decoder_embed_dim` are C of the two stages. `tau` is the number of blocks per TC-MoA,
-    `experts` is N and `top_k` is K of the paper.
+    `experts` is N and `top_k` is K of the paper. `adaptation` is one of `ADAPTATIONS`; without TC-MoAs (see
+    `tcmoa.moa.even_mixture`) N, K and the tasks shape nothing. Raises ValueError on sizes that no model can have.
     """
 
     embed_dim: int
@@ -30,10 +37,13 @@ class Sizes:
     experts: int = 4
     top_k: int = 2
     tasks: tuple[str, ...] = TASKS
+    adaptation: str = TC_MOA
 
     def __post_init__(self) -> None:
+        if self.adaptation not in ADAPTATIONS:
+            raise ValueError(f"adaptation is {self.adaptation!r}, expected one of {', '.join(ADAPTATIONS)}")
         for name, value in self.to_dict().items():
-            if name != "tasks" and (not isinstance(value, int) or value < 1):
+            if name not in ("tasks", "adaptation") and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name} is {value!r}, expected a positive whole number")
         for name, dim, heads in (
             ("encoder", self.embed_dim, self.num_heads),
@@ -66,8 +76,16 @@ class Sizes:
         return len(self.moa_positions(self.decoder_depth))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values by field name, for JSON."""
-        return {f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v for f in fields(self)}
+        """Plain values by field name, for JSON.
+
+        `adaptation` is left out where it is the paper's: files and bundles of TC-MoAs read as they always did.
+        """
+        values = {
+            f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v for f in fields(self)
+        }
+        if self.adaptation == TC_MOA:
+            del values["adaptation"]
+        return values
 
 
 PRESETS: Final = MappingProxyType(

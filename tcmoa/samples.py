@@ -29,6 +29,7 @@ def write_contact_sheet(
     Columns: x, y, fused, prompt_x of the first and of the last TC-MoA. The model's mode is left as it was.
     """
     was_training, step = model.training, model.window_pixels
+    device = model.pos_embed.device
     model.eval()
     pictures = []
     for task, x, y in rows:
@@ -38,11 +39,11 @@ def write_contact_sheet(
         cut = [cv2.resize(s, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA) for s in (x, y)]
         frames = [cv2.resize(c, (max(size[1], c.shape[1]), max(size[0], c.shape[0]))) for c in cut]
         frames = [np.asarray(f[: size[0], : size[1]], np.uint8) for f in frames]
-        tensors = [torch.from_numpy(f).permute(2, 0, 1)[None].float() / 255 for f in frames]
+        tensors = [torch.from_numpy(f).to(device).permute(2, 0, 1)[None].float() / 255 for f in frames]
         with torch.no_grad():
             result = model(tensors[0], tensors[1], task)
-        fused = (result.image[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy()
-        maps = [prompt_picture(result.prompts[k][0][0].numpy(), size[0], size[1]) for k in (0, -1)]
+        fused = (result.image[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().cpu().numpy()
+        maps = [prompt_picture(result.prompts[k][0][0].cpu().numpy(), size[0], size[1]) for k in (0, -1)]
         strip = np.concatenate([*frames, fused, *maps], axis=1)
         pad = 5 * most - strip.shape[1]
         pictures.append(np.pad(strip, ((0, 0), (0, pad), (0, 0))))

@@ -81,7 +81,7 @@ def start_as_fusion(model: TCMoA, seed: int = 0) -> None:
         and sizes.patch_size == 2 * TOKEN
         and dim == sizes.decoder_embed_dim
         and dim >= 4 * COEFFICIENTS
-        and (sizes.encoder_moas, sizes.decoder_moas) == (2, 1)
+        and (len(model.encoder.moas), len(model.decoder.moas)) == (2, 1)
     ):
         raise ValueError(
             f"this start needs upsampling, patches of 16, equal widths of at least 256 and 2 + 1 TC-MoAs; "

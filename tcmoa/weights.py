@@ -12,7 +12,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ _RENAMES = (
 # In published files and of no use here: the index is derived, mean and std are the constants 0 and 1 of a
 # normal distribution, the mask token is MAE's.
 _IGNORED = re.compile(r"relative_position_index$|\.MoA\.(mean|std)$|^mask_token$")
-_ADAPTED = re.compile(r"(_MoA\.|FusionLayer\.|relative_position\.|^Alpha_)")
+_ADAPTED = re.compile(r"(_MoA\.|FusionLayer\.|relative_position\.|^Alpha_|\.adapter\.)")
 _SOURCE_EMBEDDING = re.compile(r"\.modal_shifts\.\d+$")
 
 
@@ -70,7 +70,8 @@ def to_published(model: TCMoA) -> dict[str, Tensor]:
         elif not name.endswith(".mix"):
             state[published_name(name)] = value
     for stage, key in ((model.encoder, "Alpha_encoder"), (model.decoder, "Alpha_decoder")):
-        state[key] = torch.stack([mix_of(moa) for moa in stage.moas])
+        if stage.moas:
+            state[key] = torch.stack([mix_of(moa) for moa in stage.moas])
     return state
 
 
@@ -128,7 +129,7 @@ def infer_sizes(state: Mapping[str, Tensor], source: str) -> Sizes:
     mlp_ratio = shape("blocks.0.mlp.fc1.weight", 2)[0] // dim
     values: dict[str, Any] = {"patch_size": patch, "mlp_ratio": mlp_ratio}
     heads, decoder_heads = max(dim // 64, 1), max(decoder_dim // 32, 1)
-    if any(_ADAPTED.search(key) for key in state):
+    if not _is_backbone(state):
         table, heads = shape("en_relative_position.0.relative_position_bias_table", 2)
         decoder_heads = shape("de_relative_position.0.relative_position_bias_table", 2)[1]
         tasks, _, experts = shape("blocks_MoA.0.MoA.w_gate", 3)
@@ -136,7 +137,11 @@ def infer_sizes(state: Mapping[str, Tensor], source: str) -> Sizes:
             raise InputError(
                 f"{source}: {tasks} tasks in 'blocks_MoA.0.MoA.w_gate', expected 3 (vif, mef, mff)"
             )
-        values |= {"window": (round(table**0.5) + 1) // 2, "experts": experts}
+        values |= {
+            "window": (round(table**0.5) + 1) // 2,
+            "experts": experts,
+            "top_k": min(Sizes.top_k, experts),
+        }
         moas = _count(state, r"blocks_MoA\.(\d+)\.")
         values["tau"] = next(
             (tau for tau in (4, 2, 6, 8, 12) if len(range(tau // 2 - 1, depth, tau)) == moas), 4
@@ -204,19 +209,25 @@ def _long_axes(tensor: Tensor) -> list[int]:
     return [length for length in tensor.shape if length > 1]
 
 
-def _complete(state: dict[str, Tensor], model: TCMoA, source: str) -> dict[str, Tensor]:
+def _is_backbone(state: Mapping[str, Tensor]) -> bool:
+    """Whether these are the tensors of an MAE: nothing in them adapts it."""
+    return not any(_ADAPTED.search(key) for key in state)
+
+
+def _complete(state: dict[str, Tensor], model: TCMoA, source: str, *, warn: bool = True) -> dict[str, Tensor]:
     """`state` with what a file may lack filled in from `model`, each gap told in a warning; else InputError."""
     state = {key: value for key, value in state.items() if not _IGNORED.search(key)}
     expected = to_published(model)
     if "cls_token" not in state:
         state["cls_token"] = expected["cls_token"]
-    if not any(_ADAPTED.search(key) for key in state):
-        warnings.warn(
-            f"{source}: an MAE backbone; routers, adapters, fusion and position biases start untrained",
-            stacklevel=3,
-        )
+    if _is_backbone(state):
+        if warn:
+            warnings.warn(
+                f"{source}: an MAE backbone; routers, adapters, fusion and position biases start untrained",
+                stacklevel=3,
+            )
         state |= {key: value for key, value in expected.items() if _ADAPTED.search(key)}
-    elif not any(_SOURCE_EMBEDDING.search(key) for key in state):
+    elif model.encoder.moas and not any(_SOURCE_EMBEDDING.search(key) for key in state):
         warnings.warn(
             f"{source}: holds no source embeddings (published files never do); zeros are used", stacklevel=3
         )
@@ -262,6 +273,38 @@ def load_weights(path: str | os.PathLike[str], *, upsample: bool = True) -> TCMo
     model = TCMoA(sizes, upsample=upsample)
     model.load_state_dict(from_published(_complete(state, model, str(file)), model))
     return model.eval()
+
+
+def load_start(
+    path: str | os.PathLike[str], changes: Mapping[str, Any], *, backbone: Sizes | None = None
+) -> tuple[TCMoA, bool]:
+    """A model to train from a weights file, and whether the file was an MAE backbone, all else in the model fresh.
+
+    `changes` are sizes that the configuration asks for, by field of `Sizes`: around an MAE backbone the rest is built
+    so; the file of a TC-MoA has to have them. `backbone` takes an MAE backbone of those sizes only. Fresh parameters
+    are drawn from torch's generator. Raises InputError as `load_weights` does, on a file that is not what was asked
+    for, and on sizes that do not fit it.
+    """
+    file = Path(path)
+    state, metadata = read_state(file)
+    fresh = _is_backbone(state)
+    if backbone is not None and not fresh:
+        raise InputError(f"{file}: holds a TC-MoA, expected an MAE backbone; write start without 'mae:'")
+    sizes = backbone or _stored_sizes(metadata, str(file)) or infer_sizes(state, str(file))
+    different = {name: value for name, value in changes.items() if getattr(sizes, name) != value}
+    if different and not fresh:
+        name, value = next(iter(different.items()))
+        raise InputError(
+            f"{file}: was trained with {name} = {getattr(sizes, name)!r}, the configuration says {value!r}; "
+            f"leave it out, or start from an MAE backbone"
+        )
+    try:
+        sizes = replace(sizes, **different)
+    except ValueError as error:
+        raise InputError(f"{file}: [sizes] does not fit it: {error}") from error
+    model = TCMoA(sizes)
+    model.load_state_dict(from_published(_complete(state, model, str(file), warn=not fresh), model))
+    return model, fresh
 
 
 def save_weights(

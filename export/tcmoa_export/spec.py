@@ -8,6 +8,7 @@ from typing import cast
 
 from tcmoa import TCMoA
 from tcmoa.frames import ColorMode, Fit, choose_fit
+from tcmoa.presets import TC_MOA
 from tcmoa_export.folds import ChannelOrder
 from tcmoa_export.layout import Layout
 from tcmoa_export.precision import PRECISIONS, Precision
@@ -84,6 +85,11 @@ def make_spec(
     _one_of("task", task, TASKS)
     if task not in model.sizes.tasks:
         raise InputError(f"task is {task!r}: these weights know {', '.join(model.sizes.tasks)}")
+    if model.sizes.adaptation != TC_MOA:
+        raise InputError(
+            f"these weights are the baseline '{model.sizes.adaptation}' of the paper's Table 5, for training and "
+            f"comparison only: expected a TC-MoA"
+        )
     _one_of("precision", precision, PRECISIONS)
     _one_of("channel order", channel_order, ("rgb", "bgr"))
     _one_of("color", color, ("rgb", "luma"))

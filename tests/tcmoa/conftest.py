@@ -1,11 +1,16 @@
 """Fixtures of the training side's tests."""
 
+import cv2
 import numpy as np
 import pytest
 import skimage.data
 import torch
 
+import tcmoa.config
+import tcmoa.train
 from micro_model import scrambled
+from tcmoa.pairs import exposure_pair, focus_pair, smooth_mask, synthetic_infrared
+from training_runs import SMALL
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,3 +47,31 @@ def pair(photo, coffee):
         torch.from_numpy(image[::2, ::2].copy()).permute(2, 0, 1)[None].float() / 255
         for image in (photo, coffee)
     )
+
+
+@pytest.fixture(scope="module")
+def small_presets():
+    """`tiny` is a model that trains three rounds a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (tcmoa.train, tcmoa.config):
+            patch.setattr(module, "PRESETS", {"tiny": SMALL})
+        yield
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory, photo, coffee):
+    """A folder with a pair of each task."""
+    folder = tmp_path_factory.mktemp("pairs")
+    scene, other = (image[:128, :144].astype(np.float32) / 255 for image in (photo, coffee))
+    made = {
+        "vif": (scene, synthetic_infrared(scene)),
+        "mef": exposure_pair(other, 2.0),
+        "mff": focus_pair(other, smooth_mask(128, 144, np.random.default_rng(0)), 2.0),
+    }
+    for task, sources in made.items():
+        (folder / task).mkdir()
+        for name, image in zip("xy", sources, strict=True):
+            cv2.imwrite(
+                str(folder / task / f"p_{name}.png"), np.round(image[..., ::-1] * 255).astype(np.uint8)
+            )
+    return folder

@@ -53,6 +53,27 @@ def test_named_starts_are_no_paths(tmp_path, start):
     assert read_config(written(tmp_path, f'start = "{start}"{PAIRS}')).start == start
 
 
+def test_weights_of_losses_are_read_for_the_tasks_that_give_them(tmp_path):
+    text = f"{PAIRS}[losses.vif]\nssim = 4\nedges = 0.5\n[losses.mff]\npixel_sharper = 1.0\n"
+    losses = read_config(written(tmp_path, text)).losses
+    assert losses == {"vif": {"ssim": 4.0, "edges": 0.5}, "mff": {"pixel_sharper": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[losses.vif]\nsharpness = 1.0\n", r"\[losses.vif\] names 'sharpness'; known are chroma_x, edges"),
+        ("[losses.vif]\nssim = -1.0\n", "'losses.vif.ssim' is -1.0, expected 0 or more"),
+        ("[losses.vif]\nssim = 'much'\n", "'losses.vif.ssim' is 'much', expected a value of type float"),
+        ("[losses.medical]\nssim = 1.0\n", "expected a table of weights for vif, mef, mff"),
+        ("[losses]\nvif = 1.0\n", "expected a table of weights for vif, mef, mff"),
+    ],
+)
+def test_wrong_weights_of_losses_are_named(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        read_config(written(tmp_path, PAIRS + text))
+
+
 def test_plain_values_are_json(tmp_path):
     plain = read_config(written(tmp_path, f'out = "o"{PAIRS}')).to_dict()
     assert plain["out"] == str(tmp_path / "o")
@@ -73,7 +94,7 @@ def test_the_shipped_configuration_is_read():
 @pytest.mark.parametrize(
     ("text", "key", "expected"),
     [
-        ("leraning_rate = 1", "'leraning_rate'", "known are averaging_rounds, balance, "),
+        ("leraning_rate = 1", "'leraning_rate'", "known are adaptation, amp, averaging_rounds, balance, "),
         ('rounds = "many"', "'rounds'", "type int"),
         ("rounds = 3.5", "'rounds'", "type int"),
         ("rounds = true", "'rounds'", "type int"),

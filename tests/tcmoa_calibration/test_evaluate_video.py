@@ -87,9 +87,7 @@ def test_one_frame_is_no_clip(clip):
     found = evaluate_pairs(
         clip / "clip", contestants=[Contestant.baseline("average")], metrics=["EN"], jobs=1, video=True
     )
-    assert [failure.error for failure in found.failures] == [
-        "the clip has 1 frame: flicker needs at least 2"
-    ]
+    assert [failure.error for failure in found.failures] == ["the clip has 1 frame: flicker needs at least 2"]
 
 
 def test_sixteen_bits_are_refused_for_flicker_and_measured_else(clip):

@@ -135,11 +135,13 @@ def test_no_arguments_print_help(arguments, tcmoa):
     outcome = tcmoa(*arguments)
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.startswith("Usage: tcmoa ")
-    for command in ("demo", "export", "fuse", "inspect", "doctor", "train"):
+    for command in ("demo", "export", "build", "fuse", "evaluate", "inspect", "doctor", "train"):
         assert f"\n  {command} " in outcome.out
 
 
-@pytest.mark.parametrize("command", ["demo", "export", "fuse", "inspect", "doctor", "train"])
+@pytest.mark.parametrize(
+    "command", ["demo", "export", "build", "fuse", "evaluate", "inspect", "doctor", "train"]
+)
 def test_every_command_has_help(command, tcmoa):
     outcome = tcmoa(command, "--help")
     assert (outcome.code, outcome.err) == (0, "")

@@ -1,0 +1,31 @@
+"""AdaptFormer (Chen et al., NeurIPS 2022), one of the paper's two baselines of Table 5: training side only."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+BOTTLENECK = 64
+"""Width of the bottleneck, and `SCALE` of its output: AdaptFormer's own choices."""
+
+SCALE = 0.1
+
+
+class ParallelAdapter(nn.Module):
+    """A bottleneck beside a block's MLP, on the same normalised tokens.
+
+    AdaptFormer, Sec. 3.2: x~ = ReLU(LN(x') W_down) W_up, added to MLP(LN(x')) + x' with weight 0.1. W_up and the biases
+    start at zero, W_down as Kaiming (normal), so that the model starts as the one it adapts.
+    """
+
+    def __init__(self, dim: int, bottleneck: int = BOTTLENECK) -> None:
+        super().__init__()
+        self.down = nn.Linear(dim, bottleneck)
+        self.up = nn.Linear(bottleneck, dim)
+        nn.init.kaiming_normal_(self.down.weight, nonlinearity="relu")
+        for zero in (self.down.bias, self.up.weight, self.up.bias):
+            nn.init.zeros_(zero)
+
+    def forward(self, normed: Tensor) -> Tensor:
+        """Normalised tokens [..., C] to what is added to the block's output [..., C]."""
+        return SCALE * self.up(F.relu(self.down(normed)))  # type: ignore[no-any-return]

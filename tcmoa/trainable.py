@@ -1,0 +1,96 @@
+"""What of a model trains: names, counts, and AdamW's groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from torch import nn
+
+from tcmoa.config import TrainConfig
+from tcmoa.model import TCMoA
+from tcmoa.presets import ADAPTFORMER, FROZEN, TC_MOA
+
+ADAPTED: Final = (".moas.", ".biases.")
+"""What an MAE checkpoint does not hold, by parts of parameter names: trainable with a frozen backbone."""
+
+TRAINED_BESIDE_BACKBONE: Final = MappingProxyType(
+    {
+        TC_MOA: ADAPTED,
+        # Table 5: "freezing the entire backbone and only unfreezing the final linear layer". AdaptFormer trains its
+        # adapters and, as there, the head; the paper does not say more.
+        ADAPTFORMER: (".adapter.", "decoder_pred."),
+        FROZEN: ("decoder_pred.",),
+    }
+)
+"""Parts of the names of what trains with a frozen backbone, by adaptation."""
+
+_NEVER = ("cls_token", "pos_embed", "decoder_pos_embed")
+
+
+def is_adapted(name: str) -> bool:
+    """Whether a parameter of that name is none of the backbone's."""
+    return any(part in name for part in (*ADAPTED, ".adapter."))
+
+
+def set_trainable(model: TCMoA, *, freeze_backbone: bool) -> None:
+    """Give gradients to what trains: all but MAE's fixed tables, or only what adapts a frozen backbone."""
+    parts = TRAINED_BESIDE_BACKBONE[model.sizes.adaptation]
+    for name, parameter in model.named_parameters():
+        chosen = not freeze_backbone or any(part in name for part in parts)
+        parameter.requires_grad_(name not in _NEVER and chosen)
+
+
+def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """AdamW groups: no weight decay on biases, norms and scalars; `moa_lr_factor` on what is adapted."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((parameter.dim() > 1, is_adapted(name)), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": config.weight_decay if decays else 0.0,
+            "factor": config.moa_lr_factor if adapted else 1.0,
+        }
+        for (decays, adapted), parameters in groups.items()
+    ]
+
+
+@dataclass(frozen=True)
+class ParameterCounts:
+    """Numbers of parameters. Source embeddings stand apart: the released code never counts them (nor saves them)."""
+
+    backbone: int
+    adapted: int
+    source_embeddings: int
+    trainable: int
+
+    @property
+    def total(self) -> int:
+        """All parameters but source embeddings: 115.77 M for base, 340.89 M for large."""
+        return self.backbone + self.adapted
+
+    def __str__(self) -> str:
+        embeddings = (
+            f"; {self.source_embeddings:,} more in source embeddings" if self.source_embeddings else ""
+        )
+        return (
+            f"{self.total:,} parameters, {self.adapted:,} of them outside the backbone{embeddings}; "
+            f"{self.trainable:,} train"
+        )
+
+
+def parameter_counts(model: nn.Module) -> ParameterCounts:
+    """Count the parameters of a model, on any device (`meta` too), as they are set to train now."""
+    numbers: Mapping[str, int] = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    embeddings = sum(n for name, n in numbers.items() if name.endswith("source_embedding"))
+    adapted = sum(n for name, n in numbers.items() if is_adapted(name)) - embeddings
+    return ParameterCounts(
+        backbone=sum(numbers.values()) - adapted - embeddings,
+        adapted=adapted,
+        source_embeddings=embeddings,
+        trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
+    )

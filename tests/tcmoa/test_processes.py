@@ -1,0 +1,165 @@
+"""Several processes: each a part of every batch, averaged gradients, equal weights, one that writes, exact resuming."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from distributed_rounds import two_rounds
+from tcmoa.config import TrainConfig, read_config
+from tcmoa.data import PairSampler
+from tcmoa.processes import Processes, choose_device, started_processes
+from tcmoa.train import Training
+from tcmoa_runtime.errors import InputError, MissingError
+from training_runs import CONFIG, assert_same, configured, read_checkpoint, train
+
+pytestmark = pytest.mark.usefixtures("small_presets")
+
+TESTS = Path(__file__).parents[1]
+TWO = CONFIG.replace("batch = 1", "batch = 2")
+
+
+def torchrun(*arguments, count=2):
+    """Run a script or module in two gloo processes of one thread; its result."""
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", str(count)),
+            *("--master-addr", "127.0.0.1", "--master-port", str(free_port()), *map(str, arguments)),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def rounds(pairs, tmp_path_factory):
+    """What each of two processes saw in two rounds of one task."""
+    out = tmp_path_factory.mktemp("rounds")
+    config = configured(pairs, "two", f'tasks = ["vif"]\nbalance = 0.0\n{TWO}')
+    result = torchrun(TESTS / "distributed_rounds.py", config, out)
+    assert result.returncode == 0, result.stderr
+    return config, [torch.load(out / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+@pytest.mark.slow
+def test_gradients_are_those_of_one_process_with_both_parts_of_the_batch(rounds, monkeypatch):
+    config, both = rounds
+    batch = PairSampler.batch
+
+    def whole(self, step, size, count, part=0):
+        parts = [batch(self, step, size, count // 2, part) for part in (0, 1)]
+        return tuple(torch.cat(source) for source in zip(*parts, strict=True))
+
+    monkeypatch.setattr(PairSampler, "batch", whole)
+    alone = two_rounds(config, Processes())
+    for name, gradient in alone["gradients"].items():
+        torch.testing.assert_close(both[0]["gradients"][name], gradient, rtol=1e-3, atol=1e-6)
+    wanted = alone["losses"][0]["vif"]
+    assert both[0]["losses"][0]["vif"] == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_processes_keep_equal_weights_whatever_their_noise(rounds):
+    _, both = rounds
+    assert_same(both[0]["gradients"], both[1]["gradients"])
+    assert_same(dict(both[0]["model"]), dict(both[1]["model"]))
+    assert both[0]["losses"] == both[1]["losses"]
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_resumes_exactly_and_with_two_only(pairs, tmp_path):
+    config = configured(pairs, "command", TWO)
+    command = TESTS / "distributed_command.py"
+    for out, options in (("whole", ()), ("halves", ("--rounds", "3")), ("halves", ("--resume",))):
+        result = torchrun(command, config, "--out", tmp_path / out, *options)
+        assert result.returncode == 0, result.stderr
+    assert_same(read_checkpoint(tmp_path / "halves"), read_checkpoint(tmp_path / "whole"))
+    assert {path.name for path in (tmp_path / "whole").iterdir()} == {
+        "checkpoint.pt",
+        "weights.safetensors",
+        "log.jsonl",
+    }
+    log = (tmp_path / "halves" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["round"] for line in log] == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(
+        InputError, match=r"made by 2 processes, now 1, .* torchrun --nproc-per-node 2"
+    ) as caught:
+        train(pairs, tmp_path / "whole", TWO, resume=True)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_the_module_is_the_command_and_a_wrong_batch_ends_it_in_one_line_and_2(pairs, tmp_path):
+    config = configured(pairs, "odd", CONFIG.replace('start = "random"', 'start = "random"\npreset = "tiny"'))
+    result = torchrun("-m", "tcmoa.train", config, "--out", tmp_path / "out")
+    assert result.returncode != 0
+    assert "error: batch 1 in 'phases': expected a multiple of 2, the number of processes" in result.stderr
+    assert "exitcode  : 2" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_process_is_all_there_is_without_torchrun(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with started_processes("cpu") as own:
+        assert own == Processes()
+        model = torch.nn.Linear(1, 1)
+        assert own.wrap(model) is model
+        assert own.any(True)
+        assert not own.any(False)
+        assert own.mean(torch.tensor(3.0)) == 3
+
+
+def test_a_process_takes_the_device_it_can_have(monkeypatch):
+    assert choose_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == torch.device("cpu")
+    with pytest.raises(MissingError, match="device is 'cuda', but PyTorch sees no CUDA device here"):
+        choose_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto", 1) == choose_device("cuda", 1) == torch.device("cuda", 1)
+    assert choose_device("cpu", 1) == torch.device("cpu")
+
+
+def test_each_process_has_its_crops_and_its_noise(pairs):
+    config = read_config(configured(pairs, "noise", TWO))
+    both = [Training(config) for _ in range(2)]
+    both[1].processes = Processes(1, 2)
+    seeds = set()
+    for training in both:
+        for training.round in range(3):
+            seeds |= {training._noise_seed(stream) for stream in range(3)}
+    assert len(seeds) == 2 * 3 * 3
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize("adaptation", ["tc-moa", "adaptformer", "frozen"])
+def test_every_parameter_that_trains_gets_a_gradient_in_every_step(pairs, adaptation):
+    """So processes need not search for unused ones."""
+    config = TrainConfig(
+        pairs={task: pairs / task for task in ("vif", "mef", "mff")},
+        start="random",
+        phases=TrainConfig(pairs={}).phases,
+        freeze_backbone=adaptation != "tc-moa",
+        adaptation=adaptation,
+    )
+    training = Training(config)
+    for task, sampler in training.samplers.items():
+        training.optimizer.zero_grad(set_to_none=True)
+        training._step(task, *sampler.batch(0, 112, 1))
+        missing = [n for n, p in training.model.named_parameters() if p.requires_grad and p.grad is None]
+        assert missing == [], task

@@ -1,0 +1,107 @@
+"""Resuming: twenty rounds are ten and ten, of every kind of run; checkpoints of before a setting existed go on."""
+
+import json
+
+import pytest
+import torch
+
+from tcmoa.config import TrainConfig
+from tcmoa.train import resumable
+from tcmoa_runtime.errors import InputError
+from training_runs import CONFIG, assert_same, read_checkpoint, train
+
+pytestmark = pytest.mark.usefixtures("small_presets")
+
+LONG = CONFIG.replace("rounds = 6", "rounds = 20").replace("[pairs]", "[sizes]\nexperts = 3\n[pairs]")
+OLD = {
+    *(
+        "preset",
+        "start",
+        "freeze_backbone",
+        "train_for",
+        "seed",
+        "rounds",
+        "warmup_rounds",
+        "averaging_rounds",
+    ),
+    *(
+        "phases",
+        "synthetic",
+        "lr",
+        "min_lr",
+        "moa_lr_factor",
+        "weight_decay",
+        "betas",
+        "clip",
+        "balance",
+        "ema",
+    ),
+}
+"""Settings that the first checkpoints hold."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "freeze_backbone = true",
+        'amp = "bf16"',
+        'freeze_backbone = true\namp = "bf16"\ntasks = ["mff"]',
+        'freeze_backbone = true\nadaptation = "adaptformer"',
+    ],
+    ids=["frozen backbone", "bf16", "both, one task", "adaptformer"],
+)
+def test_twenty_rounds_are_ten_and_ten_bit_for_bit(pairs, tmp_path, settings):
+    text = f"{settings}\n{LONG}"
+    train(pairs, tmp_path / "whole", text)
+    train(pairs, tmp_path / "halves", text, rounds=10)
+    torch.manual_seed(99)
+    train(pairs, tmp_path / "halves", text, resume=True)
+    whole, halves = read_checkpoint(tmp_path / "whole"), read_checkpoint(tmp_path / "halves")
+    assert halves["round"] == 20
+    assert halves["average"]
+    assert_same(halves, whole)
+
+
+@pytest.fixture
+def old(pairs, tmp_path):
+    """A run whose checkpoint is as they were before the newer settings existed."""
+    out = tmp_path / "old"
+    file, _ = train(pairs, out, rounds=3)
+    state = read_checkpoint(out)
+    stored = json.loads(state["config"])
+    state["config"] = json.dumps({key: value for key, value in stored.items() if key in OLD})
+    torch.save({k: v for k, v in state.items() if k not in ("processes", "loss_scale", "device")}, file)
+    return out
+
+
+def test_a_checkpoint_of_before_a_setting_existed_goes_on_as_it_would_have(pairs, old, tmp_path):
+    assert resumable(TrainConfig(pairs={})).keys() > OLD
+    train(pairs, old, resume=True)
+    train(pairs, tmp_path / "whole")
+    assert_same(read_checkpoint(old), read_checkpoint(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ('amp = "bf16"', "made with amp = 'none', now 'bf16'"),
+        ('tasks = ["vif"]', "made with tasks = [], now ['vif']"),
+        ("sizes = { experts = 2 }", "made with sizes = {}, now {'experts': 2}"),
+        ('adaptation = "frozen"\nfreeze_backbone = true', "made with freeze_backbone = False, now True"),
+        ("losses = { vif = { ssim = 1.0 } }", "made with losses = {}, now {'vif': {'ssim': 1.0}}"),
+    ],
+)
+def test_it_does_not_go_on_with_another_value_of_that_setting(pairs, old, settings, message):
+    with pytest.raises(InputError) as caught:
+        train(pairs, old, f"{settings}\n{CONFIG}", resume=True)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_device_may_change_and_that_is_said(pairs, old):
+    state = read_checkpoint(old)
+    torch.save({**state, "device": "cuda"}, old / "checkpoint.pt")
+    said = []
+    train(pairs, old, f'device = "cpu"\n{CONFIG}', resume=True, rounds=4, say=said.append)
+    assert "made on cuda, goes on on cpu: rounding will differ" in said
