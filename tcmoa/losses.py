@@ -3,7 +3,7 @@
 A task's loss is a weighted sum of TERMS; PUBLISHED holds the paper's weights, a configuration's [losses] may give
 others. One thing differs from the paper: gradients are compared in each direction on its own, not as the sum of
 both, in which an edge that rises in one direction and falls in the other vanishes. The terms
-`ssim_luma`, `edges`, `fidelity` and `chroma_x` are not the paper's.
+`ssim_luma`, `edges`, `fidelity`, `seams` and `chroma_x` are not the paper's.
 
 Images are RGB in 0..1, [B, 3, H, W], after the prediction was resized back to the frame; not clipped.
 """
@@ -20,10 +20,15 @@ from torch.nn import functional as F
 
 from tcmoa.fidelity import information_fidelity
 from tcmoa.mef_ssim import blur, gaussian_window, mef_ssim
-from tcmoa_runtime.contract import PATCH
+from tcmoa_runtime.contract import PATCH, WINDOW
 
 LUMA = (0.2989, 0.587, 0.114)
 _GRADIENT = ((-0.2, 0.0, 0.2), (-1.0, 0.0, 1.0), (-0.2, 0.0, 0.2))
+TOKEN = PATCH // 2
+"""Side of a token in frame pixels, behind the x2 upsampling."""
+HALF_WINDOW = WINDOW * TOKEN // 2
+STRIP = 4
+"""Width in pixels of what is compared beside a border."""
 _SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 
 
@@ -111,6 +116,24 @@ def fidelity_loss(x: Tensor, y: Tensor, fused: Tensor) -> Tensor:
     return 1 - (both[0] + both[1]) / 2
 
 
+def seam_loss(x: Tensor, y: Tensor, fused: Tensor) -> Tensor:
+    """Tone steps at borders of windows, shifted or not, beyond what either source has there; 0 where there are none.
+
+    Means of strips of 4 pixels beside the border, 8 pixels long, from one side to the other, in each channel. For
+    windows of 14 tokens behind the x2 upsampling; images that hold no such border cost 0.
+    """
+    total, count = fused.new_zeros(()), 0
+    for turned in (False, True):
+        strips = [
+            F.avg_pool2d(image.mT if turned else image, (TOKEN, STRIP)) for image in (x, y, fused)
+        ]  # [B, 3, H/8, W/4]
+        every = HALF_WINDOW // STRIP
+        of_x, of_y, of_fused = ((s[..., every::every] - s[..., every - 1 : -1 : every]).abs() for s in strips)
+        total = total + (of_fused - torch.maximum(of_x, of_y)).clamp(min=0).sum()
+        count += of_fused.numel()
+    return total / max(count, 1)
+
+
 def chroma_loss(x: Tensor, _: Tensor, fused: Tensor) -> Tensor:
     """L1 between what is left of x and of the result when their luma is taken away: the colours of x."""
     return F.l1_loss(fused - luma(fused), x - luma(x))
@@ -137,6 +160,7 @@ TERMS: Final[dict[str, Term]] = {
     "mef_ssim": lambda x, y, fused: 1 - mef_ssim(luma(x), luma(y), luma(fused)).mean(),
     "edges": edge_loss,
     "fidelity": fidelity_loss,
+    "seams": seam_loss,
     "chroma_x": chroma_loss,
 }
 """Losses by name: x, y and the result, RGB in 0..1 [B, 3, H, W], to a scalar; 0 where the result is ideal or the

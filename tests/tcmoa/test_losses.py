@@ -16,6 +16,7 @@ from tcmoa.losses import (
     gradient_max_loss,
     luma,
     prompt_regulariser,
+    seam_loss,
     sharper_patches,
     signed_gradients,
     ssim,
@@ -51,12 +52,16 @@ def test_a_result_equal_to_both_sources_costs_nothing(pair, name):
 @pytest.mark.parametrize("size", [(112, 112), (32, 48)])
 def test_losses_are_finite_and_differentiable(name, size, pair):
     x, y = (image[..., : size[0], : size[1]] for image in pair)
-    fused = (0.4 * x + 0.4 * y + 0.1 * random_image(*size)).requires_grad_()
+    fused = 0.4 * x + 0.4 * y + 0.1 * random_image(*size)
+    fused[..., 24:, 24:] += 0.3  # a step, for the terms that look for one
+    if size[1] > 56:
+        fused[..., 56:] += 0.9
+    fused.requires_grad_()
     term = TERMS[name](x, y, fused)
     assert term.isfinite()
     (gradient,) = torch.autograd.grad(term, fused)
     assert gradient.isfinite().all()
-    assert gradient.abs().max() > 0
+    assert gradient.abs().max() > 0 or (name == "seams" and max(size) <= 56)
 
 
 @pytest.mark.parametrize("name", TERMS)
@@ -145,6 +150,25 @@ def test_fidelity_orders_results_as_the_metric_does(pair):
 def test_fidelity_refuses_images_below_its_window():
     with pytest.raises(ValueError, match=r"images of \(16, 64\) are smaller than the window of 17"):
         information_fidelity(torch.zeros(1, 1, 16, 64), torch.zeros(1, 1, 16, 64))
+
+
+def test_seams_are_tone_steps_at_borders_of_windows_that_no_source_has():
+    x = torch.linspace(0, 0.5, 224).expand(1, 3, 224, 224).clone()
+    y = flat(0.3)[..., :1, :1].expand(1, 3, 224, 224)
+    assert seam_loss(x, y, (x + y) / 2).item() == 0
+    # Borders of both directions: 56, 112 and 168, 28 strips each; one of the six steps by 0.1.
+    for place in ((..., slice(112, None)), (..., slice(56, None), slice(None))):
+        stepped = y.clone()
+        stepped[place] += 0.1
+        assert seam_loss(y, y, stepped).item() == pytest.approx(0.1 / 6, rel=1e-4)
+        assert seam_loss(y, stepped, stepped).item() == 0
+    elsewhere = y.clone()
+    elsewhere[..., 64:] += 0.1
+    assert seam_loss(y, y, elsewhere).item() == 0
+
+
+def test_an_image_without_borders_of_windows_has_no_seams():
+    assert seam_loss(*[random_image(32, 48, seed=seed) for seed in range(3)]).item() == 0
 
 
 def test_chroma_is_that_of_x_whatever_the_brightness(pair):
