@@ -263,6 +263,8 @@ def long_run(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell that runs the tests in the background has them, and what they start, ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     cache = out / "cache.jsonl"
     wait_for(lambda: process.poll() is not None or (cache.is_file() and cache.stat().st_size), 60)
