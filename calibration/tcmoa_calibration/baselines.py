@@ -18,9 +18,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from tcmoa_calibration.luma import check_image
 from tcmoa_runtime.contract import PATCH
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import LUMA, Frame, as_array
+from tcmoa_runtime.images import LUMA, Frame
 
 MOST_LEVELS: Final = 5
 """Halvings of a Laplacian pyramid at most; detail up to about 64 pixels wide is then chosen, not averaged."""
@@ -124,18 +125,7 @@ BASELINES: Final[dict[str, Baseline]] = {
 
 
 def _check(image: Any, name: str) -> Frame:
-    array = as_array(image, name)
-    if array.dtype != np.uint8:
-        raise InputError(
-            f"{name} holds {array.dtype}: baselines take uint8; scale it to 0..255, round and convert it"
-        )
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    if array.ndim != 2 and (array.ndim != 3 or array.shape[2] != 3):
-        raise InputError(f"{name} has shape {list(array.shape)}: expected [H, W], [H, W, 1] or [H, W, 3]")
-    if array.size == 0:
-        raise InputError(f"{name} has shape {list(array.shape)}: it holds no pixels")
-    return array
+    return check_image(image, name, (np.uint8,), "baselines take uint8")
 
 
 def _in_colour(image: Frame) -> Frame:

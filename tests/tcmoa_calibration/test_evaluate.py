@@ -356,3 +356,23 @@ def test_real_pairs_rank_the_baselines_as_known(val_pairs: Path) -> None:
     assert less_alike.mean is not None
     assert more_edges.mean > 0.1
     assert less_alike.mean < -0.01
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path):
+    pairs = write_pairs(tmp_path / "pairs", ["a", "b"])
+    (tmp_path / "damaged.safetensors").write_bytes(b"no weights")
+    broken = Contestant.weights(tmp_path / "damaged.safetensors", "vif")
+    with pytest.raises(InputError, match="damaged"):
+        evaluate_pairs(pairs, contestants=[broken], metrics=["EN"], out=tmp_path / "new" / "out", jobs=1)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_that_cannot_begin_takes_nothing_of_earlier_runs(tmp_path):
+    pairs, out = write_pairs(tmp_path / "pairs", ["a", "b"]), tmp_path / "out"
+    evaluate_pairs(pairs, contestants=[Contestant.baseline("average")], metrics=["EN"], out=out, jobs=1)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    (tmp_path / "damaged.safetensors").write_bytes(b"no weights")
+    broken = Contestant.weights(tmp_path / "damaged.safetensors", "vif")
+    with pytest.raises(InputError, match="damaged"):
+        evaluate_pairs(pairs, contestants=[broken], metrics=["EN"], out=out, jobs=1)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before

@@ -11,7 +11,7 @@ import pytest
 from tcmoa_calibration.baselines import BASELINES
 from tcmoa_calibration.evaluate import Contestant, evaluate_pairs
 from tcmoa_calibration.flicker import flicker
-from tcmoa_runtime.images import read_frame
+from tcmoa_runtime.images import read_image
 from tcmoa_runtime.pairs import find_pairs
 
 FRAMES = 4
@@ -48,7 +48,7 @@ def test_flicker_is_that_of_the_frames_in_the_order_of_their_names(clip):
         video=True,
         progress=lambda n, of: done.append((n, of)),
     )
-    frames = [(read_frame(pair.x), read_frame(pair.y)) for pair in find_pairs(clip / "clip")]
+    frames = [(read_image(pair.x), read_image(pair.y)) for pair in find_pairs(clip / "clip")]
     fused = [BASELINES["average"].fuse(x, y) for x, y in frames]
     assert found.flicker["average"] == flicker(*zip(*frames, strict=True), fused)
     assert found.flicker["average"].excess < 0.5
@@ -59,7 +59,7 @@ def test_flicker_is_that_of_the_frames_in_the_order_of_their_names(clip):
     assert stored["flicker"]["wobbly"]["pumping"] == found.flicker["wobbly"].pumping
     assert len(stored["flicker"]["wobbly"]["steps"]) == FRAMES - 1
     page = (clip / "out" / "report.html").read_text()
-    assert f"<td>{found.flicker['wobbly'].pumping:.4f}</td>" in page
+    assert f">{found.flicker['wobbly'].pumping:.4f}</td>" in page
 
 
 def test_without_video_nothing_is_said_of_flicker(clip):

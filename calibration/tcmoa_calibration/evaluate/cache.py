@@ -28,6 +28,7 @@ FORMAT: Final = 1
 _MEASURING: Final = (
     "metrics/*.py",
     "baselines.py",
+    "luma.py",
     "evaluate/measure.py",
     "evaluate/entrants.py",
     "evaluate/pictures.py",

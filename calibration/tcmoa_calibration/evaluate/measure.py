@@ -91,7 +91,7 @@ class Measurer:
                 self._entrants[i] = enter(self.plan.contestants[i])
         with _one_cv2_thread():
             try:
-                x, y, stretched = read_pair(task)
+                x, y, stretched = read_pair(task.x, task.y)
             except InputError as error:
                 return [Measured(None, str(error))]
             triple: Triple | None = None
@@ -128,13 +128,13 @@ class Measurer:
         self._entrants = {}
 
 
-def read_pair(task: Task) -> tuple[Frame, Frame, bool]:
+def read_pair(x_path: str | Path, y_path: str | Path) -> tuple[Frame, Frame, bool]:
     """x and y as uint8 [H, W] or RGB [H, W, 3], and whether 16 bits were stretched; InputError where they differ."""
-    images: list[Image] = [read_image(path) for path in (task.x, task.y)]
+    images: list[Image] = [read_image(path) for path in (x_path, y_path)]
     (hx, wx), (hy, wy) = (image.shape[:2] for image in images)
     if (hx, wx) != (hy, wy):
         raise InputError(
-            f"{task.x} is {wx}x{hx} and {task.y} {wy}x{hy}: expected two registered images of one size"
+            f"{x_path} is {wx}x{hx} and {y_path} {wy}x{hy}: expected two registered images of one size"
         )
     deep = [image.dtype == np.uint16 for image in images]
     x, y = (stretch_to_uint8(i) if is_deep else i for i, is_deep in zip(images, deep, strict=True))

@@ -8,7 +8,7 @@ Whatever comes from outside (file names, labels, messages) is escaped.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -105,15 +105,29 @@ def _facts(evaluation: Evaluation) -> Iterator[str]:
         yield f"<p>{told} pairs have 16-bit sources; they were stretched to 8 bits first.</p>"
 
 
+def _labels(evaluation: Evaluation) -> list[str]:
+    return [entry.label for entry in evaluation.contestants]
+
+
+def _head(first: str, columns: Iterable[str]) -> str:
+    """The head of a table, and the start of its body."""
+    return (
+        "<thead><tr>"
+        + "".join(f"<th>{escape(name)}</th>" for name in (first, *columns))
+        + "</tr></thead><tbody>"
+    )
+
+
 def _flicker(evaluation: Evaluation) -> Iterator[str]:
     if not evaluation.flicker:
         return
-    yield '<section id="flicker"><h2>Flicker</h2><div class="wide"><table class="sortable"><thead><tr><th>method</th>'
-    yield from (f"<th>{name}</th>" for name in FLICKER_FIGURES)
-    yield "</tr></thead><tbody>"
+    yield '<section id="flicker"><h2>Flicker</h2><div class="wide"><table class="sortable">'
+    yield _head("method", FLICKER_FIGURES)
     for label, found in evaluation.flicker.items():
         yield f'<tr><th scope="row">{escape(label)}</th>'
-        yield from (f"<td>{cell}</td>" for cell in flicker_cells(found))
+        for name, cell in zip(FLICKER_FIGURES, flicker_cells(found), strict=True):
+            value = getattr(found, name)
+            yield f"<td>{cell}</td>" if value is None else f'<td data-value="{value!r}">{cell}</td>'
         yield "</tr>"
     yield "</tbody></table></div><p>Grey levels from frame to frame where nothing moves in either source, lower is "
     yield "better: excess and pumping (of blocks) are beyond both sources. Share: of the pixels, counted as still."
@@ -123,10 +137,8 @@ def _flicker(evaluation: Evaluation) -> Iterator[str]:
 
 def _summary(evaluation: Evaluation) -> Iterator[str]:
     first = escape(evaluation.contestants[0].label)
-    yield '<section id="summary"><h2>Means</h2><div class="wide"><table class="sortable"><thead><tr><th>metric</th>'
-    for entry in evaluation.contestants:
-        yield f"<th>{escape(entry.label)}</th>"
-    yield "</tr></thead><tbody>"
+    yield '<section id="summary"><h2>Means</h2><div class="wide"><table class="sortable">'
+    yield _head("metric", _labels(evaluation))
     for metric in evaluation.metrics:
         yield f'<tr><th scope="row">{escape(metric)} {_arrow(metric)}</th>'
         places = evaluation.places(metric)
@@ -184,10 +196,8 @@ def _controls(evaluation: Evaluation) -> Iterator[str]:
 def _by_image(evaluation: Evaluation) -> Iterator[str]:
     chosen = _chosen(evaluation)
     yield f'<details id="by-image"><summary>All pairs by <b class="metric-name">{escape(chosen)}</b></summary>'
-    yield '<div class="wide"><table class="sortable"><thead><tr><th>pair</th>'
-    for entry in evaluation.contestants:
-        yield f"<th>{escape(entry.label)}</th>"
-    yield "</tr></thead><tbody>"
+    yield '<div class="wide"><table class="sortable">'
+    yield _head("pair", _labels(evaluation))
     for place, name in enumerate(evaluation.pairs):
         yield f'<tr data-pair="{place}"><th scope="row"><a href="#pair-{place}">{escape(name)}</a></th>'
         yield from (f"<td>{_value(entry, name, chosen)}</td>" for entry in evaluation.contestants)
@@ -248,10 +258,8 @@ def _figure(folder: str, picture: Picture, what: str, name: str, group: str) -> 
 
 
 def _details(evaluation: Evaluation, name: str) -> Iterator[str]:
-    yield '<details><summary>All figures</summary><div class="wide"><table><thead><tr><th>metric</th>'
-    for entry in evaluation.contestants:
-        yield f"<th>{escape(entry.label)}</th>"
-    yield "</tr></thead><tbody>"
+    yield '<details><summary>All figures</summary><div class="wide"><table>'
+    yield _head("metric", _labels(evaluation))
     for metric in evaluation.metrics:
         yield f'<tr><th scope="row">{escape(metric)} {_arrow(metric)}</th>'
         for entry in evaluation.contestants:

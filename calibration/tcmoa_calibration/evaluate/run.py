@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,6 +77,7 @@ def evaluate_pairs(
     fingerprints = [entry.fingerprint() for entry in entrants]
     results = [ContestantResult(e.label, e.kind, e.description()) for e in entrants]
     evaluation = Evaluation(profile, names, [pair.name for pair in found], results)
+    made = [] if out is None else [f for f in (Path(out), *Path(out).parents) if not f.exists()]
     folder = None if out is None else _open_folder(Path(out), fresh)
     pictures = None if folder is None else folder / PICTURES
     plan = Plan(profile, names, tuple(entrants), None if pictures is None else str(pictures))
@@ -86,15 +87,20 @@ def evaluate_pairs(
     tasks.sort(key=_size, reverse=True)  # the longest first, so that no core waits long at the end
     done, total = 0, sum(len(task.keys) for task in tasks) + video * len(found) * len(entrants)
     progress(done, total)
-    with closing(measure_all(plan, tasks, jobs or available_cores())) as arriving:
-        for task, measured in arriving:
-            for result in measured:
-                if cache is not None and result.error is None and result.contestant is not None:
-                    cache.add(task.keys[result.contestant], result)
-                board.enter(task.name, result)
-                evaluation.measured += result.error is None
-            done += len(task.keys)
-            progress(done, total)
+    try:
+        with closing(measure_all(plan, tasks, jobs or available_cores())) as arriving:
+            for task, measured in arriving:
+                for result in measured:
+                    if cache is not None and result.error is None and result.contestant is not None:
+                        cache.add(task.keys[result.contestant], result)
+                    board.enter(task.name, result)
+                    evaluation.measured += result.error is None
+                done += len(task.keys)
+                progress(done, total)
+    except BaseException:
+        if folder is not None:
+            _leave_if_empty(folder, made)
+        raise
     if video:
         for entry in entrants:
             _enter_flicker(evaluation, entry, found)
@@ -238,6 +244,16 @@ def _open_folder(folder: Path, fresh: bool) -> Path:
     except OSError as error:
         raise InputError(f"{folder}: cannot be used for results: {error.strerror}") from error
     return folder
+
+
+def _leave_if_empty(folder: Path, made: Sequence[Path]) -> None:
+    """Take away what `_open_folder` made where nothing was measured: it would look like an evaluation."""
+    with suppress(OSError):  # of a folder that holds anything, nothing is taken
+        if (folder / CACHE).stat().st_size == 0:
+            (folder / PICTURES).rmdir()
+            (folder / CACHE).unlink()
+            for empty in made:
+                empty.rmdir()
 
 
 def _hash(path: Path) -> str:

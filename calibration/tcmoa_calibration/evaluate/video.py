@@ -6,24 +6,19 @@ from collections.abc import Iterator, Sequence
 
 from tcmoa_calibration.evaluate.contestants import Contestant
 from tcmoa_calibration.evaluate.entrants import Entrant, Image, enter
+from tcmoa_calibration.evaluate.measure import read_pair
 from tcmoa_calibration.flicker import Flicker, flicker
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import Frame, read_frame, read_image
+from tcmoa_runtime.images import Frame
 from tcmoa_runtime.pairs import PairPaths
 
 
 def measure_flicker(pairs: Sequence[PairPaths], contestant: Contestant) -> Flicker:
     """Flicker of what `contestant` makes of `pairs`, the frames of one clip in the order of time.
 
-    Frames are read and fused one after the other, two held at a time. Raises InputError for
-    a frame that cannot be read, for frames of different sizes, and for sources of 16 bits: stretched one by one they
-    would flicker by themselves.
+    Frames are read and fused one after the other, two held at a time. Raises InputError for a frame that cannot be read,
+    for frames of different sizes, and for sources of 16 bits: stretched one by one they would flicker by themselves.
     """
-    for path in (pairs[0].x, pairs[0].y):
-        if read_image(path).dtype.itemsize > 1:
-            raise InputError(
-                f"{path}: flicker of sources with 16 bits is not defined; stretch the whole clip to 8 bits first"
-            )
     entrant = enter(contestant)
     try:
         x, y, fused = _Clip(pairs, entrant).streams()
@@ -51,11 +46,10 @@ class _Clip:
     def _sources(self, number: int) -> tuple[Frame, Frame]:
         if self._frames is None or number != self._number:
             pair = self.pairs[number]
-            x, y = read_frame(pair.x), read_frame(pair.y)
-            if x.shape != y.shape:
+            x, y, stretched = read_pair(pair.x, pair.y)
+            if stretched:
                 raise InputError(
-                    f"{pair.x} is {x.shape[1]}x{x.shape[0]} and {pair.y} {y.shape[1]}x{y.shape[0]}: "
-                    f"expected two registered images of one size"
+                    f"{pair.name}: 16-bit sources have no flicker defined; stretch the whole clip to 8 bits first"
                 )
             self._number, self._frames = number, (x, y)
         return self._frames
