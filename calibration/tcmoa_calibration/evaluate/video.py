@@ -16,8 +16,9 @@ from tcmoa_runtime.pairs import PairPaths
 def measure_flicker(pairs: Sequence[PairPaths], contestant: Contestant) -> Flicker:
     """Flicker of what `contestant` makes of `pairs`, the frames of one clip in the order of time.
 
-    Frames are read and fused one after the other, two held at a time. Raises InputError for a frame that cannot be read,
-    for frames of different sizes, and for sources of 16 bits: stretched one by one they would flicker by themselves.
+    Frames are read and fused one after the other, two held at a time. Raises InputError for a frame that cannot be
+    read, for frames of different sizes, and for sources of 16 bits: stretched one by one they would flicker by
+    themselves.
     """
     entrant = enter(contestant)
     try:
