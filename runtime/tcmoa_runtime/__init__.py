@@ -5,6 +5,7 @@ from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import Contract, TensorSpec
 from tcmoa_runtime.errors import BundleError, InputError, MemoryShortageError, MissingError, TcmoaError
 from tcmoa_runtime.fuser import Fuser
+from tcmoa_runtime.streams.stream import Stream
 
 __all__ = [
     "Bundle",
@@ -14,6 +15,7 @@ __all__ = [
     "InputError",
     "MemoryShortageError",
     "MissingError",
+    "Stream",
     "TcmoaError",
     "TensorSpec",
     "__version__",

@@ -83,6 +83,11 @@ class Fuser:
         return self.bundle.contract.height, self.bundle.contract.width
 
     @property
+    def resizes(self) -> bool:
+        """Whether frames of another size are adapted, and results go back to the size of x."""
+        return self._resize
+
+    @property
     def grid(self) -> tuple[int, int]:
         """(gh, gw) of prompt maps."""
         return self.bundle.contract.grid

@@ -170,6 +170,11 @@ def without_password(url: str) -> str:
 
 def seconds(value: Any, name: str, *, least: float = 0.0) -> float:
     """A finite number of seconds of at least `least`, or InputError naming `name`."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not np.isfinite(value) or value < least:
+    if (
+        not isinstance(value, (int, float))
+        or isinstance(value, bool)
+        or not np.isfinite(value)
+        or value < least
+    ):
         raise InputError(f"{name} is {value!r}: expected seconds, {least:g} or more")
     return float(value)

@@ -1,0 +1,575 @@
+"""The stream itself: two sources, the fuser and the sinks, each on a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+import numpy as np
+
+from tcmoa_runtime.errors import InputError, TcmoaError
+from tcmoa_runtime.fuser import Fuser
+from tcmoa_runtime.images import Frame, to_frame
+from tcmoa_runtime.streams.clock import Clock, FileClock, LiveClock
+from tcmoa_runtime.streams.control import RAMP_SECONDS, PromptControl
+from tcmoa_runtime.streams.figures import Figures
+from tcmoa_runtime.streams.frames import (
+    Format,
+    FusedFrame,
+    Side,
+    Sink,
+    Source,
+    SourceError,
+    SourceFrame,
+    seconds,
+)
+from tcmoa_runtime.streams.handoff import Handoff
+from tcmoa_runtime.streams.pairing import End, NewestFrames, Pair, Pairing, Timed, Wait, every_frame, other
+from tcmoa_runtime.streams.writing import Writer
+
+READ_AHEAD: Final = 4
+"""Decoded frames of a file that wait to be paired."""
+FINE_TIME_BASE: Final = Fraction(1, 90_000)
+"""Clock of live outputs whose leading source counts coarsely; that of MPEG and RTP."""
+CLOSE_SECONDS: Final = 15.0
+"""How long closing waits for sources and sinks before they are left to themselves."""
+
+Offset = float | Literal["timestamps"]
+
+
+class Stream:
+    """Two sources fused into one stream of frames, paired by time.
+
+        with Stream(fuser, "x.mp4", "y.mp4") as stream:
+            for frame in stream:
+                show(frame.image)
+
+    Sources are read, frames fused and sinks written on threads of their own, with short queues between: from files
+    every frame of the leading source comes out, in order; of live sources the newest wins, everywhere, and what is
+    let go is counted (`figures`). `control` steers alpha and beta while it runs. Iterating, or `run`, starts it, once.
+    """
+
+    def __init__(
+        self,
+        fuser: Fuser,
+        x: Source | str | Path,
+        y: Source | str | Path,
+        *,
+        pairing: Pairing | None = None,
+        offset: Offset = 0.0,
+        sinks: Sequence[Sink] = (),
+        on_frame: Callable[[FusedFrame], None] | None = None,
+        control: PromptControl | None = None,
+        ramp: float = RAMP_SECONDS,
+        smoothing: float = 0.0,
+        frames: int | None = None,
+        figures: Figures | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Open what is given as text and check that it all fits together.
+
+        `offset`: seconds that are added to the times of the source that does not lead; two files begin together
+        unless it is `timestamps`, which takes the times in both as of one clock. `on_frame` is called with each frame
+        from a thread of its own, as a sink. `smoothing`: time constant in seconds of the temporal smoothing of
+        prompts, 0 for none; the bundle must give prompts for it. `frames`: stop after so many. The stream owns
+        sources and sinks from here on and closes them. Raises InputError, and MissingError where a package is missing.
+        """
+        self.fuser = fuser
+        self.pairing = pairing or Pairing()
+        self.figures = figures or Figures()
+        self.error: Exception | None = None
+        self.notes: list[str] = []
+        self._clock, self._frames = clock, _whole(frames, "frames")
+        self._offset: Offset = offset if offset == "timestamps" else _number(offset, "offset")
+        bundle = fuser.bundle
+        self.control = control or PromptControl(
+            fuser.grid,
+            size=fuser.size,
+            token=None if bundle.fit == "resize" else bundle.token_pixels,
+            default=bundle.default_prompt,
+            ramp=ramp,
+        )
+        seconds(smoothing, "smoothing")
+        if smoothing and not bundle.contract.with_prompt:
+            raise InputError(
+                f"{bundle.path}: smoothing needs a bundle that gives its prompts; export it with --with-prompt"
+            )
+        self._smoother = self._make_smoother(smoothing) if smoothing else None
+        self._sinks = list(sinks)
+        if on_frame is not None:
+            self._sinks.append(_Callback(on_frame))
+        self._sources = _opened(x, y, bundle.channel_order)
+        try:
+            self.live = any(source.live for source in self._sources.values())
+            self._check_sizes()
+        except BaseException:
+            for source in self._sources.values():
+                source.close()
+            raise
+        self._stop = threading.Event()
+        self._changed = threading.Condition()
+        self._threads: list[threading.Thread] = []
+        self._writers: list[Writer] = []
+        self._died: dict[Side, SourceError] = {}
+        self._output: Handoff[FusedFrame] | None = None
+        self._started = self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[FusedFrame]:
+        """Start, and give each frame; of a live stream the newest that there is when the last one is done with.
+
+        Raises, at the end, what ended the stream before its sources did.
+        """
+        self._output = Handoff(1 if self.live else READ_AHEAD, newest_wins=self.live)
+        self._start()
+        try:
+            while (frame := self._output.get()) is not None:
+                yield frame
+        finally:
+            self.close()
+        if self.error is not None:
+            raise self.error
+
+    def run(self) -> Figures:
+        """Start, put every frame into the sinks, and return the figures at the end.
+
+        Raises what ended the stream before its sources did, when the sinks are closed.
+        """
+        self._start()
+        try:
+            fusing = self._threads[-1]
+            while fusing.is_alive():
+                fusing.join(0.1)  # in slices, so that signals get through to the main thread
+        finally:
+            self.close()
+        if self.error is not None:
+            raise self.error
+        return self.figures
+
+    def stop(self) -> None:
+        """End the stream after the frame in work, with sinks finished; from any thread or a signal handler's."""
+        self._stop.set()
+        threading.Thread(target=self._wake, name="tcmoa-stop", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop, finish the sinks and free all but the fuser. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._stop.set()
+        self._wake()
+        if self._output is not None:
+            self.figures.dropped("consumer", self._output.abandon())
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        for writer in self._writers:
+            # Files are waited for: what is queued must be in them.
+            if not writer.finish(None if writer.sink.lossless else max(1.0, deadline - time.monotonic())):
+                self.notes.append(f"{writer.sink.name}: did not close in time and was left")
+        if not self._started:
+            for source in self._sources.values():
+                source.close()
+        self.figures.end()
+
+    @property
+    def sources(self) -> dict[Side, Source]:
+        """The opened sources."""
+        return dict(self._sources)
+
+    @property
+    def format(self) -> Format:
+        """What the sinks get."""
+        lead = self._sources[self.pairing.lead]
+        height, width = self._size
+        base = lead.time_base
+        if self.live and base > Fraction(1, 1000):
+            base = FINE_TIME_BASE
+        order: Literal["rgb", "bgr"] = "bgr" if self.fuser.bundle.channel_order == "bgr" else "rgb"
+        return Format(height, width, order, base, lead.rate, self.live)
+
+    # Starting and stopping
+
+    def _start(self) -> None:
+        if self._started or self._closed:
+            raise TcmoaError("a stream runs once; make another one")
+        self._started = True
+        form = self.format
+        try:
+            for sink in self._sinks:
+                writer = Writer(sink, form, self.figures, self._sink_failed)
+                self._writers.append(writer)
+                writer.start()
+        except BaseException:
+            self._started = False  # no thread of ours has the sources yet
+            self.close()
+            raise
+        target = self._run_live if self.live else self._run_files
+        self._threads = target(form)
+        for thread in self._threads:
+            thread.start()
+
+    def _wake(self) -> None:
+        for source in self._sources.values():
+            source.close()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _fail(self, error: Exception) -> None:
+        """The first error is what the user hears of; the others follow from it more often than not."""
+        if self.error is None:
+            self.error = error
+        else:
+            self.notes.append(str(error))
+        self._stop.set()
+        self._wake()
+
+    def _sink_failed(self, sink: Sink, error: Exception) -> None:
+        others = [w for w in self._writers if w.sink is not sink and w.sink.lossless]
+        if sink.lossless and others and self.error is None:
+            # The other files are still worth having; the error is told at the end.
+            self.error = error
+            return
+        if sink.lossless or not others:
+            self._fail(error)
+        else:
+            self.notes.append(str(error))
+
+    # Reading
+
+    def _run_files(self, form: Format) -> list[threading.Thread]:
+        queues: dict[Side, Handoff[SourceFrame]] = {"x": Handoff(READ_AHEAD), "y": Handoff(READ_AHEAD)}
+
+        def read(side: Side) -> None:
+            for frame in self._read(side):
+                if queues[side].put(frame):
+                    return
+            queues[side].end()
+
+        def fuse() -> None:
+            try:
+                self._put_out(self._file_pairs(queues), form)
+            finally:
+                for queue in queues.values():
+                    queue.abandon()
+
+        return self._make_threads(read, fuse)
+
+    def _file_pairs(self, queues: dict[Side, Handoff[SourceFrame]]) -> Iterator[Pair]:
+        lead, partner = self.pairing.lead, other(self.pairing.lead)
+
+        def timed(side: Side, clock: Clock) -> Iterator[Timed]:
+            while not self._stop.is_set() and (frame := queues[side].get()) is not None:
+                yield Timed(frame, self._tell(side, clock, frame))
+
+        leading = timed(lead, FileClock())
+        first = next(leading, None)
+        if first is None:
+            return
+        offset, start = (0.0, None) if self._offset == "timestamps" else (self._offset, first.time)
+        yield from every_frame(
+            _chain(first, leading),
+            timed(partner, FileClock(start=start, offset=offset)),
+            self.pairing,
+            (self._sources[lead].rate, self._sources[partner].rate),
+            self.figures,
+        )
+
+    def _run_live(self, form: Format) -> list[threading.Thread]:
+        lead, partner = self.pairing.lead, other(self.pairing.lead)
+        newest = NewestFrames(
+            self.pairing, (self._sources[lead].rate, self._sources[partner].rate), self.figures
+        )
+        offset = 0.0 if self._offset == "timestamps" else self._offset
+        clocks: dict[Side, LiveClock] = {lead: LiveClock(), partner: LiveClock(offset=offset)}
+
+        def read(side: Side) -> None:
+            for frame in self._read(side):
+                moment = Timed(frame, self._tell(side, clocks[side], frame))
+                with self._changed:
+                    newest.offer(side, moment, self._clock())
+                    self._changed.notify_all()
+            with self._changed:
+                newest.end(side, died=side in self._died)
+                self._changed.notify_all()
+
+        return self._make_threads(read, lambda: self._put_out(self._live_pairs(newest), form))
+
+    def _live_pairs(self, newest: NewestFrames) -> Iterator[Pair]:
+        while not self._stop.is_set():
+            with self._changed:
+                choice = newest.pick(self._clock())
+                if isinstance(choice, Wait):
+                    left = None if choice.until is None else max(1e-3, choice.until - self._clock())
+                    self._changed.wait(left)
+                    continue
+            if isinstance(choice, End):
+                if choice.lost is not None:
+                    self._fail(self._loss(choice.lost, newest.tolerance))
+                return
+            yield choice
+
+    def _loss(self, side: Side, limit: float) -> SourceError:
+        """Why a live stream ended."""
+        died = self._died.get(side)
+        if died is not None:
+            return died
+        name = self._sources[side].name
+        return SourceError(
+            f"{name}: no frame for {limit:.2g} s, and the stream ends where {side} is lost (--on-loss stop)"
+        )
+
+    def _make_threads(self, read: Callable[[Side], None], fuse: Callable[[], None]) -> list[threading.Thread]:
+        def guarded(work: Callable[[], None]) -> Callable[[], None]:
+            def run() -> None:
+                try:
+                    work()
+                except Exception as error:  # told to whoever runs the stream
+                    self._fail(error)
+
+            return run
+
+        sides: tuple[Side, Side] = ("x", "y")
+        readers = [
+            threading.Thread(target=guarded(partial(read, side)), name=f"tcmoa-read-{side}", daemon=True)
+            for side in sides
+        ]
+        fusing = threading.Thread(target=guarded(fuse), name="tcmoa-fuse", daemon=True)
+        return [*readers, fusing]
+
+    def _read(self, side: Side) -> Iterator[SourceFrame]:
+        """Frames of one size from a source until it ends, dies or the stream stops."""
+        source = self._sources[side]
+        wanted = last = source.size
+        try:
+            while not self._stop.is_set():
+                began = time.perf_counter()
+                frame = source.read()
+                if frame is None:
+                    return
+                if not source.live:
+                    self.figures.stage(f"decode-{side}", time.perf_counter() - began)
+                self.figures.event(side, "frames")
+                size = frame.image.shape[:2]
+                if size != last:
+                    self.figures.event(side, "size_changes")
+                    last = size
+                if size != wanted:
+                    frame = replace(frame, image=_resized(frame.image, wanted))
+                yield frame
+        except SourceError as error:
+            if not self._stop.is_set():
+                self._died[side] = error
+                self.notes.append(str(error))
+        finally:
+            for what in ("errors", "reconnects"):
+                if total := getattr(source, what, 0):
+                    self.figures.event_total(side, what, total)
+            source.close()
+
+    def _tell(self, side: Side, clock: Clock, frame: SourceFrame) -> float:
+        before = clock.jumps
+        at = clock.time(frame)
+        if clock.jumps > before:
+            self.figures.event(side, "clock_jumps", clock.jumps - before)
+        return at
+
+    # Fusing
+
+    def _put_out(self, pairs: Iterable[Pair], form: Format) -> None:
+        """Fuse pairs as they come and hand the result on."""
+        clock = _OutputClock(form.time_base, from_zero=self.live)
+        try:
+            for index, pair in enumerate(pairs):
+                if self._stop.is_set():
+                    break
+                frame = self._fuse(pair, index, clock, form)
+                self.figures.output(frame, skew=pair.skew)
+                for writer in self._writers:
+                    writer.put(frame)
+                if self._output is not None:
+                    self.figures.dropped("consumer", self._output.put(frame))
+                if self._frames is not None and index + 1 >= self._frames:
+                    break
+        finally:
+            self._stop.set()
+            self._wake()
+            # A file that breaks off is no whole output; a live source that dies is what policies are for.
+            fatal = self._died.get(self.pairing.lead) if not self.live or len(self._died) == 2 else None
+            if fatal is not None and self.error is None:
+                self.error = fatal
+            if self._output is not None:
+                self._output.end()
+
+    def _fuse(self, pair: Pair, index: int, clock: _OutputClock, form: Format) -> FusedFrame:
+        x = None if pair.x is None else pair.x.frame
+        y = None if pair.y is None else pair.y.frame
+        prompt = None
+        if pair.status in ("passed-x", "passed-y") or x is None or y is None:
+            alone = x if x is not None else y
+            image = self._passed(alone, form)
+            if self._smoother is not None:
+                self._smoother.reset()
+        else:
+            began = time.perf_counter()
+            image, prompt = self._fused(x, y, pair.time)
+            self.figures.stage("fuse", time.perf_counter() - began)
+        now = self._clock()
+        arrived = max(frame.arrived for frame in (x, y) if frame is not None)
+        return FusedFrame(
+            image=image,
+            pts=clock.pts(pair.time),
+            time_base=form.time_base,
+            index=index,
+            status=pair.status,
+            x=x,
+            y=y,
+            age_x=self._age(pair.x, pair.time, now),
+            age_y=self._age(pair.y, pair.time, now),
+            latency=now - arrived,
+            prompt=prompt,
+        )
+
+    def _fused(self, x: SourceFrame, y: SourceFrame, at: float) -> tuple[Frame, Any]:
+        scale, shift = self.control.values()
+        if not self.fuser.bundle.contract.with_prompt:
+            return self.fuser(x.image, y.image, scale=scale, shift=shift), None
+        if self._smoother is None:
+            return self.fuser.with_prompt(x.image, y.image, scale=scale, shift=shift)
+        scale, shift = self._smoother.before(x.image, y.image, at, scale, shift)
+        image, prompt = self.fuser.with_prompt(x.image, y.image, scale=scale, shift=shift)
+        self._smoother.after(prompt)
+        return image, prompt
+
+    def _passed(self, alone: SourceFrame | None, form: Format) -> Frame:
+        if alone is None:
+            raise TcmoaError("a frame of neither source came out")
+        image = to_frame(alone.image, "frame", 3, order=form.channel_order)
+        return (
+            image
+            if image.shape[:2] == (form.height, form.width)
+            else _resized(image, (form.height, form.width))
+        )
+
+    def _age(self, timed: Timed | None, at: float, now: float) -> float | None:
+        if timed is None:
+            return None
+        return now - timed.time if self.live else abs(timed.time - at)
+
+    def _make_smoother(self, smoothing: float) -> Any:
+        from tcmoa_runtime.streams.smoothing import PromptSmoother
+
+        bundle = self.fuser.bundle
+        token = None if bundle.fit == "resize" else bundle.token_pixels
+        return PromptSmoother(self.fuser.grid, self.fuser.size, token=token, seconds=smoothing)
+
+    def _check_sizes(self) -> None:
+        height, width = self.fuser.size
+        for side, source in self._sources.items():
+            if source.size != (height, width) and not self.fuser.resizes:
+                raise InputError(
+                    f"{source.name}: {side} is {source.size[1]}x{source.size[0]}, this bundle fuses {width}x{height}: "
+                    f"resize (--resize, or Fuser.load(..., resize=True)), or export a bundle for that size"
+                )
+        self._size = self._sources["x"].size if self.fuser.resizes else (height, width)
+
+
+class _OutputClock:
+    """Times in seconds as rising counts of a time base; from 0 where the stream is live."""
+
+    def __init__(self, time_base: Fraction, *, from_zero: bool) -> None:
+        self._base, self._from_zero = time_base, from_zero
+        self._start: float | None = None
+        self._last: int | None = None
+
+    def pts(self, at: float) -> int:
+        if self._start is None:
+            self._start = at if self._from_zero else 0.0
+        pts = round((at - self._start) / float(self._base))
+        self._last = pts if self._last is None else max(pts, self._last + 1)
+        return self._last
+
+
+class _Callback:
+    """A function as a sink."""
+
+    name, lossless = "on_frame", True
+
+    def __init__(self, function: Callable[[FusedFrame], None]) -> None:
+        self._function = function
+
+    def open(self, form: Format) -> None:
+        """Nothing to get ready."""
+
+    def write(self, frame: FusedFrame) -> None:
+        """Call the function."""
+        self._function(frame)
+
+    def close(self) -> None:
+        """Nothing to finish."""
+
+
+def _opened(x: Source | str | Path, y: Source | str | Path, order: str) -> dict[Side, Source]:
+    """Both sources, opened where they are text; a file beside a live source plays at its own pace."""
+    given: dict[Side, Source | str | Path] = {"x": x, "y": y}
+    opened: dict[Side, Source] = {}
+    try:
+        for side, source in given.items():
+            opened[side] = _open(source, order) if isinstance(source, (str, Path)) else source
+        if len({source.live for source in opened.values()}) == 2:
+            from tcmoa_runtime.streams.sources.paced import Paced
+
+            for side, source in opened.items():
+                if not source.live:
+                    opened[side] = Paced(source)
+    except BaseException:
+        for source in (*opened.values(), *(s for s in given.values() if not isinstance(s, (str, Path)))):
+            source.close()
+        raise
+    return opened
+
+
+def _open(text: str | Path, order: str) -> Source:
+    from tcmoa_runtime.streams.sources import SourceOptions, open_source
+
+    return open_source(str(text), SourceOptions(channel_order="bgr" if order == "bgr" else "rgb"))
+
+
+def _chain(first: Timed, rest: Iterator[Timed]) -> Iterator[Timed]:
+    yield first
+    yield from rest
+
+
+def _resized(image: Frame, size: tuple[int, int]) -> Frame:
+    import cv2
+
+    shrinks = image.shape[0] > size[0] or image.shape[1] > size[1]
+    return np.asarray(
+        cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8
+    )
+
+
+def _whole(value: int | None, name: str) -> int | None:
+    if value is not None and (not isinstance(value, int) or value < 1):
+        raise InputError(f"{name} is {value!r}: expected a whole number, 1 or more")
+    return value
+
+
+def _number(value: Any, name: str) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not np.isfinite(value):
+        raise InputError(f"{name} is {value!r}: expected seconds, or 'timestamps'")
+    return float(value)

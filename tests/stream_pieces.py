@@ -1,0 +1,168 @@
+"""Sources, sinks and a backend for tests of streams: scripted, and as fast or slow as a test wants."""
+
+import threading
+import time
+from fractions import Fraction
+
+import numpy as np
+
+from tcmoa_runtime import Fuser
+from tcmoa_runtime.contract import FUSED, PROMPT, X
+from tcmoa_runtime.streams.frames import SinkError, SourceError, SourceFrame
+
+MILLISECOND = Fraction(1, 1000)
+
+
+def numbered(number, size=(100, 130), channels=3):
+    """A frame whose pixels say its number."""
+    image = np.empty((*size, channels), np.uint8)
+    image[...] = (number % 256, number // 256 % 256, 77)[:channels]
+    return image
+
+
+def number_of(image):
+    """The number that a frame, or what it was fused to, shows."""
+    return int(image[0, 0, 0]) + 256 * int(image[0, 0, 1])
+
+
+def source_frame(index, milliseconds, *, arrived=0.0, image=None):
+    """A frame with a time, of the smallest size where its picture does not matter."""
+    image = np.zeros((2, 2, 3), np.uint8) if image is None else image
+    return SourceFrame(image, milliseconds, MILLISECOND, arrived, index)
+
+
+class ScriptedSource:
+    """A file (`live=False`): frames at `milliseconds`; `fails_after` so many it breaks."""
+
+    live, time_base = False, MILLISECOND
+
+    def __init__(
+        self, milliseconds, *, name="scripted", rate=None, size=(100, 130), fails_after=None, images=None
+    ):
+        self.name, self.rate, self.size = name, rate, size
+        self.frames = self.errors = self.reconnects = 0
+        self.closed = False
+        self._milliseconds, self._fails_after, self._images = milliseconds, fails_after, images
+
+    def read(self):
+        if self.frames == self._fails_after:
+            raise SourceError(f"{self.name}: broke")
+        if self.closed or self.frames == len(self._milliseconds):
+            return None
+        index = self.frames
+        self.frames += 1
+        image = numbered(index, self.size) if self._images is None else self._images[index]
+        return SourceFrame(image, self._milliseconds[index], self.time_base, time.monotonic(), index)
+
+    def close(self):
+        self.closed = True
+
+
+class LiveSource:
+    """A camera at `rate` frames a second, on a clock of its own that begins at `epoch` milliseconds.
+
+    `hook(index)` may return "drop", "end", "die", a number of seconds to stall before the frame, or a callable that
+    changes its milliseconds.
+    """
+
+    live, time_base = True, MILLISECOND
+
+    def __init__(
+        self, rate, *, name="camera", size=(100, 130), epoch=0, hook=lambda index: None, images=None
+    ):
+        self.name, self.rate, self.size = name, Fraction(rate), size
+        self.frames = self.errors = self.reconnects = 0
+        self._hook, self._epoch, self._images = hook, epoch, images
+        self._closed = threading.Event()
+        self._began = None
+        self._place = 0
+
+    def read(self):
+        if self._began is None:
+            self._began = time.monotonic()
+        while True:
+            index = self._place
+            self._place += 1
+            order = self._hook(index)
+            if order == "end":
+                return None
+            if order == "die":
+                raise SourceError(f"{self.name}: died")
+            if isinstance(order, float) and self._closed.wait(order):
+                return None
+            due = self._began + index / float(self.rate)
+            if self._closed.wait(max(0.0, due - time.monotonic())):
+                return None
+            if order == "drop":
+                continue
+            milliseconds = self._epoch + round(index * 1000 / float(self.rate))
+            if callable(order):
+                milliseconds = order(milliseconds)
+            image = numbered(index, self.size) if self._images is None else self._images(index)
+            self.frames += 1
+            return SourceFrame(image, milliseconds, self.time_base, time.monotonic(), self.frames - 1)
+
+    def close(self):
+        self._closed.set()
+
+
+class ListSink:
+    """Keeps what it got, and how it was treated."""
+
+    def __init__(
+        self, name="list", *, lossless=True, seconds=0.0, fails_at=None, fails_open=False, keep=10_000
+    ):
+        self.name, self.lossless = name, lossless
+        self.form, self.frames, self.opened, self.closed, self.threads = None, [], 0, 0, set()
+        self._seconds, self._fails_at, self._fails_open, self._keep = seconds, fails_at, fails_open, keep
+
+    def open(self, form):
+        self.opened += 1
+        self.form = form
+        self.threads.add(threading.get_ident())
+        if self._fails_open:
+            raise SinkError(f"{self.name}: cannot be opened")
+
+    def write(self, frame):
+        assert not self.closed
+        self.threads.add(threading.get_ident())
+        if len(self.frames) == self._fails_at:
+            raise SinkError(f"{self.name}: is full")
+        if self._seconds:
+            time.sleep(self._seconds)
+        if len(self.frames) < self._keep:
+            self.frames.append(frame)
+
+    def close(self):
+        self.closed += 1
+        self.threads.add(threading.get_ident())
+
+
+class CopyingBackend:
+    """Gives x back as fused, after `seconds`; prompts are 0.5 + scale * 0.1 + shift."""
+
+    name = "copying"
+
+    def __init__(self, bundle, seconds=0.0):
+        self.bundle, self.seconds, self.calls, self.fails_at = bundle, seconds, [], None
+
+    def infer(self, inputs):
+        if len(self.calls) == self.fails_at:
+            raise RuntimeError("the backend broke")
+        self.calls.append({name: array.copy() for name, array in inputs.items() if array.dtype == np.float32})
+        if self.seconds:
+            time.sleep(self.seconds)
+        fused = inputs[X]
+        if fused.shape[-1] == 1:
+            fused = np.repeat(fused, 3, axis=-1)
+        prompt = 0.5 + inputs["prompt_scale"] * 0.1 + inputs["prompt_shift"]
+        both = np.stack([prompt, 1 - prompt], axis=1)[:, None]
+        return {FUSED: fused.copy(), PROMPT: np.repeat(both, 2, axis=1).astype(np.float32)}
+
+    def close(self):
+        pass
+
+
+def copying_fuser(bundle, seconds=0.0, *, resize=False):
+    """A fuser of a real bundle whose backend gives x back."""
+    return Fuser(bundle, CopyingBackend(bundle, seconds), resize=resize)

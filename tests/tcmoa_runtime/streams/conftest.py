@@ -1,0 +1,32 @@
+"""No test of streams leaves a thread behind."""
+
+import threading
+import time
+
+import pytest
+
+from tcmoa_runtime import Bundle
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    yield
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        left = [t.name for t in threading.enumerate() if t.name.startswith("tcmoa-")]
+        if not left:
+            return
+        time.sleep(0.01)
+    pytest.fail(f"threads left: {left}")
+
+
+@pytest.fixture(scope="session")
+def bundle(exported):
+    """A micro bundle of 130x100 with prompts."""
+    return Bundle.open(exported("vif"))
+
+
+@pytest.fixture(scope="session")
+def plain_bundle(exported):
+    """The same without prompts."""
+    return Bundle.open(exported("plain"))

@@ -1,0 +1,459 @@
+"""The stream: nothing of a file is lost, nothing of a camera piles up, and every end is a tidy one."""
+
+import threading
+import time
+import weakref
+from collections import Counter
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from stream_pieces import (
+    CopyingBackend,
+    ListSink,
+    LiveSource,
+    ScriptedSource,
+    copying_fuser,
+    number_of,
+    numbered,
+)
+from tcmoa_runtime import Fuser, InputError, Stream, TcmoaError
+from tcmoa_runtime.streams.frames import SinkError, SourceError
+from tcmoa_runtime.streams.pairing import Pairing
+
+
+def file(count, rate=25, **options):
+    return ScriptedSource([round(i * 1000 / rate) for i in range(count)], rate=Fraction(rate), **options)
+
+
+def slow_file(count, **options):
+    """A file that takes 5 ms a frame to read, so that something can happen meanwhile."""
+    source = file(count, **options)
+    read = source.read
+    source.read = lambda: (time.sleep(0.005), read())[1]
+    return source
+
+
+def within(seconds, condition):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.005)
+
+
+# Files
+
+
+def test_every_frame_of_files_comes_out_in_order_with_its_timestamp(bundle):
+    sink = ListSink()
+    stamps = [0, 40, 85, 120, 500, 540]
+    figures = Stream(
+        copying_fuser(bundle), ScriptedSource(stamps), file(20), sinks=[sink], pairing=Pairing(tolerance=1.0)
+    ).run()
+    assert [f.pts for f in sink.frames] == stamps
+    assert {f.time_base for f in sink.frames} == {Fraction(1, 1000)}
+    assert [number_of(f.image) for f in sink.frames] == list(range(6))
+    assert [f.index for f in sink.frames] == list(range(6))
+    assert {f.status for f in sink.frames} == {"fused"}
+    assert figures.snapshot()["frames"] == 6
+    assert (sink.opened, sink.closed, len(sink.threads)) == (1, 1, 1)
+    assert (sink.form.height, sink.form.width, sink.form.live) == (100, 130, False)
+
+
+def test_iterating_gives_the_frames(bundle):
+    with Stream(copying_fuser(bundle), file(10), file(10)) as stream:
+        assert [number_of(frame.image) for frame in stream] == list(range(10))
+
+
+def test_a_slow_consumer_of_files_loses_nothing(bundle):
+    seen = []
+    with Stream(copying_fuser(bundle), file(30), file(30)) as stream:
+        for frame in stream:
+            time.sleep(0.005)
+            seen.append(frame.index)
+    assert seen == list(range(30))
+    assert stream.figures.snapshot()["dropped"] == {}
+
+
+def test_a_slow_sink_of_files_loses_nothing(bundle):
+    sink = ListSink(seconds=0.01)
+    Stream(copying_fuser(bundle), file(30), file(30), sinks=[sink]).run()
+    assert [f.index for f in sink.frames] == list(range(30))
+
+
+def test_a_window_beside_a_file_may_miss_frames_but_does_not_slow_it(bundle):
+    window, kept = ListSink("window", lossless=False, seconds=0.05), ListSink()
+    figures = Stream(copying_fuser(bundle), file(50), file(50), sinks=[window, kept]).run()
+    assert len(kept.frames) == 50
+    assert 1 <= len(window.frames) < 50
+    assert figures.snapshot()["dropped"]["sink-window"] == 50 - len(window.frames)
+
+
+def test_the_callback_gets_every_frame(bundle):
+    seen = []
+    Stream(copying_fuser(bundle), file(12), file(12), on_frame=seen.append).run()
+    assert [f.index for f in seen] == list(range(12))
+
+
+def test_stopping_early_by_number(bundle):
+    sink = ListSink()
+    Stream(copying_fuser(bundle), file(1000), file(1000), sinks=[sink], frames=7).run()
+    assert len(sink.frames) == 7
+    assert sink.closed == 1
+
+
+def test_leaving_the_loop_ends_everything(bundle):
+    x, sink = slow_file(1000), ListSink()
+    with Stream(copying_fuser(bundle), x, file(1000), sinks=[sink]) as stream:
+        for frame in stream:
+            if frame.index == 3:
+                break
+    assert x.closed
+    assert sink.closed == 1
+    assert len(sink.frames) < 100
+
+
+def test_stop_from_another_thread_finishes_sinks(bundle):
+    sink = ListSink()
+    stream = Stream(copying_fuser(bundle), slow_file(100_000), file(100_000), sinks=[sink])
+    running = threading.Thread(target=stream.run)
+    running.start()
+    within(10, lambda: len(sink.frames) > 5)
+    stream.stop()
+    running.join(10)
+    assert not running.is_alive()
+    assert sink.closed == 1
+    assert [f.index for f in sink.frames] == list(range(len(sink.frames)))
+
+
+def test_files_begin_together_unless_told_otherwise(bundle):
+    def skews(**options):
+        sink = ListSink()
+        x, y = ScriptedSource([1400, 1440, 1480]), ScriptedSource([0, 40, 80])
+        Stream(copying_fuser(bundle), x, y, sinks=[sink], **options).run()
+        return [(f.status, f.y and f.y.index) for f in sink.frames]
+
+    assert skews() == [("fused", 0), ("fused", 1), ("fused", 2)]
+    assert skews(offset=-0.04) == [("fused", 1), ("fused", 2), ("fused", 2)]
+    assert skews(offset="timestamps")[0] == ("held-y", 2)
+
+
+def test_a_different_rate_is_paired_by_time(bundle):
+    sink = ListSink()
+    Stream(copying_fuser(bundle), file(30, rate=30), file(9, rate=9), sinks=[sink]).run()
+    expected = [
+        min(range(9), key=lambda j: abs(round(j * 1000 / 9) - round(i * 1000 / 30))) for i in range(30)
+    ]
+    assert [f.y.index for f in sink.frames] == expected
+    assert all(f.age_x == 0 for f in sink.frames)
+    assert max(f.age_y for f in sink.frames[:-2]) <= 1 / 18 + 0.001  # y ends before x does
+
+
+def test_a_leading_file_that_breaks_is_an_error_after_what_came_before_it(bundle):
+    sink = ListSink()
+    stream = Stream(copying_fuser(bundle), file(10, fails_after=6), file(10), sinks=[sink])
+    with pytest.raises(SourceError, match="broke"):
+        stream.run()
+    assert len(sink.frames) == 6
+    assert sink.closed == 1
+
+
+def test_a_partner_that_breaks_is_held_and_noted(bundle):
+    sink = ListSink()
+    stream = Stream(copying_fuser(bundle), file(10), file(10, fails_after=3), sinks=[sink])
+    stream.run()
+    assert [f.status for f in sink.frames][-1] == "held-y"
+    assert stream.notes == ["scripted: broke"]
+
+
+# Live
+
+
+def test_a_slow_backend_makes_live_frames_give_way(bundle):
+    sink = ListSink()
+    x, y = LiveSource(60), LiveSource(60, name="other")
+    figures = Stream(copying_fuser(bundle, 0.05), x, y, sinks=[sink], frames=20).run().snapshot()
+    assert len(sink.frames) == 20
+    assert figures["dropped"]["x-superseded"] > 20
+    assert all(f.age_x < 0.05 + 0.05 for f in sink.frames[1:])
+    numbers = [number_of(f.image) for f in sink.frames]
+    assert numbers == sorted(set(numbers))
+    pts = [f.pts for f in sink.frames]
+    assert pts[0] == 0
+    assert pts == sorted(set(pts))
+
+
+def test_sources_on_different_clocks_are_paired_by_when_they_were_seen(bundle):
+    sink = ListSink()
+    x, y = LiveSource(40, epoch=5_000_000), LiveSource(40, name="other", epoch=77)
+    figures = Stream(copying_fuser(bundle), x, y, sinks=[sink], frames=30).run().snapshot()
+    assert {f.status for f in sink.frames} == {"fused"}
+    assert figures["skew_ms"]["p50"] < 40  # their own clocks are 80 minutes apart
+
+
+def test_a_live_source_that_dies_is_held_then_passed(bundle):
+    sink = ListSink()
+    y = LiveSource(50, name="thermal", hook=lambda i: "die" if i == 10 else None)
+    stream = Stream(
+        copying_fuser(bundle), LiveSource(50), y, sinks=[sink], frames=60, pairing=Pairing(hold=0.3)
+    )
+    stream.run()
+    statuses = [f.status for f in sink.frames]
+    assert [s for i, s in enumerate(statuses) if i == 0 or s != statuses[i - 1]] == [
+        "fused",
+        "held-y",
+        "passed-x",
+    ]
+    assert stream.notes == ["thermal: died"]
+    assert sink.frames[-1].y is None
+    assert sink.frames[-1].age_y is None
+
+
+def test_two_dead_sources_are_an_error(bundle):
+    die = {"hook": lambda i: "die" if i == 5 else None}
+    stream = Stream(copying_fuser(bundle), LiveSource(50, **die), LiveSource(50, **die), sinks=[ListSink()])
+    with pytest.raises(SourceError, match="died"):
+        stream.run()
+
+
+def test_stop_on_loss_names_what_was_lost(bundle):
+    y = LiveSource(50, name="thermal", hook=lambda i: 30.0 if i == 5 else None)
+    sink = ListSink()
+    stream = Stream(copying_fuser(bundle), LiveSource(50), y, sinks=[sink], pairing=Pairing(on_loss="stop"))
+    with pytest.raises(SourceError, match=r"thermal: no frame for .* s, and the stream ends where y is lost"):
+        stream.run()
+    assert sink.closed == 1
+
+
+def test_when_x_is_lost_y_passes_alone_in_all_three_channels(bundle):
+    sink = ListSink()
+    x = LiveSource(50, hook=lambda i: "die" if i == 5 else None)
+    y = LiveSource(50, images=lambda i: np.full((100, 130), 50 + i, np.uint8))
+    Stream(copying_fuser(bundle), x, y, sinks=[sink], frames=20, pairing=Pairing(on_loss="pass")).run()
+    last = sink.frames[-1]
+    assert last.status == "passed-y"
+    assert last.image.shape == (100, 130, 3)
+    assert len(np.unique(last.image)) == 1
+
+
+def test_a_clock_that_jumps_is_counted_and_survived(bundle):
+    sink = ListSink()
+    y = LiveSource(50, hook=lambda i: (lambda ms: ms - 4000) if i >= 25 else None)
+    figures = Stream(copying_fuser(bundle), LiveSource(50), y, sinks=[sink], frames=60).run().snapshot()
+    assert figures["sources"]["y"]["clock_jumps"] == 1
+    assert [f.status for f in sink.frames][-20:] == ["fused"] * 20
+
+
+def test_a_size_that_changes_is_adapted_and_counted(bundle):
+    sink = ListSink()
+    sizes = [(100, 130)] * 5 + [(50, 65)] * 5 + [(100, 130)] * 2
+    y = file(12, images=[np.zeros((*size, 3), np.uint8) for size in sizes])
+    figures = Stream(copying_fuser(bundle), file(12), y, sinks=[sink]).run().snapshot()
+    assert len(sink.frames) == 12
+    assert figures["sources"]["y"]["size_changes"] == 2
+
+
+def test_a_stuck_window_does_not_hold_up_a_live_stream(bundle):
+    release = threading.Event()
+
+    class Stuck(ListSink):
+        def write(self, frame):
+            release.wait(30)
+
+    kept = ListSink()
+    stream = Stream(
+        copying_fuser(bundle),
+        LiveSource(100),
+        LiveSource(100),
+        sinks=[Stuck("window", lossless=False), kept],
+        frames=40,
+    )
+    running = threading.Thread(target=stream.run)
+    running.start()
+    within(10, lambda: len(kept.frames) >= 38)
+    release.set()
+    running.join(10)
+    assert not running.is_alive()
+
+
+def test_a_slow_live_consumer_sees_only_new_frames(bundle):
+    ages = []
+    with Stream(copying_fuser(bundle), LiveSource(100), LiveSource(100), frames=100) as stream:
+        for frame in stream:
+            ages.append(time.monotonic() - frame.x.arrived)
+            time.sleep(0.05)
+    assert len(ages) < 60
+    assert stream.figures.snapshot()["dropped"]["consumer"] > 30
+    assert np.median(ages) < 0.05
+
+
+def test_memory_of_a_live_stream_is_flat(bundle):
+    """Frames that nobody can reach any more are freed: at no time are more alive than queues can hold."""
+    alive = Counter()
+
+    class Tracked(np.ndarray):
+        pass
+
+    def image(index):
+        frame = numbered(index).view(Tracked)
+        alive["now"] += 1
+        weakref.finalize(frame, alive.subtract, ["now"])
+        return frame
+
+    most = []
+    stream = Stream(
+        copying_fuser(bundle, 0.01),
+        LiveSource(200, images=image),
+        LiveSource(200, images=image),
+        frames=100,
+        on_frame=lambda frame: most.append(alive["now"]) if frame.index % 10 == 9 else None,
+    )
+    stream.run()
+    assert max(most) < 45
+    assert max(most[5:]) <= max(most[:5]) + 8
+
+
+# Control, prompts
+
+
+def test_scale_and_shift_change_while_it_runs(bundle):
+    fuser = copying_fuser(bundle)
+    with Stream(fuser, slow_file(60), file(60), ramp=0.0) as stream:
+        for frame in stream:
+            if frame.index == 10:
+                stream.control.set(scale=2.0, shift=0.25)
+                at = len(fuser.backend.calls)
+    after = fuser.backend.calls[at + 2 :]
+    assert len(after) > 10
+    assert all((c["prompt_scale"] == 2.0).all() and (c["prompt_shift"] == 0.25).all() for c in after)
+    assert (fuser.backend.calls[0]["prompt_scale"] == 1.0).all()
+
+
+def test_uncontrolled_and_alpha_1_beta_0_are_bit_identical(vif):
+    rng = np.random.default_rng(3)
+    images = [list(rng.integers(0, 256, (3, 100, 130, 3), np.uint8)) for _ in range(2)]
+    outputs = []
+    with Fuser.load(vif) as fuser:
+        expected = [fuser(x, y) for x, y in zip(*images, strict=True)]
+        for control in (False, True):
+            x, y = (file(3, images=i) for i in images)
+            with Stream(fuser, x, y) as stream:
+                if control:
+                    stream.control.set(scale=1.0, shift=0.0)
+                outputs.append([frame.image for frame in stream])
+    np.testing.assert_array_equal(outputs[0], expected)
+    np.testing.assert_array_equal(outputs[1], expected)
+
+
+def test_prompts_come_along_where_the_bundle_gives_them(bundle, plain_bundle):
+    for given, shape in ((bundle, (2, 2, 13, 17)), (plain_bundle, None)):
+        with Stream(copying_fuser(given), file(2), file(2)) as stream:
+            assert {None if f.prompt is None else f.prompt.shape for f in stream} == {shape}
+
+
+# What is wrong is said
+
+
+def test_a_wrong_size_is_refused_before_anything_starts(bundle):
+    x, sink = file(3, size=(64, 64)), ListSink()
+    with pytest.raises(InputError, match="x is 64x64, this bundle fuses 130x100"):
+        Stream(copying_fuser(bundle), x, file(3), sinks=[sink])
+    assert x.closed
+    assert not sink.opened
+
+
+def test_a_fuser_that_resizes_takes_any_size_and_gives_that_of_x(bundle):
+    sink = ListSink()
+    Stream(
+        copying_fuser(bundle, resize=True), file(3, size=(50, 65)), file(3, size=(200, 260)), sinks=[sink]
+    ).run()
+    assert {f.image.shape for f in sink.frames} == {(50, 65, 3)}
+    assert (sink.form.height, sink.form.width) == (50, 65)
+
+
+def test_a_sink_that_cannot_be_opened_stops_the_start(bundle):
+    x, first = file(3), ListSink("first")
+    with pytest.raises(SinkError, match="second: cannot be opened"):
+        Stream(copying_fuser(bundle), x, file(3), sinks=[first, ListSink("second", fails_open=True)]).run()
+    assert x.closed
+    assert (first.closed, first.frames) == (1, [])
+
+
+def test_a_full_disk_ends_the_stream_and_the_rest_is_finished(bundle):
+    full, window = ListSink("full", fails_at=5), ListSink("window", lossless=False)
+    with pytest.raises(SinkError, match="full: is full"):
+        Stream(copying_fuser(bundle), slow_file(1000), file(1000), sinks=[full, window]).run()
+    assert (len(full.frames), full.closed, window.closed) == (5, 1, 1)
+
+
+def test_beside_another_file_a_full_one_is_told_at_the_end(bundle):
+    full, kept = ListSink("full", fails_at=5), ListSink("kept")
+    with pytest.raises(SinkError, match="full: is full"):
+        Stream(copying_fuser(bundle), file(30), file(30), sinks=[full, kept]).run()
+    assert len(kept.frames) == 30
+
+
+def test_a_window_that_is_closed_is_only_noted(bundle):
+    window, kept = ListSink("window", lossless=False, fails_at=1), ListSink("kept")
+    stream = Stream(copying_fuser(bundle), file(30), file(30), sinks=[window, kept])
+    stream.run()
+    assert stream.notes == ["window: is full"]
+    assert len(kept.frames) == 30
+
+
+def test_an_error_in_the_callers_function_reaches_the_caller(bundle):
+    def fail(frame):
+        raise ValueError("not today")
+
+    with pytest.raises(ValueError, match="not today"):
+        Stream(copying_fuser(bundle), slow_file(1000), file(1000), on_frame=fail).run()
+
+
+def test_a_backend_that_breaks_reaches_the_caller(bundle):
+    fuser = copying_fuser(bundle)
+    fuser.backend.fails_at = 3
+    sink = ListSink()
+    with pytest.raises(RuntimeError, match="the backend broke"):
+        Stream(fuser, file(10), file(10), sinks=[sink]).run()
+    assert (len(sink.frames), sink.closed) == (3, 1)
+
+
+def test_a_stream_runs_once(bundle):
+    stream = Stream(copying_fuser(bundle), file(2), file(2))
+    stream.run()
+    with pytest.raises(TcmoaError, match="runs once"):
+        stream.run()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"offset": "soon"}, "offset is 'soon'"),
+        ({"offset": float("inf")}, "offset"),
+        ({"frames": 0}, "frames is 0"),
+        ({"smoothing": -1}, "smoothing is -1"),
+        ({"ramp": "slow"}, "ramp is 'slow'"),
+    ],
+)
+def test_wrong_options_are_one_line(bundle, options, words):
+    with pytest.raises(InputError, match=words):
+        Stream(copying_fuser(bundle), file(2), file(2), **options)
+
+
+def test_smoothing_needs_a_bundle_with_prompts(plain_bundle):
+    with pytest.raises(InputError, match="export it with --with-prompt"):
+        Stream(copying_fuser(plain_bundle), file(2), file(2), smoothing=0.2)
+
+
+def test_a_stream_that_never_ran_closes_its_sources(bundle):
+    x, y = file(2), file(2)
+    Stream(copying_fuser(bundle), x, y).close()
+    assert x.closed
+    assert y.closed
+
+
+def test_the_backend_is_left_to_its_owner(bundle):
+    backend = CopyingBackend(bundle)
+    backend.close = lambda: pytest.fail("closed")
+    Stream(Fuser(bundle, backend), file(2), file(2)).run()
