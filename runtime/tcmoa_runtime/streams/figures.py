@@ -163,9 +163,9 @@ def prometheus_text(snapshot: Mapping[str, Any]) -> str:
         ]
 
     metric("frames_total", "counter", "Frames put out.", [("", snapshot["frames"])])
-    statuses = [(f'{{status="{s}"}}', n) for s, n in snapshot["status"].items()]
+    statuses = [(f'{{status="{_escaped(s)}"}}', n) for s, n in snapshot["status"].items()]
     metric("frames_by_status_total", "counter", "Frames put out, by how they came to be.", statuses)
-    drops = [(f'{{cause="{c}"}}', n) for c, n in snapshot["dropped"].items()]
+    drops = [(f'{{cause="{_escaped(c)}"}}', n) for c, n in snapshot["dropped"].items()]
     metric("dropped_total", "counter", "Frames let go, by cause.", drops)
     metric("rate", "gauge", "Frames a second, of late.", [("", snapshot["rate_now"])])
     metric(
@@ -174,7 +174,7 @@ def prometheus_text(snapshot: Mapping[str, Any]) -> str:
     ages = [q for side in "xy" for q in quantiles(snapshot["input_age_ms"][side], f'source="{side}",')]
     metric("input_age_seconds", "summary", "Age of the inputs at output.", ages)
     metric("skew_seconds", "summary", "Distance in time of the two inputs.", quantiles(snapshot["skew_ms"]))
-    stages = [q for n, s in snapshot["stages_ms"].items() for q in quantiles(s, f'stage="{n}",')]
+    stages = [q for n, s in snapshot["stages_ms"].items() for q in quantiles(s, f'stage="{_escaped(n)}",')]
     metric("stage_seconds", "summary", "Duration of a stage.", stages)
     events = [
         (f'{{source="{side}",event="{what}"}}', n)
@@ -183,3 +183,7 @@ def prometheus_text(snapshot: Mapping[str, Any]) -> str:
     ]
     metric("source_events_total", "counter", "Events of the sources.", events)
     return "\n".join(lines) + "\n"
+
+
+def _escaped(label: str) -> str:
+    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,116 @@
+"""Figures of a stream: quantiles close to numpy's in constant memory, and text that Prometheus reads."""
+
+import json
+import re
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcmoa_runtime.streams.figures import Figures, Quantiles, prometheus_text
+from tcmoa_runtime.streams.frames import FusedFrame
+
+
+@given(st.lists(st.floats(1e-5, 1e3), min_size=1, max_size=200), st.sampled_from([50, 95, 99]))
+def test_quantiles_are_within_a_percent(values, percent):
+    quantiles = Quantiles()
+    for value in values:
+        quantiles.add(value)
+    exact = np.percentile(values, percent, method="inverted_cdf")
+    assert quantiles.quantile(percent / 100) == pytest.approx(exact, rel=0.01)
+    assert quantiles.largest == max(values)
+
+
+def test_quantiles_of_nothing_and_of_next_to_nothing():
+    quantiles = Quantiles()
+    assert quantiles.milliseconds(50) == {"p50": None, "max": None}
+    quantiles.add(0.0)
+    quantiles.add(-1e-9)
+    assert quantiles.milliseconds(50) == {"p50": 0.0, "max": 0.0}
+    quantiles.add(1e9)
+    assert quantiles.quantile(1.0) is not None
+
+
+def fused(index, *, age_x=0.01, age_y=0.03, latency=0.05, status="fused"):
+    image = np.zeros((2, 2, 3), np.uint8)
+    return FusedFrame(image, index, Fraction(1, 25), index, status, None, None, age_x, age_y, latency)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def figures():
+    clock = Clock()
+    made = Figures(clock)
+    for index in range(100):
+        clock.now += 0.1
+        made.output(fused(index, status="held-y" if index > 90 else "fused"), skew=0.02)
+    made.dropped("x-superseded", 3)
+    made.dropped("sink-page", 0)
+    made.stage("fuse", 0.04)
+    made.event("y", "losses")
+    made.event_total("y", "reconnects", 2)
+    made.partner(nearest=True)
+    return made
+
+
+def test_a_snapshot_has_the_keys_that_others_read(figures):
+    snapshot = json.loads(json.dumps(figures.snapshot()))
+    assert snapshot["frames"] == 100
+    assert snapshot["dropped"] == {"x-superseded": 3}
+    assert {"p50", "p95", "p99"} <= snapshot["latency_ms"].keys()
+    assert {"p50", "p99"} <= snapshot["input_age_ms"].keys()
+    assert snapshot["latency_ms"]["p50"] == pytest.approx(50, rel=0.01)
+    assert snapshot["input_age_ms"]["p50"] == pytest.approx(30, rel=0.01)  # of the older input
+    assert snapshot["input_age_ms"]["x"]["p50"] == pytest.approx(10, rel=0.01)
+    assert snapshot["skew_ms"]["max"] == 20
+    assert snapshot["status"] == {"fused": 91, "held-y": 9}
+    assert snapshot["sources"]["y"] == {"losses": 1, "reconnects": 2}
+    assert snapshot["partner"] == {"nearest": 1, "other": 0}
+
+
+def test_rates_are_of_the_whole_and_of_late(figures):
+    figures._clock.now += 10  # then nothing came for ten seconds
+    snapshot = figures.snapshot()
+    assert snapshot["rate"] == pytest.approx(5)
+    assert snapshot["rate_now"] == 0
+    figures.end()
+    figures._clock.now += 1000
+    assert figures.snapshot()["rate"] == pytest.approx(5)
+    assert figures.snapshot()["rate_now"] is None
+
+
+def test_an_empty_snapshot_is_json_too():
+    snapshot = Figures().snapshot()
+    assert json.loads(json.dumps(snapshot))["latency_ms"]["p50"] is None
+    assert "tcmoa_frames_total 0" in prometheus_text(snapshot)
+
+
+def test_the_text_for_prometheus_is_well_formed(figures):
+    text = prometheus_text(figures.snapshot())
+    sample = re.compile(r'^tcmoa_[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? [-+0-9.e]+$')
+    typed = set()
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            typed.add(line.split()[2])
+        elif not line.startswith("#"):
+            assert sample.match(line), line
+            assert line.split("{")[0].split()[0] in typed
+    assert 'tcmoa_dropped_total{cause="x-superseded"} 3' in text
+    assert 'tcmoa_source_events_total{source="y",event="reconnects"} 2' in text
+    assert 'tcmoa_input_age_seconds{source="y",quantile="0.5"} 0.03' in text
+    assert text.endswith("\n")
+
+
+def test_labels_cannot_break_the_text():
+    figures = Figures()
+    figures.stage('write-a"b\\c\nd', 0.1)
+    text = prometheus_text(figures.snapshot())
+    assert 'stage="write-a\\"b\\\\c\\nd"' in text
