@@ -160,6 +160,17 @@ class Stream:
             raise self.error
         return self.figures
 
+    def add_sink(self, sink: Sink) -> None:
+        """One more sink, before the stream is started."""
+        if self._started or self._closed:
+            raise TcmoaError("a stream takes sinks before it is started")
+        self._sinks.append(sink)
+
+    @property
+    def sinks(self) -> list[Sink]:
+        """The sinks, without `on_frame`."""
+        return [sink for sink in self._sinks if not isinstance(sink, _Callback)]
+
     def stop(self) -> None:
         """End the stream after the frame in work, with sinks finished; from any thread or a signal handler's."""
         self._stop.set()

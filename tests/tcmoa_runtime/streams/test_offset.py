@@ -1,0 +1,109 @@
+"""The offset between two clocks from what moves; refused where nothing tells it."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from stream_pieces import ScriptedSource
+from tcmoa_runtime import InputError
+from tcmoa_runtime.streams.frames import SourceError
+from tcmoa_runtime.streams.offset import Activity, estimate_offset, measure_offset
+
+
+def scene(at, *, infrared=False):
+    """A disc that moves by fits and starts, seen at time `at`; bright on dark, or dark on bright and noisy."""
+    path = np.random.default_rng(7)
+    knots = np.arange(0, 20, 0.35)
+    speed = np.maximum(0, path.normal(0, 1, len(knots))) * 40
+    way = np.interp(at, knots, np.cumsum(speed * 0.35))
+    rows, columns = np.mgrid[:96, :128]
+    disc = (rows - 48) ** 2 + (columns - 20 - way % 88) ** 2 < 15**2
+    image = np.where(disc, 220, 40)
+    if infrared:
+        image = 200 - image * 0.6 + np.random.default_rng(int(at * 1000)).normal(0, 2, image.shape)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def sources(offset, rate_x=30, rate_y=30, seconds=11):
+    """y's own clock is `offset` seconds behind: what y stamps t, x stamps t + offset."""
+    stamps_x = [round(i * 1000 / rate_x) for i in range(seconds * rate_x)]
+    stamps_y = [round(i * 1000 / rate_y) for i in range(seconds * rate_y)]
+    x = ScriptedSource(stamps_x, rate=Fraction(rate_x), images=[scene(3 + s / 1000) for s in stamps_x])
+    y = ScriptedSource(
+        stamps_y,
+        rate=Fraction(rate_y),
+        images=[scene(3 + s / 1000 + offset, infrared=True) for s in stamps_y],
+    )
+    return x, y
+
+
+@pytest.mark.parametrize(
+    ("offset", "rates"), [(0.0, (30, 30)), (0.42, (30, 9)), (-1.3, (25, 30)), (2.0, (30, 30))]
+)
+def test_the_offset_is_found_within_a_frame(offset, rates):
+    found = measure_offset(*sources(offset, *rates))
+    assert found.offset == pytest.approx(offset, abs=0.5 / min(rates))
+    assert found.score > 0.6
+
+
+def test_the_sign_is_that_of_the_stream():
+    """What is found is what a stream adds to the times of the source that does not lead."""
+    x, y = sources(0.5)
+    assert measure_offset(x, y, lead="y").offset == pytest.approx(-0.5, abs=0.02)
+
+
+def still(count=330):
+    image = np.full((96, 128), 90, np.uint8)
+    noise = np.random.default_rng(1)
+    return ScriptedSource(
+        [i * 33 for i in range(count)],
+        images=[(image + noise.integers(0, 3, image.shape)).astype(np.uint8) for _ in range(count)],
+    )
+
+
+def test_where_nothing_moves_it_is_refused():
+    with pytest.raises(InputError, match=r"nothing stands out .* give --offset in seconds"):
+        measure_offset(sources(0.0)[0], still())
+
+
+def test_a_regular_motion_tells_nothing():
+    def swinging():
+        return ScriptedSource(
+            [i * 33 for i in range(330)],
+            images=[np.roll(scene(3.0), round(20 * np.sin(i / 4)), axis=1) for i in range(330)],
+        )
+
+    with pytest.raises(InputError, match="nothing stands out"):
+        measure_offset(swinging(), swinging())
+
+
+def test_too_short_a_source_is_refused():
+    x, _ = sources(0.0)
+    with pytest.raises(InputError, match="y gave 10 frames in"):
+        measure_offset(x, still(10))
+
+
+def test_a_source_that_breaks_is_told():
+    x, _ = sources(0.0)
+    broken = ScriptedSource([i * 33 for i in range(330)], fails_after=5)
+    with pytest.raises(SourceError, match="broke"):
+        measure_offset(x, broken)
+
+
+def test_a_change_of_brightness_is_no_motion():
+    activity = Activity()
+    for i in range(30):
+        activity.add(np.full((96, 128), 50 + 5 * i, np.uint8), i / 30)
+    assert max(activity.values) < 1e-3
+
+
+def test_a_recalibration_of_the_thermal_camera_does_not_drown_the_rest():
+    x, y = sources(0.3)
+    y._images[100] = 255 - y._images[100]
+    assert measure_offset(x, y).offset == pytest.approx(0.3, abs=0.03)
+
+
+def test_activities_of_nothing_are_refused():
+    with pytest.raises(InputError, match="x gave 1 frames"):
+        estimate_offset(Activity(), Activity())
