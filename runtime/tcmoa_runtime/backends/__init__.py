@@ -69,12 +69,27 @@ def _load_tensorrt(bundle: Bundle, threads: int | None) -> Backend:
     return TensorRTBackend(bundle)
 
 
+def _load_openvino(bundle: Bundle, threads: int | None, backend: str = "openvino") -> Backend:
+    try:
+        importlib.import_module("openvino")
+    except Exception as error:  # as above
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise MissingError(
+            f"{backend} needs the package openvino ({reason}); run `pip install 'tcmoa[openvino]'`"
+        ) from error
+    from tcmoa_runtime.backends.openvino import OpenVinoBackend
+
+    return OpenVinoBackend(bundle, threads=threads, backend=backend)
+
+
 _LOADERS: Final[dict[str, Callable[[Bundle, int | None], Backend]]] = {
     "onnxruntime": _load_onnxruntime,
     **{
         name: partial(_load_onnxruntime, backend=name)
         for name in ("onnxruntime-cuda", "onnxruntime-tensorrt", "onnxruntime-rtx")
     },
+    "openvino": _load_openvino,
+    "openvino-bf16": partial(_load_openvino, backend="openvino-bf16"),
     "tensorrt": _load_tensorrt,
 }
 BACKENDS: Final = tuple(_LOADERS)

@@ -31,7 +31,7 @@ PACKAGES: Final = {
     "onnxruntime": "",
     "onnxruntime-gpu": "",
     "onnxruntime-ep-nv-tensorrt-rtx": "",
-    "openvino": "",
+    "openvino": "openvino",
     "cuda-bindings": "rtx",
     "tensorrt-rtx-cu13-bindings": "rtx",
     "tensorrt-rtx-cu13-libs": "rtx",
@@ -44,7 +44,7 @@ PACKAGES: Final = {
 }
 """Packages that matter here, and the extra that brings each."""
 
-_INSTEAD: Final = ("onnxruntime-gpu", "onnxruntime-ep-nv-tensorrt-rtx", "openvino")
+_INSTEAD: Final = ("onnxruntime-gpu", "onnxruntime-ep-nv-tensorrt-rtx")
 """Packages that nothing misses: they are named where they are installed."""
 _PROBE_SECONDS: Final = 60.0
 _PROBE: Final = """

@@ -1,0 +1,196 @@
+"""OpenVINO: the same frames as ONNX Runtime, the same refusals, and a cache that is not trusted blindly."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tcmoa_runtime import Bundle, BundleError, Fuser, InputError, MissingError, TcmoaError
+from tcmoa_runtime.backends import load_backend
+from tcmoa_runtime.bundle import GRAPH, file_sha256
+from tcmoa_runtime.cli import run
+
+ov = pytest.importorskip(
+    "openvino", reason="openvino is not installed; `pip install 'tcmoa[openvino]'` runs this"
+)
+HAS_BF16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@pytest.fixture(scope="module")
+def own(exported, tmp_path_factory):
+    """Bundles by name, copied: OpenVINO keeps what it compiled in them."""
+    folder = tmp_path_factory.mktemp("openvino")
+
+    def copy_of(name):
+        out = folder / name
+        return out if out.exists() else Path(shutil.copytree(exported(name), out))
+
+    return copy_of
+
+
+@pytest.fixture(scope="module")
+def ours(own):
+    with Fuser.load(own("vif"), "openvino", threads=1) as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def fresh(exported, tmp_path):
+    """A copy without any cache, to be damaged."""
+    return Path(
+        shutil.copytree(exported("vif"), tmp_path / "fresh", ignore=shutil.ignore_patterns("engines"))
+    )
+
+
+def test_it_fuses_what_onnx_runtime_fuses(ours, fuser, four_pairs, grey_levels_apart):
+    x, y = four_pairs
+    shifts = np.linspace(-0.4, 0.4, 4 * 221).reshape(4, 13, 17)
+    got, prompts = ours.with_prompt(x, y, shift=shifts)
+    expected, expected_prompts = fuser.with_prompt(x, y, shift=shifts)
+    assert grey_levels_apart(got, expected) <= 1
+    np.testing.assert_allclose(prompts, expected_prompts, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["mef", "batch", "bgr grey", "resize", "plain"])
+def test_every_kind_of_bundle_runs(name, own, pair, grey_levels_apart):
+    with Fuser.load(own(name), "openvino") as got, Fuser.load(own(name), "onnxruntime") as expected:
+        assert grey_levels_apart(got(*pair), expected(*pair)) <= 1
+
+
+def test_weights_in_a_file_of_their_own(in_two_files, tmp_path, pair, fuser, grey_levels_apart):
+    with Fuser.load(shutil.copytree(in_two_files, tmp_path / "two"), "openvino") as got:
+        assert grey_levels_apart(got(*pair), fuser(*pair)) <= 1
+
+
+def test_results_are_not_written_again(ours, pair):
+    first = ours(*pair)
+    copy = first.copy()
+    ours(pair[1], pair[0])
+    np.testing.assert_array_equal(first, copy)
+
+
+def test_threads_may_share_it(ours, four_pairs):
+    x, y = four_pairs
+    expected = [ours(a, b) for a, b in zip(x, y, strict=True)]
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(lambda i: ours(x[i % 4], y[i % 4]), range(24)))
+    for i, frame in enumerate(got):
+        np.testing.assert_array_equal(frame, expected[i % 4])
+
+
+@pytest.mark.skipif(not HAS_BF16, reason="this CPU has no bfloat16 arithmetic; one that has runs this")
+def test_bf16_is_near(own, pair, fuser):
+    with Fuser.load(own("vif"), "openvino-bf16") as low:
+        assert low.backend.name == "openvino-bf16 (CPU)"
+        error = low(*pair).astype(float) - fuser(*pair)
+    assert 10 * np.log10(255**2 / np.mean(error**2)) > 25
+
+
+def test_bf16_where_the_cpu_has_none_is_refused(vif, monkeypatch):
+    monkeypatch.setattr(ov.Core, "get_property", lambda *_: ["FP32", "INT8"])
+    with pytest.raises(
+        MissingError, match=r"openvino-bf16 needs a CPU with bfloat16 .* use --backend openvino"
+    ):
+        load_backend(Bundle.open(vif), "openvino-bf16")
+
+
+def test_wrong_tensors_are_refused_by_name(ours, vif):
+    inputs = {s.name: np.zeros(s.shape, s.dtype) for s in Bundle.open(vif).contract.inputs}
+    with pytest.raises(InputError, match="y is float32"):
+        ours.backend.infer({**inputs, "y": inputs["y"].astype(np.float32)})
+
+
+def test_after_closing_it_says_so(own, pair):
+    fuser = Fuser.load(own("vif"), "openvino")
+    fuser.close()
+    fuser.close()
+    with pytest.raises(TcmoaError, match="closed; load the bundle again"):
+        fuser(*pair)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_reach_openvino(threads, own):
+    backend = load_backend(Bundle.open(own("vif")), "openvino", threads=threads)
+    assert backend._compiled.get_property("INFERENCE_NUM_THREADS") == threads
+    assert backend._compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+    backend.close()
+
+
+def test_another_bundles_graph_with_right_hashes_is_refused(fresh, exported, rehash):
+    (fresh / GRAPH).write_bytes((exported("mef") / GRAPH).read_bytes())
+    rehash(
+        fresh,
+        lambda m: m["files"].update({GRAPH: {"sha256": file_sha256(fresh / GRAPH), "bytes": size(fresh)}}),
+    )
+    with pytest.raises(BundleError, match="it is another bundle's graph"):
+        Fuser.load(fresh, "openvino")
+
+
+def test_a_graph_of_other_outputs_is_refused(fresh, exported, rehash):
+    (fresh / GRAPH).write_bytes((exported("plain") / GRAPH).read_bytes())
+    rehash(
+        fresh,
+        lambda m: m["files"].update({GRAPH: {"sha256": file_sha256(fresh / GRAPH), "bytes": size(fresh)}}),
+    )
+    with pytest.raises(BundleError, match="output 'prompt' is absent"):
+        Fuser.load(fresh, "openvino")
+
+
+def size(folder):
+    return (folder / GRAPH).stat().st_size
+
+
+def test_a_damaged_graph_is_refused_before_it_is_loaded(fresh):
+    graph = fresh / GRAPH
+    graph.write_bytes(graph.read_bytes()[:-100])
+    with pytest.raises(BundleError, match=GRAPH):
+        Fuser.load(fresh, "openvino")
+
+
+def test_the_cache_is_used_again_and_damage_is_thrown_away(fresh, pair):
+    with Fuser.load(fresh, "openvino") as fuser:
+        expected = fuser(*pair)
+    (folder,) = (fresh / "engines").iterdir()
+    blobs = [p for p in folder.iterdir() if p.suffix == ".blob"]
+    assert blobs
+    before = {p: p.stat().st_mtime_ns for p in blobs}
+    with Fuser.load(fresh, "openvino") as fuser:
+        np.testing.assert_array_equal(fuser(*pair), expected)
+    assert {p: p.stat().st_mtime_ns for p in blobs} == before
+    blobs[0].write_bytes(blobs[0].read_bytes()[:1000])
+    with pytest.warns(RuntimeWarning, match="damaged, or of a run that did not end properly"):
+        fuser = Fuser.load(fresh, "openvino")
+    with fuser:
+        np.testing.assert_array_equal(fuser(*pair), expected)
+    assert Bundle.open(fresh)
+
+
+def test_a_bundle_that_cannot_be_written_to_runs_without_a_cache(fresh, pair, monkeypatch):
+    (fresh / "engines").write_text("in the way")
+    with pytest.warns(RuntimeWarning, match="compiles anew at each start"):
+        fuser = Fuser.load(fresh, "openvino")
+    with fuser:
+        assert fuser(*pair).shape == (100, 130, 3)
+
+
+def test_without_the_package_it_says_what_to_install(vif, fresh_python):
+    code = f"from tcmoa_runtime import Fuser\nFuser.load({str(vif)!r}, 'openvino')"
+    outcome = fresh_python(code, blocked={"openvino"})
+    assert outcome.code == 1
+    assert "pip install 'tcmoa[openvino]'" in outcome.err
+
+
+def test_on_the_command_line(own, sources, tmp_path, capsys):
+    command = [
+        "fuse",
+        str(own("vif")),
+        *map(str, sources),
+        "-o",
+        str(tmp_path / "f.png"),
+        "--backend",
+        "openvino",
+    ]
+    assert run(command) == 0
+    assert "openvino (CPU)" in capsys.readouterr().out
