@@ -1,0 +1,365 @@
+"""Files as sources: every frame, in order, with its own time, in its own colours."""
+
+import os
+import shutil
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tcmoa_runtime import InputError, MissingError
+from tcmoa_runtime.images import read_frame, stretch_to_uint8, write_image
+from tcmoa_runtime.streams.frames import SourceError
+from tcmoa_runtime.streams.sources import RawFormat, SourceOptions, open_source
+from tcmoa_runtime.streams.sources.paced import Paced
+
+av = pytest.importorskip("av", reason="PyAV is not installed; `pip install 'tcmoa[stream]'` runs this")
+FFMPEG = shutil.which("ffmpeg")
+needs_ffmpeg = pytest.mark.skipif(
+    FFMPEG is None, reason="ffmpeg is not installed; `apt-get install ffmpeg` runs this"
+)
+HEIGHT, WIDTH = 64, 96
+
+
+def coded(number, height=HEIGHT, width=WIDTH):
+    """A frame whose eight blocks say its number in binary; it survives compression."""
+    image = np.full((height, width, 3), 30, np.uint8)
+    for bit in range(8):
+        if number >> bit & 1:
+            image[:, bit * width // 8 : (bit + 1) * width // 8] = 220
+    return image
+
+
+def decoded(image):
+    grey = image if image.ndim == 2 else image[..., 1]
+    blocks = grey.reshape(grey.shape[0], 8, -1).mean(axis=(0, 2))
+    return sum(1 << bit for bit in range(8) if blocks[bit] > 125)
+
+
+def encode(path, images, *, codec="libx264", rate=25, pixels="yuv420p", stamps=None, options=None, **context):
+    """Write a video with PyAV; `stamps` are milliseconds."""
+    base = Fraction(1, 1000) if stamps else Fraction(1) / Fraction(rate)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=Fraction(rate), options=options or {})
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt, stream.codec_context.time_base = pixels, base
+        for name, value in context.items():
+            setattr(stream.codec_context, name, value)
+        for i, image in enumerate(images):
+            form = "gray16le" if image.dtype == np.uint16 else "gray" if image.ndim == 2 else "rgb24"
+            frame = av.VideoFrame.from_ndarray(image, format=form)
+            frame.pts, frame.time_base = stamps[i] if stamps else i, base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def read_all(source):
+    frames = list(iter(source.read, None))
+    source.close()
+    return frames
+
+
+def opened(path, **options):
+    return open_source(str(path), SourceOptions(**options))
+
+
+def test_frames_come_in_order_though_stored_otherwise(tmp_path):
+    """Three B-frames in a row: what is decoded first is shown later."""
+    path = encode(tmp_path / "v.mp4", [coded(i) for i in range(40)], options={"bf": "3", "b-adapt": "0"})
+    source = opened(path)
+    assert (source.size, source.rate, source.live) == ((HEIGHT, WIDTH), 25, False)
+    frames = read_all(source)
+    assert [decoded(f.image) for f in frames] == list(range(40))
+    assert [f.index for f in frames] == list(range(40))
+    np.testing.assert_allclose([f.time for f in frames], np.arange(40) / 25, atol=1e-3)
+    assert source.errors == 0
+
+
+@pytest.mark.parametrize("rate", [30, 9, Fraction(30000, 1001)])
+def test_rates(tmp_path, rate):
+    source = opened(encode(tmp_path / "v.mkv", [coded(i) for i in range(20)], rate=rate))
+    assert float(source.rate) == pytest.approx(float(rate), rel=0.02)
+    np.testing.assert_allclose([f.time for f in read_all(source)], np.arange(20) / float(rate), atol=2e-3)
+
+
+def test_a_variable_rate_keeps_its_times(tmp_path):
+    stamps = [0, 40, 80, 200, 210, 700]
+    source = opened(encode(tmp_path / "v.mp4", [coded(i) for i in range(6)], stamps=stamps))
+    frames = read_all(source)
+    assert [round(f.time * 1000) for f in frames] == stamps
+    assert [decoded(f.image) for f in frames] == list(range(6))
+
+
+@pytest.mark.parametrize("space", ["bt709", "smpte170m"])
+@pytest.mark.parametrize("full", [False, True])
+@needs_ffmpeg
+def test_colours_are_those_of_the_stated_matrix_and_range(tmp_path, space, full):
+    """FFmpeg's own conversion wrote the file, with the matrix and range in its header."""
+    colours = np.array(
+        [[200, 30, 30], [30, 200, 30], [30, 30, 200], [240, 240, 240], [15, 15, 15], [200, 200, 40]]
+    )
+    image = np.repeat(np.repeat(colours[None].astype(np.uint8), 64, 0), 16, 1)
+    write_image(tmp_path / "i.png", image)
+    levels = "full" if full else "limited"
+    scale = f"scale=out_color_matrix={space}:out_range={levels}:flags=accurate_rnd+full_chroma_int"
+    tags = ["-colorspace", space, "-color_range", "pc" if full else "tv", "-color_primaries", "bt709"]
+    subprocess.run(
+        [FFMPEG, "-v", "error", "-i", tmp_path / "i.png", "-vf", f"{scale},format=yuv444p", "-c:v", "libx264",
+         "-qp", "0", *tags, "-color_trc", "bt709", tmp_path / "v.mkv"],
+        check=True,
+    )  # fmt: skip
+    for order in ("rgb", "bgr"):
+        got = read_all(opened(tmp_path / "v.mkv", channel_order=order))[0].image[32, 8::16]
+        got = got if order == "rgb" else got[:, ::-1]
+        assert np.abs(got.astype(int) - colours).max() <= 3
+
+
+def test_grey_stays_grey(tmp_path):
+    images = [coded(i)[..., 0] for i in range(5)]
+    frames = read_all(opened(encode(tmp_path / "v.mkv", images, codec="ffv1", pixels="gray")))
+    for frame, image in zip(frames, images, strict=True):
+        np.testing.assert_array_equal(frame.image, image)
+
+
+def thermal(count):
+    """Frames of a 16-bit camera: a narrow range of counts."""
+    rng = np.random.default_rng(4)
+    scene = rng.integers(29_000, 31_000, (HEIGHT, WIDTH))
+    return [(scene + rng.integers(0, 3, scene.shape)).astype(np.uint16) for _ in range(count)]
+
+
+def test_deep_grey_is_stretched(tmp_path):
+    images = thermal(4)
+    frames = read_all(opened(encode(tmp_path / "v.mkv", images, codec="ffv1", pixels="gray16le")))
+    for frame, image in zip(frames, images, strict=True):
+        assert (frame.image.dtype, frame.image.shape) == (np.uint8, (HEIGHT, WIDTH))
+        assert np.abs(frame.image.astype(int) - stretch_to_uint8(image)).max() <= 2
+
+
+@needs_ffmpeg
+def test_a_turned_file_is_turned_as_ffmpeg_turns_it(tmp_path):
+    encode(tmp_path / "v.mp4", [coded(1)] * 3)
+    call = [FFMPEG, "-v", "error"]
+    turn = ["-metadata:s:v:0", "rotate=90"]
+    subprocess.run([*call, "-i", tmp_path / "v.mp4", "-c", "copy", *turn, tmp_path / "t.mp4"], check=True)
+    subprocess.run([*call, "-i", tmp_path / "t.mp4", "-frames:v", "1", tmp_path / "t.png"], check=True)
+    source = opened(tmp_path / "t.mp4")
+    assert source.size == (WIDTH, HEIGHT)
+    expected = read_frame(tmp_path / "t.png")
+    assert np.abs(read_all(source)[0].image.astype(int) - expected).mean() < 4
+
+
+def test_garbage_in_the_middle_costs_frames_not_the_rest(tmp_path):
+    path = encode(tmp_path / "v.ts", [coded(i) for i in range(100)], options={"g": "10", "bf": "0"})
+    data = bytearray(path.read_bytes())
+    third = len(data) // 3
+    data[third : third + 3000] = np.random.default_rng(0).bytes(3000)
+    path.write_bytes(data)
+    frames = read_all(opened(path))
+    assert len(frames) > 60
+    assert decoded(frames[-1].image) == 99
+    times = [f.time for f in frames]
+    assert times == sorted(times)
+
+
+def test_a_size_that_changes_comes_as_it_is(tmp_path):
+    for name, size in (("a", (64, 96)), ("b", (32, 48))):
+        encode(tmp_path / f"{name}.ts", [coded(i, *size) for i in range(5)], options={"g": "1", "bf": "0"})
+    (tmp_path / "joined.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    source = opened(tmp_path / "joined.ts")
+    sizes = [f.image.shape[:2] for f in read_all(source)]
+    assert source.size == (64, 96)
+    assert set(sizes) == {(64, 96), (32, 48)}
+
+
+# Images
+
+
+def test_a_folder_of_images_is_sorted_by_number(tmp_path):
+    for i in (10, 9, 2, 1, 100):
+        write_image(tmp_path / f"frame{i}.png", coded(i))
+    source = opened(tmp_path, rate=Fraction(10))
+    frames = read_all(source)
+    assert [decoded(f.image) for f in frames] == [1, 2, 9, 10, 100]
+    assert [f.time for f in frames] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    assert (source.size, source.rate) == ((HEIGHT, WIDTH), 10)
+
+
+def test_a_pattern_keeps_the_gaps_in_its_numbers(tmp_path):
+    for i in (7, 8, 11):
+        write_image(tmp_path / f"f{i:04d}_x.png", coded(i))
+    write_image(tmp_path / "f12_x.png", coded(12))  # not as %04d writes it
+    frames = read_all(open_source(str(tmp_path / "f%04d_x.png")))
+    assert [(f.pts, decoded(f.image)) for f in frames] == [(0, 7), (1, 8), (4, 11)]
+
+
+def test_an_unreadable_image_is_left_out_and_the_rest_keep_their_times(tmp_path):
+    for i in range(4):
+        write_image(tmp_path / f"{i}.png", coded(i))
+    (tmp_path / "1.png").write_bytes(b"no image")
+    source = opened(tmp_path)
+    assert [(f.pts, f.index, decoded(f.image)) for f in read_all(source)] == [(0, 0, 0), (2, 1, 2), (3, 2, 3)]
+    assert source.errors == 1
+
+
+def test_images_are_in_the_channel_order_asked_for(tmp_path):
+    write_image(tmp_path / "0.png", np.full((8, 8, 3), (200, 100, 50), np.uint8))
+    assert tuple(read_all(opened(tmp_path, channel_order="bgr"))[0].image[0, 0]) == (50, 100, 200)
+
+
+def test_deep_images_are_stretched(tmp_path):
+    import cv2
+
+    images = thermal(3)
+    for i, image in enumerate(images):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), image)
+    for frame, image in zip(read_all(opened(tmp_path)), images, strict=True):
+        assert np.abs(frame.image.astype(int) - stretch_to_uint8(image)).max() <= 2
+
+
+# In real time
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_paced_file_gives_frames_when_their_time_has_come(tmp_path, monkeypatch):
+    for i in range(5):
+        write_image(tmp_path / f"{i}.png", coded(i))
+    clock = Clock()
+    paced = Paced(opened(tmp_path, rate=Fraction(10)), clock=clock)
+    monkeypatch.setattr(paced._closed, "wait", lambda seconds: setattr(clock, "now", clock.now + seconds))
+    clock.now = 50.0
+    frames = read_all(paced)
+    assert [f.arrived for f in frames] == pytest.approx([50, 50.1, 50.2, 50.3, 50.4])
+    assert (paced.live, paced.errors) == (True, 0)
+
+
+def test_realtime_makes_a_file_live(tmp_path):
+    write_image(tmp_path / "0.png", coded(0))
+    with_pace = opened(tmp_path, realtime=True)
+    assert with_pace.live
+    with_pace.close()
+    assert with_pace.read() is None
+
+
+# Raw video
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("pixels", ["rgb24", "bgr24", "yuv420p", "nv12", "yuyv422", "gray", "gray16le"])
+def test_raw_video_on_stdin_of_a_real_process(tmp_path, pixels):
+    """FFmpeg writes it into a pipe; our process reads it from stdin."""
+    for i in range(6):
+        write_image(tmp_path / f"{i}.png", coded(i + 1))
+    code = (
+        "import sys; from tcmoa_runtime.streams.sources import *\n"
+        f"s = open_source('-', SourceOptions(raw=RawFormat.parse('{WIDTH}x{HEIGHT}:{pixels}'), rate=Fraction(30)))\n"
+        "while (f := s.read()) is not None:\n"
+        "    g = f.image if f.image.ndim == 2 else f.image[..., 1]\n"
+        f"    b = g.reshape({HEIGHT}, 8, -1).mean(axis=(0, 2))\n"
+        "    print(f.pts, f.image.shape, sum(1 << i for i in range(8) if b[i] > 125), f.image.dtype)\n"
+        "print(s.errors, s.live)"
+    ).replace("import *", "import *; from fractions import Fraction")
+    done = subprocess.run(
+        f"{FFMPEG} -v error -i {tmp_path}/%d.png -f rawvideo -pix_fmt {pixels} - | {{ cat; printf abc; }} | "
+        f'{sys.executable} -c "$CODE"',
+        shell=True, env={**os.environ, "CODE": code}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
+    shape = (HEIGHT, WIDTH) if pixels.startswith("gray") else (HEIGHT, WIDTH, 3)
+    assert done.stdout.splitlines() == [*(f"{i} {shape} {i + 1} uint8" for i in range(6)), "1 True"]
+
+
+def test_raw_formats():
+    assert RawFormat.parse("640x480:gray16le") == RawFormat(640, 480, "gray16le")
+    for text in ("640:gray", "0x480:gray", "640x480", "axb:gray"):
+        with pytest.raises(InputError, match="expected WIDTHxHEIGHT:PIXELS"):
+            RawFormat.parse(text)
+    with pytest.raises(InputError, match="expected one of rgb24"):
+        open_source("-", SourceOptions(raw=RawFormat(4, 4, "xyz")))
+    with pytest.raises(InputError, match="even size"):
+        open_source("-", SourceOptions(raw=RawFormat(5, 4, "nv12")))
+    with pytest.raises(InputError, match="needs its format"):
+        open_source("-")
+
+
+# What is wrong is said
+
+
+def test_what_cannot_be_opened(tmp_path):
+    (tmp_path / "text.mp4").write_text("not a video at all")
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "0.png").write_text("no image")
+    for name, words in {
+        "none.mp4": "no such file or folder",
+        "text.mp4": "cannot be opened: Invalid data",
+        "empty.mp4": "cannot be opened",
+        "folder": "holds no image",
+        "bad": "none of its 1 images can be read",
+        "folder/%04d.png": "no image is named so",
+        "none/%04d.png": "expected a pattern with one number",
+        "folder/%d_%d.png": "expected a pattern with one number",
+    }.items():
+        with pytest.raises(SourceError, match=words) as caught:
+            open_source(str(tmp_path / name))
+        assert str(caught.value).startswith(str(tmp_path / name))
+        assert "\n" not in str(caught.value)
+    with pytest.raises(SourceError, match="'ftp' URLs are not read; expected one of rtsp"):
+        open_source("ftp://user:secret@host/v.mp4")
+    with pytest.raises(SourceError, match="/dev/video99: no such camera"):
+        open_source("/dev/video99")
+    with pytest.raises(InputError, match="which only - "):
+        open_source(str(tmp_path), SourceOptions(raw=RawFormat(4, 4, "gray")))
+
+
+def test_sound_alone_is_no_video(tmp_path):
+    with av.open(str(tmp_path / "s.m4a"), "w") as container:
+        stream = container.add_stream("aac", rate=48_000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 48_000, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(SourceError, match="holds no video, only audio"):
+        opened(tmp_path / "s.m4a")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rate": Fraction(0)}, "rate is 0"),
+        ({"reconnect_seconds": -1}, "reconnect is -1"),
+        ({"timeout_seconds": 0}, "timeout is 0"),
+        ({"percentiles": (99, 1)}, "percentiles"),
+    ],
+)
+def test_wrong_options(tmp_path, options, words):
+    write_image(tmp_path / "0.png", coded(0))
+    with pytest.raises(InputError, match=words):
+        opened(tmp_path, **options)
+
+
+def test_without_pyav_it_says_what_to_install(tmp_path, monkeypatch):
+    path = encode(tmp_path / "v.mkv", [coded(0)])
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingError, match=r"pip install 'tcmoa\[stream\]'"):
+        open_source(str(path))
+
+
+def test_closing_is_safe_at_any_time(tmp_path):
+    source = opened(encode(tmp_path / "v.mkv", [coded(i) for i in range(5)]))
+    source.read()
+    source.close()
+    source.close()
+    assert source.read() is None
+    assert Path(source.name).exists()
