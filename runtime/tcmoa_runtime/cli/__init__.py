@@ -21,6 +21,7 @@ from tcmoa_runtime.cli.evaluate import evaluate
 from tcmoa_runtime.cli.export import demo, export, train
 from tcmoa_runtime.cli.fuse import fuse
 from tcmoa_runtime.cli.inspect import inspect
+from tcmoa_runtime.cli.stream import stream
 from tcmoa_runtime.cli.version import print_version
 from tcmoa_runtime.errors import TcmoaError
 
@@ -37,7 +38,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     callback=print_version,
 )
-for command in (demo, export, build, fuse, evaluate, inspect, doctor, train):
+for command in (demo, export, build, fuse, stream, evaluate, inspect, doctor, train):
     app.command()(command)
 
 

@@ -77,10 +77,10 @@ def fuse(
     """
     pairs, targets = _plan(x, y, out, image_format)
     with Fuser.load(
-        bundle, backend, threads=threads, resize=resize, percentiles=_percentiles(stretch)
+        bundle, backend, threads=threads, resize=resize, percentiles=stretch_percentiles(stretch)
     ) as fuser:
         scale = None if prompt_scale is None else parse_number(prompt_scale, "--prompt-scale")
-        shift = None if prompt_shift is None else _shift(prompt_shift, fuser)
+        shift = None if prompt_shift is None else prompt_shift_of(prompt_shift, fuser)
         if x.is_dir():
             report = _fuse_folder(fuser, pairs, targets, scale, shift)
         else:
@@ -103,7 +103,8 @@ def fuse(
     return 0
 
 
-def _percentiles(text: str) -> tuple[float, float]:
+def stretch_percentiles(text: str) -> tuple[float, float]:
+    """The percentiles of `--stretch LOW,HIGH`."""
     parts = text.split(",")
     if len(parts) != 2:
         raise InputError(f"--stretch is {text!r}: expected two percentiles, as 1,99")
@@ -133,7 +134,7 @@ def _plan(x: Path, y: Path, out: Path, image_format: str) -> tuple[list[PairPath
     return pairs, {pair.name: out / f"{pair.name}{suffix}" for pair in pairs}
 
 
-def _shift(text: str, fuser: Fuser) -> float | Map:
+def prompt_shift_of(text: str, fuser: Fuser) -> float | Map:
     """beta as a number, or a map from a painted mask."""
     path = Path(text)
     if path.suffix.lower() not in IMAGE_SUFFIXES:

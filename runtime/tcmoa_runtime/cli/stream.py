@@ -1,0 +1,546 @@
+"""`tcmoa stream`: two videos, cameras or URLs in, one fused stream out."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import typer
+
+from tcmoa_runtime.backends import BACKENDS
+from tcmoa_runtime.cli.fuse import prompt_shift_of, stretch_percentiles
+from tcmoa_runtime.cli.progress import console, print_json, status_line
+from tcmoa_runtime.errors import InputError, TcmoaError
+from tcmoa_runtime.fuser import Fuser
+from tcmoa_runtime.images import STRETCH
+from tcmoa_runtime.prompts import parse_number
+from tcmoa_runtime.streams.control import RAMP_SECONDS
+from tcmoa_runtime.streams.figures import Figures
+from tcmoa_runtime.streams.frames import Side, Sink, Source
+from tcmoa_runtime.streams.pairing import Pairing
+from tcmoa_runtime.streams.stream import Offset, Stream
+
+_PANEL_SOURCES: Final = "Sources"
+_PANEL_PAIRING: Final = "Pairing"
+_PANEL_OUTPUT: Final = "Output"
+_PANEL_CONTROL: Final = "Control"
+
+_WATCHED_SECONDS: Final = 0.5
+_LOGGED_SECONDS: Final = 10.0
+
+
+def stream(
+    bundle: Annotated[Path, typer.Argument(help="The bundle, as `tcmoa export` wrote it.")],
+    x: Annotated[
+        str,
+        typer.Argument(
+            help="First source: a video file, a folder of images or a pattern (%04d.png), /dev/videoN, a URL "
+            "(rtsp, http, udp, rtp, srt, tcp), or - for raw video on stdin."
+        ),
+    ],
+    y: Annotated[str, typer.Argument(help="Second source, as x.")],
+    out: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Where to: a video file, a folder or pattern of images, a URL to push to, window, or - for raw "
+            "video on stdout. May be given several times.",
+            rich_help_panel=_PANEL_OUTPUT,
+        ),
+    ] = None,
+    backend: Annotated[
+        str, typer.Option(help=f"auto (an engine that runs here, else onnxruntime), {', '.join(BACKENDS)}.")
+    ] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads of the backend; all when not given.")
+    ] = None,
+    resize: Annotated[
+        bool, typer.Option("--resize", help="Adapt frames of another size than the bundle's.")
+    ] = False,
+    live: Annotated[
+        bool | None,
+        typer.Option(
+            "--live/--every-frame",
+            help="Newest frames win, or every frame comes out; by the kind of source when not given.",
+            rich_help_panel=_PANEL_SOURCES,
+        ),
+    ] = None,
+    realtime: Annotated[
+        bool,
+        typer.Option(
+            "--realtime", help="Play files at their own pace, as if cameras.", rich_help_panel=_PANEL_SOURCES
+        ),
+    ] = False,
+    rate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FPS",
+            help="Of image sequences and raw video (25), and asked of cameras; as 25 or 30000/1001.",
+            rich_help_panel=_PANEL_SOURCES,
+        ),
+    ] = None,
+    rate_y: Annotated[
+        str | None,
+        typer.Option("--rate-y", metavar="FPS", help="The same for y alone.", rich_help_panel=_PANEL_SOURCES),
+    ] = None,
+    raw_x: Annotated[
+        str | None,
+        typer.Option(
+            "--raw-x",
+            metavar="WxH:FORMAT",
+            help="What comes on stdin, as 640x480:gray16le.",
+            rich_help_panel=_PANEL_SOURCES,
+        ),
+    ] = None,
+    raw_y: Annotated[
+        str | None,
+        typer.Option("--raw-y", metavar="WxH:FORMAT", help="The same for y.", rich_help_panel=_PANEL_SOURCES),
+    ] = None,
+    option_x: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option-x",
+            metavar="NAME=VALUE",
+            help="Option of FFmpeg for x, as rtsp_transport=tcp; format=NAME sets its input format.",
+            rich_help_panel=_PANEL_SOURCES,
+        ),
+    ] = None,
+    option_y: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option-y", metavar="NAME=VALUE", help="The same for y.", rich_help_panel=_PANEL_SOURCES
+        ),
+    ] = None,
+    reconnect: Annotated[
+        str,
+        typer.Option(
+            metavar="SECONDS",
+            help="How long a live source may be away before it is given up; inf for never.",
+            rich_help_panel=_PANEL_SOURCES,
+        ),
+    ] = "30",
+    stretch: Annotated[
+        str,
+        typer.Option(
+            metavar="LOW,HIGH",
+            help="Percentiles of 10- to 16-bit frames that become black and white.",
+            rich_help_panel=_PANEL_SOURCES,
+        ),
+    ] = f"{STRETCH[0]:g},{STRETCH[1]:g}",
+    lead: Annotated[
+        str,
+        typer.Option(help="The source whose frames set the pace: x or y.", rich_help_panel=_PANEL_PAIRING),
+    ] = "x",
+    offset: Annotated[
+        str,
+        typer.Option(
+            metavar="SECONDS",
+            help="Added to the times of the other source; auto measures it from what moves, timestamps takes "
+            "both files' times as of one clock.",
+            rich_help_panel=_PANEL_PAIRING,
+        ),
+    ] = "0",
+    tolerance: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="A partner farther away in time is lost; by the frame rates when not given.",
+            rich_help_panel=_PANEL_PAIRING,
+        ),
+    ] = None,
+    on_loss: Annotated[
+        str,
+        typer.Option(
+            help="While a source is lost: hold its last frame (then pass), pass the other alone, pass-x, pass-y "
+            "(that one only), or stop.",
+            rich_help_panel=_PANEL_PAIRING,
+        ),
+    ] = "hold",
+    hold: Annotated[
+        str, typer.Option(metavar="SECONDS", help="How long to hold.", rich_help_panel=_PANEL_PAIRING)
+    ] = "2",
+    wait: Annotated[
+        str,
+        typer.Option(
+            metavar="SECONDS",
+            help="How long a live frame may wait for a nearer partner that is due.",
+            rich_help_panel=_PANEL_PAIRING,
+        ),
+    ] = "0",
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            help="h264, hevc, ffv1, mjpeg, or another encoder of FFmpeg.", rich_help_panel=_PANEL_OUTPUT
+        ),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(help="CRF of h264 and hevc, or JPEG quality.", rich_help_panel=_PANEL_OUTPUT),
+    ] = None,
+    view: Annotated[
+        str,
+        typer.Option(help="fused, or a comparison: side-by-side, blend.", rich_help_panel=_PANEL_OUTPUT),
+    ] = "fused",
+    copy_x: Annotated[
+        bool,
+        typer.Option(
+            "--copy-x", help="Copy the audio and metadata of x, a file.", rich_help_panel=_PANEL_OUTPUT
+        ),
+    ] = False,
+    page: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve a live page with controls there, as 127.0.0.1:8080.",
+            rich_help_panel=_PANEL_OUTPUT,
+        ),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            help="Token of the page; one is made where it is not on loopback.",
+            rich_help_panel=_PANEL_OUTPUT,
+        ),
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.jsonl", help="A line of JSON for each output frame.", rich_help_panel=_PANEL_OUTPUT
+        ),
+    ] = None,
+    prompt_scale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A",
+            help="alpha of Eq. 8: 0 = equal shares, above 1 = sharper choice.",
+            rich_help_panel=_PANEL_CONTROL,
+        ),
+    ] = None,
+    prompt_shift: Annotated[
+        str | None,
+        typer.Option(
+            metavar="B|MASK.png",
+            help="beta of Eq. 8: above 0 favours x, below 0 y; or a grey image: black -0.5, 128 none, white +0.5.",
+            rich_help_panel=_PANEL_CONTROL,
+        ),
+    ] = None,
+    ramp: Annotated[
+        str,
+        typer.Option(
+            metavar="SECONDS", help="How long a change of the prompt takes.", rich_help_panel=_PANEL_CONTROL
+        ),
+    ] = f"{RAMP_SECONDS:g}",
+    smooth: Annotated[
+        str,
+        typer.Option(
+            metavar="SECONDS",
+            help="Time constant of the smoothing of prompts against flicker; needs a bundle --with-prompt.",
+            rich_help_panel=_PANEL_CONTROL,
+        ),
+    ] = "0",
+    frames: Annotated[int | None, typer.Option(help="Stop after so many output frames.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
+) -> int:
+    """Fuse two videos, cameras or network streams into one, paired by time.
+
+    From files every frame of the leading source comes out. Of live sources the newest wins, and nothing piles up.
+    Ctrl-C, SIGTERM and q end it with every file finished.
+    """
+    outs = out or []
+    if not (outs or page or log or as_json):
+        raise InputError(
+            "nothing would come of it: give --out, --page, --log, or --json for the figures alone"
+        )
+    if x == y == "-":
+        raise InputError("x and y are both -: only one source can come on stdin")
+    if outs.count("-") > 1 or (as_json and "-" in outs):
+        raise InputError("stdout can take one thing: raw video (-o -) once, or --json")
+    pairing = Pairing(
+        lead="y" if lead == "y" else _one_of(lead, "--lead", ("x", "y")),
+        tolerance=None if tolerance is None else parse_number(tolerance, "--tolerance"),
+        on_loss=_one_of(on_loss, "--on-loss", ("hold", "pass", "pass-x", "pass-y", "stop")),
+        hold=parse_number(hold, "--hold"),
+        wait=parse_number(wait, "--wait"),
+    )
+    figures = Figures()
+    with (
+        Fuser.load(bundle, backend, threads=threads, resize=resize) as fuser,
+        contextlib.ExitStack() as stack,
+    ):
+        scale = None if prompt_scale is None else parse_number(prompt_scale, "--prompt-scale")
+        shift = None if prompt_shift is None else prompt_shift_of(prompt_shift, fuser)
+        options = {
+            side: _source_options(
+                fuser,
+                live=live,
+                realtime=realtime,
+                rate=given_rate,
+                raw=raw,
+                ffmpeg=ffmpeg or [],
+                reconnect=reconnect,
+                stretch=stretch,
+                side=side,
+            )
+            for side, given_rate, raw, ffmpeg in (
+                ("x", rate, raw_x, option_x),
+                ("y", rate_y or rate, raw_y, option_y),
+            )
+        }
+        sinks = [_sink(text, codec, quality, view, x if copy_x else None, fuser) for text in outs]
+        if log is not None:
+            from tcmoa_runtime.streams.frame_log import FrameLog
+
+            sinks.append(FrameLog(log))
+        steady = _offset(offset, x, y, options, pairing.lead)
+        sources = _open_sources(x, y, options)
+        running = stack.enter_context(
+            contextlib.closing(
+                Stream(
+                    fuser,
+                    sources["x"],
+                    sources["y"],
+                    pairing=pairing,
+                    offset=steady,
+                    sinks=sinks,
+                    ramp=parse_number(ramp, "--ramp"),
+                    smoothing=parse_number(smooth, "--smooth"),
+                    frames=frames,
+                    figures=figures,
+                )
+            )
+        )
+        if scale is not None or shift is not None:
+            running.control.set(scale=scale, shift=shift, ramp=0)
+        if page is not None:
+            _add_page(running, page, token, figures)
+        ended = _run(running, figures, steer="-" not in (x, y))
+        summary = _summary(running, figures, fuser, outs, ended, steady)
+    if as_json:
+        print_json(summary)
+    elif "-" not in outs:
+        print(_told(summary, outs))
+    for note in running.notes:
+        console.print(f"tcmoa: note: {note}", markup=False, soft_wrap=True)
+    if running.error is not None:
+        raise running.error
+    return 0
+
+
+def _one_of(text: str, option: str, known: tuple[Any, ...]) -> Any:
+    if text not in known:
+        raise InputError(f"{option} is {text!r}: expected {', '.join(known)}")
+    return text
+
+
+def _rate(text: str | None, option: str) -> Fraction | None:
+    if text is None:
+        return None
+    try:
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise InputError(f"{option} is {text!r}: expected frames a second, as 25 or 30000/1001") from None
+    if not 0 < value <= 10_000:
+        raise InputError(f"{option} is {text!r}: expected frames a second, above 0")
+    return value
+
+
+def _ffmpeg_options(given: list[str], option: str) -> dict[str, str]:
+    found = {}
+    for text in given:
+        name, mark, value = text.partition("=")
+        if not (name and mark):
+            raise InputError(f"{option} is {text!r}: expected NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def _source_options(
+    fuser: Fuser,
+    *,
+    live: bool | None,
+    realtime: bool,
+    rate: str | None,
+    raw: str | None,
+    ffmpeg: list[str],
+    reconnect: str,
+    stretch: str,
+    side: str,
+) -> Any:
+    from tcmoa_runtime.streams.sources import RawFormat, SourceOptions
+
+    options = _ffmpeg_options(ffmpeg, f"--option-{side}")
+    away = math.inf if reconnect == "inf" else parse_number(reconnect, "--reconnect")
+    return SourceOptions(
+        channel_order="bgr" if fuser.bundle.channel_order == "bgr" else "rgb",
+        rate=_rate(rate, "--rate"),
+        raw=None if raw is None else RawFormat.parse(raw),
+        live=live,
+        realtime=realtime,
+        percentiles=stretch_percentiles(stretch),
+        format=options.pop("format", None),
+        ffmpeg=options,
+        reconnect_seconds=away,
+    )
+
+
+def _open_sources(x: str, y: str, options: dict[str, Any]) -> dict[Side, Source]:
+    from tcmoa_runtime.streams.sources import open_source
+
+    first = open_source(x, options["x"])
+    try:
+        return {"x": first, "y": open_source(y, options["y"])}
+    except BaseException:
+        first.close()
+        raise
+
+
+def _sink(
+    text: str, codec: str | None, quality: int | None, view: str, copy_from: str | None, fuser: Fuser
+) -> Sink:
+    from tcmoa_runtime.streams.sinks import SinkOptions, open_sink
+
+    options = SinkOptions(
+        codec=codec, quality=quality, copy_from=None if copy_from is None else Path(copy_from)
+    )
+    return open_sink(text, replace(options, view=_one_of(view, "--view", ("fused", "side-by-side", "blend"))))
+
+
+def _offset(text: str, x: str, y: str, options: dict[str, Any], lead: Side) -> Offset:
+    if text == "timestamps":
+        return "timestamps"
+    if text != "auto":
+        return parse_number(text, "--offset")
+    if "-" in (x, y):
+        raise InputError(
+            "--offset auto looks at both sources first, and stdin comes only once; give it in seconds"
+        )
+    from tcmoa_runtime.streams.offset import measure_offset
+
+    with status_line("offset") as say, contextlib.ExitStack() as stack:
+        say("looking at what moves in both sources")
+        sources = _open_sources(x, y, options)
+        for source in sources.values():
+            stack.callback(source.close)
+        found = measure_offset(sources["x"], sources["y"], lead=lead)
+    console.print(
+        f"offset {found.offset:+.3f} s (correlation {found.score:.2f}, {found.lead:.2f} above the next best)",
+        markup=False,
+    )
+    return round(found.offset, 4)
+
+
+def _add_page(running: Stream, address: str, token: str | None, figures: Figures) -> None:
+    from tcmoa_runtime.streams.page import Page
+
+    page = Page(address, control=running.control, figures=figures.snapshot, token=token)
+    running.add_sink(page)
+    console.print(f"page: {page.url}", markup=False, soft_wrap=True)
+
+
+def _run(running: Stream, figures: Figures, *, steer: bool) -> Literal["end", "stopped", "error"]:
+    """Run to the end, with a progress line, keys and signals; errors are left in `running.error`."""
+    stopped = threading.Event()
+
+    def stop(*_: object) -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt
+        stopped.set()
+        running.stop()
+
+    from tcmoa_runtime.streams.keyboard import HELP, Keyboard, available
+
+    keys = steer and console.is_terminal and available()
+    with _signals(stop), contextlib.ExitStack() as stack:
+        if keys:
+            console.print(HELP, markup=False)
+            stack.enter_context(Keyboard(running.control, stop))
+        stack.enter_context(_progress(figures))
+        try:
+            running.run()
+        except TcmoaError:
+            return "error"
+    return "stopped" if stopped.is_set() else "end"
+
+
+@contextlib.contextmanager
+def _signals(handler: Any) -> Iterator[None]:
+    """SIGINT and SIGTERM end the stream in good order; a second one at once."""
+    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@contextlib.contextmanager
+def _progress(figures: Figures) -> Iterator[None]:
+    """A line of figures on stderr: twice a second where a person watches, each ten seconds in a log."""
+    done = threading.Event()
+
+    with status_line("stream") as say:
+
+        def tell() -> None:
+            every = _WATCHED_SECONDS if console.is_terminal else _LOGGED_SECONDS
+            while not done.wait(every):
+                say(_line(figures.snapshot()))
+
+        thread = threading.Thread(target=tell, name="tcmoa-progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join(5)
+
+
+def _ms(figures: dict[str, Any], key: str = "p50") -> str:
+    return "-" if figures[key] is None else f"{figures[key]:.0f}"
+
+
+def _line(snapshot: dict[str, Any]) -> str:
+    """The figures of now on one line."""
+    age, statuses = snapshot["input_age_ms"], snapshot["status"]
+    other = ", ".join(f"{status} {count}" for status, count in sorted(statuses.items()) if status != "fused")
+    dropped = sum(snapshot["dropped"].values())
+    return (
+        f"{snapshot['frames']} frames, {snapshot['rate_now'] or 0:.1f}/s, latency {_ms(snapshot['latency_ms'])} ms, "
+        f"age x {_ms(age['x'])} y {_ms(age['y'])} ms, dropped {dropped}" + (f", {other}" if other else "")
+    )
+
+
+def _summary(
+    running: Stream, figures: Figures, fuser: Fuser, outs: list[str], ended: str, offset: Offset
+) -> dict[str, Any]:
+    form = running.format
+    return {
+        "backend": fuser.backend.name,
+        "live": running.live,
+        "size": [form.height, form.width],
+        "ended": ended,
+        "offset": offset,
+        **figures.snapshot(),
+        "outputs": [sink.name for sink in running.sinks],
+        "notes": list(running.notes),
+        "error": None if running.error is None else str(running.error),
+    }
+
+
+def _told(summary: dict[str, Any], outs: list[str]) -> str:
+    """The end of the story for people, on one line."""
+    parts = [f"{summary['frames']} frames in {summary['seconds']:.1f} s ({summary['rate'] or 0:.1f}/s)"]
+    parts.extend(f"{count} {status}" for status, count in summary["status"].items() if status != "fused")
+    parts.extend(f"{count} {cause}" for cause, count in summary["dropped"].items())
+    where = ", ".join(summary["outputs"]) or "nowhere"
+    return f"{where}: {', '.join(parts)}, latency p50 {_ms(summary['latency_ms'])} ms ({summary['backend']})"

@@ -1,0 +1,481 @@
+"""Files that come out: every frame, its time and colour, and a file that plays whatever ended it."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stream_pieces import source_frame
+from tcmoa_runtime import InputError, MissingError
+from tcmoa_runtime.images import read_frame
+from tcmoa_runtime.streams.frames import Format, FusedFrame, SinkError
+from tcmoa_runtime.streams.sinks import SinkOptions, open_sink
+
+av = pytest.importorskip("av", reason="PyAV is not installed; `pip install 'tcmoa[stream]'` runs this")
+FFPROBE, FFMPEG = shutil.which("ffprobe"), shutil.which("ffmpeg")
+pytestmark = pytest.mark.skipif(
+    not (FFPROBE and FFMPEG), reason="ffmpeg is not installed; `apt-get install ffmpeg` runs this"
+)
+HEIGHT, WIDTH = 64, 96
+BASE = Fraction(1, 1000)
+
+
+def picture(index, height=HEIGHT, width=WIDTH):
+    """A moving gradient: no two frames are alike, and colours are all there."""
+    rows, columns = np.mgrid[:height, :width]
+    red = (columns * 2 + index * 5) % 256
+    return np.stack([red, (rows * 3) % 256, (rows + columns + index) % 256], axis=-1).astype(np.uint8)
+
+
+def fused(index, image, *, pts=None, x=None, y=None):
+    pts = index * 40 if pts is None else pts
+    return FusedFrame(image, pts, BASE, index, "fused", x, y, 0.0, 0.0, 0.0)
+
+
+def form(height=HEIGHT, width=WIDTH, order="rgb", *, live=False, rate=25):
+    return Format(height, width, order, BASE, Fraction(rate), live)
+
+
+def write(path, images, *, stamps=None, order="rgb", **options):
+    sink = open_sink(str(path), SinkOptions(**options))
+    sink.open(form(*images[0].shape[:2], order))
+    try:
+        for i, image in enumerate(images):
+            sink.write(fused(i, image, pts=None if stamps is None else stamps[i]))
+    finally:
+        sink.close()
+    return path
+
+
+def probe(path):
+    """What ffprobe says of the video stream, and the times of its frames."""
+    entries = "stream=codec_name,width,height,avg_frame_rate,nb_read_frames,color_space,color_range,pix_fmt"
+    done = subprocess.run(
+        [FFPROBE, "-v", "error", "-count_frames", "-select_streams", "v", "-show_entries",
+         f"{entries}:frame=best_effort_timestamp_time:format=duration", "-of", "json", path],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    return (
+        found["streams"][0],
+        [float(f["best_effort_timestamp_time"]) for f in found["frames"]],
+        found["format"],
+    )
+
+
+def count_frames(path):
+    """Frames that decode, of a file that may be cut off."""
+    entries = ["-show_entries", "stream=nb_read_frames", "-of", "csv=p=0"]
+    call = [FFPROBE, "-v", "quiet", "-count_frames", *entries, path]
+    return int(subprocess.run(call, capture_output=True, text=True, check=False).stdout.split()[0].strip(","))
+
+
+def read_back(path, pixels="rgb24"):
+    """All frames as FFmpeg decodes and converts them, uint8 [N, H, W, 3]."""
+    stream, times, _ = probe(path)
+    done = subprocess.run(
+        [FFMPEG, "-v", "error", "-i", path, "-vsync", "0", "-vf", "scale=flags=accurate_rnd+full_chroma_int",
+         "-f", "rawvideo", "-pix_fmt", pixels, "-"],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    return np.frombuffer(done.stdout, np.uint8).reshape(len(times), stream["height"], stream["width"], 3)
+
+
+def leftovers(folder):
+    return [p.name for p in folder.iterdir() if p.name.startswith(".")]
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.mov", "v.mkv"])
+def test_count_rate_and_times_are_right(tmp_path, name):
+    path = write(tmp_path / name, [picture(i) for i in range(50)])
+    stream, times, container = probe(path)
+    assert (stream["codec_name"], stream["width"], stream["height"]) == ("h264", WIDTH, HEIGHT)
+    assert stream["nb_read_frames"] == "50"
+    assert float(Fraction(stream["avg_frame_rate"])) == pytest.approx(25, rel=0.01)
+    np.testing.assert_allclose(times, np.arange(50) * 0.04, atol=6e-4)
+    assert float(container["duration"]) == pytest.approx(2, abs=0.05)
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])
+def test_a_variable_rate_keeps_its_times(tmp_path, name):
+    stamps = [0, 40, 85, 120, 500, 540, 1540]
+    path = write(tmp_path / name, [picture(i) for i in range(7)], stamps=stamps)
+    np.testing.assert_allclose(probe(path)[1], np.array(stamps) / 1000, atol=6e-4)
+
+
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_ffv1_is_bit_exact(tmp_path, order):
+    images = [picture(i) for i in range(5)]
+    given = images if order == "rgb" else [np.ascontiguousarray(i[..., ::-1]) for i in images]
+    path = write(tmp_path / "v.mkv", given, codec="ffv1", order=order)
+    np.testing.assert_array_equal(read_back(path), images)
+
+
+@pytest.mark.parametrize(("height", "space"), [(64, "smpte170m"), (720, "bt709")])
+def test_colours_and_their_tags_agree(tmp_path, height, space):
+    flat = np.zeros((height, WIDTH, 3), np.uint8)
+    for i, colour in enumerate(
+        [(200, 30, 30), (30, 200, 30), (30, 30, 200), (250, 250, 250), (5, 5, 5), (200, 200, 40)]
+    ):
+        flat[:, i * 16 : i * 16 + 16] = colour
+    path = write(tmp_path / "v.mp4", [flat] * 3, encoder_options={"qp": "0"})
+    stream, _, _ = probe(path)
+    assert (stream["color_space"], stream["color_range"], stream["pix_fmt"]) == (space, "tv", "yuv420p")
+    got = read_back(path)[1]
+    assert np.abs(got[:, 8::16].astype(int) - flat[:, 8::16]).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("codec", "name"), [("h264", "h264"), ("hevc", "hevc"), ("mjpeg", "mjpeg"), ("libx264", "h264")]
+)
+def test_codecs(tmp_path, codec, name):
+    images = [picture(i) for i in range(6)]
+    path = write(tmp_path / "v.mp4", images, codec=codec)
+    assert probe(path)[0]["codec_name"] == name
+    got = read_back(path)
+    assert np.abs(got.astype(int) - images).mean() < 8  # half the colour resolution on a steep gradient
+
+
+def test_quality_is_heard(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8) for _ in range(10)]
+    fine, coarse = (write(tmp_path / f"{q}.mp4", noise, quality=q).stat().st_size for q in (10, 40))
+    assert fine > 3 * coarse
+
+
+def test_wrong_options_of_an_encoder_are_told_before_the_first_frame(tmp_path):
+    sink = open_sink(str(tmp_path / "v.mp4"), SinkOptions(encoder_options={"preset": "warp"}))
+    with pytest.raises(SinkError, match="v.mp4: cannot be written"):
+        sink.open(form())
+    sink.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_odd_size_stays(tmp_path):
+    path = write(tmp_path / "v.mp4", [picture(i, 63, 97) for i in range(3)])
+    stream, _, _ = probe(path)
+    assert (stream["width"], stream["height"], stream["pix_fmt"]) == (97, 63, "yuv444p")
+
+
+def test_without_a_frame_no_file_stays(tmp_path):
+    sink = open_sink(str(tmp_path / "v.mp4"))
+    sink.open(form())
+    sink.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
+    (tmp_path / "v.mp4").write_bytes(b"old")
+    sink = open_sink(str(tmp_path / "v.mp4"))
+    sink.open(form())
+    sink.write(fused(0, picture(0)))
+    assert (tmp_path / "v.mp4").read_bytes() == b"old"
+    sink.close()
+    assert probe(tmp_path / "v.mp4")[0]["nb_read_frames"] == "1"
+
+
+ENDLESS = """
+import sys, itertools
+sys.path[:0] = sys.argv[3:]
+from test_sink_files import *
+sink = open_sink(sys.argv[1])
+sink.open(form(240, 320))
+rng = np.random.default_rng(0)
+for i in itertools.count():
+    sink.write(fused(i, rng.integers(0, 256, (240, 320, 3), np.uint8)))
+    print(i, flush=True)
+"""
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])
+def test_after_a_kill_the_hidden_file_plays(tmp_path, name):
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENDLESS, tmp_path / name, "x", *folders], stdout=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if int(line) == 120:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    (hidden,) = leftovers(tmp_path)
+    assert not (tmp_path / name).exists()
+    assert count_frames(tmp_path / hidden) > 40
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False
+        ).returncode
+    )
+    if not mounted:
+        pytest.skip("a small file system cannot be mounted; root on Linux runs this")
+    yield folder
+    for _ in range(50):
+        if not subprocess.run(["umount", folder], capture_output=True, check=False).returncode:
+            return
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.mov", "v.mkv"])
+def test_a_full_disk_is_told_and_what_fits_plays(small_disk, name):
+    path = small_disk / name
+    sink = open_sink(str(path), SinkOptions(quality=5))
+    sink.open(form(240, 320))
+    rng = np.random.default_rng(0)
+
+    def endless():
+        for i in range(1000):
+            sink.write(fused(i, rng.integers(0, 256, (240, 320, 3), np.uint8)))
+
+    with pytest.raises(
+        SinkError, match=f"{name}: cannot be written any more: No space left on device; the frames"
+    ):
+        endless()
+    sink.close()
+    assert [p.name for p in small_disk.iterdir()] == [name]
+    assert count_frames(path) >= 3
+
+
+def test_images_on_a_full_disk(small_disk):
+    sink = open_sink(f"{small_disk}/frames/")
+    sink.open(form(240, 320))
+    rng = np.random.default_rng(0)
+
+    def endless():
+        for i in range(1000):
+            sink.write(fused(i, rng.integers(0, 256, (240, 320, 3), np.uint8)))
+
+    with pytest.raises(SinkError, match="No space left on device; 4 frames are in"):
+        endless()
+    sink.close()
+    assert len(list((small_disk / "frames").iterdir())) == 4
+
+
+# Audio and metadata
+
+
+@pytest.fixture
+def with_sound(tmp_path):
+    path = tmp_path / "x.mp4"
+    subprocess.run(
+        [FFMPEG, "-v", "error", "-f", "lavfi", "-i", "testsrc=size=96x64:rate=25:duration=2", "-f", "lavfi", "-i",
+         "sine=frequency=440:duration=4", "-metadata", "title=night drive", "-c:a", "aac", path],
+        check=True,
+    )  # fmt: skip
+    return path
+
+
+def audio_of(path):
+    done = subprocess.run(
+        [FFPROBE, "-v", "error", "-show_entries",
+         "stream=codec_name,codec_type:packet=codec_type,pts_time:format_tags=title", "-of", "json", path],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    times = [float(p["pts_time"]) for p in found["packets"] if p["codec_type"] == "audio"]
+    return [s["codec_name"] for s in found["streams"]], times, found["format"].get("tags", {})
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])
+def test_audio_and_metadata_of_x_are_copied_as_they_are(tmp_path, with_sound, name):
+    path = write(tmp_path / name, [picture(i) for i in range(50)], copy_from=with_sound)
+    codecs, times, tags = audio_of(path)
+    assert codecs == ["h264", "aac"]
+    assert {k.lower(): v for k, v in tags.items()}["title"] == "night drive"
+    assert min(times) == pytest.approx(min(audio_of(with_sound)[1]), abs=0.03)
+    assert 1.8 < max(times) < 2.1  # cut where the video ends
+    assert probe(path)[0]["nb_read_frames"] == "50"
+
+
+def test_what_cannot_be_copied_is_said_before_anything_runs(tmp_path, with_sound):
+    with pytest.raises(SinkError, match="copied of a video file only"):
+        open_sink(str(tmp_path / "v.mp4"), SinkOptions(copy_from=Path("rtsp://camera/x")))
+    with pytest.raises(InputError, match="copied into video files only"):
+        open_sink(f"{tmp_path}/frames/", SinkOptions(copy_from=with_sound))
+    (tmp_path / "t.mp4").write_text("no video")
+    with pytest.raises(SinkError, match="cannot be copied: Invalid data"):
+        open_sink(str(tmp_path / "v.mp4"), SinkOptions(copy_from=tmp_path / "t.mp4"))
+
+
+# Images, raw
+
+
+def test_images_are_numbered_and_in_their_colours(tmp_path):
+    for order in ("rgb", "bgr"):
+        given = picture(0) if order == "rgb" else np.ascontiguousarray(picture(0)[..., ::-1])
+        sink = open_sink(f"{tmp_path}/{order}/%03d.png")
+        sink.open(form(order=order))
+        sink.write(fused(0, given))
+        sink.write(fused(7, given))
+        sink.close()
+        assert sorted(p.name for p in (tmp_path / order).iterdir()) == ["000.png", "007.png"]
+        np.testing.assert_array_equal(read_frame(tmp_path / order / "007.png"), picture(0))
+
+
+def test_a_folder_that_stays_empty_goes(tmp_path):
+    sink = open_sink(f"{tmp_path}/a/b/")
+    sink.open(form())
+    assert (tmp_path / "a" / "b").is_dir()
+    sink.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+RAW = """
+import sys
+sys.path[:0] = sys.argv[1:]
+from test_sink_files import *
+from tcmoa_runtime.streams.sinks.raw import RawOut
+sink = RawOut()
+sink.open(form(order="bgr"))
+try:
+    for i in range(1000 if "long" in sys.argv else 3):
+        sink.write(fused(i, np.ascontiguousarray(picture(i)[..., ::-1])))
+except SinkError as error:
+    print(error, file=sys.stderr)
+    sys.exit(2)
+"""
+
+
+def raw_process(*more):
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    return [sys.executable, "-c", RAW, *folders, *more]
+
+
+def test_raw_video_on_stdout_is_what_ffmpeg_reads(tmp_path):
+    first = subprocess.Popen(raw_process(), stdout=subprocess.PIPE)
+    subprocess.run(
+        [FFMPEG, "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{WIDTH}x{HEIGHT}", "-i", "-", "-c:v",
+         "ffv1", tmp_path / "v.mkv"],
+        stdin=first.stdout, check=True,
+    )  # fmt: skip
+    first.stdout.close()
+    assert first.wait(20) == 0
+    np.testing.assert_array_equal(read_back(tmp_path / "v.mkv"), [picture(i) for i in range(3)])
+
+
+def test_a_reader_that_goes_ends_it_in_one_line():
+    process = subprocess.Popen(raw_process("long"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.buffer.read(100)
+    process.stdout.close()
+    assert process.wait(30) == 2
+    assert process.stderr.read() == "stdout: whoever read it has gone\n"
+    process.stderr.close()
+
+
+# What is wrong is said before the first frame
+
+
+def test_what_cannot_be_written(tmp_path):
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "file").write_text("")
+    for text, words in {
+        f"{tmp_path}/folder.mp4": "is a folder",
+        f"{tmp_path}/none/v.mp4": "does not exist; create it first",
+        f"{tmp_path}/v.xyz": "expected one of .mp4, .mov, .mkv, FOLDER/",
+        f"{tmp_path}/v.png": "one image of many frames needs a pattern",
+        f"{tmp_path}/file/%d.png": "is a file, expected a folder",
+        f"{tmp_path}/%d.xyz": "'.xyz' images are not written",
+        "ftp://user:secret@host/v": "'ftp' URLs are not pushed to",
+    }.items():
+        with pytest.raises(InputError, match=words) as caught:
+            open_sink(text)
+        assert "secret" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+    for options, words in (
+        ({"codec": "xyz"}, "encoder 'xyz' is not known here; expected h264, hevc, ffv1, mjpeg"),
+        ({"codec": "aac"}, "'aac' encodes audio, no video"),
+        ({"codec": "ffv1"}, "ffv1 does not go into mp4; expected matroska"),
+        ({"view": "sideways"}, "view is 'sideways': expected fused, side-by-side, blend"),
+    ):
+        with pytest.raises(InputError, match=words):
+            open_sink(str(tmp_path / "v.mp4"), SinkOptions(**options))
+    assert leftovers(tmp_path) == []
+
+
+def test_without_pyav_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingError, match=r"pip install 'tcmoa\[stream\]'"):
+        open_sink(str(tmp_path / "v.mp4"))
+    assert open_sink(f"{tmp_path}/frames/").name == f"{tmp_path}/frames/"  # which needs none
+
+
+LIMITED = f"""
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+try:
+    exec({ENDLESS!r})
+except Exception as error:
+    print(error)
+    sink.close()
+"""
+
+
+def test_a_file_that_may_not_grow_is_told(tmp_path):
+    """The limit of a process on file sizes, as a second kind of full disk."""
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    command = [sys.executable, "-c", LIMITED, tmp_path / "v.mkv", "x", *folders]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "v.mkv: cannot be written any more: File too large" in done.stdout
+    assert (tmp_path / "v.mkv").stat().st_size <= 300_000
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 300_000
+
+
+# Views
+
+
+def test_side_by_side_shows_both_sources(tmp_path):
+    x = source_frame(0, 0, image=np.full((HEIGHT, WIDTH, 3), 200, np.uint8))
+    y = source_frame(0, 0, image=np.full((HEIGHT // 2, WIDTH // 2), 90, np.uint8))
+    sink = open_sink(f"{tmp_path}/%d.png", SinkOptions(view="side-by-side"))
+    sink.open(form())
+    sink.write(fused(0, picture(0), x=x, y=y))
+    sink.write(fused(1, picture(1), x=x))
+    sink.close()
+    both, alone = read_frame(tmp_path / "0.png"), read_frame(tmp_path / "1.png")
+    assert both.shape == (HEIGHT, 3 * WIDTH, 3)
+    assert (both[:, :WIDTH] == 200).all()
+    np.testing.assert_array_equal(both[:, WIDTH : 2 * WIDTH], picture(0))
+    assert (both[:, 2 * WIDTH :] == 90).all()
+    assert (alone[:, 2 * WIDTH :] == 0).all()
+
+
+def test_blend_shows_the_plain_average_beside_the_fused_picture(tmp_path):
+    x, y = (source_frame(0, 0, image=np.full((HEIGHT, WIDTH, 3), v, np.uint8)) for v in (250, 101))
+    sink = open_sink(f"{tmp_path}/%d.png", SinkOptions(view="blend"))
+    sink.open(form())
+    sink.write(fused(0, picture(0), x=x, y=y))
+    sink.close()
+    got = read_frame(tmp_path / "0.png")
+    assert (got[:, : WIDTH // 2] == 176).all()
+    np.testing.assert_array_equal(got[:, WIDTH // 2 :], picture(0)[:, WIDTH // 2 :])
+
+
+def test_a_view_of_a_video_has_the_views_size(tmp_path):
+    path = write(tmp_path / "v.mp4", [picture(i) for i in range(3)], view="side-by-side")
+    assert probe(path)[0]["width"] == 3 * WIDTH
+
+
+def test_a_window_without_an_opencv_that_has_any_is_refused_in_one_line():
+    sink = open_sink("window")
+    with pytest.raises(SinkError, match="window: this OpenCV has no windows"):
+        sink.open(form())
+    sink.close()
