@@ -58,7 +58,8 @@ class FusedFrame:
     leading source (x, unless told otherwise) and rises from frame to frame. `index` counts outputs from 0. `x` and `y`
     are what it was made from (None where a source had none yet, or none that was young enough). `age_x` and `age_y` are
     seconds: of a live source from capture to the end of fusing, of a file its distance in time from the leading
-    frame. `latency` is seconds from the arrival of the newer of the two to the end of fusing. `prompt` is float32
+    frame. `latency` is seconds from the arrival of the newer of the two to the end of fusing, of files the time that
+    fusing took. `prompt` is float32
     [K, 2, gh, gw] after Eq. 8 where the stream asked for it and the frame was fused.
     """
 

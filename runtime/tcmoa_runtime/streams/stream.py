@@ -429,7 +429,7 @@ class Stream:
     def _fuse(self, pair: Pair, index: int, clock: _OutputClock, form: Format) -> FusedFrame:
         x = None if pair.x is None else pair.x.frame
         y = None if pair.y is None else pair.y.frame
-        prompt = None
+        prompt, chosen = None, self._clock()
         if pair.status in ("passed-x", "passed-y") or x is None or y is None:
             alone = x if x is not None else y
             image = self._passed(alone, form)
@@ -440,7 +440,8 @@ class Stream:
             image, prompt = self._fused(x, y, pair.time)
             self.figures.stage("fuse", time.perf_counter() - began)
         now = self._clock()
-        arrived = max(frame.arrived for frame in (x, y) if frame is not None)
+        # A file's frame waits for its turn: that is no latency.
+        arrived = max(f.arrived for f in (x, y) if f is not None) if self.live else chosen
         return FusedFrame(
             image=image,
             pts=clock.pts(pair.time),

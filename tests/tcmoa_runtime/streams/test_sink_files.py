@@ -1,9 +1,7 @@
 """Files that come out: every frame, its time and colour, and a file that plays whatever ended it."""
 
-import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,81 +15,28 @@ import pytest
 from stream_pieces import source_frame
 from tcmoa_runtime import InputError, MissingError
 from tcmoa_runtime.images import read_frame
-from tcmoa_runtime.streams.frames import Format, FusedFrame, SinkError
+from tcmoa_runtime.streams.frames import SinkError
 from tcmoa_runtime.streams.sinks import SinkOptions, open_sink
+from video_pieces import (
+    FFMPEG,
+    FFPROBE,
+    HEIGHT,
+    WIDTH,
+    audio_of,
+    count_frames,
+    form,
+    fused,
+    leftovers,
+    picture,
+    probe,
+    read_back,
+    write,
+)
 
 av = pytest.importorskip("av", reason="PyAV is not installed; `pip install 'tcmoa[stream]'` runs this")
-FFPROBE, FFMPEG = shutil.which("ffprobe"), shutil.which("ffmpeg")
 pytestmark = pytest.mark.skipif(
     not (FFPROBE and FFMPEG), reason="ffmpeg is not installed; `apt-get install ffmpeg` runs this"
 )
-HEIGHT, WIDTH = 64, 96
-BASE = Fraction(1, 1000)
-
-
-def picture(index, height=HEIGHT, width=WIDTH):
-    """A moving gradient: no two frames are alike, and colours are all there."""
-    rows, columns = np.mgrid[:height, :width]
-    red = (columns * 2 + index * 5) % 256
-    return np.stack([red, (rows * 3) % 256, (rows + columns + index) % 256], axis=-1).astype(np.uint8)
-
-
-def fused(index, image, *, pts=None, x=None, y=None):
-    pts = index * 40 if pts is None else pts
-    return FusedFrame(image, pts, BASE, index, "fused", x, y, 0.0, 0.0, 0.0)
-
-
-def form(height=HEIGHT, width=WIDTH, order="rgb", *, live=False, rate=25):
-    return Format(height, width, order, BASE, Fraction(rate), live)
-
-
-def write(path, images, *, stamps=None, order="rgb", **options):
-    sink = open_sink(str(path), SinkOptions(**options))
-    sink.open(form(*images[0].shape[:2], order))
-    try:
-        for i, image in enumerate(images):
-            sink.write(fused(i, image, pts=None if stamps is None else stamps[i]))
-    finally:
-        sink.close()
-    return path
-
-
-def probe(path):
-    """What ffprobe says of the video stream, and the times of its frames."""
-    entries = "stream=codec_name,width,height,avg_frame_rate,nb_read_frames,color_space,color_range,pix_fmt"
-    done = subprocess.run(
-        [FFPROBE, "-v", "error", "-count_frames", "-select_streams", "v", "-show_entries",
-         f"{entries}:frame=best_effort_timestamp_time:format=duration", "-of", "json", path],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    found = json.loads(done.stdout)
-    return (
-        found["streams"][0],
-        [float(f["best_effort_timestamp_time"]) for f in found["frames"]],
-        found["format"],
-    )
-
-
-def count_frames(path):
-    """Frames that decode, of a file that may be cut off."""
-    entries = ["-show_entries", "stream=nb_read_frames", "-of", "csv=p=0"]
-    call = [FFPROBE, "-v", "quiet", "-count_frames", *entries, path]
-    return int(subprocess.run(call, capture_output=True, text=True, check=False).stdout.split()[0].strip(","))
-
-
-def read_back(path, pixels="rgb24"):
-    """All frames as FFmpeg decodes and converts them, uint8 [N, H, W, 3]."""
-    stream, times, _ = probe(path)
-    done = subprocess.run(
-        [FFMPEG, "-v", "error", "-i", path, "-vsync", "0", "-vf", "scale=flags=accurate_rnd+full_chroma_int",
-         "-f", "rawvideo", "-pix_fmt", pixels, "-"],
-        capture_output=True, check=True,
-    )  # fmt: skip
-    return np.frombuffer(done.stdout, np.uint8).reshape(len(times), stream["height"], stream["width"], 3)
-
-
-def leftovers(folder):
-    return [p.name for p in folder.iterdir() if p.name.startswith(".")]
 
 
 @pytest.mark.parametrize("name", ["v.mp4", "v.mov", "v.mkv"])
@@ -155,7 +100,7 @@ def test_quality_is_heard(tmp_path):
 
 def test_wrong_options_of_an_encoder_are_told_before_the_first_frame(tmp_path):
     sink = open_sink(str(tmp_path / "v.mp4"), SinkOptions(encoder_options={"preset": "warp"}))
-    with pytest.raises(SinkError, match="v.mp4: cannot be written"):
+    with pytest.raises(SinkError, match=r"v\.mp4: cannot be written"):
         sink.open(form())
     sink.close()
     assert list(tmp_path.iterdir()) == []
@@ -187,7 +132,7 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
 ENDLESS = """
 import sys, itertools
 sys.path[:0] = sys.argv[3:]
-from test_sink_files import *
+from video_pieces import *
 sink = open_sink(sys.argv[1])
 sink.open(form(240, 320))
 rng = np.random.default_rng(0)
@@ -199,7 +144,7 @@ for i in itertools.count():
 
 @pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])
 def test_after_a_kill_the_hidden_file_plays(tmp_path, name):
-    folders = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    folders = [str(Path(__file__).parents[2])]
     process = subprocess.Popen(
         [sys.executable, "-c", ENDLESS, tmp_path / name, "x", *folders], stdout=subprocess.PIPE, text=True
     )
@@ -283,17 +228,6 @@ def with_sound(tmp_path):
     return path
 
 
-def audio_of(path):
-    done = subprocess.run(
-        [FFPROBE, "-v", "error", "-show_entries",
-         "stream=codec_name,codec_type:packet=codec_type,pts_time:format_tags=title", "-of", "json", path],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    found = json.loads(done.stdout)
-    times = [float(p["pts_time"]) for p in found["packets"] if p["codec_type"] == "audio"]
-    return [s["codec_name"] for s in found["streams"]], times, found["format"].get("tags", {})
-
-
 @pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])
 def test_audio_and_metadata_of_x_are_copied_as_they_are(tmp_path, with_sound, name):
     path = write(tmp_path / name, [picture(i) for i in range(50)], copy_from=with_sound)
@@ -341,7 +275,7 @@ def test_a_folder_that_stays_empty_goes(tmp_path):
 RAW = """
 import sys
 sys.path[:0] = sys.argv[1:]
-from test_sink_files import *
+from video_pieces import *
 from tcmoa_runtime.streams.sinks.raw import RawOut
 sink = RawOut()
 sink.open(form(order="bgr"))
@@ -355,7 +289,7 @@ except SinkError as error:
 
 
 def raw_process(*more):
-    folders = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    folders = [str(Path(__file__).parents[2])]
     return [sys.executable, "-c", RAW, *folders, *more]
 
 
@@ -431,7 +365,7 @@ except Exception as error:
 
 def test_a_file_that_may_not_grow_is_told(tmp_path):
     """The limit of a process on file sizes, as a second kind of full disk."""
-    folders = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    folders = [str(Path(__file__).parents[2])]
     command = [sys.executable, "-c", LIMITED, tmp_path / "v.mkv", "x", *folders]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert "v.mkv: cannot be written any more: File too large" in done.stdout

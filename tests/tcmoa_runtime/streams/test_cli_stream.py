@@ -1,0 +1,289 @@
+"""`tcmoa stream` as a user runs it: real processes, real files, signals, pipes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tcmoa_runtime import Fuser
+from tcmoa_runtime.images import read_frame, write_image
+from video_pieces import FFMPEG, FFPROBE, audio_of, count_frames, leftovers, picture, probe, write
+
+av = pytest.importorskip("av", reason="PyAV is not installed; `pip install 'tcmoa[stream]'` runs this")
+pytestmark = pytest.mark.skipif(
+    not (FFPROBE and FFMPEG), reason="ffmpeg is not installed; `apt-get install ffmpeg` runs this"
+)
+COUNT = 24
+JSON_KEYS = {
+    "frames",
+    "dropped",
+    "latency_ms",
+    "input_age_ms",
+    "skew_ms",
+    "sources",
+    "stages_ms",
+    "ended",
+    "backend",
+}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """x.mkv and y.mkv of 130x100, lossless, y at another rate; and the same frames of x as images."""
+    folder = tmp_path_factory.mktemp("clips")
+    x = [picture(i, 100, 130) for i in range(COUNT)]
+    write(folder / "x.mkv", x, codec="ffv1")
+    write(folder / "y.mkv", [picture(3 * i, 100, 130)[::-1] for i in range(9)], codec="ffv1",
+          stamps=[round(i * 1000 / 9) for i in range(9)])  # fmt: skip
+    (folder / "images").mkdir()
+    for i, image in enumerate(x):
+        write_image(folder / "images" / f"f{i}.png", image)
+    return folder
+
+
+@pytest.fixture
+def start(vif):
+    """Start `tcmoa stream` on the micro bundle; killed at the end of the test."""
+    running = []
+
+    def call(*arguments, **options):
+        command = [Path(sys.executable).with_name("tcmoa"), "stream", vif, *map(str, arguments)]
+        # Where a shell started the tests with interrupts ignored, the command would inherit that.
+        process = subprocess.Popen(
+            command,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        running.append(process)
+        return process
+
+    yield call
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def finished(process, code=0, timeout=120):
+    out, err = process.communicate(timeout=timeout)
+    assert process.returncode == code, err
+    return out, err
+
+
+def test_every_frame_of_two_files_in_order_with_its_time(clips, start, tmp_path, fuser):
+    """x leads; the partner is the nearest in time; what is written is what the fuser gives."""
+    out, err = finished(
+        start(clips / "x.mkv", clips / "y.mkv", "-o", tmp_path / "f.mkv", "--codec", "ffv1", "--json")
+    )
+    summary = json.loads(out)
+    assert err == ""
+    assert summary.keys() >= JSON_KEYS
+    assert (summary["frames"], summary["ended"], summary["live"]) == (COUNT, "end", False)
+    stream, times, _ = probe(tmp_path / "f.mkv")
+    assert (stream["nb_read_frames"], float(Fraction(stream["avg_frame_rate"]))) == (
+        str(COUNT),
+        pytest.approx(25, rel=0.01),
+    )
+    np.testing.assert_allclose(times, np.arange(COUNT) * 0.04, atol=6e-4)
+    with av.open(str(tmp_path / "f.mkv")) as container:
+        got = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    for i, image in enumerate(got):
+        partner = min(range(9), key=lambda j: abs(round(j * 1000 / 9) - 40 * i))
+        np.testing.assert_array_equal(
+            image, fuser(picture(i, 100, 130), picture(3 * partner, 100, 130)[::-1])
+        )
+
+
+def test_image_sequences_need_no_video_at_all(clips, start, tmp_path, fuser):
+    out, _ = finished(start(clips / "images", clips / "images", "-o", f"{tmp_path}/frames/%03d.png"))
+    assert f"{COUNT} frames in" in out
+    for i in (0, 9, 10, 23):
+        expected = fuser(picture(i, 100, 130), picture(i, 100, 130))
+        np.testing.assert_array_equal(read_frame(tmp_path / "frames" / f"{i:03d}.png"), expected)
+
+
+def endless(tmp_path, name="x.mkv", count=3000):
+    """A file of two minutes that takes no time to make."""
+    path = tmp_path / name
+    call = [
+        FFMPEG,
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        f"testsrc=size=130x100:rate=25:duration={count // 25}",
+    ]
+    subprocess.run([*call, "-c:v", "mjpeg", path], check=True)
+    return path
+
+
+def wait_for(condition, timeout=60):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.02)
+
+
+def log_lines(path):
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("pace", ["--realtime", "--every-frame"])
+def test_signals_end_it_with_files_whole(start, tmp_path, number, pace):
+    x, log = endless(tmp_path), tmp_path / "log.jsonl"
+    process = start(x, x, "-o", tmp_path / "f.mp4", "--log", log, "--json", pace)
+    wait_for(lambda: log_lines(log) > 10)
+    process.send_signal(number)
+    out, _ = finished(process)
+    summary = json.loads(out)
+    assert summary["ended"] == "stopped"
+    assert count_frames(tmp_path / "f.mp4") == summary["frames"] > 10
+    assert log_lines(log) == summary["frames"]
+    assert leftovers(tmp_path) == []
+
+
+def test_a_pipe_in_and_a_pipe_out(clips, start, tmp_path):
+    """Raw video of one process in, raw video to another out."""
+    source = subprocess.Popen(
+        [FFMPEG, "-v", "error", "-i", clips / "x.mkv", "-f", "rawvideo", "-pix_fmt", "bgr24", "-"],
+        stdout=subprocess.PIPE,
+    )
+    process = start(
+        "-",
+        clips / "y.mkv",
+        "--raw-x",
+        "130x100:bgr24",
+        "--every-frame",
+        "-o",
+        "-",
+        stdin=source.stdout,
+        text=False,
+    )
+    source.stdout.close()
+    out, err = process.communicate(timeout=120)
+    source.wait()
+    assert (process.returncode, err) == (0, b"")
+    assert len(out) == COUNT * 100 * 130 * 3
+
+
+def test_audio_of_x_is_copied(start, tmp_path):
+    x = tmp_path / "x.mp4"
+    subprocess.run(
+        [FFMPEG, "-v", "error", "-f", "lavfi", "-i", "testsrc=size=130x100:rate=25:duration=1", "-f", "lavfi", "-i",
+         "sine=duration=1", "-c:a", "aac", x],
+        check=True,
+    )  # fmt: skip
+    finished(start(x, x, "-o", tmp_path / "f.mp4", "--copy-x"))
+    assert audio_of(tmp_path / "f.mp4")[0] == ["h264", "aac"]
+
+
+def test_a_disk_that_fills_up(start, tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if (
+        os.geteuid() != 0
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], capture_output=True, check=False
+        ).returncode
+    ):
+        pytest.skip("a small file system cannot be mounted; root on Linux runs this")
+    try:
+        x = endless(tmp_path)
+        process = start(x, x, "-o", folder / "f.mp4", "--quality", "1", "--json")
+        out, err = finished(process, code=2)
+        (line,) = [line for line in err.splitlines() if "error" in line]
+        assert f"{folder}/f.mp4: cannot be written any more: No space left on device" in line
+        assert json.loads(out)["ended"] == "error"
+        assert count_frames(folder / "f.mp4") >= 3
+    finally:
+        process.kill()
+        process.wait()
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_steered_by_options_it_is_what_the_fuser_gives(clips, start, tmp_path, vif):
+    finished(
+        start(clips / "images", clips / "images", "-o", f"{tmp_path}/o/", "--prompt-shift", "0.3", "--prompt-scale",
+              "1.5", "--frames", "2")
+    )  # fmt: skip
+    image = picture(1, 100, 130)
+    with Fuser.load(vif) as fuser:
+        expected = fuser(image, image, scale=1.5, shift=0.3)
+    np.testing.assert_array_equal(read_frame(tmp_path / "o" / "000001.png"), expected)
+
+
+def test_live_files_drop_and_say_so(start, tmp_path):
+    x = endless(tmp_path)
+    process = start(x, x, "--realtime", "--frames", "20", "--json", "-o", f"{tmp_path}/o/")
+    out, _ = finished(process)
+    summary = json.loads(out)
+    assert (summary["live"], summary["frames"]) == (True, 20)
+    assert summary["input_age_ms"]["p50"] > 0
+
+
+WRONG = {
+    "nothing to do": ("{x} {y}", "give --out, --page, --log, or --json"),
+    "no such file": ("{x} none.mkv -o {out}", "none.mkv: no such file or folder"),
+    "both on stdin": ("- - -o {out}", "only one source can come on stdin"),
+    "stdout twice": ("{x} {y} -o - --json", "stdout can take one thing"),
+    "no raw format": ("- {y} -o {out}", "needs its format, as --raw-x 640x480:gray16le"),
+    "bad raw format": ("- {y} -o {out} --raw-x 640", "expected WIDTHxHEIGHT:PIXELS"),
+    "bad lead": ("{x} {y} -o {out} --lead z", "--lead is 'z': expected x, y"),
+    "bad policy": ("{x} {y} -o {out} --on-loss panic", "expected hold, pass, pass-x, pass-y, stop"),
+    "bad offset": ("{x} {y} -o {out} --offset soon", "--offset is 'soon': expected a number"),
+    "bad rate": ("{x} {y} -o {out} --rate fast", "--rate is 'fast': expected frames a second"),
+    "bad option": ("{x} {y} -o {out} --option-x tcp", "--option-x is 'tcp': expected NAME=VALUE"),
+    "bad view": ("{x} {y} -o {out} --view up", "--view is 'up'"),
+    "bad codec": ("{x} {y} -o {out} --codec warp", "encoder 'warp' is not known here"),
+    "bad smoothing": ("{x} {y} -o {out} --smooth -1", "smoothing is -1"),
+    "bad ramp": ("{x} {y} -o {out} --ramp -1", "ramp is -1"),
+    "bad frames": ("{x} {y} -o {out} --frames 0", "frames is 0: expected a whole number"),
+    "bad stretch": ("{x} {y} -o {out} --stretch 99,1", "expected percentiles 0 <= LOW < HIGH"),
+    "bad backend": ("{x} {y} -o {out} --backend warp", "backend is 'warp': expected auto"),
+    "copy of images": ("{images} {y} -o {out} --copy-x", "copied of a video file only"),
+    "log in no folder": ("{x} {y} --log none/log.jsonl", "the folder none does not exist"),
+    "offset of a pipe": ("- {y} -o {out} --offset auto --raw-x 130x100:gray", "stdin comes only once"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG, ids=str)
+def test_wrong_input_is_one_line_and_leaves_nothing(case, clips, tcmoa, vif, tmp_path, tree):
+    arguments, words = WRONG[case]
+    places = {
+        "x": clips / "x.mkv",
+        "y": clips / "y.mkv",
+        "images": clips / "images",
+        "out": tmp_path / "f.mp4",
+    }
+    tcmoa("stream", vif, *arguments.format(**places).split()).assert_error(2, words)
+    assert tree(tmp_path) == {}
+
+
+def test_another_size_is_refused_with_what_to_do(clips, tcmoa, exported, tmp_path):
+    write_image(tmp_path / "0.png", picture(0, 50, 50))
+    tcmoa("stream", exported("vif"), tmp_path, clips / "images", "-o", tmp_path / "f.mp4").assert_error(
+        2, "x is 50x50, this bundle fuses 130x100: resize (--resize"
+    )
+
+
+def test_without_the_package_it_says_what_to_install(clips, tcmoa, vif, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    tcmoa("stream", vif, clips / "x.mkv", clips / "y.mkv", "-o", f"{tmp_path}/o/").assert_error(
+        3, "pip install 'tcmoa[stream]'"
+    )
+
+
+def test_a_real_clip_keeps_its_frames(start, tmp_path, val_pairs):
+    """M3SVD, 640x480 JPEGs resized to the micro bundle's size and back."""
+    clip = val_pairs.parent / "video" / "m3svd_0111_1753"
+    finished(start(clip / "x", clip / "y", "--resize", "-o", tmp_path / "f.mkv", "--view", "side-by-side"))
+    stream, times, _ = probe(tmp_path / "f.mkv")
+    assert (stream["width"], stream["height"], len(times)) == (1920, 480, len(list((clip / "x").iterdir())))
