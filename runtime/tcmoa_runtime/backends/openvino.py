@@ -84,7 +84,9 @@ class OpenVinoBackend:
                     f"{wanted.get(name, 'there is none')}; it is not this bundle's graph: export it again"
                 )
         name = model.get_friendly_name()
-        if name != bundle.graph_name and not bundle.has_external_data:  # read from a path it gets another name
+        if (
+            name != bundle.graph_name and not bundle.has_external_data
+        ):  # read from a path it gets another name
             raise BundleError(
                 f"{bundle.graph_path}: the graph is named '{name}', bundle.json says '{bundle.graph_name}'; "
                 f"it is another bundle's graph: export it again"

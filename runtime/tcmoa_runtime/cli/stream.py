@@ -195,21 +195,6 @@ def stream(
             "--copy-x", help="Copy the audio and metadata of x, a file.", rich_help_panel=_PANEL_OUTPUT
         ),
     ] = False,
-    page: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Serve a live page with controls there, as 127.0.0.1:8080.",
-            rich_help_panel=_PANEL_OUTPUT,
-        ),
-    ] = None,
-    token: Annotated[
-        str | None,
-        typer.Option(
-            help="Token of the page; one is made where it is not on loopback.",
-            rich_help_panel=_PANEL_OUTPUT,
-        ),
-    ] = None,
     log: Annotated[
         Path | None,
         typer.Option(
@@ -255,10 +240,8 @@ def stream(
     Ctrl-C, SIGTERM and q end it with every file finished.
     """
     outs = out or []
-    if not (outs or page or log or as_json):
-        raise InputError(
-            "nothing would come of it: give --out, --page, --log, or --json for the figures alone"
-        )
+    if not (outs or log or as_json):
+        raise InputError("nothing would come of it: give --out, --log, or --json for the figures alone")
     if x == y == "-":
         raise InputError("x and y are both -: only one source can come on stdin")
     if outs.count("-") > 1 or (as_json and "-" in outs):
@@ -319,8 +302,6 @@ def stream(
         )
         if scale is not None or shift is not None:
             running.control.set(scale=scale, shift=shift, ramp=0)
-        if page is not None:
-            _add_page(running, page, token, figures)
         ended = _run(running, figures, steer="-" not in (x, y))
         summary = _summary(running, figures, fuser, outs, ended, steady)
     if as_json:
@@ -435,14 +416,6 @@ def _offset(text: str, x: str, y: str, options: dict[str, Any], lead: Side) -> O
         markup=False,
     )
     return round(found.offset, 4)
-
-
-def _add_page(running: Stream, address: str, token: str | None, figures: Figures) -> None:
-    from tcmoa_runtime.streams.page import Page
-
-    page = Page(address, control=running.control, figures=figures.snapshot, token=token)
-    running.add_sink(page)
-    console.print(f"page: {page.url}", markup=False, soft_wrap=True)
 
 
 def _run(running: Stream, figures: Figures, *, steer: bool) -> Literal["end", "stopped", "error"]:

@@ -1,23 +1,11 @@
-"""Temporal smoothing of prompts against flicker, from outside the graph: by alpha and beta alone, on any backend.
+"""Smoothing of prompts over time, against flicker, through the two inputs that every backend has.
 
-Wanted, per token and TC-MoA k, is exponential smoothing of the raw prompts p, s(t) = (1 - w) p(t) + w s(t - 1), and
-Eq. 8 with the user's alpha and beta on s. But p(t) is not known before the run, and all K TC-MoAs and both sources
-share one alpha' and one beta' to reach it: x gets 0.5 + alpha' (p - 0.5) + beta', y the same with - beta'.
+A prompt that jumps from frame to frame makes the fused picture flicker where nothing moves. Wanted is
+u_t = (1 - w) p_t + w s with s = u_{t-1}, and then Eq. 8 on it: 0.5 + alpha (u_t - 0.5) +- beta. As alpha and beta are
+maps, Eq. 8 itself does it: alpha' = alpha (1 - w) and beta' = beta + alpha w m, where m is how far s lies from 0.5
+towards x. The prompts p_t are got back from what comes out, and make the next s.
 
-With the centred prompt q = p - 0.5 of x and 0.5 - p of y both signs of beta become one. The best shared constant is then
-the mean d of the centred state over k and both sources, mean_k (s_x - s_y) / 2, and with a share v for the state
-
-    alpha' = alpha (1 - v),    beta' = beta + alpha v d(t - 1)
-
-reaches alpha [(1 - v) q + v d] + beta. For v = w this is the wanted smoothing where all TC-MoAs agree. Where they do not,
-their differences would be scaled down together with their noise: a steady change of the picture, v times the spread of
-the state around d. So v is the least-squares choice between both: with V the mean square of that spread and N the mean
-square of the noise of p around s, the distance from the wanted (mean over k, x and y) is v^2 V + (v - w)^2 N, least at
-
-    v = w N / (V + N).
-
-After the run p(t) is recovered exactly, from the prompts that came out and the alpha' and beta' that went in, and every
-TC-MoA's state follows its own prompt with w, whatever v was.
+The K TC-MoAs share one beta: m is their mean, so each is smoothed around its own value only as far as they agree.
 """
 
 from __future__ import annotations
@@ -30,87 +18,113 @@ from numpy.typing import NDArray
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import Frame
-from tcmoa_runtime.prompts import Map, prompt_map
-from tcmoa_runtime.streams import frames
+from tcmoa_runtime.prompts import Map
+from tcmoa_runtime.streams.frames import seconds as checked_seconds
 
-FLICKER_WEIGHT: Final = 1.0
-MOTION: Final = 3.0
-CUT = 24.0
+MOTION: Final = 2.0
+"""Grey levels by which a token must change beyond the noise to count as moving; at twice that it moves fully."""
+STRONGEST: Final = 0.95
+"""Largest weight of the past: some of the present must come through, or it could not be got back from the output."""
 GAP_SECONDS: Final = 1.0
-NOISE_SECONDS = 1.0
-NOISE_FLOOR = 1e-5
-LEAST_SCALE = 1e-3
-NOISE_MOST = 3.0
-CELLS = 2
+"""After so long without a frame the past is forgotten."""
+CUT: Final = 0.6
+"""When more than this share of all tokens moves, it is another scene, and the past is forgotten."""
 
 
 class PromptSmoother:
-    def __init__(self, grid, size, *, token, seconds, motion=MOTION):
-        self.grid,self.size,self._token=grid,size,token
-        self._tau=frames.seconds(seconds,'smoothing'); self._motion=motion
-        cell = None if token is None else token//CELLS
-        self._cells=(grid[0]*CELLS,grid[1]*CELLS) if cell is None else tuple(math.ceil(v/cell) for v in size)
+    """Exponential smoothing of prompts with a time constant, but where something moves; see this module.
+
+    For each frame: `before` gives the alpha and beta to fuse it with, and `after` takes the prompts that came out. The
+    first frame, and the first one after a gap, a cut or `reset`, is fused with alpha and beta as they are.
+    """
+
+    def __init__(
+        self,
+        grid: tuple[int, int],
+        size: tuple[int, int],
+        *,
+        token: int | None,
+        seconds: float,
+        motion: float = MOTION,
+    ) -> None:
+        """`grid` is (gh, gw), `size` (height, width), `token` its pixels (None: the frame is resized to the grid).
+
+        `seconds` is the time constant, 0 for no smoothing. Raises InputError on wrong numbers.
+        """
+        self._grid, self._size, self._token = grid, size, token
+        self._seconds = checked_seconds(seconds, "smoothing")
+        if not motion > 0:
+            raise InputError(f"motion is {motion!r}: expected grey levels, above 0")
+        self._motion = motion
         self.reset()
-    def reset(self):
-        self._state=None; self._sources=None; self._weight=None; self._noise=None; self._time=None
-        self._levels=None
-    def before(self,x,y,time,scale,shift):
-        scale,shift=[prompt_map(v,n,1,self.grid)[0] if np.ndim(v) else v for v,n in ((scale,'s'),(shift,'b'))]
-        now=[self._pool(f) for f in (x,y)]
-        shapes=(x.shape,y.shape)
-        dt=None if self._time is None else time-self._time
-        if dt is not None and not (0<dt<=GAP_SECONDS): self.reset()
-        self._time=time
-        if self._state is None or self._sources is None or self._tau==0:
-            self._sources=now; self._weight=np.zeros(self.grid,np.float32); self._in=(scale,shift)
-            self._levels=[0,0]
-            return scale,shift
-        w=np.full(self.grid,math.exp(-dt/self._tau),np.float32)
-        if math.isfinite(self._motion):
-            w*=self._still(now,dt)
-        # references follow
-        wc=np.repeat(np.repeat(w,CELLS,0),CELLS,1)[:self._cells[0],:self._cells[1]] if self.REF else 0
-        self._sources=[n+wc*(s-n) for n,s in zip(now,self._sources)]
-        self._weight=w; self._dt=dt
-        V,d=self._spread,self._d
-        N=FLICKER_WEIGHT*(self._noise+NOISE_FLOOR)
-        v=w*N/(N+V) if np.isfinite(FLICKER_WEIGHT) else w
-        self.v=v
-        a=scale*(1-v); b=shift+scale*v*d
-        self._in=(a,b)
-        return a,b
-    REF=True
-    def _pool(self,f):
-        import cv2
-        s=cv2.resize(f,self._cells[::-1],interpolation=cv2.INTER_AREA)
-        return s.astype(np.float32) if s.ndim==2 else s.mean(2,dtype=np.float32)
-    def _still(self,now,dt):
-        import cv2
-        g=np.ones(self.grid,np.float32)
-        self.changes=[]
-        for i,(n,s) in enumerate(zip(now,self._sources)):
-            c=np.abs(n-s)
-            c=np.pad(c,((0,self.grid[0]*CELLS-c.shape[0]),(0,self.grid[1]*CELLS-c.shape[1])),mode='edge')
-            c=c.reshape(self.grid[0],CELLS,self.grid[1],CELLS).max((1,3))
-            self.changes.append(c)
-            thr=self._motion+min(float(np.median(c)),NOISE_MOST)
-            g=np.minimum(g,np.clip(2-c/thr,0,1))
-        return cv2.erode(g,np.ones((3,3),np.uint8))
-    def after(self,prompt):
-        a,b=self._in
-        p=np.empty_like(prompt)
-        p[:,0]=(prompt[:,0]-.5-b)/a+.5
-        p[:,1]=(prompt[:,1]-.5+b)/a+.5
+
+    def reset(self) -> None:
+        """Forget the past."""
+        self._state: NDArray[np.float32] | None = None
+        self._shown: tuple[Frame, Frame] | None = None
+        self._at = 0.0
+        self._used: tuple[Map | float, Map | float, Map | float] = (1.0, 0.0, 0.0)
+
+    def before(
+        self, x: Frame, y: Frame, time: float, scale: float | Map, shift: float | Map
+    ) -> tuple[float | Map, float | Map]:
+        """alpha and beta for the frames x and y, uint8 [H, W, 3] or [H, W], of a time in seconds.
+
+        `scale` and `shift` are what the user wants, numbers or maps [gh, gw]; they act on the smoothed prompt.
+        """
+        shown = (self._luma(x), self._luma(y))
+        passed, past, state = time - self._at, self._shown, self._state
+        self._shown, self._at = shown, time
+        if state is None or past is None or not 0 < passed <= GAP_SECONDS or self._seconds == 0:
+            return self._start(scale, shift)
+        moving = np.maximum(*(self._moving(new, old) for new, old in zip(shown, past, strict=True)))
+        if (moving > 0.5).mean() > CUT:
+            return self._start(scale, shift)
+        weight = (min(math.exp(-passed / self._seconds), STRONGEST) * (1 - moving)).astype(np.float32)
+        towards_x = (state[:, 0] - state[:, 1]).mean(axis=0) / 2
+        inner = np.asarray(scale * (1 - weight), np.float32)
+        outer = np.asarray(shift + scale * weight * towards_x, np.float32)
+        self._used = (inner, outer, weight)
+        return inner, outer
+
+    def after(self, prompt: NDArray[np.float32]) -> None:
+        """The prompts float32 [K, 2, gh, gw] that came out, after Eq. 8."""
+        inner, outer, weight = self._used
+        sign = np.array([1, -1], np.float32)[:, None, None]
+        known = np.abs(np.broadcast_to(inner, self._grid)) > 1e-3
+        divisor = np.where(known, inner, 1).astype(np.float32)
+        raw = 0.5 + (prompt - 0.5 - sign * outer) / divisor
         if self._state is None:
-            self._state=p; self._noise=np.zeros(self.grid,np.float32)
-        else:
-            w=self._weight
-            dev=((p-self._state)**2).mean((0,1))
-            r=np.where(w>0,1-math.exp(-self._dt/NOISE_SECONDS),0)
-            self._noise+=r*(dev-self._noise)
-            self._state=p+w*(self._state-p)
-        s=self._state
-        self._d=((s[:,0]-s[:,1])/2).mean(0)
-        q=np.stack([s[:,0]-.5,.5-s[:,1]])
-        self._spread=((q-self._d)**2).mean((0,1))
-        self.p=p
+            # With alpha 0 the output says nothing of the prompt.
+            self._state = np.where(known, raw, 0.5).astype(np.float32)
+            return
+        followed = (1 - weight) * raw + weight * self._state
+        self._state = np.where(known, followed, self._state).astype(np.float32)
+
+    def _start(self, scale: float | Map, shift: float | Map) -> tuple[float | Map, float | Map]:
+        self._state = None
+        self._used = (scale, shift, 0.0)
+        return scale, shift
+
+    def _luma(self, image: Frame) -> Frame:
+        import cv2
+
+        if image.shape[:2] != self._size:
+            image = np.asarray(cv2.resize(image, self._size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+        # The order of red and blue matters little for what moves.
+        return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+
+    def _moving(self, new: Frame, old: Frame) -> NDArray[np.float32]:
+        """How surely each token, or one beside it, moves: 0 to 1, float32 [gh, gw]."""
+        import cv2
+
+        change: Any = cv2.absdiff(new, old)
+        if self._token is not None:
+            bottom = self._grid[0] * self._token - change.shape[0]
+            right = self._grid[1] * self._token - change.shape[1]
+            change = cv2.copyMakeBorder(change, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+        pooled = cv2.resize(change.astype(np.float32), self._grid[::-1], interpolation=cv2.INTER_AREA)
+        # Sensor noise changes all tokens alike; what moves are some of them.
+        beyond = pooled - float(np.median(pooled))
+        sure = np.clip(beyond / self._motion - 1, 0, 1)
+        return np.asarray(cv2.dilate(sure, np.ones((3, 3), np.uint8)), np.float32)

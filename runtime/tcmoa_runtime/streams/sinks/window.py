@@ -32,9 +32,9 @@ class Window:
             if "not implemented" in str(error):
                 raise SinkError(
                     "window: this OpenCV has no windows; run `pip uninstall opencv-python-headless`, then "
-                    "`pip install opencv-python`, or use --page"
+                    "`pip install opencv-python`"
                 ) from error
-            raise SinkError("window: there is no screen to open it on; use --page") from error
+            raise SinkError("window: there is no screen to open it on") from error
 
     def write(self, frame: FusedFrame) -> None:
         """Show a frame; raises SinkError when the window was closed."""
