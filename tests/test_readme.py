@@ -5,9 +5,15 @@ import re
 import shlex
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tcmoa_runtime.images import read_frame
+from tcmoa_runtime.streams.frames import Format, FusedFrame
+from tcmoa_runtime.streams.sinks import open_sink
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,7 +29,19 @@ def place(tmp_path_factory):
     """A folder in which the demo has run."""
     folder = tmp_path_factory.mktemp("newcomer")
     tcmoa(folder, ["demo", "--out", "demo-out"])
+    for name in ("x", "y"):
+        film(folder / f"{name}.mp4", read_frame(folder / "demo-out" / f"vif_coffee_{name}.png"))
     return folder
+
+
+def film(path, picture):
+    """The user's own video: here four frames of a picture that slides by."""
+    sink = open_sink(str(path))
+    sink.open(Format(*picture.shape[:2], "rgb", Fraction(1, 25), Fraction(25), live=False))
+    for i in range(4):
+        image = np.roll(picture, 4 * i, axis=1)
+        sink.write(FusedFrame(image, i, Fraction(1, 25), i, "fused", None, None, None, None, 0.0))
+    sink.close()
 
 
 def tcmoa(folder, arguments):
@@ -85,7 +103,7 @@ def test_commands_that_are_not_run_here_exist():
         else:
             assert words[:2] == ["tcmoa", "train"]
             assert (ROOT / words[2]).is_file()
-    assert seen == 7
+    assert seen == 9
     for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
 

@@ -14,8 +14,16 @@ from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
 from tcmoa_runtime.device_arrays import DeviceArray, dimensions, host_array, is_on_gpu
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import STRETCH, ChannelOrder, Frame, as_array, check_percentiles, to_frame
-from tcmoa_runtime.prompts import Map, pool_to_grid, prompt_map
+from tcmoa_runtime.images import (
+    STRETCH,
+    ChannelOrder,
+    Frame,
+    as_array,
+    check_percentiles,
+    resize_frame,
+    to_frame,
+)
+from tcmoa_runtime.prompts import Map, mask_share, prompt_map
 
 
 class Fuser:
@@ -114,16 +122,8 @@ class Fuser:
         Tokens that the mask covers in part get the mean. Raises InputError when the mask has another size or
         holds something else.
         """
-        array = as_array(mask, "mask")
-        if array.shape not in (self.size, self.grid):
-            raise InputError(
-                f"mask has shape {list(array.shape)}: expected the frame's {list(self.size)} or the grid's "
-                f"{list(self.grid)}"
-            )
-        if array.dtype.kind not in "biuf" or not ((array >= 0) & (array <= 1)).all():
-            raise InputError("mask holds something else than 0..1: expected bool, or shares from 0 to 1")
         token = None if self.bundle.fit == "resize" else self.bundle.token_pixels
-        share = pool_to_grid(array.astype(np.float64), self.grid, token)
+        share = mask_share(mask, "mask", self.size, self.grid, token).astype(np.float64)
         return (outside + (inside - outside) * share).astype(np.float32)
 
     def _fuse(self, x: Any, y: Any, scale: Any, shift: Any) -> tuple[Any, Any]:
@@ -204,11 +204,11 @@ class Fuser:
                 f"{name} is {arrived[1]}x{arrived[0]}, this bundle fuses {width}x{height}: resize it (--resize, "
                 f"or Fuser.load(..., resize=True)), or export a bundle for {arrived[1]}x{arrived[0]}"
             )
-        return _resized(frame, (height, width))
+        return resize_frame(frame, (height, width))
 
     def _restore(self, fused: Frame, shape: tuple[int, ...]) -> Frame:
         """Back to the size of x."""
-        return fused if fused.shape[:2] == shape[:2] else _resized(fused, (shape[0], shape[1]))
+        return fused if fused.shape[:2] == shape[:2] else resize_frame(fused, (shape[0], shape[1]))
 
 
 def _as_batch(image: Any, name: str) -> tuple[list[Any], bool]:
@@ -218,11 +218,3 @@ def _as_batch(image: Any, name: str) -> tuple[list[Any], bool]:
             raise InputError(f"{name} has shape {list(np.shape(image))}: it holds no frame")
         return list(image), False
     return [image], True
-
-
-def _resized(frame: Frame, size: tuple[int, int]) -> Frame:
-    import cv2
-
-    shrinks = frame.shape[0] > size[0] or frame.shape[1] > size[1]
-    resized = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return np.asarray(resized, np.uint8).reshape(*size, frame.shape[2])

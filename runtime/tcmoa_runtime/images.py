@@ -102,6 +102,15 @@ def to_frame(
     return np.ascontiguousarray(array)
 
 
+def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
+    """A frame [H, W] or [H, W, C] at `size` (height, width): by area where it shrinks, else bilinear."""
+    import cv2
+
+    shrinks = frame.shape[0] > size[0] or frame.shape[1] > size[1]
+    resized = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(resized, np.uint8).reshape(*size, *frame.shape[2:])
+
+
 def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
     """An image file as it is: uint8 or uint16, [H, W] or RGB [H, W, 3]; alpha dropped, orientation tag applied.
 

@@ -81,6 +81,21 @@ def pool_to_grid(image: NDArray[Any], grid: tuple[int, int], token: int | None) 
     return np.asarray(means, np.float32)
 
 
+def mask_share(mask: Any, name: str, size: tuple[int, int], grid: tuple[int, int], token: int | None) -> Map:
+    """How much of each token a mask covers, float32 [gh, gw]; the mask is [H, W] or [gh, gw], bool or 0..1.
+
+    Raises InputError naming `name` when it has another size or holds something else.
+    """
+    array = as_array(mask, name)
+    if array.shape not in (size, grid):
+        raise InputError(
+            f"{name} has shape {list(array.shape)}: expected the frame's {list(size)} or the grid's {list(grid)}"
+        )
+    if array.dtype.kind not in "biuf" or not ((array >= 0) & (array <= 1)).all():
+        raise InputError(f"{name} holds something else than 0..1: expected bool, or shares from 0 to 1")
+    return pool_to_grid(array.astype(np.float64), grid, token)
+
+
 def mask_to_shift(mask: Frame) -> NDArray[np.float64]:
     """A painted mask, uint8 [H, W], as beta per pixel: black -0.5 (towards y), 128 none, white +0.5 (towards x)."""
     return (mask.astype(np.float64) - MASK_ZERO) / MASK_UNIT

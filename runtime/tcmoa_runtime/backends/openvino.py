@@ -43,9 +43,8 @@ class OpenVinoBackend:
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         core = ov.Core()
-        if PRECISIONS[backend] == "bf16" and "BF16" not in core.get_property(
-            "CPU", "OPTIMIZATION_CAPABILITIES"
-        ):
+        abilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if PRECISIONS[backend] == "bf16" and "BF16" not in abilities:
             raise MissingError(
                 f"{backend} needs a CPU with bfloat16 arithmetic, this one has none; use --backend openvino"
             )
@@ -84,9 +83,8 @@ class OpenVinoBackend:
                     f"{wanted.get(name, 'there is none')}; it is not this bundle's graph: export it again"
                 )
         name = model.get_friendly_name()
-        if (
-            name != bundle.graph_name and not bundle.has_external_data
-        ):  # read from a path it gets another name
+        # Read from a path, it gets another name.
+        if name != bundle.graph_name and not bundle.has_external_data:
             raise BundleError(
                 f"{bundle.graph_path}: the graph is named '{name}', bundle.json says '{bundle.graph_name}'; "
                 f"it is another bundle's graph: export it again"

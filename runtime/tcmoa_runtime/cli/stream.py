@@ -7,10 +7,9 @@ import math
 import signal
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, cast
 
 import typer
 
@@ -24,7 +23,7 @@ from tcmoa_runtime.prompts import parse_number
 from tcmoa_runtime.streams.control import RAMP_SECONDS
 from tcmoa_runtime.streams.figures import Figures
 from tcmoa_runtime.streams.frames import Side, Sink, Source
-from tcmoa_runtime.streams.pairing import Pairing
+from tcmoa_runtime.streams.pairing import OnLoss, Pairing
 from tcmoa_runtime.streams.stream import Offset, Stream
 
 _PANEL_SOURCES: Final = "Sources"
@@ -247,9 +246,9 @@ def stream(
     if outs.count("-") > 1 or (as_json and "-" in outs):
         raise InputError("stdout can take one thing: raw video (-o -) once, or --json")
     pairing = Pairing(
-        lead="y" if lead == "y" else _one_of(lead, "--lead", ("x", "y")),
+        lead=cast(Side, lead),  # checked there
         tolerance=None if tolerance is None else parse_number(tolerance, "--tolerance"),
-        on_loss=_one_of(on_loss, "--on-loss", ("hold", "pass", "pass-x", "pass-y", "stop")),
+        on_loss=cast(OnLoss, on_loss),
         hold=parse_number(hold, "--hold"),
         wait=parse_number(wait, "--wait"),
     )
@@ -277,7 +276,7 @@ def stream(
                 ("y", rate_y or rate, raw_y, option_y),
             )
         }
-        sinks = [_sink(text, codec, quality, view, x if copy_x else None, fuser) for text in outs]
+        sinks = [_sink(text, codec, quality, view, x if copy_x else None) for text in outs]
         if log is not None:
             from tcmoa_runtime.streams.frame_log import FrameLog
 
@@ -303,22 +302,16 @@ def stream(
         if scale is not None or shift is not None:
             running.control.set(scale=scale, shift=shift, ramp=0)
         ended = _run(running, figures, steer="-" not in (x, y))
-        summary = _summary(running, figures, fuser, outs, ended, steady)
+        summary = _summary(running, figures, fuser, ended, steady)
     if as_json:
         print_json(summary)
     elif "-" not in outs:
-        print(_told(summary, outs))
+        print(_told(summary))
     for note in running.notes:
         console.print(f"tcmoa: note: {note}", markup=False, soft_wrap=True)
     if running.error is not None:
         raise running.error
     return 0
-
-
-def _one_of(text: str, option: str, known: tuple[Any, ...]) -> Any:
-    if text not in known:
-        raise InputError(f"{option} is {text!r}: expected {', '.join(known)}")
-    return text
 
 
 def _rate(text: str | None, option: str) -> Fraction | None:
@@ -383,15 +376,11 @@ def _open_sources(x: str, y: str, options: dict[str, Any]) -> dict[Side, Source]
         raise
 
 
-def _sink(
-    text: str, codec: str | None, quality: int | None, view: str, copy_from: str | None, fuser: Fuser
-) -> Sink:
+def _sink(text: str, codec: str | None, quality: int | None, view: str, copy_from: str | None) -> Sink:
     from tcmoa_runtime.streams.sinks import SinkOptions, open_sink
 
-    options = SinkOptions(
-        codec=codec, quality=quality, copy_from=None if copy_from is None else Path(copy_from)
-    )
-    return open_sink(text, replace(options, view=_one_of(view, "--view", ("fused", "side-by-side", "blend"))))
+    source = None if copy_from is None else Path(copy_from)
+    return open_sink(text, SinkOptions(codec=codec, quality=quality, view=view, copy_from=source))
 
 
 def _offset(text: str, x: str, y: str, options: dict[str, Any], lead: Side) -> Offset:
@@ -493,9 +482,7 @@ def _line(snapshot: dict[str, Any]) -> str:
     )
 
 
-def _summary(
-    running: Stream, figures: Figures, fuser: Fuser, outs: list[str], ended: str, offset: Offset
-) -> dict[str, Any]:
+def _summary(running: Stream, figures: Figures, fuser: Fuser, ended: str, offset: Offset) -> dict[str, Any]:
     form = running.format
     return {
         "backend": fuser.backend.name,
@@ -510,7 +497,7 @@ def _summary(
     }
 
 
-def _told(summary: dict[str, Any], outs: list[str]) -> str:
+def _told(summary: dict[str, Any]) -> str:
     """The end of the story for people, on one line."""
     parts = [f"{summary['frames']} frames in {summary['seconds']:.1f} s ({summary['rate'] or 0:.1f}/s)"]
     parts.extend(f"{count} {status}" for status, count in summary["status"].items() if status != "fused")

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import as_array
-from tcmoa_runtime.prompts import Map, pool_to_grid, prompt_map
+from tcmoa_runtime.prompts import Map, mask_share, pool_to_grid, prompt_map
 from tcmoa_runtime.streams.frames import seconds
 
 RAMP_SECONDS = 0.3
@@ -90,15 +89,14 @@ class PromptControl:
         lasts = None if ramp is None else seconds(ramp, "ramp")
         if (rectangle is None) == (mask is None):
             raise InputError("region: expected either a rectangle or a mask")
-        share = self._rectangle(rectangle) if rectangle is not None else self._mask(mask)
-        prompt = (
-            float(
-                prompt_map(self.default[0] if scale is None else scale, "region scale", 1, (1, 1))[0, 0, 0]
-            ),
-            float(
-                prompt_map(self.default[1] if shift is None else shift, "region shift", 1, (1, 1))[0, 0, 0]
-            ),
+        share = (
+            self._rectangle(rectangle)
+            if rectangle is not None
+            else mask_share(mask, "region mask", self.size, self.grid, self._token)
         )
+        wanted = ("scale", scale, self.default[0]), ("shift", shift, self.default[1])
+        inside = [prompt_map(d if v is None else v, f"region {n}", 1, (1, 1)) for n, v, d in wanted]
+        prompt = float(inside[0].item()), float(inside[1].item())
         described: dict[str, Any] = {"scale": prompt[0], "shift": prompt[1]}
         if rectangle is not None:
             described["rectangle"] = [float(v) for v in rectangle]
@@ -169,19 +167,6 @@ class PromptControl:
         pixels = np.zeros(self.size, np.float64)
         pixels[int(top) : math.ceil(top + height), int(left) : math.ceil(left + width)] = 1
         return pool_to_grid(pixels, self.grid, self._token)
-
-    def _mask(self, mask: Any) -> Map:
-        array = as_array(mask, "region mask")
-        if array.shape not in (self.grid, self.size):
-            raise InputError(
-                f"region: mask has shape {list(array.shape)}: expected the grid's {list(self.grid)} or the frame's "
-                f"{list(self.size)}"
-            )
-        if array.dtype.kind not in "biuf" or not ((array >= 0) & (array <= 1)).all():
-            raise InputError(
-                "region: mask holds something else than 0..1: expected bool, or shares from 0 to 1"
-            )
-        return pool_to_grid(array, self.grid, self._token)
 
     def _aim(self, lasts: float | None) -> None:
         """Start from what is in force towards what was set."""

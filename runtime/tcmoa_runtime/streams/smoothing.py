@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import Frame
+from tcmoa_runtime.images import Frame, resize_frame
 from tcmoa_runtime.prompts import Map
 from tcmoa_runtime.streams.frames import seconds as checked_seconds
 
@@ -110,7 +110,7 @@ class PromptSmoother:
         import cv2
 
         if image.shape[:2] != self._size:
-            image = np.asarray(cv2.resize(image, self._size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+            image = resize_frame(image, self._size)
         # The order of red and blue matters little for what moves.
         return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
@@ -16,7 +17,7 @@ import numpy as np
 
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.fuser import Fuser
-from tcmoa_runtime.images import Frame, to_frame
+from tcmoa_runtime.images import Frame, resize_frame, to_frame
 from tcmoa_runtime.streams.clock import Clock, FileClock, LiveClock
 from tcmoa_runtime.streams.control import RAMP_SECONDS, PromptControl
 from tcmoa_runtime.streams.figures import Figures
@@ -293,7 +294,7 @@ class Stream:
             return
         offset, start = (0.0, None) if self._offset == "timestamps" else (self._offset, first.time)
         yield from every_frame(
-            _chain(first, leading),
+            chain([first], leading),
             timed(partner, FileClock(start=start, offset=offset)),
             self.pairing,
             (self._sources[lead].rate, self._sources[partner].rate),
@@ -321,18 +322,22 @@ class Stream:
         return self._make_threads(read, lambda: self._put_out(self._live_pairs(newest), form))
 
     def _live_pairs(self, newest: NewestFrames) -> Iterator[Pair]:
-        while not self._stop.is_set():
+        try:
+            while not self._stop.is_set():
+                with self._changed:
+                    choice = newest.pick(self._clock())
+                    if isinstance(choice, Wait):
+                        left = None if choice.until is None else max(1e-3, choice.until - self._clock())
+                        self._changed.wait(left)
+                        continue
+                if isinstance(choice, End):
+                    if choice.lost is not None:
+                        self._fail(self._loss(choice.lost, newest.tolerance))
+                    return
+                yield choice
+        finally:
             with self._changed:
-                choice = newest.pick(self._clock())
-                if isinstance(choice, Wait):
-                    left = None if choice.until is None else max(1e-3, choice.until - self._clock())
-                    self._changed.wait(left)
-                    continue
-            if isinstance(choice, End):
-                if choice.lost is not None:
-                    self._fail(self._loss(choice.lost, newest.tolerance))
-                return
-            yield choice
+                newest.finish()
 
     def _loss(self, side: Side, limit: float) -> SourceError:
         """Why a live stream ended."""
@@ -380,7 +385,7 @@ class Stream:
                     self.figures.event(side, "size_changes")
                     last = size
                 if size != wanted:
-                    frame = replace(frame, image=_resized(frame.image, wanted))
+                    frame = replace(frame, image=resize_frame(frame.image, wanted))
                 yield frame
         except SourceError as error:
             if not self._stop.is_set():
@@ -471,11 +476,8 @@ class Stream:
         if alone is None:
             raise TcmoaError("a frame of neither source came out")
         image = to_frame(alone.image, "frame", 3, order=form.channel_order)
-        return (
-            image
-            if image.shape[:2] == (form.height, form.width)
-            else _resized(image, (form.height, form.width))
-        )
+        wanted = (form.height, form.width)
+        return image if image.shape[:2] == wanted else resize_frame(image, wanted)
 
     def _age(self, timed: Timed | None, at: float, now: float) -> float | None:
         if timed is None:
@@ -559,20 +561,6 @@ def _open(text: str | Path, order: str) -> Source:
     from tcmoa_runtime.streams.sources import SourceOptions, open_source
 
     return open_source(str(text), SourceOptions(channel_order="bgr" if order == "bgr" else "rgb"))
-
-
-def _chain(first: Timed, rest: Iterator[Timed]) -> Iterator[Timed]:
-    yield first
-    yield from rest
-
-
-def _resized(image: Frame, size: tuple[int, int]) -> Frame:
-    import cv2
-
-    shrinks = image.shape[0] > size[0] or image.shape[1] > size[1]
-    return np.asarray(
-        cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8
-    )
 
 
 def _whole(value: int | None, name: str) -> int | None:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import Frame
+from tcmoa_runtime.images import Frame, resize_frame
 from tcmoa_runtime.streams.frames import Format, FusedFrame, Sink, SourceFrame
 
 VIEWS: Final = ("fused", "side-by-side", "blend")
@@ -42,9 +42,7 @@ def _beside(source: SourceFrame | None, fused: Frame) -> Frame:
         return np.zeros_like(fused)
     image = source.image
     if image.shape[:2] != fused.shape[:2]:
-        import cv2
-
-        image = np.asarray(cv2.resize(image, fused.shape[1::-1], interpolation=cv2.INTER_AREA), np.uint8)
+        image = resize_frame(image, (fused.shape[0], fused.shape[1]))
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 

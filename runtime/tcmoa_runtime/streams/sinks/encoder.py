@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from tcmoa_runtime.streams.frames import Format, FusedFrame, SinkError
-from tcmoa_runtime.streams.sources.video import import_av
+from tcmoa_runtime.streams.pyav import import_av
 
 ENCODERS: Final = {"h264": "libx264", "hevc": "libx265", "ffv1": "ffv1", "mjpeg": "mjpeg"}
 """FFmpeg's encoders by the codec's name."""

@@ -6,11 +6,10 @@ import contextlib
 import time
 from typing import Any, Final
 
-from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.streams.frames import Format, FusedFrame, SinkError, without_password
+from tcmoa_runtime.streams.pyav import import_av, reason
 from tcmoa_runtime.streams.sinks import SinkOptions
 from tcmoa_runtime.streams.sinks.encoder import Encoder, check_encoder
-from tcmoa_runtime.streams.sources.video import import_av
 
 _CONTAINERS: Final = {
     "rtsp": "rtsp",
@@ -45,8 +44,6 @@ class Push:
         self._av = import_av()
         self.name, self._url, self._options = without_password(url), url, options
         self._container_name = _CONTAINERS[url.partition("://")[0]]
-        if options.codec in ("ffv1",):
-            raise InputError(f"{self.name}: ffv1 is no codec for a network; expected h264 or hevc")
         self._encoder_name = check_encoder(options.codec, self.name, self._container_name)
         self.dropped = self.reconnects = 0
         self._form: Format | None = None
@@ -62,7 +59,7 @@ class Push:
             self._connect(form)
         except (self._av.FFmpegError, OSError, ValueError) as error:
             self._drop_connection()
-            raise SinkError(f"{self.name}: cannot be pushed to: {self._reason(error)}") from error
+            raise SinkError(f"{self.name}: cannot be pushed to: {reason(error, self._url)}") from error
 
     def write(self, frame: FusedFrame) -> None:
         """Send a frame, or count it where there is no connection now."""
@@ -121,7 +118,3 @@ class Push:
         if container is not None:
             with contextlib.suppress(self._av.FFmpegError, OSError, ValueError):  # that is why it is dropped
                 container.close()
-
-    def _reason(self, error: BaseException) -> str:
-        text = str(getattr(error, "strerror", None) or error).splitlines()[0]
-        return text.replace(self._url, self.name)

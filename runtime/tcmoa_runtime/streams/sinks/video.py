@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tcmoa_runtime.streams.frames import Format, FusedFrame, SinkError
+from tcmoa_runtime.streams.pyav import import_av, reason
 from tcmoa_runtime.streams.sinks import CONTAINERS, SinkOptions
 from tcmoa_runtime.streams.sinks.encoder import Encoder, check_encoder
-from tcmoa_runtime.streams.sources.video import import_av
 
 _MUXER: dict[str, dict[str, str]] = {
     # Fragments: what is written can be played, also when the disk is full or the process is killed. The index that
@@ -48,7 +48,7 @@ class VideoFile:
         self._container: Any = None
         self._encoder: Encoder | None = None
         self._copy: _Copied | None = None
-        self._frames = 0
+        self._frames, self._last = 0, 0.0
         self._broken = False
 
     def open(self, form: Format) -> None:
@@ -75,7 +75,7 @@ class VideoFile:
         except SinkError:
             raise
         except (self._av.FFmpegError, OSError, ValueError) as error:
-            raise SinkError(f"{self.name}: cannot be written: {_reason(error)}") from error
+            raise SinkError(f"{self.name}: cannot be written: {reason(error)}") from error
 
     def write(self, frame: FusedFrame) -> None:
         """Encode and write a frame."""
@@ -89,7 +89,8 @@ class VideoFile:
         except (self._av.FFmpegError, OSError, ValueError) as error:
             self._broken = True
             raise SinkError(
-                f"{self.name}: cannot be written any more: {_reason(error)}; the frames before are kept in it"
+                f"{self.name}: cannot be written any more: {reason(error)}"
+                + ("; the frames before are kept in it" if self._frames else "")
             ) from error
         self._frames += 1
         self._last = frame.time
@@ -112,7 +113,7 @@ class VideoFile:
                 raise SinkError(f"{self._path}: cannot be put in its place: {failed.strerror}") from failed
         if error is not None and not self._broken:
             raise SinkError(
-                f"{self.name}: cannot be finished: {_reason(error)}; what fits is kept in it"
+                f"{self.name}: cannot be finished: {reason(error)}; what fits is kept in it"
             ) from error
 
     def _finish(self) -> Exception | None:
@@ -179,8 +180,4 @@ def _check_copy(source: Path) -> None:
     try:
         av.open(str(source)).close()
     except (av.FFmpegError, OSError) as error:
-        raise SinkError(f"{source}: audio and metadata cannot be copied: {_reason(error)}") from error
-
-
-def _reason(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or error).splitlines()[0]
+        raise SinkError(f"{source}: audio and metadata cannot be copied: {reason(error)}") from error

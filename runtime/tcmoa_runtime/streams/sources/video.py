@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from tcmoa_runtime.errors import MissingError
 from tcmoa_runtime.images import Frame
 from tcmoa_runtime.streams.frames import SourceError, SourceFrame, without_password
+from tcmoa_runtime.streams.pyav import import_av, reason
 from tcmoa_runtime.streams.sources import DEFAULT_RATE, SourceOptions
 from tcmoa_runtime.streams.stretch import SmoothStretch
 
@@ -21,18 +21,8 @@ _DEEP_GREY: Final = ("gray9", "gray10", "gray12", "gray14", "gray16", "grayf")
 MOST_ERRORS: Final = 500
 """Packets in a row that cannot be decoded before a file is given up."""
 
-_NETWORK_OPTIONS: Final = {"fflags": "nobuffer", "flags": "low_delay"}
-
-
-def import_av() -> Any:
-    """PyAV, or MissingError."""
-    try:
-        import av
-    except ImportError as error:
-        raise MissingError(
-            f"video needs the package av ({error}); run `pip install 'tcmoa[stream]'`, or use folders of images"
-        ) from error
-    return av
+_LIVE_OPTIONS: Final = {"fflags": "nobuffer", "flags": "low_delay"}
+"""Not for HTTP, which may be a file: what was read to learn the format is thrown away, and that may be all of it."""
 
 
 class Video:
@@ -69,7 +59,7 @@ class Video:
         given = dict(options.ffmpeg)
         network = "://" in self._url and not self._url.startswith("file:")
         if network:
-            given = {**_NETWORK_OPTIONS, **given}
+            given = given if self._url.startswith("http") else {**_LIVE_OPTIONS, **given}
             if self._url.startswith("rtsp"):
                 given.setdefault("rtsp_transport", "tcp")
         try:
@@ -81,7 +71,7 @@ class Video:
                 timeout=(limit, limit) if network else None,
             )
         except (self._av.FFmpegError, OSError, ValueError) as error:
-            raise SourceError(f"{self.name}: cannot be opened: {self._reason(error)}") from error
+            raise SourceError(f"{self.name}: cannot be opened: {reason(error, self._url)}") from error
 
     def _start(self, live: bool | None) -> None:
         streams = self._container.streams.video
@@ -139,7 +129,9 @@ class Video:
             except (self._av.FFmpegError, OSError) as error:
                 if isinstance(error, self._av.error.EOFError):
                     return None
-                raise SourceError(f"{self.name}: cannot be read any more: {self._reason(error)}") from error
+                raise SourceError(
+                    f"{self.name}: cannot be read any more: {reason(error, self._url)}"
+                ) from error
             try:
                 self._ready.extend(packet.decode())
             except self._av.FFmpegError as error:
@@ -149,7 +141,7 @@ class Video:
                 failed += 1
                 if failed >= MOST_ERRORS:
                     raise SourceError(
-                        f"{self.name}: {failed} packets in a row cannot be decoded: {self._reason(error)}"
+                        f"{self.name}: {failed} packets in a row cannot be decoded: {reason(error, self._url)}"
                     ) from error
             if self._closing.is_set():
                 return None
@@ -179,8 +171,3 @@ class Video:
             image = frame.to_ndarray(format="bgr24" if self._options.channel_order == "bgr" else "rgb24")
         turns = round(getattr(frame, "rotation", 0) / 90) % 4
         return np.ascontiguousarray(np.rot90(image, turns) if turns else image)
-
-    def _reason(self, error: BaseException) -> str:
-        """What FFmpeg says, without the address, which may hold a password."""
-        text = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        return str(text).replace(self._url, self.name)

@@ -1,0 +1,121 @@
+"""Pushing to the network: what arrives decodes, and a listener that goes away costs frames, never the stream."""
+
+import subprocess
+import time
+
+import pytest
+
+from tcmoa_runtime.streams.frames import SinkError
+from tcmoa_runtime.streams.sinks import SinkOptions, open_sink
+from video_pieces import FFMPEG, FFPROBE, count_frames, form, free_port, fused, picture
+
+av = pytest.importorskip("av", reason="PyAV is not installed; `pip install 'tcmoa[stream]'` runs this")
+pytestmark = pytest.mark.skipif(
+    not (FFPROBE and FFMPEG), reason="ffmpeg is not installed; `apt-get install ffmpeg` runs this"
+)
+LIVE = {"live": True}
+
+
+def receiver(url, path, *options, seconds=8):
+    quick = ["-probesize", "50000", "-analyzeduration", "300000"]
+    call = [FFMPEG, "-v", "error", "-y", *quick, *options, "-i", url, "-t", str(seconds), "-c", "copy", path]
+    return subprocess.Popen(call, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def stopped(process):
+    """Ask FFmpeg to finish its file."""
+    try:
+        process.communicate(b"q", timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def push(sink, count, *, start=0, pause=0.02):
+    for i in range(start, start + count):
+        sink.write(fused(i, picture(i, 96, 128)))
+        time.sleep(pause)
+
+
+def test_mpeg_ts_over_udp_decodes_at_the_other_end(tmp_path):
+    url = f"udp://127.0.0.1:{free_port()}"
+    listening = receiver(f"{url}?timeout=3000000", tmp_path / "r.ts")
+    time.sleep(0.5)
+    sink = open_sink(url)
+    sink.open(form(96, 128, **LIVE))
+    push(sink, 120)
+    sink.close()
+    stopped(listening)
+    assert count_frames(tmp_path / "r.ts") > 60
+
+
+def test_rtsp_to_a_listener(tmp_path):
+    url = f"rtsp://127.0.0.1:{free_port()}/live"
+    listening = receiver(url, tmp_path / "r.ts", "-rtsp_flags", "listen")
+    sink = open_sink(url)
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            sink.open(form(96, 128, **LIVE))
+            break
+        except SinkError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    push(sink, 100)
+    sink.close()
+    stopped(listening)
+    assert count_frames(tmp_path / "r.ts") > 50
+
+
+@pytest.mark.slow
+def test_a_listener_that_goes_and_comes_back(tmp_path):
+    port = free_port()
+    first = receiver(f"tcp://127.0.0.1:{port}?listen=1", tmp_path / "a.ts", "-f", "mpegts", seconds=60)
+    sink, second = open_sink(f"tcp://127.0.0.1:{port}"), None
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            sink.open(form(96, 128, **LIVE))
+            break
+        except SinkError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    try:
+        push(sink, 40)
+        first.kill()
+        first.wait()
+        index, longest = 40, 0.0
+        while not sink.dropped:
+            assert time.monotonic() < deadline + 30
+            began = time.monotonic()
+            push(sink, 1, start=index, pause=0.01)
+            longest, index = max(longest, time.monotonic() - began), index + 1
+        second = receiver(f"tcp://127.0.0.1:{port}?listen=1", tmp_path / "b.ts", "-f", "mpegts", seconds=60)
+        while not sink.reconnects:
+            assert time.monotonic() < deadline + 60
+            push(sink, 1, start=index, pause=0.02)
+            index += 1
+        push(sink, 60, start=index)
+        assert longest < 4
+    finally:
+        sink.close()
+        for process in (first, second):
+            if process is not None:
+                stopped(process) if process is second else process.kill()
+                process.wait()
+                process.stdin.close()
+                process.stderr.close()
+    assert count_frames(tmp_path / "b.ts") > 20
+
+
+def test_nobody_there_is_told_at_once_without_the_password():
+    sink = open_sink(f"tcp://user:secret@127.0.0.1:{free_port()}")
+    with pytest.raises(SinkError, match="cannot be pushed to: Connection refused") as caught:
+        sink.open(form(96, 128, **LIVE))
+    assert "secret" not in str(caught.value)
+    sink.close()
+
+
+def test_a_codec_for_files_is_refused():
+    with pytest.raises(SinkError, match="ffv1 does not go into mpegts"):
+        open_sink("udp://127.0.0.1:5000", SinkOptions(codec="ffv1"))
