@@ -119,6 +119,16 @@ def test_without_a_frame_no_file_stays(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="needs /proc, where no file can be made; Linux runs this"
+)
+def test_where_no_file_can_be_made_it_is_told_before_the_first_frame():
+    sink = open_sink("/proc/v.mp4")
+    with pytest.raises(SinkError, match=r"/proc/v\.mp4: cannot be written: No such file or directory$"):
+        sink.open(form())
+    sink.close()
+
+
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
     (tmp_path / "v.mp4").write_bytes(b"old")
     sink = open_sink(str(tmp_path / "v.mp4"))

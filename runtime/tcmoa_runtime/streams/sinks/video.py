@@ -48,13 +48,14 @@ class VideoFile:
         self._container: Any = None
         self._encoder: Encoder | None = None
         self._copy: _Copied | None = None
-        self._frames, self._last = 0, 0.0
-        self._broken = False
+        self._packets, self._last = 0, 0.0
+        self._written = self._broken = False
 
     def open(self, form: Format) -> None:
         """Begin the file and its encoder."""
         options = self._options
         try:
+            self._partial.touch()  # FFmpeg itself opens it with the first packet, which is late to hear that it cannot
             self._container = self._av.open(
                 str(self._partial),
                 "w",
@@ -86,14 +87,14 @@ class VideoFile:
                 if self._copy is not None:
                     self._copy.until(frame.time)
                 self._container.mux(packet)
+                self._packets += 1
         except (self._av.FFmpegError, OSError, ValueError) as error:
             self._broken = True
             raise SinkError(
                 f"{self.name}: cannot be written any more: {reason(error)}"
-                + ("; the frames before are kept in it" if self._frames else "")
+                + ("; the frames before are kept in it" if self._packets else "")
             ) from error
-        self._frames += 1
-        self._last = frame.time
+        self._written, self._last = True, frame.time
 
     def close(self) -> None:
         """Finish the file and put it in its place."""
@@ -104,7 +105,7 @@ class VideoFile:
         if self._copy is not None:
             self._copy.close()
         self._container = self._encoder = None
-        if not self._frames:
+        if not self._packets:
             self._partial.unlink(missing_ok=True)
         else:
             try:
@@ -119,10 +120,11 @@ class VideoFile:
     def _finish(self) -> Exception | None:
         """Write what the encoder holds, and the file's index; the error where that fails."""
         failed: Exception | None = None
-        if self._encoder is not None and self._frames and not self._broken:
+        if self._encoder is not None and self._written and not self._broken:
             try:
                 for packet in self._encoder.encode(None):
                     self._container.mux(packet)
+                    self._packets += 1
                 if self._copy is not None:
                     self._copy.until(self._last)
             except (self._av.FFmpegError, OSError, ValueError) as error:
