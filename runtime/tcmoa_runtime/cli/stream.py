@@ -222,14 +222,6 @@ def stream(
             metavar="SECONDS", help="How long a change of the prompt takes.", rich_help_panel=_PANEL_CONTROL
         ),
     ] = f"{RAMP_SECONDS:g}",
-    smooth: Annotated[
-        str,
-        typer.Option(
-            metavar="SECONDS",
-            help="Time constant of the smoothing of prompts against flicker; needs a bundle --with-prompt.",
-            rich_help_panel=_PANEL_CONTROL,
-        ),
-    ] = "0",
     frames: Annotated[int | None, typer.Option(help="Stop after so many output frames.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
 ) -> int:
@@ -293,7 +285,6 @@ def stream(
                     offset=steady,
                     sinks=sinks,
                     ramp=parse_number(ramp, "--ramp"),
-                    smoothing=parse_number(smooth, "--smooth"),
                     frames=frames,
                     figures=figures,
                 )

@@ -29,7 +29,6 @@ from tcmoa_runtime.streams.frames import (
     Source,
     SourceError,
     SourceFrame,
-    seconds,
 )
 from tcmoa_runtime.streams.handoff import Handoff
 from tcmoa_runtime.streams.pairing import End, NewestFrames, Pair, Pairing, Timed, Wait, every_frame, other
@@ -69,7 +68,6 @@ class Stream:
         on_frame: Callable[[FusedFrame], None] | None = None,
         control: PromptControl | None = None,
         ramp: float = RAMP_SECONDS,
-        smoothing: float = 0.0,
         frames: int | None = None,
         figures: Figures | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -78,9 +76,8 @@ class Stream:
 
         `offset`: seconds that are added to the times of the source that does not lead; two files begin together
         unless it is `timestamps`, which takes the times in both as of one clock. `on_frame` is called with each frame
-        from a thread of its own, as a sink. `smoothing`: time constant in seconds of the temporal smoothing of
-        prompts, 0 for none; the bundle must give prompts for it. `frames`: stop after so many. The stream owns
-        sources and sinks from here on and closes them. Raises InputError, and MissingError where a package is missing.
+        from a thread of its own, as a sink. `frames`: stop after so many. The stream owns sources and sinks from here
+        on and closes them. Raises InputError, and MissingError where a package is missing.
         """
         self.fuser = fuser
         self.pairing = pairing or Pairing()
@@ -97,12 +94,6 @@ class Stream:
             default=bundle.default_prompt,
             ramp=ramp,
         )
-        seconds(smoothing, "smoothing")
-        if smoothing and not bundle.contract.with_prompt:
-            raise InputError(
-                f"{bundle.path}: smoothing needs a bundle that gives its prompts; export it with --with-prompt"
-            )
-        self._smoother = self._make_smoother(smoothing) if smoothing else None
         self._sinks = list(sinks)
         if on_frame is not None:
             self._sinks.append(_Callback(on_frame))
@@ -438,11 +429,9 @@ class Stream:
         if pair.status in ("passed-x", "passed-y") or x is None or y is None:
             alone = x if x is not None else y
             image = self._passed(alone, form)
-            if self._smoother is not None:
-                self._smoother.reset()
         else:
             began = time.perf_counter()
-            image, prompt = self._fused(x, y, pair.time)
+            image, prompt = self._fused(x, y)
             self.figures.stage("fuse", time.perf_counter() - began)
         now = self._clock()
         # A file's frame waits for its turn: that is no latency.
@@ -461,16 +450,11 @@ class Stream:
             prompt=prompt,
         )
 
-    def _fused(self, x: SourceFrame, y: SourceFrame, at: float) -> tuple[Frame, Any]:
+    def _fused(self, x: SourceFrame, y: SourceFrame) -> tuple[Frame, Any]:
         scale, shift = self.control.values()
         if not self.fuser.bundle.contract.with_prompt:
             return self.fuser(x.image, y.image, scale=scale, shift=shift), None
-        if self._smoother is None:
-            return self.fuser.with_prompt(x.image, y.image, scale=scale, shift=shift)
-        scale, shift = self._smoother.before(x.image, y.image, at, scale, shift)
-        image, prompt = self.fuser.with_prompt(x.image, y.image, scale=scale, shift=shift)
-        self._smoother.after(prompt)
-        return image, prompt
+        return self.fuser.with_prompt(x.image, y.image, scale=scale, shift=shift)
 
     def _passed(self, alone: SourceFrame | None, form: Format) -> Frame:
         if alone is None:
@@ -483,13 +467,6 @@ class Stream:
         if timed is None:
             return None
         return now - timed.time if self.live else abs(timed.time - at)
-
-    def _make_smoother(self, smoothing: float) -> Any:
-        from tcmoa_runtime.streams.smoothing import PromptSmoother
-
-        bundle = self.fuser.bundle
-        token = None if bundle.fit == "resize" else bundle.token_pixels
-        return PromptSmoother(self.fuser.grid, self.fuser.size, token=token, seconds=smoothing)
 
     def _check_sizes(self) -> None:
         height, width = self.fuser.size

@@ -243,7 +243,6 @@ WRONG = {
     "bad option": ("{x} {y} -o {out} --option-x tcp", "--option-x is 'tcp': expected NAME=VALUE"),
     "bad view": ("{x} {y} -o {out} --view up", "view is 'up'"),
     "bad codec": ("{x} {y} -o {out} --codec warp", "encoder 'warp' is not known here"),
-    "bad smoothing": ("{x} {y} -o {out} --smooth -1", "smoothing is -1"),
     "bad ramp": ("{x} {y} -o {out} --ramp -1", "ramp is -1"),
     "bad frames": ("{x} {y} -o {out} --frames 0", "frames is 0: expected a whole number"),
     "bad stretch": ("{x} {y} -o {out} --stretch 99,1", "expected percentiles 0 <= LOW < HIGH"),

@@ -432,18 +432,12 @@ def test_a_stream_runs_once(bundle):
         ({"offset": "soon"}, "offset is 'soon'"),
         ({"offset": float("inf")}, "offset"),
         ({"frames": 0}, "frames is 0"),
-        ({"smoothing": -1}, "smoothing is -1"),
         ({"ramp": "slow"}, "ramp is 'slow'"),
     ],
 )
 def test_wrong_options_are_one_line(bundle, options, words):
     with pytest.raises(InputError, match=words):
         Stream(copying_fuser(bundle), file(2), file(2), **options)
-
-
-def test_smoothing_needs_a_bundle_with_prompts(plain_bundle):
-    with pytest.raises(InputError, match="export it with --with-prompt"):
-        Stream(copying_fuser(plain_bundle), file(2), file(2), smoothing=0.2)
 
 
 def test_a_stream_that_never_ran_closes_its_sources(bundle):
