@@ -71,6 +71,14 @@ def _filters(shape: tuple[int, int]) -> tuple[list[Plane], list[Plane]]:
     return radial, angular
 
 
+@lru_cache(maxsize=4)
+def _noise_shares(shape: tuple[int, int]) -> list[float]:
+    """By orientation: the power of white noise behind all filters over that behind the finest (Parseval)."""
+    radial, angular = _filters(shape)
+    finest, whole = radial[0] ** 2, (radial[0] + radial[1] + radial[2] + radial[3]) ** 2
+    return [float(np.sum(whole * spread**2) / np.sum(finest * spread**2)) for spread in angular]
+
+
 def phase_features(plane: Plane) -> Features:
     """Phase congruency of a plane and its moments over orientation."""
     shape = (plane.shape[0], plane.shape[1])
@@ -78,10 +86,10 @@ def phase_features(plane: Plane) -> Features:
     spectrum = fft2(plane)
     energy_total, amplitude_total = np.zeros(shape), np.zeros(shape)
     xx, yy, xy = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    for orientation, spread in enumerate(angular):
+    for orientation, (spread, noise_share) in enumerate(zip(angular, _noise_shares(shape), strict=True)):
         turned = spectrum * spread
         responses = [ifft2(turned * band) for band in radial]
-        energy, amplitude, weight = _energy(responses, radial, spread)
+        energy, amplitude, weight = _energy(responses, noise_share)
         seen = weight * energy
         energy_total += seen
         amplitude_total += amplitude
@@ -100,9 +108,7 @@ def phase_features(plane: Plane) -> Features:
     )
 
 
-def _energy(
-    responses: list[NDArray[np.complex128]], radial: list[Plane], spread: Plane
-) -> tuple[Plane, Plane, Plane]:
+def _energy(responses: list[NDArray[np.complex128]], noise_share: float) -> tuple[Plane, Plane, Plane]:
     """Of one orientation: local energy above noise, sum of amplitudes, and the weight of the scales' spread."""
     amplitudes = [np.sqrt(r.real * r.real + r.imag * r.imag) for r in responses]
     amplitude = amplitudes[0] + amplitudes[1] + amplitudes[2] + amplitudes[3]
@@ -110,15 +116,12 @@ def _energy(
     summed = responses[0] + responses[1] + responses[2] + responses[3]
     length = np.sqrt(summed.real**2 + summed.imag**2) + TINY
     even, odd = summed.real / length, summed.imag / length  # the mean phase
-    energy = np.zeros_like(amplitude)
+    energy = summed.real * even + summed.imag * odd
     for r in responses:
-        energy += r.real * even + r.imag * odd
         energy -= np.abs(r.real * odd - r.imag * even)
-    # The noise, from the median power at the finest scale (Rayleigh); each filter's share of it by Parseval.
+    # The noise, from the median power at the finest scale (Rayleigh).
     power = float(np.median(amplitudes[0])) ** 2 / math.log(2)
-    finest = float(np.sum((radial[0] * spread) ** 2))
-    noise = power / finest * float(np.sum(((radial[0] + radial[1] + radial[2] + radial[3]) * spread) ** 2))
-    tau = math.sqrt(noise / 2)
+    tau = math.sqrt(power * noise_share / 2)
     threshold = tau * (math.sqrt(math.pi / 2) + NOISE_K * math.sqrt(2 - math.pi / 2)) / NOISE_DIVISOR
     width = amplitude / (greatest + TINY) / SCALES
     return np.maximum(energy - threshold, 0), amplitude, 1 / (1 + np.exp((CUT_OFF - width) * GAIN))
