@@ -200,6 +200,22 @@ def stream(
             metavar="FILE.jsonl", help="A line of JSON for each output frame.", rich_help_panel=_PANEL_OUTPUT
         ),
     ] = None,
+    page: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve a page that shows and steers the stream, as 127.0.0.1:8080.",
+            rich_help_panel=_PANEL_CONTROL,
+        ),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="TCMOA_TOKEN",
+            help="What browsers of the page must have; made up where it is not on loopback.",
+            rich_help_panel=_PANEL_CONTROL,
+        ),
+    ] = None,
     prompt_scale: Annotated[
         str | None,
         typer.Option(
@@ -231,8 +247,10 @@ def stream(
     Ctrl-C, SIGTERM and q end it with every file finished.
     """
     outs = out or []
-    if not (outs or log or as_json):
-        raise InputError("nothing would come of it: give --out, --log, or --json for the figures alone")
+    if not (outs or log or as_json or page):
+        raise InputError(
+            "nothing would come of it: give --out, --page, --log, or --json for the figures alone"
+        )
     if x == y == "-":
         raise InputError("x and y are both -: only one source can come on stdin")
     if outs.count("-") > 1 or (as_json and "-" in outs):
@@ -273,6 +291,12 @@ def stream(
             from tcmoa_runtime.streams.frame_log import FrameLog
 
             sinks.append(FrameLog(log))
+        if page is not None:
+            from tcmoa_runtime.streams.page.sink import Page
+
+            shown = stack.enter_context(contextlib.closing(Page(page, token=token)))
+            sinks.append(shown)
+            console.print(f"page: {shown.url}", markup=False, soft_wrap=True)
         steady = _offset(offset, x, y, options, pairing.lead)
         sources = _open_sources(x, y, options)
         running = stack.enter_context(

@@ -94,9 +94,13 @@ class PromptControl:
             if rectangle is not None
             else mask_share(mask, "region mask", self.size, self.grid, self._token)
         )
-        wanted = ("scale", scale, self.default[0]), ("shift", shift, self.default[1])
-        inside = [prompt_map(d if v is None else v, f"region {n}", 1, (1, 1)) for n, v, d in wanted]
-        prompt = float(inside[0].item()), float(inside[1].item())
+        for name, value in (("scale", scale), ("shift", shift)):
+            if value is not None:
+                prompt_map(value, f"region {name}", 1, (1, 1))
+        prompt = (
+            self.default[0] if scale is None else float(scale),
+            self.default[1] if shift is None else float(shift),
+        )
         described: dict[str, Any] = {"scale": prompt[0], "shift": prompt[1]}
         if rectangle is not None:
             described["rectangle"] = [float(v) for v in rectangle]
@@ -148,7 +152,7 @@ class PromptControl:
 
     def _checked(self, value: Any, name: str) -> Value:
         whole = prompt_map(value, name, 1, self.grid)[0]
-        return float(whole.flat[0]) if np.ndim(value) == 0 else whole.copy()
+        return float(value) if np.ndim(value) == 0 else whole.copy()
 
     def _rectangle(self, rectangle: Sequence[float]) -> Map:
         try:

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -42,6 +42,15 @@ CLOSE_SECONDS: Final = 15.0
 """How long closing waits for sources and sinks before they are left to themselves."""
 
 Offset = float | Literal["timestamps"]
+
+
+@runtime_checkable
+class Attached(Protocol):
+    """A sink that wants to know its stream, as one that steers it."""
+
+    def attach(self, stream: Stream) -> None:
+        """Called once, before `open`."""
+        ...
 
 
 class Stream:
@@ -180,8 +189,8 @@ class Stream:
         deadline = time.monotonic() + CLOSE_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        for writer in self._writers:
-            # Files are waited for: what is queued must be in them.
+        # Files first, which are waited for: what is queued must be in them. Whoever looks on can look on meanwhile.
+        for writer in sorted(self._writers, key=lambda writer: not writer.sink.lossless):
             if not writer.finish(None if writer.sink.lossless else max(1.0, deadline - time.monotonic())):
                 self.notes.append(f"{writer.sink.name}: did not close in time and was left")
         if not self._started:
@@ -214,6 +223,8 @@ class Stream:
         form = self.format
         try:
             for sink in self._sinks:
+                if isinstance(sink, Attached):
+                    sink.attach(self)
                 writer = Writer(sink, form, self.figures, self._sink_failed)
                 self._writers.append(writer)
                 writer.start()

@@ -1,0 +1,291 @@
+"""The live page as a person uses it, in headless Chromium."""
+
+import contextlib
+import shutil
+import time
+
+import numpy as np
+import pytest
+
+from page_pieces import running_page
+from stream_pieces import ListSink, LiveSource
+
+pytest.importorskip("aiohttp", reason="aiohttp is not installed; `pip install 'tcmoa[stream]'` runs this")
+webdriver = pytest.importorskip(
+    "selenium.webdriver", reason="selenium is not installed; `pip install selenium`"
+)
+
+Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER),
+        reason="Chromium is not installed; `apt-get install chromium chromium-driver` runs this",
+    ),
+]
+ARGUMENTS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--window-size=1400,1000",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def driver():
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ARGUMENTS:
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield started
+    started.quit()
+
+
+class Visit:
+    """One page that is looked at."""
+
+    def __init__(self, driver, page, stream):
+        self.driver, self.page, self.stream = driver, page, stream
+
+    def __getitem__(self, name):
+        return self.driver.find_element("id", name)
+
+    def run(self, script, *arguments):
+        return self.driver.execute_script(script, *arguments)
+
+    def until(self, condition, seconds=15):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"link {self['link'].text!r}, error {self['error'].text!r}"
+            time.sleep(0.05)
+
+    def slide(self, name, value):
+        """As a hand on the slider does it."""
+        self.run(
+            "const s = document.getElementById(arguments[0]); s.value = arguments[1];"
+            "s.dispatchEvent(new Event('input', {bubbles: true}))", name, value,
+        )  # fmt: skip
+
+    def type(self, name, text):
+        """Instead of what stands in a field."""
+        self[name].send_keys(Keys.CONTROL + "a" + Keys.NULL + text + "\t")
+
+    def drag(self, start, stop):
+        """With the mouse over the picture, from and to shares of its width and height."""
+        brush = self["brush"]
+        size = np.array([brush.size["width"], brush.size["height"]])
+        self.run("arguments[0].scrollIntoView({block: 'center'})", brush)
+        (x0, y0), (x1, y1) = ((np.array(place) - 0.5) * size for place in (start, stop))
+        chain = webdriver.ActionChains(self.driver).move_to_element_with_offset(brush, int(x0), int(y0))
+        chain.click_and_hold().move_by_offset(int(x1 - x0), int(y1 - y0)).release().perform()
+
+    def pixel(self, canvas, x=0.5, y=0.5):
+        """RGBA of a canvas at shares of its width and height."""
+        return self.run(
+            "const c = document.getElementById(arguments[0]);"
+            "return Array.from(c.getContext('2d').getImageData(Math.floor(arguments[1] * c.width),"
+            " Math.floor(arguments[2] * c.height), 1, 1).data)", canvas, x, y,
+        )  # fmt: skip
+
+    @property
+    def frame(self):
+        return int(self.run("return document.body.dataset.frame || -1"))
+
+    def complaints(self):
+        return [entry for entry in self.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+
+
+@contextlib.contextmanager
+def visiting(driver, bundle, path="", **options):
+    with running_page(bundle, rate=options.pop("rate", 25), **options) as (page, stream):
+        driver.get_log("browser")
+        driver.get(page.url + path)
+        visit = Visit(driver, page, stream)
+        visit.until(lambda: visit["link"].text == "live" and visit.frame >= 0)
+        yield visit
+        driver.get("about:blank")
+
+
+def coloured(red, green, blue):
+    image = np.empty((100, 130, 3), np.uint8)
+    image[...] = red, green, blue
+    return lambda _: image
+
+
+def test_it_shows_the_fused_stream_and_both_sources(driver, bundle):
+    x, y = (
+        LiveSource(25, name="eye", images=coloured(200, 60, 20)),
+        LiveSource(25, name="heat", images=coloured(20, 40, 220)),
+    )
+    with visiting(driver, bundle, x=x, y=y) as visit:
+        first = visit.frame
+        visit.until(lambda: visit.frame > first + 5)
+        # CopyingBackend: fused is x.
+        for canvas, colour in (("fused", (200, 60, 20)), ("x", (200, 60, 20)), ("y", (20, 40, 220))):
+            np.testing.assert_allclose(visit.pixel(canvas)[:3], colour, atol=6)
+        assert "vif, 130x100" in visit["about"].text
+        assert visit["name-x"].text == "visible: eye"
+        assert visit["name-y"].text == "infrared: heat"
+        assert visit["status"].text == "fused"
+        assert visit["error"].text == ""
+        assert visit.complaints() == []
+
+
+def test_sliders_steer_the_stream_and_follow_others(driver, bundle):
+    with visiting(driver, bundle) as visit:
+        control = visit.stream.control
+        visit.slide("ramp", "0")
+        visit.slide("scale", "1.5")
+        visit.slide("shift", "0.25")
+        visit.until(lambda: control.values() == (1.5, 0.25))
+        assert visit["shift-number"].get_attribute("value") == "0.25"
+        visit.type("scale-number", "7.5")
+        visit.until(lambda: control.values() == (7.5, 0.25))
+        time.sleep(1.6)  # the hand has left the sliders
+        control.set(shift=-0.4, ramp=0)
+        visit.until(lambda: visit["shift"].get_attribute("value") == "-0.4")
+        visit["reset"].click()
+        visit.until(lambda: control.values() == (1.0, 0.0))
+        visit.until(lambda: visit["scale-number"].get_attribute("value") == "1")
+        assert visit.complaints() == []
+
+
+def test_a_refused_value_is_told_and_the_next_good_one_clears_it(driver, bundle):
+    with visiting(driver, bundle) as visit:
+        visit.type("shift-number", "40")
+        visit.until(lambda: "shift holds 40: expected -16 to 16" in visit["error"].text)
+        visit.slide("shift", "0.1")
+        visit.until(lambda: visit["error"].text == "")
+
+
+def test_a_rectangle_is_drawn_and_cleared(driver, bundle):
+    with visiting(driver, bundle) as visit:
+        visit.slide("ramp", "0")
+        visit.slide("inner-shift", "0.5")
+        visit.driver.find_element("css selector", "[data-tool=rectangle]").click()
+        visit.drag((0.25, 0.25), (0.75, 0.5))
+        visit.until(lambda: visit.stream.control.state()["region"])
+        region = visit.stream.control.state()["region"]
+        np.testing.assert_allclose(region["rectangle"], [32.5, 25, 65, 25], atol=1.5)
+        assert region["shift"] == 0.5
+        assert visit.pixel("brush", 0.5, 0.4)[3] > 0
+        assert visit.pixel("brush", 0.1, 0.1)[3] == 0
+        visit.slide("inner-shift", "-0.3")
+        visit.until(lambda: visit.stream.control.state()["region"]["shift"] == -0.3)
+        visit["clear"].click()
+        visit.until(lambda: visit.stream.control.state()["region"] is None)
+        assert visit.pixel("brush", 0.5, 0.4)[3] == 0
+
+
+def test_a_region_is_painted_and_erased(driver, bundle):
+    with visiting(driver, bundle) as visit:
+        visit.slide("ramp", "0")
+        visit.slide("inner-shift", "1")
+        visit.slide("size", "16")
+        visit.driver.find_element("css selector", "[data-tool=paint]").click()
+        visit.drag((0.2, 0.5), (0.8, 0.5))
+        visit.until(lambda: visit.stream.control.state()["region"])
+        shift = visit.stream.control.values()[1]
+        painted = shift[6]  # the row of the middle
+        assert painted[4:13].min() == 1  # one stroke, without gaps
+        assert painted[[0, 1, 15, 16]].max() == 0
+        assert shift[[0, 1, 2, 10, 11, 12]].max() == 0
+        visit.driver.find_element("css selector", "[data-tool=erase]").click()
+        visit.drag((0.1, 0.5), (0.9, 0.5))
+        visit.until(lambda: visit.stream.control.state()["region"] is None)
+        assert visit.complaints() == []
+
+
+def test_a_region_of_somebody_else_is_told_and_one_taken_away_goes(driver, bundle):
+    with visiting(driver, bundle) as visit:
+        visit.stream.control.set_region(mask=np.eye(13, 17), shift=0.5)
+        visit.until(lambda: "a region of 13 tokens" in visit["region-note"].text)
+        visit.driver.find_element("css selector", "[data-tool=rectangle]").click()
+        visit.drag((0.25, 0.25), (0.75, 0.75))
+        visit.until(lambda: "rectangle" in visit.stream.control.state()["region"])
+        visit.until(lambda: visit["region-note"].text == "")
+        time.sleep(0.3)
+        visit.stream.control.clear_region()
+        visit.until(lambda: visit.pixel("brush", 0.5, 0.5)[3] == 0)
+
+
+def test_the_prompt_map_lies_over_the_picture(driver, bundle):
+    with visiting(driver, bundle) as visit:
+        assert not visit["prompt"].is_displayed()
+        visit["overlay"].click()
+        visit.until(
+            lambda: (
+                visit["prompt"].is_displayed()
+                and visit.run("return document.getElementById('prompt').width") == 17
+            )
+        )
+        red, _, blue, alpha = visit.pixel("prompt")  # CopyingBackend gives 0.6: x leads
+        assert red > blue
+        assert 0 < alpha < 255
+        visit.stream.control.set(shift=-0.5, ramp=0)
+        visit.until(lambda: (p := visit.pixel("prompt"))[2] > p[0])
+        assert [option.text for option in visit["moa"].find_elements("tag name", "option")][:2] == [
+            "mean of all",
+            "TC-MoA 1",
+        ]
+
+
+def test_a_bundle_without_prompts_says_so(driver, plain_bundle):
+    with visiting(driver, plain_bundle) as visit:
+        assert not visit["overlay"].is_enabled()
+        assert "--with-prompt" in visit["no-prompt"].text
+
+
+def test_figures_and_charts_move(driver, bundle):
+    with visiting(driver, bundle) as visit:
+        visit.until(lambda: visit["rate"].text not in ("", "-") and visit["latency"].text.endswith("ms"))
+        drawn = "const c = document.getElementById('chart-latency'); return c.getContext('2d')" \
+                ".getImageData(0, 0, c.width, c.height).data.some((v) => v > 0)"  # fmt: skip
+        visit.until(lambda: visit.run(drawn))
+        assert "latency p50 / p95 / p99" in visit["counts"].text
+
+
+def test_a_lost_source_is_told_over_the_picture(driver, bundle):
+    y = LiveSource(25, hook=lambda index: "end" if index == 30 else None)
+    with visiting(driver, bundle, y=y) as visit:
+        visit.until(lambda: "y is lost" in visit["notice"].text)
+
+
+def test_a_token_is_asked_for_and_leaves_the_address(driver, bundle):
+    with visiting(driver, bundle, token="secret-of-this-test") as visit:
+        assert "secret" not in visit.driver.current_url
+        visit.driver.refresh()
+        visit.until(lambda: visit["link"].text == "live")
+        visit.driver.delete_all_cookies()
+        visit.driver.refresh()
+        assert "a token is needed" in visit.driver.find_element("tag name", "body").text
+
+
+def test_it_comes_back_after_a_cut_and_says_when_the_stream_has_ended(driver, bundle):
+    with visiting(driver, bundle) as visit:
+        visit.run(
+            "const link = document.getElementById('link'); window.said = [];"
+            "new MutationObserver(() => window.said.push(link.textContent)).observe(link, {childList: true})"
+        )
+        hub = visit.page._server._hub
+        hub.loop.call_soon_threadsafe(lambda: [client.drop() for client in list(hub.clients)])
+        visit.until(lambda: "connection lost, trying again" in visit.run("return window.said"))
+        visit.until(lambda: visit["link"].text == "live")
+        first = visit.frame
+        visit.until(lambda: visit.frame > first + 5)
+        visit.stream.stop()
+        visit.until(lambda: visit["link"].text == "the stream has ended")
+
+
+def test_a_slow_browser_slows_nothing(driver, bundle):
+    sink = ListSink(lossless=False)
+    with visiting(driver, bundle, rate=50, sinks=[sink]) as visit:
+        visit.run("const until = performance.now() + 3000; while (performance.now() < until);")
+        snapshot = visit.stream.figures.snapshot()
+        assert snapshot["rate_now"] > 30  # of 50; the machine may be busy
+        assert snapshot["dropped"].get("sink-page", 0) == 0
+        newest = snapshot["frames"] - 1
+        visit.until(lambda: visit.frame >= newest)
+        visit.until(lambda: int(visit.run("return [...document.querySelectorAll('#counts tr')].map(r => r.cells)"
+            ".find(c => c[0].textContent.startsWith('skipped'))[1].textContent")) > 50)  # fmt: skip
