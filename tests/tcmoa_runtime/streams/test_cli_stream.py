@@ -230,7 +230,7 @@ def test_live_files_drop_and_say_so(start, tmp_path):
 
 
 WRONG = {
-    "nothing to do": ("{x} {y}", "give --out, --log, or --json"),
+    "nothing to do": ("{x} {y}", "give --out, --page, --log, or --json"),
     "no such file": ("{x} none.mkv -o {out}", "none.mkv: no such file or folder"),
     "both on stdin": ("- - -o {out}", "only one source can come on stdin"),
     "stdout twice": ("{x} {y} -o - --json", "stdout can take one thing"),
