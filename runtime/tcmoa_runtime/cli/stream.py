@@ -238,6 +238,14 @@ def stream(
             metavar="SECONDS", help="How long a change of the prompt takes.", rich_help_panel=_PANEL_CONTROL
         ),
     ] = f"{RAMP_SECONDS:g}",
+    steady: Annotated[
+        str,
+        typer.Option(
+            metavar="SECONDS",
+            help="Take flicker out where nothing moves, over so long; 0.5 is a good choice, 0 is off.",
+            rich_help_panel=_PANEL_OUTPUT,
+        ),
+    ] = "0",
     frames: Annotated[int | None, typer.Option(help="Stop after so many output frames.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
 ) -> int:
@@ -297,7 +305,7 @@ def stream(
             shown = stack.enter_context(contextlib.closing(Page(page, token=token)))
             sinks.append(shown)
             console.print(f"page: {shown.url}", markup=False, soft_wrap=True)
-        steady = _offset(offset, x, y, options, pairing.lead)
+        clock_offset = _offset(offset, x, y, options, pairing.lead)
         sources = _open_sources(x, y, options)
         running = stack.enter_context(
             contextlib.closing(
@@ -306,10 +314,11 @@ def stream(
                     sources["x"],
                     sources["y"],
                     pairing=pairing,
-                    offset=steady,
+                    offset=clock_offset,
                     sinks=sinks,
                     ramp=parse_number(ramp, "--ramp"),
                     frames=frames,
+                    steady=parse_number(steady, "--steady"),
                     figures=figures,
                 )
             )
@@ -317,7 +326,7 @@ def stream(
         if scale is not None or shift is not None:
             running.control.set(scale=scale, shift=shift, ramp=0)
         ended = _run(running, figures, steer="-" not in (x, y))
-        summary = _summary(running, figures, fuser, ended, steady)
+        summary = _summary(running, figures, fuser, ended, clock_offset)
     if as_json:
         print_json(summary)
     elif "-" not in outs:

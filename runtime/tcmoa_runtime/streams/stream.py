@@ -19,7 +19,7 @@ from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.images import Frame, resize_frame, to_frame
 from tcmoa_runtime.streams.clock import Clock, FileClock, LiveClock
-from tcmoa_runtime.streams.control import RAMP_SECONDS, PromptControl
+from tcmoa_runtime.streams.control import RAMP_SECONDS, PromptControl, Value
 from tcmoa_runtime.streams.figures import Figures
 from tcmoa_runtime.streams.frames import (
     Format,
@@ -32,6 +32,7 @@ from tcmoa_runtime.streams.frames import (
 )
 from tcmoa_runtime.streams.handoff import Handoff
 from tcmoa_runtime.streams.pairing import End, NewestFrames, Pair, Pairing, Timed, Wait, every_frame, other
+from tcmoa_runtime.streams.steady import Steady
 from tcmoa_runtime.streams.writing import Writer
 
 READ_AHEAD: Final = 4
@@ -78,6 +79,7 @@ class Stream:
         control: PromptControl | None = None,
         ramp: float = RAMP_SECONDS,
         frames: int | None = None,
+        steady: float = 0.0,
         figures: Figures | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -85,7 +87,8 @@ class Stream:
 
         `offset`: seconds that are added to the times of the source that does not lead; two files begin together
         unless it is `timestamps`, which takes the times in both as of one clock. `on_frame` is called with each frame
-        from a thread of its own, as a sink. `frames`: stop after so many. The stream owns sources and sinks from here
+        from a thread of its own, as a sink. `frames`: stop after so many. `steady`: seconds over which flicker is
+        taken out where nothing moves (`streams.steady`), 0 for not at all. The stream owns sources and sinks from here
         on and closes them. Raises InputError, and MissingError where a package is missing.
         """
         self.fuser = fuser
@@ -96,6 +99,8 @@ class Stream:
         self._clock, self._frames = clock, _whole(frames, "frames")
         self._offset: Offset = offset if offset == "timestamps" else _number(offset, "offset")
         bundle = fuser.bundle
+        self._steady = Steady(steady, bundle.channel_order) if steady != 0 else None
+        self._steered: tuple[Value, Value] = bundle.default_prompt
         self.control = control or PromptControl(
             fuser.grid,
             size=fuser.size,
@@ -440,10 +445,20 @@ class Stream:
         if pair.status in ("passed-x", "passed-y") or x is None or y is None:
             alone = x if x is not None else y
             image = self._passed(alone, form)
+            if self._steady is not None:
+                self._steady.reset()
         else:
             began = time.perf_counter()
-            image, prompt = self._fused(x, y)
+            values = self.control.values()
+            image, prompt = self._fused(x, y, *values)
             self.figures.stage("fuse", time.perf_counter() - began)
+            if self._steady is not None:
+                began = time.perf_counter()
+                if not all(map(np.array_equal, values, self._steered)):
+                    self._steady.reset()  # what somebody steers shows at once
+                self._steered = values
+                image = self._steady.filter(x.image, y.image, image, pair.time)
+                self.figures.stage("steady", time.perf_counter() - began)
         now = self._clock()
         # A file's frame waits for its turn: that is no latency.
         arrived = max(f.arrived for f in (x, y) if f is not None) if self.live else chosen
@@ -461,8 +476,7 @@ class Stream:
             prompt=prompt,
         )
 
-    def _fused(self, x: SourceFrame, y: SourceFrame) -> tuple[Frame, Any]:
-        scale, shift = self.control.values()
+    def _fused(self, x: SourceFrame, y: SourceFrame, scale: Value, shift: Value) -> tuple[Frame, Any]:
         if not self.fuser.bundle.contract.with_prompt:
             return self.fuser(x.image, y.image, scale=scale, shift=shift), None
         return self.fuser.with_prompt(x.image, y.image, scale=scale, shift=shift)
