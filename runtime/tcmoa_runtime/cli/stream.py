@@ -304,7 +304,7 @@ def stream(
 
             shown = stack.enter_context(contextlib.closing(Page(page, token=token)))
             sinks.append(shown)
-            console.print(f"page: {shown.url}", markup=False, soft_wrap=True)
+            address = f"page: {shown.url}"
         clock_offset = _offset(offset, x, y, options, pairing.lead)
         sources = _open_sources(x, y, options)
         running = stack.enter_context(
@@ -325,6 +325,8 @@ def stream(
         )
         if scale is not None or shift is not None:
             running.control.set(scale=scale, shift=shift, ramp=0)
+        if page is not None:
+            console.print(address, markup=False, soft_wrap=True)
         ended = _run(running, figures, steer="-" not in (x, y))
         summary = _summary(running, figures, fuser, ended, clock_offset)
     if as_json:
