@@ -108,7 +108,10 @@ def test_without_the_package_nothing_is_started(pairs, tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.skipif(find_spec("tensorboard") is None, reason="tensorboard is not installed (extra `train`)")
+@pytest.mark.skipif(
+    find_spec("tensorboard") is None,
+    reason="tensorboard is not installed; `pip install tensorboard` runs this",
+)
 def test_tensorboard_reads_the_files(pairs, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package's own, about its dependencies

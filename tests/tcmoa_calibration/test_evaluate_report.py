@@ -185,7 +185,7 @@ def test_a_name_that_is_no_text_is_written_with_question_marks(tmp_path: Path) -
         for which in "xy":
             (tmp_path / "pairs" / f"a_{which}.png").rename(tmp_path / "pairs" / f"{odd}_{which}.png")
     except OSError:
-        pytest.skip("this file system takes valid text only")
+        pytest.skip("this file system takes names of valid text only; one as ext4 runs this")
     evaluation = evaluate_pairs(tmp_path / "pairs", metrics="MI", out=tmp_path / "out", jobs=1)
     assert evaluation.pairs == [odd]
     assert "n?" in Page(tmp_path / "out" / "report.html").text_of("h3")
@@ -215,7 +215,9 @@ document.documentElement.setAttribute("data-log", JSON.stringify(log));
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("chromium"), reason="needs a Chromium to click with")
+@pytest.mark.skipif(
+    not shutil.which("chromium"), reason="Chromium is not installed; `apt-get install chromium` runs this"
+)
 def test_a_browser_sorts_filters_and_flips(made: tuple[Evaluation, Path], tmp_path: Path) -> None:
     evaluation, out = made
     shutil.copytree(out, tmp_path / "page")
@@ -236,7 +238,7 @@ def test_a_browser_sorts_filters_and_flips(made: tuple[Evaluation, Path], tmp_pa
         check=False,
     )
     if "<html" not in done.stdout:
-        pytest.skip("this Chromium does not start here")
+        pytest.skip("Chromium does not start here; one that starts from a shell runs this")
     seen = Page.__new__(Page)
     HTMLParser.__init__(seen)
     seen.elements, seen.texts, seen.stack = [], [], []

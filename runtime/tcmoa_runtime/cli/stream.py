@@ -9,13 +9,14 @@ import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
 
 import typer
 
 from tcmoa_runtime.backends import BACKENDS
 from tcmoa_runtime.cli.fuse import prompt_shift_of, stretch_percentiles
 from tcmoa_runtime.cli.progress import console, print_json, status_line
+from tcmoa_runtime.cli.stream_figures import progress, summary, told
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.images import STRETCH
@@ -26,13 +27,13 @@ from tcmoa_runtime.streams.frames import Side, Sink, Source
 from tcmoa_runtime.streams.pairing import OnLoss, Pairing
 from tcmoa_runtime.streams.stream import Offset, Stream
 
+if TYPE_CHECKING:
+    from tcmoa_runtime.streams.page.sink import Page
+
 _PANEL_SOURCES: Final = "Sources"
 _PANEL_PAIRING: Final = "Pairing"
 _PANEL_OUTPUT: Final = "Output"
 _PANEL_CONTROL: Final = "Control"
-
-_WATCHED_SECONDS: Final = 0.5
-_LOGGED_SECONDS: Final = 10.0
 
 
 def stream(
@@ -299,12 +300,12 @@ def stream(
             from tcmoa_runtime.streams.frame_log import FrameLog
 
             sinks.append(FrameLog(log))
+        shown: Page | None = None
         if page is not None:
             from tcmoa_runtime.streams.page.sink import Page
 
             shown = stack.enter_context(contextlib.closing(Page(page, token=token)))
             sinks.append(shown)
-            address = f"page: {shown.url}"
         clock_offset = _offset(offset, x, y, options, pairing.lead)
         sources = _open_sources(x, y, options)
         running = stack.enter_context(
@@ -325,14 +326,14 @@ def stream(
         )
         if scale is not None or shift is not None:
             running.control.set(scale=scale, shift=shift, ramp=0)
-        if page is not None:
-            console.print(address, markup=False, soft_wrap=True)
+        if shown is not None:
+            console.print(f"page: {shown.url}", markup=False, soft_wrap=True)
         ended = _run(running, figures, steer="-" not in (x, y))
-        summary = _summary(running, figures, fuser, ended, clock_offset)
+        result = summary(running, figures, fuser, ended, clock_offset)
     if as_json:
-        print_json(summary)
+        print_json(result)
     elif "-" not in outs:
-        print(_told(summary))
+        print(told(result))
     for note in running.notes:
         console.print(f"tcmoa: note: {note}", markup=False, soft_wrap=True)
     if running.error is not None:
@@ -450,7 +451,7 @@ def _run(running: Stream, figures: Figures, *, steer: bool) -> Literal["end", "s
         if keys:
             console.print(HELP, markup=False)
             stack.enter_context(Keyboard(running.control, stop))
-        stack.enter_context(_progress(figures))
+        stack.enter_context(progress(figures))
         try:
             running.run()
         except TcmoaError:
@@ -470,63 +471,3 @@ def _signals(handler: Any) -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
-
-
-@contextlib.contextmanager
-def _progress(figures: Figures) -> Iterator[None]:
-    """A line of figures on stderr: twice a second where a person watches, each ten seconds in a log."""
-    done = threading.Event()
-
-    with status_line("stream") as say:
-
-        def tell() -> None:
-            every = _WATCHED_SECONDS if console.is_terminal else _LOGGED_SECONDS
-            while not done.wait(every):
-                say(_line(figures.snapshot()))
-
-        thread = threading.Thread(target=tell, name="tcmoa-progress", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join(5)
-
-
-def _ms(figures: dict[str, Any], key: str = "p50") -> str:
-    return "-" if figures[key] is None else f"{figures[key]:.0f}"
-
-
-def _line(snapshot: dict[str, Any]) -> str:
-    """The figures of now on one line."""
-    age, statuses = snapshot["input_age_ms"], snapshot["status"]
-    other = ", ".join(f"{status} {count}" for status, count in sorted(statuses.items()) if status != "fused")
-    dropped = sum(snapshot["dropped"].values())
-    return (
-        f"{snapshot['frames']} frames, {snapshot['rate_now'] or 0:.1f}/s, latency {_ms(snapshot['latency_ms'])} ms, "
-        f"age x {_ms(age['x'])} y {_ms(age['y'])} ms, dropped {dropped}" + (f", {other}" if other else "")
-    )
-
-
-def _summary(running: Stream, figures: Figures, fuser: Fuser, ended: str, offset: Offset) -> dict[str, Any]:
-    form = running.format
-    return {
-        "backend": fuser.backend.name,
-        "live": running.live,
-        "size": [form.height, form.width],
-        "ended": ended,
-        "offset": offset,
-        **figures.snapshot(),
-        "outputs": [sink.name for sink in running.sinks],
-        "notes": list(running.notes),
-        "error": None if running.error is None else str(running.error),
-    }
-
-
-def _told(summary: dict[str, Any]) -> str:
-    """The end of the story for people, on one line."""
-    parts = [f"{summary['frames']} frames in {summary['seconds']:.1f} s ({summary['rate'] or 0:.1f}/s)"]
-    parts.extend(f"{count} {status}" for status, count in summary["status"].items() if status != "fused")
-    parts.extend(f"{count} {cause}" for cause, count in summary["dropped"].items())
-    where = ", ".join(summary["outputs"]) or "nowhere"
-    return f"{where}: {', '.join(parts)}, latency p50 {_ms(summary['latency_ms'])} ms ({summary['backend']})"

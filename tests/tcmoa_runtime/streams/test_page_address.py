@@ -101,7 +101,17 @@ def test_loopback_needs_no_token_and_everything_else_gets_one():
 
 
 @pytest.mark.parametrize(
-    "token", ["", "short", "with space", "ünïcödé-token", "new\nline-token", "semi;colon-token"]
+    "token",
+    [
+        "",
+        "short",
+        "with space",
+        "ünïcödé-token",
+        "new\nline-token",
+        "semi;colon-token",
+        "a&b#cdefgh",
+        "per%20cent",
+    ],
 )
 def test_a_token_that_is_none_is_refused(token):
     with pytest.raises(InputError, match="token"):

@@ -208,6 +208,11 @@ def test_a_region_of_somebody_else_is_told_and_one_taken_away_goes(driver, bundl
         time.sleep(0.3)
         visit.stream.control.clear_region()
         visit.until(lambda: visit.pixel("brush", 0.5, 0.5)[3] == 0)
+        visit.stream.control.set_region(rectangle=(0, 0, 40, 40), shift=0.5)
+        visit.until(lambda: visit.pixel("brush", 0.1, 0.1)[3] > 0)
+        visit.stream.control.set_region(mask=np.eye(13, 17), shift=0.5)
+        visit.until(lambda: visit.pixel("brush", 0.1, 0.1)[3] == 0)
+        assert "a region of 13 tokens" in visit["region-note"].text
 
 
 def test_the_prompt_map_lies_over_the_picture(driver, bundle):

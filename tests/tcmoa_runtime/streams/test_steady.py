@@ -1,7 +1,5 @@
 """Flicker goes where nothing moves, and nothing else changes."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,7 +9,6 @@ from tcmoa_runtime import Fuser, InputError, Stream
 from tcmoa_runtime.images import read_frame, resize_frame
 from tcmoa_runtime.streams.steady import Steady
 
-VIDEO = Path(__file__).resolve().parents[4] / "shared" / "data" / "video"
 rng = np.random.default_rng(3)
 SCENE = rng.integers(60, 180, (64, 80, 3)).astype(np.uint8)
 
@@ -131,12 +128,9 @@ def test_what_is_steered_shows_at_once(bundle):
     assert [place for place, step in enumerate(steps(sink)) if step > 10] == [6]
 
 
-@pytest.mark.skipif(
-    not VIDEO.is_dir(), reason="../shared/data/video is absent; place the project beside it to run this"
-)
-def test_real_video_flickers_less_and_stays_what_it_was():
+def test_real_video_flickers_less(val_pairs):
     """A fusion that hangs by a thread: per pixel the brighter source, with what is nearly even decided by noise."""
-    clip = sorted(VIDEO.iterdir())[0]
+    clip = val_pairs.parent / "video" / "m3svd_0111_1753"
     x, y = (
         [resize_frame(read_frame(path), (240, 320)) for path in sorted((clip / side).iterdir())]
         for side in "xy"

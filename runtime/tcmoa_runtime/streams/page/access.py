@@ -7,7 +7,6 @@ ours (DNS rebinding) and an Origin that is not ours (cross-site requests, WebSoc
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,12 +15,14 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from tcmoa_runtime.errors import InputError, TcmoaError
+from tcmoa_runtime.streams.page.address import is_loopback
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _SAFE: Final = ("GET", "HEAD")
 _HEADERS: Final = {
     "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -44,7 +45,7 @@ class Access:
     def check(self, request: web.Request) -> None:
         """Raises HTTPForbidden or HTTPUnauthorized, with one line of reason, for whoever may not."""
         name = urlsplit(f"//{request.host}").hostname or ""
-        if self.loopback and not _is_loopback(name):
+        if self.loopback and not is_loopback(name):
             raise web.HTTPForbidden(
                 text=f"host is {name!r}: this page answers to localhost alone; bind it elsewhere with a token"
             )
@@ -107,12 +108,3 @@ def _told(request: web.Request, status: int, line: str) -> web.StreamResponse:
     if request.path.startswith("/api/"):
         return web.json_response({"error": line}, status=status)
     return web.Response(text=line + "\n", status=status)
-
-
-def _is_loopback(name: str) -> bool:
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False

@@ -50,19 +50,16 @@ class Address:
     @property
     def loopback(self) -> bool:
         """Whether only programs on this machine get there."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     def bind(self) -> socket.socket:
         """A listening socket; raises SinkError when the place is taken, not this machine's or not allowed."""
         try:
             found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        except (OSError, UnicodeError) as error:
-            raise SinkError(f"page: {self.host}: is no address of this machine ({error})") from error
+        except (OSError, UnicodeError) as error:  # the latter for names that no DNS could hold
+            raise SinkError(
+                f"page: {self.host}: is no address of this machine ({getattr(error, 'strerror', None) or error})"
+            ) from error
         family, kind, protocol, _, place = found[0]
         listening = socket.socket(family, kind, protocol)
         try:
@@ -77,3 +74,13 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is `localhost` or an IP address of this machine's loopback."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Protocol
@@ -104,7 +103,8 @@ class Api:
         given = await _object(request, ("scale", "shift", "ramp"))
         if given.get("scale") is None and given.get("shift") is None:
             raise InputError('nothing to change: expected scale, shift or both, as {"shift": 0.2}')
-        return self._changed(lambda: self._stream.control.set(**given))
+        self._stream.control.set(**given)
+        return web.json_response(self._stream.control.state())
 
     async def _region(self, request: web.Request) -> web.StreamResponse:
         given = await _object(request, ("rectangle", "mask", "scale", "shift", "ramp"))
@@ -113,18 +113,17 @@ class Api:
             raise InputError(
                 f"region: rectangle is {rectangle!r}: expected [left, top, width, height] in pixels"
             )
-        return self._changed(lambda: self._stream.control.set_region(**given))
+        self._stream.control.set_region(**given)
+        return web.json_response(self._stream.control.state())
 
     async def _clear(self, request: web.Request) -> web.StreamResponse:
         given = await _object(request, ("ramp",))
-        return self._changed(lambda: self._stream.control.clear_region(**given))
+        self._stream.control.clear_region(**given)
+        return web.json_response(self._stream.control.state())
 
     async def _reset(self, request: web.Request) -> web.StreamResponse:
         given = await _object(request, ("ramp",))
-        return self._changed(lambda: self._stream.control.reset(**given))
-
-    def _changed(self, change: Callable[[], None]) -> web.StreamResponse:
-        change()
+        self._stream.control.reset(**given)
         return web.json_response(self._stream.control.state())
 
 

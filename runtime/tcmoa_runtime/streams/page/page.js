@@ -20,7 +20,7 @@
 
   // Changes go one at a time, and only the newest waits: dragging a slider floods nobody.
   const waiting = new Map();
-  let busy = false;
+  let busy = false, asking = false;
   function change(key, method, path, body) {
     waiting.delete(key);
     waiting.set(key, [method, path, body]);
@@ -31,7 +31,14 @@
     while (waiting.size) {
       const [key, [method, path, body]] = waiting.entries().next().value;
       waiting.delete(key);
-      try { show(await call(method, path, body)); complain(""); } catch (error) { complain(error.message); }
+      asking = true;
+      try {
+        const state = await call(method, path, body);
+        asking = false;
+        show(state);
+        complain("");
+      } catch (error) { complain(error.message); }
+      asking = false;
     }
     busy = false;
   }
@@ -75,15 +82,27 @@
     const held = (id) => performance.now() - (touched.get(id) || -1e9) < 1500;
     if (!held("scale")) scale.set(state.scale);
     if (!held("shift")) shift.set(state.shift);
-    const unseen = state.region !== null && !rectangle && !mask.some((share) => share > 0);
-    $("region-note").textContent = unseen ? `a region of ${state.region.tokens} tokens, painted elsewhere, is in force` : "";
-    if (state.region === null && sent && waiting.size === 0 && state.changes > sent) forgetRegion();
+    follow(state);
   }
 
   // The region: a share per token, painted, or a rectangle.
   const brush = $("brush");
-  let tool = "none", mask = null, rectangle = null, sent = 0, from = null;
-  function forgetRegion() { if (mask) mask.fill(0); rectangle = null; sent = 0; drawRegion(); }
+  let tool = "none", mask = null, rectangle = null, from = null, inForce = null, newest = 0;
+  function forgetRegion() { if (mask) mask.fill(0); rectangle = null; drawRegion(); }
+  // The region in force is the one that is drawn, whoever set it; while a hand draws, a change is under way or news is
+  // old, ours stays.
+  function follow(state) {
+    if (state.changes < newest) return;
+    newest = state.changes;
+    inForce = state.region;
+    if (from || waiting.size || asking) return;
+    const painted = mask.reduce((sum, share) => sum + share, 0);
+    if (inForce && inForce.rectangle) {
+      if (String(rectangle) !== String(inForce.rectangle)) { forgetRegion(); rectangle = inForce.rectangle; drawRegion(); }
+    } else if ((rectangle || painted) && !(inForce && Math.abs(painted - inForce.tokens) < 0.01)) forgetRegion();
+    const unseen = inForce && !inForce.rectangle && !mask.some((share) => share > 0);
+    $("region-note").textContent = unseen ? `a region of ${inForce.tokens} tokens, painted elsewhere, is in force` : "";
+  }
   function sendRegion() {
     const inside = { scale: innerScale.get(), shift: innerShift.get(), ramp: ramp() };
     let body = null;
@@ -94,12 +113,8 @@
       body = { mask: rows, ...inside };
     }
     if (body) change("region", "PUT", "/api/region", body);
-    else if (sent) change("region", "DELETE", "/api/region", { ramp: ramp() });
-    sent = body ? Infinity : 0;
-    if (body) settle();
+    else if (inForce) change("region", "DELETE", "/api/region", { ramp: ramp() });
   }
-  // From when on a region that is gone was taken away by somebody else.
-  async function settle() { try { sent = (await call("GET", "/api/state")).changes; } catch { sent = 0; } }
   function at(event) {
     const box = brush.getBoundingClientRect();
     const within = (value, most) => Math.min(Math.max(value, 0), most);
@@ -342,7 +357,8 @@
     $("ramp").value = state.ramp;
     $("ramp-number").value = state.ramp;
     if (state.region) { innerScale.set(state.region.scale); innerShift.set(state.region.shift); }
-    if (state.region && state.region.rectangle && !from) { rectangle = state.region.rectangle; sent = state.changes; }
+    newest = 0; // another stream may have begun to count anew
+    follow(state);
     drawRegion();
   }
   connect();
