@@ -215,7 +215,8 @@ TCMOA_API int tcmoa_get_prompt_maps(tcmoa_fuser *fuser, float *scale, float *shi
 /* Fuse one pair, and return when `fused` holds the result.
  *
  * x, y, fused: frames of the bundle's width and height, in any formats. `fused` may share memory with x or y.
- * Waits for a free slot where all are in use by other threads. */
+ * Waits for a free slot where all are in use by other threads; TCMOA_ERROR_BUSY where all hold submitted frames, which
+ * somebody has to take first. */
 TCMOA_API int tcmoa_fuse(tcmoa_fuser *fuser, const tcmoa_frame *x, const tcmoa_frame *y, const tcmoa_frame *fused);
 
 /* The same, with the prompts after Eq. 8: float32 [K, 2, gh, gw], prompt_x and prompt_y of the K TC-MoAs.

@@ -1,0 +1,91 @@
+"""Make the bundles that the C++ tests read, and what the Python runtime's OpenVINO backend makes of a pair.
+
+    python runtime/cpp/tests/make_bundles.py FOLDER
+
+vif-small    112x112, RGB, three channels each, with prompts
+vif-grey     112x112, BGR, y with one channel
+vif-batch    112x112, batches of two, which the library refuses
+
+Beside each of the first two: x.raw, y.raw, and fused.raw for alpha 1 and beta 0, steered.raw for alpha 1.5 and beta
+0.25, prompt.raw (float32) where the bundle has it. Weights are random, of a model with widths of 32, so that thousands
+of frames take seconds. A folder that is complete is left as it is.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tcmoa import TCMoA
+from tcmoa.presets import Sizes
+from tcmoa_export import export_bundle
+from tcmoa_runtime import Fuser
+
+SIZES = Sizes(32, 4, 2, 32, 2, 2)
+SIZE = (112, 112)
+VARIANTS = {
+    "vif-small": {"with_prompt": True},
+    "vif-grey": {"channel_order": "bgr", "grey": ("y",)},
+    "vif-batch": {"batch": 2},
+}
+
+
+def random_model() -> TCMoA:
+    """Weights far enough from their start that prompts, and steering them, show in every pixel."""
+    torch.manual_seed(5)
+    model = TCMoA(SIZES, upsample=False).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+    return model
+
+
+def make_pair(channels_y: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two smooth pictures with an edge each, so that a wrong order of rows, columns or channels changes them."""
+    rows, cols = np.mgrid[: SIZE[0], : SIZE[1]].astype(np.float64)
+    x = np.stack([2 * rows, 2 * cols, 128 + 90 * np.sin(rows / 9)], axis=-1)
+    x[30:60, 20:50] = (250, 40, 90)
+    y = np.repeat((200 - rows - 0.5 * cols)[..., None], channels_y, axis=-1)
+    y[50:90, 60:100] = 235
+    return x.clip(0, 255).astype(np.uint8), y.clip(0, 255).astype(np.uint8)
+
+
+def write_reference(folder: Path) -> None:
+    """What the Python runtime makes of the pair, beside the bundle's own files."""
+    with Fuser.load(folder, backend="openvino") as fuser:
+        contract = fuser.bundle.contract
+        x, y = make_pair(contract.y_channels)
+        reference = folder.parent / f"{folder.name}-reference"
+        reference.mkdir(exist_ok=True)
+        x.tofile(reference / "x.raw")
+        y.tofile(reference / "y.raw")
+        fuser(x, y, scale=1.5, shift=0.25).tofile(reference / "steered.raw")
+        if contract.with_prompt:
+            fused, prompt = fuser.with_prompt(x, y, scale=1.0, shift=0.0)
+            prompt.tofile(reference / "prompt.raw")
+        else:
+            fused = fuser(x, y, scale=1.0, shift=0.0)
+        fused.tofile(reference / "fused.raw")
+
+
+def main() -> None:
+    """Make what is missing."""
+    out = Path(sys.argv[1])
+    out.mkdir(parents=True, exist_ok=True)
+    done = out / "done"
+    if done.exists() and done.read_text() == Path(__file__).read_text():
+        return
+    model = random_model()
+    for name, options in VARIANTS.items():
+        export_bundle(model, task="vif", size=SIZE, out=out / name, overwrite=True, **options)
+        if options.get("batch", 1) == 1:
+            write_reference(out / name)
+    done.write_text(Path(__file__).read_text())
+
+
+if __name__ == "__main__":
+    main()

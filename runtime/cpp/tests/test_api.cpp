@@ -1,0 +1,334 @@
+// The library as programs have it: real bundles on OpenVINO, and every refusal of the header.
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <thread>
+
+#include "fixtures.hpp"
+#include "tcmoa.h"
+
+using namespace tcmoa::testing;
+using Catch::Matchers::Contains;
+
+extern "C" int tcmoa_header_alone(void);
+
+namespace {
+
+struct Handle {
+    tcmoa_fuser *fuser = nullptr;
+
+    explicit Handle(const fs::path &path, const char *backend = "openvino") {
+        tcmoa_options options;
+        tcmoa_options_default(&options);
+        options.backend = backend;
+        INFO(error_of(nullptr));
+        const int status = tcmoa_open(path.c_str(), &options, &fuser);
+        if (status != TCMOA_OK) FAIL(error_of(nullptr));
+    }
+    ~Handle() { tcmoa_close(&fuser); }
+    Handle(const Handle &) = delete;
+    Handle &operator=(const Handle &) = delete;
+};
+
+tcmoa_frame frame_of(int format, Bytes &bytes) {
+    tcmoa_frame frame;
+    tcmoa_frame_init(&frame, format, 112, 112, bytes.data());
+    return frame;
+}
+
+// Opening with changed options fails; the message.
+template <typename Change>
+std::string refused(int status, Change change) {
+    tcmoa_options options;
+    tcmoa_options_default(&options);
+    change(options);
+    tcmoa_fuser *fuser = reinterpret_cast<tcmoa_fuser *>(1);
+    CHECK(tcmoa_open(bundle_folder("vif-small").c_str(), &options, &fuser) == status);
+    CHECK(fuser == nullptr);
+    return error_of(nullptr);
+}
+
+std::size_t resident_kilobytes() {
+    std::ifstream statm("/proc/self/statm");
+    std::size_t total = 0, resident = 0;
+    statm >> total >> resident;
+    return resident * static_cast<std::size_t>(sysconf(_SC_PAGESIZE)) / 1024;
+}
+
+}  // namespace
+
+TEST_CASE("the header compiles alone as C, and names its statuses") {
+    CHECK(tcmoa_header_alone() == 1);
+    CHECK(std::string(tcmoa_version()) == "0.1.0");
+    CHECK(std::string(tcmoa_status_name(TCMOA_OK)) == "TCMOA_OK");
+    for (int status = -7; status < 0; ++status) {
+        CHECK_THAT(std::string(tcmoa_status_name(status)), Contains("TCMOA_ERROR_"));
+    }
+    CHECK(std::string(tcmoa_status_name(-99)) == "unknown status");
+}
+
+TEST_CASE("the same bytes as the Python runtime on OpenVINO") {
+    const std::string name = GENERATE("vif-small", "vif-grey");
+    Reference reference(name);
+    const Handle handle(bundle_folder(name));
+    const bool grey = name == "vif-grey";
+    Bytes out(reference.fused.size());
+    const auto colour = grey ? TCMOA_BGR8 : TCMOA_RGB8;
+    const auto x = frame_of(colour, reference.x), y = frame_of(grey ? TCMOA_GRAY8 : TCMOA_RGB8, reference.y);
+    const auto fused = frame_of(colour, out);
+    REQUIRE(tcmoa_set_prompt(handle.fuser, 1.0F, 0.0F) == TCMOA_OK);
+    REQUIRE(tcmoa_fuse(handle.fuser, &x, &y, &fused) == TCMOA_OK);
+    CHECK(out == reference.fused);
+    REQUIRE(tcmoa_set_prompt(handle.fuser, 1.5F, 0.25F) == TCMOA_OK);
+    std::uint64_t ticket = 0;
+    REQUIRE(tcmoa_submit(handle.fuser, &x, &y, &ticket) == TCMOA_OK);
+    REQUIRE(tcmoa_wait(handle.fuser, ticket, &fused, -1) == TCMOA_OK);
+    CHECK(out == reference.steered);
+    if (!grey) {
+        const auto wanted = read_bytes(bundle_folder(name + "-reference") / "prompt.raw");
+        std::vector<float> prompt(wanted.size() / sizeof(float));
+        REQUIRE(tcmoa_set_prompt(handle.fuser, 1.0F, 0.0F) == TCMOA_OK);
+        REQUIRE(tcmoa_fuse_with_prompt(handle.fuser, &x, &y, &fused, prompt.data(), prompt.size()) == TCMOA_OK);
+        CHECK(std::memcmp(prompt.data(), wanted.data(), wanted.size()) == 0);
+    }
+}
+
+TEST_CASE("what a handle is") {
+    const Handle handle(bundle_folder("vif-small"));
+    tcmoa_info info;
+    REQUIRE(tcmoa_get_info(handle.fuser, &info) == TCMOA_OK);
+    CHECK(info.width == 112);
+    CHECK(info.grid_height == 7);
+    CHECK(info.token_pixels == 16);
+    CHECK(info.prompts == 2);
+    CHECK(info.has_prompt == 1);
+    CHECK(info.slots == 2);
+    CHECK(info.default_scale == 1.0F);
+    CHECK(std::string(info.task) == "vif");
+    CHECK(std::string(info.x_role) == "visible");
+    CHECK(std::string(info.y_role) == "infrared");
+    CHECK(std::string(info.channel_order) == "rgb");
+    CHECK(std::string(info.precision) == "fp32");
+    CHECK(std::string(info.preset) == "custom");
+    CHECK(std::string(info.backend) == "openvino (CPU)");
+}
+
+TEST_CASE("handles and frames that are wrong are refused in one line") {
+    const Handle handle(bundle_folder("vif-small"));
+    Bytes bytes(112 * 112 * 4);
+    const auto good = frame_of(TCMOA_RGB8, bytes);
+    const auto refusal = [&](auto change) {
+        auto wrong = good;
+        change(wrong);
+        CHECK(tcmoa_fuse(handle.fuser, &wrong, &good, &good) == TCMOA_ERROR_INPUT);
+        return error_of(handle.fuser);
+    };
+    CHECK(refusal([](tcmoa_frame &f) { f.width = 640; }) ==
+          "x is 640x112, this bundle fuses 112x112: scale it first, or export a bundle for its size");
+    CHECK(refusal([](tcmoa_frame &f) { f.format = 8; }) == "x has format 8: expected a tcmoa_format, 0 to 7");
+    CHECK(refusal([](tcmoa_frame &f) { f.format = -1; }) == "x has format -1: expected a tcmoa_format, 0 to 7");
+    CHECK_THAT(refusal([](tcmoa_frame &f) { f.memory = 2; }), Contains("x has memory 2: expected TCMOA_HOST (0)"));
+    CHECK_THAT(refusal([](tcmoa_frame &f) { f.memory = TCMOA_CUDA; }),
+               Contains("x lies in CUDA memory, but openvino (CPU) runs this handle"));
+    CHECK(refusal([](tcmoa_frame &f) { f.matrix = 4; }) == "x has matrix 4: expected a tcmoa_matrix, 0 to 3");
+    CHECK_THAT(refusal([](tcmoa_frame &f) { f.reserved[3] = 1; }), Contains("reserved fields that are not 0"));
+    CHECK_THAT(refusal([](tcmoa_frame &f) { f.zero = 1; }), Contains("reserved fields that are not 0"));
+    CHECK_THAT(refusal([](tcmoa_frame &f) { f.planes[0] = nullptr; }), Contains("x has no plane 0"));
+    CHECK_THAT(refusal([](tcmoa_frame &f) { f.format = TCMOA_NV12; }), Contains("x has no plane 1"));
+    CHECK_THAT(refusal([](tcmoa_frame &f) { f.strides[0] = 335; }), Contains("stride of 335 bytes in plane 0: expected 336 or more"));
+    CHECK_THAT(refusal([](tcmoa_frame &f) { f.strides[0] = SIZE_MAX; }), Contains("do not fit into memory"));
+    CHECK_THAT(refusal([&](tcmoa_frame &f) {
+                   f = frame_of(TCMOA_GRAY16, bytes);
+                   f.planes[0] = bytes.data() + 1;
+               }),
+               Contains("at an odd address"));
+    CHECK(tcmoa_fuse(handle.fuser, &good, nullptr, &good) == TCMOA_ERROR_INPUT);
+    CHECK_THAT(error_of(handle.fuser), Contains("y is NULL"));
+    CHECK(tcmoa_fuse(handle.fuser, &good, &good, nullptr) == TCMOA_ERROR_INPUT);
+    CHECK_THAT(error_of(handle.fuser), Contains("fused is NULL"));
+
+    std::uint64_t ticket = 0;
+    tcmoa_frame nothing;
+    tcmoa_frame_init(&nothing, TCMOA_RGB8, 112, 112, nullptr);
+    CHECK(tcmoa_submit(handle.fuser, &nothing, &good, &ticket) == TCMOA_ERROR_INPUT);
+    CHECK(tcmoa_submit(handle.fuser, &good, &good, nullptr) == TCMOA_ERROR_INPUT);
+    CHECK_THAT(error_of(handle.fuser), Contains("ticket is NULL"));
+    CHECK(tcmoa_wait(handle.fuser, 1, nullptr, 0) == TCMOA_ERROR_INPUT);
+    CHECK(tcmoa_get_info(handle.fuser, nullptr) == TCMOA_ERROR_INPUT);
+    CHECK_THAT(error_of(handle.fuser), Contains("info is NULL"));
+    CHECK(tcmoa_get_figures(handle.fuser, nullptr) == TCMOA_ERROR_INPUT);
+    CHECK_THAT(error_of(handle.fuser), Contains("figures is NULL"));
+}
+
+TEST_CASE("prompts that are wrong are refused and change nothing") {
+    const Handle handle(bundle_folder("vif-small"));
+    std::vector<float> map(49, 1.0F);
+    CHECK(tcmoa_set_prompt(handle.fuser, 16.5F, 0) == TCMOA_ERROR_INPUT);
+    CHECK(error_of(handle.fuser) == "scale holds 16.5: expected numbers from -16 to 16");
+    CHECK(tcmoa_set_prompt(handle.fuser, 1, std::numeric_limits<float>::quiet_NaN()) == TCMOA_ERROR_INPUT);
+    CHECK_THAT(error_of(handle.fuser), Contains("shift holds nan"));
+    map[48] = std::numeric_limits<float>::infinity();
+    CHECK(tcmoa_set_prompt_maps(handle.fuser, nullptr, map.data(), 49) == TCMOA_ERROR_INPUT);
+    CHECK_THAT(error_of(handle.fuser), Contains("shift holds inf"));
+    CHECK(tcmoa_set_prompt_maps(handle.fuser, map.data(), nullptr, 48) == TCMOA_ERROR_INPUT);
+    CHECK(error_of(handle.fuser) == "count is 48: expected 49, 7x7 tokens of this bundle");
+    CHECK(tcmoa_get_prompt_maps(handle.fuser, map.data(), nullptr, 50) == TCMOA_ERROR_INPUT);
+    REQUIRE(tcmoa_get_prompt_maps(handle.fuser, nullptr, map.data(), 49) == TCMOA_OK);
+    CHECK(map == std::vector<float>(49, 0.0F));
+}
+
+TEST_CASE("a NULL handle is refused by every function, and closing it does nothing") {
+    tcmoa_info info;
+    tcmoa_figures figures;
+    std::uint64_t ticket = 0;
+    float number = 0;
+    tcmoa_frame frame;
+    tcmoa_frame_init(&frame, TCMOA_RGB8, 1, 1, nullptr);
+    for (const auto &[status, name] : std::initializer_list<std::pair<int, const char *>>{
+             {tcmoa_get_info(nullptr, &info), "tcmoa_get_info"}}) {
+        CHECK(status == TCMOA_ERROR_INPUT);
+        CHECK(error_of(nullptr) == std::string(name) + ": the handle is NULL: expected one from tcmoa_open()");
+    }
+    CHECK(tcmoa_get_figures(nullptr, &figures) == TCMOA_ERROR_INPUT);
+    CHECK(tcmoa_set_prompt(nullptr, 1, 0) == TCMOA_ERROR_INPUT);
+    CHECK(tcmoa_set_prompt_maps(nullptr, &number, nullptr, 1) == TCMOA_ERROR_INPUT);
+    CHECK(tcmoa_get_prompt_maps(nullptr, &number, nullptr, 1) == TCMOA_ERROR_INPUT);
+    CHECK(tcmoa_fuse(nullptr, &frame, &frame, &frame) == TCMOA_ERROR_INPUT);
+    CHECK(tcmoa_fuse_with_prompt(nullptr, &frame, &frame, &frame, &number, 1) == TCMOA_ERROR_INPUT);
+    CHECK(tcmoa_submit(nullptr, &frame, &frame, &ticket) == TCMOA_ERROR_INPUT);
+    CHECK(tcmoa_wait(nullptr, 1, &frame, 0) == TCMOA_ERROR_INPUT);
+    CHECK(tcmoa_discard(nullptr, 1) == TCMOA_ERROR_INPUT);
+    CHECK_THAT(error_of(nullptr), Contains("tcmoa_discard: the handle is NULL"));
+    tcmoa_close(nullptr);
+    tcmoa_fuser *none = nullptr;
+    tcmoa_close(&none);
+    tcmoa_options_default(nullptr);
+}
+
+TEST_CASE("options that are wrong are refused with the option") {
+    CHECK_THAT(refused(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.struct_size = 8; }), Contains("options.struct_size is 8: expected"));
+    CHECK_THAT(refused(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.backend = "cuda"; }), Contains("options.backend is 'cuda': expected auto"));
+    CHECK_THAT(refused(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.threads = -1; }), Contains("options.threads is -1: expected 0 to"));
+    CHECK_THAT(refused(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.slots = 0; }), Contains("options.slots is 0: expected 1 to 16"));
+    CHECK_THAT(refused(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.slots = 17; }), Contains("options.slots is 17"));
+    CHECK_THAT(refused(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.cuda_device = -1; }), Contains("options.cuda_device is -1"));
+    CHECK_THAT(refused(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.cuda_graph = 2; }), Contains("options.cuda_graph is 2"));
+    CHECK_THAT(refused(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.stretch_low = 99; }), Contains("expected percentiles 0 <= low < high <= 100"));
+    CHECK_THAT(refused(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.stretch_high = std::nan(""); }), Contains("expected percentiles"));
+    CHECK_THAT(refused(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.reserved[15] = 1; }), Contains("options.reserved is not 0"));
+    tcmoa_fuser *fuser = nullptr;
+    CHECK(tcmoa_open(nullptr, nullptr, &fuser) == TCMOA_ERROR_INPUT);
+    CHECK_THAT(error_of(nullptr), Contains("path is NULL"));
+    CHECK(tcmoa_open("x", nullptr, nullptr) == TCMOA_ERROR_INPUT);
+    CHECK_THAT(error_of(nullptr), Contains("fuser is NULL"));
+}
+
+TEST_CASE("bundles that cannot be loaded are refused before anything runs") {
+    tcmoa_fuser *fuser = nullptr;
+    CHECK(tcmoa_open("/nowhere/bundle", nullptr, &fuser) == TCMOA_ERROR_BUNDLE);
+    CHECK_THAT(error_of(nullptr), Contains("/nowhere/bundle: no such bundle"));
+    CHECK(tcmoa_open(bundle_folder("vif-batch").c_str(), nullptr, &fuser) == TCMOA_ERROR_INPUT);
+    CHECK_THAT(error_of(nullptr), Contains("fuses batches of 2, this library one pair at a time; export a bundle with --batch 1"));
+    const Scratch scratch;
+    const auto bundle = scratch.copy("vif-small");
+    auto graph = read_text(bundle / "fusion.onnx");
+    graph[1000] = static_cast<char>(graph[1000] ^ 1);
+    write_text(bundle / "fusion.onnx", graph);
+    CHECK(tcmoa_open(bundle.c_str(), nullptr, &fuser) == TCMOA_ERROR_BUNDLE);
+    CHECK_THAT(error_of(nullptr), Contains("SHA-256 is "));
+    CHECK(fuser == nullptr);
+    char small[8];
+    CHECK(tcmoa_error(nullptr, small, sizeof small) > 7);
+    CHECK(std::strlen(small) == 7);
+    CHECK(tcmoa_error(nullptr, nullptr, 100) > 7);
+}
+
+TEST_CASE("a bundle that cannot be written to is fused all the same, and a cache that was touched is not used") {
+    const Scratch scratch;
+    const auto bundle = scratch.copy("vif-small");
+    Reference reference("vif-small");
+    Bytes out(reference.fused.size());
+    const auto x = frame_of(TCMOA_RGB8, reference.x), y = frame_of(TCMOA_RGB8, reference.y);
+    const auto fused = frame_of(TCMOA_RGB8, out);
+    const auto works = [&] {
+        std::fill(out.begin(), out.end(), std::uint8_t{0});
+        const Handle handle(bundle);
+        return tcmoa_fuse(handle.fuser, &x, &y, &fused) == TCMOA_OK && out == reference.fused;
+    };
+    CHECK(works());
+    std::vector<fs::path> compiled;
+    for (const auto &entry : fs::recursive_directory_iterator(bundle / "engines")) {
+        if (entry.path().extension() == ".blob") compiled.push_back(entry.path());
+    }
+    REQUIRE(compiled.size() == 1);
+    CHECK(works());  // from the cache
+    write_text(compiled[0], "damaged");
+    CHECK(works());
+    fs::remove_all(bundle / "engines");
+    write_text(bundle / "engines", "a file where the folder would be");
+    CHECK(works());
+}
+
+TEST_CASE("two handles on two threads") {
+    Reference reference("vif-small");
+    std::atomic<int> wrong = 0;
+    const auto work = [&] {
+        const Handle handle(bundle_folder("vif-small"));
+        Bytes x = reference.x, y = reference.y, out(reference.fused.size());
+        const auto fx = frame_of(TCMOA_RGB8, x), fy = frame_of(TCMOA_RGB8, y), fused = frame_of(TCMOA_RGB8, out);
+        for (int i = 0; i < 50; ++i) {
+            wrong += tcmoa_fuse(handle.fuser, &fx, &fy, &fused) != TCMOA_OK || out != reference.fused;
+        }
+    };
+    std::thread other(work);
+    work();
+    other.join();
+    CHECK(wrong == 0);
+}
+
+TEST_CASE("one handle shared by threads gives each its own frame") {
+    Reference reference("vif-small");
+    const Handle handle(bundle_folder("vif-small"));
+    std::atomic<int> wrong = 0;
+    const auto work = [&](bool swapped) {
+        Bytes x = swapped ? reference.y : reference.x, out(reference.fused.size()), first;
+        Bytes y = swapped ? reference.x : reference.y;
+        const auto fx = frame_of(TCMOA_RGB8, x), fy = frame_of(TCMOA_RGB8, y), fused = frame_of(TCMOA_RGB8, out);
+        for (int i = 0; i < 50; ++i) {
+            wrong += tcmoa_fuse(handle.fuser, &fx, &fy, &fused) != TCMOA_OK;
+            if (first.empty()) first = out;
+            wrong += out != first;
+        }
+        wrong += (first == reference.fused) == swapped;
+    };
+    std::thread other(work, true), third(work, false);
+    work(false);
+    other.join();
+    third.join();
+    CHECK(wrong == 0);
+}
+
+TEST_CASE("ten thousand frames leave memory flat", "[long]") {
+    Reference reference("vif-small");
+    const Handle handle(bundle_folder("vif-small"));
+    Bytes out(reference.fused.size());
+    const auto x = frame_of(TCMOA_RGB8, reference.x), y = frame_of(TCMOA_RGB8, reference.y);
+    const auto fused = frame_of(TCMOA_RGB8, out);
+    std::size_t early = 0;
+    bool good = true;
+    for (int i = 0; i < 10000; ++i) {
+        good = good && tcmoa_fuse(handle.fuser, &x, &y, &fused) == TCMOA_OK;
+        if (i == 1000) early = resident_kilobytes();
+    }
+    CHECK(good);
+    CHECK(out == reference.fused);
+    CHECK(resident_kilobytes() <= early + 512);
+    tcmoa_figures figures;
+    REQUIRE(tcmoa_get_figures(handle.fuser, &figures) == TCMOA_OK);
+    CHECK(figures.frames == 10000);
+    CHECK(figures.backend_ns > figures.convert_ns);
+}

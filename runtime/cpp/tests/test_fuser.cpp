@@ -1,0 +1,270 @@
+// Slots, tickets, prompts and memory, on a backend whose arithmetic is known.
+#include <malloc.h>
+
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <new>
+#include <thread>
+
+#include "error.hpp"
+#include "fake_backend.hpp"
+#include "fixtures.hpp"
+#include "handle.hpp"
+
+using namespace tcmoa;
+using namespace tcmoa::testing;
+using Catch::Matchers::Contains;
+
+// Every allocation of this program, by any thread, is counted.
+static std::atomic<std::uint64_t> allocations = 0;
+
+void *operator new(std::size_t bytes) {
+    ++allocations;
+    if (void *memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
+    throw std::bad_alloc();
+}
+void operator delete(void *memory) noexcept { std::free(memory); }
+void operator delete(void *memory, std::size_t) noexcept { std::free(memory); }
+
+namespace {
+
+// A handle on the fake backend with the contract of a test bundle.
+struct Handle {
+    std::shared_ptr<Script> script = std::make_shared<Script>();
+    tcmoa_fuser *fuser = nullptr;
+    Bytes x, y, out;
+    tcmoa_frame frame_x{}, frame_y{}, frame_out{};
+
+    explicit Handle(int slots = 2, const std::string &name = "vif-small") {
+        auto bundle = std::make_unique<const Bundle>(Bundle::open(bundle_folder(name)));
+        const auto contract = bundle->contract;
+        tcmoa_options options;
+        tcmoa_options_default(&options);
+        options.slots = slots;
+        fuser = new tcmoa_fuser(std::move(bundle), std::make_unique<FakeBackend>(contract, script), options);
+        x.assign(112 * 112 * 3, 100);
+        y.assign(112 * 112 * 3, 50);
+        out.assign(112 * 112 * 3, 0);
+        tcmoa_frame_init(&frame_x, TCMOA_RGB8, 112, 112, x.data());
+        tcmoa_frame_init(&frame_y, TCMOA_RGB8, 112, 112, y.data());
+        tcmoa_frame_init(&frame_out, TCMOA_RGB8, 112, 112, out.data());
+    }
+    ~Handle() { tcmoa_close(&fuser); }
+    Handle(const Handle &) = delete;
+    Handle &operator=(const Handle &) = delete;
+
+    int fuse() { return tcmoa_fuse(fuser, &frame_x, &frame_y, &frame_out); }
+    int submit(std::uint64_t &ticket) { return tcmoa_submit(fuser, &frame_x, &frame_y, &ticket); }
+    int wait(std::uint64_t ticket, std::int64_t ms = -1) { return tcmoa_wait(fuser, ticket, &frame_out, ms); }
+    [[nodiscard]] std::string error() const { return error_of(fuser); }
+    [[nodiscard]] tcmoa_figures figures() const {
+        tcmoa_figures figures;
+        REQUIRE(tcmoa_get_figures(fuser, &figures) == TCMOA_OK);
+        return figures;
+    }
+};
+
+}  // namespace
+
+TEST_CASE("a pair is fused, and prompts change what comes next") {
+    Handle handle;
+    REQUIRE(handle.fuse() == TCMOA_OK);
+    CHECK(handle.out == Bytes(handle.out.size(), 75));
+    REQUIRE(tcmoa_set_prompt(handle.fuser, 1.0F, 0.5F) == TCMOA_OK);
+    REQUIRE(handle.fuse() == TCMOA_OK);
+    CHECK(handle.out == Bytes(handle.out.size(), 125));
+
+    std::vector<float> shift(49, 0.0F), scale(49, 2.0F), read_scale(49), read_shift(49);
+    shift[1] = 1.0F;  // second token of the first row: columns 16 to 31, rows 0 to 15
+    REQUIRE(tcmoa_set_prompt_maps(handle.fuser, nullptr, shift.data(), 49) == TCMOA_OK);
+    REQUIRE(handle.fuse() == TCMOA_OK);
+    for (std::size_t row = 0; row < 112; ++row) {
+        for (std::size_t column = 0; column < 112; ++column) {
+            const bool inside = row < 16 && column >= 16 && column < 32;
+            REQUIRE(handle.out[3 * (112 * row + column)] == (inside ? 175 : 75));
+        }
+    }
+    REQUIRE(tcmoa_set_prompt_maps(handle.fuser, scale.data(), nullptr, 49) == TCMOA_OK);
+    REQUIRE(tcmoa_get_prompt_maps(handle.fuser, read_scale.data(), read_shift.data(), 49) == TCMOA_OK);
+    CHECK(read_scale == scale);
+    CHECK(read_shift == shift);
+    REQUIRE(tcmoa_get_prompt_maps(handle.fuser, nullptr, nullptr, 49) == TCMOA_OK);
+}
+
+TEST_CASE("the result may go where a source lies") {
+    Handle handle;
+    REQUIRE(tcmoa_fuse(handle.fuser, &handle.frame_x, &handle.frame_y, &handle.frame_x) == TCMOA_OK);
+    CHECK(handle.x == Bytes(handle.x.size(), 75));
+}
+
+TEST_CASE("prompts come out of a bundle that has them") {
+    Handle handle;
+    std::vector<float> prompt(2 * 2 * 49);
+    const auto fuse = [&](float *data, std::size_t count) {
+        return tcmoa_fuse_with_prompt(handle.fuser, &handle.frame_x, &handle.frame_y, &handle.frame_out, data, count);
+    };
+    REQUIRE(fuse(prompt.data(), prompt.size()) == TCMOA_OK);
+    CHECK(prompt[195] == 195.0F);
+    CHECK(fuse(prompt.data(), 195) == TCMOA_ERROR_INPUT);
+    CHECK(handle.error() == "count is 195: expected room for 196 numbers, 2 x 2 x 7 x 7");
+    CHECK(fuse(nullptr, 196) == TCMOA_ERROR_INPUT);
+    CHECK_THAT(handle.error(), Contains("prompt is NULL"));
+    Handle grey(1, "vif-grey");
+    CHECK(tcmoa_fuse_with_prompt(grey.fuser, &grey.frame_x, &grey.frame_y, &grey.frame_out, prompt.data(), 196) ==
+          TCMOA_ERROR_INPUT);
+    CHECK_THAT(grey.error(), Contains("has no prompt output; export it with --with-prompt"));
+}
+
+TEST_CASE("frames are started, waited for and given up by ticket") {
+    Handle handle;
+    std::uint64_t first = 0, second = 0, third = 0;
+    handle.script->hold(true);
+    REQUIRE(handle.submit(first) == TCMOA_OK);
+    std::fill(handle.x.begin(), handle.x.end(), std::uint8_t{200});  // copied: the first frame does not see it
+    REQUIRE(handle.submit(second) == TCMOA_OK);
+    CHECK(first != second);
+    CHECK(handle.submit(third) == TCMOA_ERROR_BUSY);
+    CHECK(handle.error() == "all 2 slots are in use: take a frame with tcmoa_wait() first, or load the bundle with more slots");
+    CHECK(handle.fuse() == TCMOA_ERROR_BUSY);
+    CHECK_THAT(handle.error(), Contains("all 2 slots hold submitted frames"));
+    CHECK(handle.wait(first, 0) == TCMOA_ERROR_TIMEOUT);
+    CHECK(handle.error() == "the frame is not ready yet: wait again");
+    CHECK(handle.wait(first, 5) == TCMOA_ERROR_TIMEOUT);
+    handle.script->hold(false);
+
+    tcmoa_frame small = handle.frame_out;
+    small.width = 64;
+    CHECK(tcmoa_wait(handle.fuser, first, &small, -1) == TCMOA_ERROR_INPUT);  // leaves the ticket good
+    REQUIRE(handle.wait(first, 1000) == TCMOA_OK);
+    CHECK(handle.out[0] == 75);
+    CHECK(handle.wait(first) == TCMOA_ERROR_INPUT);
+    CHECK_THAT(handle.error(), Contains("stands for no frame: expected one from tcmoa_submit() that was not taken yet"));
+    REQUIRE(tcmoa_discard(handle.fuser, second) == TCMOA_OK);
+    CHECK(tcmoa_discard(handle.fuser, second) == TCMOA_ERROR_INPUT);
+    CHECK(handle.wait(0) == TCMOA_ERROR_INPUT);
+    REQUIRE(handle.submit(third) == TCMOA_OK);
+    REQUIRE(handle.wait(third) == TCMOA_OK);
+    CHECK(handle.out[0] == 125);
+    CHECK(handle.figures().frames == 2);
+    CHECK(handle.figures().dropped == 1);
+    REQUIRE(handle.submit(third) == TCMOA_OK);  // closing waits for it
+}
+
+TEST_CASE("a ticket that one thread waits for is refused to others") {
+    Handle handle;
+    std::uint64_t ticket = 0;
+    handle.script->hold(true);
+    REQUIRE(handle.submit(ticket) == TCMOA_OK);
+    std::atomic<int> status = 1;
+    std::thread waiting([&] { status = handle.wait(ticket); });
+    const auto refused = [&] {
+        return tcmoa_discard(handle.fuser, ticket) == TCMOA_ERROR_INPUT;
+    };
+    // Until the thread has it, asking without waiting leaves it there.
+    tcmoa_frame frame = handle.frame_out;
+    Bytes other(handle.out.size());
+    frame.planes[0] = other.data();
+    while (tcmoa_wait(handle.fuser, ticket, &frame, 0) == TCMOA_ERROR_TIMEOUT) std::this_thread::yield();
+    CHECK(refused());
+    CHECK_THAT(handle.error(), Contains("is being waited for by another thread"));
+    handle.script->hold(false);
+    waiting.join();
+    CHECK((status == TCMOA_OK || status == TCMOA_ERROR_INPUT));
+}
+
+TEST_CASE("a frame that fails leaves its slot free") {
+    Handle handle(1);
+    handle.script->fail_starts = 1;
+    CHECK(handle.fuse() == TCMOA_ERROR_INTERNAL);
+    CHECK(handle.error() == "the fake backend was told not to start");
+    handle.script->fail_runs = 1;
+    CHECK(handle.fuse() == TCMOA_ERROR_INTERNAL);
+    std::uint64_t ticket = 0;
+    handle.script->fail_starts = 1;
+    CHECK(handle.submit(ticket) == TCMOA_ERROR_INTERNAL);
+    CHECK(ticket == 0);
+    handle.script->fail_runs = 1;
+    REQUIRE(handle.submit(ticket) == TCMOA_OK);
+    CHECK(handle.wait(ticket) == TCMOA_ERROR_INTERNAL);
+    REQUIRE(handle.submit(ticket) == TCMOA_OK);
+    handle.script->fail_runs = 1;
+    CHECK(tcmoa_discard(handle.fuser, ticket) == TCMOA_OK);
+    REQUIRE(handle.fuse() == TCMOA_OK);
+    CHECK(handle.out[0] == 75);
+    CHECK(handle.figures().frames == 1);
+    CHECK(handle.figures().failed == 4);
+}
+
+TEST_CASE("after warm-up, frames allocate nothing") {
+    Handle handle;
+    Bytes wide(2 * 112 * 112, 7);
+    tcmoa_frame gray16;
+    tcmoa_frame_init(&gray16, TCMOA_GRAY16, 112, 112, wide.data());
+    const auto run = [&] {
+        std::uint64_t ticket = 0;
+        bool good = handle.fuse() == TCMOA_OK;
+        good = good && tcmoa_fuse(handle.fuser, &gray16, &handle.frame_y, &handle.frame_out) == TCMOA_OK;
+        good = good && handle.submit(ticket) == TCMOA_OK && handle.wait(ticket) == TCMOA_OK;
+        return good && tcmoa_set_prompt(handle.fuser, 1.0F, 0.25F) == TCMOA_OK;
+    };
+    REQUIRE(run());
+    const auto before = allocations.load(), blocks = static_cast<std::uint64_t>(mallinfo2().uordblks);
+    bool good = true;
+    for (int i = 0; i < 100; ++i) good = run() && good;
+    const auto after = allocations.load(), blocks_after = static_cast<std::uint64_t>(mallinfo2().uordblks);
+    CHECK(good);
+    CHECK(after == before);
+    CHECK(blocks_after == blocks);
+}
+
+TEST_CASE("threads share a handle up to its slots, and wait beyond") {
+    Handle handle(2);
+    std::atomic<int> failures = 0;
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 6; ++t) {
+        threads.emplace_back([&, t] {
+            const auto level = static_cast<std::uint8_t>(10 * t);
+            Bytes x(112 * 112 * 3, level), y(112 * 112 * 3, level), out(112 * 112 * 3);
+            tcmoa_frame fx, fy, fo;
+            tcmoa_frame_init(&fx, TCMOA_BGR8, 112, 112, x.data());
+            tcmoa_frame_init(&fy, TCMOA_RGB8, 112, 112, y.data());
+            tcmoa_frame_init(&fo, TCMOA_RGB8, 112, 112, out.data());
+            for (int i = 0; i < 40; ++i) {
+                if (i % 8 == 0) tcmoa_set_prompt(handle.fuser, 1.0F + static_cast<float>(t), 0.0F);
+                if (i % 5 == 0) {  // a wrong call beside good ones
+                    tcmoa_frame wrong = fx;
+                    wrong.width = 1;
+                    failures += tcmoa_fuse(handle.fuser, &wrong, &fy, &fo) != TCMOA_ERROR_INPUT;
+                    char text[64];
+                    failures += tcmoa_error(handle.fuser, text, sizeof text) == 0;
+                }
+                failures += tcmoa_fuse(handle.fuser, &fx, &fy, &fo) != TCMOA_OK || out != Bytes(out.size(), level);
+            }
+        });
+    }
+    for (auto &thread : threads) thread.join();
+    CHECK(failures == 0);
+    CHECK(handle.script->most_running <= 2);
+    CHECK(handle.figures().frames == 240);
+}
+
+TEST_CASE("who waits for a slot is told when only submitted frames are left") {
+    Handle handle(1);
+    handle.script->hold(true);
+    std::uint64_t ticket = 0;
+    REQUIRE(handle.submit(ticket) == TCMOA_OK);
+    // A thread that polls the ticket has the slot for moments; a fuse() that comes meanwhile must not wait for ever.
+    std::atomic<bool> stop = false;
+    std::thread polling([&] {
+        tcmoa_frame frame = handle.frame_out;
+        while (!stop) tcmoa_wait(handle.fuser, ticket, &frame, 1);
+    });
+    Bytes out(handle.out.size());
+    tcmoa_frame frame = handle.frame_out;
+    frame.planes[0] = out.data();
+    for (int i = 0; i < 50; ++i) REQUIRE(tcmoa_fuse(handle.fuser, &handle.frame_x, &handle.frame_y, &frame) == TCMOA_ERROR_BUSY);
+    stop = true;
+    polling.join();
+    handle.script->hold(false);
+}
