@@ -7,8 +7,8 @@ vif-grey     112x112, BGR, y with one channel
 vif-batch    112x112, batches of two, which the library refuses
 
 Beside each of the first two: x.raw, y.raw, and fused.raw for alpha 1 and beta 0, steered.raw for alpha 1.5 and beta
-0.25, prompt.raw (float32) where the bundle has it. Weights are random, of a model with widths of 32, so that thousands
-of frames take seconds. A folder that is complete is left as it is.
+0.25, prompt.raw (float32) where the bundle has it. Weights are random, of a model with widths of 32 and four blocks, so
+that thousands of frames take a minute. A folder that is complete is left as it is.
 """
 
 from __future__ import annotations
@@ -17,31 +17,21 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from tcmoa import TCMoA
 from tcmoa.presets import Sizes
 from tcmoa_export import export_bundle
 from tcmoa_runtime import Fuser
 
-SIZES = Sizes(32, 4, 2, 32, 2, 2)
+sys.path.insert(0, str(Path(__file__).parents[3] / "tests"))
+from micro_model import scrambled  # noqa: E402
+
+SIZES = Sizes(32, 2, 1, 32, 2, 1)
 SIZE = (112, 112)
 VARIANTS = {
     "vif-small": {"with_prompt": True},
     "vif-grey": {"channel_order": "bgr", "grey": ("y",)},
     "vif-batch": {"batch": 2},
 }
-
-
-def random_model() -> TCMoA:
-    """Weights far enough from their start that prompts, and steering them, show in every pixel."""
-    torch.manual_seed(5)
-    model = TCMoA(SIZES, upsample=False).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.add_(torch.randn_like(parameter) * 0.05)
-    return model
 
 
 def make_pair(channels_y: int) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +69,7 @@ def main() -> None:
     done = out / "done"
     if done.exists() and done.read_text() == Path(__file__).read_text():
         return
-    model = random_model()
+    model = scrambled(SIZES, upsample=False)
     for name, options in VARIANTS.items():
         export_bundle(model, task="vif", size=SIZE, out=out / name, overwrite=True, **options)
         if options.get("batch", 1) == 1:

@@ -1,6 +1,4 @@
 // Slots, tickets, prompts and memory, on a backend whose arithmetic is known.
-#include <malloc.h>
-
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cstdlib>
@@ -16,16 +14,34 @@ using namespace tcmoa;
 using namespace tcmoa::testing;
 using Catch::Matchers::Contains;
 
-// Every allocation of this program, by any thread, is counted.
-static std::atomic<std::uint64_t> allocations = 0;
+// Every allocation of this program, by any thread and also of C, is counted where the C library lets us: sanitizers
+// have an allocator of their own.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kCounts = false;
+static std::uint64_t allocations() { return 0; }
+#else
+constexpr bool kCounts = true;
+static std::atomic<std::uint64_t> counted = 0;
+static std::uint64_t allocations() { return counted; }
 
-void *operator new(std::size_t bytes) {
-    ++allocations;
-    if (void *memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
-    throw std::bad_alloc();
+extern "C" {
+void *__libc_malloc(std::size_t);
+void *__libc_calloc(std::size_t, std::size_t);
+void *__libc_realloc(void *, std::size_t);
+void *malloc(std::size_t bytes) {
+    ++counted;
+    return __libc_malloc(bytes);
 }
-void operator delete(void *memory) noexcept { std::free(memory); }
-void operator delete(void *memory, std::size_t) noexcept { std::free(memory); }
+void *calloc(std::size_t count, std::size_t bytes) {
+    ++counted;
+    return __libc_calloc(count, bytes);
+}
+void *realloc(void *memory, std::size_t bytes) {
+    ++counted;
+    return __libc_realloc(memory, bytes);
+}
+}
+#endif
 
 namespace {
 
@@ -157,7 +173,11 @@ TEST_CASE("a ticket that one thread waits for is refused to others") {
     handle.script->hold(true);
     REQUIRE(handle.submit(ticket) == TCMOA_OK);
     std::atomic<int> status = 1;
-    std::thread waiting([&] { status = handle.wait(ticket); });
+    // The other thread below has the ticket for moments, and then this one is refused.
+    std::thread waiting([&] {
+        do status = handle.wait(ticket);
+        while (status == TCMOA_ERROR_INPUT);
+    });
     const auto refused = [&] {
         return tcmoa_discard(handle.fuser, ticket) == TCMOA_ERROR_INPUT;
     };
@@ -170,7 +190,7 @@ TEST_CASE("a ticket that one thread waits for is refused to others") {
     CHECK_THAT(handle.error(), Contains("is being waited for by another thread"));
     handle.script->hold(false);
     waiting.join();
-    CHECK((status == TCMOA_OK || status == TCMOA_ERROR_INPUT));
+    CHECK(status == TCMOA_OK);
 }
 
 TEST_CASE("a frame that fails leaves its slot free") {
@@ -209,13 +229,16 @@ TEST_CASE("after warm-up, frames allocate nothing") {
         return good && tcmoa_set_prompt(handle.fuser, 1.0F, 0.25F) == TCMOA_OK;
     };
     REQUIRE(run());
-    const auto before = allocations.load(), blocks = static_cast<std::uint64_t>(mallinfo2().uordblks);
+    const auto before = allocations();
     bool good = true;
     for (int i = 0; i < 100; ++i) good = run() && good;
-    const auto after = allocations.load(), blocks_after = static_cast<std::uint64_t>(mallinfo2().uordblks);
+    const auto after = allocations();
     CHECK(good);
     CHECK(after == before);
-    CHECK(blocks_after == blocks);
+    if (kCounts) {
+        const Bytes counted_too(10);
+        CHECK(allocations() > after);
+    }
 }
 
 TEST_CASE("threads share a handle up to its slots, and wait beyond") {
