@@ -1,11 +1,12 @@
 # Two commands for a fresh machine: `make demo` and `make test`. On one with an NVIDIA GPU: `make gpu-check`.
+# The C library and the GStreamer element: `make cpp`; `make cpp-check` runs them under sanitizers and fuzzers.
 # Everything lives in .venv; it is made anew when pyproject.toml or constraints.txt change.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick gpu-check lint types clean
+.PHONY: demo test quick cpp cpp-check gpu-check lint types clean
 
 demo: $(VENV)/.ready
 	$(BIN)/tcmoa demo --out demo-out
@@ -15,6 +16,33 @@ test: $(VENV)/.ready
 
 quick: $(VENV)/.ready
 	$(BIN)/python -m pytest -m "not slow"
+
+# OpenVINO's headers come with its wheel; the bundles that the tests read are made by this project's exporter.
+CPP_OPTIONS = -DOpenVINO_DIR=$(shell $(BIN)/python -c 'import importlib.util as u; print(u.find_spec("openvino").submodule_search_locations[0])')/cmake \
+	-DTCMOA_PYTHON=$(CURDIR)/$(BIN)/python
+CPP_JOBS ?= 2
+FUZZ_SECONDS ?= 20
+
+cpp: $(VENV)/.ready
+	cmake -S runtime/cpp -B build/cpp $(CPP_OPTIONS)
+	cmake --build build/cpp --parallel $(CPP_JOBS)
+	ctest --test-dir build/cpp --output-on-failure --no-tests=error
+
+# clang for all of it, as only that has libFuzzer. The sanitizers cannot see into OpenVINO, so ThreadSanitizer runs the
+# tests of our own threads.
+cpp-check: $(VENV)/.ready
+	CC=clang CXX=clang++ cmake -S runtime/cpp -B build/cpp-asan $(CPP_OPTIONS) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+		-DTCMOA_SANITIZE=address,undefined -DTCMOA_BUILD_FUZZERS=ON -DTCMOA_BUILD_EXAMPLES=OFF -DTCMOA_GSTREAMER=OFF
+	cmake --build build/cpp-asan --parallel $(CPP_JOBS)
+	ctest --test-dir build/cpp-asan --output-on-failure --no-tests=error --exclude-regex "ten thousand"
+	for name in bundle calls; do \
+		mkdir -p build/cpp-asan/found-$$name && build/cpp-asan/fuzz/fuzz_$$name -max_total_time=$(FUZZ_SECONDS) \
+			-artifact_prefix=build/cpp-asan/ build/cpp-asan/found-$$name runtime/cpp/fuzz/corpus/$$name || exit 1; \
+	done
+	CC=clang CXX=clang++ cmake -S runtime/cpp -B build/cpp-tsan $(CPP_OPTIONS) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+		-DTCMOA_SANITIZE=thread -DTCMOA_BUILD_EXAMPLES=OFF -DTCMOA_GSTREAMER=OFF
+	cmake --build build/cpp-tsan --parallel $(CPP_JOBS) --target tcmoa_tests tcmoa_test_bundles
+	ctest --test-dir build/cpp-tsan/tests --output-on-failure --no-tests=error -R "^(inside|thread)"
 
 gpu-check: $(VENV)/.ready
 	$(BIN)/python benchmarks/gpu_check.py --out gpu-report.txt
@@ -33,4 +61,4 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo-out
+	rm -rf $(VENV) demo-out build

@@ -1,6 +1,6 @@
 """Make two short videos and have the OpenCV example fuse them.
 
-    python check_videos.py FUSE_VIDEOS BUNDLES
+python check_videos.py FUSE_VIDEOS BUNDLES
 """
 
 from __future__ import annotations
@@ -49,20 +49,30 @@ def main() -> None:
         x = np.fromfile(bundle.with_name("vif-grey-reference") / "x.raw", np.uint8).reshape(112, 112, 3)
         y = np.fromfile(bundle.with_name("vif-grey-reference") / "y.raw", np.uint8).reshape(112, 112)
         write_video(folder / "x.avi", [np.roll(x, 4 * i, axis=1) for i in range(6)])
-        write_video(folder / "y.avi", [np.repeat(np.roll(y, 4 * i, axis=1)[..., None], 3, axis=2) for i in range(5)])
+        write_video(
+            folder / "y.avi", [np.repeat(np.roll(y, 4 * i, axis=1)[..., None], 3, axis=2) for i in range(5)]
+        )
         command = [program, bundle, folder / "x.avi", folder / "y.avi", folder / "out.avi"]
         done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        assert "5 frames of 112x112, by openvino (CPU)" in done.stdout, done.stdout  # until the shorter one ends
+        assert "5 frames of 112x112, by openvino (CPU)" in done.stdout, (
+            done.stdout
+        )  # until the shorter one ends
         fused = read_video(folder / "out.avi")
         assert len(fused) == 5, len(fused)
         with Fuser.load(bundle, backend="openvino") as fuser:
-            for i, pair in enumerate(zip(read_video(folder / "x.avi"), read_video(folder / "y.avi"), strict=False)):
+            for i, pair in enumerate(
+                zip(read_video(folder / "x.avi"), read_video(folder / "y.avi"), strict=False)
+            ):
                 # JPEG takes most of the fine colour grain that random weights make: blurred luma is left.
                 alike = np.corrcoef(blurred(fuser(*pair)), blurred(fused[i]))[0, 1]
-                assert alike > 0.9, f"frame {i} has a correlation of {alike:.3f} with what Python makes of the pair"
-        done = subprocess.run([str(program), str(bundle), "none.avi", "none.avi", "out.avi"], capture_output=True, text=True)
-        assert done.returncode == 1 and "none.avi: not a readable video" in done.stderr, done.stderr
+                assert alike > 0.9, (
+                    f"frame {i} has a correlation of {alike:.3f} with what Python makes of the pair"
+                )
+        command = [program, bundle, "none.avi", "none.avi", folder / "out.avi"]
+        done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert "none.avi: not a readable video" in done.stderr, done.stderr
     print("videos fused")
 
 

@@ -23,7 +23,7 @@ from tcmoa_export import export_bundle
 from tcmoa_runtime import Fuser
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "tests"))
-from micro_model import scrambled  # noqa: E402
+from micro_model import scrambled
 
 SIZES = Sizes(32, 2, 1, 32, 2, 1)
 SIZE = (112, 112)

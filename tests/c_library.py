@@ -1,0 +1,112 @@
+"""libtcmoa through ctypes: enough of `tcmoa.h` to compare it with the Python runtime."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcmoa_runtime import TcmoaError
+
+LIBRARY = Path(
+    os.environ.get("TCMOA_LIBRARY", Path(__file__).resolve().parents[1] / "build" / "cpp" / "libtcmoa.so")
+)
+RGB8, BGR8, GRAY8, GRAY16 = 0, 1, 4, 5
+
+
+class Frame(ctypes.Structure):
+    """`tcmoa_frame`."""
+
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("format", "memory", "width", "height", "matrix", "zero")),
+        ("planes", ctypes.c_void_p * 3),
+        ("strides", ctypes.c_size_t * 3),
+        ("cuda_stream", ctypes.c_void_p),
+        ("reserved", ctypes.c_uint64 * 4),
+    ]
+
+
+class Options(ctypes.Structure):
+    """`tcmoa_options`."""
+
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("backend", ctypes.c_char_p),
+        ("threads", ctypes.c_int32),
+        ("slots", ctypes.c_int32),
+        ("stretch_low", ctypes.c_double),
+        ("stretch_high", ctypes.c_double),
+        ("cuda_device", ctypes.c_int32),
+        ("cuda_graph", ctypes.c_int32),
+        ("reserved", ctypes.c_uint64 * 16),
+    ]
+
+
+class Figures(ctypes.Structure):
+    """`tcmoa_figures`."""
+
+    _fields_ = [
+        *((name, ctypes.c_uint64) for name in ("frames", "failed", "dropped", "backend_ns", "convert_ns")),
+        ("reserved", ctypes.c_uint64 * 4),
+    ]
+
+
+class CFuser:
+    """A handle of libtcmoa; raises TcmoaError with its message."""
+
+    def __init__(self, bundle: str | os.PathLike[str], backend: str = "openvino", threads: int = 0) -> None:
+        self._library = ctypes.CDLL(str(LIBRARY))
+        self._library.tcmoa_error.restype = ctypes.c_size_t
+        options = Options()
+        self._library.tcmoa_options_default(ctypes.byref(options))
+        options.backend, options.threads = backend.encode(), threads
+        self._handle = ctypes.c_void_p()
+        self._check(
+            self._library.tcmoa_open(os.fsencode(bundle), ctypes.byref(options), ctypes.byref(self._handle)),
+            None,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._library.tcmoa_close(ctypes.byref(self._handle))
+
+    def __call__(
+        self, x: NDArray[Any], y: NDArray[Any], *, scale: float = 1.0, shift: float = 0.0
+    ) -> NDArray[np.uint8]:
+        """Fuse two RGB or grey frames [H, W, 3] or [H, W], uint8 or (grey) uint16, to RGB [H, W, 3]."""
+        fused = np.empty((*x.shape[:2], 3), np.uint8)
+        self._check(
+            self._library.tcmoa_set_prompt(self._handle, ctypes.c_float(scale), ctypes.c_float(shift)),
+            self._handle,
+        )
+        frames = [self._frame(image) for image in (x, y, fused)]
+        self._check(self._library.tcmoa_fuse(self._handle, *map(ctypes.byref, frames)), self._handle)
+        return fused
+
+    @property
+    def figures(self) -> Figures:
+        """What the handle has done so far."""
+        figures = Figures()
+        self._check(self._library.tcmoa_get_figures(self._handle, ctypes.byref(figures)), self._handle)
+        return figures
+
+    def _frame(self, image: NDArray[Any]) -> Frame:
+        kind = RGB8 if image.ndim == 3 else GRAY16 if image.dtype == np.uint16 else GRAY8
+        frame = Frame(format=kind, width=image.shape[1], height=image.shape[0])
+        frame.planes[0], frame.strides[0] = image.ctypes.data, image.strides[0]
+        return frame
+
+    def _check(self, status: int, handle: ctypes.c_void_p | None) -> None:
+        if status:
+            text = ctypes.create_string_buffer(1024)
+            self._library.tcmoa_error(handle, text, ctypes.c_size_t(len(text)))
+            raise TcmoaError(text.value.decode())

@@ -1,0 +1,148 @@
+"""libtcmoa against the Python runtime: the same bytes on OpenVINO, the same refusals word for word."""
+
+import ctypes
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from c_library import LIBRARY, CFuser, Figures, Frame, Options
+from tcmoa import load_weights
+from tcmoa_export import export_bundle
+from tcmoa_runtime import Bundle, BundleError, Fuser, TcmoaError
+from tcmoa_runtime.bundle import SELF_HASH, manifest_sha256
+from tcmoa_runtime.images import read_frame, resize_frame
+from tcmoa_runtime.pairs import find_pairs
+
+pytest.importorskip("openvino", reason="openvino is not installed; `pip install 'tcmoa[openvino]'` runs this")
+pytestmark = pytest.mark.skipif(
+    not LIBRARY.exists(), reason=f"{LIBRARY.name} is not built; `make cpp` builds it, and this runs"
+)
+
+
+@pytest.fixture
+def bundle(exported, tmp_path) -> Path:
+    return Path(shutil.copytree(exported("vif"), tmp_path / "vif"))
+
+
+def frames(bundle):
+    height, width = Bundle.open(bundle).contract.height, Bundle.open(bundle).contract.width
+    rng = np.random.default_rng(3)
+    return (
+        rng.integers(0, 256, (height, width, 3), np.uint8),
+        rng.integers(0, 256, (height, width), np.uint8),
+        rng.integers(7000, 9000, (height, width)).astype(np.uint16),
+    )
+
+
+def test_structures_are_those_of_the_header():
+    assert (ctypes.sizeof(Frame), ctypes.sizeof(Options), ctypes.sizeof(Figures)) == (112, 176, 72)
+
+
+def test_colour_grey_and_sixteen_bits_give_the_bytes_of_python(bundle):
+    colour, grey, wide = frames(bundle)
+    with Fuser.load(bundle, "openvino", threads=1) as fuser, CFuser(bundle, threads=1) as ours:
+        for x, y in ((colour, grey), (grey, wide), (wide, colour)):
+            for prompt in ({"scale": 1.0, "shift": 0.0}, {"scale": 1.7, "shift": -0.4}):
+                np.testing.assert_array_equal(ours(x, y, **prompt), fuser(x, y, **prompt))
+        assert ours.figures.frames == 6
+
+
+def test_weights_in_a_file_of_their_own_are_found_and_checked(in_two_files, tmp_path):
+    bundle = Path(shutil.copytree(in_two_files, tmp_path / "two"))
+    colour, grey, _ = frames(bundle)
+    with Fuser.load(bundle, "openvino", threads=1) as fuser, CFuser(bundle, threads=1) as ours:
+        np.testing.assert_array_equal(ours(colour, grey), fuser(colour, grey))
+    data = bytearray((bundle / "fusion.data").read_bytes())
+    data[len(data) // 2] ^= 1
+    (bundle / "fusion.data").write_bytes(data)
+    with pytest.raises(TcmoaError, match=r"fusion\.data: SHA-256 is"):
+        CFuser(bundle)
+
+
+def mutations(manifest):
+    """Manifests that are sound JSON with a right hash, and wrong."""
+    yield {**manifest, "format": "other"}
+    yield {**manifest, "format_version": 9}
+    yield {**manifest, "format_version": "1"}
+    yield {**manifest, "task": "xyz"}
+    yield {**manifest, "token_pixels": 3}
+    yield {**manifest, "frame": {**manifest["frame"], "width": -1}}
+    yield {**manifest, "frame": {**manifest["frame"], "grid": [1, 1]}}
+    yield {**manifest, "files": {}}
+    yield {**manifest, "files": {**manifest["files"], "é\n": {"sha256": "", "bytes": 1}}}
+    yield {**manifest, "contract": {}}
+    yield {key: value for key, value in manifest.items() if key != "prompt_default"}
+
+
+def test_what_python_refuses_is_refused_and_what_it_takes_is_taken(bundle):
+    path = bundle / "bundle.json"
+    good = json.loads(path.read_text())
+
+    def write(manifest):
+        rest = {key: value for key, value in manifest.items() if key != SELF_HASH}
+        path.write_text(json.dumps({**rest, SELF_HASH: manifest_sha256(rest)}, indent=1))
+
+    # Numbers that JSON libraries write differently, and letters beyond ASCII: the hash is over Python's text.
+    write(
+        {
+            **good,
+            "note": [
+                1e-05,
+                1e16,
+                1e22,
+                0.1 + 0.2,
+                -0.0,
+                5e-324,
+                1.7976931348623157e308,
+                2**70,
+                "é\u2028😀\x7f",
+            ],
+        }
+    )
+    Bundle.open(bundle)
+    with CFuser(bundle, threads=1) as fuser:
+        assert fuser.figures.frames == 0
+    for wrong in mutations(good):
+        write(wrong)
+        with pytest.raises(BundleError):
+            Bundle.open(bundle)
+        with pytest.raises(TcmoaError, match=str(path.name)):
+            CFuser(bundle)
+
+
+def test_a_missing_openvino_is_told_with_what_to_do(bundle, monkeypatch):
+    # The library is looked for once a process, so this needs one of its own.
+    import subprocess
+
+    monkeypatch.setenv("TCMOA_OPENVINO_LIBRARY", "/nowhere/libopenvino_c.so")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    code = f"from c_library import CFuser; CFuser({str(bundle)!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "the backend openvino needs libopenvino_c (/nowhere/libopenvino_c.so" in last
+    assert "set TCMOA_OPENVINO_LIBRARY" in last
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["vif", "mef", "mff"])
+def test_val_pairs_give_the_bytes_of_python_and_nearly_those_of_onnx_runtime(task, val_pairs, tmp_path):
+    size = (240, 320)
+    export_bundle(load_weights("tiny"), task=task, size=size, out=tmp_path / task)
+    pairs = find_pairs(val_pairs / task)[:3]  # benchmarks/c_library.py has all of them
+    assert len(pairs) == 3
+    with (
+        Fuser.load(tmp_path / task, "openvino") as python,
+        Fuser.load(tmp_path / task, "onnxruntime") as other,
+        CFuser(tmp_path / task) as ours,
+    ):
+        for pair in pairs:
+            x, y = (resize_frame(read_frame(path), size) for path in (pair.x, pair.y))
+            fused = ours(x, y)
+            np.testing.assert_array_equal(fused, python(x, y))
+            # A router's near tie may fall either way in a token, as between any two of them.
+            assert (np.abs(fused.astype(int) - other(x, y)) > 1).mean() <= 1e-4
