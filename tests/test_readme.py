@@ -167,3 +167,28 @@ def test_a_base_install_fuses_without_torch(place, tmp_path):
     )
     assert missing.returncode == 3
     assert "pip install 'tcmoa[export]'" in missing.stderr
+
+
+@pytest.mark.slow
+def test_the_gstreamer_pipeline_fuses_two_videos(place):
+    plugins = ROOT / "build" / "cpp" / "gst"
+    if not (plugins / "libgsttcmoa.so").exists():
+        pytest.skip("the GStreamer element is not built; `make cpp` builds it, and this runs")
+    (pipeline,) = blocks("gst")
+    environment = {
+        **os.environ,
+        "GST_PLUGIN_PATH": str(plugins),
+        "GST_REGISTRY": str(place / "registry.bin"),
+    }
+    done = subprocess.run(
+        shlex.split(pipeline), cwd=place, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(read_video(place / "fused-gst.mp4"))) == 4
+
+
+def read_video(path):
+    import av
+
+    with av.open(str(path)) as container:
+        yield from (frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
