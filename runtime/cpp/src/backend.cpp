@@ -11,13 +11,6 @@ std::unique_ptr<Backend> load_openvino(const Bundle &, const BackendOptions &opt
 }
 #endif
 
-#ifdef TCMOA_NO_TENSORRT
-std::unique_ptr<Backend> load_tensorrt(const Bundle &, const BackendOptions &, std::unique_ptr<Error> &unfit) {
-    unfit = std::make_unique<Error>(TCMOA_ERROR_MISSING, "this libtcmoa was built without the backend tensorrt");
-    return nullptr;
-}
-#endif
-
 std::unique_ptr<Backend> load_backend(const Bundle &bundle, const BackendOptions &options) {
     if (bundle.contract.batch != 1) {
         fail_input(bundle.path.string() + ": fuses batches of " + std::to_string(bundle.contract.batch) +

@@ -1,0 +1,135 @@
+// Caps and frames, see caps.hpp.
+#include "caps.hpp"
+
+#include <optional>
+
+namespace tcmoa::gst {
+namespace {
+
+#if G_BYTE_ORDER == G_LITTLE_ENDIAN
+constexpr GstVideoFormat kGray16 = GST_VIDEO_FORMAT_GRAY16_LE;
+#else
+constexpr GstVideoFormat kGray16 = GST_VIDEO_FORMAT_GRAY16_BE;
+#endif
+
+// In the templates' order, but RGB first: the default of the result.
+constexpr GstVideoFormat kFormats[] = {GST_VIDEO_FORMAT_RGB,  GST_VIDEO_FORMAT_BGR,  GST_VIDEO_FORMAT_NV12,
+                                       GST_VIDEO_FORMAT_I420, GST_VIDEO_FORMAT_RGBA, GST_VIDEO_FORMAT_BGRA,
+                                       GST_VIDEO_FORMAT_GRAY8, kGray16};
+
+int format_of(GstVideoFormat format) {
+    switch (format) {
+        case GST_VIDEO_FORMAT_RGB: return TCMOA_RGB8;
+        case GST_VIDEO_FORMAT_BGR: return TCMOA_BGR8;
+        case GST_VIDEO_FORMAT_RGBA: return TCMOA_RGBA8;
+        case GST_VIDEO_FORMAT_BGRA: return TCMOA_BGRA8;
+        case GST_VIDEO_FORMAT_GRAY8: return TCMOA_GRAY8;
+        case kGray16: return TCMOA_GRAY16;
+        case GST_VIDEO_FORMAT_NV12: return TCMOA_NV12;
+        case GST_VIDEO_FORMAT_I420: return TCMOA_I420;
+        default: return -1;
+    }
+}
+
+// Nothing for a matrix that the library does not know.
+std::optional<tcmoa_matrix> matrix_of(const GstVideoColorimetry &colorimetry) {
+    const bool full = colorimetry.range == GST_VIDEO_COLOR_RANGE_0_255;
+    switch (colorimetry.matrix) {
+        case GST_VIDEO_COLOR_MATRIX_BT709: return full ? TCMOA_BT709_FULL : TCMOA_BT709_LIMITED;
+        case GST_VIDEO_COLOR_MATRIX_BT601:
+        case GST_VIDEO_COLOR_MATRIX_UNKNOWN: return full ? TCMOA_BT601_FULL : TCMOA_BT601_LIMITED;
+        default: return std::nullopt;
+    }
+}
+
+bool is_yuv(const GstVideoInfo &info) { return GST_VIDEO_INFO_IS_YUV(&info); }
+
+void append(GstCaps *caps, GstVideoFormat format, const GstVideoInfo &x) {
+    gst_caps_append_structure(
+        caps, gst_structure_new("video/x-raw", "format", G_TYPE_STRING, gst_video_format_to_string(format), "width",
+                                G_TYPE_INT, x.width, "height", G_TYPE_INT, x.height, "framerate", GST_TYPE_FRACTION,
+                                x.fps_n, x.fps_d, "pixel-aspect-ratio", GST_TYPE_FRACTION, x.par_n, x.par_d,
+                                "interlace-mode", G_TYPE_STRING,
+                                gst_video_interlace_mode_to_string(x.interlace_mode), nullptr));
+}
+
+// Say how luma and chroma of the result relate to RGB, as x does where x has them; a wish of downstream goes first.
+void set_colorimetry(GstCaps *caps, const GstVideoInfo &x) {
+    GstStructure *structure = gst_caps_get_structure(caps, 0);
+    GstVideoFormat format = gst_video_format_from_string(gst_structure_get_string(structure, "format"));
+    GstVideoInfo result;
+    gst_video_info_set_format(&result, format, static_cast<guint>(x.width), static_cast<guint>(x.height));
+    if (!is_yuv(result)) return;
+    gchar *name = gst_video_colorimetry_to_string(is_yuv(x) ? &x.colorimetry : &result.colorimetry);
+    if (name == nullptr) return;
+    if (gst_structure_has_field(structure, "colorimetry"))
+        gst_structure_fixate_field_string(structure, "colorimetry", name);
+    else
+        gst_structure_set(structure, "colorimetry", G_TYPE_STRING, name, nullptr);
+    g_free(name);
+}
+
+}  // namespace
+
+GstCaps *sink_caps(GstPad *pad, int width, int height, GstCaps *filter) {
+    GstCaps *caps = gst_pad_get_pad_template_caps(pad);
+    if (width > 0 && height > 0) {
+        caps = gst_caps_make_writable(caps);
+        gst_caps_set_simple(caps, "width", G_TYPE_INT, width, "height", G_TYPE_INT, height, nullptr);
+    }
+    if (filter != nullptr) {
+        GstCaps *filtered = gst_caps_intersect_full(filter, caps, GST_CAPS_INTERSECT_FIRST);
+        gst_caps_unref(caps);
+        caps = filtered;
+    }
+    return caps;
+}
+
+std::string refusal(const GstVideoInfo &info, const char *name, int width, int height) {
+    const std::string who = name;
+    if (info.width != width || info.height != height)
+        return who + " is " + std::to_string(info.width) + "x" + std::to_string(info.height) +
+               ", this bundle fuses " + std::to_string(width) + "x" + std::to_string(height) +
+               ": put videoscale in front, or export a bundle for its size";
+    if (info.interlace_mode == GST_VIDEO_INTERLACE_MODE_ALTERNATE)
+        return who + " has one field a buffer: put deinterlace in front";
+    if (format_of(GST_VIDEO_INFO_FORMAT(&info)) < 0)
+        return who + " is " + gst_video_format_to_string(GST_VIDEO_INFO_FORMAT(&info)) +
+               ": put videoconvert in front";
+    if (is_yuv(info) && !matrix_of(info.colorimetry)) {
+        gchar *text = gst_video_colorimetry_to_string(&info.colorimetry);
+        const std::string colorimetry = text == nullptr ? "unknown" : text;
+        g_free(text);
+        return who + " has colorimetry " + colorimetry +
+               ", expected a BT.601 or BT.709 matrix: put videoconvert and video/x-raw,colorimetry=bt709 in front";
+    }
+    return {};
+}
+
+GstCaps *source_caps(const GstVideoInfo &x, GstVideoFormat now, GstCaps *allowed) {
+    GstCaps *wanted = gst_caps_new_empty();
+    if (now != GST_VIDEO_FORMAT_UNKNOWN) append(wanted, now, x);
+    if (!GST_VIDEO_INFO_IS_GRAY(&x)) append(wanted, GST_VIDEO_INFO_FORMAT(&x), x);
+    for (const GstVideoFormat format : kFormats) append(wanted, format, x);
+    GstCaps *caps = gst_caps_intersect_full(wanted, allowed, GST_CAPS_INTERSECT_FIRST);
+    gst_caps_unref(wanted);
+    if (gst_caps_is_empty(caps)) return caps;
+    caps = gst_caps_truncate(caps);
+    set_colorimetry(caps, x);
+    return gst_caps_fixate(caps);
+}
+
+tcmoa_frame frame_of(const GstVideoFrame &frame) {
+    tcmoa_frame out;
+    const GstVideoInfo &info = frame.info;
+    tcmoa_frame_init(&out, format_of(GST_VIDEO_INFO_FORMAT(&info)), info.width, info.height, nullptr);
+    out.matrix = matrix_of(info.colorimetry).value_or(TCMOA_BT601_LIMITED);
+    for (guint plane = 0; plane < 3; ++plane) {
+        const bool used = plane < GST_VIDEO_FRAME_N_PLANES(&frame);
+        out.planes[plane] = used ? GST_VIDEO_FRAME_PLANE_DATA(&frame, plane) : nullptr;
+        out.strides[plane] = used ? static_cast<size_t>(GST_VIDEO_FRAME_PLANE_STRIDE(&frame, plane)) : 0;
+    }
+    return out;
+}
+
+}  // namespace tcmoa::gst

@@ -1,0 +1,5 @@
+// A stand-in, see ../include/standin_nvinfer.h.
+#pragma once
+
+#include "NvInferVersion.h"
+#include "standin_nvinfer.h"
