@@ -19,7 +19,7 @@ quick: $(VENV)/.ready
 
 # OpenVINO's headers come with its wheel; the bundles that the tests read are made by this project's exporter.
 CPP_OPTIONS = -DOpenVINO_DIR=$(shell $(BIN)/python -c 'import importlib.util as u; print(u.find_spec("openvino").submodule_search_locations[0])')/cmake \
-	-DTCMOA_PYTHON=$(CURDIR)/$(BIN)/python
+	-DTCMOA_PYTHON=$(CURDIR)/$(BIN)/python -DTCMOA_TEST_BUNDLES=$(CURDIR)/build/cpp-bundles
 CPP_JOBS ?= 2
 FUZZ_SECONDS ?= 20
 
@@ -42,7 +42,7 @@ cpp-check: $(VENV)/.ready
 	CC=clang CXX=clang++ cmake -S runtime/cpp -B build/cpp-tsan $(CPP_OPTIONS) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 		-DTCMOA_SANITIZE=thread -DTCMOA_BUILD_EXAMPLES=OFF -DTCMOA_GSTREAMER=OFF
 	cmake --build build/cpp-tsan --parallel $(CPP_JOBS) --target tcmoa_tests tcmoa_test_bundles
-	ctest --test-dir build/cpp-tsan/tests --output-on-failure --no-tests=error -R "^(inside|thread)"
+	TCMOA_TEST_BUNDLES=build/cpp-bundles build/cpp-tsan/tests/tcmoa_tests
 
 gpu-check: $(VENV)/.ready
 	$(BIN)/python benchmarks/gpu_check.py --out gpu-report.txt
