@@ -32,12 +32,11 @@ enum Property { kNoProperty, kBundle, kBackend, kThreads, kPromptScale, kPromptS
 
 constexpr double kPromptLimit = 16;
 
-GstStaticPadTemplate x_template =
-    GST_STATIC_PAD_TEMPLATE("sink_x", GST_PAD_SINK, GST_PAD_ALWAYS, GST_STATIC_CAPS(GST_VIDEO_CAPS_MAKE(TCMOA_GST_FORMATS)));
-GstStaticPadTemplate y_template =
-    GST_STATIC_PAD_TEMPLATE("sink_y", GST_PAD_SINK, GST_PAD_ALWAYS, GST_STATIC_CAPS(GST_VIDEO_CAPS_MAKE(TCMOA_GST_FORMATS)));
-GstStaticPadTemplate src_template =
-    GST_STATIC_PAD_TEMPLATE("src", GST_PAD_SRC, GST_PAD_ALWAYS, GST_STATIC_CAPS(GST_VIDEO_CAPS_MAKE(TCMOA_GST_FORMATS)));
+#define TCMOA_GST_CAPS GST_STATIC_CAPS(GST_VIDEO_CAPS_MAKE(TCMOA_GST_FORMATS))
+
+GstStaticPadTemplate x_template = GST_STATIC_PAD_TEMPLATE("sink_x", GST_PAD_SINK, GST_PAD_ALWAYS, TCMOA_GST_CAPS);
+GstStaticPadTemplate y_template = GST_STATIC_PAD_TEMPLATE("sink_y", GST_PAD_SINK, GST_PAD_ALWAYS, TCMOA_GST_CAPS);
+GstStaticPadTemplate src_template = GST_STATIC_PAD_TEMPLATE("src", GST_PAD_SRC, GST_PAD_ALWAYS, TCMOA_GST_CAPS);
 
 GType on_loss_type() {
     static const GEnumValue values[] = {

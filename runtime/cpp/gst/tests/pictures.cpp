@@ -4,7 +4,9 @@
 #include <cmath>
 #include <cstdlib>
 
-std::string bundle_folder(const std::string &name) { return std::string(std::getenv("TCMOA_TEST_BUNDLES")) + "/" + name; }
+std::string bundle_folder(const std::string &name) {
+    return std::string(std::getenv("TCMOA_TEST_BUNDLES")) + "/" + name;
+}
 
 Caps caps_of(const char *format, int rate, int width, int height, const char *colorimetry) {
     Caps caps(gst_caps_new_simple("video/x-raw", "format", G_TYPE_STRING, format, "width", G_TYPE_INT, width, "height",
@@ -35,7 +37,8 @@ Buffer picture(GstCaps *caps, unsigned seed, int padding) {
     REQUIRE(gst_video_frame_map(&mapped, &info, buffer.get(), GST_MAP_WRITE));
     for (guint part = 0; part < GST_VIDEO_FRAME_N_COMPONENTS(&mapped); ++part) {
         auto *data = static_cast<std::uint8_t *>(GST_VIDEO_FRAME_COMP_DATA(&mapped, part));
-        const int stride = GST_VIDEO_FRAME_COMP_STRIDE(&mapped, part), step = GST_VIDEO_FRAME_COMP_PSTRIDE(&mapped, part);
+        const int stride = GST_VIDEO_FRAME_COMP_STRIDE(&mapped, part);
+        const int step = GST_VIDEO_FRAME_COMP_PSTRIDE(&mapped, part);
         const int bytes = GST_VIDEO_FRAME_COMP_DEPTH(&mapped, part) > 8 ? 2 : 1;
         for (int row = 0; row < GST_VIDEO_FRAME_COMP_HEIGHT(&mapped, part); ++row)
             for (int col = 0; col < GST_VIDEO_FRAME_COMP_WIDTH(&mapped, part); ++col)
@@ -123,7 +126,8 @@ Bytes Reference::fuse(GstBuffer *x, GstCaps *x_caps, GstBuffer *y, GstCaps *y_ca
     REQUIRE(gst_video_frame_map(&mapped[0], &infos[0], x, GST_MAP_READ));
     REQUIRE(gst_video_frame_map(&mapped[1], &infos[1], y, GST_MAP_READ));
     REQUIRE(gst_video_frame_map(&mapped[2], &infos[2], out.get(), GST_MAP_WRITE));
-    const tcmoa_frame frames[] = {frame_of(mapped[0], colorimetry_of(x_caps)), frame_of(mapped[1], colorimetry_of(y_caps)),
+    const tcmoa_frame frames[] = {frame_of(mapped[0], colorimetry_of(x_caps)),
+                                  frame_of(mapped[1], colorimetry_of(y_caps)),
                                   frame_of(mapped[2], colorimetry_of(result))};
     REQUIRE(tcmoa_set_prompt(fuser_, scale, shift) == TCMOA_OK);
     REQUIRE(tcmoa_fuse(fuser_, &frames[0], &frames[1], &frames[2]) == TCMOA_OK);

@@ -53,7 +53,7 @@ Message Pipeline::finish() {
     GstMessage *last = nullptr;
     const bool ended = came_.wait_for(guard, std::chrono::nanoseconds(kPatience), [&] {
         for (const Message &message : seen_)
-            if (GST_MESSAGE_TYPE(message.get()) == GST_MESSAGE_EOS || GST_MESSAGE_TYPE(message.get()) == GST_MESSAGE_ERROR) {
+            if ((GST_MESSAGE_TYPE(message.get()) & (GST_MESSAGE_EOS | GST_MESSAGE_ERROR)) != 0) {
                 last = message.get();
                 return true;
             }
@@ -107,7 +107,8 @@ std::string text_of(GstMessage *message) {
 
 Fed::Fed(const std::string &properties, const std::string &after)
     : Pipeline("tcmoafuse name=f bundle=BUNDLE " + properties + " ! " + after +
-               " appsink name=out sync=false  appsrc name=x format=time ! f.sink_x  appsrc name=y format=time ! f.sink_y") {}
+               " appsink name=out sync=false"
+               " appsrc name=x format=time ! f.sink_x appsrc name=y format=time ! f.sink_y") {}
 
 void Fed::set_caps(const char *source, GstCaps *caps) { gst_app_src_set_caps(GST_APP_SRC(element(source)), caps); }
 

@@ -33,7 +33,8 @@ TEST_CASE("playing and resting in turns leaves no frame behind") {
     bool freed = false;
     {
         Fed run;
-        g_object_weak_ref(G_OBJECT(run.fuse()), [](gpointer flag, GObject *) { *static_cast<bool *>(flag) = true; }, &freed);
+        g_object_weak_ref(
+            G_OBJECT(run.fuse()), [](gpointer flag, GObject *) { *static_cast<bool *>(flag) = true; }, &freed);
         for (int round = 0; round < 4; ++round) {
             CAPTURE(round);
             run.play();

@@ -170,7 +170,8 @@ TEST_CASE("the output's segment is x's, and y is matched by running time") {
     run.set_caps("x", caps.get());
     run.set_caps("y", caps.get());
     for (unsigned i = 0; i < 4; ++i) {
-        const Buffer in = timed(picture(caps.get(), i), 5 * GST_SECOND + time_of(static_cast<int>(i), 30), time_of(1, 30));
+        const Buffer in = timed(picture(caps.get(), i), 5 * GST_SECOND + time_of(static_cast<int>(i), 30),
+                                time_of(1, 30));
         const Sample sample(gst_sample_new(in.get(), caps.get(), &segment, nullptr));
         REQUIRE(gst_app_src_push_sample(GST_APP_SRC(run.element("x")), sample.get()) == GST_FLOW_OK);
     }
@@ -196,8 +197,8 @@ TEST_CASE("a seek while playing starts both sources anew") {
         " videotestsrc num-buffers=40 pattern=ball ! video/x-raw,format=RGB,framerate=30/1 ! f.sink_y");
     REQUIRE(run.set_state(GST_STATE_PAUSED) == GST_STATE_CHANGE_SUCCESS);
     Watch out(run.element("out"), "sink");
-    REQUIRE(gst_element_seek_simple(run.element("out"), GST_FORMAT_TIME,
-                                    static_cast<GstSeekFlags>(GST_SEEK_FLAG_FLUSH | GST_SEEK_FLAG_ACCURATE), GST_SECOND));
+    const auto flags = static_cast<GstSeekFlags>(GST_SEEK_FLAG_FLUSH | GST_SEEK_FLAG_ACCURATE);
+    REQUIRE(gst_element_seek_simple(run.element("out"), GST_FORMAT_TIME, flags, GST_SECOND));
     run.play();
     const Message end = run.finish();
     REQUIRE(GST_MESSAGE_TYPE(end.get()) == GST_MESSAGE_EOS);
