@@ -21,12 +21,12 @@ quick: $(VENV)/.ready
 CPP_OPTIONS = -DOpenVINO_DIR=$(shell $(BIN)/python -c 'import importlib.util as u; print(u.find_spec("openvino").submodule_search_locations[0])')/cmake \
 	-DTCMOA_PYTHON=$(CURDIR)/$(BIN)/python -DTCMOA_TEST_BUNDLES=$(CURDIR)/build/cpp-bundles
 CPP_JOBS ?= 2
-FUZZ_SECONDS ?= 20
+FUZZ_SECONDS ?= 10
 
 cpp: $(VENV)/.ready
 	cmake -S runtime/cpp -B build/cpp $(CPP_OPTIONS)
 	cmake --build build/cpp --parallel $(CPP_JOBS)
-	ctest --test-dir build/cpp --output-on-failure --no-tests=error
+	ctest --test-dir build/cpp --output-on-failure --no-tests=error --parallel $(CPP_JOBS)
 
 # clang for all of it, as only that has libFuzzer. OpenVINO does not load under sanitizers (it asks the loader for
 # RTLD_DEEPBIND), so they run the tests of our own code: bundles, pixels, slots and threads, and the simulated GPU.

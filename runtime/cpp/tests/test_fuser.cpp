@@ -16,7 +16,7 @@ using Catch::Matchers::Contains;
 
 // Every allocation of this program, by any thread and also of C, is counted where the C library lets us: sanitizers
 // have an allocator of their own.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef TCMOA_SANITIZED
 constexpr bool kCounts = false;
 static std::uint64_t allocations() { return 0; }
 #else

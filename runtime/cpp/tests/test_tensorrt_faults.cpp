@@ -212,7 +212,12 @@ TEST_CASE("any call of CUDA may fail during a frame, and the slot goes on") {
             Owner owner(*rig.device);
             const Frame failing(1), good(2);
             failing.put(*slot);
-            void *x = owner.write(0, failing.x);
+            cuda::DeviceMemory source;
+            {
+                const cuda::Current current(*rig.device);
+                source = cuda::device_memory(failing.x.size());
+            }
+            void *x = reinterpret_cast<void *>(source.get());
             const int before = standin::counts().calls;
             standin::control().fail_call = before + call + 1;
             try {
@@ -225,6 +230,10 @@ TEST_CASE("any call of CUDA may fail during a frame, and the slot goes on") {
                 CHECK(error.status() != TCMOA_ERROR_MEMORY);
             }
             standin::control().fail_call = 0;
+            {
+                const cuda::Current current(*rig.device);
+                source.reset();  // the caller's again: nothing of the frame may still read it
+            }
             good.put(*slot);
             slot->start({}, {});
             CHECK(slot->ready(std::chrono::milliseconds(-1)));

@@ -9,11 +9,14 @@
 // fused = mean of x and y, plus 100 * prompt_shift at the pixel's token; prompt[i] = prompt_scale[0] * i.
 #include <NvInfer.h>
 
+#include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "standin.hpp"
@@ -117,6 +120,7 @@ public:
             if (kernels_ == nullptr || kernels_->empty()) ++standin::counts().compiled;
             if (kernels_ != nullptr) *kernels_ = kKernels;
         }
+        if (const int pause = standin::control().pause_us) std::this_thread::sleep_for(std::chrono::microseconds(pause));
         return standin_launch(stream, mean, this) == 0 && standin_launch(stream, steer, this) == 0;
     }
 

@@ -25,6 +25,7 @@ struct Control {
     int refuse_after = 0;          // ... after so many times, once
     const char *reason = "a reason of TensorRT";
     bool capturable = true;  // what TensorRT-RTX answers
+    int pause_us = 0;        // that queueing an engine takes
 };
 
 struct Counts {
