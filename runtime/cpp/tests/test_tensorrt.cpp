@@ -18,6 +18,7 @@ thread_local bool count_allocations = false;
 thread_local int allocations = 0;
 }  // namespace
 
+#ifndef TCMOA_SANITIZED  // sanitizers have operators of their own
 // Of the tests and the library, not of the stand-ins, which use malloc while work is queued.
 void *operator new(std::size_t bytes) {
     if (count_allocations) ++allocations;
@@ -31,6 +32,7 @@ void *operator new(std::size_t bytes, const std::nothrow_t &) noexcept {
 void operator delete(void *pointer, const std::nothrow_t &) noexcept { std::free(pointer); }
 void operator delete(void *pointer) noexcept { std::free(pointer); }
 void operator delete(void *pointer, std::size_t) noexcept { std::free(pointer); }
+#endif
 
 TEST_CASE("host frames are fused, with and without a graph, whatever runs when") {
     for (const bool graph : {true, false}) {
