@@ -55,7 +55,10 @@ std::string cache_prefix(const Bundle &bundle) {
 }
 
 void write_file(const fs::path &path, std::string_view data) {
-    std::string partial = (path.parent_path() / ("." + path.filename().string() + ".XXXXXX")).string();
+    std::string name = ".";
+    name += path.filename().string();
+    name += ".XXXXXX";
+    std::string partial = (path.parent_path() / name).string();
     const int handle = mkstemp(partial.data());
     if (handle < 0) fail_write(path);
     const mode_t mask = umask(0);
