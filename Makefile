@@ -1,12 +1,12 @@
 # Two commands for a fresh machine: `make demo` and `make test`. On one with an NVIDIA GPU: `make gpu-check`.
-# The C library and the GStreamer element: `make cpp`; `make cpp-check` runs them under sanitizers and fuzzers.
+# The C library and the GStreamer element: `make cpp`; under fuzzers and sanitizers: `make cpp-fuzz`, `make cpp-check`.
 # Everything lives in .venv; it is made anew when pyproject.toml or constraints.txt change.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick cpp cpp-check gpu-check lint types clean
+.PHONY: demo test quick cpp cpp-fuzz cpp-check gpu-check lint types clean
 
 demo: $(VENV)/.ready
 	$(BIN)/tcmoa demo --out demo-out
@@ -34,15 +34,18 @@ CHECKED = tcmoa_tests tcmoa_tensorrt_tests
 CHECK_OPTIONS = $(CPP_OPTIONS) -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=Debug \
 	-DTCMOA_BUILD_EXAMPLES=OFF -DTCMOA_GSTREAMER=OFF
 
-cpp-check: $(VENV)/.ready
+cpp-fuzz: $(VENV)/.ready
 	cmake -S runtime/cpp -B build/cpp-asan $(CHECK_OPTIONS) -DTCMOA_SANITIZE=address,undefined -DTCMOA_BUILD_FUZZERS=ON
-	cmake --build build/cpp-asan --parallel $(CPP_JOBS) --target $(CHECKED) fuzz_bundle fuzz_calls
-	TCMOA_TEST_BUNDLES=build/cpp-bundles build/cpp-asan/tests/tcmoa_tests
-	build/cpp-asan/tests/standin/tcmoa_tensorrt_tests
+	cmake --build build/cpp-asan --parallel $(CPP_JOBS) --target fuzz_bundle fuzz_calls
 	for name in bundle calls; do \
 		mkdir -p build/cpp-asan/found-$$name && build/cpp-asan/fuzz/fuzz_$$name -max_total_time=$(FUZZ_SECONDS) \
 			-artifact_prefix=build/cpp-asan/ build/cpp-asan/found-$$name runtime/cpp/fuzz/corpus/$$name || exit 1; \
 	done
+
+cpp-check: cpp cpp-fuzz
+	cmake --build build/cpp-asan --parallel $(CPP_JOBS) --target $(CHECKED)
+	TCMOA_TEST_BUNDLES=build/cpp-bundles build/cpp-asan/tests/tcmoa_tests
+	build/cpp-asan/tests/standin/tcmoa_tensorrt_tests
 	cmake -S runtime/cpp -B build/cpp-tsan $(CHECK_OPTIONS) -DTCMOA_SANITIZE=thread
 	cmake --build build/cpp-tsan --parallel $(CPP_JOBS) --target $(CHECKED)
 	TCMOA_TEST_BUNDLES=build/cpp-bundles build/cpp-tsan/tests/tcmoa_tests

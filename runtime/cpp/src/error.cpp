@@ -4,6 +4,8 @@
 
 namespace tcmoa {
 
+Error::Error(tcmoa_status status, std::string_view text) : status_(status), text_(shown(text, std::string::npos)) {}
+
 std::string shown(std::string_view text, std::size_t most) {
     std::string line;
     for (char c : text) line += (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) ? ' ' : c;

@@ -4,15 +4,15 @@
 #include <exception>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "tcmoa.h"
 
 namespace tcmoa {
 
+// A control character in a path or a name would break the line: it becomes a space.
 class Error : public std::exception {
 public:
-    Error(tcmoa_status status, std::string text) : status_(status), text_(std::move(text)) {}
+    Error(tcmoa_status status, std::string_view text);
 
     [[nodiscard]] tcmoa_status status() const noexcept { return status_; }
     [[nodiscard]] const char *what() const noexcept override { return text_.c_str(); }
@@ -22,10 +22,10 @@ private:
     std::string text_;
 };
 
-[[noreturn]] inline void fail_input(std::string text) { throw Error(TCMOA_ERROR_INPUT, std::move(text)); }
-[[noreturn]] inline void fail_bundle(std::string text) { throw Error(TCMOA_ERROR_BUNDLE, std::move(text)); }
-[[noreturn]] inline void fail_missing(std::string text) { throw Error(TCMOA_ERROR_MISSING, std::move(text)); }
-[[noreturn]] inline void fail_internal(std::string text) { throw Error(TCMOA_ERROR_INTERNAL, std::move(text)); }
+[[noreturn]] inline void fail_input(std::string_view text) { throw Error(TCMOA_ERROR_INPUT, text); }
+[[noreturn]] inline void fail_bundle(std::string_view text) { throw Error(TCMOA_ERROR_BUNDLE, text); }
+[[noreturn]] inline void fail_missing(std::string_view text) { throw Error(TCMOA_ERROR_MISSING, text); }
+[[noreturn]] inline void fail_internal(std::string_view text) { throw Error(TCMOA_ERROR_INTERNAL, text); }
 
 // The first line of a library's message that says something, at most 200 bytes.
 std::string first_line(const char *text);

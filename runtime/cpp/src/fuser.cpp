@@ -36,7 +36,6 @@ std::uint64_t since(std::chrono::steady_clock::time_point start) {
 Fuser::Fuser(std::unique_ptr<const Bundle> bundle, std::unique_ptr<Backend> backend, const tcmoa_options &options)
     : bundle_(std::move(bundle)),
       backend_(std::move(backend)),
-      backend_name_(backend_->name()),
       low_(options.stretch_low),
       high_(options.stretch_high),
       scale_(bundle_->contract.tokens(), bundle_->default_scale),
@@ -45,6 +44,7 @@ Fuser::Fuser(std::unique_ptr<const Bundle> bundle, std::unique_ptr<Backend> back
         places_.push_back(std::make_unique<Place>());
         places_.back()->slot = backend_->new_slot();
     }
+    backend_name_ = backend_->name();
     warm_up();
 }
 
@@ -317,6 +317,18 @@ bool Fuser::wait(std::uint64_t ticket, const tcmoa_frame *fused, std::chrono::mi
             return false;
         }
         finish(place, *fused, nullptr);
+    } catch (const Error &error) {
+        if (error.status() == TCMOA_ERROR_INPUT) {  // `fused` lies where it must not: another one may do
+            {
+                const std::lock_guard guard(lock_);
+                place.state = State::flying;
+            }
+            freed_.notify_all();
+            throw;
+        }
+        count_failure();
+        release(place);
+        throw;
     } catch (...) {
         count_failure();
         release(place);

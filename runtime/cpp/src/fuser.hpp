@@ -60,7 +60,7 @@ private:
 
     const std::unique_ptr<const Bundle> bundle_;
     const std::unique_ptr<Backend> backend_;
-    const std::string backend_name_;
+    std::string backend_name_;  // once slots were made, which may find something out
     const double low_, high_;
     std::vector<std::unique_ptr<Place>> places_;
 

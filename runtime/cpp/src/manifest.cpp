@@ -72,7 +72,10 @@ private:
         std::string text = "{";
         for (const auto &[name, value] : members) {
             if (name == without) continue;
-            text += (text.size() > 1 ? "," : "") + quoted(name) + ":" + value;
+            if (text.size() > 1) text += ',';
+            text += quoted(name);
+            text += ':';
+            text += value;
         }
         return text + "}";
     }
@@ -111,7 +114,10 @@ private:
             if (levels_.empty()) members_ = std::move(level.members);
         } else {
             text = "[";
-            for (const auto &element : level.elements) text += (text.size() > 1 ? "," : "") + element;
+            for (const auto &element : level.elements) {
+                if (text.size() > 1) text += ',';
+                text += element;
+            }
             text += "]";
         }
         return add(std::move(level.value), std::move(text));

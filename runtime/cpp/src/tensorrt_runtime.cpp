@@ -1,5 +1,5 @@
-// TensorRT behind tensorrt_runtime.hpp: the one file that includes its headers. Built once per flavour, for TensorRT-RTX
-// by tensorrt_runtime_rtx.cpp; the library itself is loaded when an engine of its flavour is first looked at.
+// TensorRT behind tensorrt_runtime.hpp: the one file that includes its headers. Built once per flavour, for
+// TensorRT-RTX by tensorrt_runtime_rtx.cpp; the library itself is loaded when its engines are first looked at.
 //
 // Both flavours' headers define inline functions and virtual tables of the same names with different contents. The
 // linker would keep one of each, which calls the wrong function. So the namespace gets a name of ours, which is only

@@ -13,7 +13,9 @@ struct TensorBlock {
     explicit TensorBlock(std::vector<TensorSpec> tensors);
 
     [[nodiscard]] cuda::Address on_device(std::size_t i) const { return device.get() + offsets[i]; }
-    [[nodiscard]] std::uint8_t *on_host(std::size_t i) const { return static_cast<std::uint8_t *>(pinned.get()) + offsets[i]; }
+    [[nodiscard]] std::uint8_t *on_host(std::size_t i) const {
+        return static_cast<std::uint8_t *>(pinned.get()) + offsets[i];
+    }
 
     std::vector<TensorSpec> specs;
     std::vector<std::size_t> offsets;
@@ -62,7 +64,7 @@ private:
     cuda::Handle copy_in_, compute_, copy_out_;
     std::unique_ptr<Parts> parts_;
     Tensors tensors_;
-    bool downloads_ = true;    // whether results go to the host unasked: as long as the last ones were wanted there
+    bool downloads_ = true;     // whether results go to the host unasked: as long as the last ones were wanted there
     bool downloading_ = false;  // the frame in flight has been queued so
 };
 

@@ -193,5 +193,6 @@ TEST_CASE("text of others cannot break a line") {
     CHECK(shown("a\nb\tc") == "a b c");
     CHECK(shown("ééé", 3) == "é…");
     CHECK(first_line("\n  \nfirst\nsecond") == "first");
+    CHECK(std::string(Error(TCMOA_ERROR_INPUT, "a\nb").what()) == "a b");
     CHECK(first_line(nullptr) == "no reason was given");
 }

@@ -41,8 +41,8 @@ TEST_CASE("host frames are fused, with and without a graph, whatever runs when")
                 INFO("graph " << graph << ", eager " << eager << ", rtx " << rtx);
                 Rig rig(rtx ? as_rtx : ToyBundle::Change{}, graph);
                 standin::control().eager = eager;
-                CHECK(rig.backend->name() == std::string("tensorrt (") + (rtx ? "rtx 1.99.2.16" : "tensorrt 10.99.0.7") +
-                                                 ", Simulated GPU 0, fp16)");
+                const std::string kind = rtx ? "rtx 1.99.2.16" : "tensorrt 10.99.0.7";
+                CHECK(rig.backend->name() == "tensorrt (" + kind + ", Simulated GPU 0, fp16)");
                 CHECK(rig.backend->takes_cuda());
                 const auto slot = rig.backend->new_slot();
                 const int queued = standin::counts().queued;

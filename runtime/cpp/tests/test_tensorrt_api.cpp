@@ -46,7 +46,8 @@ TEST_CASE("the C ABI fuses frames of the host and of the GPU") {
         Owner owner(device);
         for (int seed = 0; seed < 4; ++seed) {
             Frame pair(seed);
-            REQUIRE(tcmoa_set_prompt_maps(handle.fuser, pair.scale.data(), pair.shift.data(), pair.scale.size()) == TCMOA_OK);
+            REQUIRE(tcmoa_set_prompt_maps(handle.fuser, pair.scale.data(), pair.shift.data(), pair.scale.size()) ==
+                    TCMOA_OK);
             Bytes result(pair.fused.size());
             auto x = frame_of(TCMOA_RGB8, pair.x.data()), y = frame_of(TCMOA_GRAY8, pair.y.data());
             auto fused = frame_of(TCMOA_RGB8, result.data());

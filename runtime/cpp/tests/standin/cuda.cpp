@@ -186,7 +186,8 @@ Result cuEventDestroy_v2(void *event) {
 Result cuEventRecord(void *event, void *stream) {
     ENTER("cuEventRecord");
     auto *found = static_cast<Event *>(event);
-    const Result result = push(stream_of(stream), {Operation::record, nullptr, nullptr, 0, nullptr, found, found->recorded + 1, nullptr});
+    const Result result = push(
+        stream_of(stream), {Operation::record, nullptr, nullptr, 0, nullptr, found, found->recorded + 1, nullptr});
     if (result == kOk) {
         ++found->recorded;
         found->stream = stream_of(stream);
@@ -197,7 +198,8 @@ Result cuStreamWaitEvent(void *stream, void *event, unsigned int) {
     ENTER("cuStreamWaitEvent");
     auto *found = static_cast<Event *>(event);
     if (found->recorded == 0) return kOk;
-    return push(stream_of(stream), {Operation::wait, nullptr, nullptr, 0, nullptr, found, found->recorded, found->stream});
+    return push(stream_of(stream),
+                {Operation::wait, nullptr, nullptr, 0, nullptr, found, found->recorded, found->stream});
 }
 Result cuEventQuery(void *event) {
     ENTER("cuEventQuery");

@@ -114,7 +114,8 @@ Result copy(const void *target, const void *source, std::size_t bytes, void *str
         mistake("a copy beyond an allocation");
         return kInvalidValue;
     }
-    return push(stream_of(stream), {Operation::copy, const_cast<void *>(target), source, bytes, nullptr, nullptr, 0, nullptr});
+    return push(stream_of(stream),
+                {Operation::copy, const_cast<void *>(target), source, bytes, nullptr, nullptr, 0, nullptr});
 }
 
 bool is_known(Allocations::iterator found) { return found != memory.end(); }
@@ -149,7 +150,8 @@ Result release(void *pointer, bool on_device) {
     for (Stream *s = all_streams; s != nullptr; s = s->next) {
         for (long i = s->head; i < s->tail; ++i) {
             const auto &operation = s->ring[i % kMostOperations];
-            if (operation.kind == Operation::copy && (find(operation.target, 1) == found || find(operation.source, 1) == found)) {
+            if (operation.kind == Operation::copy &&
+                (find(operation.target, 1) == found || find(operation.source, 1) == found)) {
                 mistake("memory is freed that a copy still needs");
             }
         }

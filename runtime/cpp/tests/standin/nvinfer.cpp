@@ -53,7 +53,8 @@ void log(const char *text) { logger->log(ILogger::Severity::kERROR, text); }
 // Whether this step is the one to refuse, which then logs two errors: the second follows from the first.
 bool refused(const char *step) {
     auto &control = standin::control();
-    if (control.refuse == nullptr || std::strcmp(control.refuse, step) != 0 || control.refuse_after-- != 0) return false;
+    if (control.refuse == nullptr || std::strcmp(control.refuse, step) != 0) return false;
+    if (control.refuse_after-- != 0) return false;
     control.refuse = nullptr;
     log(control.reason);
     log("and what follows from it");
@@ -120,7 +121,7 @@ public:
             if (kernels_ == nullptr || kernels_->empty()) ++standin::counts().compiled;
             if (kernels_ != nullptr) *kernels_ = kKernels;
         }
-        if (const int pause = standin::control().pause_us) std::this_thread::sleep_for(std::chrono::microseconds(pause));
+        std::this_thread::sleep_for(std::chrono::microseconds(standin::control().pause_us));
         return standin_launch(stream, mean, this) == 0 && standin_launch(stream, steer, this) == 0;
     }
 
@@ -151,8 +152,8 @@ private:
     static void steer(void *self) {
         auto &context = *static_cast<ExecutionContext *>(self);
         const auto &fused = context.tensor("fused"), &shift = context.tensor("prompt_shift");
-        const auto width = static_cast<std::size_t>(fused.shape.d[2]), height = static_cast<std::size_t>(fused.shape.d[1]);
-        const auto columns = static_cast<std::size_t>(shift.shape.d[2]), rows = static_cast<std::size_t>(shift.shape.d[1]);
+        const auto side = [](const Tensor &of, int i) { return static_cast<std::size_t>(of.shape.d[i]); };
+        const auto width = side(fused, 2), height = side(fused, 1), columns = side(shift, 2), rows = side(shift, 1);
         const auto *shifts = reinterpret_cast<const float *>(context.addresses_.at("prompt_shift"));
         auto *out = context.addresses_.at("fused");
         for (std::size_t i = 0; i < fused.elements(); ++i) {
@@ -201,7 +202,9 @@ public:
     void setExecutionContextAllocationStrategy(ExecutionContextAllocationStrategy strategy) noexcept override {
         user_managed = strategy == ExecutionContextAllocationStrategy::kUSER_MANAGED;
     }
-    IRuntimeCache *createRuntimeCache() const noexcept override { return refused("cache") ? nullptr : new RuntimeCache; }
+    IRuntimeCache *createRuntimeCache() const noexcept override {
+        return refused("cache") ? nullptr : new RuntimeCache;
+    }
     bool setRuntimeCache(IRuntimeCache const &cache) noexcept override {
         if (refused("set cache")) return false;
         kernels = static_cast<const RuntimeCache &>(cache).use();
@@ -217,15 +220,19 @@ public:
     CudaEngine(std::vector<Tensor> tensors, std::size_t scratch) : tensors_(std::move(tensors)), scratch_(scratch) {}
 
 #ifdef TRT_MAJOR_RTX
-    IRuntimeConfig *createRuntimeConfig() noexcept override { return refused("configure") ? nullptr : new RuntimeConfig; }
+    IRuntimeConfig *createRuntimeConfig() noexcept override {
+        return refused("configure") ? nullptr : new RuntimeConfig;
+    }
     IExecutionContext *createExecutionContext(IRuntimeConfig *config) noexcept override {
-        if (!static_cast<RuntimeConfig *>(config)->user_managed) standin_mistake("a context with memory of its own");
-        return refused("context") ? nullptr
-                                  : new ExecutionContext(tensors_, scratch_, static_cast<RuntimeConfig *>(config)->kernels);
+        const auto &given = *static_cast<RuntimeConfig *>(config);
+        if (!given.user_managed) standin_mistake("a context with memory of its own");
+        return refused("context") ? nullptr : new ExecutionContext(tensors_, scratch_, given.kernels);
     }
 #endif
     IExecutionContext *createExecutionContext(ExecutionContextAllocationStrategy strategy) noexcept override {
-        if (strategy != ExecutionContextAllocationStrategy::kUSER_MANAGED) standin_mistake("a context with memory of its own");
+        if (strategy != ExecutionContextAllocationStrategy::kUSER_MANAGED) {
+            standin_mistake("a context with memory of its own");
+        }
         return refused("context") ? nullptr : new ExecutionContext(tensors_, scratch_, nullptr);
     }
     std::int64_t getDeviceMemorySizeV2() const noexcept override { return static_cast<std::int64_t>(scratch_); }

@@ -55,7 +55,8 @@ struct Frame {
     explicit Frame(int seed) {
         std::minstd_rand random(static_cast<unsigned int>(seed + 1));
         const auto contract = toy_contract();
-        const auto width = static_cast<std::size_t>(contract.width), pixels = width * static_cast<std::size_t>(contract.height);
+        const auto width = static_cast<std::size_t>(contract.width);
+        const auto pixels = width * static_cast<std::size_t>(contract.height);
         for (std::size_t i = 0; i < 3 * pixels; ++i) x.push_back(static_cast<std::uint8_t>(random()));
         for (std::size_t i = 0; i < pixels; ++i) y.push_back(static_cast<std::uint8_t>(random()));
         for (std::size_t i = 0; i < contract.tokens(); ++i) {
@@ -67,7 +68,9 @@ struct Frame {
             const float value = static_cast<float>((x[i] + y[i / 3]) / 2) + 100 * shift[row / 8 * 3 + column / 8];
             fused.push_back(static_cast<std::uint8_t>(value < 0 ? 0 : value > 255 ? 255 : value));
         }
-        for (std::size_t i = 0; i < contract.outputs()[1].elements(); ++i) prompt.push_back(scale[0] * static_cast<float>(i));
+        for (std::size_t i = 0; i < contract.outputs()[1].elements(); ++i) {
+            prompt.push_back(scale[0] * static_cast<float>(i));
+        }
     }
 
     void put(const Slot &slot) const {
@@ -126,7 +129,9 @@ public:
 
     void scribble() {
         const cuda::Current current(device_);
-        for (auto &image : images_) CHECK(driver_.cuMemcpyHtoDAsync_v2(image.get(), staged_.get(), kBytes, stream()) == 0);
+        for (auto &image : images_) {
+            CHECK(driver_.cuMemcpyHtoDAsync_v2(image.get(), staged_.get(), kBytes, stream()) == 0);
+        }
     }
 
     // What lies there now, without waiting for anything.

@@ -81,7 +81,8 @@ struct ToyBundle {
                     {"frame",
                      {{"height", 16}, {"width", 24}, {"batch", 1}, {"x_channels", 3}, {"y_channels", 1},
                       {"prompts", 2}, {"with_prompt", true}, {"grid", {2, 3}}}},
-                    {"contract", {{"inputs", described(contract.inputs())}, {"outputs", described(contract.outputs())}}}};
+                    {"contract",
+                     {{"inputs", described(contract.inputs())}, {"outputs", described(contract.outputs())}}}};
         write_text(folder / "bundle.json", sealed(manifest));
     }
 
@@ -99,7 +100,9 @@ struct ToyBundle {
                            {"targets", Manifest::array()},
                            {"hardware_compatibility", "none"},
                            {"gpu", {{"name", "Simulated GPU 0"}, {"compute_capability", "8.9"}}},
-                           {"graph", {{"name", "toy"}, {"files", {{"fusion.onnx", manifest["files"]["fusion.onnx"]["sha256"]}}}}},
+                           {"graph",
+                            {{"name", "toy"},
+                             {"files", {{"fusion.onnx", manifest["files"]["fusion.onnx"]["sha256"]}}}}},
                            {"engine", {{"sha256", sha256(text)}, {"bytes", text.size()}}},
                            {"stripped", false},
                            {"weights", nullptr},
@@ -116,8 +119,9 @@ struct ToyBundle {
         const auto word = [&](const char *key) {
             return engine.contains(key) && engine[key].is_string() ? engine[key].get<std::string>() : "odd";
         };
-        const auto path = folder / "engines" / (word("flavour") + "-" + word("version") + "-" +
-                                                (targets.empty() ? "local" : targets) + "-" + word("precision") + ".engine");
+        const auto stem = word("flavour") + "-" + word("version") + "-" + (targets.empty() ? "local" : targets) + "-" +
+                          word("precision");
+        const auto path = folder / "engines" / (stem + ".engine");
         write_text(path, text);
         write_description(path, engine);
         return path;
