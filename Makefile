@@ -38,8 +38,10 @@ cpp-fuzz: $(VENV)/.ready
 	cmake -S runtime/cpp -B build/cpp-asan $(CHECK_OPTIONS) -DTCMOA_SANITIZE=address,undefined -DTCMOA_BUILD_FUZZERS=ON
 	cmake --build build/cpp-asan --parallel $(CPP_JOBS) --target fuzz_bundle fuzz_calls
 	for name in bundle calls; do \
-		mkdir -p build/cpp-asan/found-$$name && build/cpp-asan/fuzz/fuzz_$$name -max_total_time=$(FUZZ_SECONDS) \
-			-artifact_prefix=build/cpp-asan/ build/cpp-asan/found-$$name runtime/cpp/fuzz/corpus/$$name || exit 1; \
+		mkdir -p build/cpp-asan/found-$$name && \
+		$(BIN)/python -m zipfile -e runtime/cpp/fuzz/corpus/$$name.zip build/cpp-asan/found-$$name && \
+		build/cpp-asan/fuzz/fuzz_$$name -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build/cpp-asan/ \
+			build/cpp-asan/found-$$name || exit 1; \
 	done
 
 cpp-check: cpp cpp-fuzz

@@ -170,21 +170,18 @@ private:
         if (status != OK) refuse(status);
         model_.reset(model);
         check_graph();
-        std::vector<std::pair<std::string, std::string>> settings{
-            {"PERFORMANCE_HINT", "LATENCY"},
-            {"INFERENCE_PRECISION_HINT", name_ == "openvino-bf16" ? "bf16" : "f32"},
-        };
-        // Empty pairs would be refused, so what is not asked for repeats the first.
-        settings.push_back(options.threads > 0
-                               ? std::pair<std::string, std::string>{"INFERENCE_NUM_THREADS", std::to_string(options.threads)}
-                               : settings[0]);
-        settings.push_back(cache.empty() ? settings[0] : std::pair<std::string, std::string>{"CACHE_DIR", cache});
+        using Setting = std::pair<std::string, std::string>;
+        const Setting hint{"PERFORMANCE_HINT", "LATENCY"};
+        const Setting precision{"INFERENCE_PRECISION_HINT", name_ == "openvino-bf16" ? "bf16" : "f32"};
+        // There is no setting for "unset", so what is not asked for repeats another.
+        const Setting threads =
+            options.threads > 0 ? Setting{"INFERENCE_NUM_THREADS", std::to_string(options.threads)} : hint;
+        const Setting folder = cache.empty() ? hint : Setting{"CACHE_DIR", cache};
         ov_compiled_model_t *compiled = nullptr;
         status = library_.ov_core_compile_model(
-            core_.get(), model_.get(), "CPU", 2 * settings.size(), &compiled, settings[0].first.c_str(),
-            settings[0].second.c_str(), settings[1].first.c_str(), settings[1].second.c_str(),
-            settings[2].first.c_str(), settings[2].second.c_str(), settings[3].first.c_str(),
-            settings[3].second.c_str());
+            core_.get(), model_.get(), "CPU", 8, &compiled, hint.first.c_str(), hint.second.c_str(),
+            precision.first.c_str(), precision.second.c_str(), threads.first.c_str(), threads.second.c_str(),
+            folder.first.c_str(), folder.second.c_str());
         if (status != OK) refuse(status);
         compiled_.reset(compiled);
         model_.reset();
