@@ -174,6 +174,8 @@ def test_the_gstreamer_pipeline_fuses_two_videos(place):
     plugins = ROOT / "build" / "cpp" / "gst"
     if not (plugins / "libgsttcmoa.so").exists():
         pytest.skip("the GStreamer element is not built; `make cpp` builds it, and this runs")
+    if not (place / "night-448x336").exists():
+        tcmoa(place, shlex.split("export --weights tiny --task vif --size 448x336 --out night-448x336"))
     (pipeline,) = blocks("gst")
     environment = {
         **os.environ,

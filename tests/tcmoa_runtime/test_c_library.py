@@ -133,8 +133,8 @@ def test_a_missing_openvino_is_told_with_what_to_do(bundle, monkeypatch):
 def test_val_pairs_give_the_bytes_of_python_and_nearly_those_of_onnx_runtime(task, val_pairs, tmp_path):
     size = (240, 320)
     export_bundle(load_weights("tiny"), task=task, size=size, out=tmp_path / task)
-    pairs = find_pairs(val_pairs / task)[:3]  # benchmarks/c_library.py has all of them
-    assert len(pairs) == 3
+    pairs = find_pairs(val_pairs / task)[:1]  # benchmarks/c_library.py has all of them
+    assert pairs
     with (
         Fuser.load(tmp_path / task, "openvino") as python,
         Fuser.load(tmp_path / task, "onnxruntime") as other,
