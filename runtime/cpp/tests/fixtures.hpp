@@ -1,4 +1,4 @@
-// Bundles on disk for the tests, as make_bundles.py made them, and folders that vanish.
+// Bundles on disk for the tests, as tests/cpp_bundles.py made them, and folders that vanish.
 #pragma once
 
 #include <stdlib.h>
@@ -24,7 +24,7 @@ inline fs::path bundle_folder(const std::string &name) {
     const char *folder = std::getenv("TCMOA_TEST_BUNDLES");
     if (folder == nullptr) FAIL("TCMOA_TEST_BUNDLES is not set: run the tests with ctest, or `make cpp`");
     const auto path = fs::path(folder) / name;
-    if (!fs::exists(path)) FAIL(path << " is missing: run `make cpp`, which makes it with make_bundles.py");
+    if (!fs::exists(path)) FAIL(path << " is missing: run `make cpp`, which makes it with tests/cpp_bundles.py");
     return path;
 }
 

@@ -14,7 +14,7 @@ constexpr int kSkipped = 77;  // what CTest takes for "skipped"
 
 int main(int argc, char **argv) {
     if (std::getenv("TCMOA_TEST_BUNDLES") == nullptr) {
-        std::cout << "skipped: TCMOA_TEST_BUNDLES is not set, the folder that tests/make_bundles.py wrote\n";
+        std::cout << "skipped: TCMOA_TEST_BUNDLES is not set, the folder that tests/cpp_bundles.py wrote\n";
         return kSkipped;
     }
     gst_init(nullptr, nullptr);

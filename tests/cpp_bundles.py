@@ -1,6 +1,6 @@
 """Make the bundles that the C++ tests read, and what the Python runtime's OpenVINO backend makes of a pair.
 
-    python runtime/cpp/tests/make_bundles.py FOLDER
+    python tests/cpp_bundles.py FOLDER
 
 vif-small    112x112, RGB, three channels each, with prompts
 vif-grey     112x112, BGR, y with one channel
@@ -18,12 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
+from micro_model import scrambled
 from tcmoa.presets import Sizes
 from tcmoa_export import export_bundle
 from tcmoa_runtime import Fuser
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "tests"))
-from micro_model import scrambled
 
 SIZES = Sizes(32, 2, 1, 32, 2, 1)
 SIZE = (112, 112)
