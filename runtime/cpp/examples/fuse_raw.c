@@ -25,7 +25,10 @@ static int transfer(const char *path, const char *mode, void *bytes, size_t coun
         done = mode[0] == 'r' ? fread(bytes, 1, count, file) : fwrite(bytes, 1, count, file);
         if (fclose(file) != 0) done = 0;
     }
-    if (done != count) fprintf(stderr, "fuse_raw: %s: expected %zu bytes, got %zu\n", path, count, done);
+    if (done != count) {
+        const char *advice = mode[0] == 'r' ? "expected a file of the bundle's size" : "expected a place to write to";
+        fprintf(stderr, "fuse_raw: %s: %zu of %zu bytes: %s\n", path, done, count, advice);
+    }
     return done == count;
 }
 
