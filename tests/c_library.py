@@ -80,10 +80,16 @@ class CFuser:
         self._library.tcmoa_close(ctypes.byref(self._handle))
 
     def __call__(
-        self, x: NDArray[Any], y: NDArray[Any], *, scale: float = 1.0, shift: float = 0.0
+        self,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        *,
+        scale: float = 1.0,
+        shift: float = 0.0,
+        out: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]:
-        """Fuse two RGB or grey frames [H, W, 3] or [H, W], uint8 or (grey) uint16, to RGB [H, W, 3]."""
-        fused = np.empty((*x.shape[:2], 3), np.uint8)
+        """Fuse two RGB or grey frames [H, W, 3] or [H, W], uint8 or (grey) uint16, to RGB [H, W, 3]; into `out`."""
+        fused = np.empty((*x.shape[:2], 3), np.uint8) if out is None else out
         self._check(
             self._library.tcmoa_set_prompt(self._handle, ctypes.c_float(scale), ctypes.c_float(shift)),
             self._handle,

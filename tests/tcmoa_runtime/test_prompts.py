@@ -57,7 +57,7 @@ def test_nested_lists_and_transposed_maps_are_taken():
         np.zeros(GRID, complex),
         10**400,
         {},
-        object(),
+        object,
         np.datetime64(1, "s"),
         [[1, 2], [3]],
         [1, 2],

@@ -214,7 +214,10 @@ TCMOA_API int tcmoa_get_prompt_maps(tcmoa_fuser *fuser, float *scale, float *shi
 
 /* Fuse one pair, and return when `fused` holds the result.
  *
- * x, y, fused: frames of the bundle's width and height, in any formats. `fused` may share memory with x or y.
+ * x, y, fused: frames of the bundle's width and height, in any formats. `fused` may share memory with x or y. Packed
+ * host frames in the bundle's channel order (one channel where its graph takes one) are worked on where they lie, with
+ * OpenVINO; all others are copied. Leave x and y as they are until it returns. What `fused` holds after a failure is
+ * not defined.
  * Waits for a free slot where all are in use by other threads; TCMOA_ERROR_BUSY where all hold submitted frames, which
  * somebody has to take first. */
 TCMOA_API int tcmoa_fuse(tcmoa_fuser *fuser, const tcmoa_frame *x, const tcmoa_frame *y, const tcmoa_frame *fused);

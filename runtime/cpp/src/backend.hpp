@@ -27,6 +27,13 @@ struct DeviceFrame {
     void *stream = nullptr;   // CUstream; nullptr is the legacy default one
 };
 
+// Memory of the caller, packed as the tensors are, that the network reads and writes in place of the slot's tensors;
+// nullptr: the slot's own. It is the caller's for as long as the network runs, and not touched after that.
+struct Borrowed {
+    const std::uint8_t *x = nullptr, *y = nullptr;
+    std::uint8_t *fused = nullptr;
+};
+
 // One frame in flight. Used by one thread at a time; different slots of a backend run beside each other, or in turn.
 // After `start` threw, or `ready` threw, the slot can be started again.
 class Slot {
@@ -35,6 +42,9 @@ public:
 
     // Where the host's inputs are written before `start`, and outputs are found after `collect`. Never moves.
     [[nodiscard]] virtual const Tensors &tensors() const noexcept = 0;
+
+    // For the starts that follow. Called only where the backend borrows.
+    virtual void borrow(const Borrowed &) {}
 
     // Start the network on the host tensors, but for sources that lie on the GPU. Returns without waiting for it.
     virtual void start(const DeviceFrame &x, const DeviceFrame &y) = 0;
@@ -59,6 +69,9 @@ public:
 
     // Whether frames may lie on the GPU.
     [[nodiscard]] virtual bool takes_cuda() const noexcept = 0;
+
+    // Whether its slots can work in the caller's host memory.
+    [[nodiscard]] virtual bool borrows() const noexcept { return false; }
 
     // A new slot. The backend outlives its slots.
     [[nodiscard]] virtual std::unique_ptr<Slot> new_slot() = 0;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 
 #include "error.hpp"
 
@@ -146,13 +147,42 @@ void Fuser::check(const tcmoa_frame *frame, const char *name, int channels) cons
         fail_input(who + " lies in CUDA memory, but " + backend_name_ +
                    " runs this handle: pass host memory, or load it with the backend tensorrt");
     }
-    const auto wanted = channels == 1 ? TCMOA_GRAY8 : bgr() ? TCMOA_BGR8 : TCMOA_RGB8;
-    const auto row = static_cast<std::size_t>(channels) * static_cast<std::size_t>(frame->width);
-    if (frame->format != wanted || frame->strides[0] != row) {
-        fail_input(who + " in CUDA memory has format " + std::to_string(frame->format) + " and stride " +
-                   std::to_string(frame->strides[0]) + ": expected format " + std::to_string(wanted) +
-                   " and stride " + std::to_string(row) + ", as the graph reads it there");
-    }
+    if (packed(*frame, channels)) return;
+    fail_input(who + " in CUDA memory has format " + std::to_string(frame->format) + " and stride " +
+               std::to_string(frame->strides[0]) + ": expected format " + std::to_string(tensor_format(channels)) +
+               " and stride " + std::to_string(channels * frame->width) + ", as the graph reads it there");
+}
+
+int Fuser::tensor_format(int channels) const {
+    return channels == 1 ? TCMOA_GRAY8 : bgr() ? TCMOA_BGR8 : TCMOA_RGB8;
+}
+
+// Whether the frame's bytes are those of a tensor with so many channels.
+bool Fuser::packed(const tcmoa_frame &frame, int channels) const {
+    return frame.format == tensor_format(channels) &&
+           frame.strides[0] == static_cast<std::size_t>(channels) * static_cast<std::size_t>(frame.width);
+}
+
+// What the network can work on where it lies. A result that shares memory with a source goes through the slot's tensor:
+// the network reads its sources to the end.
+Borrowed Fuser::to_borrow(const tcmoa_frame &x, const tcmoa_frame &y, const tcmoa_frame &fused) const {
+    if (!backend_->borrows()) return {};
+    const auto cx = static_cast<int>(bundle_->contract.x_channels), cy = static_cast<int>(bundle_->contract.y_channels);
+    const auto pixels = static_cast<std::size_t>(x.width) * static_cast<std::size_t>(x.height);
+    const auto end = [pixels](const std::uint8_t *begin, int channels) {
+        return begin + pixels * static_cast<std::size_t>(channels);
+    };
+    const auto bytes = [](const tcmoa_frame &frame) { return static_cast<std::uint8_t *>(frame.planes[0]); };
+    Borrowed borrowed;
+    if (packed(x, cx)) borrowed.x = bytes(x);
+    if (packed(y, cy)) borrowed.y = bytes(y);
+    if (packed(fused, 3)) borrowed.fused = bytes(fused);
+    const auto shares = [&](const std::uint8_t *source, int channels) {
+        const std::less<> before;  // pointers into different arrays have this order, but no `<`
+        return source != nullptr && before(source, end(borrowed.fused, 3)) && before(borrowed.fused, end(source, channels));
+    };
+    if (borrowed.fused != nullptr && (shares(borrowed.x, cx) || shares(borrowed.y, cy))) borrowed.fused = nullptr;
+    return borrowed;
 }
 
 Fuser::Place *Fuser::acquire(bool wait) {
@@ -184,18 +214,20 @@ void Fuser::count_failure() noexcept {
     ++figures_.failed;
 }
 
-DeviceFrame Fuser::source(Place &place, const tcmoa_frame &frame, std::span<std::uint8_t> tensor, int channels) const {
+DeviceFrame Fuser::source(Place &place, const tcmoa_frame &frame, const void *borrowed, std::span<std::uint8_t> tensor,
+                          int channels) const {
     if (frame.memory == TCMOA_CUDA) return {frame.planes[0], frame.cuda_stream};
+    if (borrowed != nullptr) return {};
     frame_to_tensor(frame, tensor, channels, bgr(), low_, high_, place.scratch);
     return {};
 }
 
-void Fuser::start(Place &place, const tcmoa_frame &x, const tcmoa_frame &y) {
+void Fuser::start(Place &place, const tcmoa_frame &x, const tcmoa_frame &y, const Borrowed &borrowed) {
     const auto begin = Clock::now();
     const auto &tensors = place.slot->tensors();
     const auto &contract = bundle_->contract;
-    const auto device_x = source(place, x, tensors.x, static_cast<int>(contract.x_channels));
-    const auto device_y = source(place, y, tensors.y, static_cast<int>(contract.y_channels));
+    const auto device_x = source(place, x, borrowed.x, tensors.x, static_cast<int>(contract.x_channels));
+    const auto device_y = source(place, y, borrowed.y, tensors.y, static_cast<int>(contract.y_channels));
     {
         const std::lock_guard guard(lock_);
         if (place.prompts_seen != prompts_generation_) {
@@ -204,6 +236,8 @@ void Fuser::start(Place &place, const tcmoa_frame &x, const tcmoa_frame &y) {
             place.prompts_seen = prompts_generation_;
         }
     }
+    if (backend_->borrows()) place.slot->borrow(borrowed);
+    place.borrowed = borrowed;
     place.convert_ns = since(begin);
     place.started = Clock::now();
     place.slot->start(device_x, device_y);
@@ -219,7 +253,7 @@ void Fuser::finish(Place &place, const tcmoa_frame &fused, float *prompt) {
         if (prompt != nullptr) place.slot->collect();
     } else {
         place.slot->collect();
-        tensor_to_frame(tensors.fused, bgr(), fused);
+        if (place.borrowed.fused == nullptr) tensor_to_frame(tensors.fused, bgr(), fused);
     }
     if (prompt != nullptr) std::copy(tensors.prompt.begin(), tensors.prompt.end(), prompt);
     const std::lock_guard guard(lock_);
@@ -252,7 +286,7 @@ void Fuser::fuse(const tcmoa_frame *x, const tcmoa_frame *y, const tcmoa_frame *
                                           "bundle with more slots");
     }
     try {
-        start(*place, *x, *y);
+        start(*place, *x, *y, to_borrow(*x, *y, *fused));
         (void)place->slot->ready(std::chrono::milliseconds(-1));
         finish(*place, *fused, prompt);
     } catch (...) {
@@ -274,7 +308,7 @@ std::uint64_t Fuser::submit(const tcmoa_frame *x, const tcmoa_frame *y) {
                                           "with more slots");
     }
     try {
-        start(*place, *x, *y);
+        start(*place, *x, *y, {});  // the caller's memory is its own again when this returns
     } catch (...) {
         count_failure();
         release(*place);

@@ -52,6 +52,7 @@ private:
         std::unique_ptr<Slot> slot;
         StretchScratch scratch;
         std::uint64_t prompts_seen = 0;  // generation of the prompt maps that lie in the slot
+        Borrowed borrowed;
         Clock::time_point started;
         std::uint64_t convert_ns = 0;
         State state = State::free;
@@ -81,9 +82,13 @@ private:
     Place &take(std::uint64_t ticket);
     void release(Place &place) noexcept;
     void count_failure() noexcept;
-    void start(Place &place, const tcmoa_frame &x, const tcmoa_frame &y);
+    void start(Place &place, const tcmoa_frame &x, const tcmoa_frame &y, const Borrowed &borrowed);
     void finish(Place &place, const tcmoa_frame &fused, float *prompt);
-    DeviceFrame source(Place &place, const tcmoa_frame &frame, std::span<std::uint8_t> tensor, int channels) const;
+    [[nodiscard]] int tensor_format(int channels) const;
+    [[nodiscard]] bool packed(const tcmoa_frame &frame, int channels) const;
+    [[nodiscard]] Borrowed to_borrow(const tcmoa_frame &x, const tcmoa_frame &y, const tcmoa_frame &fused) const;
+    DeviceFrame source(Place &place, const tcmoa_frame &frame, const void *borrowed, std::span<std::uint8_t> tensor,
+                       int channels) const;
     void warm_up();
 };
 

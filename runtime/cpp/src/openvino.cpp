@@ -1,4 +1,5 @@
 // OpenVINO on the CPU, in float32 or in bfloat16 where the CPU has it; mirrors tcmoa_runtime/backends/openvino.py.
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -46,16 +47,23 @@ using Port = Owned<ov_output_const_port_t, &OpenVino::ov_output_const_port_free>
 class OpenVinoSlot final : public Slot {
 public:
     OpenVinoSlot(const OpenVino &library, ov_compiled_model_t *compiled, const Contract &contract)
-        : library_(library) {
+        : library_(library), inputs_(contract.inputs()), outputs_(contract.outputs()) {
         ov_infer_request_t *request = nullptr;
         check("make a request", library_.ov_compiled_model_create_infer_request(compiled, &request));
         request_.reset(request);
-        for (const auto &specs : {contract.inputs(), contract.outputs()}) {
-            for (const auto &spec : specs) bind(spec);
+        for (const auto *specs : {&inputs_, &outputs_}) {
+            for (const auto &spec : *specs) bind(spec);
         }
     }
 
     [[nodiscard]] const Tensors &tensors() const noexcept override { return views_; }
+
+    void borrow(const Borrowed &borrowed) override {
+        // OpenVINO takes no memory that it may only read; it does only read its inputs.
+        x_.rebind(*this, const_cast<std::uint8_t *>(borrowed.x));
+        y_.rebind(*this, const_cast<std::uint8_t *>(borrowed.y));
+        fused_.rebind(*this, borrowed.fused);
+    }
 
     void start(const DeviceFrame &, const DeviceFrame &) override {
         check("start the graph", library_.ov_infer_request_start_async(request_.get()));
@@ -77,9 +85,48 @@ public:
     void collect_to(void *, void *) override { fail_internal("OpenVINO on the CPU has no GPU memory"); }
 
 private:
+    // A port of the images: which memory it is bound to, and the tensors around the caller's latest ones. Callers go
+    // round a few buffers, and a tensor that is known costs no allocation.
+    class ImagePort {
+    public:
+        void rebind(OpenVinoSlot &slot, void *memory) {
+            if (memory == bound_) return;
+            slot.set(*spec_, memory == nullptr ? own_ : tensor_of(slot, memory));
+            bound_ = memory;
+        }
+        void own(const TensorSpec &spec, ov_tensor_t *tensor) {
+            spec_ = &spec;
+            own_ = tensor;
+        }
+
+    private:
+        struct Known {
+            void *memory = nullptr;
+            Tensor tensor;
+        };
+        const TensorSpec *spec_ = nullptr;
+        ov_tensor_t *own_ = nullptr;
+        void *bound_ = nullptr;  // nullptr: the slot's own
+        std::array<Known, 8> known_;
+        std::size_t oldest_ = 0;
+
+        ov_tensor_t *tensor_of(OpenVinoSlot &slot, void *memory) {
+            for (const auto &known : known_) {
+                if (known.memory == memory) return known.tensor.get();
+            }
+            Tensor tensor = slot.wrap(*spec_, memory);
+            auto &place = known_[oldest_];
+            oldest_ = (oldest_ + 1) % known_.size();
+            place = {memory, std::move(tensor)};
+            return place.tensor.get();
+        }
+    };
+
     const OpenVino &library_;
+    const std::vector<TensorSpec> inputs_, outputs_;
     std::vector<Memory> memory_;
     std::vector<Tensor> tensors_;
+    ImagePort x_, y_, fused_;
     Tensors views_;
     Request request_;  // goes first: it holds the tensors
 
@@ -87,21 +134,30 @@ private:
         if (status != OK) fail_internal(std::string("OpenVINO could not ") + what + " (" + library_.reason(status) + ")");
     }
 
-    void bind(const TensorSpec &spec) {
-        memory_.push_back(new_memory(spec.bytes()));
-        void *data = memory_.back().get();
+    [[nodiscard]] Tensor wrap(const TensorSpec &spec, void *data) const {
         auto dimensions = spec.shape;
         const ov_shape_t shape{static_cast<std::int64_t>(dimensions.size()), dimensions.data()};
         ov_tensor_t *tensor = nullptr;
         const auto type = spec.element == Element::uint8 ? U8 : F32;
         check("wrap memory", library_.ov_tensor_create_from_host_ptr(type, shape, data, &tensor));
-        tensors_.emplace_back(tensor);
+        return Tensor(tensor);
+    }
+
+    void set(const TensorSpec &spec, const ov_tensor_t *tensor) const {
         check("bind a tensor", library_.ov_infer_request_set_tensor(request_.get(), spec.name.c_str(), tensor));
+    }
+
+    void bind(const TensorSpec &spec) {
+        memory_.push_back(new_memory(spec.bytes()));
+        void *data = memory_.back().get();
+        tensors_.push_back(wrap(spec, data));
+        ov_tensor_t *tensor = tensors_.back().get();
+        set(spec, tensor);
         const std::span bytes(static_cast<std::uint8_t *>(data), spec.elements());
         const std::span numbers(static_cast<float *>(data), spec.elements());
-        if (spec.name == kX) views_.x = bytes;
-        if (spec.name == kY) views_.y = bytes;
-        if (spec.name == kFused) views_.fused = bytes;
+        if (spec.name == kX) x_.own(spec, tensor), views_.x = bytes;
+        if (spec.name == kY) y_.own(spec, tensor), views_.y = bytes;
+        if (spec.name == kFused) fused_.own(spec, tensor), views_.fused = bytes;
         if (spec.name == kScale) views_.scale = numbers;
         if (spec.name == kShift) views_.shift = numbers;
         if (spec.name == kPrompt) views_.prompt = numbers;
@@ -126,6 +182,7 @@ public:
 
     [[nodiscard]] std::string name() const override { return name_ + " (CPU)"; }
     [[nodiscard]] bool takes_cuda() const noexcept override { return false; }
+    [[nodiscard]] bool borrows() const noexcept override { return true; }
     [[nodiscard]] std::unique_ptr<Slot> new_slot() override {
         return std::make_unique<OpenVinoSlot>(library_, compiled_.get(), contract_);
     }

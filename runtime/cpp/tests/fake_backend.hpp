@@ -17,6 +17,7 @@ namespace tcmoa::testing {
 struct Script {
     std::mutex lock;
     std::condition_variable changed;
+    std::atomic<bool> borrows = false;    // whether slots work in the caller's memory
     bool held = false;                    // frames are not ready until this is false
     std::atomic<int> fail_starts = 0;     // so many starts throw
     std::atomic<int> fail_runs = 0;       // so many frames fail in the network
@@ -49,6 +50,8 @@ public:
 
     [[nodiscard]] const Tensors &tensors() const noexcept override { return views_; }
 
+    void borrow(const Borrowed &borrowed) override { borrowed_ = borrowed; }
+
     void start(const DeviceFrame &, const DeviceFrame &) override {
         if (script_->fail_starts > 0) {
             --script_->fail_starts;
@@ -80,12 +83,15 @@ public:
         const auto width = static_cast<std::size_t>(contract_.width);
         const auto grid = static_cast<std::size_t>(contract_.grid_width), token = 16UL;
         const auto cx = static_cast<std::size_t>(contract_.x_channels), cy = static_cast<std::size_t>(contract_.y_channels);
+        const auto *x_in = borrowed_.x != nullptr ? borrowed_.x : views_.x.data();
+        const auto *y_in = borrowed_.y != nullptr ? borrowed_.y : views_.y.data();
+        auto *out = borrowed_.fused != nullptr ? borrowed_.fused : views_.fused.data();
         for (std::size_t i = 0; i < views_.fused.size(); ++i) {
             const std::size_t pixel = i / 3, row = pixel / width, column = pixel % width;
-            const int x = views_.x[cx == 3 ? i : pixel], y = views_.y[cy == 3 ? i : pixel];
+            const int x = x_in[cx == 3 ? i : pixel], y = y_in[cy == 3 ? i : pixel];
             const float shift = views_.shift[row / token * grid + column / token];
             const float value = static_cast<float>((x + y) / 2) + 100 * shift;
-            views_.fused[i] = static_cast<std::uint8_t>(value < 0 ? 0 : value > 255 ? 255 : value);
+            out[i] = static_cast<std::uint8_t>(value < 0 ? 0 : value > 255 ? 255 : value);
         }
         for (std::size_t i = 0; i < views_.prompt.size(); ++i) views_.prompt[i] = static_cast<float>(i);
     }
@@ -97,6 +103,7 @@ private:
     const std::shared_ptr<Script> script_;
     std::vector<std::vector<std::uint8_t>> memory_;
     Tensors views_;
+    Borrowed borrowed_;
 };
 
 class FakeBackend final : public Backend {
@@ -104,6 +111,7 @@ public:
     FakeBackend(const Contract &contract, std::shared_ptr<Script> script) : contract_(contract), script_(std::move(script)) {}
     [[nodiscard]] std::string name() const override { return "fake"; }
     [[nodiscard]] bool takes_cuda() const noexcept override { return false; }
+    [[nodiscard]] bool borrows() const noexcept override { return script_->borrows; }
     [[nodiscard]] std::unique_ptr<Slot> new_slot() override { return std::make_unique<FakeSlot>(contract_, script_); }
 
 private:

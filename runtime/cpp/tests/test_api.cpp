@@ -274,6 +274,37 @@ TEST_CASE("a bundle that cannot be written to is fused all the same, and a cache
     CHECK(works());
 }
 
+TEST_CASE("frames anywhere in memory, with gaps, and results over sources give the same bytes") {
+    Reference reference("vif-small");
+    const Handle handle(bundle_folder("vif-small"));
+    Bytes out(reference.fused.size());
+    const auto x = frame_of(TCMOA_RGB8, reference.x), y = frame_of(TCMOA_RGB8, reference.y);
+    const auto packed = frame_of(TCMOA_RGB8, out);
+    for (std::size_t i = 0; i < 12; ++i) {  // more buffers than a slot remembers, at odd addresses, twice round
+        Bytes there(out.size() + 12, 0);
+        std::copy(reference.x.begin(), reference.x.end(), there.begin() + static_cast<std::ptrdiff_t>(i % 6));
+        auto moved = x;
+        moved.planes[0] = there.data() + i % 6;
+        REQUIRE(tcmoa_fuse(handle.fuser, &moved, &y, &packed) == TCMOA_OK);
+        REQUIRE(out == reference.fused);
+        std::fill(out.begin(), out.end(), std::uint8_t{0});
+        REQUIRE(tcmoa_fuse(handle.fuser, &moved, &y, &moved) == TCMOA_OK);  // over its own source
+        REQUIRE(std::equal(out.begin(), out.end(), there.begin() + static_cast<std::ptrdiff_t>(i % 6)) == false);
+        REQUIRE(std::equal(reference.fused.begin(), reference.fused.end(),
+                           there.begin() + static_cast<std::ptrdiff_t>(i % 6)));
+        std::uint64_t ticket = 0;  // after a frame where it lay, one that is copied
+        REQUIRE(tcmoa_submit(handle.fuser, &x, &y, &ticket) == TCMOA_OK);
+        REQUIRE(tcmoa_wait(handle.fuser, ticket, &packed, -1) == TCMOA_OK);
+        REQUIRE(out == reference.fused);
+    }
+    Bytes gaps(112 * 350, 0);
+    auto wide = frame_of(TCMOA_RGB8, gaps);
+    wide.strides[0] = 350;
+    for (std::size_t row = 0; row < 112; ++row) std::copy_n(&reference.x[row * 336], 336, &gaps[row * 350]);
+    REQUIRE(tcmoa_fuse(handle.fuser, &wide, &y, &packed) == TCMOA_OK);
+    CHECK(out == reference.fused);
+}
+
 TEST_CASE("two handles on two threads") {
     Reference reference("vif-small");
     std::atomic<int> wrong = 0;

@@ -110,8 +110,55 @@ TEST_CASE("a pair is fused, and prompts change what comes next") {
 
 TEST_CASE("the result may go where a source lies") {
     Handle handle;
+    handle.script->borrows = GENERATE(false, true);
     REQUIRE(tcmoa_fuse(handle.fuser, &handle.frame_x, &handle.frame_y, &handle.frame_x) == TCMOA_OK);
     CHECK(handle.x == Bytes(handle.x.size(), 75));
+}
+
+TEST_CASE("packed host frames are worked on where they lie, others and submitted ones are copied") {
+    Handle handle(1);
+    handle.script->borrows = true;
+    REQUIRE(handle.fuse() == TCMOA_OK);
+    CHECK(handle.out == Bytes(handle.out.size(), 75));
+
+    // Held in the network, a source that is changed shows whether it was copied.
+    const auto changed_on_the_way = [&](Bytes &source, auto &&call) {
+        handle.script->hold(true);
+        std::thread other(call);
+        while (handle.script->running == 0) std::this_thread::yield();
+        std::fill(source.begin(), source.end(), std::uint8_t{200});
+        handle.script->hold(false);
+        other.join();
+        std::fill(source.begin(), source.end(), std::uint8_t{50});
+        return int{handle.out[0]};
+    };
+    const auto fuse = [&] { CHECK(handle.fuse() == TCMOA_OK); };
+    CHECK(changed_on_the_way(handle.y, fuse) == 150);
+    CHECK(changed_on_the_way(handle.y, [&] {
+              std::uint64_t ticket = 0;
+              CHECK(handle.submit(ticket) == TCMOA_OK);
+              CHECK(handle.wait(ticket) == TCMOA_OK);
+          }) == 75);
+    handle.frame_y.format = TCMOA_BGR8;
+    CHECK(changed_on_the_way(handle.y, fuse) == 75);
+    Bytes wide(112 * 340, 50);
+    handle.frame_y.format = TCMOA_RGB8;
+    handle.frame_y.planes[0] = wide.data();
+    handle.frame_y.strides[0] = 340;
+    CHECK(changed_on_the_way(wide, fuse) == 75);
+    CHECK(handle.out == Bytes(handle.out.size(), 75));
+}
+
+TEST_CASE("a result that overlaps a source in part is not written before the source was read") {
+    Handle handle;
+    handle.script->borrows = true;
+    Bytes both(2 * handle.x.size(), 100);  // x, and the result one row further
+    handle.frame_x.planes[0] = both.data();
+    handle.frame_out.planes[0] = both.data() + 336;
+    REQUIRE(handle.fuse() == TCMOA_OK);
+    CHECK(both[335] == 100);
+    CHECK(Bytes(both.begin() + 336, both.begin() + 336 + 112 * 336) == Bytes(112 * 336, 75));
+    CHECK(both[113 * 336] == 100);
 }
 
 TEST_CASE("prompts come out of a bundle that has them") {
@@ -218,6 +265,7 @@ TEST_CASE("a frame that fails leaves its slot free") {
 
 TEST_CASE("after warm-up, frames allocate nothing") {
     Handle handle;
+    handle.script->borrows = GENERATE(false, true);
     Bytes wide(2 * 112 * 112, 7);
     tcmoa_frame gray16;
     tcmoa_frame_init(&gray16, TCMOA_GRAY16, 112, 112, wide.data());
