@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,13 +25,10 @@ from tcmoa_runtime.bundle import (
     FORMAT_VERSION,
     GRAPH,
     GRAPH_DATA,
-    MANIFEST,
-    SELF_HASH,
     Bundle,
     contract_to_json,
-    file_sha256,
-    manifest_sha256,
 )
+from tcmoa_runtime.bundle_write import check_target, list_files, new_bundle, write_manifest
 from tcmoa_runtime.contract import SOURCE_ROLES
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.pairs import PairPaths, find_pairs
@@ -90,21 +84,10 @@ def export_bundle(
     )
     _check_finite(model)
     target = Path(out)
-    _check_target(target, overwrite)
+    check_target(target, overwrite=overwrite)
     found = find_pairs(pairs) if pairs is not None else []
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written: {error.strerror}") from error
-    try:
-        with _evaluated(model, as_published):
-            _write(partial, model, spec, found, weights_source, say)
-        _put_in_place(partial, target)
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with new_bundle(target) as partial, _evaluated(model, as_published):
+        _write(partial, model, spec, found, weights_source, say)
     return Bundle.open(target)
 
 
@@ -114,39 +97,6 @@ def _check_finite(model: TCMoA) -> None:
             raise InputError(
                 f"the weights are broken: '{name}' holds NaN or infinity; give another checkpoint"
             )
-
-
-def _check_target(target: Path, overwrite: bool) -> None:
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise InputError(f"{target}: is a file, expected a folder to be made")
-    if not any(target.iterdir()):
-        return
-    if not (target / MANIFEST).is_file():
-        raise InputError(f"{target}: holds other files and no bundle; choose another --out")
-    if not overwrite:
-        raise InputError(f"{target}: holds a bundle already; add --overwrite, or choose another --out")
-
-
-def _put_in_place(partial: Path, target: Path) -> None:
-    """Rename `partial` to `target`; a bundle that is there goes only once the new one stands."""
-    mask = os.umask(0)
-    os.umask(mask)
-    partial.chmod(0o777 & ~mask)
-    if not target.exists():
-        partial.rename(target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-    try:
-        target.rename(old / target.name)
-        partial.rename(target)
-    except BaseException:  # an interrupt, too: what stood there comes back
-        if (old / target.name).exists() and not target.exists():
-            (old / target.name).rename(target)
-        old.rmdir()
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
@@ -180,14 +130,11 @@ def _write(
     _write_graph(folder, proto)
     manifest = _manifest(model, spec, preset, proto.graph.name, weights_source, figures)
     del proto  # the check below needs the memory
-    manifest["files"] = {
-        path.name: {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-        for path in sorted(folder.iterdir())
-    }
-    _write_manifest(folder, manifest)
+    list_files(folder, manifest)
+    write_manifest(folder, manifest)
     parity: Parity = run_gate(Bundle.open(folder), model, spec, pairs, say)
     manifest["parity"] = parity.to_dict()
-    _write_manifest(folder, manifest)
+    write_manifest(folder, manifest)
 
 
 def _write_graph(folder: Path, proto: onnx.ModelProto) -> None:
@@ -256,11 +203,3 @@ def _manifest(
         "weights": {"sha256": weights_hash(model), "source": weights_source},
         "tools": {"tcmoa": __version__, **tools},
     }
-
-
-def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    manifest.pop(SELF_HASH, None)
-    manifest[SELF_HASH] = manifest_sha256(manifest)
-    partial = folder / f".{MANIFEST}.partial"
-    partial.write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(folder / MANIFEST)

@@ -15,6 +15,7 @@ from typing import Any
 
 import typer
 
+from tcmoa_runtime.cli import calibrate
 from tcmoa_runtime.cli.build import build
 from tcmoa_runtime.cli.doctor import doctor
 from tcmoa_runtime.cli.evaluate import evaluate
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 for command in (demo, export, build, fuse, stream, evaluate, inspect, doctor, train):
     app.command()(command)
+app.add_typer(calibrate.app)
 
 
 def _say(line: str) -> None:

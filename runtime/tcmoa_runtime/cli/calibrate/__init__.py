@@ -1,0 +1,12 @@
+"""`tcmoa calibrate`: new bundles from one and sample pairs. One file per command."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    name="calibrate",
+    help="Make a new bundle from one and sample pairs: low precision, prompts, alignment of the two cameras.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
