@@ -15,7 +15,7 @@ residual stream, too, would bring 1 to 2 dB for 10 % more bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import ml_dtypes
 import numpy as np
@@ -55,6 +55,20 @@ def lower(model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
     return model
 
 
+UNSIGNED_ZERO: Final = 128
+"""Zero point of uint8 activations in graphs for CPUs."""
+
+
+def sign_activations(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Activations quantised to uint8 around 128 as int8 around 0, which are the same numbers: TensorRT takes no zero
+    points. The same object, changed.
+    """
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.UINT8 and tensor.raw_data == bytes((UNSIGNED_ZERO,)):
+            tensor.data_type, tensor.raw_data = TensorProto.INT8, bytes(1)
+    return model
+
+
 class _Lowering:
     """What is known while going through the nodes: which values are real numbers, and which casts exist."""
 
@@ -82,6 +96,8 @@ class _Lowering:
 
     def _convert(self, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
         wanted: TensorProto.DataType = TensorProto.FLOAT if node.doc_string in self._islands else self._low
+        if node.op_type == "QuantizeLinear" and self._types.get(node.input[0]) == TensorProto.FLOAT:
+            wanted = TensorProto.FLOAT  # rounded once, not twice
         if node.op_type == "Cast":
             self._cast(node, wanted)
             yield node
@@ -105,7 +121,7 @@ class _Lowering:
                         self._variants[name, wanted] = cast.output[0]
                         yield cast
                     node.input[i] = self._variants[name, wanted]
-        if real and node.op_type not in _TRUTH:
+        if real and node.op_type not in (*_TRUTH, "QuantizeLinear"):
             self._types.update(dict.fromkeys(node.output, wanted))
         yield node
 

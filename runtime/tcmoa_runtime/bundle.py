@@ -14,8 +14,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
+from tcmoa_runtime.alignment import Alignment, read_alignment
 from tcmoa_runtime.contract import SOURCE_ROLES, Contract, TensorSpec, token_grid
 from tcmoa_runtime.errors import BundleError
 
@@ -29,6 +30,8 @@ SELF_HASH: Final = "manifest_sha256"
 _MOST_MANIFEST_BYTES = 1 << 20
 _LARGEST_NUMBER = 1 << 20
 """Beyond any frame side, batch or prompt: refused before arithmetic overflows."""
+_MOST_SHOWN = 200
+"""Characters of a wrong value in a message."""
 _AGAIN = "export it again with `tcmoa export`"
 
 
@@ -69,11 +72,17 @@ class Reader:
             wrong = not abs(value) <= _LARGEST_NUMBER  # NaN and infinity, too
         if wrong or (among is not None and value not in among):
             wanted = ", ".join(map(repr, among)) if among else f"a value of type {kind.__name__}"
-            raise BundleError(
-                f"{self.path}: '{self.prefix}{key}' is {value!r}, expected {wanted}; "
-                f"it was damaged or made by other software: {self.again}"
-            )
+            self.refuse(key, wanted)
         return value
+
+    def refuse(self, key: str, wanted: str) -> NoReturn:
+        """Raise BundleError: what is at `key`, and what was expected."""
+        shown = repr(self.values.get(key))
+        shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}…"
+        raise BundleError(
+            f"{self.path}: '{self.prefix}{key}' is {shown}, expected {wanted}; "
+            f"it was damaged or made by other software: {self.again}"
+        )
 
     def part(self, key: str) -> Reader:
         """The object at `key`."""
@@ -101,6 +110,7 @@ class Bundle:
         folder = Path(path)
         manifest = _read_manifest(folder)
         bundle = Bundle(folder, manifest, _read_contract(folder / MANIFEST, manifest))
+        _ = bundle.alignment  # checked now, so that it can be relied on
         for name in bundle.files:
             if not (folder / name).is_file():
                 raise BundleError(
@@ -153,6 +163,12 @@ class Bundle:
         """(alpha, beta) of Eq. 8 that apply where a caller names none."""
         prompt = self.manifest["prompt_default"]
         return float(prompt["scale"]), float(prompt["shift"])
+
+    @property
+    def alignment(self) -> Alignment | None:
+        """How one source is moved before it is fused, None where both are taken as they come."""
+        size = self.contract.height, self.contract.width
+        return read_alignment(Reader(self.path / MANIFEST, self.manifest), size)
 
     @property
     def files(self) -> dict[str, dict[str, Any]]:

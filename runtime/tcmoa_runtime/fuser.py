@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tcmoa_runtime.alignment import Warp
 from tcmoa_runtime.backends import Backend, DeviceBackend, load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
@@ -37,6 +38,8 @@ class Fuser:
     With a backend on the GPU, frames may lie there, too (`__dlpack__` or `__cuda_array_interface__`): exactly as
     the graph takes them, uint8 [H, W, C] or the bundle's own batch [B, H, W, C]. The result stays there then, as
     a `DeviceArray`, which says how long it is valid.
+
+    A bundle with an alignment moves x or y first (`tcmoa calibrate align`): frames of the host only.
     """
 
     def __init__(
@@ -49,6 +52,10 @@ class Fuser:
     ) -> None:
         self.bundle, self.backend = bundle, backend
         self._resize, self._percentiles = resize, check_percentiles(percentiles)
+        alignment = bundle.alignment
+        self._warps: dict[str, Warp] = (
+            {} if alignment is None else {alignment.source: Warp.of(alignment, self.size)}
+        )
 
     @classmethod
     def load(
@@ -126,8 +133,24 @@ class Fuser:
         share = mask_share(mask, "mask", self.size, self.grid, token).astype(np.float64)
         return (outside + (inside - outside) * share).astype(np.float32)
 
+    def aligned(self, frame: Frame, name: str) -> Frame:
+        """A frame [H, W, C] of source `name` (`x` or `y`) where the bundle's alignment moves it to, at its own size.
+
+        For whoever shows or compares a source beside the result; `frame` itself where nothing moves it.
+        """
+        warp = self._warps.get(name)
+        if warp is None:
+            return frame
+        at_size = frame if frame.shape[:2] == self.size else resize_frame(frame, self.size)
+        return self._restore(warp(at_size), frame.shape)
+
     def _fuse(self, x: Any, y: Any, scale: Any, shift: Any) -> tuple[Any, Any]:
         if isinstance(self.backend, DeviceBackend) and (is_on_gpu(x) or is_on_gpu(y)):
+            if self._warps:
+                raise InputError(
+                    f"{self.bundle.path}: aligns its sources, which is done on the host only: give frames in host "
+                    f"memory, or align them on the GPU and fuse with the bundle from before `tcmoa calibrate align`"
+                )
             return self._fuse_device(self.backend, x, y, scale, shift)
         frames_x, single = _as_batch(x, X)
         frames_y, single_y = _as_batch(y, Y)
@@ -195,10 +218,14 @@ class Fuser:
     def _prepare(self, image: Any, name: str, channels: int) -> Frame:
         order: ChannelOrder = "bgr" if self.bundle.channel_order == "bgr" else "rgb"
         frame = to_frame(image, name, channels, order=order, percentiles=self._percentiles)
+        if frame.shape[:2] != self.size:
+            frame = self._resized(frame, name)
+        warp = self._warps.get(name)
+        return frame if warp is None else warp(frame)
+
+    def _resized(self, frame: Frame, name: str) -> Frame:
         height, width = self.size
         arrived = frame.shape[:2]
-        if arrived == (height, width):
-            return frame
         if not self._resize:
             raise InputError(
                 f"{name} is {arrived[1]}x{arrived[0]}, this bundle fuses {width}x{height}: resize it (--resize, "

@@ -29,6 +29,13 @@ from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import TensorSpec
 from tcmoa_runtime.errors import BundleError, MissingError, TcmoaError
 
+LOW_PRECISION_WITHOUT: Final = ("MatMulAddFusion",)
+"""Optimisations that are left out for graphs with Q/DQ pairs: this one turns a product and its bias into a Gemm before
+the pairs are looked for, and the weights are then turned back into float32 in every run."""
+
+LOW_PRECISIONS: Final = ("int8", "fp8")
+"""Of bundles whose graphs hold such pairs."""
+
 _TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 _INSTEAD: Final = "see `tcmoa doctor`, or use --backend onnxruntime"
 
@@ -66,7 +73,9 @@ class OnnxRuntimeBackend:
         if has_cuda:
             preload(None)
             try:
-                self._session = self._new_session(source, self._options(), [(CUDA, CUDA_OPTIONS), CPU])
+                self._session = self._new_session(
+                    source, self._options(), [(CUDA, CUDA_OPTIONS), CPU], bundle.precision
+                )
             except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
                 if bundle.precision == "bf16":
                     raise _unloadable(bundle, error) from error
@@ -78,7 +87,7 @@ class OnnxRuntimeBackend:
                 )
         if self._session is None:
             try:
-                self._session = self._new_session(source, self._options(), [CPU])
+                self._session = self._new_session(source, self._options(), [CPU], bundle.precision)
             except Exception as error:  # as above
                 raise _unloadable(bundle, error) from error
         self._device = "CUDA" if CUDA in self._session.get_providers() else "CPU"
@@ -91,7 +100,7 @@ class OnnxRuntimeBackend:
         options = self._options()
         try:
             providers = asked.apply(options, settings_of(provider, self._cache))
-            session = self._new_session(source, options, providers)
+            session = self._new_session(source, options, providers, bundle.precision)
         except Exception as error:  # as above
             raise MissingError(
                 f"ONNX Runtime {ort.__version__} cannot run {bundle.graph_path} on {provider.name} alone "
@@ -115,9 +124,14 @@ class OnnxRuntimeBackend:
         return options
 
     @staticmethod
-    def _new_session(source: bytes | str, options: Any, providers: list[Any] | None) -> ort.InferenceSession:
+    def _new_session(
+        source: bytes | str, options: Any, providers: list[Any] | None, precision: str
+    ) -> ort.InferenceSession:
+        without = list(LOW_PRECISION_WITHOUT) if precision in LOW_PRECISIONS else None
         # Without a fallback: that one swaps providers, also in the middle of a run, and tells it on stdout only.
-        return ort.InferenceSession(source, options, providers=providers, enable_fallback=0)
+        return ort.InferenceSession(
+            source, options, providers=providers, enable_fallback=0, disabled_optimizers=without
+        )
 
     def _check_graph(self, bundle: Bundle) -> None:
         """The graph must be the one that bundle.json describes: names, types and shapes, and its own name."""

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import numpy as np
 import typer
 
+from tcmoa_runtime.alignment import corners, moved
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.cli.build import engine_rows
 from tcmoa_runtime.cli.progress import print_json
@@ -109,6 +111,22 @@ def _described(kernel: Mapping[str, Any]) -> str:
     return f"{', '.join(scopes[:2]) or kernel['name']} on {shapes} {kernel['precision']}"
 
 
+def alignment_row(bundle: Bundle) -> list[tuple[str, str]]:
+    """What the bundle moves, where it does."""
+    found = bundle.alignment
+    if found is None:
+        return []
+    around = corners((bundle.contract.height, bundle.contract.width))
+    farthest = float(np.hypot(*(moved(found.matrix, around) - around[:2])).max())
+    return [
+        (
+            "alignment",
+            f"{found.source} is moved by up to {farthest:.1f} pixels ({found.model}, sure to {found.residual_px:.2f}); "
+            f"gradient correlation {found.score_before:.3f} before, {found.score_after:.3f} after, {found.pairs} pairs",
+        )
+    ]
+
+
 def rows(bundle: Bundle) -> list[tuple[str, str]]:
     """Label and text of each line."""
     manifest, contract, roles = bundle.manifest, bundle.contract, bundle.roles
@@ -133,6 +151,7 @@ def rows(bundle: Bundle) -> list[tuple[str, str]]:
         ("precision", bundle.precision),
         ("routers", ", ".join(manifest.get("routers", []))),
         ("prompt", f"alpha {alpha:g}, beta {beta:g} unless told otherwise"),
+        *alignment_row(bundle),
         *(("input", tensor(spec)) for spec in contract.inputs),
         *(("output", tensor(spec)) for spec in contract.outputs),
         (

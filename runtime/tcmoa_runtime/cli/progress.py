@@ -51,6 +51,28 @@ def phase_bar(what: str) -> Iterator[tuple[Callable[[str], None], Callable[[str,
         yield say, progress
 
 
+@contextmanager
+def counted_bar(what: str) -> Iterator[tuple[Callable[[str], None], Callable[[int, int], None]]]:
+    """A bar with the time that is left, whose number of steps may grow: functions for a line, and for the steps that
+    are done and how many there are. Lines stay.
+    """
+    if not console.is_terminal:
+        yield lambda text: console.print(f"{what}: {text}", markup=False), lambda _done, _of: None
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield (
+            lambda text: bar.console.print(f"{what}: {text}", markup=False),
+            lambda done, of: bar.update(task, completed=done, total=of),
+        )
+
+
 def print_json(value: Any) -> None:
     """One JSON object on stdout."""
     print(json.dumps(value, allow_nan=False))

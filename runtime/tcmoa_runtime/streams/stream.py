@@ -443,8 +443,7 @@ class Stream:
         y = None if pair.y is None else pair.y.frame
         prompt, chosen = None, self._clock()
         if pair.status in ("passed-x", "passed-y") or x is None or y is None:
-            alone = x if x is not None else y
-            image = self._passed(alone, form)
+            image = self._passed(x, y, form)
             if self._steady is not None:
                 self._steady.reset()
         else:
@@ -457,7 +456,8 @@ class Stream:
                 if not all(map(np.array_equal, values, self._steered)):
                     self._steady.reset()  # what somebody steers shows at once
                 self._steered = values
-                image = self._steady.filter(x.image, y.image, image, pair.time)
+                seen = self.fuser.aligned(x.image, "x"), self.fuser.aligned(y.image, "y")
+                image = self._steady.filter(*seen, image, pair.time)
                 self.figures.stage("steady", time.perf_counter() - began)
         now = self._clock()
         # A file's frame waits for its turn: that is no latency.
@@ -481,10 +481,11 @@ class Stream:
             return self.fuser(x.image, y.image, scale=scale, shift=shift), None
         return self.fuser.with_prompt(x.image, y.image, scale=scale, shift=shift)
 
-    def _passed(self, alone: SourceFrame | None, form: Format) -> Frame:
+    def _passed(self, x: SourceFrame | None, y: SourceFrame | None, form: Format) -> Frame:
+        alone, side = (x, "x") if x is not None else (y, "y")
         if alone is None:
             raise TcmoaError("a frame of neither source came out")
-        image = to_frame(alone.image, "frame", 3, order=form.channel_order)
+        image = self.fuser.aligned(to_frame(alone.image, "frame", 3, order=form.channel_order), side)
         wanted = (form.height, form.width)
         return image if image.shape[:2] == wanted else resize_frame(image, wanted)
 

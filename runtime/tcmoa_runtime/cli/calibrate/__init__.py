@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import typer
 
+from tcmoa_runtime.cli.calibrate.int8 import fp8, int8
+from tcmoa_runtime.cli.calibrate.prompt import prompt
+
 app = typer.Typer(
     name="calibrate",
     help="Make a new bundle from one and sample pairs: low precision, prompts, alignment of the two cameras.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+app.command()(int8)
+app.command()(fp8)
+app.command()(prompt)
