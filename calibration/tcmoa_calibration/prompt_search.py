@@ -17,7 +17,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -28,10 +28,11 @@ from tcmoa_calibration.metrics.frames import Triple
 from tcmoa_calibration.metrics.registry import METRICS
 from tcmoa_calibration.samples import Sample, Samples, graph_inputs, read_samples, rgb_of
 from tcmoa_calibration.surface import Surface, surface_picture
+from tcmoa_runtime.alignment import Warp
 from tcmoa_runtime.backends import Backend, load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.bundle_write import check_target, derive_bundle
-from tcmoa_runtime.contract import FUSED, PROMPT_SCALE, PROMPT_SHIFT
+from tcmoa_runtime.contract import FUSED, PROMPT_SCALE, PROMPT_SHIFT, X
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import check_writable, write_image
 from tcmoa_runtime.pairs import PairPaths
@@ -260,6 +261,7 @@ def calibrate_prompt(
     target = Path(out)
     picture = None if surface is None else _check_picture(surface)
     check_target(target, overwrite=overwrite)
+    _check_folder(target)
     search = search_prompt(
         bundle,
         pairs,
@@ -316,7 +318,7 @@ def search_prompt(
     first = dict.fromkeys([default, *(Prompt(a, b) for b in betas for a in alphas)])
     if len(first) == 1:
         raise InputError(f"both ranges hold the bundle's own {default} alone: nothing to search; widen one")
-    samples = read_samples(pairs, size, most=most, least=LEAST, seed=seed)
+    samples = _aligned(bundle, read_samples(pairs, size, most=most, least=LEAST, seed=seed))
     with closing(load_backend(bundle, backend, threads=threads)) as loaded:
         total = (len(first) + 8 * rounds) * len(samples.fit) + 2 * len(samples.held)
         scorer = _Scorer(bundle, loaded, goal, progress, total)
@@ -390,6 +392,21 @@ class _Scorer:
             self._progress(self._done, self._total)
 
 
+def _aligned(bundle: Bundle, samples: Samples) -> Samples:
+    """The samples as the Fuser has them fused where the bundle aligns its sources."""
+    alignment = bundle.alignment
+    if alignment is None:
+        return samples
+    warp = Warp.of(alignment, (bundle.contract.height, bundle.contract.width))
+
+    def move(sample: Sample) -> Sample:
+        if alignment.source == X:
+            return replace(sample, x=warp(sample.x))
+        return replace(sample, y=warp(sample.y))
+
+    return replace(samples, fit=list(map(move, samples.fit)), held=list(map(move, samples.held)))
+
+
 def _axis(ends: Range, count: int) -> list[float]:
     """`count` values from end to end, one where the ends are the same."""
     low, high = ends
@@ -428,9 +445,19 @@ def _check_range(given: Range, name: str) -> Range:
 def _check_picture(path: str | os.PathLike[str]) -> Path:
     """The path if it looks as if it can be written, long before it is; else InputError."""
     target = check_writable(path)
-    if not os.access(target.parent, os.W_OK):
-        raise InputError(f"{target}: cannot be written: the folder {target.parent} is read-only")
+    _check_folder(target)
     return target
+
+
+def _check_folder(target: Path) -> None:
+    """Raise InputError when what is to hold `target` is no folder, or one that must not be written to."""
+    holder = next(parent for parent in target.absolute().parents if parent.exists())
+    if not holder.is_dir():
+        raise InputError(f"{target}: cannot be written: {holder} is a file, expected a folder")
+    if not os.access(holder, os.W_OK):
+        raise InputError(
+            f"{target}: cannot be written: the folder {holder} is read-only; choose another place"
+        )
 
 
 def _refusal(bundle: Bundle, search: PromptSearch, picture: Path | None) -> str:

@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from tcmoa_export.emit import FLOAT32
-from tcmoa_export.kernels import AuditError, Kernel
+from tcmoa_export.kernels import PRECISIONS, AuditError, Kernel
 from tcmoa_export.precision import Precision
 
 LARGEST: Final = 10
@@ -25,30 +25,62 @@ LARGEST: Final = 10
 
 @dataclass(frozen=True)
 class Gpu:
-    """Datasheet figures: bytes/s, and dense operations/s by precision (16 bits accumulated in float32)."""
+    """Datasheet figures: bytes/s, and dense operations/s by precision (16 bits and FP8 accumulated in float32).
+
+    None where the GPU has no such arithmetic.
+    """
 
     name: str
     bandwidth: float
     fp32: float
     half: float
+    int8: float
+    fp8: float | None
     source: str
 
-    def peak(self, precision: str) -> float:
-        """Operations/s; what is no 16-bit arithmetic counts as float32."""
-        return self.half if precision in ("fp16", "bf16") else self.fp32
+    def peak(self, precision: str) -> float | None:
+        """Operations/s; what is neither 16-bit nor 8-bit arithmetic counts as float32."""
+        of = {"fp16": self.half, "bf16": self.half, "int8": self.int8, "fp8": self.fp8}
+        return of.get(precision, self.fp32)
 
 
 GPUS: Final = (
-    Gpu("RTX 4090", 1008e9, 82.6e12, 165.2e12, "NVIDIA Ada GPU architecture whitepaper, appendix A"),
-    Gpu("RTX A6000", 768e9, 38.7e12, 154.8e12, "NVIDIA Ampere GA102 GPU architecture whitepaper, appendix"),
+    Gpu(
+        "RTX 4090",
+        1008e9,
+        82.6e12,
+        165.2e12,
+        660.6e12,
+        330.3e12,
+        "NVIDIA Ada GPU architecture whitepaper, appendix A",
+    ),
+    Gpu(
+        "RTX A6000",
+        768e9,
+        38.7e12,
+        154.8e12,
+        309.7e12,
+        None,
+        "NVIDIA Ampere GA102 GPU architecture whitepaper, appendix",
+    ),
     Gpu(
         "Jetson AGX Orin 64GB",
         204.8e9,
         5.3e12,
         42.5e12,
-        "NVIDIA Jetson AGX Orin technical brief; 16 bits as a quarter of its 170 sparse INT8 TOPS",
+        85e12,
+        None,
+        "NVIDIA Jetson AGX Orin technical brief; 8 and 16 bits as a half and a quarter of its 170 sparse INT8 TOPS",
     ),
-    Gpu("H100 SXM", 3350e9, 66.9e12, 989.4e12, "NVIDIA H100 Tensor Core GPU architecture whitepaper"),
+    Gpu(
+        "H100 SXM",
+        3350e9,
+        66.9e12,
+        989.4e12,
+        1978.9e12,
+        1978.9e12,
+        "NVIDIA H100 Tensor Core GPU architecture whitepaper",
+    ),
 )
 """Who the bounds are given for."""
 
@@ -58,13 +90,14 @@ class GraphFacts:
     """What the audit must know of the ONNX graph that an engine was built from.
 
     `flops` by node counts multiplications and additions of matrix products and convolutions; `float32` names those
-    among them that read float32. `attentions`: the two products of each windowed attention by its softmax; they are
-    never in `float32`, which for them only says how to accumulate. `minimum_bytes`: activations at the counted
-    floor and every constant once.
+    among them that read float32, `eight_bit` those whose two operands are quantised, with `int8` or `fp8`.
+    `attentions`: the two products of each windowed attention by its softmax; they are never in `float32`, which for
+    them only says how to accumulate. `minimum_bytes`: activations at the counted floor and every constant once.
     """
 
     flops: dict[str, int]
     float32: frozenset[str]
+    eight_bit: dict[str, str]
     attentions: dict[str, frozenset[str]]
     minimum_bytes: int
 
@@ -90,8 +123,12 @@ class _Reader:
             tensor = info.type.tensor_type
             self._values[info.name] = (tensor.elem_type, tuple(d.dim_value for d in tensor.shape.dim))
         self._casts: dict[str, list[str]] = {}
+        self._quantised = {n.output[0]: n.input[0] for n in self._nodes if n.op_type == "DequantizeLinear"}
+        self._fixed = {name for name, stored in self._quantised.items() if stored in self._constants}
+        self._fixed.update(self._constants)
         for node in self._nodes:
-            if node.op_type == "Cast":
+            # A quantised value is another form of itself, too.
+            if node.op_type in ("Cast", "QuantizeLinear", "DequantizeLinear"):
                 self._casts.setdefault(node.input[0], []).append(node.output[0])
                 self._casts.setdefault(node.output[0], []).append(node.input[0])
 
@@ -102,15 +139,23 @@ class _Reader:
         return GraphFacts(
             flops=flops,
             float32=frozenset(float32 & flops.keys()).difference(*attentions.values()),
+            eight_bit={n.name: self._eight_bit(n) for n in self._nodes if self._eight_bit(n)},
             attentions=attentions,
             minimum_bytes=sum(map(self._floor, self._nodes))
             + sum(math.prod(dims) * _size(kind) for kind, dims in self._constants.values()),
         )
 
+    def _eight_bit(self, node: onnx.NodeProto) -> str:
+        """`int8` or `fp8` of a product of two quantised operands, else nothing."""
+        if node.op_type != "MatMul" or not set(node.input) <= self._quantised.keys():
+            return ""
+        kinds = {self._values[self._quantised[name]][0] for name in node.input}
+        return "fp8" if kinds == {TensorProto.FLOAT8E4M3FN} else "int8"
+
     def _attentions(self) -> dict[str, frozenset[str]]:
         products: dict[str, set[str]] = {}
         for n in self._nodes:
-            if n.op_type == "MatMul" and self._constants.keys().isdisjoint(n.input):
+            if n.op_type == "MatMul" and self._fixed.isdisjoint(n.input):
                 products.setdefault(n.name.rpartition("/")[0], set()).add(n.name)
         return {
             n.name: frozenset(products[n.name.rpartition("/")[0]])
@@ -125,7 +170,7 @@ class _Reader:
 
     def _floor(self, node: onnx.NodeProto) -> int:
         inside_attention = "/attention/" in node.name
-        inputs = [name for name in node.input if name not in self._constants]
+        inputs = [name for name in node.input if name not in self._fixed]
         if node.op_type == "MatMul" and len(inputs) == 2 and inside_attention:
             # Scores are not stored: q and k of the first product, v and the result of the second.
             stays = node.input[:2] if self._feeds_softmax(node) else (node.input[1], node.output[0])
@@ -208,10 +253,26 @@ class Audit:
         for kernel in self.kernels:
             heavy = [n for n in kernel.nodes if n in self.facts.flops]
             if kernel.kind in ("attention", "matmul", "convolution") and heavy:
-                wanted = "fp32" if self.facts.float32.issuperset(heavy) else self.precision
+                wanted: str = "fp32" if self.facts.float32.issuperset(heavy) else self.precision
+                eight = {self.facts.eight_bit.get(node, "") for node in heavy}
+                if eight != {""}:
+                    wanted = "/".join(sorted(eight))  # a kernel of both kinds is wrong, and says so
                 if kernel.precision != wanted:
                     wrong.append(f"{kernel.name} reads {kernel.precision}, not {wanted}")
+                elif eight != {""} and not _reads_activations_in(kernel, wanted):
+                    # Weights alone in 8 bits are turned back first: the product is one of 16 bits.
+                    wrong.append(f"{kernel.name} reads no activations in {wanted}")
         return tuple(wrong)
+
+    @property
+    def eight_bit_products(self) -> int:
+        """Kernels of products that read both operands in 8 bits."""
+        return sum(
+            kernel.kind == "matmul"
+            and kernel.precision in ("int8", "fp8")
+            and _reads_activations_in(kernel, kernel.precision)
+            for kernel in self.kernels
+        )
 
     def flops(self) -> list[int]:
         """Operations of each kernel; each node's count once, with the kernel that computes it."""
@@ -224,13 +285,18 @@ class Audit:
                     result[i] += sum(left.pop(node, 0) for node in kernel.nodes)
         return result
 
-    def bound_ms(self, gpu: Gpu) -> float:
-        """Milliseconds below which the kernels cannot finish one after the other: the roofline, summed."""
-        seconds = (
-            max(kernel.bytes / gpu.bandwidth, flops / gpu.peak(kernel.precision))
-            for kernel, flops in zip(self.kernels, self.flops(), strict=True)
-        )
-        return sum(seconds) * 1e3
+    def bound_ms(self, gpu: Gpu) -> float | None:
+        """Milliseconds below which the kernels cannot finish one after the other: the roofline, summed.
+
+        None where the GPU has no arithmetic for one of them.
+        """
+        seconds = 0.0
+        for kernel, flops in zip(self.kernels, self.flops(), strict=True):
+            peak = gpu.peak(kernel.precision)
+            if peak is None:
+                return None
+            seconds += max(kernel.bytes / gpu.bandwidth, flops / peak)
+        return seconds * 1e3
 
     def figures(self) -> dict[str, Any]:
         """All of it as plain values, for an engine's JSON and for `tcmoa inspect`."""
@@ -245,10 +311,16 @@ class Audit:
             "constant_bytes": sum(kernel.constant_bytes for kernel in self.kernels),
             "flops": sum(flops),
             "precisions": self.precisions,
+            "eight_bit_linears": len(self.facts.eight_bit),
+            "eight_bit_products": self.eight_bit_products,
             "kinds": dict(sorted(Counter(kernel.kind for kernel in self.kernels).items())),
             "by_scope": by_scope(self.kernels),
             "largest": [_plain(self.kernels[i], flops[i]) for i in order[:LARGEST]],
-            "bounds": {gpu.name: {"ms": round(self.bound_ms(gpu), 3), "source": gpu.source} for gpu in GPUS},
+            "bounds": {
+                gpu.name: {"ms": round(bound, 3), "source": gpu.source}
+                for gpu in GPUS
+                if (bound := self.bound_ms(gpu)) is not None
+            },
             "list": [_plain(kernel, count) for kernel, count in zip(self.kernels, flops, strict=True)],
         }
 
@@ -274,6 +346,11 @@ def by_scope(kernels: Sequence[Kernel]) -> dict[str, dict[str, int]]:
         entry["kernels"] += 1
         entry["bytes"] += kernel.bytes
     return result
+
+
+def _reads_activations_in(kernel: Kernel, precision: str) -> bool:
+    """Whether one of its inputs is of that precision; others may be residuals."""
+    return any(PRECISIONS.get(tensor.dtype) == precision for tensor in kernel.inputs)
 
 
 def _plain(kernel: Kernel, flops: int) -> dict[str, Any]:

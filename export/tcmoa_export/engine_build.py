@@ -23,7 +23,7 @@ import onnx
 from tcmoa_export.audit import Audit, audit, graph_facts
 from tcmoa_export.kernels import Kernel, kernels_from_inspector, kernels_from_log
 from tcmoa_export.parity import judge_lowered
-from tcmoa_export.precision import PRECISIONS, Precision, lower
+from tcmoa_export.precision import PRECISIONS, Precision, lower, sign_activations
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.cuda import Device
 from tcmoa_runtime.engine import COMPATIBILITIES, FLAVOURS, FOLDER, Engine, engine_stem, write_engine
@@ -108,8 +108,9 @@ def build_engine(
 
     `precision`: `fp16`, `bf16` or `fp32`; the bundle's own when None, but fp16 for a float32 bundle. A float32
     bundle's graph is lowered here, and compared with itself in float32 (on `pairs`, else on photographs) before
-    it is built. For the other options see `BuildOptions`. `allow_unfused`: write the engine although an attention
-    is no single kernel or a product does not read the type that the graph says. `rebuild`: build in any case.
+    it is built. Bundles in int8 or fp8 are treated so, too: `precision` is of all but their quantised products. For
+    the other options see `BuildOptions`. `allow_unfused`: write the engine although an attention is no single kernel
+    or a product does not read the type that the graph says. `rebuild`: build in any case.
 
     Raises InputError on wrong options, BundleError on a damaged bundle, MissingError without the flavour's
     package (or a GPU, where it needs one), GateError when the lowered graph is too far from float32, BuildError
@@ -247,7 +248,7 @@ def _graph(
     model = onnx.load(bundle.graph_path) if beside else onnx.load_from_string(bundle.read_graph())
     if precision != bundle.precision:
         say(f"lowering the graph to {precision}")
-        lower(model, precision)
+        lower(sign_activations(model), precision)
         judge_lowered(bundle, model, precision, pairs, say)
     return model
 

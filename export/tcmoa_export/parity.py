@@ -149,7 +149,7 @@ def judge_lowered(
     `pairs`: a folder of real pairs, else pairs made from photographs, which need the training side; MissingError
     without it. Neither PyTorch nor the weights file is needed with `pairs`.
     """
-    say(f"checking {precision} against float32")
+    say(f"checking {precision} against {'float32' if bundle.precision == 'fp32' else bundle.precision}")
     frames = _frames(bundle, pairs)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)  # emulation changes what it is given

@@ -36,6 +36,9 @@ _LOW: dict[Precision, tuple[TensorProto.DataType, np.dtype[Any]]] = {
 BF16_OPSET, BF16_IR_VERSION = 22, 10
 """The first opset whose convolution may be bfloat16, and what came with it; all operators used mean the same."""
 
+LOW_SCALES_OPSET, LOW_SCALES_IR_VERSION = 19, 9
+"""The first opset whose quantisation may have scales of 16 bits; the same holds."""
+
 _TRUTH = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not"})
 """Operators whose result is a truth value, whatever they compare."""
 
@@ -51,6 +54,8 @@ def lower(model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
     _Lowering(model, precision).run()
     if precision == "bf16":
         model.opset_import[0].version, model.ir_version = BF16_OPSET, BF16_IR_VERSION
+    elif any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        model.opset_import[0].version, model.ir_version = LOW_SCALES_OPSET, LOW_SCALES_IR_VERSION
     model.graph.name = f"{model.graph.name}_{precision}"
     return model
 

@@ -331,7 +331,7 @@ def test_a_bound_is_no_less_than_bytes_and_operations_need(listed, gpu):
 
 
 def test_the_bound_of_two_kernels_by_hand():
-    gpu = Gpu("test", bandwidth=1e6, fp32=1e6, half=4e6, source="none")
+    gpu = Gpu("test", bandwidth=1e6, fp32=1e6, half=4e6, int8=8e6, fp8=None, source="none")
     # 1728 operations at 4e6/s are 432 us, 8*6 + 6*18 + 8*18 = 300 halves at 1e6 bytes/s are 600 us.
     # 192 operations at 1e6/s are 192 us, 8*6 + 6*2 + 1 + 8*2 = 77 floats are 308 us.
     listed = kernels("fp16")

@@ -197,7 +197,6 @@ class _Run:
             smooth(model, self.linears, self.observed, strength) if strength > 0 else dict(self.observed)
         )
         split_products(model)
-        share_tables(model)
         chosen = set(groups)
         linears: list[Linear] = [x for x in backbone_linears(model) if x.group in chosen]
         ends = {name: range_end(observed[name], method, self.format) for name in {x.source for x in linears}}
@@ -276,6 +275,7 @@ class _Run:
         groups = [g for g in self.groups if g not in self.kept]
         self.say(f"writing {self.target}")
         model = self.build(strength, method, groups)
+        share_tables(model)
         stem = self.source.graph_name.rsplit("_", 1)[0]
         finish(model, f"{stem}_{self.format.name}")
         assert self.damage is not None  # `allocate` came before

@@ -97,12 +97,18 @@ def quantise(
 ) -> None:
     """Put Q/DQ pairs on the inputs of `linears`, whose ranges end at `ends` (by name of input), and on their weights.
 
-    Weights are symmetric, one scale a column [N]; activations symmetric, one scale.
+    Activations are symmetric with one scale. Weights are symmetric with one scale a column [N], but for linears that
+    share an input: one scale for all of them. Those are q, k and v, and TensorRT makes one product of them that
+    attention reads without a copy, if it has one scale; what it cost is within the noise.
     """
     graph = model.graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     chosen = {linear.node: linear for linear in linears}
     done: dict[str, str] = {}
+    most: dict[str, list[float]] = {}
+    for each in linears:
+        largest = float(np.abs(numpy_helper.to_array(tensors[each.weight])).max())
+        most.setdefault(each.source, []).append(largest)
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         linear = chosen.get(node.name)
@@ -111,7 +117,8 @@ def quantise(
             if source not in done:
                 scale = np.array(ends[source] / number_format.largest, np.float32)
                 done[source] = _pair(graph, nodes, source, scale, number_format)
-            node.input[1] = _weight(graph, nodes, node.name, tensors[node.input[1]], number_format)
+            together = max(most[source]) if len(most[source]) > 1 else None
+            node.input[1] = _weight(graph, nodes, node.name, tensors[node.input[1]], together, number_format)
             node.input[0] = done[source]
         nodes.append(node)
     _replace_nodes(model, nodes)
@@ -164,11 +171,15 @@ def _weight(
     nodes: list[onnx.NodeProto],
     node: str,
     tensor: onnx.TensorProto,
+    together: float | None,
     number_format: Format,
 ) -> str:
-    """A stored weight in 8 bits and its DequantizeLinear; the name of the result."""
+    """A stored weight in 8 bits and its DequantizeLinear; the name of the result.
+
+    `together`: the largest magnitude of all weights that share a scale; None for a scale a column.
+    """
     values = numpy_helper.to_array(tensor).astype(np.float64)
-    most = np.abs(values).max(axis=0)
+    most = np.abs(values).max(axis=0) if together is None else np.array(together)
     scales = np.where(most > 0, most / number_format.largest, 1.0).astype(np.float32)
     stored, scale_name, zero_name = f"{node}/weight_q", f"{node}/weight_scale", f"{node}/weight_zero"
     if number_format.name == "int8":
@@ -179,16 +190,12 @@ def _weight(
         graph.initializer.append(_fp8(values / scales, stored))
         graph.initializer.append(_fp8(np.zeros(scales.shape, np.float32), zero_name))
     graph.initializer.append(numpy_helper.from_array(scales, scale_name))
-    nodes.append(
-        helper.make_node(
-            "DequantizeLinear",
-            [stored, scale_name, zero_name],
-            [f"{node}/weight_dq"],
-            f"{node}/weight_dq",
-            axis=1,
-        )
-    )
-    return f"{node}/weight_dq"
+    name = f"{node}/weight_dq"
+    dequantise = helper.make_node("DequantizeLinear", [stored, scale_name, zero_name], [name], name)
+    if together is None:
+        dequantise.attribute.append(helper.make_attribute("axis", 1))
+    nodes.append(dequantise)
+    return name
 
 
 def _fp8(values: NDArray[Any], name: str) -> onnx.TensorProto:

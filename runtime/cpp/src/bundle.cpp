@@ -192,6 +192,10 @@ Bundle Bundle::open(const fs::path &path) {
     bundle.path = path;
     bundle.manifest = read_manifest(manifest, kFormat, kFormatVersion, "a TC-MoA bundle", kAgain);
     read_contract(bundle, Reader(manifest, bundle.manifest, kAgain));
+    if (bundle.manifest.contains("alignment")) {  // fusing without it would be wrong, and not be seen
+        fail_bundle(where + ": aligns its sources ('alignment' in bundle.json), and libtcmoa does not warp: warp in the "
+                    "pipeline and use the bundle from before `tcmoa calibrate align`, or use the Python runtime");
+    }
     for (const auto &[name, entry] : bundle.files) {
         if (!fs::is_regular_file(path / name, error)) {
             fail_bundle(where + ": '" + name + "' is missing, bundle.json lists it; copy it whole, or " + kAgain);

@@ -161,6 +161,18 @@ TEST_CASE("a manifest that is sound and wrong is refused with the key") {
     CHECK_THAT(with([](Manifest &m) { m["task"] = "a\nb"; }), Contains("'task' is \"a\\nb\""));
 }
 
+TEST_CASE("a bundle that aligns its sources is refused, for nothing here would warp them") {
+    const Scratch scratch;
+    const auto bundle = scratch.copy("vif-small");
+    edit(bundle, [](Manifest &m) { m["alignment"] = {{"source", "y"}, {"model", "identity"}}; });
+    CHECK_THAT(opening(bundle), Contains("libtcmoa does not warp: warp in the pipeline") &&
+                                    Contains("or use the Python runtime"));
+    edit(bundle, [](Manifest &m) { m["alignment"] = nullptr; });  // whatever it holds
+    CHECK_THAT(opening(bundle), Contains("libtcmoa does not warp"));
+    edit(bundle, [](Manifest &m) { m.erase("alignment"); });
+    CHECK_NOTHROW(Bundle::open(bundle));
+}
+
 TEST_CASE("what a backend compiled is deleted when it is not as it was left") {
     const Scratch scratch;
     const auto bundle = Bundle::open(scratch.copy("vif-small"));

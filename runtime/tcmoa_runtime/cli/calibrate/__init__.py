@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from tcmoa_runtime.cli.calibrate.align import align
 from tcmoa_runtime.cli.calibrate.int8 import fp8, int8
 from tcmoa_runtime.cli.calibrate.prompt import prompt
 
@@ -16,3 +17,4 @@ app = typer.Typer(
 app.command()(int8)
 app.command()(fp8)
 app.command()(prompt)
+app.command()(align)

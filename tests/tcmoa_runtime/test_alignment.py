@@ -1,0 +1,258 @@
+"""Bundles that move one source before fusing: what is applied, where, and what is refused."""
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream_pieces import ListSink, LiveSource, ScriptedSource, copying_fuser
+from tcmoa_runtime import Bundle, BundleError, Fuser, InputError, Stream
+from tcmoa_runtime.alignment import KEY, Alignment, Warp, matrix_problem, moved
+from tcmoa_runtime.bundle_write import derive_bundle
+from tcmoa_runtime.images import resize_frame, to_frame
+from tcmoa_runtime.streams.pairing import Pairing
+
+SIZE = (100, 130)
+MATRIX = ((1.02, 0.03, -4.5), (-0.02, 0.99, 3.25), (1e-4, -5e-5, 1.0))
+
+
+def alignment(source="y", rows=MATRIX, **changes):
+    plain = {
+        "model": "homography",
+        "residual_px": 0.25,
+        "score_before": 0.1,
+        "score_after": 0.4,
+        "pairs": 12,
+        "seed": 0,
+    }
+    return Alignment(source, rows, **{**plain, **changes})
+
+
+@pytest.fixture
+def aligned(exported, tmp_path):
+    """Path of a bundle by its name, with an alignment."""
+
+    def make(name="vif", source="y"):
+        out = tmp_path / f"aligned {name} {source}"
+        if out.exists():
+            return out
+        derive_bundle(Bundle.open(exported(name)), out, {KEY: alignment(source).to_json()})
+        return out
+
+    return make
+
+
+def warped(frame):
+    return Warp(np.array(MATRIX), SIZE)(frame)
+
+
+def test_what_was_written_is_read(aligned, vif):
+    bundle = Bundle.open(aligned())
+    assert bundle.alignment == alignment()
+    np.testing.assert_array_equal(bundle.alignment.matrix, np.array(MATRIX))
+    assert Bundle.open(vif).alignment is None
+    assert bundle.graph_name == Bundle.open(vif).graph_name
+
+
+@pytest.mark.parametrize("source", ["x", "y"])
+@pytest.mark.parametrize("name", ["vif", "grey", "bgr", "batch", "resize"])
+def test_it_is_fusing_what_was_moved_before_byte_for_byte(name, source, aligned, exported, four_pairs):
+    x, y = (frames[:3] for frames in four_pairs)
+    if name == "grey":
+        y = y[..., :1]
+    before = [np.stack([warped(f) for f in frames]) for frames in (x, y)]
+    with Fuser.load(aligned(name, source)) as fuser, Fuser.load(exported(name)) as plain:
+        fused = fuser(x, y)
+        expected = plain(before[0], y) if source == "x" else plain(x, before[1])
+        np.testing.assert_array_equal(fused, expected)
+        assert (fused != plain(x, y)).mean() > 0.05
+        single = fuser.with_prompt(x[0], y[0]) if fuser.bundle.contract.with_prompt else (fuser(x[0], y[0]),)
+        np.testing.assert_array_equal(single[0], fused[0])
+
+
+def test_frames_of_another_size_are_moved_at_the_bundles(aligned, exported, pair):
+    x, y = (resize_frame(frame, (150, 170)) for frame in pair)
+    with Fuser.load(aligned(), resize=True) as fuser, Fuser.load(exported("vif"), resize=True) as plain:
+        np.testing.assert_array_equal(fuser(x, y), plain(x, warped(resize_frame(y, SIZE))))
+    with Fuser.load(aligned()) as fuser, pytest.raises(InputError, match=r"x is 170x150, this bundle fuses"):
+        fuser(x, y)
+
+
+def test_16_bits_and_grey_frames_are_converted_first(aligned, exported, pair):
+    x, y = pair[0], pair[1][..., 0].astype(np.uint16) * 7
+    with Fuser.load(aligned()) as fuser, Fuser.load(exported("vif")) as plain:
+        np.testing.assert_array_equal(fuser(x, y), plain(x, warped(to_frame(y, "y"))))
+
+
+def test_the_callers_frames_are_left_alone(aligned, pair):
+    copies = [frame.copy() for frame in pair]
+    with Fuser.load(aligned()) as fuser:
+        fuser(*pair)
+        assert fuser.aligned(pair[0], "x") is pair[0]
+        np.testing.assert_array_equal(fuser.aligned(pair[1], "y"), warped(pair[1]))
+        assert fuser.aligned(resize_frame(pair[1], (50, 60)), "y").shape == (50, 60, 3)
+    for frame, copy in zip(pair, copies, strict=True):
+        np.testing.assert_array_equal(frame, copy)
+
+
+class OnGpu:
+    """What says that it lies on a GPU."""
+
+    shape = (*SIZE, 3)
+
+    @property
+    def __cuda_array_interface__(self):
+        return {"shape": self.shape, "typestr": "|u1", "data": (16, False), "version": 3}
+
+
+def test_frames_on_a_gpu_are_refused_in_one_line(aligned, pair):
+    class Device:
+        name = "device"
+
+        def infer(self, inputs):
+            raise AssertionError("must not be reached")
+
+        def infer_device(self, inputs, stream=None):
+            raise AssertionError("must not be reached")
+
+        def close(self):
+            pass
+
+    fuser = Fuser(Bundle.open(aligned()), Device())
+    for x, y in ((OnGpu(), pair[1]), (pair[0], OnGpu())):
+        with pytest.raises(
+            InputError, match=r"aligns its sources, which is done on the host only: .*"
+        ) as caught:
+            fuser(x, y)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_command_line_fuses_and_inspects_it(aligned, exported, sources, pair, tcmoa, tmp_path):
+    bundle = aligned()
+    out = tmp_path / "fused.png"
+    assert tcmoa("fuse", bundle, *sources, "-o", out).code == 0
+    with Fuser.load(exported("vif")) as plain:
+        expected = plain(pair[0], warped(pair[1]))
+    np.testing.assert_array_equal(cv2.imread(str(out))[..., ::-1], expected)
+    shown = tcmoa("inspect", bundle)
+    assert "\nalignment  y is moved by up to " in shown.out
+    assert "(homography, sure to 0.25); gradient correlation 0.100 before, 0.400 after, 12 pairs" in shown.out
+    assert tcmoa("inspect", bundle, "--json").json["alignment"] == alignment().to_json()
+    assert "alignment" not in tcmoa("inspect", exported("vif")).out
+
+
+def test_a_stream_moves_frames_too(aligned, pair):
+    frames = [pair[0], pair[1]]
+    x, y = (ScriptedSource([0, 40], images=frames) for _ in "xy")
+    sink = ListSink()
+    Stream(copying_fuser(Bundle.open(aligned(source="x"))), x, y, sinks=[sink], steady=0.5).run()
+    np.testing.assert_array_equal(sink.frames[0].image, warped(pair[0]))
+
+
+def test_a_source_that_passes_alone_lies_where_it_lay_before(aligned, pair):
+    sink = ListSink()
+    x = LiveSource(50, hook=lambda i: "die" if i == 5 else None)
+    y = LiveSource(50, images=lambda i: pair[1])
+    bundle = Bundle.open(aligned())
+    Stream(copying_fuser(bundle), x, y, sinks=[sink], frames=12, pairing=Pairing(on_loss="pass")).run()
+    assert sink.frames[-1].status == "passed-y"
+    np.testing.assert_array_equal(sink.frames[-1].image, warped(pair[1]))
+
+
+DAMAGE = {
+    "no object": (lambda a, m: m.update(alignment=[]), "'alignment' is [], expected a value of type dict"),
+    "null": (lambda a, m: m.update(alignment=None), "'alignment' is None"),
+    "no source": (lambda a, m: a.pop("source"), "'alignment.source' is None, expected 'x', 'y'"),
+    "source": (lambda a, m: a.update(source="z"), "'alignment.source' is 'z'"),
+    "model": (lambda a, m: a.update(model="rigid"), "'alignment.model' is 'rigid'"),
+    "residual": (lambda a, m: a.update(residual_px="small"), "'alignment.residual_px' is 'small'"),
+    "pairs": (lambda a, m: a.update(pairs=True), "'alignment.pairs' is True"),
+    "no matrix": (lambda a, m: a.pop("matrix"), "'alignment.matrix' is None"),
+    "two rows": (lambda a, m: a["matrix"].pop(), "three lists of three numbers"),
+    "four columns": (lambda a, m: a["matrix"][1].append(0.0), "three lists of three numbers"),
+    "no rows": (lambda a, m: a.update(matrix=[1, 2, 3]), "three lists of three numbers"),
+    "text": (lambda a, m: a["matrix"][0].__setitem__(0, "1"), "no finite number"),
+    "huge": (lambda a, m: a["matrix"][0].__setitem__(2, 1e300), "no finite number"),
+    "true": (lambda a, m: a["matrix"][0].__setitem__(0, True), "no finite number"),
+    "zero": (lambda a, m: a.update(matrix=[[0.0] * 3] * 3), "maps a part of the frame to infinity"),
+    "far": (lambda a, m: a["matrix"][0].__setitem__(2, 90.0), "moves a corner by"),
+    "mirror": (lambda a, m: a.update(matrix=[[-1.0, 0, 129], [0, 1.0, 0], [0, 0, 1.0]]), "of its area"),
+    "horizon": (lambda a, m: a["matrix"][2].__setitem__(0, -0.01), "to infinity"),
+    "long": (lambda a, m: a.update(matrix=[[1.0] * 3] * 999), "…, expected three lists"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_refused_when_the_bundle_is_opened(damage, broken, rehash):
+    change, words = DAMAGE[damage]
+
+    def apply(manifest):
+        manifest[KEY] = alignment().to_json()
+        change(manifest[KEY], manifest)
+
+    rehash(broken, apply)
+    with pytest.raises(BundleError) as caught:
+        Bundle.open(broken)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 700
+
+
+def test_a_matrix_that_folds_the_frame_is_told():
+    # The corners at the bottom change places in part: no longer convex.
+    corners = np.array([[0, 0], [129, 0], [50, 40], [0, 99]], np.float32)
+    frame = np.array([[0, 0], [129, 0], [129, 99], [0, 99]], np.float32)
+    matrix = cv2.getPerspectiveTransform(frame, corners)
+    assert matrix_problem(matrix, SIZE) is not None
+    assert matrix_problem(np.eye(3), SIZE) is None
+    assert matrix_problem(np.full((3, 3), math.nan), SIZE) == "it holds something that is no finite number"
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=9, max_size=9))
+def test_any_matrix_is_judged_without_a_warning(values):
+    matrix = np.array(values).reshape(3, 3)
+    problem = matrix_problem(matrix, SIZE)
+    assert problem is None or "\n" not in problem
+
+
+def test_warping_is_opencvs_within_a_grey_level(pair):
+    matrix = np.array(MATRIX)
+    expected = cv2.warpPerspective(
+        pair[0],
+        matrix,
+        SIZE[::-1],
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    result = warped(pair[0])
+    assert np.abs(result.astype(int) - expected).max() <= 2
+    assert np.abs(result.astype(int) - expected).mean() < 0.3
+    np.testing.assert_array_equal(warped(pair[0][..., :1])[..., 0], result[..., 0])
+
+
+def test_whole_pixels_are_moved_exactly_and_edges_go_on(pair):
+    right, down = (
+        np.array([[1, 0, 5], [0, 1, 0], [0, 0, 1.0]]),
+        np.array([[1, 0, 0], [0, 1, -3], [0, 0, 1.0]]),
+    )
+    frame = pair[0]
+    result = Warp(right, SIZE)(frame)
+    np.testing.assert_array_equal(result[:, :-5], frame[:, 5:])
+    np.testing.assert_array_equal(result[:, -5:], np.repeat(frame[:, -1:], 5, 1))
+    result = Warp(down, SIZE)(frame)
+    np.testing.assert_array_equal(result[3:], frame[:-3])
+    np.testing.assert_array_equal(Warp(np.eye(3), SIZE)(frame), frame)
+    np.testing.assert_allclose(moved(right, np.array([[2.0], [7.0], [1.0]])), [[7], [7]])
+
+
+def test_the_matrix_maps_pixel_centres_of_the_frame_to_those_of_the_source():
+    source = np.zeros((*SIZE, 1), np.uint8)
+    source[40, 60] = 255
+    # Twice as large about (60, 40): the frame's pixel there is still that of the source.
+    twice = np.array([[0.5, 0, 30], [0, 0.5, 20], [0, 0, 1.0]])
+    result = Warp(twice, SIZE)(source)
+    assert result[40, 60] == 255
+    np.testing.assert_array_equal(result[40, 59:62, 0], result[39:42, 60, 0])
