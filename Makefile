@@ -11,11 +11,15 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.ready
 	$(BIN)/tcmoa demo --out demo-out
 
+# Two processes: most tests keep one core busy, or wait. Tests of one group share what takes long to make.
+TEST_JOBS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadgroup
+
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 quick: $(VENV)/.ready
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 # OpenVINO's headers come with its wheel; the bundles that the tests read are made by this project's exporter.
 CPP_OPTIONS = -DOpenVINO_DIR=$(shell $(BIN)/python -c 'import importlib.util as u; print(u.find_spec("openvino").submodule_search_locations[0])')/cmake \

@@ -16,6 +16,8 @@ from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import read_frame, write_image
 from tcmoa_runtime.pairs import find_pairs
 
+pytestmark = pytest.mark.xdist_group("quantise")  # calibrations that several tests look at
+
 FAST = {"smoothing": 0.5, "ranges": "max"}
 
 
@@ -68,6 +70,9 @@ def test_the_manifest_says_what_was_done(done, tiny):
     bundle.check()
     manifest, said = bundle.manifest, bundle.manifest["quantisation"]
     assert bundle.precision == "int8"
+    stored = [t for t in onnx.load(bundle.graph_path).graph.initializer if t.name.endswith("weight_q")]
+    assert len(stored) == 60
+    assert max(np.abs(onnx.numpy_helper.to_array(t).astype(int)).max() for t in stored) == 64
     assert manifest["graph"]["name"] == onnx.load(bundle.graph_path).graph.name
     assert manifest["graph"]["constants"]["int8"] > 5_000_000
     assert said["against"]["sha256"] == tiny.files["fusion.onnx"]["sha256"]

@@ -31,7 +31,8 @@ def test_what_was_done_is_printed(tcmoa, micro, pairs, tmp_path):
     assert Bundle.open(tmp_path / "out").precision == "int8"
     shown = tcmoa("inspect", tmp_path / "out")
     assert shown.code == 0
-    assert "int8" in shown.out
+    assert "40 linears, smoothing 0.5, ranges max; " in shown.out
+    assert " dB to float32 on 2 pairs" in shown.out
 
 
 def test_json_and_the_curve(tcmoa, micro, pairs, tmp_path):

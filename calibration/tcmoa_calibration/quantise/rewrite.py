@@ -180,10 +180,10 @@ def _weight(
     """
     values = numpy_helper.to_array(tensor).astype(np.float64)
     most = np.abs(values).max(axis=0) if together is None else np.array(together)
-    scales = np.where(most > 0, most / number_format.largest, 1.0).astype(np.float32)
+    scales = np.where(most > 0, most / number_format.largest_weight, 1.0).astype(np.float32)
     stored, scale_name, zero_name = f"{node}/weight_q", f"{node}/weight_scale", f"{node}/weight_zero"
     if number_format.name == "int8":
-        steps = np.clip(np.rint(values / scales), -127, 127).astype(np.int8)
+        steps = np.clip(np.rint(values / scales), -64, 64).astype(np.int8)
         graph.initializer.append(numpy_helper.from_array(steps, stored))
         graph.initializer.append(numpy_helper.from_array(np.zeros(scales.shape, np.int8), zero_name))
     else:

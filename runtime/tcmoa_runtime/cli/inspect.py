@@ -127,6 +127,23 @@ def alignment_row(bundle: Bundle) -> list[tuple[str, str]]:
     ]
 
 
+def quantisation_row(bundle: Bundle) -> list[tuple[str, str]]:
+    """What is in 8 bits, where something is."""
+    said = bundle.manifest.get("quantisation")
+    if not isinstance(said, dict):
+        return []
+    kept = said.get("kept_float32") or []
+    stays = f"; float32: {', '.join(map(str, kept))}" if kept else ""
+    figure = said.get("psnr_db")
+    return [
+        (
+            "8 bits",
+            f"{said.get('linears')} linears, smoothing {said.get('smoothing')}, ranges {said.get('ranges')}{stays}; "
+            f"{'the same' if figure is None else f'{figure} dB'} to float32 on {len(said.get('held_pairs', []))} pairs",
+        )
+    ]
+
+
 def rows(bundle: Bundle) -> list[tuple[str, str]]:
     """Label and text of each line."""
     manifest, contract, roles = bundle.manifest, bundle.contract, bundle.roles
@@ -151,6 +168,7 @@ def rows(bundle: Bundle) -> list[tuple[str, str]]:
         ("precision", bundle.precision),
         ("routers", ", ".join(manifest.get("routers", []))),
         ("prompt", f"alpha {alpha:g}, beta {beta:g} unless told otherwise"),
+        *quantisation_row(bundle),
         *alignment_row(bundle),
         *(("input", tensor(spec)) for spec in contract.inputs),
         *(("output", tensor(spec)) for spec in contract.outputs),
