@@ -17,7 +17,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -26,13 +26,12 @@ import numpy as np
 from tcmoa_calibration.evaluate.confidence import METHOD, Interval, interval
 from tcmoa_calibration.metrics.frames import Triple
 from tcmoa_calibration.metrics.registry import METRICS
-from tcmoa_calibration.samples import Sample, Samples, graph_inputs, read_samples, rgb_of
+from tcmoa_calibration.samples import Sample, Samples, aligned, graph_inputs, read_samples, rgb_of
 from tcmoa_calibration.surface import Surface, surface_picture
-from tcmoa_runtime.alignment import Warp
 from tcmoa_runtime.backends import Backend, load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.bundle_write import check_target, derive_bundle
-from tcmoa_runtime.contract import FUSED, PROMPT_SCALE, PROMPT_SHIFT, X
+from tcmoa_runtime.contract import FUSED, PROMPT_SCALE, PROMPT_SHIFT
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import check_writable, write_image
 from tcmoa_runtime.pairs import PairPaths
@@ -318,7 +317,7 @@ def search_prompt(
     first = dict.fromkeys([default, *(Prompt(a, b) for b in betas for a in alphas)])
     if len(first) == 1:
         raise InputError(f"both ranges hold the bundle's own {default} alone: nothing to search; widen one")
-    samples = _aligned(bundle, read_samples(pairs, size, most=most, least=LEAST, seed=seed))
+    samples = aligned(bundle, read_samples(pairs, size, most=most, least=LEAST, seed=seed))
     with closing(load_backend(bundle, backend, threads=threads)) as loaded:
         total = (len(first) + 8 * rounds) * len(samples.fit) + 2 * len(samples.held)
         scorer = _Scorer(bundle, loaded, goal, progress, total)
@@ -390,21 +389,6 @@ class _Scorer:
         self._done += count
         if self._progress is not None:
             self._progress(self._done, self._total)
-
-
-def _aligned(bundle: Bundle, samples: Samples) -> Samples:
-    """The samples as the Fuser has them fused where the bundle aligns its sources."""
-    alignment = bundle.alignment
-    if alignment is None:
-        return samples
-    warp = Warp.of(alignment, (bundle.contract.height, bundle.contract.width))
-
-    def move(sample: Sample) -> Sample:
-        if alignment.source == X:
-            return replace(sample, x=warp(sample.x))
-        return replace(sample, y=warp(sample.y))
-
-    return replace(samples, fit=list(map(move, samples.fit)), held=list(map(move, samples.held)))
 
 
 def _axis(ends: Range, count: int) -> list[float]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tcmoa_runtime.alignment import Warp
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import PROMPT_SCALE, PROMPT_SHIFT, X, Y
 from tcmoa_runtime.errors import InputError
@@ -83,6 +84,21 @@ def _read(pair: PairPaths, size: tuple[int, int] | None) -> Sample:
     if size is not None and x.shape[:2] != size:
         x, y = resize_frame(x, size), resize_frame(y, size)
     return Sample(pair.name, x, y)
+
+
+def aligned(bundle: Bundle, samples: Samples) -> Samples:
+    """The samples as the Fuser has them fused where the bundle aligns its sources."""
+    alignment = bundle.alignment
+    if alignment is None:
+        return samples
+    warp = Warp.of(alignment, (bundle.contract.height, bundle.contract.width))
+
+    def move(sample: Sample) -> Sample:
+        if alignment.source == X:
+            return replace(sample, x=warp(sample.x))
+        return replace(sample, y=warp(sample.y))
+
+    return replace(samples, fit=list(map(move, samples.fit)), held=list(map(move, samples.held)))
 
 
 def graph_inputs(

@@ -20,7 +20,7 @@ from tcmoa_calibration.quantise.observe import Observed, observe
 from tcmoa_calibration.quantise.ranges import METHODS, range_end
 from tcmoa_calibration.quantise.rewrite import finish, quantise, share_tables, split_products
 from tcmoa_calibration.quantise.smoothing import smooth
-from tcmoa_calibration.samples import Samples, read_samples
+from tcmoa_calibration.samples import Samples, aligned, read_samples
 from tcmoa_runtime import __version__
 from tcmoa_runtime.bundle import GRAPH, Bundle
 from tcmoa_runtime.bundle_write import check_target, list_files, new_bundle, write_manifest
@@ -31,6 +31,8 @@ CALIBRATION_VERSION: Final = 1
 """Part of what measurements are known by: raised when this package measures or quantises differently."""
 
 LEAST_PAIRS: Final = 4
+LEAST_TO_CLIP: Final = 6
+"""Pairs held out, below which `auto` clips nothing: what a few pairs do not show would be cut off unseen."""
 STRENGTHS: Final = (0.0, 0.35, 0.5, 0.65)
 """Of smoothing, that `auto` tries; 0 is none."""
 DEFAULT_BUDGET: Final = Budget(min_psnr=45.0)
@@ -93,7 +95,8 @@ def calibrate_low_precision(
     pairs: real pairs of the bundle's task; `most_pairs` of them are used, a third of those only to judge by.
     number_format: `int8`, or `fp8` (E4M3), which CPUs run as a slow simulation. budget: what the picture may lose;
     groups (half blocks) are kept in float32, the one that suffers most first, until it holds. smoothing: strength of
-    `smoothing.smooth`, or None to try `STRENGTHS`. ranges: one of `ranges.METHODS`, or `auto` to try all.
+    `smoothing.smooth`, or None to try `STRENGTHS`. ranges: one of `ranges.METHODS`, or `auto` to try all (`max` alone
+    where fewer than `LEAST_TO_CLIP` pairs are held out).
     sensitivity: measure each group and the whole trade-off even if the budget holds with all groups.
 
     The same bundle, pairs, options and seed give the same graph. What was measured is kept in a file beside `out` until
@@ -109,7 +112,7 @@ def calibrate_low_precision(
     check_target(target, overwrite=overwrite)
     source.check()
     size = (source.contract.height, source.contract.width)
-    samples = read_samples(pairs, size, most=most_pairs, least=LEAST_PAIRS, seed=seed)
+    samples = aligned(source, read_samples(pairs, size, most=most_pairs, least=LEAST_PAIRS, seed=seed))
     for line in samples.skipped:
         say(f"left out {line}")
     run = _Run(source, target, FORMATS[number_format], samples, seed, say, progress)
@@ -214,6 +217,11 @@ class _Run:
         strengths = STRENGTHS if smoothing is None else (smoothing,)
         first = "max" if ranges == "auto" else ranges
         methods = METHODS if ranges == "auto" else (ranges,)
+        if ranges == "auto" and len(self.samples.held) < LEAST_TO_CLIP:
+            methods = (first,)
+            self.say(
+                f"{len(self.samples.held)} pairs held out: ranges that clip are not tried below {LEAST_TO_CLIP}"
+            )
         self.of += len(strengths) + len(methods) - 1
         everything = list(self.groups)
 

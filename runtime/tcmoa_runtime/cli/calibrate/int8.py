@@ -23,7 +23,7 @@ _Pairs = Annotated[
 ]
 _X = Annotated[Path | None, typer.Option("--x", metavar="DIR", help="Or the first sources in a folder,")]
 _Y = Annotated[Path | None, typer.Option("--y", metavar="DIR", help="and the second ones, of equal names.")]
-_Out = Annotated[Path, typer.Option(metavar="BUNDLE", help="Where the new bundle goes.")]
+_Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the new bundle.")]
 _MinPsnr = Annotated[
     float | None,
     typer.Option(metavar="DB", help="Least PSNR to float32 on pairs held out; 45 where no bound is given."),
