@@ -19,7 +19,9 @@ pytestmark = pytest.mark.xdist_group("readme")  # one demo for all
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ENGINES = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
+ENGINES, CALIBRATION = (
+    (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("engines", "calibration")
+)
 
 
 def blocks(language, text=README):
@@ -65,7 +67,7 @@ def test_the_demo_writes_the_pictures_of_the_readme(place):
 
 @pytest.mark.slow
 def test_every_tcmoa_command_of_the_readme_runs(place):
-    told = blocks("bash") + blocks("bash", ENGINES)
+    told = blocks("bash") + blocks("bash", ENGINES) + blocks("bash", CALIBRATION)
     lines = [line for block in told for line in block.splitlines() if line.strip()]
     assert len(lines) >= 10
     for line in lines:
