@@ -30,7 +30,7 @@ from tcmoa_calibration.samples import Sample, Samples, aligned, graph_inputs, re
 from tcmoa_calibration.surface import Surface, surface_picture
 from tcmoa_runtime.backends import Backend, load_backend
 from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.bundle_write import check_target, derive_bundle
+from tcmoa_runtime.bundle_write import check_place, check_target, derive_bundle
 from tcmoa_runtime.contract import FUSED, PROMPT_SCALE, PROMPT_SHIFT
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import check_writable, write_image
@@ -260,7 +260,6 @@ def calibrate_prompt(
     target = Path(out)
     picture = None if surface is None else _check_picture(surface)
     check_target(target, overwrite=overwrite)
-    _check_folder(target)
     search = search_prompt(
         bundle,
         pairs,
@@ -429,19 +428,8 @@ def _check_range(given: Range, name: str) -> Range:
 def _check_picture(path: str | os.PathLike[str]) -> Path:
     """The path if it looks as if it can be written, long before it is; else InputError."""
     target = check_writable(path)
-    _check_folder(target)
+    check_place(target)
     return target
-
-
-def _check_folder(target: Path) -> None:
-    """Raise InputError when what is to hold `target` is no folder, or one that must not be written to."""
-    holder = next(parent for parent in target.absolute().parents if parent.exists())
-    if not holder.is_dir():
-        raise InputError(f"{target}: cannot be written: {holder} is a file, expected a folder")
-    if not os.access(holder, os.W_OK):
-        raise InputError(
-            f"{target}: cannot be written: the folder {holder} is read-only; choose another place"
-        )
 
 
 def _refusal(bundle: Bundle, search: PromptSearch, picture: Path | None) -> str:

@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from tcmoa_runtime.alignment import Alignment, read_alignment
 from tcmoa_runtime.contract import SOURCE_ROLES, Contract, TensorSpec, token_grid
 from tcmoa_runtime.errors import BundleError
+
+if TYPE_CHECKING:
+    from tcmoa_runtime.alignment import Alignment
 
 FORMAT: Final = "tcmoa-bundle"
 FORMAT_VERSION: Final = 1
@@ -167,6 +169,10 @@ class Bundle:
     @property
     def alignment(self) -> Alignment | None:
         """How one source is moved before it is fused, None where both are taken as they come."""
+        if "alignment" not in self.manifest:
+            return None
+        from tcmoa_runtime.alignment import read_alignment  # with numpy, which bundles do without
+
         size = self.contract.height, self.contract.width
         return read_alignment(Reader(self.path / MANIFEST, self.manifest), size)
 

@@ -18,6 +18,7 @@ from tcmoa_runtime.errors import InputError
 
 def check_target(target: Path, *, overwrite: bool) -> None:
     """Raise InputError when a bundle must not be written to `target`."""
+    check_place(target)
     if not target.exists():
         return
     if not target.is_dir():
@@ -28,6 +29,17 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         raise InputError(f"{target}: holds other files and no bundle; choose another --out")
     if not overwrite:
         raise InputError(f"{target}: holds a bundle already; add --overwrite, or choose another --out")
+
+
+def check_place(target: Path) -> None:
+    """Raise InputError when what is to hold `target` is no folder, or one that must not be written to."""
+    holder = next(parent for parent in target.absolute().parents if parent.exists())
+    if not holder.is_dir():
+        raise InputError(f"{target}: cannot be written: {holder} is a file, expected a folder")
+    if not os.access(holder, os.W_OK):
+        raise InputError(
+            f"{target}: cannot be written: the folder {holder} is read-only; choose another place"
+        )
 
 
 @contextmanager

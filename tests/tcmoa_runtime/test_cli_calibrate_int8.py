@@ -99,6 +99,14 @@ def test_wrong_input_is_one_line_and_writes_nothing(tcmoa, micro, pairs, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_a_place_that_cannot_be_is_refused_before_the_work(tcmoa, micro, pairs, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = tcmoa("calibrate", "int8", micro, "--pairs", pairs, "--out", tmp_path / "file" / "out")
+    done.assert_error(2, "cannot be written", "file is a file, expected a folder")
+    done = tcmoa("calibrate", "int8", micro, "--pairs", pairs, "--out", tmp_path / "new" / "out", *FAST)
+    assert done.code == 0, done.err
+
+
 def test_a_bundle_that_is_none(tcmoa, pairs, tmp_path):
     tcmoa("calibrate", "int8", tmp_path, "--pairs", pairs, "--out", tmp_path / "o").assert_error(
         2, "holds no bundle"

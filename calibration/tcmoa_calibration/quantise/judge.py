@@ -95,6 +95,7 @@ class Memo:
     def put(self, name: str, damage: Damage) -> None:
         """Keep it, on disk, too."""
         self._measured[name] = asdict(damage)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"key": self._key, "measured": self._measured})
         write_bytes(self._path, text.encode())
 

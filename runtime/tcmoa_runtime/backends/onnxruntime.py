@@ -127,11 +127,11 @@ class OnnxRuntimeBackend:
     def _new_session(
         source: bytes | str, options: Any, providers: list[Any] | None, precision: str
     ) -> ort.InferenceSession:
-        without = list(LOW_PRECISION_WITHOUT) if precision in LOW_PRECISIONS else None
         # Without a fallback: that one swaps providers, also in the middle of a run, and tells it on stdout only.
-        return ort.InferenceSession(
-            source, options, providers=providers, enable_fallback=0, disabled_optimizers=without
-        )
+        settings: dict[str, Any] = {"enable_fallback": 0}
+        if precision in LOW_PRECISIONS:
+            settings["disabled_optimizers"] = list(LOW_PRECISION_WITHOUT)
+        return ort.InferenceSession(source, options, providers=providers, **settings)
 
     def _check_graph(self, bundle: Bundle) -> None:
         """The graph must be the one that bundle.json describes: names, types and shapes, and its own name."""
