@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tcmoa_runtime.contract import SOURCE_ROLES, Contract, TensorSpec, token_grid
 from tcmoa_runtime.errors import BundleError
