@@ -14,7 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-app.command()(int8)
-app.command()(fp8)
+app.command("int8")(int8)
+app.command("fp8")(fp8)
 app.command()(prompt)
 app.command()(align)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcmoa_runtime.alignment import MODELS
-from tcmoa_runtime.cli.calibrate.int8 import sample_pairs
+from tcmoa_runtime.cli.calibrate.options import AsJson, BundlePath, Out, Overwrite, Pairs, X, Y, sample_pairs
 from tcmoa_runtime.cli.export import need
 from tcmoa_runtime.cli.progress import console, print_json, status_line
 from tcmoa_runtime.errors import InputError
@@ -21,17 +21,11 @@ _TOLD = 5
 
 
 def align(
-    bundle: Annotated[Path, typer.Argument(help="The bundle.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new bundle.")],
-    pairs: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Sources: NAME_x.EXT and NAME_y.EXT in one folder.")
-    ] = None,
-    x: Annotated[
-        Path | None, typer.Option("--x", metavar="DIR", help="Or the first sources in a folder of their own,")
-    ] = None,
-    y: Annotated[
-        Path | None, typer.Option("--y", metavar="DIR", help="and the second ones, of equal names.")
-    ] = None,
+    bundle: BundlePath,
+    out: Out,
+    pairs: Pairs = None,
+    x: X = None,
+    y: Y = None,
     move: Annotated[str, typer.Option(metavar="x|y", help="The source that is moved onto the other.")] = "y",
     model: Annotated[
         str,
@@ -48,10 +42,8 @@ def align(
     replace: Annotated[
         bool, typer.Option("--replace", help="The bundle aligns already: forget that and estimate anew.")
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a bundle that is at --out.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Align two fixed cameras: estimate from sample pairs how one source lies to the other, and let the bundle move it.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.cli.calibrate.int8 import sample_pairs
+from tcmoa_runtime.cli.calibrate.options import AsJson, BundlePath, Out, Overwrite, Pairs, X, Y, sample_pairs
 from tcmoa_runtime.cli.export import need
 from tcmoa_runtime.cli.progress import console, counted_bar, print_json
 from tcmoa_runtime.errors import InputError
@@ -19,17 +19,11 @@ if TYPE_CHECKING:
 
 
 def prompt(
-    bundle: Annotated[Path, typer.Argument(help="The bundle.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new bundle.")],
-    pairs: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Sources: NAME_x.EXT and NAME_y.EXT in one folder.")
-    ] = None,
-    x: Annotated[
-        Path | None, typer.Option("--x", metavar="DIR", help="Or the first sources in a folder of their own,")
-    ] = None,
-    y: Annotated[
-        Path | None, typer.Option("--y", metavar="DIR", help="and the second ones, of equal names.")
-    ] = None,
+    bundle: BundlePath,
+    out: Out,
+    pairs: Pairs = None,
+    x: X = None,
+    y: Y = None,
     objective: Annotated[
         str,
         typer.Option(
@@ -55,8 +49,8 @@ def prompt(
     surface: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw the objective over alpha and beta.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Search the default prompt that fuses sample pairs best, and write it into a new bundle.
 
