@@ -174,6 +174,22 @@ def test_a_drop_of_qabf_is_a_budget_too():
     assert Budget(40, 0.005).line() == "at least 40 dB and Qabf at most 0.005 lower"
 
 
+@pytest.mark.parametrize(
+    ("error", "held", "ranges"), [(0.6, 2, "max"), (0.4, 2, "percentile"), (0.4, 3, "max")]
+)
+def test_what_clips_must_halve_the_error_on_enough_pairs(
+    micro, pairs, tmp_path, monkeypatch, error, held, ranges
+):
+    errors = {"max": 1.0, "percentile": error, "entropy": 5.0, "mse": 3.0}
+    monkeypatch.setattr(calibrate, "LEAST_TO_CLIP", held)
+    monkeypatch.setattr(
+        calibrate._Run, "measure", lambda *a: Damage(errors[a[2]], errors[a[2]], 0.0, 1, 0.1, 0.0)
+    )
+    result = calibrate_low_precision(micro, pairs, tmp_path / "int8", budget=Budget(), smoothing=0.5)
+    assert result.ranges == ranges
+    assert result.bundle.manifest["quantisation"]["ranges"] == ranges
+
+
 def test_a_budget_that_cannot_be_held_says_the_best_and_writes_nothing(micro, pairs, least, tmp_path):
     with pytest.raises(InputError) as caught:
         calibrate_low_precision(micro, pairs, tmp_path / "int8", budget=Budget(min_psnr=120), **FAST)
