@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from c_library import LIBRARY, CFuser, Figures, Frame, Options
+from calibration_pieces import export_micro, write_pairs
 from tcmoa import load_weights
+from tcmoa_calibration.quantise import Budget, calibrate_low_precision
 from tcmoa_export import export_bundle
 from tcmoa_runtime import Bundle, BundleError, Fuser, TcmoaError
+from tcmoa_runtime.alignment import Alignment
 from tcmoa_runtime.bundle import SELF_HASH, manifest_sha256
 from tcmoa_runtime.images import read_frame, resize_frame
 from tcmoa_runtime.pairs import find_pairs
@@ -60,6 +63,25 @@ def test_weights_in_a_file_of_their_own_are_found_and_checked(in_two_files, tmp_
     data[len(data) // 2] ^= 1
     (bundle / "fusion.data").write_bytes(data)
     with pytest.raises(TcmoaError, match=r"fusion\.data: SHA-256 is"):
+        CFuser(bundle)
+
+
+def test_a_bundle_in_int8_gives_the_bytes_of_python(tmp_path):
+    source = export_micro(tmp_path / "micro")
+    found = find_pairs(write_pairs(tmp_path / "pairs", 4))
+    bundle = calibrate_low_precision(
+        source, found, tmp_path / "int8", budget=Budget(), smoothing=0.5, ranges="max"
+    ).bundle.path
+    x, y = read_frame(found[0].x), read_frame(found[0].y)
+    with Fuser.load(bundle, "openvino", threads=1) as fuser, CFuser(bundle, threads=1) as ours:
+        np.testing.assert_array_equal(ours(x, y), fuser(x, y))
+
+
+def test_a_bundle_that_aligns_its_sources_is_refused(bundle, rehash):
+    entry = Alignment("y", ((1, 0, 2), (0, 1, 0), (0, 0, 1)), "translation", 0.1, 0.1, 0.2, 4, 0)
+    rehash(bundle, lambda manifest: manifest.update(alignment=entry.to_json()))
+    Bundle.open(bundle)
+    with pytest.raises(TcmoaError, match=r"aligns its sources .* and libtcmoa does not warp"):
         CFuser(bundle)
 
 
