@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import TensorSpec
 from tcmoa_runtime.device_arrays import DeviceArray
-from tcmoa_runtime.engine import find_engines
-from tcmoa_runtime.errors import InputError, MissingError
+from tcmoa_runtime.engine import FOLDER, find_engines
+from tcmoa_runtime.errors import InputError, MissingError, TcmoaError
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -99,7 +99,8 @@ BACKENDS: Final = tuple(_LOADERS)
 def load_backend(bundle: Bundle, name: str = "auto", *, threads: int | None = None) -> Backend:
     """Check what the backend needs of the bundle and load it.
 
-    `auto` takes tensorrt where the bundle has an engine that runs on this machine, else onnxruntime.
+    `auto` takes tensorrt where the bundle has an engine that runs on this machine, else what `tcmoa bench --pick` found
+    to be the fastest there, else onnxruntime.
     `onnxruntime` takes CUDA where ONNX Runtime has it, else the CPU; `onnxruntime-cuda`, `-tensorrt` and `-rtx`
     take that provider of ONNX Runtime or raise. `threads`: threads of a backend that runs on the CPU, all cores
     when None. Raises InputError on an unknown name, MissingError when a package or device is not there,
@@ -116,6 +117,13 @@ def load_backend(bundle: Bundle, name: str = "auto", *, threads: int | None = No
 
         with suppress(MissingError, UnfitError):
             return _load_tensorrt(bundle, threads)
+    if (bundle.path / FOLDER).is_dir():
+        from tcmoa_runtime.bench import read_pick
+
+        picked = read_pick(bundle)
+        if picked is not None:
+            with suppress(TcmoaError):  # what fails for all will fail below
+                return _LOADERS[picked](bundle, threads)
     return _load_onnxruntime(bundle, threads)
 
 

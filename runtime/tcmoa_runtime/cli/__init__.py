@@ -16,6 +16,7 @@ from typing import Any
 import typer
 
 from tcmoa_runtime.cli import calibrate
+from tcmoa_runtime.cli.bench import bench
 from tcmoa_runtime.cli.build import build
 from tcmoa_runtime.cli.doctor import doctor
 from tcmoa_runtime.cli.evaluate import evaluate
@@ -39,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     callback=print_version,
 )
-for command in (demo, export, build, fuse, stream, evaluate, inspect, doctor, train):
+for command in (demo, export, build, fuse, stream, bench, evaluate, inspect, doctor, train):
     app.command()(command)
 app.add_typer(calibrate.app)
 

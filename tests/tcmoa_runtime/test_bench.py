@@ -1,0 +1,125 @@
+"""`tcmoa bench`: what it measures, and what `auto` makes of a pick. No figure is judged."""
+
+import json
+import stat
+
+import pytest
+
+from tcmoa_runtime import Bundle, Fuser
+from tcmoa_runtime import bench as module
+from tcmoa_runtime.backends import load_backend
+from tcmoa_runtime.bench import Bench, Speed, bench, machine, read_pick, write_pick
+from tcmoa_runtime.errors import InputError, TcmoaError
+
+
+def speed(p50, spread=1.0):
+    return Speed(10.0, 5.0, p50, p50 * 2, 100.0, 20, spread)
+
+
+@pytest.fixture
+def bundle(broken):
+    """A bundle that may be written to."""
+    return Bundle.open(broken)
+
+
+def test_every_backend_is_measured_in_a_process_of_its_own(bundle):
+    ticks = []
+    found = bench(
+        bundle, ["onnxruntime", "tensorrt"], frames=7, threads=1, progress=lambda *t: ticks.append(t)
+    )
+    figures = found.speeds["onnxruntime"]
+    assert figures.frames == 7
+    assert 0 < figures.p50_ms <= figures.p99_ms
+    assert figures.first_ms > 0
+    assert figures.load_ms > 10  # imports are in it
+    assert 20 < figures.peak_mb < 4000
+    assert figures.spread >= 1
+    assert ticks == [(i, 5) for i in range(1, 6)]
+    assert list(found.failed) == ["tensorrt"]
+    assert found.failed["tensorrt"].startswith("tensorrt: ")
+    assert found.fastest == "onnxruntime"
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_nothing_that_runs_is_an_error(bundle):
+    with pytest.raises(TcmoaError, match=r"no backend runs .*: tensorrt: "):
+        bench(bundle, ["tensorrt"], frames=1)
+    with pytest.raises(InputError, match="backend is 'nonsense': expected some of onnxruntime"):
+        bench(bundle, ["nonsense"], frames=1)
+    with pytest.raises(InputError, match="frames is 0: expected 1 or more"):
+        bench(bundle, frames=0)
+
+
+def test_a_process_that_dies_is_told(bundle, monkeypatch):
+    monkeypatch.setattr(module.sys, "executable", "/bin/false")
+    with pytest.raises(TcmoaError, match="onnxruntime: its process ended"):
+        bench(bundle, ["onnxruntime"], frames=1)
+
+
+def test_the_fastest_is_one_that_is_exact():
+    found = Bench({"openvino-bf16": speed(1.0), "openvino": speed(3.0), "onnxruntime": speed(2.0)}, {})
+    assert found.fastest == "onnxruntime"
+    assert Bench({"openvino-bf16": speed(1.0)}, {}).fastest is None
+    assert not speed(1.0, spread=1.5).is_steady
+
+
+def test_auto_takes_what_was_picked_on_this_machine_for_this_bundle(bundle):
+    pytest.importorskip("openvino", reason="openvino is not installed: pip install 'tcmoa[openvino]'")
+    assert read_pick(bundle) is None
+    with Fuser.load(bundle.path) as fuser:
+        assert fuser.backend.name == "onnxruntime (CPU)"
+    path = write_pick(bundle, Bench({"openvino": speed(1.0), "onnxruntime": speed(2.0)}, {}))
+    assert read_pick(bundle) == "openvino"
+    assert load_backend(bundle).name == "openvino (CPU)"
+    assert load_backend(bundle, "onnxruntime").name == "onnxruntime (CPU)"
+    entry = json.loads(path.read_bytes())
+    for change in (
+        {"machine": {**machine(), "cpu": "another"}},
+        {"machine": {**machine(), "versions": {}}},
+        {"bundle": "0" * 64},
+        {"backend": "openvino-bf16"},
+        {"backend": 3},
+    ):
+        path.write_text(json.dumps({**entry, **change}))
+        assert read_pick(bundle) is None, change
+        assert load_backend(bundle).name == "onnxruntime (CPU)"
+    for text in ("", "[]", "{", "null"):
+        path.write_text(text)
+        assert read_pick(bundle) is None
+
+
+def test_a_picked_backend_that_is_gone_is_no_fault(bundle, monkeypatch):
+    path = write_pick(bundle, Bench({"tensorrt": speed(1.0)}, {}))
+    assert read_pick(bundle) == "tensorrt"
+    assert load_backend(bundle).name == "onnxruntime (CPU)"
+    assert path.exists()
+
+
+def test_nothing_to_pick_and_nowhere_to_write(bundle):
+    with pytest.raises(TcmoaError, match="nothing to pick"):
+        write_pick(bundle, Bench({"openvino-bf16": speed(1.0)}, {}))
+    (bundle.path / "engines").write_text("a file")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_pick(bundle, Bench({"onnxruntime": speed(1.0)}, {}))
+    assert not stat.S_ISDIR((bundle.path / "engines").stat().st_mode)
+
+
+def test_the_command(tcmoa, bundle):
+    done = tcmoa(
+        "bench", bundle.path, "--backend", "onnxruntime", "--frames", "3", "--threads", "1", "--pick"
+    )
+    assert done.code == 0, done.err
+    header, row, picked = done.out.splitlines()
+    assert header.split() == ["backend", "load", "first", "p50", "p99", "memory"]
+    assert row.split()[0] == "onnxruntime"
+    assert picked.startswith("picked: onnxruntime, for --backend auto on this machine")
+    figures = tcmoa("bench", bundle.path, "--backend", "onnxruntime,tensorrt", "--frames", "2", "--json").json
+    assert {"first_ms", "p50_ms", "p99_ms", "peak_mb"} <= figures["backends"]["onnxruntime"].keys()
+    assert "tensorrt" in figures["failed"]
+    assert figures["picked"] is None
+
+
+def test_wrong_input(tcmoa, bundle, tmp_path):
+    tcmoa("bench", tmp_path).assert_error(2, "holds no bundle")
+    tcmoa("bench", bundle.path, "--frames", "0").assert_error(2, "frames is 0")
+    tcmoa("bench", bundle.path, "--backend", "cuda").assert_error(2, "backend is 'cuda'", "expected some of")
