@@ -11,9 +11,10 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.ready
 	$(BIN)/tcmoa demo --out demo-out
 
-# Two processes: most tests keep one core busy, or wait. Tests of one group share what takes long to make.
+# Two processes: most tests keep one core busy, or wait. A file's tests stay together and share what takes long to make,
+# and files keep their order: the longest is the first (tests/conftest.py).
 TEST_JOBS ?= 2
-PYTEST = $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadgroup
+PYTEST = $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.ready
 	$(PYTEST)

@@ -15,8 +15,6 @@ from tcmoa_runtime.images import read_frame
 from tcmoa_runtime.streams.frames import Format, FusedFrame
 from tcmoa_runtime.streams.sinks import open_sink
 
-pytestmark = pytest.mark.xdist_group("readme")  # one demo for all
-
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ENGINES, CALIBRATION = (

@@ -16,8 +16,6 @@ from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import read_frame, write_image
 from tcmoa_runtime.pairs import find_pairs
 
-pytestmark = pytest.mark.xdist_group("quantise")  # calibrations that several tests look at
-
 FAST = {"smoothing": 0.5, "ranges": "max"}
 
 

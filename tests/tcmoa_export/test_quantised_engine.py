@@ -19,8 +19,6 @@ from tcmoa_export.kernels import Kernel, Tensor
 from tcmoa_export.precision import lower, sign_activations
 from tcmoa_runtime.pairs import find_pairs
 
-pytestmark = pytest.mark.xdist_group("quantised engine")  # calibrations that several tests look at
-
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
