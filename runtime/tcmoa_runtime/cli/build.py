@@ -18,7 +18,8 @@ def build(
         str, typer.Option(help="rtx (GeForce and RTX, built on any machine) or tensorrt (built on the GPU).")
     ] = "rtx",
     precision: Annotated[
-        str | None, typer.Option(help="fp16, bf16 or fp32; the bundle's own, or fp16 for one in float32 or 8 bits.")
+        str | None,
+        typer.Option(help="fp16, bf16 or fp32; the bundle's own, or fp16 for one in float32 or 8 bits."),
     ] = None,
     target: Annotated[
         str | None,
