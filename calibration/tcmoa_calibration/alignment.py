@@ -30,12 +30,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft  # type: ignore[import-untyped]
 
-from tcmoa_calibration.samples import FLAT, Sample
+from tcmoa_calibration.samples import Sample, check_count, read_pairs
 from tcmoa_runtime.alignment import KEY, MODELS, Alignment, Matrix, Source, Warp, matrix_problem, moved
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.bundle_write import check_target, derive_bundle
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import Frame, check_writable, read_frame, resize_frame, to_frame, write_image
+from tcmoa_runtime.images import Frame, check_writable, resize_frame, to_frame, write_image
 from tcmoa_runtime.pairs import PairPaths
 
 Plane = NDArray[np.float32]
@@ -139,50 +139,13 @@ def calibrate_alignment(
         )
     size = opened.contract.height, opened.contract.width
     say("reading pairs")
-    samples, skipped = read_pairs(pairs, size, most=most, seed=seed)
+    # Two cameras need not have one resolution.
+    samples, skipped = read_pairs(pairs, size, most=most, least=LEAST_PAIRS, seed=seed, one_size=False)
     estimate = estimate_alignment(samples, move=move, model=model, seed=seed, say=say)
     if preview is not None:
         write_image(preview, preview_picture(samples, estimate))
     written = derive_bundle(opened, out, {KEY: estimate.alignment.to_json()}, overwrite=overwrite)
     return Aligned(written, estimate, skipped)
-
-
-def read_pairs(
-    found: Sequence[PairPaths], size: tuple[int, int], *, most: int = MOST_PAIRS, seed: int = 0
-) -> tuple[list[Sample], list[str]]:
-    """Up to `most` of the pairs, chosen by `seed`, each image resized by itself to `size` (height, width).
-
-    Two cameras need not have one resolution, so unlike for `read_samples` sizes may differ. Pairs that cannot be read
-    or show one flat colour are left out, with a line for each. Raises InputError when fewer than 4 are left.
-    """
-    samples: list[Sample] = []
-    skipped: list[str] = []
-    for index in np.random.default_rng(seed).permutation(len(found)):
-        if len(samples) == most:
-            break
-        pair = found[int(index)]
-        try:
-            samples.append(Sample(pair.name, _read(pair.x, size), _read(pair.y, size)))
-        except InputError as error:
-            skipped.append(f"{pair.name}: {error}")
-    _check_count(len(samples), len(found), skipped)
-    return samples, skipped
-
-
-def _read(path: Path, size: tuple[int, int]) -> Frame:
-    frame = read_frame(path)
-    if int(frame.max()) - int(frame.min()) <= FLAT:
-        raise InputError(f"{path.name} is one flat colour, which tells nothing")
-    return frame if frame.shape[:2] == size else resize_frame(frame, size)
-
-
-def _check_count(count: int, given: int, skipped: Sequence[str]) -> None:
-    if count < LEAST_PAIRS:
-        reasons = f"; left out: {'; '.join(skipped[:3])}" if skipped else ""
-        raise InputError(
-            f"{count} of {given} pairs can be used, at least {LEAST_PAIRS} are needed (16 or more are better): give "
-            f"more pairs{reasons}"
-        )
 
 
 def estimate_alignment(
@@ -199,7 +162,7 @@ def estimate_alignment(
         raise InputError(f"move is {move!r}: expected x or y, the source that is to be moved")
     if model is not None and model not in MODELS:
         raise InputError(f"model is {model!r}: expected {', '.join(MODELS)}")
-    _check_count(len(samples), len(samples), [])
+    check_count(len(samples), len(samples), LEAST_PAIRS)
     size = samples[0].x.shape[0], samples[0].x.shape[1]
     if min(size) < LEAST_SIDE:
         raise InputError(

@@ -39,50 +39,63 @@ class Samples:
 
 def read_samples(
     found: Sequence[PairPaths],
-    size: tuple[int, int] | None,
+    size: tuple[int, int],
     *,
     most: int,
     least: int,
     seed: int,
-    held_share: float = 1 / 3,
 ) -> Samples:
-    """Read up to `most` of the pairs, chosen by `seed`, and hold `held_share` of them out (at least one).
+    """Read up to `most` of the pairs, as `read_pairs` does, and hold a third of them out (at least one).
 
-    `size`: (height, width) that frames are resized to, or None to leave each pair as it is. Pairs that cannot be
-    read, differ in size or show one flat colour are skipped, and others take their place. The same pairs and seed
-    give the same samples. Raises InputError when fewer than `least` are left.
+    Pairs of two sizes are skipped, too: they are not registered.
     """
-    order = np.random.default_rng(seed).permutation(len(found))
+    samples, skipped = read_pairs(found, size, most=most, least=least, seed=seed, one_size=True)
+    held = max(1, round(len(samples) / 3))
+    return Samples(samples[held:], samples[:held], skipped)
+
+
+def read_pairs(
+    found: Sequence[PairPaths], size: tuple[int, int], *, most: int, least: int, seed: int, one_size: bool
+) -> tuple[list[Sample], list[str]]:
+    """Up to `most` of the pairs, chosen by `seed`, and a line for each that was left out.
+
+    `size`: (height, width) that each image is resized to. Pairs that cannot be read, show one flat colour, or, with
+    `one_size`, differ in size are skipped, and others take their place. The same pairs and seed give the same samples.
+    Raises InputError when fewer than `least` are left.
+    """
     samples: list[Sample] = []
     skipped: list[str] = []
-    for index in order:
+    for index in np.random.default_rng(seed).permutation(len(found)):
         if len(samples) == most:
             break
         pair = found[int(index)]
         try:
-            samples.append(_read(pair, size))
+            samples.append(_read(pair, size, one_size))
         except InputError as error:
             skipped.append(f"{pair.name}: {error}")
-    if len(samples) < least:
+    check_count(len(samples), len(found), least, skipped)
+    return samples, skipped
+
+
+def check_count(count: int, given: int, least: int, skipped: Sequence[str] = ()) -> None:
+    """Raise InputError when `count` of `given` pairs are fewer than `least`."""
+    if count < least:
         reasons = f"; left out: {'; '.join(skipped[:3])}" if skipped else ""
         raise InputError(
-            f"{len(samples)} of {len(found)} pairs can be used, at least {least} are needed (32 or more are better): "
-            f"give more pairs{reasons}"
+            f"{count} of {given} pairs can be used, at least {least} are needed (16 or more are better): give more "
+            f"pairs{reasons}"
         )
-    held = max(1, round(len(samples) * held_share))
-    return Samples(samples[held:], samples[:held], skipped)
 
 
-def _read(pair: PairPaths, size: tuple[int, int] | None) -> Sample:
+def _read(pair: PairPaths, size: tuple[int, int], one_size: bool) -> Sample:
     x, y = read_frame(pair.x), read_frame(pair.y)
-    if x.shape[:2] != y.shape[:2]:
+    if one_size and x.shape[:2] != y.shape[:2]:
         (h, w), (other_h, other_w) = x.shape[:2], y.shape[:2]
         raise InputError(f"x is {w}x{h} and y {other_w}x{other_h}, expected one size")
     for name, frame in ((X, x), (Y, y)):
         if int(frame.max()) - int(frame.min()) <= FLAT:
             raise InputError(f"{name} is one flat colour, which tells nothing")
-    if size is not None and x.shape[:2] != size:
-        x, y = resize_frame(x, size), resize_frame(y, size)
+    x, y = (frame if frame.shape[:2] == size else resize_frame(frame, size) for frame in (x, y))
     return Sample(pair.name, x, y)
 
 

@@ -21,15 +21,15 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from tcmoa_runtime.backends import BACKENDS
-from tcmoa_runtime.bundle import SELF_HASH, Bundle
+from tcmoa_runtime.bundle import GRAPH, Bundle
 from tcmoa_runtime.engine import FOLDER
-from tcmoa_runtime.errors import InputError, TcmoaError
+from tcmoa_runtime.errors import InputError, MissingError, TcmoaError
 from tcmoa_runtime.images import write_bytes
 
 CANDIDATES: Final = ("onnxruntime", "openvino", "openvino-bf16")
 """What is measured where nothing is named, with `tensorrt` where the bundle has engines."""
 EXACT: Final = ("onnxruntime", "openvino", "tensorrt")
-"""What may be picked: bfloat16 is OpenVINO's rounding, which nobody compared with the model."""
+"""What may be picked: what openvino-bf16 rounds nobody compared with the model; an engine was compared when built."""
 PICK: Final = "pick.json"
 """Beside the engines: which backend was fastest, and on which machine."""
 
@@ -38,7 +38,6 @@ UNSTEADY: Final = 1.25
 """Slowest round's median over the fastest's, from which on the figures are said to be doubtful."""
 
 _QUANTILES: Final = (0.5, 0.99)
-_LOADING_SECONDS: Final = 600.0
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,8 @@ def bench(
 ) -> Bench:
     """Measure `backends` (or `CANDIDATES`) on `bundle`, `frames` each after the first, in rounds.
 
-    Raises InputError on a number of frames below 1 and on an unknown backend, TcmoaError where none runs.
+    Raises InputError on a number of frames below 1 and on an unknown backend, BundleError on a damaged bundle,
+    MissingError where no backend runs.
     """
     if frames < 1:
         raise InputError(f"frames is {frames}: expected 1 or more")
@@ -106,6 +106,7 @@ def bench(
     failed: dict[str, str] = {}
     firsts: dict[str, tuple[float, float]] = {}
     times: dict[str, list[list[float]]] = {}
+    bundle.check()  # or every backend would say the same of a damaged one
     with ExitStack() as stack:
         workers: dict[str, _Worker] = {}
         for name in names:
@@ -129,7 +130,7 @@ def bench(
             name: _speed(*firsts[name], times[name], worker.peak_mb()) for name, worker in workers.items()
         }
     if not speeds:
-        raise TcmoaError(f"no backend runs {bundle.path}: {'; '.join(failed.values())}")
+        raise MissingError(f"no backend runs {bundle.path}: {'; '.join(failed.values())}")
     return Bench(speeds, failed)
 
 
@@ -225,10 +226,11 @@ def machine() -> dict[str, Any]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return {"cpu": _processor(), "cores": os.cpu_count(), "versions": versions}
+    return {"cpu": processor(), "cores": os.cpu_count(), "versions": versions}
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
@@ -252,7 +254,7 @@ def write_pick(bundle: Bundle, found: Bench) -> Path:
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
     entry = {
-        "bundle": bundle.manifest[SELF_HASH],
+        "graph": bundle.files[GRAPH]["sha256"],
         "machine": machine(),
         "backend": fastest,
         "p50_ms": {name: speed.p50_ms for name, speed in found.speeds.items()},
@@ -265,7 +267,7 @@ def read_pick(bundle: Bundle) -> str | None:
     """The backend that was picked for this bundle on this machine; None where there is none that still holds."""
     try:
         entry = json.loads((bundle.path / FOLDER / PICK).read_bytes())
-        holds = entry["bundle"] == bundle.manifest[SELF_HASH] and entry["machine"] == machine()
+        holds = entry["graph"] == bundle.files[GRAPH]["sha256"] and entry["machine"] == machine()
         backend = entry["backend"]
     except (OSError, ValueError, TypeError, KeyError):
         return None

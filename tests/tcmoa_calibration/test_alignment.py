@@ -13,9 +13,8 @@ from tcmoa_calibration.alignment import (
     level_sizes,
     normaliser,
     preview_picture,
-    read_pairs,
 )
-from tcmoa_calibration.samples import Sample
+from tcmoa_calibration.samples import Sample, read_pairs
 from tcmoa_export.photographs import PHOTOGRAPHS, made_pair
 from tcmoa_runtime.alignment import moved
 from tcmoa_runtime.errors import InputError
@@ -23,6 +22,7 @@ from tcmoa_runtime.images import read_frame, resize_frame, write_image
 from tcmoa_runtime.pairs import find_pairs
 
 SIZE = (120, 160)
+READ = {"least": 4, "seed": 0, "one_size": False}
 MARGIN = 40
 """Pixels of the scene around what x sees, so that y sees no replicated edges."""
 
@@ -198,16 +198,16 @@ def test_pairs_are_read_each_image_by_itself(tmp_path):
     write_image(tmp_path / "2_y.png", np.full((60, 90, 3), 7, np.uint8))
     (tmp_path / "3_x.png").write_bytes(b"no image")
     found = find_pairs(tmp_path)
-    read, skipped = read_pairs(found, SIZE)
+    read, skipped = read_pairs(found, SIZE, most=32, **READ)
     assert sorted(s.name for s in read) == ["0", "1", "4", "5"]
     assert {s.y.shape for s in read} == {(*SIZE, 3)}
     assert sorted(line[:2] for line in skipped) == ["2:", "3:"]
-    assert len(read_pairs(found, SIZE, most=4)[0]) == 4
+    assert len(read_pairs(found, SIZE, most=4, **READ)[0]) == 4
     write_image(tmp_path / "0_x.png", np.zeros((60, 90, 3), np.uint8))
     with pytest.raises(
         InputError, match=r"3 of 6 pairs can be used, at least 4 .*left out: .*one flat colour"
     ):
-        read_pairs(found, SIZE)
+        read_pairs(found, SIZE, most=32, **READ)
 
 
 def test_the_jackknife_is_the_standard_error_of_a_mean():

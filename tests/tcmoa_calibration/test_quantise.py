@@ -285,6 +285,12 @@ def test_bundles_that_are_not_float32(done, pairs, tmp_path):
         calibrate_low_precision(half, pairs, tmp_path / "int8")
 
 
+def test_a_bundle_beyond_what_one_graph_file_holds(micro, pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibrate, "MOST_BYTES", 1000)
+    with pytest.raises(InputError, match="GB, and graphs beyond 1e-06 GB cannot be quantised here"):
+        calibrate_low_precision(micro, pairs, tmp_path / "int8")
+
+
 def test_a_target_that_is_taken(tiny, pairs, done, tmp_path):
     with pytest.raises(InputError, match="holds a bundle already; add --overwrite"):
         calibrate_low_precision(tiny, pairs, done.bundle.path)

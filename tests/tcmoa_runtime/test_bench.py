@@ -5,10 +5,11 @@ import stat
 
 import pytest
 
-from tcmoa_runtime import Bundle, Fuser
+from tcmoa_runtime import Bundle, Fuser, backends
 from tcmoa_runtime import bench as module
 from tcmoa_runtime.backends import load_backend
 from tcmoa_runtime.bench import Bench, Speed, bench, machine, read_pick, write_pick
+from tcmoa_runtime.bundle_write import derive_bundle
 from tcmoa_runtime.errors import InputError, TcmoaError
 
 
@@ -76,7 +77,7 @@ def test_auto_takes_what_was_picked_on_this_machine_for_this_bundle(bundle):
     for change in (
         {"machine": {**machine(), "cpu": "another"}},
         {"machine": {**machine(), "versions": {}}},
-        {"bundle": "0" * 64},
+        {"graph": "0" * 64},
         {"backend": "openvino-bf16"},
         {"backend": 3},
     ):
@@ -86,6 +87,16 @@ def test_auto_takes_what_was_picked_on_this_machine_for_this_bundle(bundle):
     for text in ("", "[]", "{", "null"):
         path.write_text(text)
         assert read_pick(bundle) is None
+
+
+def test_a_pick_goes_before_an_engine_and_to_bundles_of_the_same_graph(bundle, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(backends, "find_engines", lambda _: asked.append("engines") or [])
+    write_pick(bundle, Bench({"onnxruntime": speed(1.0), "tensorrt": speed(2.0)}, {}))
+    assert load_backend(bundle).name == "onnxruntime (CPU)"
+    assert asked == []
+    derived = derive_bundle(bundle, tmp_path / "derived", {"prompt_default": {"scale": 1.0, "shift": 0.5}})
+    assert read_pick(derived) == "onnxruntime"
 
 
 def test_a_picked_backend_that_is_gone_is_no_fault(bundle, monkeypatch):
@@ -121,5 +132,8 @@ def test_the_command(tcmoa, bundle):
 
 def test_wrong_input(tcmoa, bundle, tmp_path):
     tcmoa("bench", tmp_path).assert_error(2, "holds no bundle")
+    tcmoa("bench", bundle.path, "--backend", "tensorrt").assert_error(3, "no backend runs", "tensorrt: ")
     tcmoa("bench", bundle.path, "--frames", "0").assert_error(2, "frames is 0")
     tcmoa("bench", bundle.path, "--backend", "cuda").assert_error(2, "backend is 'cuda'", "expected some of")
+    bundle.graph_path.write_bytes(bundle.graph_path.read_bytes()[:1000])
+    tcmoa("bench", bundle.path).assert_error(2, "fusion.onnx: 1000 bytes, bundle.json says")

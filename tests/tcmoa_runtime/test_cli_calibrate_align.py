@@ -106,7 +106,7 @@ def test_two_folders_are_pairs_too_and_bad_pairs_are_left_out(align, shifted, tc
     )
     assert outcome.code == 0
     assert "4, 1 left out" in outcome.out
-    assert "tcmoa: left out 2: 2.png is one flat colour" in outcome.err
+    assert "tcmoa: left out 2: y is one flat colour" in outcome.err
 
 
 def test_an_aligned_bundle_is_replaced_only_when_told(align, shifted, straight, tmp_path, tcmoa):

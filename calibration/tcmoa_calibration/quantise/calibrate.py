@@ -30,6 +30,8 @@ from tcmoa_runtime.pairs import PairPaths
 CALIBRATION_VERSION: Final = 1
 """Part of what measurements are known by: raised when this package measures or quantises differently."""
 
+MOST_BYTES: Final = 1_900_000_000
+"""Graphs are handed over as one protocol buffer, which ends at 2 GiB."""
 LEAST_PAIRS: Final = 4
 LEAST_TO_CLIP: Final = 6
 """Pairs held out, below which `auto` clips nothing: what a few pairs do not show would be cut off unseen."""
@@ -136,6 +138,12 @@ def _check(bundle: Bundle, number_format: str, smoothing: float | None, ranges: 
     if bundle.precision != "fp32":
         raise InputError(
             f"{bundle.path}: is {bundle.precision}, expected a float32 bundle: export it with --precision fp32"
+        )
+    size = sum(entry["bytes"] for entry in bundle.files.values())
+    if size > MOST_BYTES:
+        raise InputError(
+            f"{bundle.path}: holds {size / 1e9:.1f} GB, and graphs beyond {MOST_BYTES / 1e9:g} GB cannot be quantised "
+            f"here: export a smaller model"
         )
     if smoothing is not None and not 0 <= smoothing < 1:
         raise InputError(f"smoothing is {smoothing:g}: expected a number from 0 (none) to below 1")

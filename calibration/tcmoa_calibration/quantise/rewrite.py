@@ -183,7 +183,8 @@ def _weight(
     scales = np.where(most > 0, most / number_format.largest_weight, 1.0).astype(np.float32)
     stored, scale_name, zero_name = f"{node}/weight_q", f"{node}/weight_scale", f"{node}/weight_zero"
     if number_format.name == "int8":
-        steps = np.clip(np.rint(values / scales), -64, 64).astype(np.int8)
+        end = number_format.largest_weight
+        steps = np.clip(np.rint(values / scales), -end, end).astype(np.int8)
         graph.initializer.append(numpy_helper.from_array(steps, stored))
         graph.initializer.append(numpy_helper.from_array(np.zeros(scales.shape, np.int8), zero_name))
     else:

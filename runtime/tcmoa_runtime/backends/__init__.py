@@ -99,8 +99,8 @@ BACKENDS: Final = tuple(_LOADERS)
 def load_backend(bundle: Bundle, name: str = "auto", *, threads: int | None = None) -> Backend:
     """Check what the backend needs of the bundle and load it.
 
-    `auto` takes tensorrt where the bundle has an engine that runs on this machine, else what `tcmoa bench --pick` found
-    to be the fastest there, else onnxruntime.
+    `auto` takes what `tcmoa bench --pick` found to be the fastest on this machine, else tensorrt where the bundle
+    has an engine that runs there, else onnxruntime.
     `onnxruntime` takes CUDA where ONNX Runtime has it, else the CPU; `onnxruntime-cuda`, `-tensorrt` and `-rtx`
     take that provider of ONNX Runtime or raise. `threads`: threads of a backend that runs on the CPU, all cores
     when None. Raises InputError on an unknown name, MissingError when a package or device is not there,
@@ -112,11 +112,6 @@ def load_backend(bundle: Bundle, name: str = "auto", *, threads: int | None = No
         raise InputError(f"backend is {name!r}: expected auto or {', '.join(BACKENDS)}")
     if name != "auto":
         return _LOADERS[name](bundle, threads)
-    if find_engines(bundle):  # or neither TensorRT nor CUDA is looked for
-        from tcmoa_runtime.trt import UnfitError
-
-        with suppress(MissingError, UnfitError):
-            return _load_tensorrt(bundle, threads)
     if (bundle.path / FOLDER).is_dir():
         from tcmoa_runtime.bench import read_pick
 
@@ -124,6 +119,11 @@ def load_backend(bundle: Bundle, name: str = "auto", *, threads: int | None = No
         if picked is not None:
             with suppress(TcmoaError):  # what fails for all will fail below
                 return _LOADERS[picked](bundle, threads)
+    if find_engines(bundle):  # or neither TensorRT nor CUDA is looked for
+        from tcmoa_runtime.trt import UnfitError
+
+        with suppress(MissingError, UnfitError):
+            return _load_tensorrt(bundle, threads)
     return _load_onnxruntime(bundle, threads)
 
 

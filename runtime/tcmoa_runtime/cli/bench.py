@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tcmoa_runtime.bench import ROUNDS, write_pick
 from tcmoa_runtime.bench import bench as measure
-from tcmoa_runtime.bench import write_pick
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.cli.progress import console, print_json, progress_bar
 
@@ -35,7 +35,7 @@ def bench(
     """
     opened = Bundle.open(bundle)
     names = [name.strip() for name in backend.split(",") if name.strip()]
-    with progress_bar("measuring", min(5, max(frames, 1))) as advance:
+    with progress_bar("measuring", ROUNDS) as advance:
         found = measure(opened, names, frames=frames, threads=threads, progress=lambda _done, _of: advance(1))
     path = write_pick(opened, found) if pick else None
     for name, speed in found.speeds.items():

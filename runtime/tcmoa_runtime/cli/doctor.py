@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from tcmoa_runtime import cuda
+from tcmoa_runtime.bench import processor
 from tcmoa_runtime.cli.doctor_bundle import Flavour, verdict
 from tcmoa_runtime.cli.progress import print_json
 from tcmoa_runtime.engine import FLAVOURS
@@ -87,7 +88,7 @@ def examine(bundle: Path | None) -> dict[str, Any]:
         )
     cpu = {
         "kind": "cpu",
-        "name": _cpu_name(),
+        "name": processor(),
         "cores": os.cpu_count(),
         "providers": _providers(problems),
     }
@@ -238,16 +239,6 @@ def _device_to_json(device: cuda.Device) -> dict[str, Any]:
 
 def _line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _print(report: dict[str, Any]) -> None:
