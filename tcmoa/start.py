@@ -3,9 +3,10 @@
 Behind the x2 upsampling a token holds 8x8x3 = 192 pixels. With C > 192 the patch embedding can put the DCT
 coefficients of those pixels, in three opponent colours and scaled to about unit variance, into channels
 0..191 exactly; the other channels carry a large constant, so that every LayerNorm divides by nearly the
-same number and the network starts near linear. Residual branches start at zero. TC-MoA k fuses colour
-component k, by prompts that start as a comparison of local contrast: the source with more of it dominates.
-The prediction head inverts the DCT.
+same number and the network starts near linear. Narrower models keep all of luma and the low frequencies of the
+two other colours, as video does: 64 + 16 + 16 of C = 128. Residual branches start at zero. TC-MoA k fuses the kth
+third of the coefficients (for C = 256 that is colour component k), by prompts that start as a comparison of local
+contrast: the source with more of it dominates. The prediction head inverts the DCT.
 """
 
 from __future__ import annotations
@@ -61,32 +62,43 @@ def frequency_order() -> list[tuple[int, int]]:
     return sorted(pairs, key=lambda p: (p[0] ** 2 + p[1] ** 2, p))
 
 
-def coefficient_spread() -> Tensor:
-    """Rough standard deviation of each coefficient in photographs (amplitude falls with frequency): [64]."""
-    radius = torch.tensor([math.hypot(u, v) for u, v in frequency_order()])
+def kept_coefficients(dim: int) -> list[tuple[int, int, int]]:
+    """(colour, row, column) of the coefficients that C = `dim` holds in three TC-MoAs of rank C/4, colour by colour.
+
+    All of luma, and of the two others the low frequencies for which there is room.
+    """
+    chroma = min(COEFFICIENTS, (3 * dim // 4 - COEFFICIENTS) // 2)
+    order = frequency_order()
+    return [(c, u, v) for c, count in enumerate((COEFFICIENTS, chroma, chroma)) for u, v in order[:count]]
+
+
+def coefficient_spread(kept: list[tuple[int, int, int]]) -> Tensor:
+    """Rough standard deviation of each coefficient in photographs (amplitude falls with frequency): [kept]."""
+    radius = torch.tensor([math.hypot(u, v) for _, u, v in kept])
     return torch.where(radius == 0, torch.tensor(6.0), 1.6 / radius.clamp(min=1.0) ** 1.3).float()
 
 
 def start_as_fusion(model: TCMoA, seed: int = 0) -> None:
     """Set the parameters of `model` in place to the start described above; position biases keep their small noise.
 
-    Needs upsampling, 16-pixel patches, equal widths C > 192 in encoder and decoder and three TC-MoAs of rank
-    C/4 >= 64, the last one in the decoder; raises ValueError otherwise.
+    Needs upsampling, 16-pixel patches, equal widths C of 128 or 256 in encoder and decoder and three TC-MoAs, the
+    last one in the decoder; raises ValueError otherwise.
     """
     sizes = model.sizes
     dim = sizes.embed_dim
-    pixels = 3 * COEFFICIENTS
     if not (
         model.upsample
         and sizes.patch_size == 2 * TOKEN
         and dim == sizes.decoder_embed_dim
-        and dim >= 4 * COEFFICIENTS
+        and dim in (2 * COEFFICIENTS, 4 * COEFFICIENTS)
         and (len(model.encoder.moas), len(model.decoder.moas)) == (2, 1)
     ):
         raise ValueError(
-            f"this start needs upsampling, patches of 16, equal widths of at least 256 and 2 + 1 TC-MoAs; "
+            f"this start needs upsampling, patches of 16, equal widths of 128 or 256 and 2 + 1 TC-MoAs; "
             f"got {sizes}"
         )
+    kept = kept_coefficients(dim)
+    pixels = len(kept)
     generator = torch.Generator().manual_seed(seed)
     carrier = torch.where(torch.arange(dim) % 2 == 0, CARRIER, -CARRIER)
     carrier[:pixels] = 0
@@ -94,7 +106,7 @@ def start_as_fusion(model: TCMoA, seed: int = 0) -> None:
     normalised = math.sqrt(dim / (dim - pixels))
 
     with torch.no_grad():
-        _embedding_and_head(model, carrier, normalised, pixels)
+        _embedding_and_head(model, carrier, normalised, kept)
         for stage in (model.encoder, model.decoder):
             for block in stage.blocks:
                 for branch in (block.attn.qkv, block.mlp.fc1):
@@ -118,21 +130,20 @@ def start_as_fusion(model: TCMoA, seed: int = 0) -> None:
                     level *= (1 - MIX) if halves else 1.0
 
 
-def _embedding_and_head(model: TCMoA, carrier: Tensor, normalised: float, pixels: int) -> None:
-    dct, colours, order = dct_matrix(TOKEN), opponent_colours(), frequency_order()
+def _embedding_and_head(
+    model: TCMoA, carrier: Tensor, normalised: float, kept: list[tuple[int, int, int]]
+) -> None:
+    dct, colours, pixels = dct_matrix(TOKEN), opponent_colours(), len(kept)
+    third = pixels // 3
     inverse = torch.linalg.pinv(upsampling_matrix())[1 : TOKEN + 1]  # patch of 16 back to its own 8 pixels
     analysis = dct @ inverse  # [8, 16]
     embed = torch.stack(
-        [
-            colours[c][:, None, None] * torch.outer(analysis[u], analysis[v])
-            for c in range(3)
-            for u, v in order
-        ]
+        [colours[c][:, None, None] * torch.outer(analysis[u], analysis[v]) for c, u, v in kept]
     )
     proj = model.patch_embed.proj
     assert proj.bias is not None
     proj.weight.zero_()
-    spread = coefficient_spread().repeat(3)
+    spread = coefficient_spread(kept)
     proj.weight[:pixels] = embed.float() / spread[:, None, None, None]
     proj.bias.copy_(carrier)
     for table in (model.pos_embed, model.decoder_pos_embed):
@@ -140,7 +151,7 @@ def _embedding_and_head(model: TCMoA, carrier: Tensor, normalised: float, pixels
 
     # After two encoder TC-MoAs the carrier and all unfused channels stand at (1 - MIX)^2.
     shrunk = (1 - MIX) ** 2
-    fused = torch.ones(3).index_fill_(0, torch.tensor([0, 1]), 1 + GAIN).repeat_interleave(COEFFICIENTS)
+    fused = torch.ones(3).index_fill_(0, torch.tensor([0, 1]), 1 + GAIN).repeat_interleave(third)
     model.norm.weight.fill_(CARRIER_WEIGHT)
     model.norm.weight[:pixels] = CARRIER * shrunk / normalised / (shrunk * fused)
     model.norm.bias.zero_()
@@ -149,13 +160,13 @@ def _embedding_and_head(model: TCMoA, carrier: Tensor, normalised: float, pixels
     _undo_centring(model.decoder_embed.weight, model.norm.weight, pixels)
     model.decoder_embed.bias.zero_()
 
-    fused = torch.ones(3).index_fill_(0, torch.tensor([2]), 1 + GAIN).repeat_interleave(COEFFICIENTS)
+    fused = torch.ones(3).index_fill_(0, torch.tensor([2]), 1 + GAIN).repeat_interleave(third)
     model.decoder_norm.weight.fill_(CARRIER_WEIGHT)
     model.decoder_norm.weight[:pixels] = CARRIER / normalised / fused
     model.decoder_norm.bias.zero_()
     synthesis = torch.stack(
-        [torch.einsum("i,j,k->ijk", dct[u], dct[v], colours[c]) for c in range(3) for u, v in order], -1
-    )  # [8, 8, 3, 192]
+        [torch.einsum("i,j,k->ijk", dct[u], dct[v], colours[c]) for c, u, v in kept], -1
+    )  # [8, 8, 3, kept]
     doubled = synthesis.repeat_interleave(2, 0).repeat_interleave(2, 1)  # each pixel to its four sub-pixels
     model.decoder_pred.weight.zero_()
     model.decoder_pred.weight[:, :pixels] = doubled.reshape(-1, pixels).float() * spread
@@ -178,13 +189,13 @@ def _undo_centring(weight: Tensor, scale: Tensor, pixels: int) -> None:
 def _fuse_component(
     moa: TaskCustomisedMoA, component: int, unit: float, dim: int, generator: torch.Generator
 ) -> None:
-    """Let `moa` fuse the 64 coefficients of one colour component by their local contrast.
+    """Let `moa` fuse one third of the coefficients by their local contrast.
 
     `unit` undoes LayerNorm: a normalised coefficient times it is the coefficient.
     """
     rank = dim // 4
-    own = torch.arange(COEFFICIENTS) + COEFFICIENTS * component
-    # Luma compares details only; brightness is no merit. Colour compares its mean too: more colour wins.
+    own = torch.arange(rank) + rank * component
+    # The first compares details only; brightness is no merit. Colour compares its mean too: more colour wins.
     first = 1 if component == 0 else 0
     compared = torch.arange(first, first + rank // 2)
 
@@ -192,7 +203,7 @@ def _fuse_component(
     prompts.norm1.weight.fill_(CARRIER_WEIGHT)
     prompts.norm1.bias.zero_()
     prompts.reduce.weight.normal_(std=1e-3, generator=generator)
-    prompts.reduce.weight.unflatten(1, (2, dim))[:, :, 3 * COEFFICIENTS :] = 0
+    prompts.reduce.weight.unflatten(1, (2, dim))[:, :, 3 * rank :] = 0
     for source in range(2):
         columns = own[compared] + source * dim
         prompts.norm1.weight[columns] = unit
@@ -200,7 +211,7 @@ def _fuse_component(
     scale = prompts.norm1.weight.unflatten(0, (2, dim))
     own_weights = prompts.reduce.weight.unflatten(1, (2, dim))
     for source in range(2):
-        _undo_centring(own_weights[:, source], scale[source], 3 * COEFFICIENTS)
+        _undo_centring(own_weights[:, source], scale[source], 3 * rank)
     prompts.norm2.weight.fill_(1.0)
     prompts.norm2.bias.zero_()
     prompts.routers.gate.normal_(std=0.05, generator=generator)
@@ -222,10 +233,10 @@ def _fuse_component(
     fusion = moa.fusion
     for conv in (fusion.conv1, fusion.conv2, fusion.conv3):
         conv.weight.normal_(std=1e-4, generator=generator)
-    fusion.conv1.weight[:, 3 * COEFFICIENTS :] = 0  # noise times the carrier would be an offset
-    index = torch.arange(COEFFICIENTS)
+    fusion.conv1.weight[:, 3 * rank :] = 0  # noise times the carrier would be an offset
+    index = torch.arange(rank)
     fusion.conv1.weight[index, own, 0, 0] += 1.0
-    fusion.conv2.weight[torch.arange(rank), torch.arange(rank), 1, 1] += 1.0
+    fusion.conv2.weight[index, index, 1, 1] += 1.0
     fusion.conv3.weight[own, index, 0, 0] += GAIN * (1 - MIX) / MIX
     moa.source_embedding.normal_(std=0.02, generator=generator)
     moa.mix.fill_(MIX)

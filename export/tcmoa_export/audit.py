@@ -126,6 +126,11 @@ class _Reader:
         self._quantised = {n.output[0]: n.input[0] for n in self._nodes if n.op_type == "DequantizeLinear"}
         self._fixed = {name for name, stored in self._quantised.items() if stored in self._constants}
         self._fixed.update(self._constants)
+        # q, k and v are one product to the floor: their input is read with the first of them.
+        self._first_product: dict[str, str] = {}
+        for node in self._nodes:
+            if node.op_type == "MatMul" and node.input[1] in self._fixed:
+                self._first_product.setdefault(node.input[0], node.name)
         for node in self._nodes:
             # A quantised value is another form of itself, too.
             if node.op_type in ("Cast", "QuantizeLinear", "DequantizeLinear"):
@@ -175,6 +180,8 @@ class _Reader:
             # Scores are not stored: q and k of the first product, v and the result of the second.
             stays = node.input[:2] if self._feeds_softmax(node) else (node.input[1], node.output[0])
             return sum(map(self._stored, stays))
+        if node.op_type == "MatMul" and self._first_product.get(node.input[0], node.name) != node.name:
+            return self._stored(node.output[0])
         if node.op_type in ("MatMul", "Conv", "LayerNormalization"):
             return self._stored(node.input[0]) + self._stored(node.output[0])
         if node.op_type == "Add" and len(inputs) == 2 and node.doc_string != FLOAT32:

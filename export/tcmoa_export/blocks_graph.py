@@ -1,13 +1,16 @@
 """Backbone blocks as ONNX: tokens are a 2-D [M, C] matrix in window order everywhere but inside attention.
 
-That is the form in which attention kernels read the one qkv product through strides, without a copy. Attention is
-decomposed: in ONNX Runtime on two CPU cores opset 23's Attention was no faster on base 448x448 (2019 against 2007 ms)
-and 4 % faster on tiny 640x480 (1362 against 1422 ms); this one form is also what TensorRT fuses with least traffic.
+That is the form in which attention kernels read q, k and v through strides, without a copy. These are three products:
+TensorRT makes one of them again (same kernels, same bytes), and CPUs are spared the copies of a Split (5 to 7 % of a
+frame). Attention is decomposed: in ONNX Runtime on two CPU cores opset 23's Attention was no faster on base 448x448
+(2019 against 2007 ms) and 4 % faster on tiny 640x480 (1362 against 1422 ms); this one form is also what TensorRT fuses
+with least traffic.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +29,18 @@ def move_blocks(graph: Graph, tokens: str, layout: Layout, direction: int, image
 
 
 def attend(
-    graph: Graph, qkv: str, attention: Attention, bias: RelativePositionBias, layout: Layout, images: int
+    graph: Graph,
+    parts: Sequence[str],
+    attention: Attention,
+    bias: RelativePositionBias,
+    layout: Layout,
+    images: int,
 ) -> str:
-    """Softmax(q k^T + bias) v of each window, from the qkv product [M, 3C] to [M, C]."""
+    """Softmax(q k^T + bias) v of each window, from the products q, k and v, each [M, C], to [M, C]."""
     window = layout.window_tokens
     count = images * layout.tokens // window
     channels = attention.proj.in_features
     depth = channels // attention.heads
-    parts = graph.split(qkv, (channels,) * 3)
     heads = [graph.reshape(part, window, count, attention.heads, depth) for part in parts]
     q = graph.transpose(heads[0], 1, 2, 0, 3)
     k = graph.transpose(heads[1], 1, 2, 3, 0)
@@ -84,9 +91,10 @@ def attention_part(
     channels = block.attn.proj.in_features
     source = move_blocks(graph, tokens, layout, 1, images, channels) if block.shift else tokens
     weight, offset = fold_qkv(block.norm1, block.attn)
-    qkv = graph.matmul(graph.normalise(source, channels, block.norm1.eps, offset), weight)
+    normed = graph.normalise(source, channels, block.norm1.eps, offset)
+    parts = [graph.matmul(normed, np.ascontiguousarray(part)) for part in np.split(weight, 3, axis=1)]
     proj = plain_linear(block.attn.proj)
-    mixed = attend(graph, qkv, block.attn, bias, layout, images)
+    mixed = attend(graph, parts, block.attn, bias, layout, images)
     change = graph.matmul(mixed, proj.weight, proj.bias)
     if keep is not None:
         places = layout.shifted_rows(-1, images)[keep] if block.shift else keep

@@ -39,5 +39,5 @@ def test_impossible_sizes_are_refused(change):
 
 
 def test_presets_know_their_names():
-    assert [preset_name(sizes) for sizes in PRESETS.values()] == ["base", "large", "tiny"]
+    assert [preset_name(sizes) for sizes in PRESETS.values()] == ["base", "large", "tiny", "nano"]
     assert preset_name(SMALL) == "custom"

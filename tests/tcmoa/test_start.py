@@ -8,7 +8,7 @@ import torch
 from micro_model import MICRO
 from tcmoa import PRESETS, Sizes, TCMoA
 from tcmoa.pairs import exposure_pair, focus_pair, smooth_mask, synthetic_infrared
-from tcmoa.start import dct_matrix, start_as_fusion, upsampling_matrix
+from tcmoa.start import dct_matrix, kept_coefficients, start_as_fusion, upsampling_matrix
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,33 @@ def test_the_sharper_source_dominates_and_its_detail_is_kept(model, scene):
     assert all(kept > psnr(detail(other), detail(scene)) for other in (far, near, (far + near) / 2))
 
 
+@pytest.fixture(scope="module")
+def narrow():
+    started = TCMoA(PRESETS["nano"]).eval()
+    start_as_fusion(started)
+    return started
+
+
+@pytest.mark.parametrize("task", ["vif", "mef", "mff"])
+def test_half_the_width_keeps_all_of_luma_and_smooth_chroma(narrow, scene, task):
+    scene = scene[:160, :160]  # whole windows of 80
+    again = fuse(narrow, scene, scene, task)[0]
+    assert psnr(again, scene) > 33
+    assert psnr(again.mean(-1), scene.mean(-1)) > 45
+    x, y = scene, synthetic_infrared(scene)
+    fused, _ = fuse(narrow, x, y, task)
+    assert min(psnr(fused, x), psnr(fused, y)) > psnr(x, y)
+
+
+def test_the_coefficients_fill_three_tc_moas():
+    for dim, chroma in ((256, 64), (128, 16)):
+        kept = kept_coefficients(dim)
+        assert len(kept) == len(set(kept)) == 3 * dim // 4
+        assert [sum(colour == c for colour, _, _ in kept) for c in range(3)] == [64, chroma, chroma]
+        assert all(u < 8 and v < 8 for _, u, v in kept)
+        assert (1, 0, 0) in kept  # what is left out is the finest
+
+
 def test_the_seed_fixes_all_but_the_position_biases():
     started = [TCMoA(PRESETS["tiny"]) for _ in range(3)]
     for model, seed in zip(started, (1, 1, 2), strict=True):
@@ -83,6 +110,7 @@ def test_the_seed_fixes_all_but_the_position_biases():
         (PRESETS["tiny"], False),
         (Sizes(256, 6, 8, 288, 4, 8), True),
         (Sizes(256, 4, 8, 256, 4, 8), True),
+        (Sizes(192, 6, 8, 192, 4, 8), True),
         (Sizes(256, 6, 8, 256, 4, 8, patch_size=8), True),
     ],
 )

@@ -18,7 +18,7 @@ from tcmoa_calibration.quantise.judge import Budget, Damage, Judge, Memo, sample
 from tcmoa_calibration.quantise.linears import Linear, backbone_linears, groups_of
 from tcmoa_calibration.quantise.observe import Observed, observe
 from tcmoa_calibration.quantise.ranges import METHODS, range_end
-from tcmoa_calibration.quantise.rewrite import finish, quantise, share_tables, split_products
+from tcmoa_calibration.quantise.rewrite import finish, quantise, share_tables
 from tcmoa_calibration.quantise.smoothing import smooth
 from tcmoa_calibration.samples import Samples, aligned, read_samples
 from tcmoa_runtime import __version__
@@ -210,7 +210,6 @@ class _Run:
         observed = (
             smooth(model, self.linears, self.observed, strength) if strength > 0 else dict(self.observed)
         )
-        split_products(model)
         chosen = set(groups)
         linears: list[Linear] = [x for x in backbone_linears(model) if x.group in chosen]
         ends = {name: range_end(observed[name], method, self.format) for name in {x.source for x in linears}}

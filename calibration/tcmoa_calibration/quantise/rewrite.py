@@ -1,4 +1,4 @@
-"""The graph's changes for low precision: smaller tables, three products for q, k and v, and the Q/DQ pairs."""
+"""The graph's changes for low precision: smaller tables, and the Q/DQ pairs."""
 
 from __future__ import annotations
 
@@ -17,46 +17,6 @@ from tcmoa_calibration.quantise.linears import Linear
 
 FP8_OPSET, FP8_IR_VERSION = 19, 9
 """The first opset with 8-bit floats in Q/DQ, and what came with it; all operators used mean the same."""
-
-
-def split_products(model: onnx.ModelProto) -> None:
-    """Each product whose columns are split at once becomes one product a part: q, k and v of an attention.
-
-    The numbers stay the same. On CPUs it spares the copies of a Split: 5 % of an int8 frame.
-    """
-    graph = model.graph
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    nodes: list[onnx.NodeProto] = []
-    gone = set()
-    for node in graph.node:
-        if node.name in gone:
-            continue
-        after = readers.get(node.output[0], [])
-        if (
-            node.op_type != "MatMul"
-            or node.input[1] not in tensors
-            or len(after) != 1
-            or after[0].op_type != "Split"
-        ):
-            nodes.append(node)
-            continue
-        split = after[0]
-        weight = numpy_helper.to_array(tensors[node.input[1]])
-        sizes = numpy_helper.to_array(tensors[split.input[1]])
-        parts = np.split(weight, np.cumsum(sizes)[:-1], axis=1)
-        gone.add(split.name)
-        for i, (part, name) in enumerate(zip(parts, split.output, strict=True)):
-            constant = f"{node.input[1]}:{i}"
-            graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(part), constant))
-            # A name that still reads as a linear of its block.
-            nodes.append(
-                helper.make_node("MatMul", [node.input[0], constant], [name], f"{node.name}.{900 + i}")
-            )
-    _replace_nodes(model, nodes)
 
 
 def share_tables(model: onnx.ModelProto) -> None:
