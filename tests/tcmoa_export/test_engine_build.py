@@ -749,6 +749,7 @@ def assert_block_is_few_kernels(report, block):
     own = [k for k in report.kernels if k.nodes and all(n.startswith(f"{block}/") for n in k.nodes)]
     assert len(own) <= 7, [k.name for k in own]
     products = [n for n in report.facts.flops if n.startswith(f"{block}/")]
-    assert len(products) == 6  # qkv, two in attention, projection, two in the MLP
+    assert len(products) == 8  # q, k, v, two in attention, projection, two in the MLP
+    assert any(set(products[:3]) <= set(k.nodes) for k in report.kernels)  # q, k, v by one kernel
     for node in products:
         assert sum(node in k.nodes for k in report.kernels) == 1, node

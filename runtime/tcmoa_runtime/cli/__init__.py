@@ -11,19 +11,12 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, Final
 
 import typer
 
-from tcmoa_runtime.cli import calibrate
-from tcmoa_runtime.cli.bench import bench
-from tcmoa_runtime.cli.build import build
-from tcmoa_runtime.cli.doctor import doctor
-from tcmoa_runtime.cli.evaluate import evaluate
-from tcmoa_runtime.cli.export import demo, export, train
-from tcmoa_runtime.cli.fuse import fuse
-from tcmoa_runtime.cli.inspect import inspect
-from tcmoa_runtime.cli.stream import stream
 from tcmoa_runtime.cli.version import print_version
 from tcmoa_runtime.errors import TcmoaError
 
@@ -32,17 +25,42 @@ DEBUG = "TCMOA_DEBUG"
 
 _INTERRUPTED = 130
 
-app = typer.Typer(
-    name="tcmoa",
-    help="TC-MoA image fusion: export a trained model for one task and frame size, and fuse frames with it.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    callback=print_version,
+_COMMANDS: Final = MappingProxyType(
+    {
+        "demo": "export",
+        "export": "export",
+        "build": "build",
+        "fuse": "fuse",
+        "stream": "stream",
+        "bench": "bench",
+        "evaluate": "evaluate",
+        "inspect": "inspect",
+        "doctor": "doctor",
+        "train": "export",
+        "calibrate": "calibrate",
+    }
 )
-for command in (demo, export, build, fuse, stream, bench, evaluate, inspect, doctor, train):
-    app.command()(command)
-app.add_typer(calibrate.app)
+"""Commands in the order of the help, and the module of this package that each is in."""
+
+
+def _app(arguments: Sequence[str]) -> typer.Typer:
+    """The command line; of the commands only the one that is asked for, as the others' imports would delay it."""
+    app = typer.Typer(
+        name="tcmoa",
+        help="TC-MoA image fusion: export a trained model for one task and frame size, and fuse frames with it.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        callback=print_version,
+    )
+    asked = arguments[:1] if arguments and arguments[0] in _COMMANDS else _COMMANDS
+    for name in asked:
+        module = import_module(f"{__name__}.{_COMMANDS[name]}")
+        if name == "calibrate":
+            app.add_typer(module.app)
+        else:
+            app.command(name)(getattr(module, name))
+    return app
 
 
 def _say(line: str) -> None:
@@ -59,6 +77,7 @@ def run(arguments: Sequence[str]) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("default", UserWarning)
             warnings.showwarning = _show_warning  # type: ignore[assignment]
+            app = _app(arguments)
             result = app(args=list(arguments) or ["--help"], prog_name="tcmoa", standalone_mode=False)
         if result == _INTERRUPTED:  # newer typer catches KeyboardInterrupt itself
             _say("interrupted")

@@ -247,6 +247,15 @@ def stream(
             rich_help_panel=_PANEL_OUTPUT,
         ),
     ] = "0",
+    reuse: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEVELS",
+            help="Put the last fused picture out again while no 8x8 pixels of either source change by more grey "
+            "levels in the mean; 0 while nothing changes at all. Off when not given.",
+            rich_help_panel=_PANEL_OUTPUT,
+        ),
+    ] = None,
     frames: Annotated[int | None, typer.Option(help="Stop after so many output frames.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
 ) -> int:
@@ -319,6 +328,7 @@ def stream(
                     sinks=sinks,
                     ramp=parse_number(ramp, "--ramp"),
                     frames=frames,
+                    reuse=None if reuse is None else parse_number(reuse, "--reuse"),
                     steady=parse_number(steady, "--steady"),
                     figures=figures,
                 )

@@ -61,6 +61,7 @@ def summary(running: Stream, figures: Figures, fuser: Fuser, ended: str, offset:
         "size": [form.height, form.width],
         "ended": ended,
         "offset": offset,
+        "reuse": running.reuse,
         **figures.snapshot(),
         "outputs": [sink.name for sink in running.sinks],
         "notes": list(running.notes),
@@ -71,6 +72,8 @@ def summary(running: Stream, figures: Figures, fuser: Fuser, ended: str, offset:
 def told(result: dict[str, Any]) -> str:
     """The end of the story for people, on one line."""
     parts = [f"{result['frames']} frames in {result['seconds']:.1f} s ({result['rate'] or 0:.1f}/s)"]
+    if result["reuse"] is not None:
+        parts.append(f"{result['reused']} reused")
     parts.extend(f"{count} {status}" for status, count in result["status"].items() if status != "fused")
     parts.extend(f"{count} {cause}" for cause, count in result["dropped"].items())
     where = ", ".join(result["outputs"]) or "nowhere"

@@ -60,7 +60,7 @@ class Figures:
         self._clock, self._lock = clock, threading.Lock()
         self._began = clock()
         self._ended: float | None = None
-        self._frames = 0
+        self._frames = self._reused = 0
         self._recent: deque[float] = deque(maxlen=1000)
         self._status: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
@@ -74,6 +74,7 @@ class Figures:
         """Count an output; `skew` is the distance in time of its two inputs, in seconds."""
         with self._lock:
             self._frames += 1
+            self._reused += frame.reused
             self._recent.append(self._clock())
             self._status[frame.status] += 1
             self._latency.add(frame.latency)
@@ -109,7 +110,7 @@ class Figures:
             self._events[side][what] = total
 
     def stage(self, name: str, duration: float) -> None:
-        """Add a duration of a stage in seconds: `decode-x`, `decode-y`, `fuse`, `write-NAME`."""
+        """Add a duration of a stage in seconds: `decode-x`, `decode-y`, `reuse`, `fuse`, `steady`, `write-NAME`."""
         with self._lock:
             self._stages.setdefault(name, Quantiles()).add(duration)
 
@@ -131,6 +132,7 @@ class Figures:
                 "seconds": round(spent, 3),
                 "rate": round(self._frames / spent, 3) if spent > 0 else None,
                 "rate_now": round(len(recent) / window, 3) if window > 0 and self._ended is None else None,
+                "reused": self._reused,
                 "status": dict(self._status),
                 "dropped": dict(self._dropped),
                 "latency_ms": self._latency.milliseconds(50, 95, 99),
@@ -163,6 +165,12 @@ def prometheus_text(snapshot: Mapping[str, Any]) -> str:
         ]
 
     metric("frames_total", "counter", "Frames put out.", [("", snapshot["frames"])])
+    metric(
+        "frames_reused_total",
+        "counter",
+        "Frames put out that show the last fused picture again.",
+        [("", snapshot["reused"])],
+    )
     statuses = [(f'{{status="{_escaped(s)}"}}', n) for s, n in snapshot["status"].items()]
     metric("frames_by_status_total", "counter", "Frames put out, by how they came to be.", statuses)
     drops = [(f'{{cause="{_escaped(c)}"}}', n) for c, n in snapshot["dropped"].items()]

@@ -13,8 +13,8 @@ from tcmoa_runtime.streams.frames import Format, FusedFrame, SinkError
 class FrameLog:
     """A sink that writes one line a frame to a file as they come (`tail -f` shows them); an old file is replaced.
 
-    Keys: `index`, `time` (s), `pts`, `status`, `x` and `y` (their `index`, `pts`, `age_ms`; null where there is
-    none), `latency_ms`. Raises InputError where the folder is missing.
+    Keys: `index`, `time` (s), `pts`, `status`, `reused`, `x` and `y` (their `index`, `pts`, `age_ms`; null where
+    there is none), `latency_ms`. Raises InputError where the folder is missing.
     """
 
     lossless = True
@@ -43,6 +43,7 @@ class FrameLog:
             "time": round(frame.time, 6),
             "pts": frame.pts,
             "status": frame.status,
+            "reused": frame.reused,
             "x": _input(frame.x, frame.age_x),
             "y": _input(frame.y, frame.age_y),
             "latency_ms": round(frame.latency * 1000, 3),

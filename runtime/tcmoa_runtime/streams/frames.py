@@ -60,7 +60,8 @@ class FusedFrame:
     seconds: of a live source from capture to the end of fusing, of a file its distance in time from the leading
     frame. `latency` is seconds from the arrival of the newer of the two to the end of fusing, of files the time that
     fusing took. `prompt` is float32
-    [K, 2, gh, gw] after Eq. 8 where the stream asked for it and the frame was fused.
+    [K, 2, gh, gw] after Eq. 8 where the stream asked for it and the frame was fused. `reused`: picture and prompt are
+    those of the frame last fused, whose sources these ones equal within the tolerance that the stream was given.
     """
 
     image: Frame
@@ -74,6 +75,7 @@ class FusedFrame:
     age_y: float | None
     latency: float
     prompt: NDArray[np.float32] | None = None
+    reused: bool = False
 
     @property
     def time(self) -> float:

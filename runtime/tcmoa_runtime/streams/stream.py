@@ -32,6 +32,7 @@ from tcmoa_runtime.streams.frames import (
 )
 from tcmoa_runtime.streams.handoff import Handoff
 from tcmoa_runtime.streams.pairing import End, NewestFrames, Pair, Pairing, Timed, Wait, every_frame, other
+from tcmoa_runtime.streams.reuse import Reuse
 from tcmoa_runtime.streams.steady import Steady
 from tcmoa_runtime.streams.writing import Writer
 
@@ -79,6 +80,7 @@ class Stream:
         control: PromptControl | None = None,
         ramp: float = RAMP_SECONDS,
         frames: int | None = None,
+        reuse: float | None = None,
         steady: float = 0.0,
         figures: Figures | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -87,9 +89,11 @@ class Stream:
 
         `offset`: seconds that are added to the times of the source that does not lead; two files begin together
         unless it is `timestamps`, which takes the times in both as of one clock. `on_frame` is called with each frame
-        from a thread of its own, as a sink. `frames`: stop after so many. `steady`: seconds over which flicker is
-        taken out where nothing moves (`streams.steady`), 0 for not at all. The stream owns sources and sinks from here
-        on and closes them. Raises InputError, and MissingError where a package is missing.
+        from a thread of its own, as a sink. `frames`: stop after so many. `reuse`: grey levels of change within which
+        the last fused picture is put out again instead of fusing (`streams.reuse`), 0 for none, None to fuse always.
+        `steady`: seconds over which flicker is taken out where nothing moves (`streams.steady`), 0 for not at all.
+        The stream owns sources and sinks from here on and closes them. Raises InputError, and MissingError where a
+        package is missing.
         """
         self.fuser = fuser
         self.pairing = pairing or Pairing()
@@ -99,6 +103,7 @@ class Stream:
         self._clock, self._frames = clock, _whole(frames, "frames")
         self._offset: Offset = offset if offset == "timestamps" else _number(offset, "offset")
         bundle = fuser.bundle
+        self._reuse = None if reuse is None else Reuse(reuse)
         self._steady = Steady(steady, bundle.channel_order) if steady != 0 else None
         self._steered: tuple[Value, Value] = bundle.default_prompt
         self.control = control or PromptControl(
@@ -202,6 +207,11 @@ class Stream:
             for source in self._sources.values():
                 source.close()
         self.figures.end()
+
+    @property
+    def reuse(self) -> float | None:
+        """Grey levels within which a picture is reused, None where each is fused."""
+        return None if self._reuse is None else self._reuse.tolerance
 
     @property
     def sources(self) -> dict[Side, Source]:
@@ -441,22 +451,22 @@ class Stream:
     def _fuse(self, pair: Pair, index: int, clock: _OutputClock, form: Format) -> FusedFrame:
         x = None if pair.x is None else pair.x.frame
         y = None if pair.y is None else pair.y.frame
-        prompt, chosen = None, self._clock()
+        prompt, chosen, reused = None, self._clock(), False
         if pair.status in ("passed-x", "passed-y") or x is None or y is None:
             image = self._passed(x, y, form)
             if self._steady is not None:
                 self._steady.reset()
         else:
-            began = time.perf_counter()
             values = self.control.values()
-            image, prompt = self._fused(x, y, *values)
-            self.figures.stage("fuse", time.perf_counter() - began)
+            image, prompt, reused = self._fused_or_again(x, y, *values)
             if self._steady is not None:
                 began = time.perf_counter()
                 if not all(map(np.array_equal, values, self._steered)):
                     self._steady.reset()  # what somebody steers shows at once
                 self._steered = values
-                seen = self.fuser.aligned(x.image, "x"), self.fuser.aligned(y.image, "y")
+                # What the picture shows: against newer sources its change, once it comes, would look like flicker.
+                shown = (x.image, y.image) if self._reuse is None else self._reuse.sources
+                seen = self.fuser.aligned(shown[0], "x"), self.fuser.aligned(shown[1], "y")
                 image = self._steady.filter(*seen, image, pair.time)
                 self.figures.stage("steady", time.perf_counter() - began)
         now = self._clock()
@@ -474,7 +484,25 @@ class Stream:
             age_y=self._age(pair.y, pair.time, now),
             latency=now - arrived,
             prompt=prompt,
+            reused=reused,
         )
+
+    def _fused_or_again(
+        self, x: SourceFrame, y: SourceFrame, scale: Value, shift: Value
+    ) -> tuple[Frame, Any, bool]:
+        """The fused picture, its prompts, and whether both are the last ones again."""
+        if self._reuse is not None:
+            began = time.perf_counter()
+            unchanged = self._reuse.unchanged(x.image, y.image, scale, shift)
+            self.figures.stage("reuse", time.perf_counter() - began)
+            if unchanged:
+                return *self._reuse.again(), True
+        began = time.perf_counter()
+        image, prompt = self._fused(x, y, scale, shift)
+        self.figures.stage("fuse", time.perf_counter() - began)
+        if self._reuse is not None:
+            self._reuse.keep(x.image, y.image, scale, shift, image, prompt)
+        return image, prompt, False
 
     def _fused(self, x: SourceFrame, y: SourceFrame, scale: Value, shift: Value) -> tuple[Frame, Any]:
         if not self.fuser.bundle.contract.with_prompt:

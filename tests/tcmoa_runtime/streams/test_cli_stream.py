@@ -220,6 +220,27 @@ def test_steered_by_options_it_is_what_the_fuser_gives(clips, start, tmp_path, v
     np.testing.assert_array_equal(read_frame(tmp_path / "o" / "000001.png"), expected)
 
 
+def test_what_stands_still_is_reused_and_told(start, tmp_path):
+    """Six frames of which the first three and the last three are the same."""
+    frames = tmp_path / "in"
+    frames.mkdir()
+    for i in range(6):
+        write_image(frames / f"{i}.png", picture(i // 3, 100, 130))
+    out, _ = finished(start(frames, frames, "-o", f"{tmp_path}/plain/"))
+    assert "reused" not in out
+    out, _ = finished(start(frames, frames, "-o", f"{tmp_path}/again/", "--reuse", "0"))
+    assert "6 frames in" in out
+    assert ", 4 reused, " in out
+    for i in range(6):
+        plain, again = (read_frame(tmp_path / name / f"00000{i}.png") for name in ("plain", "again"))
+        np.testing.assert_array_equal(again, plain)
+    out, _ = finished(start(frames, frames, "--json", "--reuse", "255", "--log", tmp_path / "log.jsonl"))
+    summary = json.loads(out)
+    assert (summary["frames"], summary["reused"], summary["reuse"]) == (6, 5, 255)
+    logged = [json.loads(line)["reused"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert logged == [False] + [True] * 5
+
+
 def test_live_files_drop_and_say_so(start, tmp_path):
     x = endless(tmp_path)
     process = start(x, x, "--realtime", "--frames", "20", "--json", "-o", f"{tmp_path}/o/")
@@ -244,6 +265,8 @@ WRONG = {
     "bad view": ("{x} {y} -o {out} --view up", "view is 'up'"),
     "bad codec": ("{x} {y} -o {out} --codec warp", "encoder 'warp' is not known here"),
     "bad ramp": ("{x} {y} -o {out} --ramp -1", "ramp is -1"),
+    "bad reuse": ("{x} {y} -o {out} --reuse -1", "reuse is -1.0: expected grey levels, from 0 to 255"),
+    "reuse that is no number": ("{x} {y} -o {out} --reuse nan", "--reuse is nan: expected a finite number"),
     "bad frames": ("{x} {y} -o {out} --frames 0", "frames is 0: expected a whole number"),
     "bad stretch": ("{x} {y} -o {out} --stretch 99,1", "expected percentiles 0 <= LOW < HIGH"),
     "bad backend": ("{x} {y} -o {out} --backend warp", "backend is 'warp': expected auto"),

@@ -33,9 +33,11 @@ def test_quantiles_of_nothing_and_of_next_to_nothing():
     assert quantiles.quantile(1.0) is not None
 
 
-def fused(index, *, age_x=0.01, age_y=0.03, latency=0.05, status="fused"):
+def fused(index, *, age_x=0.01, age_y=0.03, latency=0.05, status="fused", reused=False):
     image = np.zeros((2, 2, 3), np.uint8)
-    return FusedFrame(image, index, Fraction(1, 25), index, status, None, None, age_x, age_y, latency)
+    return FusedFrame(
+        image, index, Fraction(1, 25), index, status, None, None, age_x, age_y, latency, reused=reused
+    )
 
 
 class Clock:
@@ -51,7 +53,9 @@ def figures():
     made = Figures(clock)
     for index in range(100):
         clock.now += 0.1
-        made.output(fused(index, status="held-y" if index > 90 else "fused"), skew=0.02)
+        made.output(
+            fused(index, status="held-y" if index > 90 else "fused", reused=index % 4 == 3), skew=0.02
+        )
     made.dropped("x-superseded", 3)
     made.dropped("sink-page", 0)
     made.stage("fuse", 0.04)
@@ -64,6 +68,7 @@ def figures():
 def test_a_snapshot_has_the_keys_that_others_read(figures):
     snapshot = json.loads(json.dumps(figures.snapshot()))
     assert snapshot["frames"] == 100
+    assert snapshot["reused"] == 25
     assert snapshot["dropped"] == {"x-superseded": 3}
     assert {"p50", "p95", "p99"} <= snapshot["latency_ms"].keys()
     assert {"p50", "p99"} <= snapshot["input_age_ms"].keys()
@@ -103,6 +108,7 @@ def test_the_text_for_prometheus_is_well_formed(figures):
         elif not line.startswith("#"):
             assert sample.match(line), line
             assert line.split("{")[0].split()[0] in typed
+    assert "tcmoa_frames_reused_total 25\n" in text
     assert 'tcmoa_dropped_total{cause="x-superseded"} 3' in text
     assert 'tcmoa_source_events_total{source="y",event="reconnects"} 2' in text
     assert 'tcmoa_input_age_seconds{source="y",quantile="0.5"} 0.03' in text

@@ -48,6 +48,7 @@ def test_each_frame_is_a_line_as_it_comes(tmp_path):
         "time": 0.12,
         "pts": 120,
         "status": "fused",
+        "reused": False,
         "x": {"index": 3, "pts": 120, "age_ms": 10.0},
         "y": {"index": 7, "pts": 310, "age_ms": 30.1},
         "latency_ms": 50.0,
