@@ -9,18 +9,17 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from tcmoa_runtime.backends import BACKENDS
+from tcmoa_runtime.bench_worker import Worker, serve
 from tcmoa_runtime.bundle import GRAPH, Bundle
 from tcmoa_runtime.engine import FOLDER
 from tcmoa_runtime.errors import InputError, MissingError, TcmoaError
@@ -108,9 +107,9 @@ def bench(
     times: dict[str, list[list[float]]] = {}
     bundle.check()  # or every backend would say the same of a damaged one
     with ExitStack() as stack:
-        workers: dict[str, _Worker] = {}
+        workers: dict[str, Worker] = {}
         for name in names:
-            worker = stack.enter_context(_Worker(bundle.path, name, threads))
+            worker = stack.enter_context(_worker(bundle.path, name, threads))
             try:
                 firsts[name] = worker.load()
                 workers[name], times[name] = worker, []
@@ -155,67 +154,10 @@ def _speed(load: float, first: float, rounds: list[list[float]], peak: float) ->
     )
 
 
-class _Worker:
-    """A process with one backend, that runs frames when it is told to."""
-
-    def __init__(self, bundle: Path, backend: str, threads: int | None) -> None:
-        self._backend = backend
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tcmoa_runtime.bench", str(bundle), backend, str(threads or 0)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self._peak = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(OSError):  # what was not written has no reader any more
-                    pipe.close()
-
-    def load(self) -> tuple[float, float]:
-        """Milliseconds of loading and of the first frame."""
-        answer = self._ask("load")
-        return float(answer["load_ms"]), float(answer["first_ms"])
-
-    def run(self, frames: int) -> list[float]:
-        """Milliseconds of each of so many frames."""
-        return [float(value) for value in self._ask(f"run {frames}")["ms"]]
-
-    def peak_mb(self) -> float:
-        """Largest resident memory so far."""
-        return float(self._ask("peak")["peak_mb"])
-
-    def _ask(self, words: str) -> dict[str, Any]:
-        process = self._process
-        try:
-            assert process.stdin is not None  # they were asked for
-            assert process.stdout is not None
-            process.stdin.write(words + "\n")
-            process.stdin.flush()
-            line = process.stdout.readline()
-            answer = json.loads(line) if line else {"error": f"its process ended ({_ending(process)})"}
-        except (OSError, ValueError) as error:
-            answer = {"error": f"its process ended ({_ending(process)}; {error})"}
-        if "error" in answer:
-            raise TcmoaError(f"{self._backend}: {answer['error']}")
-        return dict(answer)
-
-
-def _ending(process: subprocess.Popen[str]) -> str:
-    try:
-        return f"exit status {process.wait(timeout=5)}"
-    except subprocess.TimeoutExpired:
-        return "it does not answer"
+def _worker(bundle: Path, backend: str, threads: int | None) -> Worker:
+    return Worker(
+        backend, [sys.executable, "-m", "tcmoa_runtime.bench", str(bundle), backend, str(threads or 0)]
+    )
 
 
 def machine() -> dict[str, Any]:
@@ -274,32 +216,6 @@ def read_pick(bundle: Bundle) -> str | None:
     return str(backend) if holds and backend in EXACT else None
 
 
-def _serve(bundle: str, backend: str, threads: int) -> None:
-    """The worker's side: one line in, one line of JSON out."""
-    started = time.perf_counter()
-    out = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
-    os.dup2(2, 1)  # what native code prints must not come between
-    infer: Callable[[], object] | None = None
-    for line in sys.stdin:
-        words = line.split()
-        answer: dict[str, Any]
-        try:
-            if words[0] == "load":
-                infer = _load(bundle, backend, threads)
-                loaded = time.perf_counter()
-                infer()
-                first = time.perf_counter()
-                answer = {"load_ms": (loaded - started) * 1e3, "first_ms": (first - loaded) * 1e3}
-            elif words[0] == "run" and infer is not None:
-                answer = {"ms": [_timed(infer) for _ in range(int(words[1]))]}
-            else:
-                answer = {"peak_mb": _peak_mb()}
-        except Exception as error:  # told to who asked
-            reason = " ".join(str(error).split()) or type(error).__name__
-            answer = {"error": reason}
-        out.write(json.dumps(answer) + "\n")
-
-
 def _load(path: str, backend: str, threads: int) -> Callable[[], object]:
     """A function that runs one frame."""
     import numpy as np
@@ -318,18 +234,5 @@ def _load(path: str, backend: str, threads: int) -> Callable[[], object]:
     return lambda: loaded.infer(inputs)
 
 
-def _timed(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return (time.perf_counter() - start) * 1e3
-
-
-def _peak_mb() -> float:
-    import resource
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / 1e6 if sys.platform == "darwin" else most * 1024 / 1e6
-
-
 if __name__ == "__main__":
-    _serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    serve(partial(_load, sys.argv[1], sys.argv[2], int(sys.argv[3])))

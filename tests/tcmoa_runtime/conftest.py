@@ -15,7 +15,7 @@ import torch
 from micro_model import frames, scrambled
 from tcmoa import Sizes
 from tcmoa_export import bundle_export, export_bundle
-from tcmoa_runtime import Fuser
+from tcmoa_runtime import Fuser, backends
 from tcmoa_runtime.bundle import MANIFEST, SELF_HASH, manifest_sha256
 from tcmoa_runtime.cli import run
 from tcmoa_runtime.images import write_image
@@ -139,6 +139,13 @@ def folders(tmp_path, four_pairs):
 def tree():
     """Every path below a folder, with the content of files."""
     return lambda folder: {p: p.read_bytes() if p.is_file() else None for p in Path(folder).rglob("*")}
+
+
+@pytest.fixture
+def no_openvino(monkeypatch):
+    """`auto` finds no OpenVINO, as in the base install; by name it is there all the same."""
+    find = backends.find_spec
+    monkeypatch.setattr(backends, "find_spec", lambda name: None if name == "openvino" else find(name))
 
 
 @dataclass

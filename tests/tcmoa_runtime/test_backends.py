@@ -38,7 +38,7 @@ def test_each_run_gives_new_arrays(backend, inputs):
 
 
 def test_the_name_tells_the_device(backend):
-    assert backend.name in ("onnxruntime (CPU)", "onnxruntime (CUDA)")
+    assert backend.name in ("onnxruntime (CPU)", "onnxruntime (CUDA)", "openvino (CPU)")
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ def test_threads_reach_onnx_runtime(threads, vif, monkeypatch):
         return session(source, options, **rest)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", watch)
-    load_backend(Bundle.open(vif), threads=threads).close()
+    load_backend(Bundle.open(vif), "onnxruntime", threads=threads).close()
     assert seen == [threads]
 
 
-def test_a_backend_whose_package_is_missing_says_what_to_install(vif, monkeypatch):
+def test_a_backend_whose_package_is_missing_says_what_to_install(vif, monkeypatch, no_openvino):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.delitem(sys.modules, "tcmoa_runtime.backends.onnxruntime", raising=False)
     with pytest.raises(MissingError, match="pip install onnxruntime"):

@@ -12,6 +12,8 @@ from tcmoa_runtime.bench import Bench, Speed, bench, machine, read_pick, write_p
 from tcmoa_runtime.bundle_write import derive_bundle
 from tcmoa_runtime.errors import InputError, TcmoaError
 
+pytestmark = pytest.mark.usefixtures("no_openvino")
+
 
 def speed(p50, spread=1.0):
     return Speed(10.0, 5.0, p50, p50 * 2, 100.0, 20, spread)

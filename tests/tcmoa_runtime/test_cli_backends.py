@@ -22,7 +22,7 @@ def fuse(tcmoa, sources, tmp_path):
 
 def test_help_lists_the_backends(tcmoa):
     text = " ".join(tcmoa("fuse", "--help").out.split())
-    assert f"else onnxruntime), {', '.join(BACKENDS)}." in text
+    assert f"else the fastest installed), {', '.join(BACKENDS)}." in text
 
 
 def test_an_unknown_backend_is_one_line(fuse, vif):

@@ -24,14 +24,14 @@ def test_what_was_done_is_printed(tcmoa, micro, pairs, tmp_path):
     done = tcmoa("calibrate", "int8", micro, "--pairs", pairs, "--out", tmp_path / "out", *FAST)
     assert done.code == 0, done.err
     assert f"{tmp_path / 'out'}, 0." in done.out
-    assert "40 linears, 20 of 20 half blocks\n" in done.out
+    assert "60 linears, 20 of 20 half blocks\n" in done.out
     assert "smoothing 0.5, ranges max" in done.out
     assert " dB (worst pair " in done.out
     assert "3 for ranges, 2 held out" in done.out
     assert Bundle.open(tmp_path / "out").precision == "int8"
     shown = tcmoa("inspect", tmp_path / "out")
     assert shown.code == 0
-    assert "40 linears, smoothing 0.5, ranges max; " in shown.out
+    assert "60 linears, smoothing 0.5, ranges max; " in shown.out
     assert " dB to float32 on 2 pairs" in shown.out
 
 

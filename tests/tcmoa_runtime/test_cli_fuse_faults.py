@@ -151,7 +151,7 @@ def test_a_damaged_bundle_writes_nothing(damage, tcmoa, broken, sources, tmp_pat
     assert tree(tmp_path) == before
 
 
-def test_a_missing_package_exits_3_and_is_named(tcmoa, place, tree, monkeypatch):
+def test_a_missing_package_exits_3_and_is_named(tcmoa, place, tree, monkeypatch, no_openvino):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.delitem(sys.modules, "tcmoa_runtime.backends.onnxruntime", raising=False)
     before = tree(place["here"])

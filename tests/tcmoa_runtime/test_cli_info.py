@@ -79,7 +79,7 @@ def test_doctor_lists_packages_and_devices(tcmoa):
     assert report["bundle"] is None
 
 
-def test_doctor_in_words(tcmoa, vif):
+def test_doctor_in_words(tcmoa, vif, no_openvino):
     outcome = tcmoa("doctor", vif)
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
@@ -109,7 +109,7 @@ def test_doctor_of_a_missing_bundle_refuses(tcmoa, tmp_path):
     assert (outcome.code, outcome.json["bundle"]["verdict"]) == (2, "refuse")
 
 
-def test_doctor_finds_a_missing_onnxruntime(tcmoa, vif, monkeypatch):
+def test_doctor_finds_a_missing_onnxruntime(tcmoa, vif, monkeypatch, no_openvino):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.delitem(sys.modules, "tcmoa_runtime.backends.onnxruntime", raising=False)
     report = tcmoa("doctor", vif, "--json").json

@@ -24,6 +24,7 @@ pytest_plugins = ["simulated.fixtures"]
 NAME = "Simulated GPU (no GPU)"
 RTX = "tensorrt (rtx 1.7.1.116, Simulated GPU (no GPU), fp32)"
 ONNX = "onnxruntime (CPU)"
+pytestmark = pytest.mark.usefixtures("no_openvino")
 
 
 class NoDriver(cuda_runtime.Device):

@@ -6,6 +6,8 @@ import importlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -69,7 +71,9 @@ def _load_tensorrt(bundle: Bundle, threads: int | None) -> Backend:
     return TensorRTBackend(bundle)
 
 
-def _load_openvino(bundle: Bundle, threads: int | None, backend: str = "openvino") -> Backend:
+def _load_openvino(
+    bundle: Bundle, threads: int | None, backend: str = "openvino", *, keep: bool = True
+) -> Backend:
     try:
         importlib.import_module("openvino")
     except Exception as error:  # as above
@@ -79,7 +83,7 @@ def _load_openvino(bundle: Bundle, threads: int | None, backend: str = "openvino
         ) from error
     from tcmoa_runtime.backends.openvino import OpenVinoBackend
 
-    return OpenVinoBackend(bundle, threads=threads, backend=backend)
+    return OpenVinoBackend(bundle, threads=threads, backend=backend, keep=keep)
 
 
 _LOADERS: Final[dict[str, Callable[[Bundle, int | None], Backend]]] = {
@@ -92,6 +96,8 @@ _LOADERS: Final[dict[str, Callable[[Bundle, int | None], Backend]]] = {
     "openvino-bf16": partial(_load_openvino, backend="openvino-bf16"),
     "tensorrt": _load_tensorrt,
 }
+_OPENVINO_PRECISIONS: Final = ("fp32", "int8")
+"""What it runs as the exporter meant it."""
 BACKENDS: Final = tuple(_LOADERS)
 """Names that `load_backend` takes besides `auto`."""
 
@@ -100,7 +106,9 @@ def load_backend(bundle: Bundle, name: str = "auto", *, threads: int | None = No
     """Check what the backend needs of the bundle and load it.
 
     `auto` takes what `tcmoa bench --pick` found to be the fastest on this machine, else tensorrt where the bundle
-    has an engine that runs there, else onnxruntime.
+    has an engine that runs there, else openvino where it is installed and onnxruntime-gpu is not, else onnxruntime.
+    On CPUs openvino was the faster of the two in every comparison of docs/speed.md. What it compiles is kept in the
+    bundle only where it is named or picked: then it starts about half a second sooner from the second time on.
     `onnxruntime` takes CUDA where ONNX Runtime has it, else the CPU; `onnxruntime-cuda`, `-tensorrt` and `-rtx`
     take that provider of ONNX Runtime or raise. `threads`: threads of a backend that runs on the CPU, all cores
     when None. Raises InputError on an unknown name, MissingError when a package or device is not there,
@@ -124,7 +132,17 @@ def load_backend(bundle: Bundle, name: str = "auto", *, threads: int | None = No
 
         with suppress(MissingError, UnfitError):
             return _load_tensorrt(bundle, threads)
+    if bundle.precision in _OPENVINO_PRECISIONS and find_spec("openvino") and not _may_take_a_gpu():
+        with suppress(TcmoaError):  # as above
+            return _load_openvino(bundle, threads, keep=False)  # nobody asked for files in the bundle
     return _load_onnxruntime(bundle, threads)
+
+
+def _may_take_a_gpu() -> bool:
+    """Whether ONNX Runtime comes with CUDA: whoever installs that wants a GPU. Found without importing it."""
+    spec = find_spec("onnxruntime")
+    folders = (spec.submodule_search_locations if spec is not None else None) or ()
+    return any(True for folder in folders for _ in Path(folder, "capi").glob("*onnxruntime_providers_cuda*"))
 
 
 def check_inputs(specs: tuple[TensorSpec, ...], inputs: Tensors) -> None:

@@ -26,14 +26,16 @@ _TYPES: Final = {"uint8": "u8", "float32": "f32"}
 class OpenVinoBackend:
     """A compiled model on a bundle's graph; the graph is loaded from the very bytes whose hash was checked.
 
-    `threads`: all cores when None. What OpenVINO compiled is kept in the bundle's `engines/` where that can be written
-    to, hashed as engines are, so that the next start takes a third of the time.
+    `threads`: all cores when None. With `keep`, what OpenVINO compiled is kept in the bundle's `engines/` where that can
+    be written to, hashed as engines are, so that the next start takes a third of the time.
 
     Raises BundleError when OpenVINO cannot load the graph or it is not this bundle's; MissingError when bf16 is asked
     of a CPU that has no arithmetic for it.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int | None = None, backend: str = "openvino") -> None:
+    def __init__(
+        self, bundle: Bundle, *, threads: int | None = None, backend: str = "openvino", keep: bool = True
+    ) -> None:
         self._contract = bundle.contract
         self._backend = backend
         settings: dict[str, Any] = {
@@ -48,7 +50,7 @@ class OpenVinoBackend:
             raise MissingError(
                 f"{backend} needs a CPU with bfloat16 arithmetic, this one has none; use --backend openvino"
             )
-        self._cache = Cache.open(bundle, f"{backend}-{_version()}")
+        self._cache = Cache.open(bundle, f"{backend}-{_version()}") if keep else None
         if self._cache is not None:
             settings["CACHE_DIR"] = str(self._cache.folder)
         try:

@@ -45,7 +45,10 @@ def fuse(
     y: Annotated[Path, typer.Argument(help="Second source, as x.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The fused image, or a folder for them.")],
     backend: Annotated[
-        str, typer.Option(help=f"auto (an engine that runs here, else onnxruntime), {', '.join(BACKENDS)}.")
+        str,
+        typer.Option(
+            help=f"auto (an engine that runs here, else the fastest installed), {', '.join(BACKENDS)}."
+        ),
     ] = "auto",
     prompt_scale: Annotated[
         str | None,

@@ -57,7 +57,10 @@ def stream(
         ),
     ] = None,
     backend: Annotated[
-        str, typer.Option(help=f"auto (an engine that runs here, else onnxruntime), {', '.join(BACKENDS)}.")
+        str,
+        typer.Option(
+            help=f"auto (an engine that runs here, else the fastest installed), {', '.join(BACKENDS)}."
+        ),
     ] = "auto",
     threads: Annotated[
         int | None, typer.Option(help="CPU threads of the backend; all when not given.")

@@ -1,0 +1,121 @@
+"""A contender in a process of its own: `python -m harness.contender NAME FOLDER THREADS`, told what to do on stdin.
+
+FOLDER is what `harness.build` made of a case. Besides the commands of `bench_worker.serve`: `save PATH` writes the
+fused frame, uint8 [H, W, 3].
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.plan import BUNDLES, COMPILED, EAGER, NAIVE, Case
+from tcmoa_runtime.bench_worker import Infer, Worker, serve
+from tcmoa_runtime.engine import FOLDER as ENGINES
+from tcmoa_runtime.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPILER_CACHE = "compiled"
+"""Folder of what torch.compile makes, in a case's folder."""
+
+
+def environment(threads: int) -> dict[str, str]:
+    """What every process that is measured starts with: the same number of threads, and the harness to be found."""
+    path = [str(ROOT / "benchmarks"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(path)}
+
+
+def start(name: str, folder: Path, threads: int) -> Worker:
+    """A process that waits to be told to load."""
+    command = [sys.executable, "-m", "harness.contender", name, str(folder), str(threads)]
+    return Worker(
+        name, command, {**environment(threads), "TORCHINDUCTOR_CACHE_DIR": str(folder / COMPILER_CACHE)}
+    )
+
+
+def forget_compiled(folder: Path) -> None:
+    """Delete what earlier runs compiled of a case, so that loading always is the first time's."""
+    for cache in (folder / COMPILER_CACHE, *(folder / kind / ENGINES for kind in ("fp32", "int8"))):
+        shutil.rmtree(cache, ignore_errors=True)
+
+
+def read_frames(folder: Path) -> tuple[Any, Any]:
+    """x and y of a case, uint8 [1, H, W, 3]."""
+    import numpy as np
+
+    return np.load(folder / "x.npy"), np.load(folder / "y.npy")
+
+
+def loader(name: str, folder: Path, threads: int) -> Infer:
+    """What runs a frame and returns the fused one, uint8 [H, W, 3]; imports happen here, to be in the time of loading.
+
+    Raises InputError on an unknown name.
+    """
+    if name in (EAGER, COMPILED):
+        return _torch(folder, threads, compiled=name == COMPILED)
+    if name == NAIVE:
+        return _naive(folder / "naive.onnx", folder, threads)
+    if name in BUNDLES:
+        return _bundle(folder, *BUNDLES[name], threads)
+    raise InputError(f"contender is {name!r}: expected {EAGER}, {COMPILED}, {NAIVE} or {', '.join(BUNDLES)}")
+
+
+def _torch(folder: Path, threads: int, *, compiled: bool) -> Infer:
+    import torch
+
+    from harness.model import Frames, load_model
+
+    torch.set_num_threads(threads)
+    case = Case.from_json(json.loads((folder / "case.json").read_bytes()))
+    run: Any = Frames(load_model(case)[0], case.task)
+    if compiled:
+        run = torch.compile(run, backend=case.compiler)
+    x, y = (torch.from_numpy(frame) for frame in read_frames(folder))
+
+    def infer() -> object:
+        with torch.inference_mode():
+            return run(x, y)[0].numpy()
+
+    return infer
+
+
+def _naive(path: Path, folder: Path, threads: int) -> Infer:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    inputs = dict(zip(("x", "y"), read_frames(folder), strict=True))
+    return lambda: session.run(None, inputs)[0][0]
+
+
+def _bundle(folder: Path, precision: str, backend: str, threads: int) -> Infer:
+    import numpy as np
+
+    from tcmoa_runtime.backends import load_backend
+    from tcmoa_runtime.bundle import Bundle
+    from tcmoa_runtime.contract import FUSED, PROMPT_SCALE, PROMPT_SHIFT, X, Y
+
+    bundle = Bundle.open(folder / precision)
+    loaded = load_backend(bundle, backend, threads=threads)
+    grid = (1, *bundle.contract.grid)
+    x, y = read_frames(folder)
+    inputs = {X: x, Y: y, PROMPT_SCALE: np.ones(grid, np.float32), PROMPT_SHIFT: np.zeros(grid, np.float32)}
+    return lambda: loaded.infer(inputs)[FUSED][0]
+
+
+def _save(infer: Infer, words: Sequence[str]) -> dict[str, Any]:
+    import numpy as np
+
+    np.save(" ".join(words), np.asarray(infer()))
+    return {}
+
+
+if __name__ == "__main__":
+    serve(lambda: loader(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])), {"save": _save})

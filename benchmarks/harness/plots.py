@@ -1,0 +1,84 @@
+"""Two pictures of a run: latency by pixels, and shares of the limit of matrix products."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from tcmoa_runtime.errors import MissingError
+
+_EMPTY = "nothing was measured"
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingError("matplotlib is not installed; run `pip install 'tcmoa[bench]'`") from error
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def check_available() -> None:
+    """Raise MissingError now rather than after all was measured."""
+    _figure(1, 1)
+
+
+def _png(figure: Any) -> bytes:
+    data = io.BytesIO()
+    figure.savefig(data, format="png")
+    return data.getvalue()
+
+
+def latency(run: Mapping[str, Any]) -> bytes:
+    """PNG: p50 by pixels, both logarithmic, and for each backend the line on which a pixel always costs its least."""
+    figure = _figure(7, 5)
+    axes = figure.add_subplot()
+    for name, points in run["scaling"].items():
+        pixels = [p["pixels"] / 1e6 for p in points]
+        (line,) = axes.loglog(pixels, [p["p50_ms"] for p in points], "o", label=name)
+        least = min(p["ns_per_pixel"] for p in points)
+        ends = [min(pixels), max(pixels)]
+        label = f"{least:.0f} ns a pixel"
+        axes.loglog(ends, [least * end for end in ends], "-", color=line.get_color(), lw=1, label=label)
+    if run["scaling"]:
+        axes.legend()
+    else:
+        axes.text(0.5, 0.5, _EMPTY, ha="center", transform=axes.transAxes)
+    axes.set_xlabel("megapixels")
+    axes.set_ylabel("milliseconds a frame (p50)")
+    axes.set_title(f"{run['machine']['cpu']}, {run['threads']} threads")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    return _png(figure)
+
+
+def limit(run: Mapping[str, Any]) -> bytes:
+    """PNG: bars of each contender's share of the limit of its arithmetic, grouped by case."""
+    bars = [
+        (f"{name} ({case['name']})", entry["share"], entry["limit"])
+        for case in run["cases"].values()
+        if case["baseline"] is not None
+        for name, entry in case["contenders"].items()
+        if entry.get("share") is not None
+    ]
+    figure = _figure(8, 1.5 + 0.28 * max(len(bars), 3))
+    axes = figure.add_subplot()
+    colors = {"fp32": "tab:blue", "bf16": "tab:orange", "int8": "tab:green"}
+    for place, (_, share, kind) in enumerate(bars):
+        axes.barh(place, 100 * share, color=colors[kind])
+        axes.text(100 * share, place, f" {share:.0%}", va="center", fontsize=8)
+    if not bars:
+        axes.text(0.5, 0.5, _EMPTY, ha="center", transform=axes.transAxes)
+    for kind in dict.fromkeys(kind for _, _, kind in bars):
+        found = run["limits"][kind]
+        axes.bar(0, 0, color=colors[kind], label=f"of {kind}: {found['gflops']:.0f} GFLOP/s")
+    if bars:
+        axes.legend(loc="lower right", fontsize=8)
+    axes.set_yticks(range(len(bars)), [name for name, _, _ in bars], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, max([100, *(115 * share for _, share, _ in bars)]))
+    axes.set_xlabel("share of the fastest matrix product, %")
+    return _png(figure)
