@@ -1,0 +1,98 @@
+"""What is too small for float32's normal range is zero while a frame is fused, and what it was before and after."""
+
+import sys
+import threading
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from tcmoa_runtime import Bundle
+from tcmoa_runtime.backends import denormals, load_backend
+from tcmoa_runtime.backends.denormals import flushed_denormals
+
+known = pytest.mark.skipif(
+    denormals._found is None, reason="needs x86-64 Linux with glibc, where the flags' place is known"
+)
+SMALL = np.full(4, 1e-40, np.float32)
+
+
+def has_denormals():
+    return bool(np.all(SMALL * np.float32(1) == SMALL) and np.all(SMALL > 0))
+
+
+@known
+def test_they_are_zero_inside_and_back_behind():
+    assert has_denormals()
+    seen, go = [], threading.Event()
+    other = threading.Thread(target=lambda: seen.append(go.wait(10) and has_denormals()))
+    other.start()
+    with flushed_denormals():
+        assert not np.any(SMALL * np.float32(1))
+        go.set()
+        other.join()
+        assert seen == [True]  # of this thread only
+        with flushed_denormals():
+            pass
+        assert not np.any(SMALL * np.float32(1))
+    assert has_denormals()
+
+
+@known
+def test_they_are_back_after_a_fault():
+    with pytest.raises(KeyError), flushed_denormals():
+        raise KeyError
+    assert has_denormals()
+
+
+def test_elsewhere_nothing_happens(monkeypatch):
+    monkeypatch.setattr(denormals, "_found", None)
+    with flushed_denormals():
+        assert has_denormals()
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert denormals._functions() is None
+
+
+def test_a_state_that_cannot_be_read_is_left(monkeypatch):
+    put = []
+    monkeypatch.setattr(denormals, "_found", (lambda _: 1, put.append))
+    with flushed_denormals():
+        assert has_denormals()
+    assert put == []
+
+
+def test_loading_and_fusing_leave_the_process_as_it_was(fresh_python, vif):
+    """The first session of a process is what ONNX Runtime would leave its thread changed by."""
+    outcome = fresh_python(
+        "import warnings; warnings.simplefilter('error')\n"
+        "import numpy as np\n"
+        "from tcmoa_runtime import Fuser\n"
+        f"with Fuser.load({str(vif)!r}, 'onnxruntime') as fuser:\n"
+        "    black = np.zeros((*fuser.size, 3), np.uint8)\n"
+        "    fuser(black, black)\n"
+        "    print(np.finfo(np.float32).smallest_subnormal > 0)"
+    )
+    assert (outcome.code, outcome.out, outcome.err) == (0, "True\n", "")
+
+
+def test_the_graph_runs_with_flags_set(vif, monkeypatch):
+    """Both in the threads of the session, by its option, and in the one that calls."""
+    inside = []
+    session = ort.InferenceSession
+
+    class Watched(session):
+        def __init__(self, source, options, **rest):
+            inside.append(not has_denormals())
+            assert options.get_session_config_entry("session.set_denormal_as_zero") == "1"
+            super().__init__(source, options, **rest)
+
+        def run(self, *arguments):
+            inside.append(not has_denormals())
+            return super().run(*arguments)
+
+    monkeypatch.setattr(ort, "InferenceSession", Watched)
+    backend = load_backend(Bundle.open(vif), "onnxruntime")
+    contract = Bundle.open(vif).contract
+    backend.infer({s.name: np.zeros(s.shape, s.dtype) for s in contract.inputs})
+    assert inside == [denormals._found is not None] * 2
+    backend.close()
