@@ -3,6 +3,7 @@
 import json
 import stat
 
+import numpy as np
 import pytest
 
 from tcmoa_runtime import Bundle, Fuser, backends
@@ -139,3 +140,11 @@ def test_wrong_input(tcmoa, bundle, tmp_path):
     tcmoa("bench", bundle.path, "--backend", "cuda").assert_error(2, "backend is 'cuda'", "expected some of")
     bundle.graph_path.write_bytes(bundle.graph_path.read_bytes()[:1000])
     tcmoa("bench", bundle.path).assert_error(2, "fusion.onnx: 1000 bytes, bundle.json says")
+
+
+def test_frames_to_measure_with_are_patches_with_a_little_noise():
+    frames = module._patches(np.random.default_rng(0), (2, 50, 70, 3))
+    assert (frames.shape, frames.dtype) == ((2, 50, 70, 3), np.uint8)
+    assert np.ptp(frames[0, :16, :16, 0]) <= 16
+    assert np.ptp(frames[0, :, :, 0]) > 100  # and nothing wrapped around, or the first would be as large
+    assert frames.flags.c_contiguous

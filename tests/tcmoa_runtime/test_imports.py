@@ -31,6 +31,17 @@ def test_importing_the_command_line_imports_no_backend(fresh_python):
     assert (outcome.code, outcome.out, outcome.err) == (0, "[]\n", "")
 
 
+def test_a_command_imports_no_other_command(fresh_python):
+    """What delays the first frame of `tcmoa fuse`."""
+    outcome = fresh_python(
+        "from tcmoa_runtime.cli import run\nrun(['fuse', '--help'])\n"
+        "print(sorted(n for n in sys.modules if n.startswith(('tcmoa_runtime.cli.', 'tcmoa_runtime.streams'))))"
+    )
+    assert outcome.out.splitlines()[-1] == str(
+        ["tcmoa_runtime.cli.fuse", "tcmoa_runtime.cli.progress", "tcmoa_runtime.cli.version"]
+    )
+
+
 def test_every_module_imports_without_the_training_side(fresh_python):
     outcome = fresh_python(EVERY_MODULE, blocked=NEVER)
     assert outcome.code == 0, outcome.err

@@ -1,13 +1,14 @@
 """OpenVINO: the same frames as ONNX Runtime, the same refusals, and a cache that is not trusted blindly."""
 
 import shutil
+import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tcmoa_runtime import Bundle, BundleError, Fuser, InputError, MissingError, TcmoaError
+from tcmoa_runtime import Bundle, BundleError, Fuser, InputError, MissingError, TcmoaError, backends
 from tcmoa_runtime.backends import load_backend
 from tcmoa_runtime.bundle import GRAPH, file_sha256
 from tcmoa_runtime.cli import run
@@ -51,6 +52,32 @@ def test_it_fuses_what_onnx_runtime_fuses(ours, fuser, four_pairs, grey_levels_a
     expected, expected_prompts = fuser.with_prompt(x, y, shift=shifts)
     assert grey_levels_apart(got, expected) <= 1
     np.testing.assert_allclose(prompts, expected_prompts, atol=1e-3)
+
+
+def test_auto_takes_it_and_leaves_the_bundle_as_it_is(fresh):
+    with Fuser.load(fresh) as chosen:
+        assert chosen.backend.name == "openvino (CPU)"
+    assert not (fresh / "engines").exists()  # by name it keeps what it compiled there
+
+
+def test_auto_goes_on_with_onnx_runtime_where_it_cannot_load(fresh, monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("no such operation")
+
+    monkeypatch.setattr(ov.Core, "compile_model", refuse)
+    with pytest.raises(BundleError, match="no such operation"):
+        load_backend(Bundle.open(fresh), "openvino")
+    assert load_backend(Bundle.open(fresh)).name == "onnxruntime (CPU)"
+
+
+def test_auto_leaves_a_gpu_to_onnx_runtime(fresh, tmp_path, monkeypatch):
+    package = tmp_path / "onnxruntime"
+    (package / "capi").mkdir(parents=True)
+    (package / "capi" / "libonnxruntime_providers_cuda.so").touch()
+    find = backends.find_spec
+    gpu = types.SimpleNamespace(submodule_search_locations=[str(package)])
+    monkeypatch.setattr(backends, "find_spec", lambda name: gpu if name == "onnxruntime" else find(name))
+    assert load_backend(Bundle.open(fresh)).name.startswith("onnxruntime (")
 
 
 @pytest.mark.parametrize("name", ["mef", "batch", "bgr grey", "resize", "plain"])
