@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tcmoa_runtime._version import __version__
 from tcmoa_runtime.bundle import Bundle
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """`Stream` when it is first asked for: a tenth of the time of this import is its modules'."""
     if name == "Stream":
         from tcmoa_runtime.streams.stream import Stream
