@@ -20,6 +20,7 @@ from tcmoa_runtime.errors import TcmoaError
 KINDS: Final = {
     "fp32 torch": "fp32",
     "bf16 torch": "bf16",
+    "bf16 openvino": "bf16",
     "int8 onnxruntime": "int8",
     "int8 openvino": "int8",
 }
@@ -80,7 +81,11 @@ def measure_limits(
             tries=plan.tries,
             progress=lambda done, of, _: say(f"limits of matrix products, round {done} of {of}"),
         )
-    return find_limits(measured, sides), {**failed, **measured.failed}
+    limits = find_limits(measured, sides)
+    for kind, arithmetic in KINDS.items():
+        if arithmetic not in limits:
+            failed.setdefault(kind, "too noisy: too few samples count")
+    return limits, {**failed, **measured.failed}
 
 
 def _load(kind: str, side: int, threads: int) -> Infer:
@@ -88,6 +93,8 @@ def _load(kind: str, side: int, threads: int) -> Infer:
         return _onnxruntime(side, threads)
     if kind == "int8 openvino":
         return _openvino(side, threads)
+    if kind == "bf16 openvino":
+        return _openvino_bf16(side, threads)
     import torch
 
     torch.set_num_threads(threads)
@@ -139,10 +146,7 @@ def _onnxruntime(side: int, threads: int) -> Infer:
 
 def _openvino(side: int, threads: int) -> Infer:
     """A product of two quantised matrices, uint8 around 128 by constant int8, as in the bundles."""
-    import io
-
     import numpy as np
-    import openvino as ov
     from onnx import TensorProto, helper, numpy_helper
 
     nodes = [
@@ -162,12 +166,40 @@ def _openvino(side: int, threads: int) -> Infer:
             numpy_helper.from_array(np.array(0, np.int8), "zero_b"),
         ],
     )
+    return _compiled(graph, {"a": _activations(side)}, "f32", threads)
+
+
+def _openvino_bf16(side: int, threads: int) -> Infer:
+    """A product of two float32 matrices that OpenVINO rounds to bfloat16, as `openvino-bf16` does."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    a, b = (np.random.default_rng(seed).standard_normal((side, side), np.float32) for seed in (0, 1))
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["a", "b"], ["c"])],
+        "product",
+        [helper.make_tensor_value_info("a", TensorProto.FLOAT, [side, side])],
+        [helper.make_tensor_value_info("c", TensorProto.FLOAT, [side, side])],
+        [numpy_helper.from_array(b, "b")],
+    )
+    return _compiled(graph, {"a": a}, "bf16", threads)
+
+
+def _compiled(graph: Any, inputs: dict[str, Any], precision: str, threads: int) -> Infer:
+    import io
+
+    import openvino as ov
+    from onnx import helper
+
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     core = ov.Core()
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads,
+    }
     compiled = core.compile_model(core.read_model(io.BytesIO(model.SerializeToString())), "CPU", settings)
     request = compiled.create_infer_request()
-    inputs = {"a": _activations(side)}
     return lambda: request.infer(inputs, share_inputs=True, share_outputs=True)
 
 

@@ -46,9 +46,17 @@ def latency(run: Mapping[str, Any]) -> bytes:
         axes.loglog(ends, [least * end for end in ends], "-", color=line.get_color(), lw=1, label=label)
     if run["scaling"]:
         axes.legend()
+        sizes = {
+            p["pixels"] / 1e6: p["case"].rpartition("-")[2] for ps in run["scaling"].values() for p in ps
+        }
+        axes.set_xticks(list(sizes), list(sizes.values()), minor=False)
+        axes.set_xticks([], minor=True)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.tick_params(axis="y", which="minor", labelsize=7)
     else:
         axes.text(0.5, 0.5, _EMPTY, ha="center", transform=axes.transAxes)
-    axes.set_xlabel("megapixels")
+    axes.set_xlabel("frame")
     axes.set_ylabel("milliseconds a frame (p50)")
     axes.set_title(f"{run['machine']['cpu']}, {run['threads']} threads")
     axes.grid(visible=True, which="both", alpha=0.3)
