@@ -1,8 +1,8 @@
 """What TensorRT-RTX makes of each preset, and the bounds that follow. Prints Markdown; needs no GPU.
 
-    python benchmarks/engine_table.py [--precision fp16] [--presets tiny,base,large] [--sizes 640x480,448x448-]
+    python benchmarks/engine_table.py [--precision fp16] [--presets nano,tiny,base,large] [--sizes 640x480,448x448-]
 
-A size that ends in `-` is without the model's x2 upsampling. `base` and `large` have random weights: they decide
+A size that ends in `-` is without the model's x2 upsampling. Where no weights ship they are random: they decide
 nothing here. Bounds come from the kernels' bytes and operations and from datasheets (`tcmoa_export.audit.GPUS`):
 nothing was run.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from tcmoa import PRESETS, TCMoA, load_weights
+from tcmoa.weights import bundled_weights
 from tcmoa_export.audit import GPUS, Audit, audit, graph_facts
 from tcmoa_export.engine_build import Builder, BuildOptions
 from tcmoa_export.network import build_graph
@@ -28,8 +29,8 @@ from tcmoa_runtime.trt import import_library
 def build(preset: str, size: tuple[int, int], precision: str, *, upsample: bool) -> tuple[Audit, float]:
     """The audit of an engine, and the seconds that the builder took."""
     torch.manual_seed(0)
-    tiny = preset == "tiny"
-    model = load_weights("tiny", upsample=upsample) if tiny else TCMoA(PRESETS[preset], upsample=upsample)
+    ships = bundled_weights(preset).is_file()
+    model = load_weights(preset, upsample=upsample) if ships else TCMoA(PRESETS[preset], upsample=upsample)
     spec = make_spec(model.eval(), "vif", size, precision=precision)
     graph = build_graph(model, spec, preset, "0")
     del model
@@ -46,7 +47,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--precision", default="fp16", help="fp16, bf16 or both with a comma")
-    parser.add_argument("--presets", default="tiny,base,large")
+    parser.add_argument("--presets", default="nano,tiny,base,large")
     parser.add_argument("--sizes", default="640x480,448x448-")
     arguments = parser.parse_args()
     names = " | ".join(gpu.name for gpu in GPUS)

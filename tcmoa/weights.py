@@ -171,7 +171,9 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     `module.` prefixes are removed. Raises InputError on a file that is missing, unreadable or no checkpoint.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such weights file; give a .pth or .safetensors file, or 'tiny'")
+        raise InputError(
+            f"{path}: no such weights file; give a .pth or .safetensors file, or 'tiny' or 'nano'"
+        )
     metadata: dict[str, str] = {}
     if path.suffix == ".safetensors":
         try:
@@ -261,13 +263,15 @@ def bundled_weights(name: str = "tiny") -> Path:
 def load_weights(path: str | os.PathLike[str], *, upsample: bool = True) -> TCMoA:
     """Read weights into a model in eval mode, sizes inferred from the file.
 
-    `path`: a published checkpoint or MAE backbone (.pth), our safetensors, or `tiny` for the bundled weights.
+    `path`: a published checkpoint or MAE backbone (.pth), our safetensors, or `tiny` or `nano` for the bundled weights.
     Values are converted to float32. Absent source embeddings become zeros, with a warning. Raises InputError
     on a file that is missing, unreadable, or names of tensors that are missing, unexpected or misshapen.
     """
     file = bundled_weights(str(path)) if str(path) in PRESETS and not Path(path).is_file() else Path(path)
     if str(path) in PRESETS and file.parent.name == "weights_data" and not file.is_file():
-        raise InputError(f"no weights for '{path}' ship with this package; give a checkpoint file, or 'tiny'")
+        raise InputError(
+            f"no weights for '{path}' ship with this package; give a checkpoint file, or 'tiny' or 'nano'"
+        )
     state, metadata = read_state(file)
     sizes = _stored_sizes(metadata, str(file)) or infer_sizes(state, str(file))
     model = TCMoA(sizes, upsample=upsample)

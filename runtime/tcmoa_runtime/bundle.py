@@ -127,7 +127,7 @@ class Bundle:
 
     @property
     def preset(self) -> str:
-        """Name of the model's sizes: `tiny`, `base`, `large` or `custom`."""
+        """Name of the model's sizes: `nano`, `tiny`, `base`, `large` or `custom`."""
         return str(self.manifest["preset"])
 
     @property

@@ -730,6 +730,14 @@ def test_tiny_at_640x480(precision):
     assert_as_documented(report, "tiny", "640x480", precision)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_nano_at_640x480_with_windows_of_ten_tokens(precision):
+    report = engine_pieces.audit_of(rtx, load_weights("nano"), (480, 640), precision)
+    assert_fused_and_small(report, precision, 95, 8)
+    assert_as_documented(report, "nano", "640x480", precision)
+
+
 # Large, 448x448, passes the same but takes more than 3 GB and half a minute: benchmarks/engine_table.py builds it.
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])

@@ -31,7 +31,7 @@ class Contestant:
     label: str
     kind: Kind
     source: str
-    """The folder, the bundle, the weights file (or `tiny`), or the baseline's name."""
+    """The folder, the bundle, the weights file (or `tiny` or `nano`), or the baseline's name."""
     option: str = ""
     """Of a bundle its backend, of weights their task."""
 
@@ -50,7 +50,7 @@ class Contestant:
 
     @staticmethod
     def weights(path: str | Path, task: str | None, label: str | None = None) -> Contestant:
-        """The unfolded model with these weights (`tiny`: those of the package), at each pair's own size."""
+        """The unfolded model with these weights (`tiny`, `nano`: those of the package), at each pair's own size."""
         if task not in TASKS:
             told = "no task" if task is None else f"task {task!r}"
             raise InputError(f"weights {path}: {told} was given, expected --task {', '.join(TASKS)}")
@@ -182,7 +182,7 @@ def _weights_file(source: str) -> Path:
             if shipped.is_file():
                 return shipped
     if not file.is_file():
-        raise InputError(f"{source}: no such weights; give a checkpoint file, or `tiny`")
+        raise InputError(f"{source}: no such weights; give a checkpoint file, or `tiny` or `nano`")
     return file
 
 

@@ -51,7 +51,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="[LABEL=]FILE",
-            help="A checkpoint, or `tiny`: the model itself at each pair's own size. May be repeated.",
+            help="A checkpoint, or `tiny` or `nano`: the model itself at each pair's own size. May be repeated.",
         ),
     ] = None,
     task: Annotated[str | None, typer.Option(help="vif, mef or mff, for --weights.")] = None,

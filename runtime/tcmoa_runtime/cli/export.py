@@ -43,7 +43,9 @@ def _names(text: str) -> list[str]:
 def export(
     weights: Annotated[
         str,
-        typer.Option(help="A checkpoint (.pth, .safetensors), or `tiny` for the weights in this package."),
+        typer.Option(
+            help="A checkpoint (.pth, .safetensors), or `tiny` or `nano` for weights in this package."
+        ),
     ],
     task: Annotated[str, typer.Option(help="vif, mef or mff.")],
     size: Annotated[str, typer.Option(metavar="WxH", help="Frame size, as 640x480.")],
