@@ -134,6 +134,7 @@ def build(folder: Path) -> None:
         task=case.task,
         size=(case.height, case.width),
         out=folder / "fp32",
+        target="cpu",
         weights_source=weights,
     )
     seconds = time.perf_counter() - began

@@ -23,8 +23,10 @@ from tcmoa_export.layout import Layout
 
 def move_blocks(graph: Graph, tokens: str, layout: Layout, direction: int, images: int, channels: int) -> str:
     """Roll each image's tokens [images*tokens, C] by half a window: one gather of quadrants."""
-    grouped = graph.reshape(tokens, layout.block, images * layout.tokens // layout.block, channels)
-    moved = graph.gather(grouped, layout.shifted_blocks(direction, images), 1)
+    blocks = images * layout.tokens // layout.block
+    shape, axis = ((layout.block, blocks), 1) if layout.places_first else ((blocks, layout.block), 0)
+    grouped = graph.reshape(tokens, *shape, channels)
+    moved = graph.gather(grouped, layout.shifted_blocks(direction, images), axis)
     return graph.reshape(moved, images * layout.tokens, channels)
 
 
@@ -41,10 +43,13 @@ def attend(
     count = images * layout.tokens // window
     channels = attention.proj.in_features
     depth = channels // attention.heads
-    heads = [graph.reshape(part, window, count, attention.heads, depth) for part in parts]
-    q = graph.transpose(heads[0], 1, 2, 0, 3)
-    k = graph.transpose(heads[1], 1, 2, 3, 0)
-    v = graph.transpose(heads[2], 1, 2, 0, 3)
+    # To [window, head, token, channel], and k to [window, head, channel, token].
+    token, of_window = (0, 1) if layout.places_first else (1, 0)
+    shape = (window, count) if layout.places_first else (count, window)
+    heads = [graph.reshape(part, *shape, attention.heads, depth) for part in parts]
+    q = graph.transpose(heads[0], of_window, 2, token, 3)
+    k = graph.transpose(heads[1], of_window, 2, 3, token)
+    v = graph.transpose(heads[2], of_window, 2, token, 3)
     table = graph.real(position_bias(bias, layout.window_index_in_attention), "position_bias")
     # Each product alone in float32, its result in 16 bits again: TensorRT reads this as 16-bit operands that are
     # accumulated in float32, and still fuses the whole. In fp16 it may otherwise accumulate in fp16; one float32
@@ -54,7 +59,7 @@ def attend(
     weights = graph.op("Softmax", graph.add(logits, table), axis=-1)
     with graph.float32():
         product = graph.op("MatMul", weights, v)
-    mixed = graph.transpose(product, 2, 0, 1, 3)
+    mixed = graph.transpose(product, *((2, 0) if layout.places_first else (0, 2)), 1, 3)
     return graph.reshape(mixed, count * window, channels)
 
 

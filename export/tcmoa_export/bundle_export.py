@@ -51,6 +51,7 @@ def export_bundle(
     routers: Sequence[str] | None = None,
     with_prompt: bool = False,
     as_published: bool = False,
+    target: str = "gpu",
     pairs: str | os.PathLike[str] | None = None,
     weights_source: str = "",
     overwrite: bool = False,
@@ -62,8 +63,9 @@ def export_bundle(
     `channel_order`: `rgb` or `bgr` frames. `color`: `luma` fuses brightness and keeps the
     chroma of x. `batch`: frames fused at once. `grey`: sources (`x`, `y`) that come as one channel. `routers`:
     a task per TC-MoA whose router it uses, encoder's first. `with_prompt`: a second output with all prompts.
-    `as_published`: the authors' positions and their fit of the frame. `pairs`: a folder of real pairs for the
-    final check, instead of pairs made from photographs. `weights_source`: a name for the manifest.
+    `as_published`: the authors' positions and their fit of the frame. `target`: `gpu` or `cpu`, for whose runtimes
+    tokens are ordered (see `tcmoa_export.layout`); either runs on both, with equal results. `pairs`: a folder of real
+    pairs for the final check, instead of pairs made from photographs. `weights_source`: a name for the manifest.
 
     The bundle is written beside `out`, compared there with the unfolded model, and renamed: a bundle that is
     there is a bundle that passed. Raises InputError on wrong options or an `out` that must not be replaced,
@@ -81,14 +83,15 @@ def export_bundle(
         routers=routers,
         with_prompt=with_prompt,
         as_published=as_published,
+        target=target,
     )
     _check_finite(model)
-    target = Path(out)
-    check_target(target, overwrite=overwrite)
+    place = Path(out)
+    check_target(place, overwrite=overwrite)
     found = find_pairs(pairs) if pairs is not None else []
-    with new_bundle(target) as partial, _evaluated(model, as_published):
+    with new_bundle(place) as partial, _evaluated(model, as_published):
         _write(partial, model, spec, found, weights_source, say)
-    return Bundle.open(target)
+    return Bundle.open(place)
 
 
 def _check_finite(model: TCMoA) -> None:
@@ -195,6 +198,7 @@ def _manifest(
         "fit": layout.fit,
         "token_pixels": layout.token,
         "as_published": spec.as_published,
+        "target": spec.target,
         "routers": [model.sizes.tasks[r] for r in spec.routers],
         "prompt_default": {"scale": 1.0, "shift": 0.0},
         "contract": contract_to_json(contract),

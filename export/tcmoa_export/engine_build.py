@@ -142,6 +142,10 @@ def build_engine(
     if kept is not None and (allow_unfused or not kept.manifest["options"]["allow_unfused"]):
         say("up to date")
         return kept
+    if opened.manifest.get("target") == "cpu":
+        say(
+            "the bundle's tokens are ordered for CPUs: exported with --target gpu, its engine moves 7 % fewer bytes"
+        )
     model = _graph(opened, options.precision, pairs, say)
     facts = graph_facts(model)
     say("building the engine")

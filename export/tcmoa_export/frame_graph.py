@@ -81,7 +81,8 @@ def head(graph: Graph, frames: dict[str, str], model: TCMoA, spec: ExportSpec) -
     dim = kernel.shape[0]
     (rows, cols), half = layout.windows, layout.window // 2
     image = graph.reshape(graph.concat(embedded, 0), 2 * spec.images, dim, rows, 2, half, cols, 2, half)
-    tokens = graph.transpose(image, 4, 7, 3, 6, 0, 2, 5, 1)
+    axes = (4, 7, 3, 6, 0, 2, 5, 1) if layout.places_first else (0, 2, 5, 3, 6, 4, 7, 1)
+    tokens = graph.transpose(image, *axes)
     return add_positions(graph, tokens, model.pos_embed, bias, spec, 2)
 
 
@@ -94,10 +95,10 @@ def add_positions(
     constant = fold_positions(
         table, bias, layout.image_grid, layout.raster_of, as_published=spec.as_published
     )
-    windows = layout.tokens // layout.window_tokens
+    first, rest = layout.groups
     if len(constant) > 1:  # one for each token of an image, the same for each image
-        constant = constant.reshape(layout.window_tokens, 1, windows, dim)
-    grouped = graph.reshape(tokens, layout.window_tokens, images, windows, dim)
+        constant = constant.reshape(first, 1, rest, dim)
+    grouped = graph.reshape(tokens, first, images, rest, dim)
     return graph.reshape(graph.add(grouped, graph.real(constant, "positions")), images * layout.tokens, dim)
 
 

@@ -119,7 +119,7 @@ def restandardise(graph: Graph, new: str, old: str, layout: Layout, images: int,
     """
     numbers = layout.tokens * dim
     unbiased = numbers / (numbers - 1)
-    windows = layout.tokens // layout.window_tokens
+    first, rest = layout.groups
 
     def by_token(tokens: str) -> tuple[str, str]:
         means = graph.mean(tokens, [1], keepdims=True)
@@ -128,7 +128,7 @@ def restandardise(graph: Graph, new: str, old: str, layout: Layout, images: int,
 
     with graph.float32():
         pairs = zip(by_token(new), by_token(old), strict=True)
-        shape = (layout.window_tokens, images, windows, 2)
+        shape = (first, images, rest, 2)
         means, variances = (graph.reshape(graph.concat(pair, 1), *shape) for pair in pairs)
         mean = graph.mean(means, [0, 2], keepdims=True)
         between = graph.op("Sub", means, mean)
@@ -137,7 +137,7 @@ def restandardise(graph: Graph, new: str, old: str, layout: Layout, images: int,
         new_mean, old_mean = graph.split(mean, (1, 1), axis=3)  # [1, images, 1, 1]
         new_spread, old_spread = graph.split(graph.op("Sqrt", variance), (1, 1), axis=3)
         ratio = graph.op("Div", old_spread, graph.add(new_spread, graph.scalar(SPREAD_FLOOR)))
-        grouped = graph.reshape(new, layout.window_tokens, images, windows, dim)
+        grouped = graph.reshape(new, first, images, rest, dim)
         result = graph.add(graph.mul(graph.op("Sub", grouped, new_mean), ratio), old_mean)
         return graph.reshape(result, images * layout.tokens, dim)
 
@@ -150,7 +150,7 @@ def side_by_side(graph: Graph, tokens: str, rows: Index, dim: int) -> str:
 
 def first_source(graph: Graph, tokens: str, layout: Layout, images: int, dim: int) -> str:
     """x's tokens [M, C] of both sources' [2M, C], both in window order."""
-    grouped = graph.reshape(tokens, layout.window_tokens, 2, -1)
+    grouped = graph.reshape(tokens, layout.groups[0], 2, -1)
     x = graph.split(grouped, (1, 1))[0]
     return graph.reshape(x, images * layout.tokens, dim)
 

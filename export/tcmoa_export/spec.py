@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import cast
 
 from tcmoa import TCMoA
-from tcmoa.frames import ColorMode, Fit, choose_fit
+from tcmoa.frames import CROP, ColorMode, Fit, choose_fit
 from tcmoa.presets import TC_MOA
 from tcmoa_export.folds import ChannelOrder
-from tcmoa_export.layout import Layout
+from tcmoa_export.layout import ORDER_FOR, Layout
 from tcmoa_export.precision import PRECISIONS, Precision
-from tcmoa_runtime.contract import SOURCE_ROLES, TASKS, Contract
+from tcmoa_runtime.contract import SOURCE_ROLES, TASKS, Contract, token_pixels
 from tcmoa_runtime.errors import InputError
 
 MOST_PIXELS = 8192
@@ -38,6 +38,11 @@ class ExportSpec:
     with_prompt: bool = False
     as_published: bool = False
     precision: Precision = "fp32"
+
+    @property
+    def target(self) -> str:
+        """`gpu` or `cpu`: what the order of the tokens suits."""
+        return next(target for target, order in ORDER_FOR.items() if order == self.layout.order)
 
     @property
     def images(self) -> int:
@@ -77,8 +82,11 @@ def make_spec(
     routers: Sequence[str] | None = None,
     with_prompt: bool = False,
     as_published: bool = False,
+    target: str = "gpu",
 ) -> ExportSpec:
     """Check the options against the model; `size` is (height, width), `grey` names one-channel sources (x, y).
+
+    `target`: `gpu` or `cpu`, what the order of the tokens suits; either runs on both.
 
     Raises InputError naming the option, what arrived and what was expected.
     """
@@ -93,6 +101,7 @@ def make_spec(
     _one_of("precision", precision, PRECISIONS)
     _one_of("channel order", channel_order, ("rgb", "bgr"))
     _one_of("color", color, ("rgb", "luma"))
+    _one_of("target", target, tuple(ORDER_FOR))
     for source in grey:
         _one_of("one-channel source", source, tuple(SOURCE_ROLES[task]))
     height, width = size
@@ -110,10 +119,16 @@ def make_spec(
     except ValueError as error:
         raise InputError(f"routers: {error}") from error
     fit: Fit = choose_fit(height, width, as_published=as_published)
+    window_pixels = model.sizes.window * token_pixels(model.upsample)
+    if fit == "crops" and CROP % window_pixels:
+        raise InputError(
+            f"the authors' crops of {CROP} pixels are no whole windows of {window_pixels}, which these weights have: "
+            f"export without --as-published"
+        )
     return ExportSpec(
         task=task,
         routers=tuple(indices),
-        layout=Layout(height, width, fit, model.upsample, model.sizes.window),
+        layout=Layout(height, width, fit, model.upsample, model.sizes.window, ORDER_FOR[target]),
         channel_order="bgr" if channel_order == "bgr" else "rgb",
         color="luma" if color == "luma" else "rgb",
         batch=batch,

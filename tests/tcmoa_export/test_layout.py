@@ -13,7 +13,8 @@ layouts = st.builds(
     width=st.integers(1, 600),
     fit=st.sampled_from(["pad", "resize"]),
     upsample=st.booleans(),
-    window=st.sampled_from([2, 4, 14]),
+    window=st.sampled_from([2, 4, 10, 14]),
+    order=st.sampled_from(["places", "windows"]),
 )
 
 
@@ -24,6 +25,8 @@ def test_window_order_holds_each_token_once_window_by_window(layout):
     np.testing.assert_array_equal(layout.raster_of[layout.window_of], np.arange(layout.tokens))
     cols = layout.image_grid[1]
     per_window = layout.raster_of.reshape(layout.window**2, -1).T
+    if layout.order == "windows":
+        per_window = layout.raster_of.reshape(-1, layout.window**2)
     for i in {0, len(per_window) - 1}:
         row, col = divmod(i, layout.windows[1])
         inside = [
@@ -40,7 +43,8 @@ def matrix_of(layout, grids):
     rows, cols = layout.windows
     half = layout.window // 2
     split = grids.reshape(len(grids), rows, 2, half, cols, 2, half)
-    return split.transpose(3, 6, 2, 5, 0, 1, 4).reshape(-1)
+    axes = (3, 6, 2, 5, 0, 1, 4) if layout.order == "places" else (0, 1, 4, 2, 5, 3, 6)
+    return split.transpose(axes).reshape(-1)
 
 
 @settings(max_examples=60, deadline=None)

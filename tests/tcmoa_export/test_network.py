@@ -80,9 +80,15 @@ def assert_equal_to_model(*args, **options):
     assert prompts < 1e-4
 
 
+@pytest.fixture(params=["gpu", "cpu"])
+def target(request):
+    """Both orders of tokens."""
+    return request.param
+
+
 @pytest.mark.parametrize("task", ["vif", "mef", "mff"])
-def test_every_task(micro, task):
-    assert_equal_to_model(micro, SMALL, task)
+def test_every_task(micro, task, target):
+    assert_equal_to_model(micro, SMALL, task, target=target)
 
 
 @pytest.mark.parametrize("size", [(112, 112), (224, 112), (1, 1), (7, 250), (113, 8), (111, 224), (8, 8)])
@@ -122,13 +128,13 @@ def test_without_upsampling():
     ],
     ids=str,
 )
-def test_every_option(micro, options):
-    assert_equal_to_model(micro, SMALL, **options)
+def test_every_option(micro, options, target):
+    assert_equal_to_model(micro, SMALL, target=target, **options)
 
 
 @pytest.mark.parametrize("options", [{}, {"batch": 2, "channel_order": "bgr"}, {"color": "luma"}], ids=str)
-def test_as_published_crops_of_448(micro, options):
-    assert_equal_to_model(micro, (470, 920), as_published=True, **options)
+def test_as_published_crops_of_448(micro, options, target):
+    assert_equal_to_model(micro, (470, 920), as_published=True, target=target, **options)
 
 
 @pytest.mark.parametrize(
@@ -142,8 +148,15 @@ def test_as_published_crops_of_448(micro, options):
     ],
     ids=str,
 )
-def test_every_shape_of_model(sizes):
-    assert_equal_to_model(scrambled(sizes), SMALL)
+def test_every_shape_of_model(sizes, target):
+    assert_equal_to_model(scrambled(sizes), SMALL, target=target)
+
+
+def test_crops_that_are_no_whole_windows_are_refused():
+    model = scrambled(Sizes(64, 4, 2, 64, 4, 2, window=10))
+    assert make_spec(model, "vif", (470, 920)).layout.fit == "pad"
+    with pytest.raises(InputError, match="crops of 448 pixels are no whole windows of 80"):
+        make_spec(model, "vif", (470, 920), as_published=True)
 
 
 def test_alpha_one_and_beta_zero_change_no_bit(micro):
@@ -228,6 +241,7 @@ def test_graphs_are_named_by_what_they_hold(micro):
         ({"precision": "int4"}, "precision is 'int4'"),
         ({"channel_order": "rbg"}, "expected one of rgb, bgr"),
         ({"color": "hsv"}, "expected one of rgb, luma"),
+        ({"target": "npu"}, "expected one of gpu, cpu"),
         ({"grey": ("z",)}, "expected one of x, y"),
         ({"routers": ("vif",)}, "1 routers given, this model has 3"),
         ({"routers": ("vif", "vif", "xyz")}, "unknown task 'xyz'"),

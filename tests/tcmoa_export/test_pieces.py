@@ -1,5 +1,7 @@
 """Pieces of the graph in ONNX Runtime against the modules that they stand for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,9 +18,15 @@ LAYOUT = Layout(200, 300, "pad", True, 14)  # 2 x 3 windows
 CLOSE = {"rtol": 1e-4, "atol": 5e-5}
 
 
-def to_window_order(grid, layout=LAYOUT):
+@pytest.fixture(autouse=True, scope="module", params=["places", "windows"])
+def order(request):
+    """All of it in both orders of tokens."""
+    globals()["LAYOUT"] = replace(LAYOUT, order=request.param)
+
+
+def to_window_order(grid):
     """[B, gh, gw, C] to [B*tokens, C] in window order."""
-    return np.ascontiguousarray(to_raster_order(grid)[layout.places(len(grid))])
+    return np.ascontiguousarray(to_raster_order(grid)[LAYOUT.places(len(grid))])
 
 
 def to_raster_order(grid):

@@ -72,6 +72,13 @@ def export(
     as_published: Annotated[
         bool, typer.Option("--as-published", help="The authors' positions and their fit of the frame.")
     ] = False,
+    target: Annotated[
+        str,
+        typer.Option(
+            help="gpu or cpu: where it is to be fast. Either runs on both; OpenVINO is 8 to 15 % faster with `cpu`, "
+            "engines move 7 % fewer bytes with `gpu`."
+        ),
+    ] = "gpu",
     pairs: Annotated[
         Path | None, typer.Option(help="A folder of real pairs for the final check against the model.")
     ] = None,
@@ -100,6 +107,7 @@ def export(
             routers=_names(routers) if routers else None,
             with_prompt=with_prompt,
             as_published=as_published,
+            target=target,
             pairs=pairs,
             weights_source=Path(weights).name,
             overwrite=overwrite,

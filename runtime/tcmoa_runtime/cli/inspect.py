@@ -174,7 +174,8 @@ def rows(bundle: Bundle) -> list[tuple[str, str]]:
         *(("output", tensor(spec)) for spec in contract.outputs),
         (
             "graph",
-            f"{manifest['graph'].get('nodes')} nodes, {manifest['graph'].get('attentions')} windowed attentions",
+            f"{manifest['graph'].get('nodes')} nodes, {manifest['graph'].get('attentions')} windowed attentions, "
+            f"tokens ordered for {str(manifest.get('target', 'gpu')).upper()}s",
         ),
     ]
     parity = manifest.get("parity")
