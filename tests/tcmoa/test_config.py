@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import tcmoa
+from tcmoa import PRESETS
 from tcmoa.config import Phase, read_config
 from tcmoa_runtime.errors import InputError
 
@@ -89,6 +90,9 @@ def test_the_shipped_configuration_is_read():
     assert second.train_for == "bf16"
     # It goes on from what the first one writes.
     assert Path(second.start).resolve() == (config.out / "weights.safetensors").resolve()
+    nano = read_config(Path(tcmoa.__file__).parent / "configs" / "nano.toml")
+    assert (nano.preset, nano.start, nano.train_for) == ("nano", "fusion", "bf16")
+    assert all(phase.crop % (8 * PRESETS["nano"].window) == 0 for phase in nano.phases)
 
 
 @pytest.mark.parametrize(

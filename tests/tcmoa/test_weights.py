@@ -321,12 +321,13 @@ def test_stored_sizes_of_another_model_are_noticed(tmp_path):
     assert "missing: blocks.2.norm1.weight" in refusal(tmp_path / "w.safetensors")
 
 
-def test_tiny_ships_and_is_complete(tmp_path, monkeypatch):
-    (tmp_path / "tiny").mkdir()
+@pytest.mark.parametrize("name", ["tiny", "nano"])
+def test_weights_ship_and_are_complete(name, tmp_path, monkeypatch):
+    (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)  # a folder of that name does not hide the weights
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert load_weights("tiny").sizes == PRESETS["tiny"]
+        assert load_weights(name).sizes == PRESETS[name]
 
 
 def test_base_does_not_ship():
