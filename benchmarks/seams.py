@@ -4,8 +4,9 @@
 
 For each pair of PAIRS/vif, PAIRS/mef and PAIRS/mff, fused at its own size: mean absolute step between neighbouring
 pixels of luma across the borders of a grid, over that across all other places, divided by the same ratio of the
-sources (`tcmoa_calibration.seams.excess_steps`): 1 where nothing was added. Grids: tokens (8 pixels), windows (112,
-among the borders of tokens), and shifted windows (112 from 56 on, likewise). Mean over pairs, and the worst pair.
+sources (`tcmoa_calibration.seams.excess_steps`): 1 where nothing was added. Grids: tokens (8 pixels), windows (112, for
+nano 80, among the borders of tokens), and shifted windows (half a window further, likewise). Mean over pairs, and the
+worst pair.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ from tcmoa_runtime.contract import TASKS
 from tcmoa_runtime.images import read_frame
 from tcmoa_runtime.pairs import find_pairs
 
-TOKEN, WINDOW = 8, 112
-GRIDS = {
-    "tokens": (TOKEN, 0, 1),
-    "windows": (WINDOW, 0, TOKEN),
-    "shifted windows": (WINDOW, WINDOW // 2, TOKEN),
-}
-"""Period, offset, and the borders to compare with, as `excess_steps` takes them."""
+TOKEN = 8
+
+
+def grids_of(window: int) -> dict[str, tuple[int, int, int]]:
+    """Period, offset, and the borders to compare with, as `excess_steps` takes them, for windows of `window` pixels."""
+    return {
+        "tokens": (TOKEN, 0, 1),
+        "windows": (window, 0, TOKEN),
+        "shifted windows": (window, window // 2, TOKEN),
+    }
 
 
 def main() -> None:
@@ -42,8 +46,9 @@ def main() -> None:
     if not options.pairs.is_dir():
         sys.exit(f"{options.pairs}: no such folder; give --pairs with the folders vif, mef and mff in it")
     model = load_weights(options.weights)
-    print("| task | pairs | " + " | ".join(f"{grid}: mean, worst" for grid in GRIDS) + " |")
-    print("|---|---|" + "---|" * len(GRIDS))
+    grids = grids_of(model.window_pixels)
+    print("| task | pairs | " + " | ".join(f"{grid}: mean, worst" for grid in grids) + " |")
+    print("|---|---|" + "---|" * len(grids))
     for task in TASKS:
         pairs = find_pairs(options.pairs / task)
         ratios = []
@@ -54,7 +59,7 @@ def main() -> None:
             ratios.append(
                 [
                     excess_steps(x, y, fused, period, offset, among=among)
-                    for period, offset, among in GRIDS.values()
+                    for period, offset, among in grids.values()
                 ]
             )
         cells = [
