@@ -265,7 +265,7 @@ def test_a_bundle_that_aligns_its_sources_is_searched_and_measured_on_aligned_on
     raw = {
         sample.name: sample for sample in read_samples(pairs[:4], (SIDE, SIDE), most=4, least=4, seed=0).fit
     }
-    with Fuser.load(own.path, threads=1) as fuser:
+    with Fuser.load(own.path, "onnxruntime", threads=1) as fuser:
         for prompt, mean in search.means.items():
             values = [
                 metrics.qabf(

@@ -77,7 +77,7 @@ def test_the_manifest_says_what_was_done(done, tiny):
     assert said["psnr_db"] == manifest["parity"]["psnr_db"] == round(done.damage.psnr_db, 2)
     assert said["held_pairs"] == [s.name for s in done.samples.held]
     assert not set(said["held_pairs"]) & set(said["fit_pairs"])
-    assert (said["linears"], said["groups"], said["kept_float32"]) == (40, 20, [])
+    assert (said["linears"], said["groups"], said["kept_float32"]) == (60, 20, [])
     assert not list(done.bundle.path.parent.glob(".*"))  # measurements are gone once the bundle stands
 
 
