@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="prove that the harness works, in a minute")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results and history")
+    parser.add_argument("--out", type=Path, help="folder of results and history")
     parser.add_argument("--threads", type=int, default=2, help="threads of each contender")
     parser.add_argument("--only", default="", help="cases, as base-448,tiny-640x480")
     parser.add_argument("--work", type=Path, help="folder of what the cases load, made once and reused")
@@ -124,6 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plan = choose(QUICK if options.quick else FULL, only)
         usage(os.getpid())  # or everything is built before it turns out that there is no /proc
         plots.check_available()
+        # What --quick finds says nothing, and must not take the place of what does.
+        options.out = options.out or (RESULTS / "quick" if options.quick else RESULTS)
         _make_folder(options.out)
         names = ", ".join(case.name for case in plan.cases)
         quiet, busy = minutes(plan.seconds), minutes(plan.most_seconds)
