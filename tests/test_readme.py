@@ -145,7 +145,11 @@ def test_a_base_install_fuses_without_torch(place, tmp_path):
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    assert (tmp_path / "out.png").read_bytes() == (place / "demo-out" / "vif_coffee_fused.png").read_bytes()
+    fused, shown = (
+        read_frame(path).astype(int)
+        for path in (tmp_path / "out.png", place / "demo-out" / "vif_coffee_fused.png")
+    )
+    assert np.abs(fused - shown).max() <= 1  # the demo has OpenVINO
     listed = subprocess.run(
         [str(python), "-m", "pip", "list"], env=clean, capture_output=True, text=True, check=True
     ).stdout

@@ -381,14 +381,14 @@ def chosen(bundle, name="auto"):
         return backend.name.split()[0]
 
 
-def test_auto_takes_tensorrt_where_an_engine_fits(own, library):
+def test_auto_takes_tensorrt_where_an_engine_fits(own, library, no_openvino):
     assert chosen(own) == "onnxruntime"
     add_engine(own)
     assert chosen(own) == "tensorrt"
     assert chosen(own, "onnxruntime") == "onnxruntime"
 
 
-def test_auto_takes_onnxruntime_where_no_engine_fits(own, library, device, monkeypatch):
+def test_auto_takes_onnxruntime_where_no_engine_fits(own, library, device, monkeypatch, no_openvino):
     add_engine(own, version="1.6.0.1")
     assert chosen(own) == "onnxruntime"
     add_engine(own)
