@@ -81,7 +81,7 @@ def coefficient_spread(kept: list[tuple[int, int, int]]) -> Tensor:
 def start_as_fusion(model: TCMoA, seed: int = 0) -> None:
     """Set the parameters of `model` in place to the start described above; position biases keep their small noise.
 
-    Needs upsampling, 16-pixel patches, equal widths C of 128 or 256 in encoder and decoder and three TC-MoAs, the
+    Needs upsampling, 16-pixel patches, equal widths C, a multiple of 128, in encoder and decoder and three TC-MoAs, the
     last one in the decoder; raises ValueError otherwise.
     """
     sizes = model.sizes
@@ -90,11 +90,11 @@ def start_as_fusion(model: TCMoA, seed: int = 0) -> None:
         model.upsample
         and sizes.patch_size == 2 * TOKEN
         and dim == sizes.decoder_embed_dim
-        and dim in (2 * COEFFICIENTS, 4 * COEFFICIENTS)
+        and dim % (2 * COEFFICIENTS) == 0  # the adapters' units, in fours
         and (len(model.encoder.moas), len(model.decoder.moas)) == (2, 1)
     ):
         raise ValueError(
-            f"this start needs upsampling, patches of 16, equal widths of 128 or 256 and 2 + 1 TC-MoAs; "
+            f"this start needs upsampling, patches of 16, equal widths of a multiple of 128 and 2 + 1 TC-MoAs; "
             f"got {sizes}"
         )
     kept = kept_coefficients(dim)
@@ -125,7 +125,7 @@ def start_as_fusion(model: TCMoA, seed: int = 0) -> None:
                     norm.bias.zero_()
                 if i in stage.moa_after:
                     moa = stage.moas[stage.moa_after[i]]
-                    _fuse_component(moa, next(components), level / normalised, dim, generator)
+                    _fuse_component(moa, next(components), level / normalised, pixels, generator)
                     # The mix shrinks the carrier with all that is not fused; the decoder's is put right after.
                     level *= (1 - MIX) if halves else 1.0
 
@@ -187,14 +187,15 @@ def _undo_centring(weight: Tensor, scale: Tensor, pixels: int) -> None:
 
 
 def _fuse_component(
-    moa: TaskCustomisedMoA, component: int, unit: float, dim: int, generator: torch.Generator
+    moa: TaskCustomisedMoA, component: int, unit: float, pixels: int, generator: torch.Generator
 ) -> None:
     """Let `moa` fuse one third of the coefficients by their local contrast.
 
-    `unit` undoes LayerNorm: a normalised coefficient times it is the coefficient.
+    `unit` undoes LayerNorm: a normalised coefficient times it is the coefficient. `pixels`: all coefficients.
     """
-    rank = dim // 4
-    own = torch.arange(rank) + rank * component
+    dim = moa.fusion.conv1.in_channels
+    rank, third = dim // 4, pixels // 3
+    own = torch.arange(third) + third * component
     # The first compares details only; brightness is no merit. Colour compares its mean too: more colour wins.
     first = 1 if component == 0 else 0
     compared = torch.arange(first, first + rank // 2)
@@ -203,7 +204,7 @@ def _fuse_component(
     prompts.norm1.weight.fill_(CARRIER_WEIGHT)
     prompts.norm1.bias.zero_()
     prompts.reduce.weight.normal_(std=1e-3, generator=generator)
-    prompts.reduce.weight.unflatten(1, (2, dim))[:, :, 3 * rank :] = 0
+    prompts.reduce.weight.unflatten(1, (2, dim))[:, :, pixels:] = 0
     for source in range(2):
         columns = own[compared] + source * dim
         prompts.norm1.weight[columns] = unit
@@ -211,7 +212,7 @@ def _fuse_component(
     scale = prompts.norm1.weight.unflatten(0, (2, dim))
     own_weights = prompts.reduce.weight.unflatten(1, (2, dim))
     for source in range(2):
-        _undo_centring(own_weights[:, source], scale[source], 3 * rank)
+        _undo_centring(own_weights[:, source], scale[source], pixels)
     prompts.norm2.weight.fill_(1.0)
     prompts.norm2.bias.zero_()
     prompts.routers.gate.normal_(std=0.05, generator=generator)
@@ -233,10 +234,10 @@ def _fuse_component(
     fusion = moa.fusion
     for conv in (fusion.conv1, fusion.conv2, fusion.conv3):
         conv.weight.normal_(std=1e-4, generator=generator)
-    fusion.conv1.weight[:, 3 * rank :] = 0  # noise times the carrier would be an offset
-    index = torch.arange(rank)
+    fusion.conv1.weight[:, pixels:] = 0  # noise times the carrier would be an offset
+    index = torch.arange(third)
     fusion.conv1.weight[index, own, 0, 0] += 1.0
-    fusion.conv2.weight[index, index, 1, 1] += 1.0
+    fusion.conv2.weight[torch.arange(rank), torch.arange(rank), 1, 1] += 1.0
     fusion.conv3.weight[own, index, 0, 0] += GAIN * (1 - MIX) / MIX
     moa.source_embedding.normal_(std=0.02, generator=generator)
     moa.mix.fill_(MIX)

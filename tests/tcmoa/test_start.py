@@ -1,5 +1,7 @@
 """The start of training is already a fusion, on real photographs."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -65,15 +67,16 @@ def test_the_sharper_source_dominates_and_its_detail_is_kept(model, scene):
     assert all(kept > psnr(detail(other), detail(scene)) for other in (far, near, (far + near) / 2))
 
 
-@pytest.fixture(scope="module")
-def narrow():
-    started = TCMoA(PRESETS["nano"]).eval()
+@pytest.fixture(scope="module", params=[128, 384])
+def narrow(request):
+    width = {"embed_dim": request.param, "decoder_embed_dim": request.param}
+    started = TCMoA(replace(PRESETS["nano"], **width)).eval()
     start_as_fusion(started)
     return started
 
 
 @pytest.mark.parametrize("task", ["vif", "mef", "mff"])
-def test_half_the_width_keeps_all_of_luma_and_smooth_chroma(narrow, scene, task):
+def test_every_width_keeps_all_of_luma_and_smooth_chroma(narrow, scene, task):
     scene = scene[:160, :160]  # whole windows of 80
     again = fuse(narrow, scene, scene, task)[0]
     assert psnr(again, scene) > 33
@@ -111,6 +114,7 @@ def test_the_seed_fixes_all_but_the_position_biases():
         (Sizes(256, 6, 8, 288, 4, 8), True),
         (Sizes(256, 4, 8, 256, 4, 8), True),
         (Sizes(192, 6, 8, 192, 4, 8), True),
+        (Sizes(320, 6, 8, 320, 4, 8), True),
         (Sizes(256, 6, 8, 256, 4, 8, patch_size=8), True),
     ],
 )

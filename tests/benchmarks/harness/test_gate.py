@@ -49,7 +49,7 @@ def test_a_process_may_have_any_name():
     assert parse_own(f"42 (a) (b c) {fields}", 100) == pytest.approx((14 + 15) / 100)
 
 
-@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="there is no /proc")
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="there is no /proc: Linux runs this")
 def test_this_process_is_seen():
     before = usage(os.getpid())
     until = time.process_time() + 0.1
@@ -61,7 +61,7 @@ def test_this_process_is_seen():
     assert after.busy >= before.busy
 
 
-@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="there is no /proc")
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="there is no /proc: Linux runs this")
 def test_children_that_ended_are_seen():
     before = usage(None)
     subprocess.run(["/bin/sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"], check=True)
