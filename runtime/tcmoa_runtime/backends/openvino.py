@@ -27,7 +27,7 @@ class OpenVinoBackend:
     """A compiled model on a bundle's graph; the graph is loaded from the very bytes whose hash was checked.
 
     `threads`: all cores when None. With `keep`, what OpenVINO compiled is kept in the bundle's `engines/` where that
-    can be written to, hashed as engines are, so that the next start takes a third of the time.
+    can be written to, hashed as engines are, so that the next start is shorter.
 
     Raises BundleError when OpenVINO cannot load the graph or it is not this bundle's; MissingError when bf16 is asked
     of a CPU that has no arithmetic for it.
