@@ -18,6 +18,8 @@ from tcmoa_runtime.errors import InputError
 
 MAE_PREFIX = "mae:"
 """In front of a file in `start`: the file must be an MAE backbone."""
+GROW_PREFIX = "grow:"
+"""In front of a file in `start`: the file holds a smaller model, of which the preset's is grown (`tcmoa.grow`)."""
 
 _MERGED = ("pairs", "samples", "sizes", "losses")
 """Tables of which a file that extends another gives some entries only."""
@@ -39,8 +41,9 @@ class Phase:
 class TrainConfig:
     """All settings of a run; see `configs/tiny.toml` for their use.
 
-    A round is one step per task in turn. `start` is `fusion` (see `tcmoa.start`), `random`, a weights file, or
-    `mae:FILE` for a file that must be an MAE backbone of the preset's size. A task's `pairs` are a folder of any layout
+    A round is one step per task in turn. `start` is `fusion` (see `tcmoa.start`), `random`, a weights file,
+    `mae:FILE` for a file that must be an MAE backbone of the preset's size, or `grow:FILE` for a smaller model of which
+    the preset's is to be grown (see `tcmoa.grow`). A task's `pairs` are a folder of any layout
     of `tcmoa.layouts`, or places with their layouts; `tasks` trains some of the tasks only.
     `losses` gives weights of `tcmoa.losses.TERMS` by task, where they are not to be the published ones.
     `train_for` is the lowest precision that the weights are to be deployed in (see `TCMoA.train_for`).
@@ -210,7 +213,7 @@ def _read_values(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
 def _start(value: str, here: Path) -> str:
     if value in ("fusion", "random"):
         return value
-    prefix = MAE_PREFIX if value.startswith(MAE_PREFIX) else ""
+    prefix = next((p for p in (MAE_PREFIX, GROW_PREFIX) if value.startswith(p)), "")
     return f"{prefix}{here / value.removeprefix(prefix)}"
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import torch
@@ -26,7 +27,8 @@ LUMA = (0.2989, 0.587, 0.114)
 _GRADIENT = ((-0.2, 0.0, 0.2), (-1.0, 0.0, 1.0), (-0.2, 0.0, 0.2))
 TOKEN = PATCH // 2
 """Side of a token in frame pixels, behind the x2 upsampling."""
-HALF_WINDOW = WINDOW * TOKEN // 2
+WINDOW_PIXELS = WINDOW * TOKEN
+"""Side of a window of the published size in frame pixels, likewise."""
 STRIP = 4
 """Width in pixels of what is compared beside a border."""
 _SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
@@ -116,21 +118,28 @@ def fidelity_loss(x: Tensor, y: Tensor, fused: Tensor) -> Tensor:
     return 1 - (both[0] + both[1]) / 2
 
 
-def seam_loss(x: Tensor, y: Tensor, fused: Tensor) -> Tensor:
+def seam_loss(x: Tensor, y: Tensor, fused: Tensor, window: int = WINDOW_PIXELS) -> Tensor:
     """Tone steps at borders of windows, shifted or not, beyond what either source has there; 0 where there are none.
 
-    Means of strips of 4 pixels beside the border, 8 pixels long, from one side to the other, in each channel. For
-    windows of 14 tokens behind the x2 upsampling; images that hold no such border cost 0.
+    Means of strips of 4 pixels beside the border, 8 pixels long, from one side to the other, in each channel. `window`
+    is the side of a window in pixels, a multiple of 8; images that hold no border cost 0.
     """
     total, count = fused.new_zeros(()), 0
+    shift = window // TOKEN // 2 * TOKEN
     for turned in (False, True):
         strips = [
             F.avg_pool2d(image.mT if turned else image, (TOKEN, STRIP)) for image in (x, y, fused)
         ]  # [B, 3, H/8, W/4]
-        every = HALF_WINDOW // STRIP
-        of_x, of_y, of_fused = ((s[..., every::every] - s[..., every - 1 : -1 : every]).abs() for s in strips)
-        total = total + (of_fused - torch.maximum(of_x, of_y)).clamp(min=0).sum()
-        count += of_fused.numel()
+        for first in (shift, window):
+            steps = [
+                (
+                    s[..., first // STRIP :: window // STRIP]
+                    - s[..., first // STRIP - 1 : -1 : window // STRIP]
+                ).abs()
+                for s in strips
+            ]
+            total = total + (steps[2] - torch.maximum(steps[0], steps[1])).clamp(min=0).sum()
+            count += steps[2].numel()
     return total / max(count, 1)
 
 
@@ -183,9 +192,15 @@ PUBLISHED: Final[Mapping[str, Weights]] = {
 """Published weights of TERMS afterwards, by task."""
 
 
-def weighted_terms(weights: Weights, x: Tensor, y: Tensor, fused: Tensor) -> dict[str, Tensor]:
-    """The terms that `weights` names, each times its weight; their sum is the image loss."""
-    return {name: weight * TERMS[name](x, y, fused) for name, weight in weights.items()}
+def weighted_terms(
+    weights: Weights, x: Tensor, y: Tensor, fused: Tensor, *, window: int = WINDOW_PIXELS
+) -> dict[str, Tensor]:
+    """The terms that `weights` names, each times its weight; their sum is the image loss.
+
+    `window`: side of the model's windows in pixels (`TCMoA.window_pixels`), at whose borders `seams` looks.
+    """
+    terms: dict[str, Term] = {**TERMS, "seams": partial(seam_loss, window=window)}
+    return {name: weight * terms[name](x, y, fused) for name, weight in weights.items()}
 
 
 REGULARISER_WEIGHT = {"vif": 1.0, "mef": 1.8, "mff": 1.0}

@@ -25,17 +25,18 @@ from torch import Tensor
 
 from tcmoa.average import Average
 from tcmoa.board import Board, require_tensorboard
-from tcmoa.config import MAE_PREFIX, Phase, TrainConfig, read_config
+from tcmoa.config import GROW_PREFIX, MAE_PREFIX, Phase, TrainConfig, read_config
 from tcmoa.data import PairSampler, samplers
+from tcmoa.grow import grow
 from tcmoa.losses import PUBLISHED, REGULARISER_WEIGHT, WARMUP, prompt_regulariser, weighted_terms
 from tcmoa.mixed_precision import MixedPrecision
 from tcmoa.model import TCMoA
-from tcmoa.presets import PRESETS
+from tcmoa.presets import PRESETS, preset_name
 from tcmoa.processes import Processes, started_processes
 from tcmoa.samples import write_contact_sheet
 from tcmoa.start import start_as_fusion
 from tcmoa.trainable import ADAPTED, parameter_counts, parameter_groups, set_trainable
-from tcmoa.weights import load_start, save_weights
+from tcmoa.weights import load_start, load_weights, save_weights
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import read_frame
 from tcmoa_runtime.pairs import find_pairs
@@ -71,6 +72,8 @@ def build_model(config: TrainConfig, say: Callable[[str], None] = _nothing) -> T
                 start_as_fusion(model, config.seed)
             except ValueError as error:
                 raise InputError(f"start 'fusion' does not fit preset '{config.preset}': {error}") from error
+    elif config.start.startswith(GROW_PREFIX):
+        model = _grown(config, say)
     else:
         file = config.start.removeprefix(MAE_PREFIX)
         backbone = PRESETS[config.preset] if file != config.start else None
@@ -82,6 +85,18 @@ def build_model(config: TrainConfig, say: Callable[[str], None] = _nothing) -> T
     model.train_for(config.train_for)
     set_trainable(model, freeze_backbone=config.freeze_backbone)
     say(str(parameter_counts(model)))
+    return model
+
+
+def _grown(config: TrainConfig, say: Callable[[str], None]) -> TCMoA:
+    """The preset's model, started as the smaller trained one of `start`."""
+    file = config.start.removeprefix(GROW_PREFIX)
+    small, model = load_weights(file), TCMoA(replace(PRESETS[config.preset], **config.size_changes))
+    try:
+        grow(small, model, config.seed)
+    except ValueError as error:
+        raise InputError(f"{file}: does not grow to preset '{config.preset}': {error}") from error
+    say(f"{file}: {preset_name(small.sizes)}, grown to {config.preset}")
     return model
 
 
@@ -163,7 +178,7 @@ class Training:
         weights = (
             WARMUP[task] if self.round < config.averaging_rounds else config.losses.get(task, PUBLISHED[task])
         )
-        terms = weighted_terms(weights, x, y, result.image.float())
+        terms = weighted_terms(weights, x, y, result.image.float(), window=self.model.window_pixels)
         regulariser = prompt_regulariser(result.prompts, self.model.sizes.encoder_moas)
         terms["prompts"] = REGULARISER_WEIGHT[task] * regulariser
         # Published: divided by (epoch + 1); here an epoch is a twentieth of the run, as there were twenty.

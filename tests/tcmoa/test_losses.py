@@ -167,6 +167,19 @@ def test_seams_are_tone_steps_at_borders_of_windows_that_no_source_has():
     assert seam_loss(y, y, elsewhere).item() == 0
 
 
+@pytest.mark.parametrize(("tokens", "borders"), [(10, (40, 80, 120, 160)), (7, (24, 56, 80, 112, 136, 168))])
+def test_seams_are_looked_for_at_the_windows_of_the_model(tokens, borders):
+    """Windows of an odd number of tokens are shifted by less than half of one."""
+    flat_image = torch.full((1, 3, 184, 184), 0.3)
+    for place in range(8, 184, 8):
+        stepped = flat_image.clone()
+        stepped[..., place:] += 0.1
+        found = weighted_terms({"seams": 1.0}, flat_image, flat_image, stepped, window=8 * tokens)[
+            "seams"
+        ].item()
+        assert found == pytest.approx(0.1 / (2 * len(borders)) if place in borders else 0, rel=1e-4)
+
+
 def test_an_image_without_borders_of_windows_has_no_seams():
     assert seam_loss(*[random_image(32, 48, seed=seed) for seed in range(3)]).item() == 0
 

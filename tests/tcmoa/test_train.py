@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from dataclasses import replace
 from itertools import pairwise
@@ -277,15 +278,28 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_weights_of_before(pairs
     infinite = {"pixel": torch.tensor(torch.inf, requires_grad=True)}
     terms = tcmoa.train.weighted_terms
 
-    def diverging(weights, *images):
-        return (
-            terms(weights, *images) if any(weights is known for known in WARMUP.values()) else dict(infinite)
-        )
+    def diverging(weights, *images, window):
+        warming_up = any(weights is known for known in WARMUP.values())
+        return terms(weights, *images, window=window) if warming_up else dict(infinite)
 
     monkeypatch.setattr(tcmoa.train, "weighted_terms", diverging)
     with pytest.raises(FloatingPointError, match="loss of vif is inf in round 2"):
         train(pairs, out)
     assert all(value.isfinite().all() for value in read_checkpoint(out)["model"].values())
+
+
+@pytest.mark.parametrize(("window", "crop"), [(10, 80), (6, 48)])
+def test_seams_are_looked_for_at_the_windows_that_the_model_has(pairs, tmp_path, monkeypatch, window, crop):
+    terms, windows = tcmoa.train.weighted_terms, []
+
+    def watched(weights, *images, window):
+        windows.append(window)
+        return terms(weights, *images, window=window)
+
+    monkeypatch.setattr(tcmoa.train, "weighted_terms", watched)
+    text = re.sub(r"crop = \d+", f"crop = {crop}", CONFIG)
+    train(pairs, tmp_path / "run", f"{text}\n[sizes]\nwindow = {window}\n", rounds=1)
+    assert windows == [8 * window] * 3
 
 
 def test_a_frozen_backbone_is_all_that_an_mae_checkpoint_holds(pairs, tmp_path):

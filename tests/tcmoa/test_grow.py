@@ -1,0 +1,152 @@
+"""A model grown from a smaller one is that model, until it is trained."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from micro_model import MICRO, frames, scrambled
+from tcmoa import PRESETS, TCMoA, load_weights, save_weights
+from tcmoa.config import TrainConfig
+from tcmoa.frames import fuse_frames
+from tcmoa.grow import grow
+from tcmoa.pairs import synthetic_infrared
+from tcmoa.train import build_model
+from tcmoa_runtime.errors import InputError
+
+TASKS = ("vif", "mef", "mff")
+
+
+def grown(small, sizes, seed=0, **changes):
+    large = TCMoA(replace(sizes, **changes)).eval()
+    grow(small, large, seed)
+    return large
+
+
+def fuse(model, x, y, task):
+    with torch.no_grad():
+        return model(x, y, task)
+
+
+def pictures(side):
+    x, y = torch.from_numpy(frames(side, 2 * side, count=2)).permute(0, 3, 1, 2).float().div(255).split(1)
+    return x, y
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"embed_dim": 128, "num_heads": 4},
+        {"decoder_embed_dim": 192, "decoder_num_heads": 6},
+        {"embed_dim": 192, "num_heads": 6, "decoder_embed_dim": 128, "decoder_num_heads": 4},
+        {"decoder_depth": 6},
+    ],
+    ids=lambda changes: "+".join(changes),
+)
+@pytest.mark.parametrize("task", TASKS)
+def test_it_fuses_as_the_small_one(changes, task):
+    # With tau 4 a TC-MoA would stand after the sixth block, which is refused.
+    small = scrambled(replace(MICRO, window=4, tau=8 if "decoder_depth" in changes else 4))
+    large = grown(small, small.sizes, **changes)
+    x, y = pictures(small.window_pixels)
+    before, after = fuse(small, x, y, task), fuse(large, x, y, task)
+    torch.testing.assert_close(after.image, before.image, atol=2e-5, rtol=0)
+    for old, new in zip(before.prompts, after.prompts, strict=True):
+        torch.testing.assert_close(new, old, atol=2e-6, rtol=0)
+
+
+def test_an_added_block_does_nothing_and_can_learn():
+    small = scrambled(replace(MICRO, window=4, depth=2))
+    large = grown(small, small.sizes, depth=4)
+    x, y = pictures(small.window_pixels)
+    result = large(x, y, "vif")
+    torch.testing.assert_close(result.image, fuse(small, x, y, "vif").image, atol=2e-5, rtol=0)
+    result.image.square().mean().backward()
+    for block in large.encoder.blocks[2:]:
+        assert block.attn.proj.weight.grad.abs().max() > 0
+        assert block.mlp.fc2.weight.grad.abs().max() > 0
+
+
+def test_copies_of_a_channel_differ_in_what_they_learn():
+    small = scrambled(replace(MICRO, window=4))
+    large = grown(small, small.sizes, embed_dim=128, num_heads=4)
+    x, y = pictures(small.window_pixels)
+    large(x, y, "mff").image.square().mean().backward()
+    for weight in (large.encoder.blocks[3].mlp.fc1.weight, large.encoder.blocks[0].attn.qkv.weight):
+        copies = weight.grad.unflatten(0, (-1, 2, 64) if weight.shape[0] == 384 else (2, -1))
+        one, other = copies.unbind(1) if copies.dim() == 4 else copies
+        assert (one - other).abs().mean() > 0.05 * one.abs().mean()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_nano_grows_to_tiny(task, photo):
+    """Its windows hold 14 tokens where nano's hold 10: the picture changes, by little."""
+    small, large = load_weights("nano").eval(), TCMoA(PRESETS["tiny"]).eval()
+    grow(small, large)
+    infrared = synthetic_infrared(photo.astype(np.float32) / 255)
+    x, y = torch.from_numpy(photo)[None], torch.from_numpy((255 * infrared).astype(np.uint8))[None]
+    before, after = (fuse_frames(model, x, y, task).fused for model in (small, large))
+    assert -10 * torch.log10(((before - after) / 255).square().mean()) > 38
+
+
+def test_offsets_keep_their_bias_whatever_the_window():
+    small = scrambled(replace(MICRO, window=4))
+    larger, smaller = (grown(small, small.sizes, window=window) for window in (6, 2))
+    old = small.encoder.biases[0].table.unflatten(0, (7, 7))
+    more = larger.encoder.biases[0].table.unflatten(0, (11, 11))
+    assert torch.equal(more[2:-2, 2:-2], old)
+    assert torch.equal(more[0, 0], old[0, 0])  # beyond: the nearest within
+    assert torch.equal(smaller.encoder.biases[0].table.unflatten(0, (3, 3)), old[2:-2, 2:-2])
+
+
+def test_the_seed_draws_the_parts():
+    small = scrambled(replace(MICRO, window=4))
+    one, again, other = (
+        grown(small, small.sizes, seed, embed_dim=128, num_heads=4).decoder_embed.weight for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"embed_dim": 96, "num_heads": 3}, "embed_dim is 96, expected a multiple of 64"),
+        ({"embed_dim": 128}, "num_heads is 2, expected 4: heads keep their size"),
+        ({"decoder_embed_dim": 128, "decoder_num_heads": 2}, "decoder_num_heads is 2, expected 4"),
+        ({"depth": 4}, "depth is 4, expected 6 or more"),
+        ({"decoder_depth": 6}, "decoder_depth is 6, expected 4 or more without another TC-MoA"),
+        ({"experts": 5}, "experts is 4 in the small model and 5 in the large one, expected the same"),
+        ({"mlp_ratio": 2}, "mlp_ratio is 4 in the small model and 2 in the large one"),
+    ],
+)
+def test_what_cannot_start_as_the_small_one_is_refused(changes, message):
+    small = TCMoA(MICRO)
+    with pytest.raises(ValueError, match=message):
+        grow(small, TCMoA(replace(MICRO, **changes)))
+
+
+def test_a_run_starts_grown(tmp_path):
+    small, said = scrambled(), []
+    file = tmp_path / "small.safetensors"
+    save_weights(small, file)
+    sizes = {"embed_dim": 128, "num_heads": 4, "decoder_embed_dim": 128, "decoder_num_heads": 4}
+    model = build_model(TrainConfig(pairs={}, start=f"grow:{file}", sizes=sizes), said.append).eval()
+    x, y = pictures(small.window_pixels // 2)
+    x, y = (torch.cat((image, image), 2) for image in (x, y))
+    torch.testing.assert_close(
+        fuse(model, x, y, "vif").image, fuse(small, x, y, "vif").image, atol=2e-5, rtol=0
+    )
+    assert said[0] == f"{file}: custom, grown to tiny"
+
+
+def test_a_file_that_does_not_grow_ends_in_one_line(tmp_path):
+    file = tmp_path / "small.safetensors"
+    save_weights(scrambled(), file)
+    with pytest.raises(
+        InputError, match=r"small.safetensors: does not grow to preset 'large': embed_dim is 96"
+    ):
+        build_model(TrainConfig(pairs={}, preset="large", start=f"grow:{file}", sizes={"embed_dim": 96}))
+    with pytest.raises(InputError, match="no such weights file"):
+        build_model(TrainConfig(pairs={}, start=f"grow:{tmp_path / 'none.safetensors'}"))
