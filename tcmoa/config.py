@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tcmoa.layouts import Source, as_source
-from tcmoa.losses import TERMS
+from tcmoa.losses import REGULARISER, TERMS
 from tcmoa.mixed_precision import AMP
 from tcmoa.model import ROUNDINGS
 from tcmoa.presets import ADAPTATIONS, PRESETS, TC_MOA, Sizes
@@ -45,7 +45,8 @@ class TrainConfig:
     `mae:FILE` for a file that must be an MAE backbone of the preset's size, or `grow:FILE` for a smaller model of which
     the preset's is to be grown (see `tcmoa.grow`). A task's `pairs` are a folder of any layout
     of `tcmoa.layouts`, or places with their layouts; `tasks` trains some of the tasks only.
-    `losses` gives weights of `tcmoa.losses.TERMS` by task, where they are not to be the published ones.
+    `losses` gives weights of `tcmoa.losses.TERMS`, and of the regulariser `prompts`, by task, where they are not to be
+    the published ones.
     `train_for` is the lowest precision that the weights are to be deployed in (see `TCMoA.train_for`).
     `sizes` and `adaptation` change the preset (see `tcmoa.presets.Sizes`): the paper's variants. `amp` is the type of
     the backbone's products while training, `device` one of `auto`, `cpu` and `cuda`. `tensorboard` writes event files.
@@ -265,14 +266,16 @@ def _folders(path: Path, key: str, value: Any, here: Path) -> dict[str, Path]:
 
 def _losses(path: Path, value: Any) -> dict[str, dict[str, float]]:
     if not isinstance(value, dict) or any(
-        task not in TASKS or not isinstance(terms, dict) or not terms for task, terms in value.items()
+        task not in TASKS or not isinstance(terms, dict) or not terms.keys() - {REGULARISER}
+        for task, terms in value.items()
     ):
         raise InputError(f"{path}: [losses] is {value!r}, expected a table of weights for {', '.join(TASKS)}")
+    known = (*TERMS, REGULARISER)
     for task, terms in value.items():
         for name, weight in terms.items():
-            if name not in TERMS:
+            if name not in known:
                 raise InputError(
-                    f"{path}: [losses.{task}] names {name!r}; known are {', '.join(sorted(TERMS))}"
+                    f"{path}: [losses.{task}] names {name!r}; known are {', '.join(sorted(known))}"
                 )
             if _of_kind(path, f"losses.{task}.{name}", weight, 0.0) < 0:
                 raise InputError(f"{path}: 'losses.{task}.{name}' is {weight!r}, expected 0 or more")

@@ -203,5 +203,7 @@ def weighted_terms(
     return {name: weight * terms[name](x, y, fused) for name, weight in weights.items()}
 
 
+REGULARISER: Final = "prompts"
+"""Name of the prompt regulariser among a configuration's weights and in the log."""
 REGULARISER_WEIGHT = {"vif": 1.0, "mef": 1.8, "mff": 1.0}
-"""Published weight of the prompt regulariser, by task."""
+"""Published weight of the prompt regulariser, by task; a configuration's [losses] may give another."""

@@ -28,7 +28,14 @@ from tcmoa.board import Board, require_tensorboard
 from tcmoa.config import GROW_PREFIX, MAE_PREFIX, Phase, TrainConfig, read_config
 from tcmoa.data import PairSampler, samplers
 from tcmoa.grow import grow
-from tcmoa.losses import PUBLISHED, REGULARISER_WEIGHT, WARMUP, prompt_regulariser, weighted_terms
+from tcmoa.losses import (
+    PUBLISHED,
+    REGULARISER,
+    REGULARISER_WEIGHT,
+    WARMUP,
+    prompt_regulariser,
+    weighted_terms,
+)
 from tcmoa.mixed_precision import MixedPrecision
 from tcmoa.model import TCMoA
 from tcmoa.presets import PRESETS, preset_name
@@ -175,12 +182,13 @@ class Training:
         config = self.config
         with self.precision.autocast():
             result = self.forward(x, y, task)
-        weights = (
+        weights = dict(
             WARMUP[task] if self.round < config.averaging_rounds else config.losses.get(task, PUBLISHED[task])
         )
+        regulariser_weight = weights.pop(REGULARISER, REGULARISER_WEIGHT[task])
         terms = weighted_terms(weights, x, y, result.image.float(), window=self.model.window_pixels)
         regulariser = prompt_regulariser(result.prompts, self.model.sizes.encoder_moas)
-        terms["prompts"] = REGULARISER_WEIGHT[task] * regulariser
+        terms[REGULARISER] = regulariser_weight * regulariser
         # Published: divided by (epoch + 1); here an epoch is a twentieth of the run, as there were twenty.
         terms["balance"] = config.balance * result.imbalance / (20 * self.round // config.rounds + 1)
         total = torch.stack(list(terms.values())).sum()

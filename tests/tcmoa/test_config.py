@@ -55,9 +55,9 @@ def test_named_starts_are_no_paths(tmp_path, start):
 
 
 def test_weights_of_losses_are_read_for_the_tasks_that_give_them(tmp_path):
-    text = f"{PAIRS}[losses.vif]\nssim = 4\nedges = 0.5\n[losses.mff]\npixel_sharper = 1.0\n"
+    text = f"{PAIRS}[losses.vif]\nssim = 4\nedges = 0.5\nprompts = 0.1\n[losses.mff]\npixel_sharper = 1.0\n"
     losses = read_config(written(tmp_path, text)).losses
-    assert losses == {"vif": {"ssim": 4.0, "edges": 0.5}, "mff": {"pixel_sharper": 1.0}}
+    assert losses == {"vif": {"ssim": 4.0, "edges": 0.5, "prompts": 0.1}, "mff": {"pixel_sharper": 1.0}}
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,7 @@ def test_weights_of_losses_are_read_for_the_tasks_that_give_them(tmp_path):
         ("[losses.vif]\nsharpness = 1.0\n", r"\[losses.vif\] names 'sharpness'; known are chroma_x, edges"),
         ("[losses.vif]\nssim = -1.0\n", "'losses.vif.ssim' is -1.0, expected 0 or more"),
         ("[losses.vif]\nssim = 'much'\n", "'losses.vif.ssim' is 'much', expected a value of type float"),
+        ("[losses.vif]\nprompts = 1.0\n", "expected a table of weights for vif, mef, mff"),
         ("[losses.medical]\nssim = 1.0\n", "expected a table of weights for vif, mef, mff"),
         ("[losses]\nvif = 1.0\n", "expected a table of weights for vif, mef, mff"),
     ],

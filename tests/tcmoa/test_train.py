@@ -279,13 +279,30 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_weights_of_before(pairs
     terms = tcmoa.train.weighted_terms
 
     def diverging(weights, *images, window):
-        warming_up = any(weights is known for known in WARMUP.values())
+        warming_up = any(weights == known for known in WARMUP.values())
         return terms(weights, *images, window=window) if warming_up else dict(infinite)
 
     monkeypatch.setattr(tcmoa.train, "weighted_terms", diverging)
     with pytest.raises(FloatingPointError, match="loss of vif is inf in round 2"):
         train(pairs, out)
     assert all(value.isfinite().all() for value in read_checkpoint(out)["model"].values())
+
+
+def test_the_weight_of_the_regulariser_is_the_published_one_or_the_configurations(pairs, tmp_path):
+    def regularised(name, text=""):
+        out = tmp_path / name
+        still = CONFIG.replace("averaging_rounds = 2", "").replace("lr = 1e-3", "lr = 1e-9")
+        train(pairs, out, f"{still}\n{text}", rounds=1)
+        losses = json.loads((out / "log.jsonl").read_text())["losses"]
+        return [losses[task]["prompts"] for task in ("vif", "mef", "mff")]
+
+    published = regularised("published")
+    changed = regularised(
+        "changed", "[losses.vif]\nssim = 2.0\nprompts = 0.25\n[losses.mff]\nssim_sharper = 1.0\n"
+    )
+    assert published[0] > 0
+    assert changed[0] == pytest.approx(published[0] / 4)
+    assert changed[1:] == pytest.approx(published[1:], rel=1e-3)
 
 
 @pytest.mark.parametrize(("window", "crop"), [(10, 80), (6, 48)])
