@@ -47,6 +47,8 @@ class TrainConfig:
     of `tcmoa.layouts`, or places with their layouts; `tasks` trains some of the tasks only.
     `losses` gives weights of `tcmoa.losses.TERMS`, and of the regulariser `prompts`, by task, where they are not to be
     the published ones.
+    `moa_lr_factor` multiplies the rate of what is not the backbone's, `prompt_lr_factor` that of routers, adapters and
+    what they read, where it is not 0.
     `train_for` is the lowest precision that the weights are to be deployed in (see `TCMoA.train_for`).
     `sizes` and `adaptation` change the preset (see `tcmoa.presets.Sizes`): the paper's variants. `amp` is the type of
     the backbone's products while training, `device` one of `auto`, `cpu` and `cuda`. `tensorboard` writes event files.
@@ -67,6 +69,7 @@ class TrainConfig:
     lr: float = 2.5e-4
     min_lr: float = 1e-5
     moa_lr_factor: float = 1.0
+    prompt_lr_factor: float = 0.0
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = 1.0
@@ -150,6 +153,8 @@ def read_config(path: Path) -> TrainConfig:
         ("rounds", config.rounds > 0, "a positive number"),
         ("seed", config.seed >= 0, "0 or more"),
         ("lr", config.lr > 0, "a positive number"),
+        ("moa_lr_factor", config.moa_lr_factor >= 0, "0 or more"),
+        ("prompt_lr_factor", config.prompt_lr_factor >= 0, "0 or more"),
         ("weight_decay", config.weight_decay >= 0, "0 or more"),
         ("betas", all(0 <= beta < 1 for beta in config.betas), "two numbers from 0 to below 1"),
         ("threads", config.threads >= 0, "0 or more"),

@@ -16,6 +16,9 @@ from tcmoa.presets import ADAPTFORMER, FROZEN, TC_MOA
 ADAPTED: Final = (".moas.", ".biases.")
 """What an MAE checkpoint does not hold, by parts of parameter names: trainable with a frozen backbone."""
 
+PROMPTING: Final = ".prompts."
+"""Part of the names of routers, adapters and what they read."""
+
 TRAINED_BESIDE_BACKBONE: Final = MappingProxyType(
     {
         TC_MOA: ADAPTED,
@@ -44,18 +47,22 @@ def set_trainable(model: TCMoA, *, freeze_backbone: bool) -> None:
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """AdamW groups: no weight decay on biases, norms and scalars; `moa_lr_factor` on what is adapted."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    """AdamW groups: no weight decay on biases, norms and scalars; factors on what is adapted, and on what prompts."""
+    groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((parameter.dim() > 1, is_adapted(name)), []).append(parameter)
+            adapted = is_adapted(name)
+            factor = config.moa_lr_factor if adapted else 1.0
+            if config.prompt_lr_factor and PROMPTING in name:
+                factor = config.prompt_lr_factor
+            groups.setdefault((parameter.dim() > 1, factor, adapted), []).append(parameter)
     return [
         {
             "params": parameters,
             "weight_decay": config.weight_decay if decays else 0.0,
-            "factor": config.moa_lr_factor if adapted else 1.0,
+            "factor": factor,
         }
-        for (decays, adapted), parameters in groups.items()
+        for (decays, factor, _), parameters in groups.items()
     ]
 
 

@@ -113,6 +113,8 @@ def test_the_shipped_configuration_is_read():
         ("seed = -1", "'seed'", "0 or more"),
         ("threads = -1", "'threads'", "0 or more"),
         ("weight_decay = -0.1", "'weight_decay'", "0 or more"),
+        ("moa_lr_factor = -1.0", "'moa_lr_factor'", "0 or more"),
+        ("prompt_lr_factor = -1.0", "'prompt_lr_factor'", "0 or more"),
         ('train_for = "int8"', "'train_for'", "one of fp32, fp16, bf16"),
         ("ema = 1.0", "'ema'", "0 to below 1"),
         ("synthetic = 1.5", "'synthetic'", "0 to 1"),

@@ -360,9 +360,21 @@ def test_biases_norms_and_mixes_have_no_weight_decay_and_adapters_their_own_rate
         ("encoder.moas.0.fusion.conv1.weight", 0.1, 3.0),
         ("decoder.moas.0.mix", 0.0, 3.0),
         ("decoder.biases.0.table", 0.1, 3.0),
+        ("encoder.moas.0.prompts.routers.gate", 0.1, 3.0),
     ):
         group = of[id(model.get_parameter(name))]
         assert (group["weight_decay"], group["factor"]) == (decay, factor), name
+
+
+def test_what_prompts_has_a_rate_of_its_own_where_one_is_given():
+    model = build_model(TrainConfig(pairs={}, start="random"))
+    groups = parameter_groups(model, TrainConfig(pairs={}, moa_lr_factor=3.0, prompt_lr_factor=0.5))
+    factors = {id(parameter): group["factor"] for group in groups for parameter in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(factors)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            adapted = 3.0 if ".moas." in name or ".biases." in name else 1.0
+            assert factors[id(parameter)] == (0.5 if ".prompts." in name else adapted), name
 
 
 def test_learning_rate_warms_up_peaks_and_falls_to_its_end():
