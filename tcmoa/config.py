@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from tcmoa.layouts import Source, as_source
-from tcmoa.losses import REGULARISER, TERMS
+from tcmoa.losses import PUBLISHED, REGULARISER, REGULARISER_WEIGHT, TERMS
 from tcmoa.mixed_precision import AMP
 from tcmoa.model import ROUNDINGS
 from tcmoa.presets import ADAPTATIONS, PRESETS, TC_MOA, Sizes
@@ -46,9 +47,9 @@ class TrainConfig:
     the preset's is to be grown (see `tcmoa.grow`). A task's `pairs` are a folder of any layout
     of `tcmoa.layouts`, or places with their layouts; `tasks` trains some of the tasks only.
     `losses` gives weights of `tcmoa.losses.TERMS`, and of the regulariser `prompts`, by task, where they are not to be
-    the published ones.
+    the published ones. `configs/tiny-seams.toml` uses these.
     `moa_lr_factor` multiplies the rate of what is not the backbone's, `prompt_lr_factor` that of routers, adapters and
-    what they read, where it is not 0.
+    what they read; 0 leaves them at `moa_lr_factor`.
     `train_for` is the lowest precision that the weights are to be deployed in (see `TCMoA.train_for`).
     `sizes` and `adaptation` change the preset (see `tcmoa.presets.Sizes`): the paper's variants. `amp` is the type of
     the backbone's products while training, `device` one of `auto`, `cpu` and `cuda`. `tensorboard` writes event files.
@@ -96,6 +97,15 @@ class TrainConfig:
     def size_changes(self) -> dict[str, Any]:
         """What this run wants of the model's `Sizes`, by field."""
         return {**self.sizes, "adaptation": self.adaptation}
+
+    def image_losses(self, task: str) -> Mapping[str, float]:
+        """Weights of `tcmoa.losses.TERMS` after the averaging rounds: the run's own, or the published ones."""
+        own = {name: weight for name, weight in self.losses.get(task, {}).items() if name != REGULARISER}
+        return own or PUBLISHED[task]
+
+    def regulariser_weight(self, task: str) -> float:
+        """The prompt regulariser's weight in every round: the run's own, or the published one."""
+        return self.losses.get(task, {}).get(REGULARISER, REGULARISER_WEIGHT[task])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for notes and comparison."""
@@ -271,8 +281,7 @@ def _folders(path: Path, key: str, value: Any, here: Path) -> dict[str, Path]:
 
 def _losses(path: Path, value: Any) -> dict[str, dict[str, float]]:
     if not isinstance(value, dict) or any(
-        task not in TASKS or not isinstance(terms, dict) or not terms.keys() - {REGULARISER}
-        for task, terms in value.items()
+        task not in TASKS or not isinstance(terms, dict) or not terms for task, terms in value.items()
     ):
         raise InputError(f"{path}: [losses] is {value!r}, expected a table of weights for {', '.join(TASKS)}")
     known = (*TERMS, REGULARISER)

@@ -1,11 +1,11 @@
-"""A larger model that starts as a smaller trained one: wider, deeper, with larger windows.
+"""A larger model that starts as a smaller trained one: wider, deeper, with windows of another size.
 
 Function-preserving growth (Net2Net, Chen, Goodfellow and Shlens 2016): every channel is there several times, every
 weight that reads it is shared out between its copies in unequal parts, so that the copies learn different things, and
 blocks that are added end in zero. LayerNorm sees the same mean and variance, attention has more heads of the same size.
-Windows of another size change the picture a little: an offset between two tokens keeps its bias, but more tokens
-compete. Adam moves each weight by about the learning rate, and twice as many move a result: a model twice as wide
-wants half the rate.
+Windows of another size change the picture a little: an offset between two tokens keeps its bias, but other tokens
+compete, and borders lie elsewhere. Adam moves each weight by about the learning rate, and twice as many move a result:
+a model twice as wide wants half the rate.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from tcmoa.blocks import Block, RelativePositionBias
 from tcmoa.moa import TaskCustomisedMoA
-from tcmoa.model import Stage, TCMoA
+from tcmoa.model import Stage, TCMoA, positions_on_grid
 from tcmoa.presets import TC_MOA, Sizes
 
 UNEVEN = 0.5
@@ -101,6 +101,8 @@ def _repeated(values: Tensor, factor: int, axis: int = 0, parts: int = 1) -> Ten
 
 def _shared_out(weight: Tensor, factor: int, parts: int, generator: torch.Generator) -> Tensor:
     """`weight` [out, in, ...] for `factor` copies of each input: parts of unequal size that add up to it."""
+    if factor == 1:
+        return weight
     wide = _repeated(weight, factor, 1, parts)
     uneven = torch.rand(weight.shape[0], parts, factor, weight.shape[1] // parts, generator=generator)
     shares = (1 + UNEVEN * (uneven - uneven.mean(2, keepdim=True))) / factor
@@ -119,7 +121,7 @@ def _grow_weights(
 ) -> None:
     """A layer whose outputs are there `out` times and whose inputs `into` times, part by part of each."""
     weight = _repeated(small.weight, out, 0, out_parts)
-    large.weight.copy_(weight if into == 1 else _shared_out(weight, into, in_parts, generator))
+    large.weight.copy_(_shared_out(weight, into, in_parts, generator))
     if large.bias is not None and small.bias is not None:
         large.bias.copy_(_repeated(small.bias, out, 0, out_parts))
 
@@ -130,11 +132,9 @@ def _grow_norm(small: nn.LayerNorm, large: nn.LayerNorm, factor: int, parts: int
 
 
 def _positions(table: Tensor, factor: int, window: int) -> Tensor:
-    """A position table [1, 1 + side*side, C] for another side and C times `factor`."""
-    side = round((table.shape[1] - 1) ** 0.5)
-    square = table[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
-    square = F.interpolate(square, size=(window, window), mode="bilinear", align_corners=False)
-    return _repeated(torch.cat((table[:, :1], square.permute(0, 2, 3, 1).flatten(1, 2)), 1), factor, 2)
+    """A position table [1, 1 + side*side, C] for the side `window` and C times `factor`."""
+    square = positions_on_grid(table, (window, window)).flatten(1, 2)
+    return _repeated(torch.cat((table[:, :1], square), 1), factor, 2)
 
 
 def _grow_stage(small: Stage, large: Stage, factor: int, generator: torch.Generator) -> None:
@@ -180,7 +180,7 @@ def _grow_moa(
     _grow_norm(narrow.norm2, wide.norm2, factor)
     for table, into in ((narrow.routers.gate, wide.routers.gate), (narrow.routers.noise, wide.routers.noise)):
         for task, rows in enumerate(table):
-            into[task].copy_(_shared_out(rows.T, factor, 1, generator).T if factor > 1 else rows)
+            into[task].copy_(_shared_out(rows.T, factor, 1, generator).T)
     for expert, larger in zip(narrow.bank.adapters, wide.bank.adapters, strict=True):
         _grow_weights(expert.fc1, larger.fc1, factor, factor, generator)
         # The first half of what an adapter says is about x, the second about y.

@@ -25,10 +25,8 @@ from tcmoa_runtime.contract import PATCH, WINDOW
 
 LUMA = (0.2989, 0.587, 0.114)
 _GRADIENT = ((-0.2, 0.0, 0.2), (-1.0, 0.0, 1.0), (-0.2, 0.0, 0.2))
-TOKEN = PATCH // 2
-"""Side of a token in frame pixels, behind the x2 upsampling."""
-WINDOW_PIXELS = WINDOW * TOKEN
-"""Side of a window of the published size in frame pixels, likewise."""
+WINDOW_PIXELS = WINDOW * PATCH // 2
+"""Side of a window of the published size in frame pixels, behind the x2 upsampling."""
 STRIP = 4
 """Width in pixels of what is compared beside a border."""
 _SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
@@ -118,28 +116,29 @@ def fidelity_loss(x: Tensor, y: Tensor, fused: Tensor) -> Tensor:
     return 1 - (both[0] + both[1]) / 2
 
 
-def seam_loss(x: Tensor, y: Tensor, fused: Tensor, window: int = WINDOW_PIXELS) -> Tensor:
+def seam_loss(
+    x: Tensor, y: Tensor, fused: Tensor, window: int = WINDOW_PIXELS, shift: int = WINDOW_PIXELS // 2
+) -> Tensor:
     """Tone steps at borders of windows, shifted or not, beyond what either source has there; 0 where there are none.
 
     Means of strips of 4 pixels beside the border, 8 pixels long, from one side to the other, in each channel. `window`
-    is the side of a window in pixels, a multiple of 8; images that hold no border cost 0.
+    and `shift`: a window's side and what shifted ones are shifted by, in pixels, multiples of 4 (ValueError
+    otherwise). Images that hold no border cost 0.
     """
+    if window % STRIP or shift % STRIP:
+        raise ValueError(f"windows of {window} pixels, shifted by {shift}: expected multiples of {STRIP}")
     total, count = fused.new_zeros(()), 0
-    shift = window // TOKEN // 2 * TOKEN
     for turned in (False, True):
         strips = [
-            F.avg_pool2d(image.mT if turned else image, (TOKEN, STRIP)) for image in (x, y, fused)
+            F.avg_pool2d(image.mT if turned else image, (2 * STRIP, STRIP)) for image in (x, y, fused)
         ]  # [B, 3, H/8, W/4]
-        for first in (shift, window):
-            steps = [
-                (
-                    s[..., first // STRIP :: window // STRIP]
-                    - s[..., first // STRIP - 1 : -1 : window // STRIP]
-                ).abs()
-                for s in strips
-            ]
-            total = total + (steps[2] - torch.maximum(steps[0], steps[1])).clamp(min=0).sum()
-            count += steps[2].numel()
+        for first in {shift, window} - {0}:
+            border, every = first // STRIP, window // STRIP
+            of_x, of_y, of_fused = (
+                (s[..., border::every] - s[..., border - 1 : -1 : every]).abs() for s in strips
+            )
+            total = total + (of_fused - torch.maximum(of_x, of_y)).clamp(min=0).sum()
+            count += of_fused.numel()
     return total / max(count, 1)
 
 
@@ -193,13 +192,19 @@ PUBLISHED: Final[Mapping[str, Weights]] = {
 
 
 def weighted_terms(
-    weights: Weights, x: Tensor, y: Tensor, fused: Tensor, *, window: int = WINDOW_PIXELS
+    weights: Weights,
+    x: Tensor,
+    y: Tensor,
+    fused: Tensor,
+    *,
+    window: int = WINDOW_PIXELS,
+    shift: int = WINDOW_PIXELS // 2,
 ) -> dict[str, Tensor]:
     """The terms that `weights` names, each times its weight; their sum is the image loss.
 
-    `window`: side of the model's windows in pixels (`TCMoA.window_pixels`), at whose borders `seams` looks.
+    `window` and `shift` are the model's (`TCMoA.window_pixels`, `TCMoA.shift_pixels`): `seams` looks at those borders.
     """
-    terms: dict[str, Term] = {**TERMS, "seams": partial(seam_loss, window=window)}
+    terms: dict[str, Term] = {**TERMS, "seams": partial(seam_loss, window=window, shift=shift)}
     return {name: weight * terms[name](x, y, fused) for name, weight in weights.items()}
 
 

@@ -167,7 +167,16 @@ class TCMoA(nn.Module):
     @property
     def window_pixels(self) -> int:
         """Side of an attention window in frame pixels; frames must be multiples of it."""
-        return self.sizes.window * self.sizes.patch_size // (2 if self.upsample else 1)
+        return self.sizes.window * self._token_pixels
+
+    @property
+    def shift_pixels(self) -> int:
+        """How far the windows of odd blocks are shifted, in frame pixels, right and down."""
+        return self.sizes.shift * self._token_pixels
+
+    @property
+    def _token_pixels(self) -> int:
+        return self.sizes.patch_size // (2 if self.upsample else 1)
 
     def train_for(self, precision: str) -> None:
         """Round residual stream and normalised tokens in `forward` as a graph of `precision` does.

@@ -28,14 +28,7 @@ from tcmoa.board import Board, require_tensorboard
 from tcmoa.config import GROW_PREFIX, MAE_PREFIX, Phase, TrainConfig, read_config
 from tcmoa.data import PairSampler, samplers
 from tcmoa.grow import grow
-from tcmoa.losses import (
-    PUBLISHED,
-    REGULARISER,
-    REGULARISER_WEIGHT,
-    WARMUP,
-    prompt_regulariser,
-    weighted_terms,
-)
+from tcmoa.losses import REGULARISER, STRIP, WARMUP, prompt_regulariser, weighted_terms
 from tcmoa.mixed_precision import MixedPrecision
 from tcmoa.model import TCMoA
 from tcmoa.presets import PRESETS, preset_name
@@ -43,7 +36,8 @@ from tcmoa.processes import Processes, started_processes
 from tcmoa.samples import write_contact_sheet
 from tcmoa.start import start_as_fusion
 from tcmoa.trainable import ADAPTED, parameter_counts, parameter_groups, set_trainable
-from tcmoa.weights import load_start, load_weights, save_weights
+from tcmoa.weights import load_start, save_weights
+from tcmoa_runtime.contract import PATCH
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import read_frame
 from tcmoa_runtime.pairs import find_pairs
@@ -70,10 +64,7 @@ def build_model(config: TrainConfig, say: Callable[[str], None] = _nothing) -> T
     """
     torch.manual_seed(config.seed)
     if config.start in ("fusion", "random"):
-        try:
-            model = TCMoA(replace(PRESETS[config.preset], **config.size_changes))
-        except ValueError as error:
-            raise InputError(f"[sizes] does not fit preset '{config.preset}': {error}") from error
+        model = _preset_model(config)
         if config.start == "fusion":
             try:
                 start_as_fusion(model, config.seed)
@@ -95,15 +86,26 @@ def build_model(config: TrainConfig, say: Callable[[str], None] = _nothing) -> T
     return model
 
 
+def _preset_model(config: TrainConfig) -> TCMoA:
+    try:
+        return TCMoA(replace(PRESETS[config.preset], **config.size_changes))
+    except ValueError as error:
+        raise InputError(f"[sizes] does not fit preset '{config.preset}': {error}") from error
+
+
 def _grown(config: TrainConfig, say: Callable[[str], None]) -> TCMoA:
     """The preset's model, started as the smaller trained one of `start`."""
-    file = config.start.removeprefix(GROW_PREFIX)
-    small, model = load_weights(file), TCMoA(replace(PRESETS[config.preset], **config.size_changes))
+    file, model = config.start.removeprefix(GROW_PREFIX), _preset_model(config)
+    small, fresh = load_start(file, {})
+    if fresh:
+        raise InputError(
+            f"{file}: is an MAE backbone, expected a trained TC-MoA; write '{MAE_PREFIX}' before it"
+        )
     try:
         grow(small, model, config.seed)
     except ValueError as error:
         raise InputError(f"{file}: does not grow to preset '{config.preset}': {error}") from error
-    say(f"{file}: {preset_name(small.sizes)}, grown to {config.preset}")
+    say(f"{file}: {preset_name(small.sizes)}, grown to {preset_name(model.sizes)}")
     return model
 
 
@@ -138,6 +140,18 @@ class Training:
                 raise InputError(
                     f"crop {crop} in 'phases': expected a multiple of {self.model.window_pixels}"
                 )
+            if crop % PATCH and "mff" in config.trained_pairs:
+                raise InputError(
+                    f"crop {crop} in 'phases': mff compares patches, expected a multiple of {PATCH}"
+                )
+        borders = (self.model.window_pixels, self.model.shift_pixels)
+        if any(side % STRIP for side in borders) and any(
+            "seams" in config.image_losses(task) for task in config.trained_pairs
+        ):
+            raise InputError(
+                f"'seams' in [losses]: windows of {borders[0]} pixels, shifted by {borders[1]}; expected multiples of "
+                f"{STRIP}: leave it out, or change patch_size in [sizes]"
+            )
         for batch in (phase.batch for phase in config.phases):
             if batch % self.processes.count:
                 raise InputError(
@@ -182,13 +196,11 @@ class Training:
         config = self.config
         with self.precision.autocast():
             result = self.forward(x, y, task)
-        weights = dict(
-            WARMUP[task] if self.round < config.averaging_rounds else config.losses.get(task, PUBLISHED[task])
-        )
-        regulariser_weight = weights.pop(REGULARISER, REGULARISER_WEIGHT[task])
-        terms = weighted_terms(weights, x, y, result.image.float(), window=self.model.window_pixels)
+        weights = WARMUP[task] if self.round < config.averaging_rounds else config.image_losses(task)
+        borders = {"window": self.model.window_pixels, "shift": self.model.shift_pixels}
+        terms = weighted_terms(weights, x, y, result.image.float(), **borders)
         regulariser = prompt_regulariser(result.prompts, self.model.sizes.encoder_moas)
-        terms[REGULARISER] = regulariser_weight * regulariser
+        terms[REGULARISER] = config.regulariser_weight(task) * regulariser
         # Published: divided by (epoch + 1); here an epoch is a twentieth of the run, as there were twenty.
         terms["balance"] = config.balance * result.imbalance / (20 * self.round // config.rounds + 1)
         total = torch.stack(list(terms.values())).sum()

@@ -11,11 +11,15 @@ from tcmoa import PRESETS, TCMoA, load_weights, save_weights
 from tcmoa.config import TrainConfig
 from tcmoa.frames import fuse_frames
 from tcmoa.grow import grow
+from tcmoa.model import positions_on_grid
 from tcmoa.pairs import synthetic_infrared
 from tcmoa.train import build_model
+from tcmoa.weights import to_published
 from tcmoa_runtime.errors import InputError
 
 TASKS = ("vif", "mef", "mff")
+ADAPTED = ("_MoA.", "FusionLayer.", "relative_position.", "Alpha_")
+"""Parts of published names that an MAE backbone does not have."""
 
 
 def grown(small, sizes, seed=0, **changes):
@@ -41,6 +45,7 @@ def pictures(side):
         {"decoder_embed_dim": 192, "decoder_num_heads": 6},
         {"embed_dim": 192, "num_heads": 6, "decoder_embed_dim": 128, "decoder_num_heads": 4},
         {"decoder_depth": 6},
+        {"decoder_embed_dim": 128, "decoder_num_heads": 4, "decoder_depth": 6},
     ],
     ids=lambda changes: "+".join(changes),
 )
@@ -77,6 +82,14 @@ def test_copies_of_a_channel_differ_in_what_they_learn():
         copies = weight.grad.unflatten(0, (-1, 2, 64) if weight.shape[0] == 384 else (2, -1))
         one, other = copies.unbind(1) if copies.dim() == 4 else copies
         assert (one - other).abs().mean() > 0.05 * one.abs().mean()
+
+
+def test_position_tables_are_laid_on_the_other_window():
+    small = TCMoA(replace(MICRO, window=4))  # its tables are MAE's, the two axes of which differ
+    large = grown(small, small.sizes, window=6, embed_dim=128, num_heads=4)
+    for half in large.pos_embed.unflatten(2, (2, -1)).unbind(2):
+        assert torch.equal(half[:, :1], small.pos_embed[:, :1])
+        assert torch.equal(half[:, 1:].unflatten(1, (6, 6)), positions_on_grid(small.pos_embed, (6, 6)))
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -138,7 +151,7 @@ def test_a_run_starts_grown(tmp_path):
     torch.testing.assert_close(
         fuse(model, x, y, "vif").image, fuse(small, x, y, "vif").image, atol=2e-5, rtol=0
     )
-    assert said[0] == f"{file}: custom, grown to tiny"
+    assert said[0] == f"{file}: custom, grown to custom"
 
 
 def test_a_file_that_does_not_grow_ends_in_one_line(tmp_path):
@@ -150,3 +163,17 @@ def test_a_file_that_does_not_grow_ends_in_one_line(tmp_path):
         build_model(TrainConfig(pairs={}, preset="large", start=f"grow:{file}", sizes={"embed_dim": 96}))
     with pytest.raises(InputError, match="no such weights file"):
         build_model(TrainConfig(pairs={}, start=f"grow:{tmp_path / 'none.safetensors'}"))
+    with pytest.raises(InputError, match=r"\[sizes\] does not fit preset 'tiny': depths must be even"):
+        build_model(TrainConfig(pairs={}, start=f"grow:{file}", sizes={"depth": 5}))
+
+
+def test_an_mae_backbone_does_not_grow(tmp_path):
+    state = to_published(scrambled())
+    file = tmp_path / "mae.pth"
+    torch.save(
+        {"model": {name: value for name, value in state.items() if not any(a in name for a in ADAPTED)}}, file
+    )
+    with pytest.raises(
+        InputError, match="is an MAE backbone, expected a trained TC-MoA; write 'mae:' before it"
+    ):
+        build_model(TrainConfig(pairs={}, start=f"grow:{file}"))

@@ -167,17 +167,31 @@ def test_seams_are_tone_steps_at_borders_of_windows_that_no_source_has():
     assert seam_loss(y, y, elsewhere).item() == 0
 
 
-@pytest.mark.parametrize(("tokens", "borders"), [(10, (40, 80, 120, 160)), (7, (24, 56, 80, 112, 136, 168))])
-def test_seams_are_looked_for_at_the_windows_of_the_model(tokens, borders):
-    """Windows of an odd number of tokens are shifted by less than half of one."""
+@pytest.mark.parametrize(
+    ("window", "shift", "borders"),
+    [
+        (80, 40, (40, 80, 120, 160)),
+        (56, 24, (24, 56, 80, 112, 136, 168)),  # 7 tokens: shifted by 3
+        (28, 12, (12, 28, 40, 56, 68, 84, 96, 112, 124, 140, 152, 168, 180)),  # of 4 pixels
+        (48, 0, (48, 96, 144)),
+    ],
+)
+def test_seams_are_looked_for_at_the_windows_of_the_model(window, shift, borders):
     flat_image = torch.full((1, 3, 184, 184), 0.3)
-    for place in range(8, 184, 8):
+    for place in range(4, 184, 4):
         stepped = flat_image.clone()
         stepped[..., place:] += 0.1
-        found = weighted_terms({"seams": 1.0}, flat_image, flat_image, stepped, window=8 * tokens)[
-            "seams"
-        ].item()
-        assert found == pytest.approx(0.1 / (2 * len(borders)) if place in borders else 0, rel=1e-4)
+        terms = weighted_terms({"seams": 1.0}, flat_image, flat_image, stepped, window=window, shift=shift)
+        expected = 0.1 / (2 * len(borders)) if place in borders else 0
+        assert terms["seams"].item() == pytest.approx(expected, rel=1e-4), place
+
+
+@pytest.mark.parametrize(("window", "shift"), [(14, 8), (112, 54)])
+def test_borders_between_strips_are_refused(window, shift):
+    with pytest.raises(
+        ValueError, match=f"windows of {window} pixels, shifted by {shift}: expected multiples of 4"
+    ):
+        seam_loss(*[random_image(32, 48)] * 3, window, shift)
 
 
 def test_an_image_without_borders_of_windows_has_no_seams():

@@ -262,6 +262,16 @@ def test_a_checkpoint_of_something_else_is_refused(pairs, tmp_path):
     ("old", "new", "message"),
     [
         ("crop = 112", "crop = 100", "crop 100 in 'phases': expected a multiple of 112"),
+        (
+            'mff = "mff"\n',
+            'mff = "mff"\n[sizes]\nwindow = 7\n',
+            "crop 56 in 'phases': mff compares patches, expected a multiple of 16",
+        ),
+        (
+            'mff = "mff"\n',
+            'mff = "mff"\n[sizes]\npatch_size = 4\n[losses.vif]\nseams = 1.0\n',
+            "'seams' in [losses]: windows of 28 pixels, shifted by 14; expected multiples of 4",
+        ),
         ('"random"', '"fusion"', "start 'fusion' does not fit preset 'tiny'"),
         ('"random"', '"absent.pth"', "absent.pth: no such weights file"),
         ('vif = "vif"', 'vif = "nowhere"', "nowhere: no such folder of images"),
@@ -269,7 +279,10 @@ def test_a_checkpoint_of_something_else_is_refused(pairs, tmp_path):
 )
 def test_wrong_settings_are_refused_before_anything_is_written(pairs, tmp_path, old, new, message):
     out = tmp_path / "never"
-    assert message in refusal(pairs=pairs, out=out, text=CONFIG.replace(old, new))
+    text = CONFIG.replace(old, new)
+    if "window = 7" in new:
+        text = text.replace("crop = 112", "crop = 56")
+    assert message in refusal(pairs=pairs, out=out, text=text)
     assert not out.exists()
 
 
@@ -278,9 +291,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_weights_of_before(pairs
     infinite = {"pixel": torch.tensor(torch.inf, requires_grad=True)}
     terms = tcmoa.train.weighted_terms
 
-    def diverging(weights, *images, window):
-        warming_up = any(weights == known for known in WARMUP.values())
-        return terms(weights, *images, window=window) if warming_up else dict(infinite)
+    def diverging(weights, *images, **borders):
+        warming_up = any(weights is known for known in WARMUP.values())
+        return terms(weights, *images, **borders) if warming_up else dict(infinite)
 
     monkeypatch.setattr(tcmoa.train, "weighted_terms", diverging)
     with pytest.raises(FloatingPointError, match="loss of vif is inf in round 2"):
@@ -289,34 +302,36 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_weights_of_before(pairs
 
 
 def test_the_weight_of_the_regulariser_is_the_published_one_or_the_configurations(pairs, tmp_path):
-    def regularised(name, text=""):
+    still = CONFIG.replace("lr = 1e-3", "lr = 1e-9")
+
+    def regularised(name, text="", still=still):
         out = tmp_path / name
-        still = CONFIG.replace("averaging_rounds = 2", "").replace("lr = 1e-3", "lr = 1e-9")
         train(pairs, out, f"{still}\n{text}", rounds=1)
         losses = json.loads((out / "log.jsonl").read_text())["losses"]
         return [losses[task]["prompts"] for task in ("vif", "mef", "mff")]
 
     published = regularised("published")
-    changed = regularised(
-        "changed", "[losses.vif]\nssim = 2.0\nprompts = 0.25\n[losses.mff]\nssim_sharper = 1.0\n"
-    )
+    text = "[losses.vif]\nprompts = 0.25\n[losses.mff]\nssim_sharper = 1.0\n"
+    changed = regularised("changed", text)  # in an averaging round, too
+    later = regularised("later", text, still.replace("averaging_rounds = 2", ""))
     assert published[0] > 0
-    assert changed[0] == pytest.approx(published[0] / 4)
-    assert changed[1:] == pytest.approx(published[1:], rel=1e-3)
+    for run in (changed, later):
+        assert run[0] == pytest.approx(published[0] / 4)
+        assert run[1:] == pytest.approx(published[1:], rel=1e-3)
 
 
 @pytest.mark.parametrize(("window", "crop"), [(10, 80), (6, 48)])
 def test_seams_are_looked_for_at_the_windows_that_the_model_has(pairs, tmp_path, monkeypatch, window, crop):
-    terms, windows = tcmoa.train.weighted_terms, []
+    terms, seen = tcmoa.train.weighted_terms, []
 
-    def watched(weights, *images, window):
-        windows.append(window)
-        return terms(weights, *images, window=window)
+    def watched(weights, *images, **borders):
+        seen.append(borders)
+        return terms(weights, *images, **borders)
 
     monkeypatch.setattr(tcmoa.train, "weighted_terms", watched)
     text = re.sub(r"crop = \d+", f"crop = {crop}", CONFIG)
     train(pairs, tmp_path / "run", f"{text}\n[sizes]\nwindow = {window}\n", rounds=1)
-    assert windows == [8 * window] * 3
+    assert seen == [{"window": 8 * window, "shift": 4 * window}] * 3
 
 
 def test_a_frozen_backbone_is_all_that_an_mae_checkpoint_holds(pairs, tmp_path):
