@@ -100,6 +100,10 @@ def test_the_shipped_configuration_is_read():
     third = read_config(Path(tcmoa.__file__).parent / "configs" / "tiny-seams.toml")
     assert Path(third.start).resolve() == (second.out / "weights.safetensors").resolve()
     assert all(terms["seams"] > 0 for terms in third.losses.values())
+    last = read_config(Path(tcmoa.__file__).parent / "configs" / "tiny-edges.toml")
+    assert Path(last.start).resolve() == (third.out / "weights.safetensors").resolve()
+    assert last.losses["vif"] == {**third.losses["vif"], "edges": 1.1}
+    assert (last.losses["mef"], last.phases) == (third.losses["mef"], third.phases)
     nano = read_config(Path(tcmoa.__file__).parent / "configs" / "nano.toml")
     assert (nano.preset, nano.start, nano.train_for) == ("nano", "fusion", "bf16")
     assert all(phase.crop % (8 * PRESETS["nano"].window) == 0 for phase in nano.phases)
