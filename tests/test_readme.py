@@ -107,7 +107,7 @@ def test_commands_that_are_not_run_here_exist():
         else:
             assert words[:2] == ["tcmoa", "train"]
             assert (ROOT / words[2]).is_file()
-    assert seen == 12
+    assert seen == 14
     for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
 

@@ -2,6 +2,8 @@
 
 import json
 import stat
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -24,6 +26,16 @@ def speed(p50, spread=1.0):
 def bundle(broken):
     """A bundle that may be written to."""
     return Bundle.open(broken)
+
+
+def test_peak_memory_is_not_that_of_the_process_that_started_it():
+    child = "from tcmoa_runtime.bench_worker import peak_mb; print(peak_mb())"
+    parent = (
+        "import subprocess, sys; held = bytearray(b'1') * 700_000_000; "
+        "subprocess.run([sys.executable, '-c', sys.argv[1]], check=True, close_fds=False)"
+    )
+    done = subprocess.run([sys.executable, "-c", parent, child], capture_output=True, text=True, check=True)
+    assert 5 < float(done.stdout) < 600
 
 
 def test_every_backend_is_measured_in_a_process_of_its_own(bundle):
