@@ -22,7 +22,7 @@ MAE_PREFIX = "mae:"
 GROW_PREFIX = "grow:"
 """In front of a file in `start`: the file holds a smaller model, of which the preset's is grown (`tcmoa.grow`)."""
 
-_MERGED = ("pairs", "samples", "sizes", "losses")
+_MERGED = ("pairs", "samples", "sizes", "losses", "steps")
 """Tables of which a file that extends another gives some entries only."""
 
 
@@ -42,10 +42,10 @@ class Phase:
 class TrainConfig:
     """All settings of a run; see `configs/tiny.toml` for their use.
 
-    A round is one step per task in turn. `start` is `fusion` (see `tcmoa.start`), `random`, a weights file,
-    `mae:FILE` for a file that must be an MAE backbone of the preset's size, or `grow:FILE` for a smaller model of which
-    the preset's is to be grown (see `tcmoa.grow`). A task's `pairs` are a folder of any layout
-    of `tcmoa.layouts`, or places with their layouts; `tasks` trains some of the tasks only.
+    A round is one step per task in turn, or as many steps of a task as `steps` says. `start` is `fusion` (see
+    `tcmoa.start`), `random`, a weights file, `mae:FILE` for a file that must be an MAE backbone of the preset's size,
+    or `grow:FILE` for a smaller model of which the preset's is to be grown (see `tcmoa.grow`). A task's `pairs` are a
+    folder of any layout of `tcmoa.layouts`, or places with their layouts; `tasks` trains some of the tasks only.
     `losses` gives weights of `tcmoa.losses.TERMS`, and of the regulariser `prompts`, by task, where they are not to be
     the published ones. `configs/tiny-seams.toml` uses these.
     `moa_lr_factor` multiplies the rate of what is not the backbone's, `prompt_lr_factor` that of routers, adapters and
@@ -63,6 +63,7 @@ class TrainConfig:
     out: Path = Path("runs/tiny")
     seed: int = 0
     rounds: int = 1000
+    steps: dict[str, int] = field(default_factory=dict)
     warmup_rounds: int = 30
     averaging_rounds: int = 0
     phases: tuple[Phase, ...] = (Phase(1.0, 112, 5),)
@@ -103,6 +104,10 @@ class TrainConfig:
         own = {name: weight for name, weight in self.losses.get(task, {}).items() if name != REGULARISER}
         return own or PUBLISHED[task]
 
+    def task_steps(self, task: str) -> int:
+        """Steps of a task in a round."""
+        return self.steps.get(task, 1)
+
     def regulariser_weight(self, task: str) -> float:
         """The prompt regulariser's weight in every round: the run's own, or the published one."""
         return self.losses.get(task, {}).get(REGULARISER, REGULARISER_WEIGHT[task])
@@ -135,7 +140,7 @@ def read_config(path: Path) -> TrainConfig:
     """Read and check a TOML file; relative paths in it are taken from the file's folder.
 
     With `extends = "OTHER.toml"` a file is its difference to another: its keys replace that one's, and the tables
-    [pairs], [samples], [sizes] and [losses] are merged entry by entry.
+    [pairs], [samples], [sizes], [losses] and [steps] are merged entry by entry.
     Raises InputError naming the key that is unknown, missing, of the wrong type or out of range.
     """
     values = _read_values(path, ())
@@ -206,6 +211,8 @@ def _read_values(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
             parsed = _folders(path, key, value, here)
         elif key == "losses":
             parsed = _losses(path, value)
+        elif key == "steps":
+            parsed = _steps(path, value)
         elif key == "sizes":
             parsed = _sizes(path, value)
         elif key == "tasks":
@@ -264,6 +271,15 @@ def _sizes(path: Path, value: Any) -> dict[str, int]:
         if name not in known:
             raise InputError(f"{path}: [sizes] names {name!r}; known are {', '.join(sorted(known))}")
         _of_kind(path, f"sizes.{name}", number, 0)
+    return dict(value)
+
+
+def _steps(path: Path, value: Any) -> dict[str, int]:
+    if not isinstance(value, dict) or any(task not in TASKS for task in value):
+        raise InputError(f"{path}: [steps] is {value!r}, expected a table of numbers for {', '.join(TASKS)}")
+    for task, number in value.items():
+        if _of_kind(path, f"steps.{task}", number, 0) < 1:
+            raise InputError(f"{path}: 'steps.{task}' is {number!r}, expected 1 or more")
     return dict(value)
 
 

@@ -1,4 +1,4 @@
-"""Training: one step per task in turn, EMA that is applied, checkpoints that resume exactly.
+"""Training: steps of the tasks in turn, EMA that is applied, checkpoints that resume exactly.
 
 `python -m tcmoa.train` is `tcmoa train`; several processes share each batch with
 `torchrun --nproc-per-node N -m tcmoa.train CONFIG.toml`.
@@ -168,7 +168,7 @@ class Training:
         return next(phase for phase in self.config.phases if share < phase.until)
 
     def run_round(self) -> dict[str, dict[str, float]]:
-        """One step per task; losses by task and name, all as weighted, mean over all processes."""
+        """Each task's steps; losses by task and name, all as weighted, mean over its steps and all processes."""
         config, phase = self.config, self.phase()
         self.in_round = True
         self.model.train()
@@ -176,20 +176,27 @@ class Training:
             group["lr"] = learning_rate(config, self.round) * group["factor"]
         losses = {}
         for stream, (task, sampler) in enumerate(self.samplers.items()):
-            # The routers' noise, like the crops, is a function of seed, round, task and process: resuming is exact.
-            torch.manual_seed(self._noise_seed(stream))  # all devices' generators, CUDA's too
-            part, count = self.processes.rank, phase.batch // self.processes.count
-            x, y = sampler.batch(self.round, phase.crop, count, part)
-            losses[task] = self._step(task, x.to(self.processes.device), y.to(self.processes.device))
+            part, count, steps = (
+                self.processes.rank,
+                phase.batch // self.processes.count,
+                config.task_steps(task),
+            )
+            of_steps = []
+            for step in range(self.round * steps, (self.round + 1) * steps):
+                # The routers' noise, like the crops, is a function of seed, step, task and process: resuming is exact.
+                torch.manual_seed(self._noise_seed(step, stream))  # all devices' generators, CUDA's too
+                x, y = sampler.batch(step, phase.crop, count, part)
+                of_steps.append(self._step(task, x.to(self.processes.device), y.to(self.processes.device)))
+            losses[task] = {name: sum(terms[name] for terms in of_steps) / steps for name in of_steps[0]}
         self.average.update(self.model)
         self.round += 1
         self.in_round = False
         return losses
 
-    def _noise_seed(self, stream: int) -> int:
+    def _noise_seed(self, step: int, stream: int) -> int:
         if self.processes.is_first:
-            return (self.config.seed * 1_000_003 + self.round) * 16 + stream
-        entropy = (self.config.seed, self.round, stream, self.processes.rank)
+            return (self.config.seed * 1_000_003 + step) * 16 + stream
+        entropy = (self.config.seed, step, stream, self.processes.rank)
         return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
 
     def _step(self, task: str, x: Tensor, y: Tensor) -> dict[str, float]:
@@ -394,7 +401,7 @@ def _loop(training: Training, last: int, say: Callable[[str], None], stop: threa
         phase, began = training.phase(), time.perf_counter()
         losses = training.run_round()
         seconds = time.perf_counter() - began
-        rate = 2 * phase.batch * len(losses) / seconds
+        rate = 2 * phase.batch * sum(config.task_steps(task) for task in losses) / seconds
         left = (last - training.round) * seconds / 60
         line = "  ".join(f"{task} {terms['total']:.3f}" for task, terms in losses.items())
         say(f"round {training.round:5d}/{config.rounds}  {line}  {rate:.1f} images/s  {left:.0f} min left")

@@ -142,7 +142,7 @@ def test_each_process_has_its_crops_and_its_noise(pairs):
     seeds = set()
     for training in both:
         for training.round in range(3):
-            seeds |= {training._noise_seed(stream) for stream in range(3)}
+            seeds |= {training._noise_seed(training.round, stream) for stream in range(3)}
     assert len(seeds) == 2 * 3 * 3
     assert all(0 <= seed < 2**63 for seed in seeds)
 
