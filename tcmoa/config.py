@@ -14,6 +14,7 @@ from tcmoa.mixed_precision import AMP
 from tcmoa.model import ROUNDINGS
 from tcmoa.presets import ADAPTATIONS, PRESETS, TC_MOA, Sizes
 from tcmoa.processes import DEVICES
+from tcmoa.start import FUSIONS
 from tcmoa_runtime.contract import TASKS
 from tcmoa_runtime.errors import InputError
 
@@ -42,10 +43,11 @@ class Phase:
 class TrainConfig:
     """All settings of a run; see `configs/tiny.toml` for their use.
 
-    A round is one step per task in turn, or as many steps of a task as `steps` says. `start` is `fusion` (see
-    `tcmoa.start`), `random`, a weights file, `mae:FILE` for a file that must be an MAE backbone of the preset's size,
-    or `grow:FILE` for a smaller model of which the preset's is to be grown (see `tcmoa.grow`). A task's `pairs` are a
-    folder of any layout of `tcmoa.layouts`, or places with their layouts; `tasks` trains some of the tasks only.
+    A round is one step per task in turn, or as many steps of a task as `steps` says. `start` is `fusion` or
+    `fusion-held` (see `tcmoa.start`), `random`, a weights file, `mae:FILE` for a file that must be an MAE backbone
+    of the preset's size, or `grow:FILE` for a smaller model of which the preset's is to be grown (see
+    `tcmoa.grow`). A task's `pairs` are a folder of any layout of `tcmoa.layouts`, or places with their layouts;
+    `tasks` trains some of the tasks only.
     `losses` gives weights of `tcmoa.losses.TERMS`, and of the regulariser `prompts`, by task, where they are not to be
     the published ones. `configs/tiny-seams.toml` uses these.
     `moa_lr_factor` multiplies the rate of what is not the backbone's, `prompt_lr_factor` that of routers, adapters and
@@ -234,7 +236,7 @@ def _read_values(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _start(value: str, here: Path) -> str:
-    if value in ("fusion", "random"):
+    if value in (*FUSIONS, "random"):
         return value
     prefix = next((p for p in (MAE_PREFIX, GROW_PREFIX) if value.startswith(p)), "")
     return f"{prefix}{here / value.removeprefix(prefix)}"

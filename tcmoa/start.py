@@ -7,11 +7,19 @@ same number and the network starts near linear. Narrower models keep all of luma
 two other colours, as video does: 64 + 16 + 16 of C = 128. Residual branches start at zero. TC-MoA k fuses the kth
 third of the coefficients (for C = 256 that is colour component k), by prompts that start as a comparison of local
 contrast: the source with more of it dominates. The prediction head inverts the DCT.
+
+Thus luma meets once, after two blocks, as one sum by prompts of a token each; no block after that knows both sources
+of it. `held_apart` (C of 256 and more) writes that sum beside the source's own luma instead, in the place of the finer
+half of the two other colours, and lets luma meet again in the decoder: the blocks between can weigh it pixel by pixel.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -78,11 +86,78 @@ def coefficient_spread(kept: list[tuple[int, int, int]]) -> Tensor:
     return torch.where(radius == 0, torch.tensor(6.0), 1.6 / radius.clamp(min=1.0) ** 1.3).float()
 
 
-def start_as_fusion(model: TCMoA, seed: int = 0) -> None:
-    """Set the parameters of `model` in place to the start described above; position biases keep their small noise.
+@dataclass(frozen=True)
+class Meeting:
+    """What one TC-MoA of a start does: coefficients of the channels `reads` are fused into the channels `writes`.
 
-    Needs upsampling, 16-pixel patches, equal widths C, a multiple of 128, in encoder and decoder and three TC-MoAs, the
-    last one in the decoder; raises ValueError otherwise.
+    `gain`: the fused signal's share against what stands in `writes` already. `brightness`: the channel of `reads`
+    that prompts do not compare, if any: brightness is no merit, but more colour wins.
+    """
+
+    reads: range
+    writes: range
+    gain: float
+    brightness: bool
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which channel holds what: the coefficients `kept`, then `empty` channels, then carriers."""
+
+    kept: list[tuple[int, int, int]]
+    empty: int
+    meetings: tuple[Meeting, Meeting, Meeting]
+
+    @property
+    def signals(self) -> int:
+        """Channels that are no carriers."""
+        return len(self.kept) + self.empty
+
+
+def third_by_third(dim: int) -> Layout:
+    """TC-MoA k fuses the kth third of the coefficients, in place."""
+    kept = kept_coefficients(dim)
+    third = len(kept) // 3
+    ranges = [range(third * k, third * (k + 1)) for k in range(3)]
+    first, second, last = (Meeting(own, own, GAIN, own.start == 0) for own in ranges)
+    return Layout(kept, 0, (first, second, last))
+
+
+def held_apart(dim: int) -> Layout:
+    """The first TC-MoA writes the fused luma beside the source's own, so that both stay known to all blocks after it.
+
+    The second fuses the two other colours, the last one luma again, as the blocks between have left it. Raises
+    ValueError where `dim` has no room.
+    """
+    rank = dim // 4
+    chroma = min(COEFFICIENTS, rank // 2, (3 * rank - 2 * COEFFICIENTS) // 2)
+    if rank < COEFFICIENTS or chroma < 1:
+        raise ValueError(f"C = {dim}, expected 256 or more")
+    luma, others = range(COEFFICIENTS), range(COEFFICIENTS, COEFFICIENTS + 2 * chroma)
+    beside = range(others.stop, others.stop + COEFFICIENTS)
+    order = frequency_order()
+    kept = [(c, u, v) for c, count in enumerate((COEFFICIENTS, chroma, chroma)) for u, v in order[:count]]
+    return Layout(
+        kept,
+        COEFFICIENTS,
+        (
+            Meeting(luma, beside, 1.0, True),
+            Meeting(others, others, GAIN, False),
+            Meeting(luma, luma, GAIN, True),
+        ),
+    )
+
+
+FUSIONS: Final = MappingProxyType({"fusion": third_by_third, "fusion-held": held_apart})
+"""Layouts by the names that a configuration's `start` gives them."""
+
+
+def start_as_fusion(model: TCMoA, seed: int = 0, layout: Callable[[int], Layout] = third_by_third) -> None:
+    """Set the parameters of `model` in place to a start as described above; position biases keep their small noise.
+
+    `layout`: one of `FUSIONS`. Needs upsampling, 16-pixel patches, equal widths C, a multiple of 128, in encoder
+    and decoder and three TC-MoAs, the last one in the decoder; raises ValueError otherwise, and where the layout
+    has no room.
     """
     sizes = model.sizes
     dim = sizes.embed_dim
@@ -97,8 +172,8 @@ def start_as_fusion(model: TCMoA, seed: int = 0) -> None:
             f"this start needs upsampling, patches of 16, equal widths of a multiple of 128 and 2 + 1 TC-MoAs; "
             f"got {sizes}"
         )
-    kept = kept_coefficients(dim)
-    pixels = len(kept)
+    plan = layout(dim)
+    pixels = plan.signals
     generator = torch.Generator().manual_seed(seed)
     carrier = torch.where(torch.arange(dim) % 2 == 0, CARRIER, -CARRIER)
     carrier[:pixels] = 0
@@ -106,7 +181,7 @@ def start_as_fusion(model: TCMoA, seed: int = 0) -> None:
     normalised = math.sqrt(dim / (dim - pixels))
 
     with torch.no_grad():
-        _embedding_and_head(model, carrier, normalised, kept)
+        _embedding_and_head(model, carrier, normalised, plan)
         for stage in (model.encoder, model.decoder):
             for block in stage.blocks:
                 for branch in (block.attn.qkv, block.mlp.fc1):
@@ -115,7 +190,7 @@ def start_as_fusion(model: TCMoA, seed: int = 0) -> None:
                 for end in (block.attn.proj, block.mlp.fc2):
                     nn.init.zeros_(end.weight)
                     nn.init.zeros_(end.bias)
-        components = iter(range(3))
+        meetings = iter(plan.meetings)
         for stage, halves in ((model.encoder, True), (model.decoder, False)):
             level = CARRIER
             for i, block in enumerate(stage.blocks):
@@ -125,16 +200,13 @@ def start_as_fusion(model: TCMoA, seed: int = 0) -> None:
                     norm.bias.zero_()
                 if i in stage.moa_after:
                     moa = stage.moas[stage.moa_after[i]]
-                    _fuse_component(moa, next(components), level / normalised, pixels, generator)
+                    _fuse(moa, next(meetings), level / normalised, pixels, generator)
                     # The mix shrinks the carrier with all that is not fused; the decoder's is put right after.
                     level *= (1 - MIX) if halves else 1.0
 
 
-def _embedding_and_head(
-    model: TCMoA, carrier: Tensor, normalised: float, kept: list[tuple[int, int, int]]
-) -> None:
-    dct, colours, pixels = dct_matrix(TOKEN), opponent_colours(), len(kept)
-    third = pixels // 3
+def _embedding_and_head(model: TCMoA, carrier: Tensor, normalised: float, plan: Layout) -> None:
+    dct, colours, pixels, kept = dct_matrix(TOKEN), opponent_colours(), plan.signals, plan.kept
     inverse = torch.linalg.pinv(upsampling_matrix())[1 : TOKEN + 1]  # patch of 16 back to its own 8 pixels
     analysis = dct @ inverse  # [8, 16]
     embed = torch.stack(
@@ -144,14 +216,14 @@ def _embedding_and_head(
     assert proj.bias is not None
     proj.weight.zero_()
     spread = coefficient_spread(kept)
-    proj.weight[:pixels] = embed.float() / spread[:, None, None, None]
+    proj.weight[: len(kept)] = embed.float() / spread[:, None, None, None]
     proj.bias.copy_(carrier)
     for table in (model.pos_embed, model.decoder_pos_embed):
         table.zero_()  # inside a window the relative bias tells positions apart
 
     # After two encoder TC-MoAs the carrier and all unfused channels stand at (1 - MIX)^2.
     shrunk = (1 - MIX) ** 2
-    fused = torch.ones(3).index_fill_(0, torch.tensor([0, 1]), 1 + GAIN).repeat_interleave(third)
+    fused = _grown(plan, plan.meetings[:2])
     model.norm.weight.fill_(CARRIER_WEIGHT)
     model.norm.weight[:pixels] = CARRIER * shrunk / normalised / (shrunk * fused)
     model.norm.bias.zero_()
@@ -160,7 +232,7 @@ def _embedding_and_head(
     _undo_centring(model.decoder_embed.weight, model.norm.weight, pixels)
     model.decoder_embed.bias.zero_()
 
-    fused = torch.ones(3).index_fill_(0, torch.tensor([2]), 1 + GAIN).repeat_interleave(third)
+    fused = _grown(plan, plan.meetings[2:])
     model.decoder_norm.weight.fill_(CARRIER_WEIGHT)
     model.decoder_norm.weight[:pixels] = CARRIER / normalised / fused
     model.decoder_norm.bias.zero_()
@@ -168,10 +240,25 @@ def _embedding_and_head(
         [torch.einsum("i,j,k->ijk", dct[u], dct[v], colours[c]) for c, u, v in kept], -1
     )  # [8, 8, 3, kept]
     doubled = synthesis.repeat_interleave(2, 0).repeat_interleave(2, 1)  # each pixel to its four sub-pixels
+    head = doubled.reshape(-1, len(kept)).float() * spread
     model.decoder_pred.weight.zero_()
-    model.decoder_pred.weight[:, :pixels] = doubled.reshape(-1, pixels).float() * spread
+    model.decoder_pred.weight[:, : len(kept)] = head
+    for meeting in plan.meetings:
+        if meeting.writes != meeting.reads:  # what stands beside is half of the result
+            half = head[:, meeting.reads] / 2
+            model.decoder_pred.weight[:, meeting.reads] = half
+            model.decoder_pred.weight[:, meeting.writes] = half
     model.decoder_pred.bias.zero_()
     _undo_centring(model.decoder_pred.weight, model.decoder_norm.weight, pixels)
+
+
+def _grown(plan: Layout, meetings: Sequence[Meeting]) -> Tensor:
+    """How many times its own size each signal channel has after `meetings`, beside those that met nothing."""
+    size = torch.ones(plan.signals)
+    for meeting in meetings:
+        if meeting.writes == meeting.reads:
+            size[meeting.writes] *= 1 + meeting.gain
+    return size
 
 
 def _undo_centring(weight: Tensor, scale: Tensor, pixels: int) -> None:
@@ -186,18 +273,17 @@ def _undo_centring(weight: Tensor, scale: Tensor, pixels: int) -> None:
     weight[:, pixels:] -= total / (scale.numel() - pixels) / scale[pixels:]
 
 
-def _fuse_component(
-    moa: TaskCustomisedMoA, component: int, unit: float, pixels: int, generator: torch.Generator
+def _fuse(
+    moa: TaskCustomisedMoA, meeting: Meeting, unit: float, pixels: int, generator: torch.Generator
 ) -> None:
-    """Let `moa` fuse one third of the coefficients by their local contrast.
+    """Let `moa` fuse some of the coefficients by their local contrast.
 
-    `unit` undoes LayerNorm: a normalised coefficient times it is the coefficient. `pixels`: all coefficients.
+    `unit` undoes LayerNorm: a normalised coefficient times it is the coefficient. `pixels`: all signal channels.
     """
     dim = moa.fusion.conv1.in_channels
-    rank, third = dim // 4, pixels // 3
-    own = torch.arange(third) + third * component
-    # The first compares details only; brightness is no merit. Colour compares its mean too: more colour wins.
-    first = 1 if component == 0 else 0
+    rank = dim // 4
+    own, written = torch.tensor(meeting.reads), torch.tensor(meeting.writes)
+    first = 1 if meeting.brightness else 0
     compared = torch.arange(first, first + rank // 2)
 
     prompts = moa.prompts
@@ -235,9 +321,9 @@ def _fuse_component(
     for conv in (fusion.conv1, fusion.conv2, fusion.conv3):
         conv.weight.normal_(std=1e-4, generator=generator)
     fusion.conv1.weight[:, pixels:] = 0  # noise times the carrier would be an offset
-    index = torch.arange(third)
+    index = torch.arange(len(own))
     fusion.conv1.weight[index, own, 0, 0] += 1.0
     fusion.conv2.weight[torch.arange(rank), torch.arange(rank), 1, 1] += 1.0
-    fusion.conv3.weight[own, index, 0, 0] += GAIN * (1 - MIX) / MIX
+    fusion.conv3.weight[written, index, 0, 0] += meeting.gain * (1 - MIX) / MIX
     moa.source_embedding.normal_(std=0.02, generator=generator)
     moa.mix.fill_(MIX)

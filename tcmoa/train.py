@@ -34,7 +34,7 @@ from tcmoa.model import TCMoA
 from tcmoa.presets import PRESETS, preset_name
 from tcmoa.processes import Processes, started_processes
 from tcmoa.samples import write_contact_sheet
-from tcmoa.start import start_as_fusion
+from tcmoa.start import FUSIONS, start_as_fusion
 from tcmoa.trainable import ADAPTED, parameter_counts, parameter_groups, set_trainable
 from tcmoa.weights import load_start, save_weights
 from tcmoa_runtime.contract import PATCH
@@ -63,13 +63,15 @@ def build_model(config: TrainConfig, say: Callable[[str], None] = _nothing) -> T
     Raises InputError on a `start` that is unreadable or does not fit, and on sizes that no model can have.
     """
     torch.manual_seed(config.seed)
-    if config.start in ("fusion", "random"):
+    if config.start in (*FUSIONS, "random"):
         model = _preset_model(config)
-        if config.start == "fusion":
+        if config.start in FUSIONS:
             try:
-                start_as_fusion(model, config.seed)
+                start_as_fusion(model, config.seed, FUSIONS[config.start])
             except ValueError as error:
-                raise InputError(f"start 'fusion' does not fit preset '{config.preset}': {error}") from error
+                raise InputError(
+                    f"start '{config.start}' does not fit preset '{config.preset}': {error}"
+                ) from error
     elif config.start.startswith(GROW_PREFIX):
         model = _grown(config, say)
     else:

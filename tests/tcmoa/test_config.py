@@ -50,7 +50,7 @@ def test_every_key_is_read_and_paths_start_at_the_files_folder(tmp_path):
     assert config.samples == {"mef": tmp_path / "shown"}
 
 
-@pytest.mark.parametrize("start", ["fusion", "random"])
+@pytest.mark.parametrize("start", ["fusion", "fusion-held", "random"])
 def test_named_starts_are_no_paths(tmp_path, start):
     assert read_config(written(tmp_path, f'start = "{start}"{PAIRS}')).start == start
 

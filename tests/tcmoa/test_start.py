@@ -10,13 +10,21 @@ import torch
 from micro_model import MICRO
 from tcmoa import PRESETS, Sizes, TCMoA
 from tcmoa.pairs import exposure_pair, focus_pair, smooth_mask, synthetic_infrared
-from tcmoa.start import dct_matrix, kept_coefficients, start_as_fusion, upsampling_matrix
+from tcmoa.start import (
+    FUSIONS,
+    dct_matrix,
+    held_apart,
+    kept_coefficients,
+    start_as_fusion,
+    third_by_third,
+    upsampling_matrix,
+)
 
 
-@pytest.fixture(scope="module")
-def model():
+@pytest.fixture(scope="module", params=FUSIONS)
+def model(request):
     started = TCMoA(PRESETS["tiny"]).eval()
-    start_as_fusion(started)
+    start_as_fusion(started, layout=FUSIONS[request.param])
     return started
 
 
@@ -93,6 +101,42 @@ def test_the_coefficients_fill_three_tc_moas():
         assert [sum(colour == c for colour, _, _ in kept) for c in range(3)] == [64, chroma, chroma]
         assert all(u < 8 and v < 8 for _, u, v in kept)
         assert (1, 0, 0) in kept  # what is left out is the finest
+
+
+@pytest.mark.parametrize("dim", [256, 384, 512])
+def test_held_apart_leaves_room_for_a_second_luma_and_carriers(dim):
+    layout = held_apart(dim)
+    assert len(layout.kept) == len(set(layout.kept)) == layout.signals - 64
+    assert layout.signals <= 3 * dim // 4
+    first, others, last = layout.meetings
+    assert set(first.writes).isdisjoint(range(len(layout.kept)))
+    assert len(first.writes) == len(first.reads) == 64
+    assert (others.reads, last.reads) == (others.writes, last.writes)
+    assert set(first.reads) | set(others.reads) == set(range(len(layout.kept)))
+    assert all(len(meeting.reads) <= dim // 4 for meeting in layout.meetings)  # the rank of a TC-MoA
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_luma_of_a_source_is_known_behind_the_first_tc_moa_only_where_it_is_held(scene, held):
+    """By least squares: can the luma of x, beside that of y, be read off x's tokens behind the first TC-MoA?"""
+    model = TCMoA(PRESETS["tiny"]).eval()
+    start_as_fusion(model, layout=held_apart if held else third_by_third)
+    y = scene[::-1, ::-1]  # of the same statistics, and unlike x at all places
+    tokens = []
+    model.encoder.moas[0].register_forward_hook(lambda _module, _inputs, output: tokens.append(output.x))
+    fuse(model, scene, y.copy(), "vif")
+    known = tokens[0].flatten(0, 2).double()
+    own = torch.from_numpy(scene.mean(-1)).unfold(0, 8, 8).unfold(1, 8, 8).reshape(len(known), -1).double()
+    inputs = torch.cat((known[:, :192], torch.ones(len(known), 1, dtype=torch.float64)), 1)
+    train, test = slice(0, None, 2), slice(1, None, 2)
+    solution = torch.linalg.lstsq(inputs[train], own[train]).solution
+    error = (inputs[test] @ solution - own[test]).square().mean() / own[test].var()
+    assert (error < 0.001) == held
+
+
+def test_a_layout_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="C = 128, expected 256 or more"):
+        start_as_fusion(TCMoA(PRESETS["nano"]), layout=held_apart)
 
 
 def test_the_seed_fixes_all_but_the_position_biases():
