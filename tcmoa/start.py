@@ -70,14 +70,18 @@ def frequency_order() -> list[tuple[int, int]]:
     return sorted(pairs, key=lambda p: (p[0] ** 2 + p[1] ** 2, p))
 
 
+def with_chroma(count: int) -> list[tuple[int, int, int]]:
+    """(colour, row, column) of all of luma and of the `count` lowest frequencies of the two other colours."""
+    order = frequency_order()
+    return [(c, u, v) for c, number in enumerate((COEFFICIENTS, count, count)) for u, v in order[:number]]
+
+
 def kept_coefficients(dim: int) -> list[tuple[int, int, int]]:
     """(colour, row, column) of the coefficients that C = `dim` holds in three TC-MoAs of rank C/4, colour by colour.
 
     All of luma, and of the two others the low frequencies for which there is room.
     """
-    chroma = min(COEFFICIENTS, (3 * dim // 4 - COEFFICIENTS) // 2)
-    order = frequency_order()
-    return [(c, u, v) for c, count in enumerate((COEFFICIENTS, chroma, chroma)) for u, v in order[:count]]
+    return with_chroma(min(COEFFICIENTS, (3 * dim // 4 - COEFFICIENTS) // 2))
 
 
 def coefficient_spread(kept: list[tuple[int, int, int]]) -> Tensor:
@@ -90,8 +94,8 @@ def coefficient_spread(kept: list[tuple[int, int, int]]) -> Tensor:
 class Meeting:
     """What one TC-MoA of a start does: coefficients of the channels `reads` are fused into the channels `writes`.
 
-    `gain`: the fused signal's share against what stands in `writes` already. `brightness`: the channel of `reads`
-    that prompts do not compare, if any: brightness is no merit, but more colour wins.
+    `gain`: the fused signal's share against what stands in `writes` already. `brightness`: whether the first of
+    `reads` is brightness, which prompts do not compare: it is no merit, but more colour wins.
     """
 
     reads: range
@@ -135,10 +139,8 @@ def held_apart(dim: int) -> Layout:
         raise ValueError(f"C = {dim}, expected 256 or more")
     luma, others = range(COEFFICIENTS), range(COEFFICIENTS, COEFFICIENTS + 2 * chroma)
     beside = range(others.stop, others.stop + COEFFICIENTS)
-    order = frequency_order()
-    kept = [(c, u, v) for c, count in enumerate((COEFFICIENTS, chroma, chroma)) for u, v in order[:count]]
     return Layout(
-        kept,
+        with_chroma(chroma),
         COEFFICIENTS,
         (
             Meeting(luma, beside, 1.0, True),

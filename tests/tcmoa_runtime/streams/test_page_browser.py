@@ -286,15 +286,15 @@ def test_it_comes_back_after_a_cut_and_says_when_the_stream_has_ended(driver, bu
 def test_a_slow_browser_slows_nothing(driver, bundle):
     sink = ListSink(lossless=False)
     with visiting(driver, bundle, rate=50, sinks=[sink]) as visit:
-        before = visit.stream.figures.snapshot()
+        before = visit.stream.figures.snapshot()["dropped"]
         visit.run("const until = performance.now() + 3000; while (performance.now() < until);")
         snapshot = visit.stream.figures.snapshot()
-        fused = snapshot["frames"] - before["frames"]
-        # 150 on an idle machine. The browser burns a core, and a busy machine drops a frame here and there; a stream or
-        # a sink that waited for it would make next to none, or drop all but those.
-        assert fused > 60
-        lost = snapshot["dropped"].get("sink-page", 0) - before["dropped"].get("sink-page", 0)
-        assert lost < fused / 10
+        assert snapshot["rate_now"] > 30  # of 50; the machine may be busy
+        # The list never waits for a browser: where the machine stands still for a moment, it loses a frame, too.
+        page, control = (
+            snapshot["dropped"].get(sink, 0) - before.get(sink, 0) for sink in ("sink-page", "sink-list")
+        )
+        assert page <= control
         newest = snapshot["frames"] - 1
         visit.until(lambda: visit.frame >= newest)
         visit.until(lambda: int(visit.run("return [...document.querySelectorAll('#counts tr')].map(r => r.cells)"

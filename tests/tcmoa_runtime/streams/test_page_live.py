@@ -277,11 +277,9 @@ def test_hanging_browsers_hold_up_nothing_and_vanish(bundle):
             before = stream.figures.snapshot()
             time.sleep(3)
             after = stream.figures.snapshot()
-            fused = after["frames"] - before["frames"]
-            # 150 on an idle machine; a busy one drops a frame here and there, a page that waited nearly all.
-            assert fused > 75
-            lost = after["dropped"].get("sink-page", 0) - before["dropped"].get("sink-page", 0)
-            assert lost < fused / 10
+            rate = (after["frames"] - before["frames"]) / (after["seconds"] - before["seconds"])
+            assert rate > 35  # of 50; the machine may be busy
+            assert after["dropped"].get("sink-page", 0) == 0
             assert (browse(page, visit_one))[0]["frame"]["index"] >= after["frames"] - 5
         finally:
             for process in hung:
