@@ -23,6 +23,7 @@ from tcmoa import load_weights
 from tcmoa_export import export_bundle
 from tcmoa_runtime import Fuser
 from tcmoa_runtime.images import read_frame, resize_frame
+from tcmoa_runtime.options.export import ExportOptions
 from tcmoa_runtime.pairs import find_pairs
 
 VAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "val"
@@ -53,7 +54,7 @@ def identity(folder: Path, most: int) -> None:
     size = (240, 320)
     for task in ("vif", "mef", "mff"):
         bundle = folder / task
-        export_bundle(load_weights("tiny"), task=task, size=size, out=bundle)
+        export_bundle(load_weights("tiny"), ExportOptions(task=task, size=size), bundle)
         pairs = find_pairs(VAL / task)[:most]
         equal, beyond, worst = 0, 0.0, 0
         with (
@@ -83,7 +84,7 @@ def main() -> None:
         sys.exit(f"{LIBRARY} is not there; `make cpp` builds it")
     with tempfile.TemporaryDirectory() as name:
         bundle = Path(name) / "tiny-640x480"
-        export_bundle(load_weights("tiny"), task="vif", size=(480, 640), out=bundle)
+        export_bundle(load_weights("tiny"), ExportOptions(task="vif", size=(480, 640)), bundle)
         overhead(bundle, options.frames)
         if VAL.is_dir():
             identity(Path(name), options.pairs_of_each)

@@ -22,8 +22,9 @@ from tcmoa_export.audit import GPUS, Audit, audit, graph_facts
 from tcmoa_export.engine_build import Builder, BuildOptions
 from tcmoa_export.network import build_graph
 from tcmoa_export.spec import make_spec
+from tcmoa_runtime.backends.tensorrt.engine_loading import import_library
 from tcmoa_runtime.cli.export import parse_size
-from tcmoa_runtime.trt import import_library
+from tcmoa_runtime.options.export import ExportOptions
 
 
 def build(preset: str, size: tuple[int, int], precision: str, *, upsample: bool) -> tuple[Audit, float]:
@@ -31,7 +32,7 @@ def build(preset: str, size: tuple[int, int], precision: str, *, upsample: bool)
     torch.manual_seed(0)
     ships = bundled_weights(preset).is_file()
     model = load_weights(preset, upsample=upsample) if ships else TCMoA(PRESETS[preset], upsample=upsample)
-    spec = make_spec(model.eval(), "vif", size, precision=precision)
+    spec = make_spec(model.eval(), ExportOptions(task="vif", size=size, precision=precision))
     graph = build_graph(model, spec, preset, "0")
     del model
     facts = graph_facts(graph)

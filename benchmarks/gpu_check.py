@@ -22,7 +22,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tcmoa_runtime import InputError, TcmoaError, __version__, cuda
+from tcmoa_runtime import InputError, TcmoaError, __version__
+from tcmoa_runtime.gpu import cuda
 from tcmoa_runtime.images import write_bytes
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -22,12 +22,13 @@ from micro_model import scrambled
 from tcmoa.presets import Sizes
 from tcmoa_export import export_bundle
 from tcmoa_runtime import Fuser
+from tcmoa_runtime.options.export import ExportOptions
 
 SIZES = Sizes(32, 2, 1, 32, 2, 1)
 SIZE = (112, 112)
 VARIANTS = {
     "vif-small": {"with_prompt": True},
-    "vif-grey": {"channel_order": "bgr", "grey": ("y",)},
+    "vif-grey": {"channel_order": "bgr", "gray": ("y",)},
     "vif-batch": {"batch": 2},
 }
 
@@ -69,7 +70,7 @@ def main() -> None:
         return
     model = scrambled(SIZES, upsample=False)
     for name, options in VARIANTS.items():
-        export_bundle(model, task="vif", size=SIZE, out=out / name, overwrite=True, **options)
+        export_bundle(model, ExportOptions(task="vif", size=SIZE, overwrite=True, **options), out / name)
         if options.get("batch", 1) == 1:
             write_reference(out / name)
     done.write_text(Path(__file__).read_text())

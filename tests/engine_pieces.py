@@ -12,6 +12,7 @@ from tcmoa_export.engine_build import Builder, BuildOptions
 from tcmoa_export.network import build_graph
 from tcmoa_export.parity import Parity
 from tcmoa_export.spec import make_spec
+from tcmoa_runtime.options.export import ExportOptions
 
 NO_RTX = "tensorrt_rtx_bindings is not installed: pip install 'tcmoa[rtx]'"
 """Why tests of the real builder are skipped; it builds without a GPU, so CI runs them."""
@@ -23,14 +24,14 @@ def export_ungated(model, out, **options):
     before = bundle_export.run_gate
     bundle_export.run_gate = lambda *_: passed
     try:
-        return export_bundle(model, out=out, **{"task": "vif", **options})
+        return export_bundle(model, ExportOptions(**{"task": "vif", **options}), out)
     finally:
         bundle_export.run_gate = before
 
 
 def audit_of(library, model, size, precision):
     """The audit of the RTX engine of a model; a bundle of this size would only cost time."""
-    spec = make_spec(model, "vif", size, precision=precision)
+    spec = make_spec(model, ExportOptions(task="vif", size=size, precision=precision))
     graph = build_graph(model, spec, "test", "0")
     builder = Builder(library, BuildOptions("rtx", precision), Path(), lambda *_: None)
     _, kernels = builder.build(graph)

@@ -27,14 +27,15 @@ from harness.model import Frames, load_model
 from harness.plan import BUNDLES, COMPILED, NAIVE, Case
 from harness.work import CASE, MADE, fingerprint
 from tcmoa import TCMoA
-from tcmoa_calibration.quantise import Budget, calibrate_low_precision
+from tcmoa_calibration.quantize import Budget, calibrate_low_precision
 from tcmoa_export import export_bundle
 from tcmoa_export.audit import graph_facts
 from tcmoa_export.photographs import PHOTOGRAPHS, made_pair
-from tcmoa_runtime.bench_worker import peak_mb
+from tcmoa_runtime.bench.worker import peak_mb
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.errors import TcmoaError
 from tcmoa_runtime.images import read_frame, write_bytes, write_image
+from tcmoa_runtime.options.export import ExportOptions
 from tcmoa_runtime.pairs import PairPaths, find_pairs
 
 DATA = ROOT.parent / "shared" / "data"
@@ -131,10 +132,8 @@ def build(folder: Path) -> None:
     began = time.perf_counter()
     bundle = export_bundle(
         model,
-        task=case.task,
-        size=(case.height, case.width),
-        out=folder / "fp32",
-        target="cpu",
+        ExportOptions(task=case.task, size=(case.height, case.width), target="cpu"),
+        folder / "fp32",
         weights_source=weights,
     )
     seconds = time.perf_counter() - began

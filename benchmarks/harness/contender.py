@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.plan import BUNDLES, COMPILED, EAGER, NAIVE, Case
-from tcmoa_runtime.bench_worker import Infer, Worker, serve
+from tcmoa_runtime.bench.worker import Infer, Worker, serve
 from tcmoa_runtime.engine import FOLDER as ENGINES
 from tcmoa_runtime.errors import InputError
 
@@ -98,7 +98,7 @@ def _naive(path: Path, folder: Path, threads: int) -> Infer:
 def _bundle(folder: Path, precision: str, backend: str, threads: int) -> Infer:
     import numpy as np
 
-    from tcmoa_runtime.backends import load_backend
+    from tcmoa_runtime.backends.pick import load_backend
     from tcmoa_runtime.bundle import Bundle
     from tcmoa_runtime.contract import FUSED, PROMPT_SCALE, PROMPT_SHIFT, X, Y
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from harness.contender import environment
 from harness.plan import Plan
 from harness.rounds import Measured, run_rounds
-from tcmoa_runtime.bench_worker import Infer, Worker, serve
+from tcmoa_runtime.bench.worker import Infer, Worker, serve
 from tcmoa_runtime.errors import TcmoaError
 
 KINDS: Final = {

@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import Any, Final
 
 from harness.contender import ROOT
-from tcmoa_runtime.bench import processor
+from tcmoa_runtime.bench.measure import processor
 
 PACKAGES: Final = ("tcmoa", "torch", "onnxruntime", "openvino", "onnx", "numpy", "opencv-python-headless")
 

@@ -18,7 +18,7 @@ from harness.plan import EAGER, LIMIT_OF, Case
 from harness.rounds import Measured, run_rounds
 from harness.statistic import Series, ratio, times
 from harness.work import read_made
-from tcmoa_runtime.bench_worker import Worker
+from tcmoa_runtime.bench.worker import Worker
 from tcmoa_runtime.errors import TcmoaError
 
 

@@ -28,7 +28,8 @@ from tcmoa_calibration.metrics.frames import Triple
 from tcmoa_calibration.metrics.registry import METRICS
 from tcmoa_calibration.samples import Sample, Samples, aligned, graph_inputs, read_samples, rgb_of
 from tcmoa_calibration.surface import Surface, surface_picture
-from tcmoa_runtime.backends import Backend, load_backend
+from tcmoa_runtime.backends.base import Backend
+from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.bundle_write import check_place, check_target, derive_bundle
 from tcmoa_runtime.contract import FUSED, PROMPT_SCALE, PROMPT_SHIFT

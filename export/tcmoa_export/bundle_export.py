@@ -20,18 +20,14 @@ from tcmoa_export.network import build_graph
 from tcmoa_export.parity import Parity
 from tcmoa_export.spec import ExportSpec, make_spec
 from tcmoa_runtime import __version__
-from tcmoa_runtime.bundle import (
-    FORMAT,
-    FORMAT_VERSION,
-    GRAPH,
-    GRAPH_DATA,
-    Bundle,
-    contract_to_json,
-)
+from tcmoa_runtime.bundle import FORMAT, FORMAT_VERSION, GRAPH, GRAPH_DATA, Bundle
 from tcmoa_runtime.bundle_write import check_target, list_files, new_bundle, write_manifest
 from tcmoa_runtime.contract import SOURCE_ROLES
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.manifest import contract_to_json
+from tcmoa_runtime.options.export import ExportOptions
 from tcmoa_runtime.pairs import PairPaths, find_pairs
+from tcmoa_runtime.typing import OnMessage, ignore_message
 
 MOST_INLINE_BYTES = 1_900_000_000
 """Protocol buffers end at 2 GiB; weights beyond this go into a file of their own."""
@@ -39,58 +35,35 @@ MOST_INLINE_BYTES = 1_900_000_000
 
 def export_bundle(
     model: TCMoA,
-    *,
-    task: str,
-    size: tuple[int, int],
+    options: ExportOptions,
     out: str | os.PathLike[str],
-    precision: str = "fp32",
-    channel_order: str = "rgb",
-    color: str = "rgb",
-    batch: int = 1,
-    grey: Sequence[str] = (),
-    routers: Sequence[str] | None = None,
-    with_prompt: bool = False,
-    as_published: bool = False,
-    target: str = "gpu",
-    pairs: str | os.PathLike[str] | None = None,
+    *,
     weights_source: str = "",
-    overwrite: bool = False,
-    say: Callable[[str], None] = lambda _: None,
+    on_message: OnMessage = ignore_message,
 ) -> Bundle:
-    """Export `model` for one task and frame size (height, width) into the folder `out` and open it.
+    """Export a model for one task and frame size into a bundle.
 
-    `precision`: `fp32`, or `fp16` or `bf16` with float32 where `tcmoa_export.precision` says.
-    `channel_order`: `rgb` or `bgr` frames. `color`: `luma` fuses brightness and keeps the
-    chroma of x. `batch`: frames fused at once. `grey`: sources (`x`, `y`) that come as one channel. `routers`:
-    a task per TC-MoA whose router it uses, encoder's first. `with_prompt`: a second output with all prompts.
-    `as_published`: the authors' positions and their fit of the frame. `target`: `gpu` or `cpu`, for whose runtimes
-    tokens are ordered (see `tcmoa_export.layout`); either runs on both, with equal results. `pairs`: a folder of real
-    pairs for the final check, instead of pairs made from photographs. `weights_source`: a name for the manifest.
+    The bundle is written beside `out`, compared there with the unfolded model, and renamed: a bundle at `out` is a
+    bundle that passed.
 
-    The bundle is written beside `out`, compared there with the unfolded model, and renamed: a bundle that is
-    there is a bundle that passed. Raises InputError on wrong options or an `out` that must not be replaced,
-    GateError when the graph does not give the model's images.
+    Args:
+        model: The model; it is left as it was.
+        options: Task, size and everything else that shapes the graph.
+        out: Folder of the new bundle.
+        weights_source: Where the weights come from, for the manifest.
+        on_message: Called with each step.
+
+    Raises:
+        InputError: The options do not fit the model, or `out` must not be replaced.
+        GateError: The graph does not give the model's images.
     """
-    spec = make_spec(
-        model,
-        task,
-        size,
-        precision=precision,
-        channel_order=channel_order,
-        color=color,
-        batch=batch,
-        grey=grey,
-        routers=routers,
-        with_prompt=with_prompt,
-        as_published=as_published,
-        target=target,
-    )
+    spec = make_spec(model, options)
     _check_finite(model)
     place = Path(out)
-    check_target(place, overwrite=overwrite)
-    found = find_pairs(pairs) if pairs is not None else []
-    with new_bundle(place) as partial, _evaluated(model, as_published):
-        _write(partial, model, spec, found, weights_source, say)
+    check_target(place, overwrite=options.overwrite)
+    found = find_pairs(options.pairs) if options.pairs is not None else []
+    with new_bundle(place) as partial, _evaluated(model, options.as_published):
+        _write(partial, model, spec, found, weights_source, on_message)
     return Bundle.open(place)
 
 

@@ -18,6 +18,7 @@ from tcmoa_runtime import Fuser
 from tcmoa_runtime.contract import SOURCE_ROLES, TASKS
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import write_image
+from tcmoa_runtime.options.export import ExportOptions
 
 Frame = NDArray[np.uint8]
 
@@ -65,13 +66,10 @@ def _bundle(model: TCMoA, task: str, folder: Path, say: Callable[[str], None]) -
     target = folder / f"{task}-{SIZE[1]}x{SIZE[0]}"
     export_bundle(
         model,
-        task=task,
-        size=SIZE,
-        out=target,
-        with_prompt=True,
+        ExportOptions(task=task, size=SIZE, with_prompt=True, overwrite=True),
+        target,
         weights_source="tiny",
-        overwrite=True,
-        say=lambda text: say(f"{task}: {text}"),
+        on_message=lambda text: say(f"{task}: {text}"),
     )
     return target
 

@@ -24,12 +24,12 @@ from tcmoa_export.audit import Audit, audit, graph_facts
 from tcmoa_export.kernels import Kernel, kernels_from_inspector, kernels_from_log
 from tcmoa_export.parity import judge_lowered
 from tcmoa_export.precision import PRECISIONS, Precision, lower, sign_activations
+from tcmoa_runtime.backends.tensorrt.engine_loading import import_library
 from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.cuda import Device
 from tcmoa_runtime.engine import COMPATIBILITIES, FLAVOURS, FOLDER, Engine, engine_stem, write_engine
 from tcmoa_runtime.errors import BundleError, InputError, MissingError, TcmoaError
+from tcmoa_runtime.gpu.cuda import Device
 from tcmoa_runtime.images import write_bytes
-from tcmoa_runtime.trt import import_library
 
 BUILDER_VERSION: Final = 1
 """Part of what an engine's cache key is made of: raised when this module builds differently."""

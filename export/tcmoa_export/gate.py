@@ -16,7 +16,8 @@ from tcmoa.frames import fuse_frames
 from tcmoa_export.parity import GraphSession, Parity, judge, measure
 from tcmoa_export.photographs import PHOTOGRAPHS, made_pair
 from tcmoa_export.spec import ExportSpec
-from tcmoa_runtime.backends import Backend, load_backend
+from tcmoa_runtime.backends.base import Backend
+from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
 from tcmoa_runtime.images import read_frame, to_frame

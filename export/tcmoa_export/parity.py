@@ -14,7 +14,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from tcmoa_export.precision import Precision, emulate_bf16
-from tcmoa_runtime.backends import Backend, Tensors, load_backend
+from tcmoa_runtime.backends.base import Backend, Tensors
+from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import Contract
 from tcmoa_runtime.errors import MissingError, TcmoaError

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tcmoa_runtime.images import Frame
 
 if TYPE_CHECKING:
-    from tcmoa_runtime.bundle import Reader
+    from tcmoa_runtime.manifest import ManifestReader
 
 KEY: Final = "alignment"
 """Where bundle.json holds it."""
@@ -71,7 +71,7 @@ class Alignment:
         }
 
 
-def read_alignment(reader: Reader, size: tuple[int, int]) -> Alignment | None:
+def read_alignment(reader: ManifestReader, size: tuple[int, int]) -> Alignment | None:
     """The alignment of a manifest for frames of `size` (height, width), None where it has none.
 
     Raises BundleError where an entry is missing, no finite number, or the matrix would tear the picture apart.

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tcmoa_runtime.bundle import MANIFEST, SELF_HASH, Bundle, file_sha256, manifest_sha256
+from tcmoa_runtime.bundle import MANIFEST, Bundle
 from tcmoa_runtime.engine import FOLDER
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.manifest import SELF_HASH, file_sha256, manifest_sha256
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:

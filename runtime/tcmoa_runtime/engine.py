@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tcmoa_runtime.bundle import SELF_HASH, Bundle, Reader, contract_to_json, manifest_sha256, read_manifest
+from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.errors import BundleError
+from tcmoa_runtime.manifest import SELF_HASH, ManifestReader, contract_to_json, manifest_sha256, read_manifest
 
 FORMAT: Final = "tcmoa-engine"
 FORMAT_VERSION: Final = 1
@@ -82,7 +83,7 @@ class Engine:
         if not manifest_path.is_file():
             raise BundleError(f"{file}: has no {manifest_path.name} beside it that tells what it is; {again}")
         manifest = read_manifest(manifest_path, FORMAT, FORMAT_VERSION, "the description of an engine", again)
-        _check_manifest(Reader(manifest_path, manifest, again))
+        _check_manifest(ManifestReader(manifest_path, manifest, again))
         _check_belongs(bundle, manifest_path, manifest, again)
         engine = Engine(file, bundle, manifest)
         if engine.stem != file.stem:
@@ -232,7 +233,7 @@ def write_engine(
         "options": dict(options or {}),
     }
     manifest[SELF_HASH] = manifest_sha256(manifest)
-    _check_manifest(Reader(manifest_path, manifest, _again(bundle, path.name)))
+    _check_manifest(ManifestReader(manifest_path, manifest, _again(bundle, path.name)))
     folder.mkdir(exist_ok=True)
     manifest_path.unlink(missing_ok=True)
     write_bytes(path, data)
@@ -278,7 +279,7 @@ def _check_inside(bundle: Bundle, path: Path, again: str) -> None:
         )
 
 
-def _check_manifest(reader: Reader) -> None:
+def _check_manifest(reader: ManifestReader) -> None:
     """Check all that the runtime relies on."""
     reader.get("flavour", str, among=FLAVOURS)
     reader.get("precision", str, among=PRECISIONS)
@@ -309,7 +310,7 @@ def _check_manifest(reader: Reader) -> None:
         _check_entry(weights)
 
 
-def _check_text(reader: Reader, key: str, pattern: re.Pattern[str]) -> None:
+def _check_text(reader: ManifestReader, key: str, pattern: re.Pattern[str]) -> None:
     text = reader.get(key, str)
     if not pattern.fullmatch(text):
         raise BundleError(
@@ -317,7 +318,7 @@ def _check_text(reader: Reader, key: str, pattern: re.Pattern[str]) -> None:
         )
 
 
-def _check_entry(reader: Reader) -> None:
+def _check_entry(reader: ManifestReader) -> None:
     reader.get("sha256", str)
     reader.get("bytes", int)
 

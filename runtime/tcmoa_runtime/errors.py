@@ -1,25 +1,104 @@
-"""What can go wrong, as one small tree.
+"""Exceptions of the project, as one small tree.
 
-    TcmoaError                    exit 1   a fault of ours
-    ├── InputError (ValueError)   exit 2   the user's input is wrong
-    │   └── BundleError           exit 2   a bundle that must not be loaded
-    ├── MissingError (ImportError) exit 3  a needed package or device is missing
-    └── MemoryShortageError       exit 3   a device has less memory than is needed
+    TcmoaError                     exit 1   an internal error
+    ├── InputError (ValueError)    exit 2   the user's input is wrong
+    │   └── BundleError            exit 2   a bundle that must not be loaded
+    ├── MissingError (ImportError) exit 3   a required package or device is missing
+    └── MemoryShortageError        exit 3   a device has less memory than required
 
-Every message is one line: what arrived, what was expected, what to do.
+An error carries its parts: `subject` (the file, tensor or option), `problem` (what arrived and what was expected) and
+`remedy` (what to do). `str(error)` composes them into one line:
+
+    night.png: 1280x720; expected 640x480. Resize the frames, or export a bundle for 1280x720.
+
+The library refers to an option by its Python spelling (`overwrite=True`). The command line renders the same error with
+its own spelling (`--overwrite`), see `TcmoaError.render`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Self
+
+SpellOption = Callable[[str, object], str]
+"""Spells an option and its value for the reader, e.g. `("precision", "fp16")` as `precision='fp16'`."""
+
+
+def spell_for_python(name: str, value: object) -> str:
+    """Spell an option as a Python keyword argument; a value of `...` leaves the value out."""
+    return name if value is ... else f"{name}={value!r}"
+
 
 class TcmoaError(Exception):
-    """Base of all errors raised on purpose; `exit_code` is what the command line ends with."""
+    """Base class of all errors that the project raises on purpose.
+
+    Attributes:
+        subject: What the error is about, e.g. a path, a tensor's name or an option.
+        problem: What arrived, and after `; expected` what was expected.
+        remedy: What to do, one or more sentences. `{name}` stands for an option of `settings`.
+        settings: Options that `remedy` refers to, by name, with the value to set; `...` for an option without a value.
+        exit_code: Exit code of the command line.
+    """
 
     exit_code = 1
 
+    def __init__(
+        self,
+        problem: str,
+        *,
+        subject: object = None,
+        remedy: str | None = None,
+        settings: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.subject = None if subject is None else str(subject)
+        self.remedy = remedy
+        self.settings = dict(settings or {})
+
+    def render(self, spell_option: SpellOption = spell_for_python) -> str:
+        """Compose the one line `subject: problem. Remedy.`, with options spelled by `spell_option`."""
+        line = self.problem if self.subject is None else f"{self.subject}: {self.problem}"
+        if self.remedy is None:
+            return line
+        remedy = self.remedy
+        if self.settings:
+            spelled = {name: spell_option(name, value) for name, value in self.settings.items()}
+            remedy = remedy.format_map(spelled)
+        stop = "" if remedy.endswith((".", "!", "?", "`")) else "."
+        return f"{line.rstrip('.')}. {remedy}{stop}"
+
+    def __str__(self) -> str:
+        return self.render()
+
+    def with_subject(self, subject: object) -> Self:
+        """Return a copy about another subject, e.g. the option that the wrong value came from."""
+        copy = self._rebuild(self._parts() | {"subject": str(subject)})
+        copy.__cause__ = self.__cause__
+        return copy
+
+    def _parts(self) -> dict[str, object]:
+        """Return what a copy in this or another process needs."""
+        return {
+            "problem": self.problem,
+            "subject": self.subject,
+            "remedy": self.remedy,
+            "settings": self.settings,
+        }
+
+    @classmethod
+    def _rebuild(cls, parts: Mapping[str, object]) -> Self:
+        error = cls.__new__(cls)
+        error.args = (parts["problem"],)
+        error.__dict__.update(parts)
+        return error
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return self._rebuild, (self.__dict__ | self._parts(),)
+
 
 class InputError(TcmoaError, ValueError):
-    """The caller's input is wrong: a file, a frame, a prompt, an option."""
+    """The caller's input is wrong: a file, a frame, a prompt or an option."""
 
     exit_code = 2
 
@@ -29,12 +108,15 @@ class BundleError(InputError):
 
 
 class MissingError(TcmoaError, ImportError):
-    """A package or device that this call needs is not there."""
+    """A package or device that the call needs is missing."""
 
     exit_code = 3
 
 
 class MemoryShortageError(TcmoaError):
-    """A device has less free memory than is needed. No MissingError: no other backend is tried in silence."""
+    """A device has less free memory than required.
+
+    Not a MissingError: `backend="auto"` must not fall back to another backend without saying so.
+    """
 
     exit_code = 3

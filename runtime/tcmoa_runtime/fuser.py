@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcmoa_runtime.alignment import Warp
-from tcmoa_runtime.backends import Backend, DeviceBackend, load_backend
+from tcmoa_runtime.backends.base import Backend, DeviceBackend
+from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
-from tcmoa_runtime.device_arrays import DeviceArray, dimensions, host_array, is_on_gpu
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.gpu.device_arrays import DeviceArray, dimensions, host_array, is_on_gpu
 from tcmoa_runtime.images import (
     STRETCH,
     ChannelOrder,

@@ -14,7 +14,7 @@ from simulated import cuda_runtime
 from simulated.rig import Cases, add_engine
 from simulated.tensorrt_module import Library
 from tcmoa_runtime import Bundle
-from tcmoa_runtime.backends.tensorrt import TensorRTBackend
+from tcmoa_runtime.backends.tensorrt.backend import TensorRTBackend
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import numpy as np
 from micro_model import frames
 from simulated import tensorrt_module
 from simulated.tensorrt_module import engine_bytes
-from tcmoa_runtime import dlpack
 from tcmoa_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from tcmoa_runtime.engine import write_engine
+from tcmoa_runtime.gpu import dlpack
 
 GPU = {"name": "Simulated GPU", "compute_capability": "8.9"}
 

@@ -21,6 +21,7 @@ from tcmoa_export import export_bundle
 from tcmoa_export.spec import make_spec
 from tcmoa_runtime import Fuser
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.options.export import ExportOptions
 from training_runs import CONFIG, SMALL, read_checkpoint, train
 
 pytestmark = pytest.mark.usefixtures("small_presets")
@@ -133,7 +134,7 @@ def test_weights_of_a_baseline_come_back(tmp_path, sizes):
 def test_baselines_are_not_exported(adaptation):
     model = TCMoA(replace(MICRO, adaptation=adaptation))
     with pytest.raises(InputError, match=f"the baseline '{adaptation}' of the paper's Table 5") as caught:
-        make_spec(model, "vif", (112, 112))
+        make_spec(model, ExportOptions(task="vif", size=(112, 112)))
     assert "\n" not in str(caught.value)
 
 
@@ -171,14 +172,14 @@ def test_variants_of_tcmoas_are_saved_inferred_and_exported(tmp_path, sizes):
     torch.save({"model": to_published(model)}, tmp_path / "w.pth")
     loaded = load_weights(tmp_path / "w.pth")
     assert loaded.sizes == sizes
-    spec = make_spec(loaded, "vif", (112, 112))
+    spec = make_spec(loaded, ExportOptions(task="vif", size=(112, 112)))
     assert len(spec.routers) == model.prompt_count
 
 
 @pytest.mark.parametrize("sizes", [SINGLE, replace(MICRO, tau=2)], ids=["one adapter", "tau 2"])
 def test_the_graph_of_a_variant_agrees_with_its_model(tmp_path, sizes):
     model = scrambled(sizes)
-    export_bundle(model, task="mff", size=(112, 112), out=tmp_path / "bundle")
+    export_bundle(model, ExportOptions(task="mff", size=(112, 112)), tmp_path / "bundle")
     x, y = frames(112, 112, 2)
     with Fuser.load(tmp_path / "bundle", backend="onnxruntime") as fuser:
         fused = fuser(x, y)

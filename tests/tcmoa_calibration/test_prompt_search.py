@@ -32,6 +32,7 @@ from tcmoa_runtime.cli import run
 from tcmoa_runtime.contract import FUSED, PROMPT_SCALE, PROMPT_SHIFT, X
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import read_image
+from tcmoa_runtime.options.export import ExportOptions
 from tcmoa_runtime.pairs import find_pairs
 
 SIDE = 112
@@ -42,7 +43,7 @@ def export_micro(out, **options):
     torch.set_num_threads(1)
     try:
         return export_bundle(
-            scrambled(Sizes(64, 4, 2, 64, 4, 2)), task="vif", size=(SIDE, SIDE), out=out, **options
+            scrambled(Sizes(64, 4, 2, 64, 4, 2)), ExportOptions(task="vif", size=(SIDE, SIDE), **options), out
         )
     finally:
         torch.set_num_threads(threads)
@@ -238,7 +239,7 @@ def by_fuser(bundle, sample, prompt, objective):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"channel_order": "bgr", "grey": ("y",)}, {"batch": 2}],
+    [{}, {"channel_order": "bgr", "gray": ("y",)}, {"batch": 2}],
     ids=["plain", "bgr and grey", "batch"],
 )
 def test_figures_are_those_of_the_fuser_and_the_metrics(options, bundle, pairs, tmp_path):
@@ -427,7 +428,7 @@ def test_frames_too_small_for_a_metric_are_refused_early(pairs, tmp_path):
 
 
 def export_small(out: Path) -> Path:
-    export_bundle(scrambled(Sizes(64, 4, 2, 64, 4, 2)), task="vif", size=(40, 64), out=out)
+    export_bundle(scrambled(Sizes(64, 4, 2, 64, 4, 2)), ExportOptions(task="vif", size=(40, 64)), out)
     return out
 
 
@@ -510,7 +511,9 @@ def test_real_pairs_of_another_task_gain(val_pairs, tmp_path):
     """The tiny model's router for infrared, on pairs of two focal planes."""
     from tcmoa import load_weights
 
-    tiny = export_bundle(load_weights("tiny"), task="vif", size=(SIDE, SIDE), out=tmp_path / "tiny")
+    tiny = export_bundle(
+        load_weights("tiny"), ExportOptions(task="vif", size=(SIDE, SIDE)), tmp_path / "tiny"
+    )
     found = search_prompt(tiny, find_pairs(val_pairs / "mff"), most=9, grid=3, rounds=1)
     assert found.means[found.best] >= found.means[Prompt(1.0, 0.0)]
     assert found.is_better == (

@@ -18,6 +18,7 @@ from tcmoa_export.network import build_graph
 from tcmoa_export.precision import lower
 from tcmoa_export.spec import make_spec
 from tcmoa_runtime.contract import TensorSpec
+from tcmoa_runtime.options.export import ExportOptions
 
 TYPES = {"fp32": "Float", "fp16": "Half", "bf16": "BFloat16"}
 
@@ -108,7 +109,12 @@ def test_the_floor_of_a_block_is_26_numbers_per_token_and_channel(stage, precisi
     counted = []
     for sizes in (BEFORE[stage], AFTER[stage]):
         model = scrambled(sizes)
-        graph = build_graph(model, make_spec(model, "vif", (112, 224), precision=precision), "test", "0")
+        graph = build_graph(
+            model,
+            make_spec(model, ExportOptions(task="vif", size=(112, 224), precision=precision)),
+            "test",
+            "0",
+        )
         counted.append(graph_facts(graph).minimum_bytes - constants_of(graph))
     sources = 2 if stage == "encoder" else 1  # behind its last TC-MoA the decoder goes on with x alone
     numbers = sources * (112 // 8) * (224 // 8) * 64
@@ -118,7 +124,12 @@ def test_the_floor_of_a_block_is_26_numbers_per_token_and_channel(stage, precisi
 def test_bf16_keeps_what_the_graph_keeps_in_float32():
     model = scrambled(AFTER["decoder"])
     for precision in ("fp16", "bf16"):
-        graph = build_graph(model, make_spec(model, "vif", (112, 112), precision=precision), "test", "0")
+        graph = build_graph(
+            model,
+            make_spec(model, ExportOptions(task="vif", size=(112, 112), precision=precision)),
+            "test",
+            "0",
+        )
         float32 = graph_facts(graph).float32
         assert ("head/Conv" in float32) == ("decoder_embed/MatMul" in float32) == (precision == "bf16")
         assert {"encoder_moa.0/MatMul", "tail/MatMul"} <= float32

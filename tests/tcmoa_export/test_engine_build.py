@@ -20,9 +20,9 @@ from tcmoa import PRESETS, Sizes, load_weights
 from tcmoa_export import GateError, audit, engine_build, kernels, parity
 from tcmoa_export.engine_build import BuildError, BuildOptions, build_engine
 from tcmoa_runtime import Bundle, BundleError, InputError, MissingError
-from tcmoa_runtime.bundle import SELF_HASH, manifest_sha256
-from tcmoa_runtime.cuda import Device
 from tcmoa_runtime.engine import FOLDER, Engine, find_engines
+from tcmoa_runtime.gpu.cuda import Device
+from tcmoa_runtime.manifest import SELF_HASH, manifest_sha256
 
 rtx = pytest.importorskip("tensorrt_rtx_bindings", reason=engine_pieces.NO_RTX, exc_type=ImportError)
 

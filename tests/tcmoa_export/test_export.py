@@ -9,6 +9,7 @@ import pytest
 from micro_model import frames, scrambled
 from tcmoa_export import GateError, bundle_export, export_bundle, network, parity
 from tcmoa_runtime import BundleError, Fuser, InputError
+from tcmoa_runtime.options.export import ExportOptions
 
 SIZE = (100, 130)
 
@@ -24,7 +25,10 @@ def left_in(folder):
 
 def test_a_bundle_says_what_it_is_and_how_near_to_the_model(model, tmp_path):
     bundle = export_bundle(
-        model, task="mef", size=SIZE, out=tmp_path / "b", with_prompt=True, weights_source="some.pth"
+        model,
+        ExportOptions(task="mef", size=SIZE, with_prompt=True),
+        tmp_path / "b",
+        weights_source="some.pth",
     )
     assert left_in(tmp_path) == ["b"]
     assert left_in(tmp_path / "b") == ["bundle.json", "fusion.onnx"]
@@ -45,14 +49,14 @@ def test_a_bundle_says_what_it_is_and_how_near_to_the_model(model, tmp_path):
 
 def test_the_same_model_and_options_give_the_same_bytes(model, tmp_path):
     for name in ("a", "b"):
-        export_bundle(model, task="vif", size=SIZE, out=tmp_path / name)
+        export_bundle(model, ExportOptions(task="vif", size=SIZE), tmp_path / name)
     for file in ("bundle.json", "fusion.onnx"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
 def test_the_model_is_left_as_it_was(model, tmp_path):
     model.train()
-    export_bundle(model, task="vif", size=SIZE, out=tmp_path / "b", as_published=True)
+    export_bundle(model, ExportOptions(task="vif", size=SIZE, as_published=True), tmp_path / "b")
     assert model.training
     assert not model.as_published
 
@@ -72,7 +76,7 @@ def test_a_graph_that_differs_from_the_model_leaves_no_bundle(model, tmp_path, m
 
     monkeypatch.setattr(bundle_export, "build_graph", wrong)
     with pytest.raises(GateError, match="nothing was written"):
-        export_bundle(model, task="vif", size=SIZE, out=tmp_path / "b", with_prompt=True)
+        export_bundle(model, ExportOptions(task="vif", size=SIZE, with_prompt=True), tmp_path / "b")
     assert left_in(tmp_path) == []
 
 
@@ -89,30 +93,30 @@ def test_every_figure_of_the_gate_can_fail_it(figure):
 def test_a_nan_in_the_weights_does_not_pass_the_gate(model, tmp_path):
     model.decoder_pred.bias.data[0] = float("nan")
     with pytest.raises(InputError, match="NaN or infinity"):
-        export_bundle(model, task="vif", size=SIZE, out=tmp_path / "b")
+        export_bundle(model, ExportOptions(task="vif", size=SIZE), tmp_path / "b")
     assert left_in(tmp_path) == []
 
 
 def test_an_existing_bundle_is_replaced_only_when_asked(model, tmp_path):
     out = tmp_path / "b"
-    first = export_bundle(model, task="vif", size=SIZE, out=out)
+    first = export_bundle(model, ExportOptions(task="vif", size=SIZE), out)
     with pytest.raises(InputError, match="--overwrite"):
-        export_bundle(model, task="mff", size=SIZE, out=out)
+        export_bundle(model, ExportOptions(task="mff", size=SIZE), out)
     assert (out / "bundle.json").read_text() == json.dumps(first.manifest, indent=2) + "\n"
-    assert export_bundle(model, task="mff", size=SIZE, out=out, overwrite=True).task == "mff"
+    assert export_bundle(model, ExportOptions(task="mff", size=SIZE, overwrite=True), out).task == "mff"
     assert left_in(tmp_path) == ["b"]
 
 
 def test_a_failing_replacement_leaves_the_old_bundle(model, tmp_path, monkeypatch):
     out = tmp_path / "b"
-    export_bundle(model, task="vif", size=SIZE, out=out)
+    export_bundle(model, ExportOptions(task="vif", size=SIZE), out)
 
     def fail(*_):
         raise GateError("wrong")
 
     monkeypatch.setattr(bundle_export, "run_gate", fail)
     with pytest.raises(GateError):
-        export_bundle(model, task="mff", size=SIZE, out=out, overwrite=True)
+        export_bundle(model, ExportOptions(task="mff", size=SIZE, overwrite=True), out)
     monkeypatch.undo()
     assert left_in(tmp_path) == ["b"]
     with Fuser.load(out) as fuser:
@@ -125,7 +129,7 @@ def test_other_peoples_folders_and_files_are_not_replaced(model, tmp_path):
     (tmp_path / "file").write_bytes(b"x")
     for name, words in (("photos", "holds other files"), ("file", "is a file")):
         with pytest.raises(InputError, match=words):
-            export_bundle(model, task="vif", size=SIZE, out=tmp_path / name, overwrite=True)
+            export_bundle(model, ExportOptions(task="vif", size=SIZE, overwrite=True), tmp_path / name)
     assert left_in(tmp_path / "photos") == ["holiday.jpg"]
 
 
@@ -135,14 +139,14 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(model, tmp_path, monkeypatch
 
     monkeypatch.setattr(bundle_export, "_write_graph", full)
     with pytest.raises(InputError, match="No space left"):
-        export_bundle(model, task="vif", size=SIZE, out=tmp_path / "b")
+        export_bundle(model, ExportOptions(task="vif", size=SIZE), tmp_path / "b")
     assert left_in(tmp_path) == []
 
 
 def test_weights_beyond_one_file_go_beside_the_graph_and_are_checked(model, tmp_path, monkeypatch):
-    plain = export_bundle(model, task="vif", size=SIZE, out=tmp_path / "plain")
+    plain = export_bundle(model, ExportOptions(task="vif", size=SIZE), tmp_path / "plain")
     monkeypatch.setattr(bundle_export, "MOST_INLINE_BYTES", 100_000)
-    split = export_bundle(model, task="vif", size=SIZE, out=tmp_path / "split")
+    split = export_bundle(model, ExportOptions(task="vif", size=SIZE), tmp_path / "split")
     assert sorted(split.files) == ["fusion.data", "fusion.onnx"]
     assert split.files["fusion.onnx"]["bytes"] < plain.files["fusion.onnx"]["bytes"] / 2
     x, y = frames(*SIZE)[0], frames(*SIZE, seed=1)[0]
@@ -157,20 +161,22 @@ def test_weights_beyond_one_file_go_beside_the_graph_and_are_checked(model, tmp_
 
 
 def test_the_gate_takes_real_pairs(model, tmp_path, val_pairs):
-    bundle = export_bundle(model, task="vif", size=SIZE, out=tmp_path / "b", pairs=val_pairs / "vif")
+    bundle = export_bundle(
+        model, ExportOptions(task="vif", size=SIZE, pairs=val_pairs / "vif"), tmp_path / "b"
+    )
     assert all(name.startswith("roadscene") for name in bundle.manifest["parity"]["pictures"])
 
 
 def test_a_folder_without_pairs_is_refused_before_any_work(model, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no pair of images"):
-        export_bundle(model, task="vif", size=SIZE, out=tmp_path / "b", pairs=tmp_path / "empty")
+        export_bundle(model, ExportOptions(task="vif", size=SIZE, pairs=tmp_path / "empty"), tmp_path / "b")
     assert left_in(tmp_path) == ["empty"]
 
 
 def test_an_interrupt_while_replacing_leaves_the_old_bundle(model, tmp_path, monkeypatch):
     out = tmp_path / "b"
-    export_bundle(model, task="vif", size=SIZE, out=out)
+    export_bundle(model, ExportOptions(task="vif", size=SIZE), out)
     rename = type(out).rename
 
     def interrupted(self, target):
@@ -180,7 +186,7 @@ def test_an_interrupt_while_replacing_leaves_the_old_bundle(model, tmp_path, mon
 
     monkeypatch.setattr(type(out), "rename", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        export_bundle(model, task="mff", size=SIZE, out=out, overwrite=True)
+        export_bundle(model, ExportOptions(task="mff", size=SIZE, overwrite=True), out)
     monkeypatch.undo()
     assert left_in(tmp_path) == ["b"]
     with Fuser.load(out) as fuser:

@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from tcmoa import load_weights
 from tcmoa_export import export_bundle
 from tcmoa_runtime import Fuser
+from tcmoa_runtime.options.export import ExportOptions
 
 CASES = ["vif_224x224", "mef_224x224", "mff_224x224", "mef_224x448", "vif_112x224_up2"]
 
@@ -19,7 +20,9 @@ def test_the_uint8_graph_gives_the_authors_image(case, golden, tmp_path):
     wanted = np.round(expected["fused"].reshape(3, *x.shape[:2]).permute(1, 2, 0).numpy())
     model = load_weights(golden / "checkpoint.safetensors", upsample=case.endswith("_up2"))
     export_bundle(
-        model, task=task, size=x.shape[:2], out=tmp_path / "bundle", with_prompt=True, as_published=True
+        model,
+        ExportOptions(task=task, size=x.shape[:2], with_prompt=True, as_published=True),
+        tmp_path / "bundle",
     )
     with Fuser.load(tmp_path / "bundle") as fuser:
         fused, prompts = fuser.with_prompt(x, y)

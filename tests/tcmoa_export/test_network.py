@@ -12,13 +12,14 @@ from tcmoa.frames import fuse_frames
 from tcmoa_export.network import build_graph
 from tcmoa_export.spec import make_spec
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.options.export import ExportOptions
 
 SMALL = (100, 130)
 
 
 def compare(model, size, task="vif", *, scale=None, shift=None, seed=0, **options):
     """Largest and mean difference in grey levels, and largest of prompts, of graph against model."""
-    spec = make_spec(model, task, size, with_prompt=True, **options)
+    spec = make_spec(model, ExportOptions(task=task, size=size, with_prompt=True, **options))
     batch = spec.batch
     x, y = frames(*size, batch, seed), frames(*size, batch, seed + 100)
     # A source of one channel is the same grey in all three for the model.
@@ -94,7 +95,7 @@ def test_every_task(micro, task, target):
 @pytest.mark.parametrize("size", [(112, 112), (224, 112), (1, 1), (7, 250), (113, 8), (111, 224), (8, 8)])
 def test_every_size(micro, size):
     if min(size) < 8:
-        spec = make_spec(micro, "vif", size)
+        spec = make_spec(micro, ExportOptions(task="vif", size=size))
         x = np.full((1, *size, 3), 90, np.uint8)
         ones = np.ones((1, *spec.layout.grid), np.float32)
         got = run_graph(
@@ -117,11 +118,11 @@ def test_without_upsampling():
         {"channel_order": "bgr"},
         {"color": "luma"},
         {"color": "luma", "channel_order": "bgr"},
-        {"grey": ("y",)},
-        {"grey": ("x",)},
-        {"grey": ("x", "y"), "batch": 2},
-        {"grey": ("x",), "color": "luma"},
-        {"grey": ("y",), "color": "luma", "channel_order": "bgr"},
+        {"gray": ("y",)},
+        {"gray": ("x",)},
+        {"gray": ("x", "y"), "batch": 2},
+        {"gray": ("x",), "color": "luma"},
+        {"gray": ("y",), "color": "luma", "channel_order": "bgr"},
         {"routers": ("mff", "vif", "mef")},
         {"as_published": True},
         {"as_published": True, "batch": 2, "color": "luma"},
@@ -154,14 +155,14 @@ def test_every_shape_of_model(sizes, target):
 
 def test_crops_that_are_no_whole_windows_are_refused():
     model = scrambled(Sizes(64, 4, 2, 64, 4, 2, window=10))
-    assert make_spec(model, "vif", (470, 920)).layout.fit == "pad"
+    assert make_spec(model, ExportOptions(task="vif", size=(470, 920))).layout.fit == "pad"
     with pytest.raises(InputError, match="crops of 448 pixels are no whole windows of 80"):
-        make_spec(model, "vif", (470, 920), as_published=True)
+        make_spec(model, ExportOptions(task="vif", size=(470, 920), as_published=True))
 
 
 def test_alpha_one_and_beta_zero_change_no_bit(micro):
     """Constant maps of 1 and 0 give what a graph without any prompt control gives."""
-    spec = make_spec(micro, "mef", SMALL, with_prompt=True)
+    spec = make_spec(micro, ExportOptions(task="mef", size=SMALL, with_prompt=True))
     proto = build_graph(micro, spec, "test", "0")
     inputs = {"x": frames(*SMALL, 1, 1), "y": frames(*SMALL, 1, 2)}
     ones = np.ones((1, *spec.layout.grid), np.float32)
@@ -187,7 +188,7 @@ FORBIDDEN = {"TopK", "If", "Loop", "Scan", "Scatter", "ScatterElements", "Scatte
 @pytest.mark.parametrize("options", [{}, {"color": "luma"}, {"as_published": True}], ids=str)
 def test_the_graph_holds_what_every_backend_takes(micro, options):
     size = (470, 500) if options.get("as_published") else SMALL
-    spec = make_spec(micro, "vif", size, with_prompt=True, **options)
+    spec = make_spec(micro, ExportOptions(task="vif", size=size, with_prompt=True, **options))
     proto = build_graph(micro, spec, "test", "0")
     onnx.checker.check_model(proto, full_check=True)
     inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
@@ -208,7 +209,7 @@ def test_the_graph_holds_what_every_backend_takes(micro, options):
 
 
 def test_y_and_the_padding_are_not_computed_after_the_last_moa_and_attention(micro):
-    spec = make_spec(micro, "vif", SMALL)
+    spec = make_spec(micro, ExportOptions(task="vif", size=SMALL))
     proto = onnx.shape_inference.infer_shapes(build_graph(micro, spec, "test", "0"), data_prop=True)
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in proto.graph.value_info}
     tokens = spec.layout.tokens
@@ -223,10 +224,10 @@ def test_y_and_the_padding_are_not_computed_after_the_last_moa_and_attention(mic
 def test_graphs_are_named_by_what_they_hold(micro):
     names = set()
     for size, model in ((SMALL, micro), ((96, 130), micro), (SMALL, scrambled(MICRO, seed=1))):
-        proto = build_graph(model, make_spec(model, "vif", size), "stem", "0")
+        proto = build_graph(model, make_spec(model, ExportOptions(task="vif", size=size)), "stem", "0")
         assert proto.graph.name.startswith("stem_")
         names.add(proto.graph.name)
-    again = build_graph(micro, make_spec(micro, "vif", SMALL), "stem", "0")
+    again = build_graph(micro, make_spec(micro, ExportOptions(task="vif", size=SMALL)), "stem", "0")
     assert len(names) == 3
     assert again.graph.name in names
 
@@ -242,7 +243,7 @@ def test_graphs_are_named_by_what_they_hold(micro):
         ({"channel_order": "rbg"}, "expected one of rgb, bgr"),
         ({"color": "hsv"}, "expected one of rgb, luma"),
         ({"target": "npu"}, "expected one of gpu, cpu"),
-        ({"grey": ("z",)}, "expected one of x, y"),
+        ({"gray": ("z",)}, "expected one of x, y"),
         ({"routers": ("vif",)}, "1 routers given, this model has 3"),
         ({"routers": ("vif", "vif", "xyz")}, "unknown task 'xyz'"),
     ],
@@ -251,5 +252,5 @@ def test_graphs_are_named_by_what_they_hold(micro):
 def test_wrong_options_are_refused_in_one_line(micro, options, words):
     task, size = options.pop("task", "vif"), options.pop("size", SMALL)
     with pytest.raises(InputError, match=words) as error:
-        make_spec(micro, task, size, **options)
+        make_spec(micro, ExportOptions(task=task, size=size, **options))
     assert "\n" not in str(error.value)

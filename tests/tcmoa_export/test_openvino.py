@@ -6,6 +6,7 @@ import pytest
 from micro_model import frames
 from tcmoa_export import export_bundle
 from tcmoa_runtime import Fuser
+from tcmoa_runtime.options.export import ExportOptions
 
 ov = pytest.importorskip("openvino", reason="openvino is not installed; `pip install openvino` runs this")
 
@@ -14,7 +15,7 @@ SIZE = (100, 130)
 
 @pytest.mark.parametrize("options", [{}, {"color": "luma", "channel_order": "bgr"}, {"batch": 2}], ids=str)
 def test_openvino_fuses_the_same_frames(micro, tmp_path, options):
-    bundle = export_bundle(micro, task="vif", size=SIZE, out=tmp_path / "b", **options)
+    bundle = export_bundle(micro, ExportOptions(task="vif", size=SIZE, **options), tmp_path / "b")
     batch = bundle.contract.batch
     x, y = frames(*SIZE, batch), frames(*SIZE, batch, seed=1)
     rng = np.random.default_rng(0)

@@ -17,6 +17,7 @@ from tcmoa_export.precision import emulate_bf16, lower
 from tcmoa_export.spec import make_spec
 from tcmoa_runtime import BundleError, Fuser
 from tcmoa_runtime.images import read_frame
+from tcmoa_runtime.options.export import ExportOptions
 from tcmoa_runtime.pairs import find_pairs
 from tcmoa_runtime.prompts import LARGEST
 
@@ -31,7 +32,7 @@ def psnr(a, b):
 
 def lowered(model, task, size, precision):
     """A graph that ONNX Runtime runs on a CPU, and its spec."""
-    spec = make_spec(model, task, size, precision=precision, with_prompt=True)
+    spec = make_spec(model, ExportOptions(task=task, size=size, precision=precision, with_prompt=True))
     proto = build_graph(model, spec, precision, "0")
     return emulate_bf16(proto) if precision == "bf16" else proto, spec
 
@@ -112,7 +113,7 @@ def test_hard_frames_and_extreme_prompts_overflow_nothing(kind, scale, shift, pr
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_the_islands_are_float32_and_nothing_else_is(precision):
-    spec = make_spec(scrambled(), "vif", SIZE, precision=precision)
+    spec = make_spec(scrambled(), ExportOptions(task="vif", size=SIZE, precision=precision))
     graph = build_graph(scrambled(), spec, "low", "0")
     onnx.checker.check_model(graph, full_check=True)
     proto = onnx.shape_inference.infer_shapes(graph, strict_mode=True, data_prop=True)
@@ -140,7 +141,12 @@ def test_the_islands_are_float32_and_nothing_else_is(precision):
 
 def test_attention_is_accumulated_in_float32_product_by_product():
     """The form that TensorRT fuses with float32 accumulation: 16-bit operands cast up, the product cast down."""
-    graph = build_graph(scrambled(), make_spec(scrambled(), "vif", SIZE, precision="fp16"), "low", "0").graph
+    graph = build_graph(
+        scrambled(),
+        make_spec(scrambled(), ExportOptions(task="vif", size=SIZE, precision="fp16")),
+        "low",
+        "0",
+    ).graph
     makers = {name: node for node in graph.node for name in node.output}
     constants = {tensor.name for tensor in graph.initializer}
     inside = [n for n in graph.node if n.op_type == "MatMul" and "/attention/" in n.name]
@@ -208,7 +214,7 @@ def test_an_fp16_bundle_is_half_the_size_and_fuses(tmp_path):
     x, y = frames(*SIZE)[0], frames(*SIZE, seed=1)[0]
     for precision in ("fp32", "fp16"):
         bundle = export_bundle(
-            scrambled(), task="vif", size=SIZE, out=tmp_path / precision, precision=precision
+            scrambled(), ExportOptions(task="vif", size=SIZE, precision=precision), tmp_path / precision
         )
         assert bundle.precision == precision
         sizes[precision] = bundle.files["fusion.onnx"]["bytes"]
@@ -220,7 +226,9 @@ def test_an_fp16_bundle_is_half_the_size_and_fuses(tmp_path):
 
 
 def test_a_bf16_bundle_passed_an_emulation_and_is_not_for_onnx_runtime(tmp_path):
-    bundle = export_bundle(load_weights("tiny"), task="vif", size=SIZE, out=tmp_path / "b", precision="bf16")
+    bundle = export_bundle(
+        load_weights("tiny"), ExportOptions(task="vif", size=SIZE, precision="bf16"), tmp_path / "b"
+    )
     assert bundle.precision == "bf16"
     assert bundle.manifest["parity"]["psnr_db"] >= 45
     assert "emulated" in bundle.manifest["parity"]["backend"]
@@ -233,5 +241,5 @@ def test_a_bf16_bundle_passed_an_emulation_and_is_not_for_onnx_runtime(tmp_path)
 def test_a_graph_below_its_bound_is_no_bundle(tmp_path, monkeypatch, precision):
     monkeypatch.setitem(parity.LEAST_PSNR, precision, 99.0)
     with pytest.raises(GateError, match="too far from the model"):
-        export_bundle(scrambled(), task="vif", size=SIZE, out=tmp_path / "b", precision=precision)
+        export_bundle(scrambled(), ExportOptions(task="vif", size=SIZE, precision=precision), tmp_path / "b")
     assert list(tmp_path.iterdir()) == []

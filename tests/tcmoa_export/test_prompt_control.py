@@ -10,6 +10,7 @@ from tcmoa_export.network import build_graph
 from tcmoa_export.photographs import made_pair
 from tcmoa_export.spec import make_spec
 from tcmoa_runtime.images import read_frame
+from tcmoa_runtime.options.export import ExportOptions
 from tcmoa_runtime.pairs import find_pairs
 
 SIZE = (224, 224)
@@ -28,7 +29,7 @@ def towards_x(fused, x, y):
 
 
 def assert_beta_moves_monotonically(model, task, pairs):
-    spec = make_spec(model, task, SIZE)
+    spec = make_spec(model, ExportOptions(task=task, size=SIZE))
     proto = build_graph(model, spec, "steer", "0")
     ones = np.ones((1, *spec.layout.grid), np.float32)
     for x, y in pairs:
@@ -62,7 +63,7 @@ def test_beta_moves_photographs_monotonically_between_y_and_x(tiny, task):
 
 def test_alpha_zero_makes_every_prompt_one_half():
     model = scrambled()
-    spec = make_spec(model, "vif", (100, 130), with_prompt=True)
+    spec = make_spec(model, ExportOptions(task="vif", size=(100, 130), with_prompt=True))
     zeros = np.zeros((1, *spec.layout.grid), np.float32)
     x, y = frames(100, 130), frames(100, 130, seed=1)
     proto = build_graph(model, spec, "half", "0")
@@ -97,7 +98,7 @@ def reach(region, window, blocks):
 def test_a_region_changes_only_what_windows_and_the_3x3_convolution_can_reach():
     model = scrambled()
     size = (5 * 112, 6 * 112)
-    spec = make_spec(model, "vif", size, with_prompt=True)
+    spec = make_spec(model, ExportOptions(task="vif", size=size, with_prompt=True))
     proto = build_graph(model, spec, "region", "0")
     inputs = {"x": frames(*size), "y": frames(*size, seed=1)}
     ones = np.ones((1, *spec.layout.grid), np.float32)

@@ -15,10 +15,13 @@ import torch
 from micro_model import frames, scrambled
 from tcmoa import Sizes
 from tcmoa_export import bundle_export, export_bundle
-from tcmoa_runtime import Fuser, backends
-from tcmoa_runtime.bundle import MANIFEST, SELF_HASH, manifest_sha256
+from tcmoa_runtime import Fuser
+from tcmoa_runtime.backends import pick as backends
+from tcmoa_runtime.bundle import MANIFEST
 from tcmoa_runtime.cli import run
 from tcmoa_runtime.images import write_image
+from tcmoa_runtime.manifest import SELF_HASH, manifest_sha256
+from tcmoa_runtime.options.export import ExportOptions
 
 HEIGHT, WIDTH = 100, 130
 
@@ -28,8 +31,8 @@ OPTIONS = {
     "mef": {"task": "mef", "with_prompt": True},
     "batch": {"batch": 2, "with_prompt": True},
     "bgr": {"channel_order": "bgr"},
-    "grey": {"grey": ("y",)},
-    "bgr grey": {"channel_order": "bgr", "grey": ("y",)},
+    "grey": {"gray": ("y",)},
+    "bgr grey": {"channel_order": "bgr", "gray": ("y",)},
     "resize": {"as_published": True},
 }
 """What each bundle is exported with, besides task vif and 130x100; all from one model."""
@@ -49,7 +52,7 @@ def one_thread():
 def export_micro(out, **options):
     with one_thread():
         model = scrambled(Sizes(64, 4, 2, 64, 4, 2))
-        export_bundle(model, **{"task": "vif", "size": (HEIGHT, WIDTH), "out": out, **options})
+        export_bundle(model, ExportOptions(**{"task": "vif", "size": (HEIGHT, WIDTH), **options}), out)
     return out
 
 

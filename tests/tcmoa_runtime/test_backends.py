@@ -7,7 +7,8 @@ import onnxruntime
 import pytest
 
 from tcmoa_runtime import Bundle, InputError, MissingError
-from tcmoa_runtime.backends import BACKENDS, check_inputs, load_backend
+from tcmoa_runtime.backends.base import check_inputs
+from tcmoa_runtime.backends.pick import BACKENDS, load_backend
 
 
 @pytest.fixture(scope="module")

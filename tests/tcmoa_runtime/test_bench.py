@@ -8,10 +8,11 @@ import sys
 import numpy as np
 import pytest
 
-from tcmoa_runtime import Bundle, Fuser, backends
-from tcmoa_runtime import bench as module
-from tcmoa_runtime.backends import load_backend
-from tcmoa_runtime.bench import Bench, Speed, bench, machine, read_pick, write_pick
+from tcmoa_runtime import Bundle, Fuser
+from tcmoa_runtime.backends import pick as backends
+from tcmoa_runtime.backends.pick import load_backend
+from tcmoa_runtime.bench import measure as module
+from tcmoa_runtime.bench.measure import Bench, Speed, bench, machine, read_pick, write_pick
 from tcmoa_runtime.bundle_write import derive_bundle
 from tcmoa_runtime.errors import InputError, TcmoaError
 
@@ -29,7 +30,7 @@ def bundle(broken):
 
 
 def test_peak_memory_is_not_that_of_the_process_that_started_it():
-    child = "from tcmoa_runtime.bench_worker import peak_mb; print(peak_mb())"
+    child = "from tcmoa_runtime.bench.worker import peak_mb; print(peak_mb())"
     parent = (
         "import subprocess, sys; held = bytearray(b'1') * 700_000_000; "
         "subprocess.run([sys.executable, '-c', sys.argv[1]], check=True, close_fds=False)"

@@ -7,15 +7,8 @@ import shutil
 import pytest
 
 from tcmoa_runtime import Bundle, BundleError, Fuser
-from tcmoa_runtime.bundle import (
-    GRAPH,
-    GRAPH_DATA,
-    MANIFEST,
-    SELF_HASH,
-    contract_to_json,
-    file_sha256,
-    manifest_sha256,
-)
+from tcmoa_runtime.bundle import GRAPH, GRAPH_DATA, MANIFEST
+from tcmoa_runtime.manifest import SELF_HASH, contract_to_json, file_sha256, manifest_sha256
 
 ADVICE = "`tcmoa export|export it again|export the bundle again|copy the bundle"
 

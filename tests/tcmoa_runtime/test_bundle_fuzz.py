@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcmoa_runtime import Bundle, BundleError
-from tcmoa_runtime.bundle import GRAPH, MANIFEST, SELF_HASH, manifest_sha256
+from tcmoa_runtime.bundle import GRAPH, MANIFEST
 from tcmoa_runtime.cli import run
+from tcmoa_runtime.manifest import SELF_HASH, manifest_sha256
 
 REQUIRED = (
     *("format", "format_version", "task", "preset", "precision", "channel_order", "frame", "fit", "files"),

@@ -12,12 +12,13 @@ import pytest
 from c_library import LIBRARY, CFuser, Figures, Frame, Options
 from calibration_pieces import export_micro, write_pairs
 from tcmoa import load_weights
-from tcmoa_calibration.quantise import Budget, calibrate_low_precision
+from tcmoa_calibration.quantize import Budget, calibrate_low_precision
 from tcmoa_export import export_bundle
 from tcmoa_runtime import Bundle, BundleError, Fuser, TcmoaError
 from tcmoa_runtime.alignment import Alignment
-from tcmoa_runtime.bundle import SELF_HASH, manifest_sha256
 from tcmoa_runtime.images import read_frame, resize_frame
+from tcmoa_runtime.manifest import SELF_HASH, manifest_sha256
+from tcmoa_runtime.options.export import ExportOptions
 from tcmoa_runtime.pairs import find_pairs
 
 pytest.importorskip("openvino", reason="openvino is not installed; `pip install 'tcmoa[openvino]'` runs this")
@@ -154,7 +155,7 @@ def test_a_missing_openvino_is_told_with_what_to_do(bundle, monkeypatch):
 @pytest.mark.parametrize("task", ["vif", "mef", "mff"])
 def test_val_pairs_give_the_bytes_of_python_and_nearly_those_of_onnx_runtime(task, val_pairs, tmp_path):
     size = (240, 320)
-    export_bundle(load_weights("tiny"), task=task, size=size, out=tmp_path / task)
+    export_bundle(load_weights("tiny"), ExportOptions(task=task, size=size), tmp_path / task)
     pairs = find_pairs(val_pairs / task)[:1]  # benchmarks/c_library.py has all of them
     assert pairs
     with (

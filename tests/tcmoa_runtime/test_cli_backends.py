@@ -8,7 +8,7 @@ from simulated import cuda_runtime
 from simulated.cuda_runtime import cudaError_t
 from simulated.rig import add_engine
 from simulated.tensorrt_module import Library
-from tcmoa_runtime.backends import BACKENDS
+from tcmoa_runtime.backends.pick import BACKENDS
 
 pytest_plugins = ["simulated.fixtures"]
 

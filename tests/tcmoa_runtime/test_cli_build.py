@@ -10,8 +10,8 @@ import pytest
 import engine_pieces
 from tcmoa_export import engine_build, parity
 from tcmoa_runtime import Bundle, MissingError
-from tcmoa_runtime.cuda import Device
 from tcmoa_runtime.engine import FOLDER, Engine, find_engines
+from tcmoa_runtime.gpu.cuda import Device
 
 rtx = pytest.importorskip("tensorrt_rtx_bindings", reason=engine_pieces.NO_RTX, exc_type=ImportError)
 

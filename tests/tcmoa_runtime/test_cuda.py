@@ -10,7 +10,8 @@ import pytest
 
 from simulated import cuda_runtime
 from simulated.cuda_runtime import Misuse, cudaError_t, cudaStreamCaptureMode
-from tcmoa_runtime import MemoryShortageError, MissingError, TcmoaError, cuda
+from tcmoa_runtime import MemoryShortageError, MissingError, TcmoaError
+from tcmoa_runtime.gpu import cuda
 
 
 @pytest.fixture

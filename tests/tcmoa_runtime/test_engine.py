@@ -10,7 +10,6 @@ import pytest
 
 import tcmoa_runtime
 from tcmoa_runtime import Bundle, BundleError
-from tcmoa_runtime.bundle import SELF_HASH, manifest_sha256
 from tcmoa_runtime.engine import (
     FOLDER,
     SUFFIX,
@@ -19,6 +18,7 @@ from tcmoa_runtime.engine import (
     find_engines,
     write_engine,
 )
+from tcmoa_runtime.manifest import SELF_HASH, manifest_sha256
 
 DATA = b"what a builder serialised" * 40
 WEIGHTS = b"an ONNX graph"

@@ -17,8 +17,8 @@ import onnxruntime
 import pytest
 
 from tcmoa_runtime import Bundle, BundleError, MissingError
-from tcmoa_runtime.backends import load_backend
 from tcmoa_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.backends.providers import PROVIDERS, Cache, cache_prefix
 from tcmoa_runtime.engine import FOLDER, find_engines
 

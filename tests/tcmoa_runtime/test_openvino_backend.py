@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tcmoa_runtime import Bundle, BundleError, Fuser, InputError, MissingError, TcmoaError, backends
-from tcmoa_runtime.backends import load_backend
-from tcmoa_runtime.bundle import GRAPH, file_sha256
+from tcmoa_runtime import Bundle, BundleError, Fuser, InputError, MissingError, TcmoaError
+from tcmoa_runtime.backends import pick as backends
+from tcmoa_runtime.backends.pick import load_backend
+from tcmoa_runtime.bundle import GRAPH
 from tcmoa_runtime.cli import run
+from tcmoa_runtime.manifest import file_sha256
 
 ov = pytest.importorskip(
     "openvino", reason="openvino is not installed; `pip install 'tcmoa[openvino]'` runs this"

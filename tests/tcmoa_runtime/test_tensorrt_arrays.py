@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from simulated.rig import ByDlpack, OnGpu, read
-from tcmoa_runtime import Fuser, InputError, TcmoaError, dlpack
-from tcmoa_runtime.backends.tensorrt import TensorRTBackend
-from tcmoa_runtime.device_arrays import DeviceArray
+from tcmoa_runtime import Fuser, InputError, TcmoaError
+from tcmoa_runtime.backends.tensorrt.backend import TensorRTBackend
+from tcmoa_runtime.gpu import dlpack
+from tcmoa_runtime.gpu.device_arrays import DeviceArray
 
 pytest_plugins = ["simulated.fixtures"]
 

@@ -17,9 +17,10 @@ from simulated import cuda_runtime
 from simulated.cuda_runtime import cudaError_t
 from simulated.rig import add_engine, mixed_work, read
 from simulated.tensorrt_module import Library
-from tcmoa_runtime import Bundle, InputError, MemoryShortageError, TcmoaError, cuda
+from tcmoa_runtime import Bundle, InputError, MemoryShortageError, TcmoaError
 from tcmoa_runtime.backends.onnxruntime import OnnxRuntimeBackend
-from tcmoa_runtime.backends.tensorrt import TensorRTBackend
+from tcmoa_runtime.backends.tensorrt.backend import TensorRTBackend
+from tcmoa_runtime.gpu import cuda
 
 pytest_plugins = ["simulated.fixtures"]
 

@@ -11,8 +11,8 @@ import pytest
 from simulated import cuda_runtime
 from simulated.rig import mixed_work
 from simulated.tensorrt_module import Library
-from tcmoa_runtime import cuda
-from tcmoa_runtime.backends.tensorrt import TensorRTBackend
+from tcmoa_runtime.backends.tensorrt.backend import TensorRTBackend
+from tcmoa_runtime.gpu import cuda
 
 pytest_plugins = ["simulated.fixtures"]
 
@@ -112,7 +112,7 @@ def forget_owners(patch, backend):
 
 def overwrite_held_results(patch, backend):
     patch.setattr(TensorRTBackend, "_let_wait", lambda *_: None)
-    patch.setattr("tcmoa_runtime.backends.tensorrt._Lease.__del__", lambda self: None)
+    patch.setattr("tcmoa_runtime.backends.tensorrt.backend._Lease.__del__", lambda self: None)
     start = TensorRTBackend._start
 
     def release_at_once(self, inputs, wait, reader):

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 
 from micro_model import frames
-from tcmoa_runtime import Bundle, Fuser, TcmoaError, cuda
+from tcmoa_runtime import Bundle, Fuser, TcmoaError
 from tcmoa_runtime.backends.onnxruntime import OnnxRuntimeBackend
-from tcmoa_runtime.backends.tensorrt import TensorRTBackend
+from tcmoa_runtime.backends.tensorrt.backend import TensorRTBackend
+from tcmoa_runtime.backends.tensorrt.engine_loading import MODULES, import_library
 from tcmoa_runtime.cli.build import engine_rows
 from tcmoa_runtime.engine import find_engines
-from tcmoa_runtime.trt import MODULES, import_library
+from tcmoa_runtime.gpu import cuda
 
 LEAST_PSNR = {"fp32": 60.0, "fp16": 50.0, "bf16": 45.0}
 """dB from ONNX Runtime on the float32 graph."""

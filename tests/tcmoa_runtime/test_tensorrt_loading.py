@@ -13,8 +13,8 @@ from simulated.cuda_runtime import cudaError_t
 from simulated.rig import add_engine, cut, flip
 from simulated.tensorrt_module import Library, engine_bytes
 from tcmoa_runtime import Bundle, BundleError, InputError, MemoryShortageError, MissingError, TcmoaError
-from tcmoa_runtime.backends import load_backend
-from tcmoa_runtime.backends.tensorrt import TensorRTBackend
+from tcmoa_runtime.backends.pick import load_backend
+from tcmoa_runtime.backends.tensorrt.backend import TensorRTBackend
 from tcmoa_runtime.engine import FOLDER, find_engines
 
 pytest_plugins = ["simulated.fixtures"]

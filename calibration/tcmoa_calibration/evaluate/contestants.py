@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from tcmoa_calibration.baselines import BASELINES
-from tcmoa_runtime.backends import BACKENDS
-from tcmoa_runtime.bundle import SELF_HASH, Bundle, file_sha256
+from tcmoa_runtime.backends.pick import BACKENDS
+from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import TASKS
 from tcmoa_runtime.engine import find_engines
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import IMAGE_SUFFIXES
+from tcmoa_runtime.manifest import SELF_HASH, file_sha256
 
 Kind = Literal["fused", "bundle", "weights", "baseline"]
 

@@ -18,9 +18,9 @@ from tcmoa_calibration.evaluate.video import measure_flicker
 from tcmoa_calibration.evaluate.workers import available_cores, measure_all
 from tcmoa_calibration.metrics import METRICS, Profile
 from tcmoa_calibration.metrics.registry import check_profile
-from tcmoa_runtime.bundle import file_sha256
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import write_bytes
+from tcmoa_runtime.manifest import file_sha256
 from tcmoa_runtime.pairs import PairPaths, find_pairs
 
 RESULTS_JSON: Final = "results.json"

@@ -1,62 +1,59 @@
-// What runs a bundle's graph. One backend is one file; all keep the same small contract.
+// The interface of what runs a bundle's graph: a backend and its slots.
 #pragma once
 
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
 
-#include "bundle.hpp"
-#include "tcmoa.h"
-
 namespace tcmoa {
 
-// The graph's tensors in memory that the host reads and writes; batch 1, so x is [H, W, C] and so on.
-struct Tensors {
+// The graph's tensors in host memory, row-major, batch 1: x [H, W, C] and so on, see contract.hpp.
+struct HostTensors {
     std::span<std::uint8_t> x, y;
     std::span<float> scale, shift;
     std::span<std::uint8_t> fused;
     std::span<float> prompt;  // empty where the graph has no such output
 };
 
-// A source that lies on the GPU: packed as the tensor is, and the stream whose earlier work writes it.
+// A source in GPU memory: packed like its tensor, and the stream whose earlier work writes it.
 struct DeviceFrame {
-    void *pointer = nullptr;  // nullptr: the source lies in the host tensor
-    void *stream = nullptr;   // CUstream; nullptr is the legacy default one
+    void *pointer = nullptr;  // nullptr: the source is in the host tensor
+    void *stream = nullptr;   // CUstream; nullptr: the legacy default stream
 };
 
-// Memory of the caller, packed as the tensors are, that the network reads and writes in place of the slot's tensors;
-// nullptr: the slot's own. It is the caller's for as long as the network runs, and not touched after that.
-struct Borrowed {
+// The caller's host memory, packed like the tensors, that the network uses instead of the slot's own tensors; nullptr:
+// the slot's own. Used only while the network runs.
+struct ExternalBuffers {
     const std::uint8_t *x = nullptr, *y = nullptr;
     std::uint8_t *fused = nullptr;
 };
 
-// One frame in flight. Used by one thread at a time; different slots of a backend run beside each other, or in turn.
-// After `start` threw, or `ready` threw, the slot can be started again.
+// One frame in flight. Used by one thread at a time; slots of one backend may be used by several threads at a time.
+// After `start` or `wait_for` threw, the slot can be started again.
 class Slot {
 public:
     virtual ~Slot() = default;
 
-    // Where the host's inputs are written before `start`, and outputs are found after `collect`. Never moves.
-    [[nodiscard]] virtual const Tensors &tensors() const noexcept = 0;
+    // Inputs to write before `start`, outputs to read after `collect`. The memory stays where it is.
+    [[nodiscard]] virtual const HostTensors &tensors() const noexcept = 0;
 
-    // For the starts that follow. Called only where the backend borrows.
-    virtual void borrow(const Borrowed &) {}
+    // Use these buffers from the next start on. Called only where the backend supports it.
+    virtual void bind(const ExternalBuffers &) {}
 
-    // Start the network on the host tensors, but for sources that lie on the GPU. Returns without waiting for it.
+    // Start the network on the host tensors, except for sources in GPU memory. Returns without waiting for it.
     virtual void start(const DeviceFrame &x, const DeviceFrame &y) = 0;
 
-    // Whether the network is done, after waiting for at most `timeout`; negative: without limit. Throws what went
-    // wrong in the network. The sources may be changed once it returned true.
-    virtual bool ready(std::chrono::milliseconds timeout) = 0;
+    // Wait for at most `timeout`, or without limit where it is negative. Returns whether the network is done; then the
+    // sources may be changed. Throws Error where the network failed.
+    virtual bool wait_for(std::chrono::milliseconds timeout) = 0;
 
-    // After `ready`: bring the results into the host tensors.
+    // After `wait_for` returned true: make the results available in the host tensors.
     virtual void collect() = 0;
 
-    // After `ready`: copy the fused frame to GPU memory, ordered in `stream`; done when it returns.
+    // After `wait_for` returned true: copy the fused frame to GPU memory, in the order of `stream`. The copy is done
+    // when this returns.
     virtual void collect_to(void *pointer, void *stream) = 0;
 };
 
@@ -64,35 +61,24 @@ class Backend {
 public:
     virtual ~Backend() = default;
 
-    // Name and device, as `openvino (CPU)`.
+    // Name and device, e.g. "openvino (CPU)".
     [[nodiscard]] virtual std::string name() const = 0;
 
-    // Whether frames may lie on the GPU.
-    [[nodiscard]] virtual bool takes_cuda() const noexcept = 0;
+    // Whether frames may be in GPU memory.
+    [[nodiscard]] virtual bool accepts_cuda() const noexcept = 0;
 
-    // Whether its slots can work in the caller's host memory.
-    [[nodiscard]] virtual bool borrows() const noexcept { return false; }
+    // Whether slots can use the caller's host memory, see ExternalBuffers.
+    [[nodiscard]] virtual bool accepts_external_buffers() const noexcept { return false; }
 
-    // A new slot. The backend outlives its slots.
+    // The backend must outlive its slots.
     [[nodiscard]] virtual std::unique_ptr<Slot> new_slot() = 0;
 };
 
 struct BackendOptions {
-    std::string name = "auto";
-    int threads = 0;  // of a backend on the CPU; 0: all cores
+    std::string name = "auto";  // "auto", "openvino", "openvino-bf16" or "tensorrt"
+    int threads = 0;            // of a backend on the CPU; 0: all cores
     int cuda_device = 0;
     bool cuda_graph = true;
 };
-
-// Check what the backend needs of the bundle and load it. `auto` takes tensorrt where the bundle has an engine that
-// runs on this machine, else openvino. Throws Error.
-std::unique_ptr<Backend> load_backend(const Bundle &bundle, const BackendOptions &options);
-
-std::unique_ptr<Backend> load_openvino(const Bundle &bundle, const BackendOptions &options);
-
-// nullptr, with the reason in `unfit`, where the bundle's engines are sound but none runs here, or TensorRT, a driver
-// or a GPU is not there; throws where an engine is damaged.
-std::unique_ptr<Backend> load_tensorrt(const Bundle &bundle, const BackendOptions &options,
-                                       std::unique_ptr<class Error> &unfit);
 
 }  // namespace tcmoa

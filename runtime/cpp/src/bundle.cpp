@@ -1,11 +1,5 @@
 #include "bundle.hpp"
 
-#include <openssl/evp.h>
-
-#include <algorithm>
-#include <array>
-#include <fstream>
-#include <memory>
 #include <system_error>
 
 #include "error.hpp"
@@ -16,206 +10,133 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char *kManifest = "bundle.json";
-constexpr const char *kFormat = "tcmoa-bundle";
-constexpr std::int64_t kFormatVersion = 1;
-constexpr const char *kAgain = "export it again with `tcmoa export`";
-constexpr std::int64_t kLargestNumber = 1 << 20;  // beyond any side or batch: products stay within 64 bits
+constexpr const char *kMakeOne = "make one with `tcmoa export`";
+constexpr ManifestKind kKind{"tcmoa-bundle", 1, "a TC-MoA bundle", kExportAgain};
+constexpr std::int64_t kMaxSize = 1 << 20;  // above any side or batch: products stay within 64 bits
 
-class Digest {
-public:
-    Digest() : context_(EVP_MD_CTX_new(), EVP_MD_CTX_free) {
-        if (!context_ || EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) != 1) {
-            fail_internal("SHA-256 is not to be had from OpenSSL; check its configuration");
-        }
-    }
-    void update(const char *data, std::size_t bytes) {
-        if (EVP_DigestUpdate(context_.get(), data, bytes) != 1) fail_internal("SHA-256 failed in OpenSSL");
-    }
-    std::string hex() {
-        std::array<unsigned char, EVP_MAX_MD_SIZE> raw{};
-        unsigned int length = 0;
-        if (EVP_DigestFinal_ex(context_.get(), raw.data(), &length) != 1) fail_internal("SHA-256 failed in OpenSSL");
-        std::string text;
-        for (unsigned int i = 0; i < length; ++i) {
-            text += "0123456789abcdef"[raw[i] >> 4];
-            text += "0123456789abcdef"[raw[i] & 15];
-        }
-        return text;
-    }
+bool is_size(const Manifest &value) { return value > 0 && value <= kMaxSize; }
 
-private:
-    std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
-};
-
-void compare_size(const fs::path &path, std::uintmax_t arrived, const FileEntry &wanted, std::string_view says,
-                  std::string_view again) {
-    if (wanted.bytes >= 0 && arrived == static_cast<std::uintmax_t>(wanted.bytes)) return;
-    fail_bundle(path.string() + ": " + std::to_string(arrived) + " bytes, " + std::string(says) + " says " +
-                std::to_string(wanted.bytes) + "; it is truncated or another file: copy the bundle whole, or " +
-                std::string(again));
+Manifest tensors_to_json(const std::vector<TensorSpec> &specs) {
+    auto object = Manifest::object();
+    for (const auto &spec : specs) object[spec.name] = {{"dtype", name_of(spec.type)}, {"shape", spec.shape}};
+    return object;
 }
 
-void compare_hash(const fs::path &path, const std::string &arrived, const FileEntry &wanted, std::string_view says,
-                  std::string_view again) {
-    if (arrived == wanted.sha256) return;
-    fail_bundle(path.string() + ": SHA-256 is " + arrived.substr(0, 12) + "…, " + std::string(says) + " says " +
-                shown(wanted.sha256, 12) + "; it was changed since it was written: copy the bundle anew, or " +
-                std::string(again));
-}
-
-std::uintmax_t size_of(const fs::path &path, std::string_view again) {
-    std::error_code error;
-    const auto bytes = fs::file_size(path, error);
-    if (error) fail_bundle(path.string() + ": cannot be read: " + error.message() + "; " + std::string(again));
-    return bytes;
-}
-
-Manifest contract_to_json(const Contract &contract) {
-    const auto plain = [](const std::vector<TensorSpec> &specs) {
-        auto object = Manifest::object();
-        for (const auto &spec : specs) {
-            object[spec.name] = {{"dtype", spec.element == Element::uint8 ? "uint8" : "float32"},
-                                 {"shape", spec.shape}};
-        }
-        return object;
-    };
-    return {{"inputs", plain(contract.inputs())}, {"outputs", plain(contract.outputs())}};
-}
-
-// Check all that the library relies on and rebuild the contract from its few numbers.
-void read_contract(Bundle &bundle, const Reader &reader) {
-    bundle.task = reader.text("task", {"vif", "mef", "mff"});
-    bundle.channel_order = reader.text("channel_order", {"rgb", "bgr"});
-    bundle.precision = reader.text("precision");
-    bundle.preset = reader.text("preset");
-    bundle.fit = reader.text("fit", {"pad", "crops", "resize"});
-    const auto side = reader.integer("token_pixels");
-    if (side != 8 && side != 16) reader.refuse("token_pixels", "8, 16");
-    bundle.token_pixels = static_cast<int>(side);
-    bundle.graph_name = reader.part("graph").text("name");
-    const auto prompt = reader.part("prompt_default");
-    bundle.default_scale = static_cast<float>(prompt.number("scale"));
-    bundle.default_shift = static_cast<float>(prompt.number("shift"));
-    const auto files = reader.part("files");
-    (void)files.part(kGraph);
+void read_files(Bundle &bundle, const ManifestReader &reader) {
+    const auto files = reader.object("files");
+    (void)files.object(kGraph);
     for (const auto &[name, value] : files.values().items()) {
-        const auto entry = files.part(name);
-        bundle.files[name] = {entry.text("sha256"), entry.integer("bytes")};
+        const auto entry = files.object(name);
+        bundle.files[name] = {entry.string("sha256"), entry.integer("bytes")};
         if (name != kGraph && name != kGraphData) {
-            fail_bundle(reader.path().string() + ": lists an unknown file '" + shown(name) +
-                        "'; it was made by other software: " + kAgain);
+            reader.fail("lists an unknown file '" + printable(name) + "'; expected only " + kGraph + " and " +
+                        kGraphData + " (written by other software)");
         }
     }
-    const auto frame = reader.part("frame");
+}
+
+// Read the few numbers from which the contract follows, and compare the contract with the one that is written out.
+void read_contract(Bundle &bundle, const ManifestReader &reader) {
+    const auto frame = reader.object("frame");
     auto &contract = bundle.contract;
     contract.height = frame.integer("height");
     contract.width = frame.integer("width");
     contract.batch = frame.integer("batch");
     contract.x_channels = frame.integer("x_channels");
     contract.y_channels = frame.integer("y_channels");
-    contract.prompts = frame.integer("prompts");
+    contract.num_prompts = frame.integer("prompts");
     contract.with_prompt = frame.boolean("with_prompt");
     const auto &grid = frame.array("grid");
     if (grid.size() != 2 || !grid[0].is_number_integer() || !grid[1].is_number_integer()) {
-        frame.refuse("grid", "two whole numbers");
+        frame.fail_value("grid", "two integers");
     }
-    const auto within = [](const Manifest &number) { return number > 0 && number <= kLargestNumber; };
     for (const char *key : {"height", "width", "batch", "x_channels", "y_channels"}) {
-        if (!within(frame.values().at(key))) frame.refuse(key, "a size from 1 to 1048576");
+        if (!is_size(frame.values().at(key))) frame.fail_value(key, "a size from 1 to 1048576");
     }
-    if (!within(grid[0]) || !within(grid[1])) frame.refuse("grid", "sizes from 1 to 1048576");
-    if (contract.prompts < 0 || contract.prompts > kLargestNumber) frame.refuse("prompts", "a number from 0 on");
+    if (!is_size(grid[0]) || !is_size(grid[1])) frame.fail_value("grid", "sizes from 1 to 1048576");
+    if (contract.num_prompts < 0 || contract.num_prompts > kMaxSize) {
+        frame.fail_value("prompts", "an integer from 0 to 1048576");
+    }
     contract.grid_height = grid[0].get<std::int64_t>();
     contract.grid_width = grid[1].get<std::int64_t>();
+    const std::int64_t side = bundle.token_pixels;
     const auto tokens = [side](std::int64_t pixels) { return (pixels + side - 1) / side; };
-    if (bundle.fit != "resize" && (contract.grid_height != tokens(contract.height) ||
-                                   contract.grid_width != tokens(contract.width))) {
-        fail_bundle(reader.path().string() + ": grid " + grid.dump() + " does not cover the frame in tokens of " +
-                    std::to_string(side) + " pixels; " + kAgain);
+    if (bundle.fit != "resize" &&
+        (contract.grid_height != tokens(contract.height) || contract.grid_width != tokens(contract.width))) {
+        frame.fail_value("grid", "a grid that covers the frame with tokens of " + std::to_string(side) + " pixels");
     }
-    const auto stated = bundle.manifest.find("contract");
-    if (stated == bundle.manifest.end() || *stated != contract_to_json(contract)) {
-        fail_bundle(reader.path().string() + ": its 'contract' is not the graph contract for this frame; " + kAgain);
+    const auto stated = reader.values().find("contract");
+    const Manifest derived = {{"inputs", tensors_to_json(contract.inputs())},
+                              {"outputs", tensors_to_json(contract.outputs())}};
+    if (stated == reader.values().end() || *stated != derived) {
+        reader.fail("'contract' is another one; expected the graph contract for this 'frame'");
     }
 }
 
-}  // namespace
-
-std::string sha256(std::string_view bytes) {
-    Digest digest;
-    digest.update(bytes.data(), bytes.size());
-    return digest.hex();
+// Check every value that the library uses.
+void read_description(Bundle &bundle, const ManifestReader &reader) {
+    bundle.task = reader.string("task", {"vif", "mef", "mff"});
+    bundle.channel_order = reader.string("channel_order", {"rgb", "bgr"});
+    bundle.precision = reader.string("precision");
+    bundle.preset = reader.string("preset");
+    bundle.fit = reader.string("fit", {"pad", "crops", "resize"});
+    const auto side = reader.integer("token_pixels");
+    if (side != 8 && side != 16) reader.fail_value("token_pixels", "8 or 16");
+    bundle.token_pixels = static_cast<int>(side);
+    bundle.graph_name = reader.object("graph").string("name");
+    const auto prompt = reader.object("prompt_default");
+    bundle.default_scale = static_cast<float>(prompt.number("scale"));
+    bundle.default_shift = static_cast<float>(prompt.number("shift"));
+    read_files(bundle, reader);
+    read_contract(bundle, reader);
 }
 
-std::string sha256_file(const fs::path &path) {
-    std::ifstream file(path, std::ios::binary);
-    Digest digest;
-    std::vector<char> chunk(1 << 20);
-    while (file) {
-        file.read(chunk.data(), static_cast<std::streamsize>(chunk.size()));
-        digest.update(chunk.data(), static_cast<std::size_t>(file.gcount()));
-    }
-    if (!file.eof()) {
-        throw fs::filesystem_error("cannot be read", path, std::make_error_code(std::errc::io_error));
-    }
-    return digest.hex();
-}
-
-std::string read_checked(const fs::path &path, const FileEntry &wanted, std::string_view says,
-                         std::string_view again) {
-    const auto bytes = size_of(path, again);
-    compare_size(path, bytes, wanted, says, again);
-    std::string data(bytes, '\0');
-    std::ifstream file(path, std::ios::binary);
-    file.read(data.data(), static_cast<std::streamsize>(bytes));
-    if (!file) fail_bundle(path.string() + ": cannot be read; make it readable, or " + std::string(again));
-    compare_hash(path, sha256(data), wanted, says, again);
-    return data;
-}
-
-Bundle Bundle::open(const fs::path &path) {
+// The path of bundle.json in a folder that may be a bundle.
+fs::path find_manifest(const fs::path &path) {
     const std::string where = path.string();
     std::error_code error;
     const auto status = fs::status(path, error);
     if (status.type() == fs::file_type::not_found) {
-        fail_bundle(where + ": no such bundle; make one with `tcmoa export --out " + where + "`");
+        fail_bundle(where, "no such bundle", "make one with `tcmoa export --out " + where + "`");
     }
-    if (error) fail_bundle(where + ": cannot be read: " + error.message() + "; make one with `tcmoa export`");
-    if (!fs::is_directory(status)) {
-        fail_bundle(where + ": is a file, expected a bundle folder as `tcmoa export` writes it");
-    }
-    const auto manifest = path / kManifest;
+    if (error) fail_bundle(where, "cannot be read (" + error.message() + ")", kMakeOne);
+    if (!fs::is_directory(status)) fail_bundle(where, "a file; expected a bundle folder", kMakeOne);
+    auto manifest = path / kManifest;
     if (!fs::is_regular_file(manifest, error)) {
-        fail_bundle(where + ": holds no bundle.json, so it is no bundle; make one with `tcmoa export`");
+        fail_bundle(where, "not a bundle; expected a folder with a bundle.json", kMakeOne);
     }
+    return manifest;
+}
+
+}  // namespace
+
+Bundle Bundle::open(const fs::path &path) {
+    const auto manifest_path = find_manifest(path);
     Bundle bundle;
     bundle.path = path;
-    bundle.manifest = read_manifest(manifest, kFormat, kFormatVersion, "a TC-MoA bundle", kAgain);
-    read_contract(bundle, Reader(manifest, bundle.manifest, kAgain));
-    if (bundle.manifest.contains("alignment")) {  // fusing without it would be wrong, and not be seen
-        fail_bundle(where + ": aligns its sources ('alignment' in bundle.json), and libtcmoa does not warp: warp in the "
-                    "pipeline and use the bundle from before `tcmoa calibrate align`, or use the Python runtime");
+    bundle.manifest = read_manifest(manifest_path, kKind);
+    read_description(bundle, ManifestReader(manifest_path, bundle.manifest, kExportAgain));
+    if (bundle.manifest.contains("alignment")) {  // fused without it, sources would be misaligned without a warning
+        fail_bundle(path.string(), "aligns its sources ('alignment' in bundle.json), and libtcmoa does not warp frames",
+                    "warp them in the pipeline and use the bundle from before `tcmoa calibrate align`, or use the "
+                    "Python runtime");
     }
     for (const auto &[name, entry] : bundle.files) {
+        std::error_code error;
         if (!fs::is_regular_file(path / name, error)) {
-            fail_bundle(where + ": '" + name + "' is missing, bundle.json lists it; copy it whole, or " + kAgain);
+            fail_bundle(path.string(), "'" + name + "' is missing; expected every file that bundle.json lists",
+                        std::string("copy the whole bundle, or ") + kExportAgain);
         }
     }
     return bundle;
 }
 
-void Bundle::check() const {
-    for (const auto &[name, entry] : files) {
-        const auto file = path / name;
-        compare_size(file, size_of(file, kAgain), entry, kManifest, kAgain);
-        try {
-            compare_hash(file, sha256_file(file), entry, kManifest, kAgain);
-        } catch (const fs::filesystem_error &error) {
-            fail_bundle(file.string() + ": cannot be read: " + error.code().message() + "; " + kAgain);
-        }
-    }
+void Bundle::verify_files() const {
+    for (const auto &[name, entry] : files) verify_file(path / name, entry, kManifest, kExportAgain);
 }
 
-std::string Bundle::read_graph() const { return read_checked(graph_path(), files.at(kGraph), kManifest, kAgain); }
+std::string Bundle::read_graph() const {
+    return read_verified_file(graph_path(), files.at(kGraph), kManifest, kExportAgain);
+}
 
 }  // namespace tcmoa

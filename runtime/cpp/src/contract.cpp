@@ -1,26 +1,58 @@
 #include "contract.hpp"
 
+#include <algorithm>
+
+#include "error.hpp"
+
 namespace tcmoa {
 
-std::string shown(const TensorSpec &spec) {
-    std::string text = spec.element == Element::uint8 ? "uint8 [" : "float32 [";
-    for (std::size_t i = 0; i < spec.shape.size(); ++i) text += (i ? ", " : "") + std::to_string(spec.shape[i]);
+const char *name_of(ElementType type) { return type == ElementType::uint8 ? "uint8" : "float32"; }
+
+std::string describe_tensor(std::string_view type, const std::vector<std::int64_t> &shape) {
+    std::string text = std::string(type) + " [";
+    for (std::size_t i = 0; i < shape.size(); ++i) text += (i != 0 ? ", " : "") + std::to_string(shape[i]);
     return text + "]";
 }
 
+std::string describe_tensor(const TensorSpec &spec) { return describe_tensor(name_of(spec.type), spec.shape); }
+
 std::vector<TensorSpec> Contract::inputs() const {
     return {
-        {kX, Element::uint8, {batch, height, width, x_channels}},
-        {kY, Element::uint8, {batch, height, width, y_channels}},
-        {kScale, Element::float32, {batch, grid_height, grid_width}},
-        {kShift, Element::float32, {batch, grid_height, grid_width}},
+        {kX, ElementType::uint8, {batch, height, width, x_channels}},
+        {kY, ElementType::uint8, {batch, height, width, y_channels}},
+        {kScale, ElementType::float32, {batch, grid_height, grid_width}},
+        {kShift, ElementType::float32, {batch, grid_height, grid_width}},
     };
 }
 
 std::vector<TensorSpec> Contract::outputs() const {
-    std::vector<TensorSpec> specs{{kFused, Element::uint8, {batch, height, width, 3}}};
-    if (with_prompt) specs.push_back({kPrompt, Element::float32, {batch, prompts, 2, grid_height, grid_width}});
+    std::vector<TensorSpec> specs{{kFused, ElementType::uint8, {batch, height, width, 3}}};
+    if (with_prompt) {
+        specs.push_back({kPrompt, ElementType::float32, {batch, num_prompts, 2, grid_height, grid_width}});
+    }
     return specs;
+}
+
+void check_tensors(std::string_view kind, const std::vector<ReportedTensor> &reported,
+                   const std::vector<TensorSpec> &expected, std::string_view subject, std::string_view remedy) {
+    const auto check = [&](const std::string &name, const std::string &actual, const std::string &required) {
+        if (actual == required) return;
+        fail_bundle(subject,
+                    std::string(kind) + " '" + printable(name) + "' is " + actual + "; expected " + required +
+                        " as in bundle.json",
+                    remedy);
+    };
+    for (const auto &spec : expected) {
+        const auto found = std::find_if(reported.begin(), reported.end(),
+                                        [&](const ReportedTensor &tensor) { return tensor.name == spec.name; });
+        check(spec.name, found == reported.end() ? "absent" : found->description, describe_tensor(spec));
+    }
+    for (const auto &tensor : reported) {
+        const auto is_expected = [&](const TensorSpec &spec) { return spec.name == tensor.name; };
+        if (std::none_of(expected.begin(), expected.end(), is_expected)) {
+            check(tensor.name, tensor.description, "absent");
+        }
+    }
 }
 
 }  // namespace tcmoa

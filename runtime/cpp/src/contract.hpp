@@ -1,4 +1,5 @@
-// The graph contract, as tcmoa_runtime/contract.py has it: the one seam between exporter, backends and this library.
+// The graph contract: names, types and shapes of the tensors on which the exporter, the backends and this library agree.
+// tcmoa_runtime/contract.py is the same table in Python.
 //
 //   x, y                        uint8   [B, H, W, 3 or 1]
 //   prompt_scale, prompt_shift  float32 [B, gh, gw]
@@ -6,10 +7,10 @@
 //   prompt (optional output)    float32 [B, K, 2, gh, gw]
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace tcmoa {
@@ -21,37 +22,53 @@ inline constexpr const char *kShift = "prompt_shift";
 inline constexpr const char *kFused = "fused";
 inline constexpr const char *kPrompt = "prompt";
 
-enum class Element { uint8, float32 };
+enum class ElementType { uint8, float32 };
 
-// Name, element type and static shape of one input or output.
+// Name, element type and static shape of an input or output.
 struct TensorSpec {
     std::string name;
-    Element element;
+    ElementType type;
     std::vector<std::int64_t> shape;
 
-    [[nodiscard]] std::size_t elements() const {
+    [[nodiscard]] std::size_t num_elements() const {
         std::size_t count = 1;
         for (auto side : shape) count *= static_cast<std::size_t>(side);
         return count;
     }
-    [[nodiscard]] std::size_t bytes() const { return elements() * (element == Element::uint8 ? 1 : sizeof(float)); }
-    bool operator==(const TensorSpec &) const = default;
+    [[nodiscard]] std::size_t num_bytes() const {
+        return num_elements() * (type == ElementType::uint8 ? 1 : sizeof(float));
+    }
 };
 
-// As `uint8 [1, 480, 640, 3]`, for messages.
-std::string shown(const TensorSpec &spec);
+// "uint8" or "float32".
+const char *name_of(ElementType type);
+
+// Type and shape for messages, e.g. "uint8 [1, 480, 640, 3]".
+std::string describe_tensor(std::string_view type, const std::vector<std::int64_t> &shape);
+std::string describe_tensor(const TensorSpec &spec);
 
 struct Contract {
     std::int64_t height = 0, width = 0;
-    std::int64_t grid_height = 0, grid_width = 0;
-    std::int64_t prompts = 0;
+    std::int64_t grid_height = 0, grid_width = 0;  // gh, gw
+    std::int64_t num_prompts = 0;                  // K
     std::int64_t batch = 1;
     std::int64_t x_channels = 3, y_channels = 3;
     bool with_prompt = false;
 
     [[nodiscard]] std::vector<TensorSpec> inputs() const;   // x, y, prompt_scale, prompt_shift
     [[nodiscard]] std::vector<TensorSpec> outputs() const;  // fused and, where exported, prompt
-    [[nodiscard]] std::size_t tokens() const { return static_cast<std::size_t>(grid_height * grid_width); }
+    [[nodiscard]] std::size_t num_tokens() const { return static_cast<std::size_t>(grid_height * grid_width); }
 };
+
+// An input or output of a graph or an engine as a backend reports it.
+struct ReportedTensor {
+    std::string name, description;  // of describe_tensor(), or other text that no tensor of the contract has
+};
+
+// Throw Error (TCMOA_ERROR_BUNDLE) unless the reported tensors are the expected ones, in any order.
+//
+// kind: "input" or "output". subject, remedy: of the error.
+void check_tensors(std::string_view kind, const std::vector<ReportedTensor> &reported,
+                   const std::vector<TensorSpec> &expected, std::string_view subject, std::string_view remedy);
 
 }  // namespace tcmoa

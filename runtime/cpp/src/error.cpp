@@ -1,17 +1,50 @@
 #include "error.hpp"
 
-#include <string_view>
-
 namespace tcmoa {
+namespace {
 
-Error::Error(tcmoa_status status, std::string_view text) : status_(status), text_(shown(text, std::string::npos)) {}
+std::string compose(std::string_view subject, std::string_view problem, std::string_view remedy) {
+    std::string line(subject);
+    if (!line.empty()) line += ": ";
+    line += problem;
+    if (!remedy.empty()) {
+        std::string sentence(remedy);
+        if (sentence[0] >= 'a' && sentence[0] <= 'z') sentence[0] = static_cast<char>(sentence[0] - 'a' + 'A');
+        line += ". " + sentence;
+        // A command in backticks ends the line, so that it can be copied with its quotes.
+        if (std::string_view(".!?`").find(sentence.back()) == std::string_view::npos) line += '.';
+    }
+    // A control character in a path or a name must not break the line.
+    return printable(line, std::string::npos);
+}
 
-std::string shown(std::string_view text, std::size_t most) {
+}  // namespace
+
+Error::Error(tcmoa_status status, std::string_view subject, std::string_view problem, std::string_view remedy)
+    : status_(status), message_(compose(subject, problem, remedy)) {}
+
+void fail_input(std::string_view subject, std::string_view problem, std::string_view remedy) {
+    throw Error(TCMOA_ERROR_INPUT, subject, problem, remedy);
+}
+
+void fail_bundle(std::string_view subject, std::string_view problem, std::string_view remedy) {
+    throw Error(TCMOA_ERROR_BUNDLE, subject, problem, remedy);
+}
+
+void fail_missing(std::string_view subject, std::string_view problem, std::string_view remedy) {
+    throw Error(TCMOA_ERROR_MISSING, subject, problem, remedy);
+}
+
+void fail_internal(std::string_view subject, std::string_view problem, std::string_view remedy) {
+    throw Error(TCMOA_ERROR_INTERNAL, subject, problem, remedy);
+}
+
+std::string printable(std::string_view text, std::size_t max_bytes) {
     std::string line;
     for (char c : text) line += (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) ? ' ' : c;
-    if (line.size() > most) {
-        while (most > 0 && (static_cast<unsigned char>(line[most]) & 0xc0) == 0x80) --most;
-        line.resize(most);
+    if (line.size() > max_bytes) {
+        while (max_bytes > 0 && (static_cast<unsigned char>(line[max_bytes]) & 0xc0) == 0x80) --max_bytes;
+        line.resize(max_bytes);
         line += "…";
     }
     return line;
@@ -22,10 +55,10 @@ std::string first_line(const char *text) {
     while (!rest.empty()) {
         const auto end = rest.find('\n');
         const auto line = rest.substr(0, end);
-        if (line.find_first_not_of(" \t\r") != std::string_view::npos) return shown(line, 200);
+        if (line.find_first_not_of(" \t\r") != std::string_view::npos) return printable(line, 200);
         rest = end == std::string_view::npos ? "" : rest.substr(end + 1);
     }
-    return "no reason was given";
+    return "no reason given";
 }
 
 }  // namespace tcmoa

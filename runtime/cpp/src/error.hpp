@@ -1,4 +1,4 @@
-// What can go wrong, as one type. Messages are one line: what arrived, what was expected, what to do.
+// The exception of the library, and text that is safe to print in one line.
 #pragma once
 
 #include <exception>
@@ -9,29 +9,33 @@
 
 namespace tcmoa {
 
-// A control character in a path or a name would break the line: it becomes a space.
+// A failure with its status and a message of one line:
+//
+//     x: 640x480; expected 320x240, the bundle's frame size. Scale the frame, or export a bundle for 640x480.
 class Error : public std::exception {
 public:
-    Error(tcmoa_status status, std::string_view text);
+    // subject: what the error is about, e.g. a path, a frame or an option; may be empty.
+    // problem: what arrived and, after "; expected", what was expected.
+    // remedy: what to do, as an imperative phrase, e.g. "export it again"; may be empty. It becomes a sentence.
+    Error(tcmoa_status status, std::string_view subject, std::string_view problem, std::string_view remedy = {});
 
     [[nodiscard]] tcmoa_status status() const noexcept { return status_; }
-    [[nodiscard]] const char *what() const noexcept override { return text_.c_str(); }
+    [[nodiscard]] const char *what() const noexcept override { return message_.c_str(); }
 
 private:
     tcmoa_status status_;
-    std::string text_;
+    std::string message_;
 };
 
-[[noreturn]] inline void fail_input(std::string_view text) { throw Error(TCMOA_ERROR_INPUT, text); }
-[[noreturn]] inline void fail_bundle(std::string_view text) { throw Error(TCMOA_ERROR_BUNDLE, text); }
-[[noreturn]] inline void fail_missing(std::string_view text) { throw Error(TCMOA_ERROR_MISSING, text); }
-[[noreturn]] inline void fail_internal(std::string_view text) { throw Error(TCMOA_ERROR_INTERNAL, text); }
+[[noreturn]] void fail_input(std::string_view subject, std::string_view problem, std::string_view remedy = {});
+[[noreturn]] void fail_bundle(std::string_view subject, std::string_view problem, std::string_view remedy = {});
+[[noreturn]] void fail_missing(std::string_view subject, std::string_view problem, std::string_view remedy = {});
+[[noreturn]] void fail_internal(std::string_view subject, std::string_view problem, std::string_view remedy = {});
 
-// The first line of a library's message that says something, at most 200 bytes.
+// First line of a library's message that is not blank, at most 200 bytes.
 std::string first_line(const char *text);
 
-// Text of others in a message of ours: control characters, which would break the line, become spaces; cut at `most`
-// bytes, not within a character.
-std::string shown(std::string_view text, std::size_t most = 120);
+// `text` with control characters replaced by spaces, cut at `max_bytes` but not within a UTF-8 character.
+std::string printable(std::string_view text, std::size_t max_bytes = 120);
 
 }  // namespace tcmoa

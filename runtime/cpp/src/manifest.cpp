@@ -4,25 +4,22 @@
 #include <cmath>
 #include <fstream>
 #include <map>
-#include <sstream>
 #include <system_error>
 #include <vector>
 
-#include "bundle.hpp"
 #include "error.hpp"
+#include "sha256.hpp"
 
 namespace tcmoa {
 namespace {
 
-constexpr const char *kSelfHash = "manifest_sha256";
-constexpr std::uintmax_t kMostBytes = 1 << 20;
-constexpr std::size_t kMostDepth = 64;
-constexpr double kLargestNumber = 1 << 20;  // beyond any frame side, batch or prompt
+constexpr std::uintmax_t kMaxBytes = 1 << 20;
+constexpr std::size_t kMaxDepth = 64;
+constexpr double kMaxNumber = 1 << 20;  // above any frame side, batch or prompt
 
-// Builds the document and, along with it, its canonical text: keys sorted, no spaces, ASCII. A number keeps the text
-// that it has in the file. The exporter writes what Python's repr gives, which other libraries' formatting does not
-// always equal, and the hash is over that.
-class Canonical {
+// Builds the document and its canonical text: keys sorted, no spaces, ASCII. A number keeps the text that it has in the
+// file: the hash is over Python's repr of floats, which other libraries do not always reproduce (1e16, 5e-324).
+class CanonicalParser {
 public:
     using number_integer_t = Manifest::number_integer_t;
     using number_unsigned_t = Manifest::number_unsigned_t;
@@ -31,7 +28,7 @@ public:
     using binary_t = Manifest::binary_t;
 
     Manifest document;
-    std::string reason;
+    std::string error;  // why parsing failed
 
     bool null() { return add(nullptr, "null"); }
     bool boolean(bool value) { return add(value, value ? "true" : "false"); }
@@ -48,13 +45,13 @@ public:
         levels_.back().key = name;
         return true;
     }
-    bool parse_error(std::size_t, const std::string &, const nlohmann::json::exception &error) {
-        reason = first_line(error.what());
+    bool parse_error(std::size_t, const std::string &, const nlohmann::json::exception &exception) {
+        error = first_line(exception.what());
         return false;
     }
 
-    // Of a document that is an object, without its own hash.
-    [[nodiscard]] std::string text_to_hash() const { return join(members_, kSelfHash); }
+    // Canonical text of a document that is an object, without its own hash.
+    [[nodiscard]] std::string text_to_hash() const { return join(members_, kManifestHash); }
 
 private:
     struct Level {
@@ -64,14 +61,14 @@ private:
         std::vector<std::string> elements;
     };
     std::vector<Level> levels_;
-    std::map<std::string, std::string> members_;  // of the whole document
+    std::map<std::string, std::string> members_;  // of the document: canonical text by key
 
     static std::string quoted(const std::string &text) { return Manifest(text).dump(-1, ' ', true); }
 
-    static std::string join(const std::map<std::string, std::string> &members, std::string_view without = {}) {
+    static std::string join(const std::map<std::string, std::string> &members, std::string_view excluded = {}) {
         std::string text = "{";
         for (const auto &[name, value] : members) {
-            if (name == without) continue;
+            if (name == excluded) continue;
             if (text.size() > 1) text += ',';
             text += quoted(name);
             text += ':';
@@ -86,7 +83,7 @@ private:
             return true;
         }
         auto &level = levels_.back();
-        if (level.value.is_object()) {  // of equal keys the last one holds, as in Python
+        if (level.value.is_object()) {  // the last of equal keys wins, as in Python
             level.value[level.key] = std::move(value);
             level.members[level.key] = std::move(text);
         } else {
@@ -97,8 +94,8 @@ private:
     }
 
     bool open(Manifest value) {
-        if (levels_.size() == kMostDepth) {
-            reason = "it is nested too deeply";
+        if (levels_.size() == kMaxDepth) {
+            error = "nested too deeply";
             return false;
         }
         levels_.push_back({std::move(value), {}, {}, {}});
@@ -126,103 +123,110 @@ private:
 
 }  // namespace
 
-Manifest parse_manifest(std::string_view text, const std::filesystem::path &path, std::string_view form,
-                        std::int64_t newest, std::string_view kind, std::string_view again) {
-    Canonical parsed;
-    const std::string where = path.string(), advice(again);
-    if (!nlohmann::json::sax_parse(text.begin(), text.end(), &parsed)) {
-        fail_bundle(where + ": not valid JSON, perhaps truncated (" + parsed.reason + "); " + advice);
+Manifest parse_manifest(std::string_view text, const std::filesystem::path &path, const ManifestKind &kind) {
+    CanonicalParser parser;
+    const std::string where = path.string(), newest = std::to_string(kind.format_version);
+    if (!nlohmann::json::sax_parse(text.begin(), text.end(), &parser)) {
+        fail_bundle(where, "not valid JSON, perhaps truncated (" + parser.error + ")", kind.remedy);
     }
-    const auto &manifest = parsed.document;
-    if (!manifest.is_object() || !manifest.contains("format") || manifest["format"] != form) {
-        fail_bundle(where + ": not " + std::string(kind) + " ('format' is not '" + std::string(form) + "'); " + advice);
+    const auto &manifest = parser.document;
+    if (!manifest.is_object() || !manifest.contains("format") || manifest["format"] != kind.format) {
+        fail_bundle(where,
+                    "not " + std::string(kind.noun) + "; expected the 'format' '" + std::string(kind.format) + "'",
+                    kind.remedy);
     }
     const auto version = manifest.find("format_version");
     if (version == manifest.end() || !version->is_number_integer() || *version < 1) {
-        fail_bundle(where + ": 'format_version' is " +
-                    (version == manifest.end() ? "absent" : shown(version->dump())) + ", expected " +
-                    std::to_string(newest) + "; " + advice);
+        const auto actual = version == manifest.end() ? "absent" : printable(version->dump());
+        fail_bundle(where, "'format_version' is " + actual + "; expected " + newest, kind.remedy);
     }
-    if (*version > newest) {
-        fail_bundle(where + ": format " + shown(version->dump()) + " is newer than this library reads (" +
-                    std::to_string(newest) + "); use a newer libtcmoa, or " + advice);
+    if (*version > kind.format_version) {
+        fail_bundle(where,
+                    "format version " + printable(version->dump()) + " is newer than this library reads; expected " +
+                        newest + " or older",
+                    "use a newer libtcmoa, or " + std::string(kind.remedy));
     }
-    const auto own = manifest.find(kSelfHash);
-    if (own == manifest.end() || *own != sha256(parsed.text_to_hash())) {
-        fail_bundle(where + ": was edited or damaged since it was written (its own hash differs); " + advice);
+    const auto hash = manifest.find(kManifestHash);
+    if (hash == manifest.end() || *hash != sha256(parser.text_to_hash())) {
+        fail_bundle(where,
+                    "edited or damaged since it was written; expected the content whose SHA-256 is '" +
+                        std::string(kManifestHash) + "'",
+                    kind.remedy);
     }
-    return std::move(parsed.document);
+    return std::move(parser.document);
 }
 
-Manifest read_manifest(const std::filesystem::path &path, std::string_view form, std::int64_t newest,
-                       std::string_view kind, std::string_view again) {
+Manifest read_manifest(const std::filesystem::path &path, const ManifestKind &kind) {
     std::error_code error;
     const auto bytes = std::filesystem::file_size(path, error);
-    if (error) fail_bundle(path.string() + ": cannot be read: " + error.message() + "; " + std::string(again));
-    if (bytes > kMostBytes) {
-        fail_bundle(path.string() + ": is " + std::to_string(bytes) + " bytes, no " + path.filename().string() +
-                    " is that large; " + std::string(again));
+    if (error) fail_bundle(path.string(), "cannot be read (" + error.message() + ")", kind.remedy);
+    if (bytes > kMaxBytes) {
+        fail_bundle(path.string(),
+                    std::to_string(bytes) + " bytes; expected at most " + std::to_string(kMaxBytes) + " in a manifest",
+                    kind.remedy);
     }
     std::ifstream file(path, std::ios::binary);
     std::string text(bytes, '\0');
     file.read(text.data(), static_cast<std::streamsize>(bytes));
-    if (!file) fail_bundle(path.string() + ": cannot be read; make it readable, or " + std::string(again));
-    return parse_manifest(text, path, form, newest, kind, again);
+    if (!file) fail_bundle(path.string(), "cannot be read", "make it readable, or " + std::string(kind.remedy));
+    return parse_manifest(text, path, kind);
 }
 
-void Reader::refuse(const std::string &key, std::string_view wanted) const {
+void ManifestReader::fail(std::string_view problem) const { fail_bundle(path_.string(), problem, remedy_); }
+
+void ManifestReader::fail_value(const std::string &key, std::string_view expected) const {
     const auto value = values_->find(key);
-    const std::string arrived = value == values_->end() ? "absent" : shown(value->dump(-1, ' ', true));
-    fail_bundle(path_.string() + ": '" + prefix_ + key + "' is " + arrived + ", expected " + std::string(wanted) +
-                "; it was damaged or made by other software: " + again_);
+    const std::string actual = value == values_->end() ? "absent" : printable(value->dump(-1, ' ', true));
+    fail("'" + prefix_ + key + "' is " + actual + "; expected " + std::string(expected) +
+         " (damaged, or written by other software)");
 }
 
-std::string Reader::text(const std::string &key, std::initializer_list<std::string_view> among) const {
+std::string ManifestReader::string(const std::string &key, std::initializer_list<std::string_view> choices) const {
     const auto value = values_->find(key);
-    if (value == values_->end() || !value->is_string()) refuse(key, "a text");
+    if (value == values_->end() || !value->is_string()) fail_value(key, "a string");
     auto found = value->get<std::string>();
-    if (among.size() != 0 && std::find(among.begin(), among.end(), found) == among.end()) {
-        std::string wanted;
-        for (auto name : among) wanted += (wanted.empty() ? "'" : ", '") + std::string(name) + "'";
-        refuse(key, wanted);
+    if (choices.size() != 0 && std::find(choices.begin(), choices.end(), found) == choices.end()) {
+        std::string expected;
+        for (auto choice : choices) expected += (expected.empty() ? "'" : ", '") + std::string(choice) + "'";
+        fail_value(key, expected);
     }
     return found;
 }
 
-std::int64_t Reader::integer(const std::string &key) const {
+std::int64_t ManifestReader::integer(const std::string &key) const {
     const auto value = values_->find(key);
-    // An unsigned number beyond int64 would turn negative.
+    // An unsigned number above INT64_MAX would become negative.
     if (value == values_->end() || !value->is_number_integer() ||
         (value->is_number_unsigned() && value->get<std::uint64_t>() > INT64_MAX)) {
-        refuse(key, "a whole number");
+        fail_value(key, "an integer");
     }
     return value->get<std::int64_t>();
 }
 
-double Reader::number(const std::string &key) const {
+double ManifestReader::number(const std::string &key) const {
     const auto value = values_->find(key);
-    if (value == values_->end() || !value->is_number() || !(std::abs(value->get<double>()) <= kLargestNumber)) {
-        refuse(key, "a number");
+    if (value == values_->end() || !value->is_number() || !(std::abs(value->get<double>()) <= kMaxNumber)) {
+        fail_value(key, "a number");
     }
     return value->get<double>();
 }
 
-bool Reader::boolean(const std::string &key) const {
+bool ManifestReader::boolean(const std::string &key) const {
     const auto value = values_->find(key);
-    if (value == values_->end() || !value->is_boolean()) refuse(key, "true or false");
+    if (value == values_->end() || !value->is_boolean()) fail_value(key, "true or false");
     return value->get<bool>();
 }
 
-const Manifest &Reader::array(const std::string &key) const {
+const Manifest &ManifestReader::array(const std::string &key) const {
     const auto value = values_->find(key);
-    if (value == values_->end() || !value->is_array()) refuse(key, "a list");
+    if (value == values_->end() || !value->is_array()) fail_value(key, "a list");
     return *value;
 }
 
-Reader Reader::part(const std::string &key) const {
+ManifestReader ManifestReader::object(const std::string &key) const {
     const auto value = values_->find(key);
-    if (value == values_->end() || !value->is_object()) refuse(key, "an object");
-    return Reader(path_, *value, again_, prefix_ + key + ".");
+    if (value == values_->end() || !value->is_object()) fail_value(key, "an object");
+    return ManifestReader(path_, *value, remedy_, prefix_ + key + ".");
 }
 
 }  // namespace tcmoa

@@ -1,10 +1,9 @@
-// The JSON descriptions of bundles and engines: parsed once, with a hash of their own, and read with checks.
+// bundle.json and the JSON files of engines: parsed once, compared with the hash that they carry, read with checks.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <initializer_list>
-#include <memory>
 #include <string>
 #include <string_view>
 
@@ -14,40 +13,51 @@ namespace tcmoa {
 
 using Manifest = nlohmann::json;
 
-// The JSON object in `path`, of format `form` in version `newest` or an older one, with the right hash of its own.
-// Throws Error when it is unreadable, too large, no JSON, foreign (not `kind`), of a newer format, or edited; `again`
-// is the advice.
-Manifest read_manifest(const std::filesystem::path &path, std::string_view form, std::int64_t newest,
-                       std::string_view kind, std::string_view again);
+// Key of the manifest's own hash: over all other keys, as canonical JSON.
+inline constexpr const char *kManifestHash = "manifest_sha256";
 
-// The same from the text itself; `path` is for messages.
-Manifest parse_manifest(std::string_view text, const std::filesystem::path &path, std::string_view form,
-                        std::int64_t newest, std::string_view kind, std::string_view again);
+// What a manifest must be, and what to do where it is not.
+struct ManifestKind {
+    std::string_view format;      // value of the key "format"
+    std::int64_t format_version;  // newest value of the key "format_version" that this library reads
+    std::string_view noun;        // for messages, e.g. "a TC-MoA bundle"
+    std::string_view remedy;      // for messages, e.g. "export it again"
+};
 
-// Typed access to a manifest; every fault is an Error that names the key and says `again`.
-class Reader {
+// Read the JSON object in `path`. Throws Error (TCMOA_ERROR_BUNDLE) where it is unreadable, larger than 1 MiB, not JSON,
+// of another format, of a newer version, or does not match its own hash.
+Manifest read_manifest(const std::filesystem::path &path, const ManifestKind &kind);
+
+// The same from the text of the file; `path` is for messages.
+Manifest parse_manifest(std::string_view text, const std::filesystem::path &path, const ManifestKind &kind);
+
+// Typed access to a manifest. Every fault is an Error (TCMOA_ERROR_BUNDLE) that names the key.
+class ManifestReader {
 public:
-    Reader(std::filesystem::path path, const Manifest &values, std::string again, std::string prefix = "")
-        : path_(std::move(path)), values_(&values), again_(std::move(again)), prefix_(std::move(prefix)) {}
+    ManifestReader(std::filesystem::path path, const Manifest &values, std::string remedy, std::string prefix = "")
+        : path_(std::move(path)), values_(&values), remedy_(std::move(remedy)), prefix_(std::move(prefix)) {}
 
-    [[nodiscard]] std::string text(const std::string &key, std::initializer_list<std::string_view> among = {}) const;
+    // A string; one of `choices` unless these are empty.
+    [[nodiscard]] std::string string(const std::string &key,
+                                     std::initializer_list<std::string_view> choices = {}) const;
     [[nodiscard]] std::int64_t integer(const std::string &key) const;
     [[nodiscard]] double number(const std::string &key) const;
     [[nodiscard]] bool boolean(const std::string &key) const;
     [[nodiscard]] const Manifest &array(const std::string &key) const;
-    [[nodiscard]] Reader part(const std::string &key) const;  // an object
+    [[nodiscard]] ManifestReader object(const std::string &key) const;
 
     [[nodiscard]] const Manifest &values() const { return *values_; }
-    [[nodiscard]] const std::filesystem::path &path() const { return path_; }
-    [[nodiscard]] const std::string &again() const { return again_; }
 
-    // Throws: what is at `key` and what was expected.
-    [[noreturn]] void refuse(const std::string &key, std::string_view wanted) const;
+    // Throw Error: what the value at `key` is, and `expected`.
+    [[noreturn]] void fail_value(const std::string &key, std::string_view expected) const;
+
+    // Throw Error with another problem of this file.
+    [[noreturn]] void fail(std::string_view problem) const;
 
 private:
     std::filesystem::path path_;
     const Manifest *values_;
-    std::string again_, prefix_;
+    std::string remedy_, prefix_;
 };
 
 }  // namespace tcmoa

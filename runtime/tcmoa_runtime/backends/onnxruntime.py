@@ -12,7 +12,7 @@ from typing import Any, Final
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from tcmoa_runtime.backends import Tensors, check_inputs
+from tcmoa_runtime.backends.base import Tensors, check_inputs
 from tcmoa_runtime.backends.denormals import flushed_denormals
 from tcmoa_runtime.backends.providers import (
     CPU,

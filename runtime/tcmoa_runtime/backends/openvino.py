@@ -10,7 +10,7 @@ from typing import Any, Final
 import openvino as ov
 from numpy.typing import NDArray
 
-from tcmoa_runtime.backends import Tensors, check_inputs
+from tcmoa_runtime.backends.base import Tensors, check_inputs
 from tcmoa_runtime.backends.providers import Cache, first_line
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import TensorSpec

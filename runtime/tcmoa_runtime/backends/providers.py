@@ -21,10 +21,11 @@ from typing import Any, Final
 
 import onnxruntime as ort
 
-from tcmoa_runtime.bundle import GRAPH, Bundle, file_sha256
+from tcmoa_runtime.bundle import GRAPH, Bundle
 from tcmoa_runtime.engine import FOLDER
 from tcmoa_runtime.errors import InputError, MissingError
 from tcmoa_runtime.images import write_bytes
+from tcmoa_runtime.manifest import file_sha256
 
 CUDA: Final = "CUDAExecutionProvider"
 CPU: Final = "CPUExecutionProvider"

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import typer
 
+from tcmoa_runtime.cli.options import spell_for_command_line
 from tcmoa_runtime.cli.version import print_version
 from tcmoa_runtime.errors import TcmoaError
 
@@ -27,7 +28,7 @@ _INTERRUPTED = 130
 
 _COMMANDS: Final = MappingProxyType(
     {
-        "demo": "export",
+        "demo": "demo",
         "export": "export",
         "build": "build",
         "fuse": "fuse",
@@ -36,7 +37,7 @@ _COMMANDS: Final = MappingProxyType(
         "evaluate": "evaluate",
         "inspect": "inspect",
         "doctor": "doctor",
-        "train": "export",
+        "train": "train",
         "calibrate": "calibrate",
     }
 )
@@ -83,7 +84,7 @@ def run(arguments: Sequence[str]) -> int:
             _say("interrupted")
         return result if isinstance(result, int) else 0
     except TcmoaError as error:
-        _say(f"error: {_one_line(error)}")
+        _say(f"error: {_one_line(error.render(spell_for_command_line))}")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         _say("interrupted")

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tcmoa_runtime.bench import ROUNDS, write_pick
-from tcmoa_runtime.bench import bench as measure
+from tcmoa_runtime.bench.measure import ROUNDS, write_pick
+from tcmoa_runtime.bench.measure import bench as measure
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.cli.progress import console, print_json, progress_bar
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tcmoa_runtime.cli.export import need
+from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.progress import phase_bar, print_json
 from tcmoa_runtime.engine import Engine
 
@@ -52,7 +52,7 @@ def build(
 
     The build fails when an attention is not one kernel, or a product is not in the precision that was asked.
     """
-    tcmoa_export = need("tcmoa_export.engine_build", "build", flavour if flavour == "tensorrt" else "rtx")
+    tcmoa_export = require("tcmoa_export.engine_build", "build", flavour if flavour == "tensorrt" else "rtx")
     with phase_bar("build") as (say, progress):
         engine: Engine = tcmoa_export.build_engine(
             bundle,

@@ -18,13 +18,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from tcmoa_runtime import cuda
-from tcmoa_runtime.bench import processor
+from tcmoa_runtime.backends.tensorrt.engine_loading import MODULES
+from tcmoa_runtime.bench.measure import processor
 from tcmoa_runtime.cli.doctor_bundle import Flavour, verdict
 from tcmoa_runtime.cli.progress import print_json
 from tcmoa_runtime.engine import FLAVOURS
 from tcmoa_runtime.errors import MissingError, TcmoaError
-from tcmoa_runtime.trt import MODULES
+from tcmoa_runtime.gpu import cuda
 
 PACKAGES: Final = {
     "numpy": "",

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tcmoa_runtime.backends import load_backend
+from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.cuda import Device
 from tcmoa_runtime.engine import FLAVOURS, LOCAL, PRECISIONS, Engine, engine_stem, find_engines
 from tcmoa_runtime.errors import BundleError, TcmoaError
+from tcmoa_runtime.gpu.cuda import Device
 
 _STEM: Final = re.compile(rf"({'|'.join(FLAVOURS)})-([^-]+)-([^-]+)-({'|'.join(PRECISIONS)})")
 _AGAIN: Final = re.compile(r"build it again with `[^`]*`")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.console import Console
 
-from tcmoa_runtime.cli.export import need
+from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.progress import console, print_json, progress_bar
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.pairs import PairPaths, find_pairs
@@ -85,7 +85,7 @@ def evaluate(
     The first contestant (of --fused, --bundle, --weights, --baselines in this order) is the one that the others are
     compared with, pair by pair. With --out, report.html shows every pair with its pictures.
     """
-    module = need("tcmoa_calibration.evaluate", "evaluate", "calibration")
+    module = require("tcmoa_calibration.evaluate", "evaluate", "calibration")
     contestants = _contestants(module.Contestant, module, fused, bundle, backend, weights, task, baselines)
     found = _pairs(pairs, x, y)
     with _interruptible(out), _progress("measuring") as progress:

@@ -13,7 +13,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from tcmoa_runtime.backends import BACKENDS
+from tcmoa_runtime.backends.pick import BACKENDS
 from tcmoa_runtime.cli.progress import console, print_json, progress_bar
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fuser import Fuser

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
 
 import typer
 
-from tcmoa_runtime.backends import BACKENDS
+from tcmoa_runtime.backends.pick import BACKENDS
 from tcmoa_runtime.cli.fuse import prompt_shift_of, stretch_percentiles
 from tcmoa_runtime.cli.progress import console, print_json, status_line
 from tcmoa_runtime.cli.stream_figures import progress, summary, told

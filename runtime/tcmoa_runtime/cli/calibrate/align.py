@@ -9,7 +9,7 @@ import typer
 
 from tcmoa_runtime.alignment import MODELS
 from tcmoa_runtime.cli.calibrate.options import AsJson, BundlePath, Out, Overwrite, Pairs, X, Y, sample_pairs
-from tcmoa_runtime.cli.export import need
+from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.progress import console, print_json, status_line
 from tcmoa_runtime.errors import InputError
 
@@ -50,7 +50,7 @@ def align(
     All pairs share one matrix, so the scene should be some way off, or the cameras close together. `fuse` and `stream`
     apply it by themselves (about 1 ms a frame of 640x480). Pairs that do not tell it to 1.5 pixels are refused.
     """
-    alignment = need("tcmoa_calibration.alignment", "calibrate align", "calibration")
+    alignment = require("tcmoa_calibration.alignment", "calibrate align", "calibration")
     if preview is not None and preview.suffix.lower() != ".png":
         raise InputError(f"--preview is {preview}: expected the name of a .png file")
     found = sample_pairs(pairs, x, y)

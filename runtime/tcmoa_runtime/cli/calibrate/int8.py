@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tcmoa_runtime.cli.calibrate.options import AsJson, BundlePath, Out, Overwrite, Pairs, X, Y, sample_pairs
-from tcmoa_runtime.cli.export import need
+from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.progress import counted_bar, print_json
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import check_writable, write_image
 
 if TYPE_CHECKING:
-    from tcmoa_calibration.quantise import Budget, Calibration
+    from tcmoa_calibration.quantize import Budget, Calibration
 
 _MinPsnr = Annotated[
     float | None,
@@ -58,7 +58,7 @@ def _command(number_format: str, told: str) -> Callable[..., None]:
         overwrite: Overwrite = False,
         as_json: AsJson = False,
     ) -> None:
-        quantise = need("tcmoa_calibration.quantise", f"calibrate {number_format}", "calibration")
+        quantise = require("tcmoa_calibration.quantize", f"calibrate {number_format}", "calibration")
         strength = _strength(smoothing)
         budget: Budget = quantise.DEFAULT_BUDGET
         if min_psnr is not None or max_qabf_drop is not None:

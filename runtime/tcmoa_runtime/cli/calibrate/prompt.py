@@ -9,7 +9,7 @@ import typer
 
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.cli.calibrate.options import AsJson, BundlePath, Out, Overwrite, Pairs, X, Y, sample_pairs
-from tcmoa_runtime.cli.export import need
+from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.progress import console, counted_bar, print_json
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.prompts import parse_number
@@ -57,7 +57,7 @@ def prompt(
     Alpha and beta are searched on two thirds of the pairs. Where they do no better than the bundle's own default on
     the pairs held out, no bundle is written (exit code 2). Routers are chosen by `tcmoa export --routers`.
     """
-    module = need("tcmoa_calibration.prompt_search", "calibrate prompt", "calibration")
+    module = require("tcmoa_calibration.prompt_search", "calibrate prompt", "calibration")
     opened = Bundle.open(bundle)
     ranges = _range(scale_range, "--scale-range"), _range(shift_range, "--shift-range")
     found = sample_pairs(pairs, x, y)

@@ -15,8 +15,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from tcmoa_calibration.quantise.linears import Linear
-from tcmoa_calibration.quantise.observe import Observed
+from tcmoa_calibration.quantize.linears import Linear
+from tcmoa_calibration.quantize.observe import Observed
 
 Array = NDArray[np.float32]
 

@@ -14,10 +14,10 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa_runtime import dlpack
 from tcmoa_runtime.contract import TensorSpec
-from tcmoa_runtime.cuda import LEGACY_STREAM, memory_device
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.gpu import dlpack
+from tcmoa_runtime.gpu.cuda import LEGACY_STREAM, memory_device
 from tcmoa_runtime.images import as_array
 
 _TYPESTR: Final = {"uint8": "|u1", "float32": "<f4"}

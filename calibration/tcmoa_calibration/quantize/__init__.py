@@ -1,13 +1,13 @@
 """8 bits that keep the picture: `calibrate_low_precision`."""
 
-from tcmoa_calibration.quantise.calibrate import (
+from tcmoa_calibration.quantize.calibrate import (
     DEFAULT_BUDGET,
     Calibration,
     Step,
     calibrate_low_precision,
 )
-from tcmoa_calibration.quantise.curve import draw_curve
-from tcmoa_calibration.quantise.judge import Budget, Damage
+from tcmoa_calibration.quantize.curve import draw_curve
+from tcmoa_calibration.quantize.judge import Budget, Damage
 
 __all__ = [
     "DEFAULT_BUDGET",

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from calibration_pieces import SIDE, export_tiny, write_pairs
-from tcmoa_calibration.quantise.formats import FP8, INT8
-from tcmoa_calibration.quantise.linears import Linear, backbone_linears, groups_of
-from tcmoa_calibration.quantise.observe import Observed, observe
-from tcmoa_calibration.quantise.ranges import METHODS, range_end
-from tcmoa_calibration.quantise.rewrite import finish, quantise, share_tables
-from tcmoa_calibration.quantise.smoothing import smooth, smoothing_scales
+from tcmoa_calibration.quantize.formats import FP8, INT8
+from tcmoa_calibration.quantize.linears import Linear, backbone_linears, groups_of
+from tcmoa_calibration.quantize.observe import Observed, observe
+from tcmoa_calibration.quantize.ranges import METHODS, range_end
+from tcmoa_calibration.quantize.rewrite import finish, quantise, share_tables
+from tcmoa_calibration.quantize.smoothing import smooth, smoothing_scales
 from tcmoa_calibration.samples import graph_inputs, read_samples
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.pairs import find_pairs

@@ -10,8 +10,8 @@ from typing import Final
 import cv2
 import numpy as np
 
-from tcmoa_calibration.quantise.calibrate import Step
-from tcmoa_calibration.quantise.judge import Budget
+from tcmoa_calibration.quantize.calibrate import Step
+from tcmoa_calibration.quantize.judge import Budget
 from tcmoa_runtime.images import Frame
 
 _SIZE: Final = (420, 680)

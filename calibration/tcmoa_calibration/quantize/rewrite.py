@@ -12,8 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from tcmoa_calibration.quantise.formats import Format
-from tcmoa_calibration.quantise.linears import Linear
+from tcmoa_calibration.quantize.formats import Format
+from tcmoa_calibration.quantize.linears import Linear
 
 FP8_OPSET, FP8_IR_VERSION = 19, 9
 """The first opset with 8-bit floats in Q/DQ, and what came with it; all operators used mean the same."""

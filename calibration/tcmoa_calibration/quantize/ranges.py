@@ -16,8 +16,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa_calibration.quantise.formats import Format
-from tcmoa_calibration.quantise.observe import Observed
+from tcmoa_calibration.quantize.formats import Format
+from tcmoa_calibration.quantize.observe import Observed
 from tcmoa_runtime.errors import InputError
 
 METHODS: Final = ("max", "percentile", "entropy", "mse")

@@ -25,10 +25,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa_runtime.backends import check_array, check_names
+from tcmoa_runtime.backends.base import check_array, check_names
+from tcmoa_runtime.backends.tensorrt.engine_loading import LoadedEngine, choose_engine
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import Contract, TensorSpec
-from tcmoa_runtime.cuda import (
+from tcmoa_runtime.errors import InputError, TcmoaError
+from tcmoa_runtime.gpu.cuda import (
     LEGACY_STREAM,
     PER_THREAD_STREAM,
     DeviceBuffer,
@@ -37,9 +39,7 @@ from tcmoa_runtime.cuda import (
     PinnedBuffer,
     Stream,
 )
-from tcmoa_runtime.device_arrays import DeviceArray, DeviceInput, host_array, is_on_gpu, read_input
-from tcmoa_runtime.errors import InputError, TcmoaError
-from tcmoa_runtime.trt import LoadedEngine, choose_engine
+from tcmoa_runtime.gpu.device_arrays import DeviceArray, DeviceInput, host_array, is_on_gpu, read_input
 
 _CLOSED: Final = "this backend is closed; load the bundle again"
 _MOST_SLOTS: Final = 64

@@ -15,9 +15,9 @@ import onnx
 from numpy.typing import NDArray
 
 from tcmoa_calibration import metrics
-from tcmoa_calibration.quantise.sessions import new_session
+from tcmoa_calibration.quantize.sessions import new_session
 from tcmoa_calibration.samples import Sample, graph_inputs, rgb_of
-from tcmoa_runtime.backends import load_backend
+from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import FUSED
 from tcmoa_runtime.images import Frame, write_bytes

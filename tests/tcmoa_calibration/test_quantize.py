@@ -7,11 +7,11 @@ import onnx
 import pytest
 
 from calibration_pieces import SIDE, export_micro, export_tiny, write_pairs
-from tcmoa_calibration.quantise import Budget, calibrate, calibrate_low_precision, draw_curve
-from tcmoa_calibration.quantise.judge import Damage, Memo
+from tcmoa_calibration.quantize import Budget, calibrate, calibrate_low_precision, draw_curve
+from tcmoa_calibration.quantize.judge import Damage, Memo
 from tcmoa_calibration.samples import graph_inputs, read_samples, rgb_of
 from tcmoa_runtime import Bundle, Fuser
-from tcmoa_runtime.backends import load_backend
+from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import read_frame, write_image
 from tcmoa_runtime.pairs import find_pairs
@@ -297,7 +297,7 @@ def test_a_target_that_is_taken(tiny, pairs, done, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"channel_order": "bgr"}, {"grey": ("y",)}, {"batch": 2, "with_prompt": True}]
+    "options", [{"channel_order": "bgr"}, {"gray": ("y",)}, {"batch": 2, "with_prompt": True}]
 )
 def test_bundles_of_other_kinds(pairs, least, tmp_path, options):
     bundle = export_micro(tmp_path / "other", **options)

@@ -11,8 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from tcmoa_calibration.quantise.linears import Linear
-from tcmoa_calibration.quantise.sessions import new_session
+from tcmoa_calibration.quantize.linears import Linear
+from tcmoa_calibration.quantize.sessions import new_session
 from tcmoa_calibration.samples import Sample, graph_inputs
 from tcmoa_runtime.bundle import Bundle
 

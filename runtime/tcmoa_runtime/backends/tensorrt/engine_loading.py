@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from tcmoa_runtime import cuda
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import TensorSpec
 from tcmoa_runtime.engine import FLAVOURS, PRECISIONS, Engine, find_engines
 from tcmoa_runtime.errors import BundleError, InputError, MemoryShortageError, MissingError, TcmoaError
+from tcmoa_runtime.gpu import cuda
 from tcmoa_runtime.images import write_bytes
 
 MODULES: Final = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx_bindings"}

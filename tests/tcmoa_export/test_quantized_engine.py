@@ -10,8 +10,8 @@ from onnx import TensorProto
 
 from calibration_pieces import export_tiny, write_pairs
 from engine_pieces import NO_RTX
-from tcmoa_calibration.quantise import Budget, calibrate_low_precision
-from tcmoa_calibration.quantise.sessions import new_session
+from tcmoa_calibration.quantize import Budget, calibrate_low_precision
+from tcmoa_calibration.quantize.sessions import new_session
 from tcmoa_calibration.samples import graph_inputs
 from tcmoa_export import build_engine
 from tcmoa_export.audit import GPUS, Audit, GraphFacts, graph_facts

@@ -13,13 +13,13 @@ from typing import Any, Final
 
 import onnx
 
-from tcmoa_calibration.quantise.formats import FORMATS, Format
-from tcmoa_calibration.quantise.judge import Budget, Damage, Judge, Memo, samples_key
-from tcmoa_calibration.quantise.linears import Linear, backbone_linears, groups_of
-from tcmoa_calibration.quantise.observe import Observed, observe
-from tcmoa_calibration.quantise.ranges import METHODS, range_end
-from tcmoa_calibration.quantise.rewrite import finish, quantise, share_tables
-from tcmoa_calibration.quantise.smoothing import smooth
+from tcmoa_calibration.quantize.formats import FORMATS, Format
+from tcmoa_calibration.quantize.judge import Budget, Damage, Judge, Memo, samples_key
+from tcmoa_calibration.quantize.linears import Linear, backbone_linears, groups_of
+from tcmoa_calibration.quantize.observe import Observed, observe
+from tcmoa_calibration.quantize.ranges import METHODS, range_end
+from tcmoa_calibration.quantize.rewrite import finish, quantise, share_tables
+from tcmoa_calibration.quantize.smoothing import smooth
 from tcmoa_calibration.samples import Samples, aligned, read_samples
 from tcmoa_runtime import __version__
 from tcmoa_runtime.bundle import GRAPH, Bundle

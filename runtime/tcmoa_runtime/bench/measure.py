@@ -21,8 +21,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa_runtime.backends import BACKENDS, load_backend
-from tcmoa_runtime.bench_worker import Worker, serve
+from tcmoa_runtime.backends.pick import BACKENDS, load_backend
+from tcmoa_runtime.bench.worker import Worker, serve
 from tcmoa_runtime.bundle import GRAPH, Bundle
 from tcmoa_runtime.engine import FOLDER
 from tcmoa_runtime.errors import InputError, MissingError, TcmoaError
@@ -159,7 +159,8 @@ def _speed(load: float, first: float, rounds: list[list[float]], peak: float) ->
 
 def _worker(bundle: Path, backend: str, threads: int | None) -> Worker:
     return Worker(
-        backend, [sys.executable, "-m", "tcmoa_runtime.bench", str(bundle), backend, str(threads or 0)]
+        backend,
+        [sys.executable, "-m", "tcmoa_runtime.bench.measure", str(bundle), backend, str(threads or 0)],
     )
 
 

@@ -1,0 +1,79 @@
+// CUDA's driver library, loaded when a GPU is first needed; see tcmoa_runtime/gpu/cuda.py.
+//
+// The few functions in use are declared here, so that building libtcmoa needs neither CUDA's headers nor a driver.
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+
+namespace tcmoa::cuda {
+
+// Remedies.
+inline constexpr const char *kUseOpenVino = "use the backend openvino";
+inline constexpr const char *kFreeMemory = "export a smaller frame, use fewer slots, or end other programs on the GPU";
+inline constexpr const char *kCheckGpu = "check the GPU with `nvidia-smi`";
+
+// CUDA's handles are opaque pointers; addresses of GPU memory are 64 bits wide.
+using Result = int;  // CUresult
+using Handle = void *;
+using Address = unsigned long long;  // CUdeviceptr
+
+inline constexpr Result kSuccess = 0, kInvalidValue = 1, kOutOfMemory = 2, kNotReady = 600;
+
+// The legacy default stream, which waits for all other streams (CU_STREAM_LEGACY).
+inline const Handle kLegacyStream = reinterpret_cast<Handle>(1);  // NOLINT: the constant of cuda.h
+
+// The functions in use: name in libcuda, and parameters. cuda.h maps names such as cuMemAlloc to the `_v2` ones.
+// tests/test_cuda_header.cpp compares all of them with cuda.h where that is installed.
+#define TCMOA_CUDA_FUNCTIONS(f)                                                     \
+    f(cuInit, (unsigned int))                                                       \
+    f(cuDriverGetVersion, (int *))                                                  \
+    f(cuGetErrorName, (Result, const char **))                                      \
+    f(cuGetErrorString, (Result, const char **))                                    \
+    f(cuDeviceGetCount, (int *))                                                    \
+    f(cuDeviceGet, (int *, int))                                                    \
+    f(cuDeviceGetName, (char *, int, int))                                          \
+    f(cuDeviceGetAttribute, (int *, int, int))                                      \
+    f(cuDevicePrimaryCtxRetain, (Handle *, int))                                    \
+    f(cuDevicePrimaryCtxRelease_v2, (int))                                          \
+    f(cuCtxPushCurrent_v2, (Handle))                                                \
+    f(cuCtxPopCurrent_v2, (Handle *))                                               \
+    f(cuMemGetInfo_v2, (std::size_t *, std::size_t *))                              \
+    f(cuMemAlloc_v2, (Address *, std::size_t))                                      \
+    f(cuMemFree_v2, (Address))                                                      \
+    f(cuMemHostAlloc, (void **, std::size_t, unsigned int))                         \
+    f(cuMemFreeHost, (void *))                                                      \
+    f(cuMemcpyHtoDAsync_v2, (Address, const void *, std::size_t, Handle))           \
+    f(cuMemcpyDtoHAsync_v2, (void *, Address, std::size_t, Handle))                 \
+    f(cuMemcpyDtoDAsync_v2, (Address, Address, std::size_t, Handle))                \
+    f(cuPointerGetAttribute, (void *, int, Address))                                \
+    f(cuStreamCreate, (Handle *, unsigned int))                                     \
+    f(cuStreamDestroy_v2, (Handle))                                                 \
+    f(cuStreamSynchronize, (Handle))                                                \
+    f(cuStreamWaitEvent, (Handle, Handle, unsigned int))                            \
+    f(cuStreamGetCtx, (Handle, Handle *))                                           \
+    f(cuStreamBeginCapture_v2, (Handle, int))                                       \
+    f(cuStreamEndCapture, (Handle, Handle *))                                       \
+    f(cuEventCreate, (Handle *, unsigned int))                                      \
+    f(cuEventDestroy_v2, (Handle))                                                  \
+    f(cuEventRecord, (Handle, Handle))                                              \
+    f(cuEventQuery, (Handle))                                                       \
+    f(cuEventSynchronize, (Handle))                                                 \
+    f(cuGraphInstantiateWithFlags, (Handle *, Handle, unsigned long long))          \
+    f(cuGraphLaunch, (Handle, Handle))                                              \
+    f(cuGraphExecDestroy, (Handle))                                                 \
+    f(cuGraphDestroy, (Handle))
+
+struct Driver {
+#define TCMOA_MEMBER(name, parameters) Result(*name) parameters = nullptr;
+    TCMOA_CUDA_FUNCTIONS(TCMOA_MEMBER)
+#undef TCMOA_MEMBER
+
+    // The driver of this process, initialized. Throws Error (TCMOA_ERROR_MISSING) where there is no driver or no GPU.
+    static const Driver &get();
+
+    // Throw Error unless `result` is a success; `function` is for the message.
+    void check(Result result, std::string_view function) const;
+};
+
+}  // namespace tcmoa::cuda

@@ -1,0 +1,1 @@
+"""The backend for engines of TensorRT and TensorRT-RTX."""

@@ -1,0 +1,1 @@
+"""Measuring how fast the backends are, each in a process of its own."""

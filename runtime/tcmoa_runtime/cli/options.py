@@ -1,0 +1,274 @@
+"""From options classes and text to the options of the command line.
+
+`takes_options` gives a command one parameter for each field of an options class, so that an option is described once.
+Text becomes values here, and here alone options are spelled with dashes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields
+from fractions import Fraction
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import typer
+
+from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.options.option import Option
+
+BundleArgument = Annotated[Path, typer.Argument(help="Folder of the bundle.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+
+OptionsT = TypeVar("OptionsT")
+Command = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """A type that is written as text: how to parse it, how to show a default, and its placeholder in help."""
+
+    parse: Callable[[str], object]
+    format: Callable[[Any], str]
+    metavar: str
+
+
+def flag_of(name: str) -> str:
+    """Spell the name of a field as an option, e.g. `with_prompt` as `--with-prompt`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def spell_for_command_line(name: str, value: object) -> str:
+    """Spell an option and its value, e.g. `("precision", "fp16")` as `--precision fp16`."""
+    if value is False:
+        return flag_of(f"no_{name}")
+    if value is True or value is ...:
+        return flag_of(name)
+    items = value if isinstance(value, tuple | list) else (value,)
+    return f"{flag_of(name)} {','.join(map(str, items))}"
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Parse WIDTHxHEIGHT into (height, width)."""
+    match = re.fullmatch(r"(\d{1,6})[xX](\d{1,6})", text.strip())
+    if match is None:
+        raise InputError(f"{text!r}; expected WIDTHxHEIGHT, e.g. 640x480")
+    return int(match[2]), int(match[1])
+
+
+def parse_number(text: str) -> float:
+    """Parse a finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise InputError(f"{text!r}; expected a number") from None
+    if not math.isfinite(value):
+        raise InputError(f"{text}; expected a finite number")
+    return value
+
+
+def parse_percentiles(text: str) -> tuple[float, float]:
+    """Parse LOW,HIGH."""
+    parts = text.split(",")
+    if len(parts) != 2:
+        raise InputError(f"{text!r}; expected two percentiles, e.g. 1,99")
+    return parse_number(parts[0]), parse_number(parts[1])
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Parse a list with commas; an empty text gives no names."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def parse_rate(text: str) -> Fraction:
+    """Parse frames per second, as a number or a fraction."""
+    try:
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise InputError(f"{text!r}; expected frames per second, e.g. 25 or 30000/1001") from None
+    return value
+
+
+def _format_percentiles(value: tuple[float, float]) -> str:
+    return f"{value[0]:g},{value[1]:g}"
+
+
+def _format_size(value: tuple[int, int]) -> str:
+    return f"{value[1]}x{value[0]}"
+
+
+NAMES = TextForm(parse_names, ",".join, "NAMES")
+NUMBER = TextForm(parse_number, lambda value: f"{value:g}", "NUMBER")
+TEXT_FORMS: Mapping[object, TextForm] = {
+    tuple[int, int]: TextForm(parse_size, _format_size, "WIDTHxHEIGHT"),
+    tuple[float, float]: TextForm(parse_percentiles, _format_percentiles, "LOW,HIGH"),
+    float: NUMBER,
+    Fraction: TextForm(parse_rate, str, "FPS"),
+}
+"""Types that typer does not read, or reads with messages of its own."""
+
+
+@dataclass(frozen=True)
+class _Parameter:
+    """A field as a parameter of a command."""
+
+    field: Field[Any]
+    hint: Any
+    option: Option
+    decls: tuple[str, ...]
+    form: TextForm | None
+    is_argument: bool
+
+    @property
+    def flag(self) -> str:
+        """How messages call it."""
+        return self.field.name if self.is_argument else self.decls[0].split("/")[0]
+
+    @property
+    def default(self) -> Any:
+        """The default of the field, or `inspect.Parameter.empty`."""
+        if self.field.default is not MISSING:
+            return self.field.default
+        if self.field.default_factory is not MISSING:
+            return self.field.default_factory()
+        return inspect.Parameter.empty
+
+    def to_inspect(self) -> inspect.Parameter:
+        """Return the parameter as typer reads it."""
+        default, hint = self.default, self.hint
+        show_default: bool | str = default is not None and default != ()
+        metavar = self.option.metavar
+        if self.form is not None:
+            metavar = metavar or self.form.metavar
+            is_given = default is not inspect.Parameter.empty
+            if is_given and show_default:
+                show_default = self.form.format(default)
+            hint = str | None if is_given else str
+            default = None if is_given else default
+        help_text, group = self.option.help, self.option.group
+        info: Any
+        if self.is_argument:
+            info = typer.Argument(help=help_text, metavar=metavar, show_default=show_default)
+        else:
+            info = typer.Option(
+                *self.decls,
+                help=help_text,
+                metavar=metavar,
+                show_default=show_default,
+                rich_help_panel=group,
+            )
+        return inspect.Parameter(
+            self.field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=default,
+            annotation=Annotated[hint, info],
+        )
+
+    def value_of(self, given: Any) -> Any:
+        """Return the value of the field for what typer gives."""
+        if self.form is None or given is None:
+            return given
+        try:
+            return self.form.parse(given)
+        except InputError as error:
+            raise error.with_subject(self.flag) from error
+
+
+def takes_options(
+    options_class: type[OptionsT],
+    *,
+    flags: Mapping[str, Sequence[str]] | None = None,
+    arguments: Sequence[str] = (),
+    forms: Mapping[str, TextForm] | None = None,
+) -> Callable[[Command], Command]:
+    """Decorate a command that takes `options: OptionsT`: it gets one option for each documented field instead.
+
+    Args:
+        options_class: The dataclass; fields without an `Option` stay at their default.
+        flags: Spellings of fields whose name alone is not the spelling, e.g. `{"out": ("--out", "-o")}`.
+        arguments: Fields that are positional arguments.
+        forms: How fields are read from text, where their type alone does not say so.
+    """
+    parameters = _parameters(options_class, flags or {}, arguments, forms or {})
+
+    def decorate(command: Command) -> Command:
+        signature = inspect.signature(command, eval_str=True)
+        own = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in signature.parameters.values()
+            if parameter.name != "options"
+        ]
+
+        def run(**values: Any) -> Any:
+            chosen: dict[str, Any] = {}
+            for parameter in parameters:
+                value = parameter.value_of(values.pop(parameter.field.name))
+                if value is not None or parameter.form is None:
+                    chosen[parameter.field.name] = value
+            return command(options=_build(options_class, chosen, parameters), **values)
+
+        shown = [*own, *(parameter.to_inspect() for parameter in parameters)]
+        run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
+        run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]  # read by inspect and typer
+        return run
+
+    return decorate
+
+
+def _build(
+    options_class: type[OptionsT], chosen: dict[str, Any], parameters: Sequence[_Parameter]
+) -> OptionsT:
+    """Make the options; an error about a field is reported about its flag."""
+    try:
+        return options_class(**chosen)
+    except InputError as error:
+        flag = next((p.flag for p in parameters if p.field.name == error.subject), None)
+        raise (error if flag is None else error.with_subject(flag)) from error
+
+
+def _parameters(
+    options_class: type[Any],
+    flags: Mapping[str, Sequence[str]],
+    arguments: Sequence[str],
+    forms: Mapping[str, TextForm],
+) -> list[_Parameter]:
+    hints = get_type_hints(options_class, include_extras=True)
+    found = []
+    for field in fields(options_class):
+        hint = hints[field.name]
+        if get_origin(hint) is not Annotated:
+            continue
+        kind, *notes = get_args(hint)
+        option = next((note for note in notes if isinstance(note, Option)), None)
+        if option is None:
+            continue
+        decls = tuple(flags.get(field.name, ())) or _decls(field, kind)
+        form = forms.get(field.name) or _form_of(kind)
+        found.append(_Parameter(field, kind, option, decls, form, field.name in arguments))
+    return found
+
+
+def _decls(field: Field[Any], kind: Any) -> tuple[str, ...]:
+    flag = flag_of(field.name)
+    if kind is bool and field.default is False:
+        return (flag,)
+    if kind is bool or kind == bool | None:
+        return (f"{flag}/{flag_of('no_' + field.name)}",)
+    return (flag,)
+
+
+def _form_of(kind: Any) -> TextForm | None:
+    """Return how a type is read from text, None where typer reads it."""
+    if get_origin(kind) in (Union, UnionType):
+        inner = [part for part in get_args(kind) if part is not NoneType]
+        return _form_of(inner[0]) if len(inner) == 1 else None
+    if kind in TEXT_FORMS:
+        return TEXT_FORMS[kind]
+    if get_origin(kind) is tuple and get_args(kind)[-1] is ...:
+        return NAMES
+    return None

@@ -1,0 +1,30 @@
+"""`tcmoa train`: a training run from a configuration file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tcmoa_runtime.cli.extras import require
+from tcmoa_runtime.cli.progress import console
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="A TOML file, e.g. tcmoa/configs/tiny.toml.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the run, instead of the file's.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
+    rounds: Annotated[
+        int | None, typer.Option(help="Stop after this many rounds in total; resume later.")
+    ] = None,
+) -> None:
+    """Train a model and write checkpoints, averaged weights, a log and sample images.
+
+    Example: tcmoa train tcmoa/configs/tiny.toml --out runs/tiny
+    """
+    run = require("tcmoa.train", "train", "export").run
+    weights = run(config, resume=resume, out=out, rounds=rounds)
+    console.print(f"weights: {weights}", markup=False, soft_wrap=True)

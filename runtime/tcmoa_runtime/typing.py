@@ -1,0 +1,52 @@
+"""Types that occur in public signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Frame: TypeAlias = NDArray[np.uint8]
+"""An image uint8 [H, W, C], or a mask uint8 [H, W]."""
+
+ImageLike: TypeAlias = ArrayLike
+"""An image in host memory: anything that `numpy.asarray` reads as [H, W], [H, W, C] or [B, H, W, C]."""
+
+PromptLike: TypeAlias = ArrayLike
+"""Alpha or beta of Eq. 8: a number, a map [gh, gw], or maps [B, gh, gw]."""
+
+PromptMap: TypeAlias = NDArray[np.float32]
+"""Alpha or beta of Eq. 8 for each token, float32 [gh, gw] or [B, gh, gw]."""
+
+ChannelOrder: TypeAlias = Literal["rgb", "bgr"]
+"""Order of the three channels of a frame."""
+
+Precision: TypeAlias = Literal["fp32", "fp16", "bf16"]
+"""Precision of a graph's arithmetic."""
+
+ColorMode: TypeAlias = Literal["rgb", "luma"]
+"""What is fused: three channels, or the luma, with the chroma of x."""
+
+ExportTarget: TypeAlias = Literal["gpu", "cpu"]
+"""Kind of processor whose runtimes the order of the tokens suits."""
+
+FrameSize: TypeAlias = tuple[int, int]
+"""(height, width) in pixels."""
+
+Percentiles: TypeAlias = tuple[float, float]
+"""(low, high): the percentiles, 0 to 100, of a 16-bit image that become black and white."""
+
+OnMessage: TypeAlias = Callable[[str], None]
+"""Called with a line of text for each step of a long task."""
+
+JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
+"""A value that JSON can hold."""
+
+JsonObject: TypeAlias = "dict[str, JsonValue]"
+"""A JSON object."""
+
+
+def ignore_message(message: str) -> None:
+    """Discard a message: the default of `on_message` parameters."""
