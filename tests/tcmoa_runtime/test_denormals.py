@@ -8,8 +8,9 @@ import onnxruntime as ort
 import pytest
 
 from tcmoa_runtime import Bundle
+from tcmoa_runtime.backends import denormals
 from tcmoa_runtime.backends.denormals import flushed_denormals
-from tcmoa_runtime.backends import denormals, load_backend
+from tcmoa_runtime.backends.pick import load_backend
 
 known = pytest.mark.skipif(
     denormals._found is None, reason="needs x86-64 Linux with glibc, where the flags' place is known"
