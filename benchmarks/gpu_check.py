@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_check.py [--out gpu-report.txt]
 
-Runs `pytest -m gpu`, which builds engines of a small model for this GPU in each precision and with each flavour
+Runs `pytest -m gpu`, which builds engines of a small model for this GPU in each precision and with each flavor
 of TensorRT that is installed, compares their frames with ONNX Runtime's, and prints latencies. The report holds
 what `tcmoa doctor --json` and `nvidia-smi` say, all that pytest printed (latencies, and the figures of each
 engine's kernels), and the packages of this environment. It is text: read it before you send it, paths of this

@@ -1,6 +1,6 @@
 """From a bundle to a TensorRT engine in it: lower, parse, build, audit, and only then put in place.
 
-One code path for both flavours. TensorRT-RTX builds ahead of time on machines without a GPU; TensorRT builds for
+One code path for both flavors. TensorRT-RTX builds ahead of time on machines without a GPU; TensorRT builds for
 the GPU that it runs on. The network is strongly typed: all precision comes from the graph.
 """
 
@@ -26,7 +26,7 @@ from tcmoa_export.parity import judge_lowered
 from tcmoa_export.precision import PRECISIONS, Precision, lower, sign_activations
 from tcmoa_runtime.backends.tensorrt.engine_loading import import_library
 from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.engine import COMPATIBILITIES, FLAVOURS, FOLDER, Engine, engine_stem, write_engine
+from tcmoa_runtime.engine import COMPATIBILITIES, FLAVORS, FOLDER, Engine, engine_stem, write_engine
 from tcmoa_runtime.errors import BundleError, InputError, MissingError, TcmoaError
 from tcmoa_runtime.gpu.cuda import Device
 from tcmoa_runtime.images import write_bytes
@@ -55,7 +55,7 @@ class BuildOptions:
     `timing_cache`: keep TensorRT's measurements of kernels beside the engines; RTX has none to keep.
     """
 
-    flavour: str = "rtx"
+    flavor: str = "rtx"
     precision: Precision = "fp16"
     targets: tuple[str, ...] = ()
     workspace_mb: int | None = None
@@ -66,7 +66,7 @@ class BuildOptions:
     def check(self) -> None:
         """Raise InputError on a value that no builder takes."""
         for what, value, known in (
-            ("flavour", self.flavour, FLAVOURS),
+            ("flavor", self.flavor, FLAVORS),
             ("precision", self.precision, PRECISIONS),
             ("hardware compatibility", self.hardware_compatibility, COMPATIBILITIES),
         ):
@@ -74,24 +74,24 @@ class BuildOptions:
                 raise InputError(f"{what} is {value!r}: expected one of {', '.join(known)}")
         if self.workspace_mb is not None and self.workspace_mb < 1:
             raise InputError(f"workspace is {self.workspace_mb} MB: expected 1 or more")
-        if self.flavour == "tensorrt" and self.targets:
+        if self.flavor == "tensorrt" and self.targets:
             raise InputError(
-                "targets are for --flavour rtx: TensorRT builds for the GPU of this machine; see "
+                "targets are for --flavor rtx: TensorRT builds for the GPU of this machine; see "
                 "--hardware-compatibility"
             )
-        if self.flavour == "rtx" and self.hardware_compatibility != "none":
-            raise InputError("hardware compatibility is for --flavour tensorrt; RTX engines have --target")
+        if self.flavor == "rtx" and self.hardware_compatibility != "none":
+            raise InputError("hardware compatibility is for --flavor tensorrt; RTX engines have --target")
 
     @property
     def all_targets(self) -> tuple[str, ...]:
         """The targets, or those that stand for none."""
-        return self.targets or (RTX_TARGETS if self.flavour == "rtx" else ())
+        return self.targets or (RTX_TARGETS if self.flavor == "rtx" else ())
 
 
 def build_engine(
     bundle: Bundle | str | os.PathLike[str],
     *,
-    flavour: str = "rtx",
+    flavor: str = "rtx",
     precision: str | None = None,
     targets: Sequence[str] = (),
     workspace_mb: int | None = None,
@@ -112,13 +112,13 @@ def build_engine(
     the other options see `BuildOptions`. `allow_unfused`: write the engine although an attention is no single kernel
     or a product does not read the type that the graph says. `rebuild`: build in any case.
 
-    Raises InputError on wrong options, BundleError on a damaged bundle, MissingError without the flavour's
+    Raises InputError on wrong options, BundleError on a damaged bundle, MissingError without the flavor's
     package (or a GPU, where it needs one), GateError when the lowered graph is too far from float32, BuildError
     when TensorRT fails or its engine does not pass.
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     options = BuildOptions(
-        flavour,
+        flavor,
         _precision(opened, precision),
         tuple(sorted(set(targets), key=lambda name: (len(name), name))),
         workspace_mb,
@@ -128,7 +128,7 @@ def build_engine(
     )
     options.check()
     opened.check()
-    library = import_library(flavour)
+    library = import_library(flavor)
     version = str(library.__version__)
     _check_targets(library, version, options.all_targets)
     device = _device(options, version)
@@ -136,7 +136,7 @@ def build_engine(
     path = (
         opened.path
         / FOLDER
-        / f"{engine_stem(flavour, version, options.all_targets, options.precision)}.engine"
+        / f"{engine_stem(flavor, version, options.all_targets, options.precision)}.engine"
     )
     kept = None if rebuild else _kept(opened, path, key)
     if kept is not None and (allow_unfused or not kept.manifest["options"]["allow_unfused"]):
@@ -164,7 +164,7 @@ def build_engine(
         return write_engine(
             opened,
             data,
-            flavour=flavour,
+            flavor=flavor,
             version=version,
             precision=options.precision,
             targets=options.all_targets,
@@ -205,15 +205,15 @@ def _check_targets(library: Any, version: str, targets: Sequence[str]) -> None:
 
 def _device(options: BuildOptions, version: str) -> Device | None:
     """The GPU that is built on, where the builder needs one."""
-    if options.flavour == "rtx" and not options.strip:
+    if options.flavor == "rtx" and not options.strip:
         return None
     try:
         return Device.current()
     except MissingError as error:
         what = "stripping weights" if options.strip else "TensorRT"
-        instead = "leave --strip out" if options.flavour == "rtx" else "use --flavour rtx"
+        instead = "leave --strip out" if options.flavor == "rtx" else "use --flavor rtx"
         raise MissingError(
-            f"{what} needs a GPU to build on ({options.flavour} {version}): {error}; or {instead}"
+            f"{what} needs a GPU to build on ({options.flavor} {version}): {error}; or {instead}"
         ) from error
 
 
@@ -273,7 +273,7 @@ def _check(report: Audit) -> None:
 
 
 class Builder:
-    """One run of a flavour's builder, with all that it logs; the timing cache lies in `folder`."""
+    """One run of a flavor's builder, with all that it logs; the timing cache lies in `folder`."""
 
     def __init__(self, library: Any, options: BuildOptions, folder: Path, progress: Progress) -> None:
         self._library, self._options, self._folder, self._progress = library, options, folder, progress
@@ -334,7 +334,7 @@ class Builder:
         if options.strip:
             config.set_flag(library.BuilderFlag.STRIP_PLAN)
             config.set_flag(library.BuilderFlag.REFIT_IDENTICAL)
-        if options.flavour == "rtx":
+        if options.flavor == "rtx":
             # Without it, says NVIDIA, an engine may not be captured into a CUDA graph.
             config.set_flag(library.BuilderFlag.REQUIRE_USER_ALLOCATION)
             config.num_compute_capabilities = len(options.all_targets)
@@ -348,7 +348,7 @@ class Builder:
         if not options.timing_cache:
             yield
             return
-        path = self._folder / f"{options.flavour}-{library.__version__}.timing_cache"
+        path = self._folder / f"{options.flavor}-{library.__version__}.timing_cache"
         cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
         config.set_timing_cache(cache, ignore_mismatch=False)
         yield

@@ -1,6 +1,6 @@
 """TensorRT engines of a bundle: what is known of one before anything of it is loaded.
 
-    engines/<flavour>-<version>-<targets>-<precision>.engine   as the builder serialised it
+    engines/<flavor>-<version>-<targets>-<precision>.engine   as the builder serialised it
     engines/<same name>.json                                   what it is; carries the engine's hash and its own
 
 Loading an engine equals running native code: only from inside the bundle, only with a matching hash, only on
@@ -26,7 +26,7 @@ FORMAT: Final = "tcmoa-engine"
 FORMAT_VERSION: Final = 1
 FOLDER: Final = "engines"
 SUFFIX: Final = ".engine"
-FLAVOURS: Final = ("tensorrt", "rtx")
+FLAVORS: Final = ("tensorrt", "rtx")
 """`tensorrt` for data centres and workstations, `rtx` for GeForce and RTX; the one preferred comes first."""
 PRECISIONS: Final = ("fp16", "bf16", "fp32")
 """Of the graph's arithmetic; the one preferred comes first."""
@@ -41,9 +41,9 @@ _CAPABILITY: Final = re.compile(r"([0-9]{1,2})\.([0-9])")
 _AMPERE: Final = (8, 0)
 
 
-def engine_stem(flavour: str, version: str, targets: Sequence[str], precision: str) -> str:
+def engine_stem(flavor: str, version: str, targets: Sequence[str], precision: str) -> str:
     """Name of an engine without suffix, e.g. `rtx-1.7.1.116-sm86+sm89-fp16` or `tensorrt-11.0.0.12-local-fp32`."""
-    return f"{flavour}-{version}-{'+'.join(targets) or LOCAL}-{precision}"
+    return f"{flavor}-{version}-{'+'.join(targets) or LOCAL}-{precision}"
 
 
 def find_engines(bundle: Bundle) -> list[Path]:
@@ -91,9 +91,9 @@ class Engine:
         return engine
 
     @property
-    def flavour(self) -> str:
+    def flavor(self) -> str:
         """`tensorrt` or `rtx`."""
-        return str(self.manifest["flavour"])
+        return str(self.manifest["flavor"])
 
     @property
     def version(self) -> str:
@@ -123,7 +123,7 @@ class Engine:
     @property
     def stem(self) -> str:
         """The name that its description asks for, without suffix."""
-        return engine_stem(self.flavour, self.version, self.targets, self.precision)
+        return engine_stem(self.flavor, self.version, self.targets, self.precision)
 
     @property
     def again(self) -> str:
@@ -157,12 +157,12 @@ class Engine:
             )
         return data
 
-    def fits(self, flavour: str, version: str, compute_capability: str) -> str | None:
+    def fits(self, flavor: str, version: str, compute_capability: str) -> str | None:
         """Why it does not run on this library and GPU (`compute_capability` as `8.9`), or None when it does."""
-        if flavour != self.flavour:
-            return f"it is an engine of flavour {self.flavour}, expected {flavour}"
+        if flavor != self.flavor:
+            return f"it is an engine of flavor {self.flavor}, expected {flavor}"
         if version != self.version:
-            return f"it was built by {self.flavour} {self.version}, installed is {version}"
+            return f"it was built by {self.flavor} {self.version}, installed is {version}"
         if _pair(_CAPABILITY, compute_capability) in self._capabilities(compute_capability):
             return None
         return f"it was built for {self._built_for()}, this GPU has compute capability {compute_capability}"
@@ -190,7 +190,7 @@ def write_engine(
     bundle: Bundle,
     data: bytes,
     *,
-    flavour: str,
+    flavor: str,
     version: str,
     precision: str,
     targets: Sequence[str] = (),
@@ -211,13 +211,13 @@ def write_engine(
     from tcmoa_runtime.images import write_bytes  # which needs numpy
 
     folder = bundle.path / FOLDER
-    path = folder / f"{engine_stem(flavour, version, targets, precision)}{SUFFIX}"
+    path = folder / f"{engine_stem(flavor, version, targets, precision)}{SUFFIX}"
     manifest_path = path.with_suffix(".json")
     manifest: dict[str, Any] = {
         **(audit or {}),
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "flavour": flavour,
+        "flavor": flavor,
         "version": version,
         "precision": precision,
         "targets": list(targets),
@@ -251,8 +251,8 @@ def _graph_of(bundle: Bundle) -> dict[str, Any]:
 
 
 def _again(bundle: Bundle, name: str = "") -> str:
-    flavour = next((f for f in FLAVOURS if name.startswith(f"{f}-")), "|".join(FLAVOURS))
-    return f"build it again with `tcmoa build {bundle.path} --flavour {flavour}`"
+    flavor = next((f for f in FLAVORS if name.startswith(f"{f}-")), "|".join(FLAVORS))
+    return f"build it again with `tcmoa build {bundle.path} --flavor {flavor}`"
 
 
 def _pair(pattern: re.Pattern[str], text: str) -> tuple[int, int]:
@@ -281,7 +281,7 @@ def _check_inside(bundle: Bundle, path: Path, again: str) -> None:
 
 def _check_manifest(reader: ManifestReader) -> None:
     """Check all that the runtime relies on."""
-    reader.get("flavour", str, among=FLAVOURS)
+    reader.get("flavor", str, among=FLAVORS)
     reader.get("precision", str, among=PRECISIONS)
     reader.get("hardware_compatibility", str, among=COMPATIBILITIES)
     _check_text(reader, "version", _VERSION)

@@ -15,10 +15,10 @@ GPU = {"name": "Simulated GPU", "compute_capability": "8.9"}
 
 
 def add_engine(bundle, *, data=None, stripped=False, **options):
-    flavour = options.pop("flavour", "rtx")
-    options = {"version": tensorrt_module.VERSIONS[flavour], "precision": "fp32", "gpu": GPU, **options}
+    flavor = options.pop("flavor", "rtx")
+    options = {"version": tensorrt_module.VERSIONS[flavor], "precision": "fp32", "gpu": GPU, **options}
     content = engine_bytes(bundle, stripped=stripped) if data is None else data
-    return write_engine(bundle, content, flavour=flavour, stripped=stripped, **options)
+    return write_engine(bundle, content, flavor=flavor, stripped=stripped, **options)
 
 
 class Cases:

@@ -87,17 +87,17 @@ def session_of(graph):
 
 
 class Library:
-    """One flavour. Tests set what is to go wrong: `refuse_enqueue`, `refuse` (names of steps), `capturable`."""
+    """One flavor. Tests set what is to go wrong: `refuse_enqueue`, `refuse` (names of steps), `capturable`."""
 
-    def __init__(self, device, flavour, version=None):
-        self.device, self.flavour = device, flavour
-        self.version = version or VERSIONS[flavour]
+    def __init__(self, device, flavor, version=None):
+        self.device, self.flavor = device, flavor
+        self.version = version or VERSIONS[flavor]
         self.refuse, self.refuse_enqueue, self.capturable, self.sync_in_enqueue = set(), 0, True, False
         self.loaded, self.released, self.enqueues, self.cache_deserialized = 0, [], 0, []
         self.cache_content = b""  # nothing was compiled
 
     def install(self, monkeypatch):
-        name = NAMES[self.flavour]
+        name = NAMES[self.flavor]
         module = types.ModuleType(name)
         module.__version__ = self.version
         for kind in (
@@ -175,7 +175,7 @@ class ICudaEngine:
         return TensorFormat[self.tensors[name].get("format", "LINEAR")]
 
     def create_runtime_config(self):
-        assert self.library.flavour == "rtx"
+        assert self.library.flavor == "rtx"
         return IRuntimeConfig(self.library)
 
     def create_execution_context(self, strategy):
@@ -184,7 +184,7 @@ class ICudaEngine:
         if isinstance(strategy, IRuntimeConfig):
             strategy = strategy.strategy
         assert strategy == ExecutionContextAllocationStrategy.USER_MANAGED
-        return (RtxExecutionContext if self.library.flavour == "rtx" else IExecutionContext)(self)
+        return (RtxExecutionContext if self.library.flavor == "rtx" else IExecutionContext)(self)
 
     def __del__(self):
         self.library.released.append("engine")

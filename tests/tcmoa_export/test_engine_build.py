@@ -159,13 +159,13 @@ def test_the_json_beside_it_is_complete_and_accepted(built):
     values = json.loads(engine.path.with_suffix(".json").read_bytes())
     assert values == engine.manifest
     assert values["engine"] == {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    assert (values["flavour"], values["version"], values["precision"]) == ("rtx", VERSION, "fp16")
+    assert (values["flavor"], values["version"], values["precision"]) == ("rtx", VERSION, "fp16")
     assert values["targets"] == ["sm80", "sm86", "sm89", "sm120"]
     assert (values["gpu"], values["stripped"], values["weights"]) == (None, False, None)
     options = dict(values["options"])
     assert len(options.pop("key")) == 64
     assert options == {
-        "flavour": "rtx",
+        "flavor": "rtx",
         "precision": "fp16",
         "targets": [],
         "workspace_mb": None,
@@ -368,13 +368,13 @@ def test_what_the_builder_is_asked_for(bundle, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"flavour": "trt"}, "flavour is 'trt': expected one of tensorrt, rtx"),
+        ({"flavor": "trt"}, "flavor is 'trt': expected one of tensorrt, rtx"),
         ({"precision": "int4"}, "precision is 'int4': expected one of fp32, fp16, bf16"),
         ({"workspace_mb": 0}, "workspace is 0 MB: expected 1 or more"),
         ({"workspace_mb": -5}, "workspace is -5 MB"),
         ({"hardware_compatibility": "all"}, "hardware compatibility is 'all'"),
         ({"hardware_compatibility": "ampere_plus"}, "RTX engines have --target"),
-        ({"flavour": "tensorrt", "targets": ["sm86"]}, "targets are for --flavour rtx"),
+        ({"flavor": "tensorrt", "targets": ["sm86"]}, "targets are for --flavor rtx"),
         ({"targets": ["sm75"]}, "target is 'sm75': Turing"),
         (
             {"targets": ["sm86", "sm99"]},
@@ -420,11 +420,11 @@ def test_a_damaged_bundle_is_refused_before_it_is_built(bundle, no_build, damage
 
 
 def test_without_the_package(bundle, monkeypatch):
-    for name, flavour in (("tensorrt_rtx_bindings", "rtx"), ("tensorrt", "tensorrt")):
+    for name, flavor in (("tensorrt_rtx_bindings", "rtx"), ("tensorrt", "tensorrt")):
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(MissingError) as error:
-            build_engine(bundle, flavour=flavour)
-        assert_one_line(error, f"{name} cannot be imported", f"pip install 'tcmoa[{flavour}]'")
+            build_engine(bundle, flavor=flavor)
+        assert_one_line(error, f"{name} cannot be imported", f"pip install 'tcmoa[{flavor}]'")
     assert left(bundle) == []
 
 
@@ -537,18 +537,18 @@ CACHE = "tensorrt-11.0.0.12.timing_cache"
 
 
 def test_tensorrt_builds_for_the_gpu_of_this_machine(bundle, tensorrt):
-    engine = build_engine(bundle, flavour="tensorrt")
-    assert (engine.path.name, engine.flavour, engine.targets) == (f"{LOCAL}.engine", "tensorrt", ())
+    engine = build_engine(bundle, flavor="tensorrt")
+    assert (engine.path.name, engine.flavor, engine.targets) == (f"{LOCAL}.engine", "tensorrt", ())
     assert engine.manifest["gpu"] == {"name": "NVIDIA Test 1", "compute_capability": "8.6"}
     assert engine.manifest["fused_attentions"] == 4
     assert engine.fits("tensorrt", "11.0.0.12", "8.6") is None
     assert engine.fits("tensorrt", "11.0.0.12", "8.9") is not None
     assert ("hardware_compatibility_level", "none") in tensorrt
-    assert said(build_engine, bundle, flavour="tensorrt")[1] == ["up to date"]
+    assert said(build_engine, bundle, flavor="tensorrt")[1] == ["up to date"]
 
 
 def test_tensorrt_keeps_its_timings(bundle, tensorrt):
-    build_engine(bundle, flavour="tensorrt")
+    build_engine(bundle, flavor="tensorrt")
     assert [c for c in tensorrt if "timing" in c[0]] == [
         ("create_timing_cache", b""),
         ("set_timing_cache", b"", False),
@@ -556,7 +556,7 @@ def test_tensorrt_keeps_its_timings(bundle, tensorrt):
     assert left(bundle) == sorted([CACHE, f"{LOCAL}.engine", f"{LOCAL}.json"])
     assert (bundle.path / FOLDER / CACHE).read_bytes() == b"+1 build"
     tensorrt.clear()
-    build_engine(bundle, flavour="tensorrt", rebuild=True)
+    build_engine(bundle, flavor="tensorrt", rebuild=True)
     assert [c for c in tensorrt if "timing" in c[0]] == [
         ("create_timing_cache", b"+1 build"),
         ("set_timing_cache", b"+1 build", False),
@@ -614,31 +614,31 @@ def test_an_engine_for_other_gpus_is_audited_by_the_builders_log(bundle, fake_gp
 
 
 def test_tensorrt_without_timings(bundle, tensorrt):
-    build_engine(bundle, flavour="tensorrt", timing_cache=False)
+    build_engine(bundle, flavor="tensorrt", timing_cache=False)
     assert not [c for c in tensorrt if "timing" in c[0]]
     assert left(bundle) == [f"{LOCAL}.engine", f"{LOCAL}.json"]
 
 
 def test_tensorrt_for_other_gpus_too(bundle, tensorrt):
-    engine = build_engine(bundle, flavour="tensorrt", hardware_compatibility="ampere_plus")
+    engine = build_engine(bundle, flavor="tensorrt", hardware_compatibility="ampere_plus")
     assert ("hardware_compatibility_level", "ampere_plus") in tensorrt
     assert engine.manifest["hardware_compatibility"] == "ampere_plus"
     assert engine.fits("tensorrt", "11.0.0.12", "8.9") is None
 
 
 def test_another_gpu_builds_anew(bundle, tensorrt, monkeypatch):
-    build_engine(bundle, flavour="tensorrt")
+    build_engine(bundle, flavor="tensorrt")
     other = Device(0, "NVIDIA Test 2", "8.6", 1 << 34, "13.0")
     monkeypatch.setattr(Device, "current", staticmethod(lambda: other))
-    engine, lines = said(build_engine, bundle, flavour="tensorrt")
+    engine, lines = said(build_engine, bundle, flavor="tensorrt")
     assert lines[-1] == "building the engine"
     assert engine.manifest["gpu"]["name"] == "NVIDIA Test 2"
 
 
 def test_tensorrt_needs_a_gpu(bundle, tensorrt, no_gpu, no_build):
     with pytest.raises(MissingError) as error:
-        build_engine(bundle, flavour="tensorrt")
-    assert_one_line(error, "TensorRT needs a GPU to build on", "no CUDA driver", "use --flavour rtx")
+        build_engine(bundle, flavor="tensorrt")
+    assert_one_line(error, "TensorRT needs a GPU to build on", "no CUDA driver", "use --flavor rtx")
     assert left(bundle) == []
 
 
@@ -655,7 +655,7 @@ def test_rtx_touches_no_timing_cache(bundle, monkeypatch):
 
 
 def test_weights_that_are_left_out_come_from_a_graph_of_the_engines_types(bundle, tensorrt):
-    engine = build_engine(bundle, flavour="tensorrt", strip=True)
+    engine = build_engine(bundle, flavor="tensorrt", strip=True)
     assert ("set_flag", "STRIP_PLAN") in tensorrt
     assert engine.stripped
     assert engine.weights == f"{LOCAL}.onnx"
@@ -671,22 +671,22 @@ def test_a_stripped_engine_that_cannot_be_written_leaves_no_weights_either(bundl
 
     monkeypatch.setattr(engine_build, "write_engine", full)
     with pytest.raises(InputError, match="no space left"):
-        build_engine(bundle, flavour="tensorrt", strip=True)
+        build_engine(bundle, flavor="tensorrt", strip=True)
     assert not [name for name in left(bundle) if name.endswith((".onnx", ".engine"))]
 
 
 def test_weights_that_were_lost_are_built_anew(bundle, tensorrt):
-    engine = build_engine(bundle, flavour="tensorrt", strip=True)
+    engine = build_engine(bundle, flavor="tensorrt", strip=True)
     lost = engine.path.with_name(engine.weights)
     lost.unlink()
-    assert build_engine(bundle, flavour="tensorrt", strip=True).weights == lost.name
+    assert build_engine(bundle, flavor="tensorrt", strip=True).weights == lost.name
     assert lost.is_file()
 
 
 def test_weights_that_are_left_out_of_a_bundle_of_that_precision_come_from_its_graph(tmp_path, tensorrt):
     model = scrambled(Sizes(64, 2, 2, 64, 2, 2))
     low = engine_pieces.export_ungated(model, tmp_path / "low", size=SIZE, precision="fp16")
-    engine = build_engine(low, flavour="tensorrt", strip=True)
+    engine = build_engine(low, flavor="tensorrt", strip=True)
     assert (engine.stripped, engine.weights) == (True, None)
     assert f"{LOCAL}.onnx" not in left(low)
 

@@ -30,7 +30,7 @@ def test_an_unknown_backend_is_one_line(fuse, vif):
 
 
 def test_tensorrt_without_an_engine_says_how_to_build_one(fuse, vif):
-    fuse(vif, "tensorrt").assert_error(2, "holds no engine", f"`tcmoa build {vif} --flavour tensorrt|rtx`")
+    fuse(vif, "tensorrt").assert_error(2, "holds no engine", f"`tcmoa build {vif} --flavor tensorrt|rtx`")
 
 
 def test_tensorrt_without_a_driver_is_missing(fuse, own, device, monkeypatch):

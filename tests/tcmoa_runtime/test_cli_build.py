@@ -109,7 +109,7 @@ def test_options_reach_the_builder(tcmoa, bundle, monkeypatch):
     monkeypatch.setattr(engine_build, "build_engine", build_engine)
     default = {
         "path": bundle,
-        "flavour": "rtx",
+        "flavor": "rtx",
         "precision": None,
         "targets": (),
         "workspace_mb": None,
@@ -123,14 +123,14 @@ def test_options_reach_the_builder(tcmoa, bundle, monkeypatch):
     assert_failed(tcmoa("build", bundle), 1, "far enough")
     assert seen == default
     options = (
-        "--flavour tensorrt --precision bf16 --target SM86, --workspace 7 --strip --no-timing-cache --rebuild"
+        "--flavor tensorrt --precision bf16 --target SM86, --workspace 7 --strip --no-timing-cache --rebuild"
     )
     more = "--allow-unfused --pairs there --hardware-compatibility ampere_plus"
     assert_failed(tcmoa("build", bundle, *options.split(), *more.split()), 1, "far enough")
     changed = {**seen, "pairs": str(seen["pairs"]), "targets": list(seen["targets"])}
     assert changed == {
         "path": bundle,
-        "flavour": "tensorrt",
+        "flavor": "tensorrt",
         "precision": "bf16",
         "targets": ["sm86", ""],
         "workspace_mb": 7,
@@ -151,12 +151,12 @@ def test_options_reach_the_builder(tcmoa, bundle, monkeypatch):
         (["--target", "sm99"], ["target is 'sm99'", "sm86, sm89"]),
         (["--target", "sm75"], ["Turing"]),
         (["--target", "sm86,,"], ["target is ''"]),
-        (["--flavour", "trt"], ["flavour is 'trt'", "tensorrt, rtx"]),
+        (["--flavor", "trt"], ["flavor is 'trt'", "tensorrt, rtx"]),
         (["--precision", "int4"], ["precision is 'int4'", "fp32, fp16, bf16"]),
         (["--workspace", "0"], ["workspace is 0 MB"]),
         (["--workspace", "much"], ["'--workspace'", "see `tcmoa build --help`"]),
-        (["--hardware-compatibility", "ampere_plus"], ["hardware compatibility is for --flavour tensorrt"]),
-        (["--flavour", "tensorrt", "--target", "sm86"], ["targets are for --flavour rtx"]),
+        (["--hardware-compatibility", "ampere_plus"], ["hardware compatibility is for --flavor tensorrt"]),
+        (["--flavor", "tensorrt", "--target", "sm86"], ["targets are for --flavor rtx"]),
         (["--what"], ["--what", "see `tcmoa build --help`"]),
     ],
     ids=str,
@@ -185,17 +185,17 @@ def test_missing_packages_and_gpus_end_in_one_line_and_3(tcmoa, bundle, monkeypa
 
     monkeypatch.setattr(Device, "current", staticmethod(refuse))
     tcmoa("build", bundle, "--strip").assert_error(3, "needs a GPU", "leave --strip out")
-    for name, flavour in (("tensorrt_rtx_bindings", "rtx"), ("tensorrt", "tensorrt")):
+    for name, flavor in (("tensorrt_rtx_bindings", "rtx"), ("tensorrt", "tensorrt")):
         monkeypatch.setitem(sys.modules, name, None)
-        tcmoa("build", bundle, "--flavour", flavour).assert_error(3, f"pip install 'tcmoa[{flavour}]'")
+        tcmoa("build", bundle, "--flavor", flavor).assert_error(3, f"pip install 'tcmoa[{flavor}]'")
     assert left(bundle) == []
 
 
-@pytest.mark.parametrize(("flavour", "extra"), [("rtx", "rtx"), ("tensorrt", "tensorrt"), ("junk", "rtx")])
-def test_without_onnx_the_extra_is_named(fresh_python, bundle, flavour, extra):
+@pytest.mark.parametrize(("flavor", "extra"), [("rtx", "rtx"), ("tensorrt", "tensorrt"), ("junk", "rtx")])
+def test_without_onnx_the_extra_is_named(fresh_python, bundle, flavor, extra):
     code = (
         "import sys; from tcmoa_runtime.cli import run; "
-        f"sys.exit(run(['build', {str(bundle)!r}, '--flavour', {flavour!r}]))"
+        f"sys.exit(run(['build', {str(bundle)!r}, '--flavor', {flavor!r}]))"
     )
     outcome = fresh_python(code, blocked=["onnx"])
     outcome.assert_error(3, "`tcmoa build` needs onnx", f"pip install 'tcmoa[{extra}]'")

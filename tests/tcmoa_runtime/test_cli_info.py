@@ -73,7 +73,7 @@ def test_doctor_lists_packages_and_devices(tcmoa):
     assert cpu["kind"] == "cpu"
     assert all(gpu["kind"] == "cuda" for gpu in gpus)
     assert (report["driver"] is None) == (not gpus)
-    assert report["flavours"].keys() == {"tensorrt", "rtx"}
+    assert report["flavors"].keys() == {"tensorrt", "rtx"}
     assert cpu["cores"] >= 1
     assert "CPUExecutionProvider" in cpu["providers"]
     assert report["bundle"] is None

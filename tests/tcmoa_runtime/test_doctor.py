@@ -86,7 +86,7 @@ def test_a_gpu_is_described(library, tcmoa):
         {"kind": "cuda", "index": n, "name": NAME, "compute_capability": "8.9", "memory": 8 << 30}
         for n in range(2)
     ]
-    assert report["flavours"] == {
+    assert report["flavors"] == {
         "tensorrt": {
             "version": None,
             "builds": False,
@@ -106,39 +106,39 @@ def test_without_a_driver_rtx_builds_and_tensorrt_does_not(no_driver, tcmoa, mon
     report = tcmoa("doctor", "--json").json
     assert [device["kind"] for device in report["devices"]] == ["cpu"]
     assert report["driver"] is None
-    flavours = report["flavours"]
-    assert [(f["builds"], f["runs"]) for f in flavours.values()] == [(False, False), (True, False)]
-    assert all("there is no NVIDIA driver" in f["why"] for f in flavours.values())
-    assert flavours["tensorrt"]["why"].endswith("building needs the GPU, too")
+    flavors = report["flavors"]
+    assert [(f["builds"], f["runs"]) for f in flavors.values()] == [(False, False), (True, False)]
+    assert all("there is no NVIDIA driver" in f["why"] for f in flavors.values())
+    assert flavors["tensorrt"]["why"].endswith("building needs the GPU, too")
     assert report["problems"] == []
 
 
 def test_a_gpu_that_rtx_does_not_know(monkeypatch, tcmoa):
     device = cuda_runtime.Device(capability=(9, 0))
     cuda_runtime.install(monkeypatch, device)
-    for flavour in ("rtx", "tensorrt"):
-        Library(device, flavour).install(monkeypatch)
+    for flavor in ("rtx", "tensorrt"):
+        Library(device, flavor).install(monkeypatch)
     kinds = types.SimpleNamespace(__members__={"NONE": 0, "SM89": 1, "SM120": 2})
     monkeypatch.setattr(sys.modules["tensorrt_rtx_bindings"], "ComputeCapability", kinds, raising=False)
-    flavours = tcmoa("doctor", "--json").json["flavours"]
-    assert (flavours["rtx"]["builds"], flavours["rtx"]["runs"]) == (True, False)
-    assert "knows sm89, sm120, this GPU is sm90" in flavours["rtx"]["why"]
-    assert (flavours["tensorrt"]["builds"], flavours["tensorrt"]["runs"]) == (True, True)
+    flavors = tcmoa("doctor", "--json").json["flavors"]
+    assert (flavors["rtx"]["builds"], flavors["rtx"]["runs"]) == (True, False)
+    assert "knows sm89, sm120, this GPU is sm90" in flavors["rtx"]["why"]
+    assert (flavors["tensorrt"]["builds"], flavors["tensorrt"]["runs"]) == (True, True)
 
 
 def test_without_the_builder_nothing_is_built(library, tcmoa, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    flavour = tcmoa("doctor", "--json").json["flavours"]["rtx"]
-    assert (flavour["builds"], flavour["runs"]) == (False, True)
-    assert flavour["why"] == "building needs onnx; run `pip install 'tcmoa[rtx]'`"
+    flavor = tcmoa("doctor", "--json").json["flavors"]["rtx"]
+    assert (flavor["builds"], flavor["runs"]) == (False, True)
+    assert flavor["why"] == "building needs onnx; run `pip install 'tcmoa[rtx]'`"
 
 
 def test_without_cuda_bindings_it_says_what_brings_them(library, tcmoa, monkeypatch):
     monkeypatch.setitem(sys.modules, cuda_runtime.MODULE, None)
     report = tcmoa("doctor", "--json").json
     assert report["driver"] is None
-    assert "cuda.bindings cannot be imported" in report["flavours"]["rtx"]["why"]
-    assert "pip install 'tcmoa[rtx]'" in report["flavours"]["rtx"]["why"]
+    assert "cuda.bindings cannot be imported" in report["flavors"]["rtx"]["why"]
+    assert "pip install 'tcmoa[rtx]'" in report["flavors"]["rtx"]["why"]
 
 
 def test_extras_are_those_of_the_project():
@@ -193,18 +193,18 @@ def test_a_broken_library_is_a_problem_in_one_line(
     assert (outcome.code, outcome.err) == (0, "")
     (problem,) = outcome.json["problems"]
     assert words in problem
-    assert outcome.json["flavours"]["tensorrt"]["why"] == problem
+    assert outcome.json["flavors"]["tensorrt"]["why"] == problem
     assert "tensorrt" not in sys.modules
     assert f"problem: {problem}" in tcmoa("doctor").out.splitlines()
 
 
 def test_a_library_that_prints_is_no_problem(broken_library, no_driver, tcmoa):
     broken_library("tensorrt", "print('hello')\n__version__ = '11.0'")
-    assert tcmoa("doctor", "--json").json["flavours"]["tensorrt"]["version"] == "11.0"
+    assert tcmoa("doctor", "--json").json["flavors"]["tensorrt"]["version"] == "11.0"
 
 
 def test_a_library_that_crashes_is_not_loaded_for_a_bundle(own, broken_library, library, judge):
-    add_engine(own, flavour="tensorrt")
+    add_engine(own, flavor="tensorrt")
     broken_library("tensorrt", "import os\nos.abort()")
     report = judge(own)
     assert verdicts(report) == ("refuse", [("tensorrt-11.0.0.12-local-fp32.engine", "refuse")])
@@ -214,7 +214,7 @@ def test_a_library_that_crashes_is_not_loaded_for_a_bundle(own, broken_library, 
 
 
 def test_a_library_that_cannot_be_imported_leaves_onnx_runtime(own, broken_library, library, judge):
-    add_engine(own, flavour="tensorrt")
+    add_engine(own, flavor="tensorrt")
     broken_library("tensorrt", "raise OSError('libnvinfer.so')")
     report = judge(own)
     assert verdicts(report) == ("load", [("tensorrt-11.0.0.12-local-fp32.engine", "refuse")])
@@ -236,7 +236,7 @@ def test_a_gpu_that_does_not_answer_is_a_problem(library, device, tcmoa):
     report = tcmoa("doctor", "--json").json
     (problem,) = report["problems"]
     assert "CUDA failed in cudaGetDeviceProperties" in problem
-    assert problem in report["flavours"]["rtx"]["why"]
+    assert problem in report["flavors"]["rtx"]["why"]
 
 
 def test_a_broken_onnxruntime_is_a_problem(broken_library, vif, tcmoa, monkeypatch):
@@ -278,7 +278,7 @@ def test_an_engine_for_another_gpu_is_to_be_built_for_this_one_too(own, library,
     assert verdicts(report) == ("rebuild", [("rtx-1.7.1.116-sm120-fp32.engine", "rebuild")])
     why = report["bundle"]["why"]
     assert "built for SM120, this GPU has compute capability 8.9" in why
-    wanted = ["--flavour", "rtx", "--precision", "fp32", "--target", "sm120,sm89"]
+    wanted = ["--flavor", "rtx", "--precision", "fp32", "--target", "sm120,sm89"]
     assert shlex.split(command(why)) == ["tcmoa", "build", str(own.path), *wanted]
     assert why.endswith(f"until then {ONNX} runs it")
 
@@ -290,7 +290,7 @@ def test_a_tensorrt_engine_of_another_gpu_is_built_in_its_place(own, device, jud
     gpu = {**GPU, "compute_capability": "8.6"}
     add_engine(
         own,
-        flavour="tensorrt",
+        flavor="tensorrt",
         gpu=gpu,
         hardware_compatibility="same_compute_capability",
         stripped=True,
@@ -298,7 +298,7 @@ def test_a_tensorrt_engine_of_another_gpu_is_built_in_its_place(own, device, jud
     )
     words = shlex.split(command(judge(own)["bundle"]["why"]))
     assert words[3:] == [
-        *("--flavour", "tensorrt", "--precision", "fp32"),
+        *("--flavor", "tensorrt", "--precision", "fp32"),
         *("--hardware-compatibility", "same_compute_capability", "--workspace", "512"),
         *("--strip", "--allow-unfused"),
     ]
@@ -325,7 +325,7 @@ def test_without_a_driver_engines_wait_and_onnx_runtime_runs_it(own, no_driver, 
 
 
 def test_an_engine_whose_library_is_not_installed_waits(own, library, judge):
-    add_engine(own, flavour="tensorrt")
+    add_engine(own, flavor="tensorrt")
     report = judge(own)
     assert verdicts(report) == ("load", [("tensorrt-11.0.0.12-local-fp32.engine", "refuse")])
     assert "pip install 'tcmoa[tensorrt]'" in report["bundle"]["engines"][0]["why"]
@@ -366,7 +366,7 @@ def test_a_damaged_engine_is_to_be_built_again(machine, damage, suffix, own, jud
     report = judge(own)
     assert verdicts(report) == ("rebuild", [("rtx-1.7.1.116-sm89-fp32.engine", "rebuild")])
     why = report["bundle"]["why"]
-    wanted = ["--flavour", "rtx", "--precision", "fp32", "--target", "sm89"]
+    wanted = ["--flavor", "rtx", "--precision", "fp32", "--target", "sm89"]
     assert shlex.split(command(why)) == ["tcmoa", "build", str(own.path), *wanted]
     assert ONNX in why.rpartition("; ")[2]
 
@@ -440,7 +440,7 @@ def test_the_command_mends_it_with_the_real_library(own, tcmoa, monkeypatch, tmp
     cuda_runtime.install(monkeypatch, NoDriver())
     renamed = tmp_path / "with space"
     bundle = Bundle.open(own.path.rename(renamed))
-    engine = build_engine(bundle, flavour="rtx", precision="fp16", targets=("sm89",))
+    engine = build_engine(bundle, flavor="rtx", precision="fp16", targets=("sm89",))
     assert examine(bundle.path)["bundle"]["verdict"] == "load"
     flip(engine.path)
     flip(engine.path.with_suffix(".json"))

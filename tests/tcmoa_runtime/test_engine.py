@@ -26,7 +26,7 @@ GPU = {"name": "NVIDIA Something", "compute_capability": "8.9"}
 
 
 def write(bundle, data=DATA, **changes):
-    options = {"flavour": "rtx", "version": "1.7.1.116", "precision": "fp16", "gpu": GPU, **changes}
+    options = {"flavor": "rtx", "version": "1.7.1.116", "precision": "fp16", "gpu": GPU, **changes}
     return write_engine(bundle, data, **options)
 
 
@@ -70,7 +70,7 @@ def test_names_tell_what_an_engine_is_for(targets, name):
 
 def test_a_good_engine_tells_what_it_is(bundle, engine):
     assert engine.path == bundle.path / FOLDER / "rtx-1.7.1.116-local-fp16.engine"
-    assert (engine.flavour, engine.version, engine.precision) == ("rtx", "1.7.1.116", "fp16")
+    assert (engine.flavor, engine.version, engine.precision) == ("rtx", "1.7.1.116", "fp16")
     assert (engine.targets, engine.stripped, engine.weights) == ((), False, None)
     assert engine.read() == DATA
     assert engine.manifest == json.loads(engine.path.with_suffix(".json").read_bytes())
@@ -91,7 +91,7 @@ def test_figures_and_options_of_the_builder_are_kept(bundle):
 
 
 def test_figures_cannot_pass_for_what_an_engine_is(bundle):
-    assert write(bundle, audit={"flavour": "tensorrt", "engine": {}}).flavour == "rtx"
+    assert write(bundle, audit={"flavor": "tensorrt", "engine": {}}).flavor == "rtx"
 
 
 def test_an_engine_is_not_changed_by_accident(engine):
@@ -101,7 +101,7 @@ def test_an_engine_is_not_changed_by_accident(engine):
 
 def test_engines_are_found_by_name_and_none_without_a_folder(bundle):
     assert find_engines(bundle) == []
-    second, first = write(bundle), write(bundle, flavour="rtx", precision="bf16")
+    second, first = write(bundle), write(bundle, flavor="rtx", precision="bf16")
     (bundle.path / FOLDER / "rtx-1.7.1.116-local-fp16.runtime_cache").write_bytes(b"x")
     assert find_engines(bundle) == [first.path, second.path]
 
@@ -124,7 +124,7 @@ def test_an_interrupted_replacing_leaves_no_engine_with_the_old_description(bund
 
 
 @pytest.mark.parametrize(
-    "changes", [{"flavour": "trt"}, {"precision": "fp8"}, {"targets": ["8.9"]}, {"version": ""}]
+    "changes", [{"flavor": "trt"}, {"precision": "fp8"}, {"targets": ["8.9"]}, {"version": ""}]
 )
 def test_what_could_not_be_opened_is_not_written(changes, bundle, tree):
     before = tree(bundle.path)
@@ -208,7 +208,7 @@ def setting(*keys, to):
 FORGERIES = {
     "newer format": (setting("format_version", to=2), "format 2 is newer"),
     "format zero": (setting("format_version", to=0), "'format_version' is 0"),
-    "flavour": (setting("flavour", to="trt"), "'flavour' is 'trt'"),
+    "flavor": (setting("flavor", to="trt"), "'flavor' is 'trt'"),
     "precision": (setting("precision", to="int3"), "'precision'"),
     "version": (setting("version", to="1/2"), "'version' is '1/2'"),
     "targets": (setting("targets", to=["ampere"]), "'targets' holds 'ampere'"),
@@ -241,7 +241,7 @@ def test_a_wrong_description_with_the_right_hash_is_refused(forgery, bundle, eng
 
 @pytest.mark.parametrize(
     "key",
-    ["flavour", "version", "precision", "targets", "hardware_compatibility", "graph", "engine", "weights"],
+    ["flavor", "version", "precision", "targets", "hardware_compatibility", "graph", "engine", "weights"],
 )
 def test_keys_that_the_runtime_needs_are_missed(key, bundle, engine):
     change(engine, lambda manifest: manifest.pop(key))
@@ -253,7 +253,7 @@ def test_an_engine_of_another_bundle_is_refused(bundle, exported, tmp_path, engi
     shutil.copytree(bundle.path / FOLDER, other / FOLDER)
     text = refusal(Engine.open, Bundle.open(other), other / FOLDER / engine.path.name)
     assert "built from the graph" in text
-    assert f"tcmoa build {other} --flavour rtx" in text
+    assert f"tcmoa build {other} --flavor rtx" in text
 
 
 def test_only_engines_inside_the_bundle_are_opened(bundle, engine, tmp_path):
@@ -357,8 +357,8 @@ def test_only_the_exact_version_runs_it(version, engine):
     assert engine.fits("rtx", version, "8.9") == f"it was built by rtx 1.7.1.116, installed is {version}"
 
 
-def test_only_its_own_flavour_runs_it(engine):
-    assert "flavour rtx, expected tensorrt" in engine.fits("tensorrt", "1.7.1.116", "8.9")
+def test_only_its_own_flavor_runs_it(engine):
+    assert "flavor rtx, expected tensorrt" in engine.fits("tensorrt", "1.7.1.116", "8.9")
 
 
 def test_reading_needs_neither_numpy_nor_tensorrt_nor_cuda(engine, bundle, fresh_python):

@@ -54,7 +54,7 @@ def test_the_report_holds_all_that_was_printed(code, script, monkeypatch, tmp_pa
     assert ("all tests passed" in printed) == (code == 0)
     text = (tmp_path / "report.txt").read_text()
     assert f"exit code {code} ==\np50 1.234 ms\n" in text
-    assert '"flavours": {"tensorrt": ' in text
+    assert '"flavors": {"tensorrt": ' in text
     assert "== nvidia-smi ==\nnot installed\n" in text
     assert "\nnumpy==" in text
 

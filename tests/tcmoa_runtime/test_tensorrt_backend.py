@@ -25,15 +25,15 @@ from tcmoa_runtime.gpu import cuda
 pytest_plugins = ["simulated.fixtures"]
 
 
-@pytest.mark.parametrize("flavour", ["rtx", "tensorrt"])
+@pytest.mark.parametrize("flavor", ["rtx", "tensorrt"])
 @pytest.mark.parametrize("cuda_graph", [True, False])
 @pytest.mark.parametrize("slots", [1, 3])
 def test_frames_are_byte_for_byte_those_of_onnxruntime(
-    flavour, cuda_graph, slots, own, cases, device, monkeypatch
+    flavor, cuda_graph, slots, own, cases, device, monkeypatch
 ):
-    Library(device, flavour).install(monkeypatch)
-    add_engine(own, flavour=flavour)
-    with closing(TensorRTBackend(own, flavour=flavour, cuda_graph=cuda_graph, slots=slots)) as backend:
+    Library(device, flavor).install(monkeypatch)
+    add_engine(own, flavor=flavor)
+    with closing(TensorRTBackend(own, flavor=flavor, cuda_graph=cuda_graph, slots=slots)) as backend:
         assert backend.uses_graph == cuda_graph
         for number in (0, 1, 2, 1, 5):
             assert cases.same(backend.infer(cases.inputs(number)), number)
@@ -207,7 +207,7 @@ def test_slots_are_bounded(slots, bundle):
         TensorRTBackend(bundle, slots=slots)
 
 
-def test_the_name_tells_flavour_version_gpu_and_precision(backend):
+def test_the_name_tells_flavor_version_gpu_and_precision(backend):
     assert backend.name == "tensorrt (rtx 1.7.1.116, Simulated GPU (no GPU), fp32)"
 
 

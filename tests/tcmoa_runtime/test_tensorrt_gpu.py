@@ -47,22 +47,22 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(_WHY_NOT is not None, reason=s
 @pytest.fixture(
     scope="module", params=[f for f, name in MODULES.items() if importlib.util.find_spec(name)] or [""]
 )
-def flavour(request):
+def flavor(request):
     return request.param
 
 
 @pytest.fixture(scope="module")
-def bundle(flavour, vif, tmp_path_factory):
+def bundle(flavor, vif, tmp_path_factory):
     """The micro bundle with an engine of each precision, built on this machine."""
     from tcmoa_export.engine_build import build_engine
 
-    made = Bundle.open(shutil.copytree(vif, tmp_path_factory.mktemp(flavour) / "bundle"))
+    made = Bundle.open(shutil.copytree(vif, tmp_path_factory.mktemp(flavor) / "bundle"))
     target = "sm" + cuda.Device.current().compute_capability.replace(".", "")
-    if flavour == "rtx" and target not in map(str.lower, import_library("rtx").ComputeCapability.__members__):
+    if flavor == "rtx" and target not in map(str.lower, import_library("rtx").ComputeCapability.__members__):
         pytest.skip(f"TensorRT-RTX builds for no {target}; install 'tcmoa[tensorrt]' on this machine")
     for precision in LEAST_PSNR:
-        targets = (target,) if flavour == "rtx" else ()
-        engine = build_engine(made, flavour=flavour, precision=precision, targets=targets, allow_unfused=True)
+        targets = (target,) if flavor == "rtx" else ()
+        engine = build_engine(made, flavor=flavor, precision=precision, targets=targets, allow_unfused=True)
         for label, text in engine_rows(engine):  # for the report of `make gpu-check`
             print(f"{label:<10}  {text}")
     assert len(find_engines(made)) == len(LEAST_PSNR)
@@ -77,8 +77,8 @@ def reference(bundle):
 
 
 @pytest.fixture
-def backend(bundle, flavour):
-    loaded = TensorRTBackend(bundle, flavour=flavour, precision="fp32")
+def backend(bundle, flavor):
+    loaded = TensorRTBackend(bundle, flavor=flavor, precision="fp32")
     yield loaded
     loaded.close()
 
@@ -98,8 +98,8 @@ def psnr(a, b):
 
 @pytest.mark.parametrize("precision", LEAST_PSNR)
 @pytest.mark.parametrize("cuda_graph", [True, False])
-def test_frames_are_those_of_onnxruntime_in_float32(precision, cuda_graph, bundle, flavour, reference):
-    backend = TensorRTBackend(bundle, flavour=flavour, precision=precision, cuda_graph=cuda_graph)
+def test_frames_are_those_of_onnxruntime_in_float32(precision, cuda_graph, bundle, flavor, reference):
+    backend = TensorRTBackend(bundle, flavor=flavor, precision=precision, cuda_graph=cuda_graph)
     assert backend.uses_graph == cuda_graph
     for seed in range(3):
         inputs = make_inputs(bundle, seed)
@@ -119,9 +119,9 @@ def test_prompts_steer_a_captured_graph(backend, bundle):
 
 
 @pytest.mark.parametrize("precision", LEAST_PSNR)
-def test_latency_with_and_without_a_cuda_graph(precision, bundle, flavour):
+def test_latency_with_and_without_a_cuda_graph(precision, bundle, flavor):
     for cuda_graph in (True, False):
-        backend = TensorRTBackend(bundle, flavour=flavour, precision=precision, cuda_graph=cuda_graph)
+        backend = TensorRTBackend(bundle, flavor=flavor, precision=precision, cuda_graph=cuda_graph)
         inputs, times = make_inputs(bundle), []
         for _ in range(20):
             backend.infer(inputs)
@@ -134,8 +134,8 @@ def test_latency_with_and_without_a_cuda_graph(precision, bundle, flavour):
         backend.close()
 
 
-def test_frames_in_flight_keep_their_order(bundle, flavour):
-    backend = TensorRTBackend(bundle, flavour=flavour, precision="fp32", slots=3)
+def test_frames_in_flight_keep_their_order(bundle, flavor):
+    backend = TensorRTBackend(bundle, flavor=flavor, precision="fp32", slots=3)
     wanted = [backend.infer(make_inputs(bundle, seed))["fused"] for seed in range(6)]
     tickets = []
     for number in range(60):
@@ -147,8 +147,8 @@ def test_frames_in_flight_keep_their_order(bundle, flavour):
     backend.close()
 
 
-def test_threads_and_backends_side_by_side(bundle, flavour):
-    backends = [TensorRTBackend(bundle, flavour=flavour, precision="fp32") for _ in range(2)]
+def test_threads_and_backends_side_by_side(bundle, flavor):
+    backends = [TensorRTBackend(bundle, flavor=flavor, precision="fp32") for _ in range(2)]
     wanted = [backends[0].infer(make_inputs(bundle, seed))["fused"] for seed in range(4)]
     wrong = []
 
@@ -167,10 +167,10 @@ def test_threads_and_backends_side_by_side(bundle, flavour):
     assert not wrong
 
 
-def test_a_callers_stream(bundle, flavour, backend):
+def test_a_callers_stream(bundle, flavor, backend):
     inputs = make_inputs(bundle)
     with cuda.Stream() as stream:
-        borrowing = TensorRTBackend(bundle, flavour=flavour, precision="fp32", stream=stream.handle)
+        borrowing = TensorRTBackend(bundle, flavor=flavor, precision="fp32", stream=stream.handle)
         np.testing.assert_array_equal(borrowing.infer(inputs)["fused"], backend.infer(inputs)["fused"])
         borrowing.close()
         stream.synchronize()
@@ -232,14 +232,14 @@ def test_cupy_and_torch_read_and_feed_it_where_they_are_installed(backend, bundl
         pytest.skip("neither CuPy nor a CUDA build of PyTorch is installed")
 
 
-def test_the_runtime_cache_makes_the_second_start_no_slower(bundle, flavour):
+def test_the_runtime_cache_makes_the_second_start_no_slower(bundle, flavor):
     times = []
     for _ in range(2):
         start = time.perf_counter()
-        with Fuser(bundle, TensorRTBackend(bundle, flavour=flavour, precision="fp16")) as fuser:
+        with Fuser(bundle, TensorRTBackend(bundle, flavor=flavor, precision="fp16")) as fuser:
             fuser(*(a[0] for a in list(make_inputs(bundle).values())[:2]))
             times.append(time.perf_counter() - start)
-    print(f"{flavour}: first start {times[0]:.2f} s, second {times[1]:.2f} s")
+    print(f"{flavor}: first start {times[0]:.2f} s, second {times[1]:.2f} s")
 
 
 @pytest.mark.slow

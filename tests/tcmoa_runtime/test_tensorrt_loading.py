@@ -30,41 +30,41 @@ def refused(bundle, library, error=BundleError, **options):
 
 
 def test_without_an_engine_it_says_how_to_build_one(own, library):
-    assert f"holds no engine; make one with `tcmoa build {own.path} --flavour tensorrt|rtx`" in refused(
+    assert f"holds no engine; make one with `tcmoa build {own.path} --flavor tensorrt|rtx`" in refused(
         own, library
     )
     add_engine(own)
     assert "holds no fp16 engine" in refused(own, library, precision="fp16")
-    assert "holds no tensorrt engine" in refused(own, library, flavour="tensorrt")
+    assert "holds no tensorrt engine" in refused(own, library, flavor="tensorrt")
 
 
-@pytest.mark.parametrize("option", [{"flavour": "trt"}, {"precision": "int8"}])
+@pytest.mark.parametrize("option", [{"flavor": "trt"}, {"precision": "int8"}])
 def test_unknown_choices_are_refused(option, bundle, library):
     assert "expected" in refused(bundle, library, InputError, **option)
 
 
 def test_the_preferred_engine_is_tensorrt_then_fp16_then_bf16_then_fp32(own, device, monkeypatch):
-    for flavour, precision in itertools.product(("rtx", "tensorrt"), ("fp32", "bf16", "fp16")):
-        Library(device, flavour).install(monkeypatch)
-        add_engine(own, flavour=flavour, precision=precision)
+    for flavor, precision in itertools.product(("rtx", "tensorrt"), ("fp32", "bf16", "fp16")):
+        Library(device, flavor).install(monkeypatch)
+        add_engine(own, flavor=flavor, precision=precision)
     chosen = []
     while paths := find_engines(own):
         with closing(TensorRTBackend(own)) as backend:
             engine = backend._loaded.description
-        chosen.append((engine.flavour, engine.precision))
+        chosen.append((engine.flavor, engine.precision))
         assert engine.path in paths
         engine.path.unlink()
     wanted = list(itertools.product(("tensorrt", "rtx"), ("fp16", "bf16", "fp32")))
     assert chosen == wanted
 
 
-def test_an_engine_is_taken_by_flavour_precision_or_path(own, device, monkeypatch):
-    for flavour, precision in itertools.product(("rtx", "tensorrt"), ("fp32", "fp16")):
-        Library(device, flavour).install(monkeypatch)
-        add_engine(own, flavour=flavour, precision=precision)
+def test_an_engine_is_taken_by_flavor_precision_or_path(own, device, monkeypatch):
+    for flavor, precision in itertools.product(("rtx", "tensorrt"), ("fp32", "fp16")):
+        Library(device, flavor).install(monkeypatch)
+        add_engine(own, flavor=flavor, precision=precision)
     path = own.path / FOLDER / "rtx-1.7.1.116-local-fp32.engine"
     for options, start in (
-        ({"flavour": "rtx"}, "rtx"),
+        ({"flavor": "rtx"}, "rtx"),
         ({"precision": "fp32"}, "tensorrt"),
         ({"engine": path}, "rtx"),
     ):
@@ -75,7 +75,7 @@ def test_an_engine_is_taken_by_flavour_precision_or_path(own, device, monkeypatc
 def test_engines_that_do_not_fit_are_passed_over(own, library, cases):
     add_engine(own, precision="fp16", version="1.6.0.1")
     add_engine(own, precision="bf16", targets=("sm120",), gpu=None)
-    add_engine(own, flavour="tensorrt", precision="fp16")  # whose library is not installed
+    add_engine(own, flavor="tensorrt", precision="fp16")  # whose library is not installed
     add_engine(own, precision="fp32")
     with closing(TensorRTBackend(own)) as backend:
         assert "fp32" in backend.name
@@ -86,7 +86,7 @@ def test_an_engine_of_another_version_is_refused(own, library):
     add_engine(own, version="1.6.0.1")
     text = refused(own, library)
     assert "it was built by rtx 1.6.0.1, installed is 1.7.1.116" in text
-    assert f"tcmoa build {own.path} --flavour rtx" in text
+    assert f"tcmoa build {own.path} --flavor rtx" in text
 
 
 def test_an_engine_of_another_gpu_is_refused(own, library, device):
@@ -95,11 +95,11 @@ def test_an_engine_of_another_gpu_is_refused(own, library, device):
     assert "built for Simulated GPU (8.9), this GPU has compute capability 12.0" in refused(own, library)
 
 
-@pytest.mark.parametrize("flavour", ["rtx", "tensorrt"])
-def test_a_missing_library_is_named_by_its_extra(flavour, own, library, monkeypatch):
-    add_engine(own, flavour=flavour)
-    monkeypatch.setitem(sys.modules, tensorrt_module.NAMES[flavour], None)
-    assert f"pip install 'tcmoa[{flavour}]'" in refused(own, library, MissingError)
+@pytest.mark.parametrize("flavor", ["rtx", "tensorrt"])
+def test_a_missing_library_is_named_by_its_extra(flavor, own, library, monkeypatch):
+    add_engine(own, flavor=flavor)
+    monkeypatch.setitem(sys.modules, tensorrt_module.NAMES[flavor], None)
+    assert f"pip install 'tcmoa[{flavor}]'" in refused(own, library, MissingError)
 
 
 def test_a_library_that_breaks_on_import_is_missing(own, library, monkeypatch, tmp_path):
@@ -371,7 +371,7 @@ def test_no_runtime_cache_is_written_where_there_is_none(own, library, cache_pat
 
 def test_plain_tensorrt_has_no_runtime_cache(own, device, monkeypatch):
     Library(device, "tensorrt").install(monkeypatch)
-    engine = add_engine(own, flavour="tensorrt")
+    engine = add_engine(own, flavor="tensorrt")
     TensorRTBackend(own).close()
     assert not engine.path.with_suffix(".runtime_cache").exists()
 

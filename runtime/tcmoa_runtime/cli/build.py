@@ -14,8 +14,13 @@ from tcmoa_runtime.engine import Engine
 
 def build(
     bundle: Annotated[Path, typer.Argument(help="The bundle.")],
-    flavour: Annotated[
-        str, typer.Option(help="rtx (GeForce and RTX, built on any machine) or tensorrt (built on the GPU).")
+    flavor: Annotated[
+        str,
+        typer.Option(
+            "--flavor",
+            "--flavour",
+            help="rtx (GeForce and RTX, built on any machine) or tensorrt (built on the GPU).",
+        ),
     ] = "rtx",
     precision: Annotated[
         str | None,
@@ -52,11 +57,11 @@ def build(
 
     The build fails when an attention is not one kernel, or a product is not in the precision that was asked.
     """
-    tcmoa_export = require("tcmoa_export.engine_build", "build", flavour if flavour == "tensorrt" else "rtx")
+    tcmoa_export = require("tcmoa_export.engine_build", "build", flavor if flavor == "tensorrt" else "rtx")
     with phase_bar("build") as (say, progress):
         engine: Engine = tcmoa_export.build_engine(
             bundle,
-            flavour=flavour,
+            flavor=flavor,
             precision=precision,
             targets=[name.strip().lower() for name in target.split(",")] if target else (),
             workspace_mb=workspace,

@@ -20,9 +20,9 @@ import typer
 
 from tcmoa_runtime.backends.tensorrt.engine_loading import MODULES
 from tcmoa_runtime.bench.measure import processor
-from tcmoa_runtime.cli.doctor_bundle import Flavour, verdict
+from tcmoa_runtime.cli.doctor_bundle import Flavor, verdict
 from tcmoa_runtime.cli.progress import print_json
-from tcmoa_runtime.engine import FLAVOURS
+from tcmoa_runtime.engine import FLAVORS
 from tcmoa_runtime.errors import MissingError, TcmoaError
 from tcmoa_runtime.gpu import cuda
 
@@ -73,9 +73,9 @@ def doctor(
 
 
 def examine(bundle: Path | None) -> dict[str, Any]:
-    """The report: `packages` by name, `devices`, `driver`, `flavours` by name, `problems`, and `bundle`.
+    """The report: `packages` by name, `devices`, `driver`, `flavors` by name, `problems`, and `bundle`.
 
-    `driver`: the CUDA version that the NVIDIA driver supports, null without one. A flavour has its `version`
+    `driver`: the CUDA version that the NVIDIA driver supports, null without one. A flavor has its `version`
     (null when it cannot be imported), whether it `builds` and `runs` here, and `why` not. `bundle` is null when
     none was named; otherwise see `verdict`.
     """
@@ -93,15 +93,15 @@ def examine(bundle: Path | None) -> dict[str, Any]:
         "providers": _providers(problems),
     }
     gpus = _find_gpus(problems)
-    flavours = {name: _examine_flavour(name, gpus, problems) for name in FLAVOURS}
+    flavors = {name: _examine_flavor(name, gpus, problems) for name in FLAVORS}
     return {
         "python": platform.python_version(),
         "packages": packages,
         "devices": [cpu, *(_device_to_json(device) for device in gpus.devices)],
         "driver": gpus.devices[0].driver if gpus.devices else None,
-        "flavours": {name: flavour.to_json() for name, flavour in flavours.items()},
+        "flavors": {name: flavor.to_json() for name, flavor in flavors.items()},
         "problems": problems,
-        "bundle": None if bundle is None else verdict(bundle, flavours, gpus.current, problems),
+        "bundle": None if bundle is None else verdict(bundle, flavors, gpus.current, problems),
     }
 
 
@@ -152,15 +152,15 @@ def _find_gpus(problems: list[str]) -> _Gpus:
         return _Gpus(why=f"cuda.bindings does not work ({_line(error)})")
 
 
-def _examine_flavour(name: str, gpus: _Gpus, problems: list[str]) -> Flavour:
-    """What a flavour of TensorRT can do here."""
+def _examine_flavor(name: str, gpus: _Gpus, problems: list[str]) -> Flavor:
+    """What a flavor of TensorRT can do here."""
     if not _is_there(MODULES[name]):
-        return Flavour(name, why=f"{MODULES[name]} is not installed; run `pip install 'tcmoa[{name}]'`")
+        return Flavor(name, why=f"{MODULES[name]} is not installed; run `pip install 'tcmoa[{name}]'`")
     try:
         version, targets = _probe(MODULES[name])
     except MissingError as error:
         problems.append(str(error))
-        return Flavour(name, why=str(error), crashes=isinstance(error, _CrashError))
+        return Flavor(name, why=str(error), crashes=isinstance(error, _CrashError))
     reasons = []
     runs = gpus.current is not None
     if gpus.current is None:
@@ -169,7 +169,7 @@ def _examine_flavour(name: str, gpus: _Gpus, problems: list[str]) -> Flavour:
         runs = False
         reasons.append(
             f"TensorRT-RTX {version} knows {', '.join(t for t in targets if t.startswith('sm'))}, this GPU is "
-            f"{_target(gpus.current)}; use the flavour tensorrt"
+            f"{_target(gpus.current)}; use the flavor tensorrt"
         )
     missing = [module for module in ("onnx", "ml_dtypes") if not _is_there(module)]
     builds = not missing and (name == "rtx" or runs)
@@ -177,7 +177,7 @@ def _examine_flavour(name: str, gpus: _Gpus, problems: list[str]) -> Flavour:
         reasons.append(f"building needs {' and '.join(missing)}; run `pip install 'tcmoa[{name}]'`")
     elif not builds:
         reasons.append("building needs the GPU, too")
-    return Flavour(name, version, tuple(targets), builds, runs, "; ".join(reasons) or None)
+    return Flavor(name, version, tuple(targets), builds, runs, "; ".join(reasons) or None)
 
 
 def _target(device: cuda.Device) -> str:
@@ -257,10 +257,10 @@ def _print(report: dict[str, Any]) -> None:
                 f"gpu {device['index']}: {device['name']}, compute capability {device['compute_capability']}, "
                 f"{device['memory'] / 2**30:.1f} GiB, driver for CUDA {report['driver']}"
             )
-    for name, flavour in report["flavours"].items():
-        can = [what for key, what in (("builds", "builds engines"), ("runs", "runs engines")) if flavour[key]]
-        text = f"{name} {flavour['version'] or ''}".strip() + f": {' and '.join(can) or 'not usable here'}"
-        print(text + (f"; {flavour['why']}" if flavour["why"] else ""))
+    for name, flavor in report["flavors"].items():
+        can = [what for key, what in (("builds", "builds engines"), ("runs", "runs engines")) if flavor[key]]
+        text = f"{name} {flavor['version'] or ''}".strip() + f": {' and '.join(can) or 'not usable here'}"
+        print(text + (f"; {flavor['why']}" if flavor["why"] else ""))
     for problem in report["problems"]:
         print(f"problem: {problem}")
     if report["bundle"] is not None:

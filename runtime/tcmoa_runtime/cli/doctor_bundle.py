@@ -11,17 +11,17 @@ from typing import Any, Final
 
 from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.engine import FLAVOURS, LOCAL, PRECISIONS, Engine, engine_stem, find_engines
+from tcmoa_runtime.engine import FLAVORS, LOCAL, PRECISIONS, Engine, engine_stem, find_engines
 from tcmoa_runtime.errors import BundleError, TcmoaError
 from tcmoa_runtime.gpu.cuda import Device
 
-_STEM: Final = re.compile(rf"({'|'.join(FLAVOURS)})-([^-]+)-([^-]+)-({'|'.join(PRECISIONS)})")
+_STEM: Final = re.compile(rf"({'|'.join(FLAVORS)})-([^-]+)-([^-]+)-({'|'.join(PRECISIONS)})")
 _AGAIN: Final = re.compile(r"build it again with `[^`]*`")
 
 
 @dataclass(frozen=True)
-class Flavour:
-    """A flavour of TensorRT on this machine; `version` is None when it cannot be imported.
+class Flavor:
+    """A flavor of TensorRT on this machine; `version` is None when it cannot be imported.
 
     `targets`: compute capabilities that it builds for, as `sm89`; none when it does not tell. `crashes`: it ends
     the process that imports it.
@@ -55,7 +55,7 @@ class _Verdict:
 
 
 def verdict(
-    path: Path, flavours: Mapping[str, Flavour], gpu: Device | None, problems: list[str]
+    path: Path, flavors: Mapping[str, Flavor], gpu: Device | None, problems: list[str]
 ) -> dict[str, Any]:
     """`verdict` on the bundle, `why`, and `engines` with `file`, `verdict` and `why` each.
 
@@ -67,11 +67,11 @@ def verdict(
     engines: list[_Verdict] = []
     try:
         bundle = Bundle.open(path)
-        engines = _judge_engines(bundle, flavours, gpu)
+        engines = _judge_engines(bundle, flavors, gpu)
         bundle.check()
     except BundleError as error:
         return _report("refuse", str(error), engines)
-    loaded, failure = _try_backends(bundle, flavours, engines, problems)
+    loaded, failure = _try_backends(bundle, flavors, engines, problems)
     stale = [e for e in engines if e.verdict == "rebuild"]
     if stale:
         until = f"until then {loaded} runs it" if loaded else f"nothing else here runs it ({failure})"
@@ -89,11 +89,11 @@ def _report(what: str, why: str, engines: list[_Verdict]) -> dict[str, Any]:
 
 
 def _try_backends(
-    bundle: Bundle, flavours: Mapping[str, Flavour], engines: list[_Verdict], problems: list[str]
+    bundle: Bundle, flavors: Mapping[str, Flavor], engines: list[_Verdict], problems: list[str]
 ) -> tuple[str, str]:
     """What runs the bundle, empty when nothing does, and why `auto` does not, empty when it does."""
-    crashing = [flavours[e.engine.flavour] for e in engines if e.engine is not None]
-    crashing = [flavour for flavour in crashing if flavour.crashes]
+    crashing = [flavors[e.engine.flavor] for e in engines if e.engine is not None]
+    crashing = [flavor for flavor in crashing if flavor.crashes]
     if crashing:  # `auto` would import it
         name, failure = _try(bundle, "onnxruntime", problems)
         return (f"`--backend onnxruntime`, {name},", f"{crashing[0].why}") if name else ("", failure)
@@ -127,24 +127,24 @@ def _try(bundle: Bundle, backend: str, problems: list[str]) -> tuple[str, str]:
     return name, ""
 
 
-def _judge_engines(bundle: Bundle, flavours: Mapping[str, Flavour], gpu: Device | None) -> list[_Verdict]:
-    verdicts = [_judge(bundle, path, flavours, gpu) for path in find_engines(bundle)]
+def _judge_engines(bundle: Bundle, flavors: Mapping[str, Flavor], gpu: Device | None) -> list[_Verdict]:
+    verdicts = [_judge(bundle, path, flavors, gpu) for path in find_engines(bundle)]
     runs = {
-        (v.engine.flavour, v.engine.precision): v.path.name
+        (v.engine.flavor, v.engine.precision): v.path.name
         for v in verdicts
         if v.verdict == "load" and v.engine is not None
     }
     for found in verdicts:
         if found.verdict != "rebuild" or found.blocks or found.engine is None:
             continue
-        other = runs.get((found.engine.flavour, found.engine.precision))
+        other = runs.get((found.engine.flavor, found.engine.precision))
         if other is not None:  # as after an upgrade, or in a bundle for several machines
             found.verdict = "refuse"
             found.why = f"{found.why.partition('; ')[0]}; {other} takes its place here"
     return verdicts
 
 
-def _judge(bundle: Bundle, path: Path, flavours: Mapping[str, Flavour], gpu: Device | None) -> _Verdict:
+def _judge(bundle: Bundle, path: Path, flavors: Mapping[str, Flavor], gpu: Device | None) -> _Verdict:
     engine: Engine | None = None
     try:
         engine = Engine.open(bundle, path)
@@ -152,23 +152,23 @@ def _judge(bundle: Bundle, path: Path, flavours: Mapping[str, Flavour], gpu: Dev
         if engine.weights is not None:
             engine.read_weights()
     except BundleError as error:
-        command = _rebuilding(bundle, path, engine, flavours, blocks=True)
+        command = _rebuilding(bundle, path, engine, flavors, blocks=True)
         why = _AGAIN.sub(lambda _: command, str(error).removeprefix(f"{path}: "))
         return _Verdict(path, "rebuild", why, blocks=True, engine=engine)
-    flavour = flavours[engine.flavour]
-    if flavour.version is None:
-        return _Verdict(path, "refuse", f"{flavour.why}", engine=engine)
-    if flavour.version != engine.version:  # counts without a GPU, too: it may be built anew here
-        why = f"it was built by {engine.flavour} {engine.version}, installed is {flavour.version}"
+    flavor = flavors[engine.flavor]
+    if flavor.version is None:
+        return _Verdict(path, "refuse", f"{flavor.why}", engine=engine)
+    if flavor.version != engine.version:  # counts without a GPU, too: it may be built anew here
+        why = f"it was built by {engine.flavor} {engine.version}, installed is {flavor.version}"
         return _Verdict(
-            path, "rebuild", f"{why}; {_rebuilding(bundle, path, engine, flavours)}", engine=engine
+            path, "rebuild", f"{why}; {_rebuilding(bundle, path, engine, flavors)}", engine=engine
         )
-    if gpu is None or not flavour.runs:
-        return _Verdict(path, "refuse", f"{flavour.why}", engine=engine)
-    unfit = engine.fits(engine.flavour, flavour.version, gpu.compute_capability)
+    if gpu is None or not flavor.runs:
+        return _Verdict(path, "refuse", f"{flavor.why}", engine=engine)
+    unfit = engine.fits(engine.flavor, flavor.version, gpu.compute_capability)
     if unfit is None:
         return _Verdict(path, "load", f"runs on {gpu.name}", engine=engine)
-    command = _rebuilding(bundle, path, engine, flavours, gpu)
+    command = _rebuilding(bundle, path, engine, flavors, gpu)
     return _Verdict(path, "rebuild", f"{unfit}; {command}", engine=engine)
 
 
@@ -176,7 +176,7 @@ def _rebuilding(
     bundle: Bundle,
     path: Path,
     engine: Engine | None,
-    flavours: Mapping[str, Flavour],
+    flavors: Mapping[str, Flavor],
     gpu: Device | None = None,
     *,
     blocks: bool = False,
@@ -188,7 +188,7 @@ def _rebuilding(
     match = _STEM.fullmatch(path.stem)
     options: dict[str, Any] = {}
     if engine is not None:
-        name, precision, targets = engine.flavour, engine.precision, list(engine.targets)
+        name, precision, targets = engine.flavor, engine.precision, list(engine.targets)
         options = engine.manifest["options"]
     elif match is not None:
         name, precision = match[1], match[4]
@@ -198,7 +198,7 @@ def _rebuilding(
         return f"remove it with `{remove}`, and build an engine with `{build}`"
     if gpu is not None and name == "rtx":
         targets.append("sm" + gpu.compute_capability.replace(".", ""))
-    words = ["tcmoa", "build", str(bundle.path), "--flavour", name, "--precision", precision]
+    words = ["tcmoa", "build", str(bundle.path), "--flavor", name, "--precision", precision]
     if targets and name == "rtx":
         words += ["--target", ",".join(targets)]
     if engine is not None and engine.manifest["hardware_compatibility"] != "none":
@@ -210,6 +210,6 @@ def _rebuilding(
     if options.get("allow_unfused") is True:
         words.append("--allow-unfused")
     command = shlex.join(words)
-    if blocks and path.stem != engine_stem(name, f"{flavours[name].version}", targets, precision):
+    if blocks and path.stem != engine_stem(name, f"{flavors[name].version}", targets, precision):
         command = f"{shlex.join(['rm', str(path)])} && {command}"
     return f"build it again with `{command}`"

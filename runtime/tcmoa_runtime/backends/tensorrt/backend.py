@@ -132,7 +132,7 @@ class _Lease:
 class TensorRTBackend:
     """An engine of a bundle, loaded; see `Backend`.
 
-    `engine`: path of the engine in the bundle; without, the first that fits this machine, of `flavour` and
+    `engine`: path of the engine in the bundle; without, the first that fits this machine, of `flavor` and
     `precision` where given (see `choose_engine`). `stream`: handle of a caller's stream to compute in, which
     has to outlive this and is never destroyed; otherwise an own one. `cuda_graph`: launch the engine as one
     captured graph. `slots`: frames in flight, each with its own buffers. Works on the device that is current
@@ -147,7 +147,7 @@ class TensorRTBackend:
         bundle: Bundle,
         engine: str | os.PathLike[str] | None = None,
         *,
-        flavour: str | None = None,
+        flavor: str | None = None,
         precision: str | None = None,
         stream: int | None = None,
         cuda_graph: bool = True,
@@ -157,10 +157,8 @@ class TensorRTBackend:
             raise InputError(f"slots is {slots}: expected 1 to {_MOST_SLOTS}")
         handle = None if stream is None else _stream_handle(stream)
         self._contract = bundle.contract
-        description, library, self.device = choose_engine(
-            bundle, engine, flavour=flavour, precision=precision
-        )
-        kind = f"{description.flavour} {description.version}"
+        description, library, self.device = choose_engine(bundle, engine, flavor=flavor, precision=precision)
+        kind = f"{description.flavor} {description.version}"
         self._name = f"tensorrt ({kind}, {self.device.name}, {description.precision})"
         self._ready = threading.Condition()
         self._queueing = threading.Lock()

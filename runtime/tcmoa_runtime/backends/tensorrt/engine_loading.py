@@ -16,13 +16,13 @@ from typing import Any, Final
 
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import TensorSpec
-from tcmoa_runtime.engine import FLAVOURS, PRECISIONS, Engine, find_engines
+from tcmoa_runtime.engine import FLAVORS, PRECISIONS, Engine, find_engines
 from tcmoa_runtime.errors import BundleError, InputError, MemoryShortageError, MissingError, TcmoaError
 from tcmoa_runtime.gpu import cuda
 from tcmoa_runtime.images import write_bytes
 
 MODULES: Final = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx_bindings"}
-"""Name of the Python module of each flavour."""
+"""Name of the Python module of each flavor."""
 _CACHE_MAGIC: Final = b"tcmoa runtime cache 1\n"
 _HASH_BYTES: Final = 32
 
@@ -31,14 +31,14 @@ class UnfitError(BundleError):
     """The bundle's engines are sound, but none runs on the libraries and the GPU of this machine."""
 
 
-def import_library(flavour: str) -> Any:
-    """The module of a flavour, or MissingError that names the extra to install."""
+def import_library(flavor: str) -> Any:
+    """The module of a flavor, or MissingError that names the extra to install."""
     try:
-        return importlib.import_module(MODULES[flavour])
+        return importlib.import_module(MODULES[flavor])
     except Exception as error:  # a library that does not fit the system fails with more than ImportError
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise MissingError(
-            f"{MODULES[flavour]} cannot be imported ({reason}); run `pip install 'tcmoa[{flavour}]'`"
+            f"{MODULES[flavor]} cannot be imported ({reason}); run `pip install 'tcmoa[{flavor}]'`"
         ) from error
 
 
@@ -46,31 +46,31 @@ def choose_engine(
     bundle: Bundle,
     path: str | os.PathLike[str] | None = None,
     *,
-    flavour: str | None = None,
+    flavor: str | None = None,
     precision: str | None = None,
 ) -> tuple[Engine, Any, cuda.Device]:
     """The engine at `path`, or else the bundle's first that runs here, with its library and the GPU.
 
-    tensorrt comes before rtx, then fp16 before bf16 before fp32. Raises InputError on an unknown flavour or
+    tensorrt comes before rtx, then fp16 before bf16 before fp32. Raises InputError on an unknown flavor or
     precision, BundleError when there is no such engine or one is damaged, UnfitError when they are for other
     libraries or GPUs, MissingError without library, driver or GPU.
     """
-    for name, value, known in (("flavour", flavour, FLAVOURS), ("precision", precision, PRECISIONS)):
+    for name, value, known in (("flavor", flavor, FLAVORS), ("precision", precision, PRECISIONS)):
         if value not in (None, *known):
             raise InputError(f"{name} is {value!r}: expected {', '.join(known)}")
     paths = [Path(path)] if path is not None else find_engines(bundle)
     engines = [
         engine
         for engine in (Engine.open(bundle, p) for p in paths)
-        if flavour in (None, engine.flavour) and precision in (None, engine.precision)
+        if flavor in (None, engine.flavor) and precision in (None, engine.precision)
     ]
     if not engines:
-        asked = " ".join(filter(None, (flavour, precision)))
+        asked = " ".join(filter(None, (flavor, precision)))
         raise BundleError(
             f"{bundle.path}: holds no {asked + ' ' if asked else ''}engine; make one with `tcmoa build {bundle.path} "
-            f"--flavour {flavour or '|'.join(FLAVOURS)}`, or use --backend onnxruntime"
+            f"--flavor {flavor or '|'.join(FLAVORS)}`, or use --backend onnxruntime"
         )
-    engines.sort(key=lambda e: (FLAVOURS.index(e.flavour), PRECISIONS.index(e.precision)))
+    engines.sort(key=lambda e: (FLAVORS.index(e.flavor), PRECISIONS.index(e.precision)))
     return _first_that_fits(engines)
 
 
@@ -79,12 +79,12 @@ def _first_that_fits(engines: list[Engine]) -> tuple[Engine, Any, cuda.Device]:
     unfit: UnfitError | None = None
     for engine in engines:
         try:
-            library = import_library(engine.flavour)
+            library = import_library(engine.flavor)
         except MissingError as error:
             missing = missing or error
             continue
         device = cuda.Device.current()
-        reason = engine.fits(engine.flavour, library.__version__, device.compute_capability)
+        reason = engine.fits(engine.flavor, library.__version__, device.compute_capability)
         if reason is None:
             return engine, library, device
         unfit = unfit or UnfitError(f"{engine.path}: {reason}; {engine.again}")
@@ -279,7 +279,7 @@ class LoadedEngine:
 
     def _new_config(self) -> Any:
         """TensorRT-RTX compiles kernels when they first run, and keeps them in a cache; TensorRT has nothing to."""
-        if self.description.flavour != "rtx":
+        if self.description.flavor != "rtx":
             return None
         config = self._checked("configure", self._engine.create_runtime_config)
         strategy = self.library.ExecutionContextAllocationStrategy.USER_MANAGED
