@@ -1,10 +1,11 @@
 """Exceptions of the project, as one small tree.
 
-    TcmoaError                     exit 1   an internal error
-    ├── InputError (ValueError)    exit 2   the user's input is wrong
-    │   └── BundleError            exit 2   a bundle that must not be loaded
-    ├── MissingError (ImportError) exit 3   a required package or device is missing
-    └── MemoryShortageError        exit 3   a device has less memory than required
+    TcmoaError                         exit 1   an internal error
+    ├── InputError (ValueError)        exit 2   the user's input is wrong
+    │   └── BundleError                exit 2   a bundle that must not be loaded
+    │       └── EngineMismatchError    exit 2   engines built for other libraries or GPUs
+    ├── MissingError (ImportError)     exit 3   a required package or device is missing
+    └── MemoryShortageError            exit 3   a device has less memory than required
 
 An error carries its parts: `subject` (the file, tensor or option), `problem` (what arrived and what was expected) and
 `remedy` (what to do). `str(error)` composes them into one line:
@@ -105,6 +106,10 @@ class InputError(TcmoaError, ValueError):
 
 class BundleError(InputError):
     """A bundle is damaged, foreign, too new or not what its description says; it was not loaded."""
+
+
+class EngineMismatchError(BundleError):
+    """The engines of a bundle are sound, but none was built for the libraries and the GPU of this machine."""
 
 
 class MissingError(TcmoaError, ImportError):

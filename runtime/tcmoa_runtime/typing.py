@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,37 @@ Frame: TypeAlias = NDArray[np.uint8]
 
 ImageLike: TypeAlias = ArrayLike
 """An image in host memory: anything that `numpy.asarray` reads as [H, W], [H, W, C] or [B, H, W, C]."""
+
+
+class SupportsDLPack(Protocol):
+    """An array that shares its memory by DLPack, e.g. of PyTorch, CuPy or JAX.
+
+    See https://dmlc.github.io/dlpack/latest/python_spec.html.
+    """
+
+    def __dlpack__(self, *, stream: int | None = None) -> object:
+        """Return a DLPack capsule whose memory is ready for work that is queued on `stream`."""
+        ...
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Return (DLPack device type, device index)."""
+        ...
+
+
+class SupportsCudaArrayInterface(Protocol):
+    """An array in GPU memory, e.g. of CuPy, Numba or PyCUDA.
+
+    See https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html.
+    """
+
+    @property
+    def __cuda_array_interface__(self) -> Mapping[str, object]:
+        """Address, shape, type and stream of the array."""
+        ...
+
+
+DeviceArrayLike: TypeAlias = SupportsDLPack | SupportsCudaArrayInterface
+"""An array in GPU memory that another library owns."""
 
 PromptLike: TypeAlias = ArrayLike
 """Alpha or beta of Eq. 8: a number, a map [gh, gw], or maps [B, gh, gw]."""
