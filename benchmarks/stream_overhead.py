@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tcmoa_runtime import Bundle, Fuser, Stream
 from tcmoa_runtime.contract import FUSED, PROMPT, X
-from tcmoa_runtime.streams.frames import Source, SourceFrame
+from tcmoa_runtime.streams.interfaces import Source, SourceFrame
 from tcmoa_runtime.streams.sources import open_source
 
 BASE = Fraction(1, 25)

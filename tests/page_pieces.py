@@ -40,7 +40,7 @@ def wait_for_frames(page, stream, count=1, seconds=10.0):
     """Until the stream has put out so many."""
     over = threading.Event()
     for _ in range(int(seconds / 0.01)):
-        if stream.figures.snapshot()["frames"] >= count:
+        if stream.stats.snapshot()["frames"] >= count:
             return
         over.wait(0.01)
     raise AssertionError(f"{page.url}: no {count} frames in {seconds} s")

@@ -8,7 +8,7 @@ import numpy as np
 
 from tcmoa_runtime import Fuser
 from tcmoa_runtime.contract import FUSED, PROMPT, X
-from tcmoa_runtime.streams.frames import SinkError, SourceError, SourceFrame
+from tcmoa_runtime.streams.interfaces import SinkError, SourceError, SourceFrame
 
 MILLISECOND = Fraction(1, 1000)
 

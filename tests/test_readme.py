@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tcmoa_runtime.images import read_frame
-from tcmoa_runtime.streams.frames import Format, FusedFrame
+from tcmoa_runtime.streams.interfaces import FusedFrame, StreamFormat
 from tcmoa_runtime.streams.sinks import open_sink
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +39,7 @@ def place(tmp_path_factory):
 def film(path, picture):
     """The user's own video: here four frames of a picture that slides by."""
     sink = open_sink(str(path))
-    sink.open(Format(*picture.shape[:2], "rgb", Fraction(1, 25), Fraction(25), live=False))
+    sink.open(StreamFormat(*picture.shape[:2], "rgb", Fraction(1, 25), Fraction(25), live=False))
     for i in range(4):
         image = np.roll(picture, 4 * i, axis=1)
         sink.write(FusedFrame(image, i, Fraction(1, 25), i, "fused", None, None, None, None, 0.0))

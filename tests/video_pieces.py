@@ -8,10 +8,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from tcmoa_runtime.streams.frames import Format, FusedFrame, SinkError
+from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
 from tcmoa_runtime.streams.sinks import SinkOptions, open_sink
 
-__all__ = ["Format", "SinkError", "SinkOptions", "form", "fused", "np", "open_sink", "picture"]  # for scripts
+__all__ = ["StreamFormat", "SinkError", "SinkOptions", "form", "fused", "np", "open_sink", "picture"]  # for scripts
 
 FFPROBE, FFMPEG = shutil.which("ffprobe"), shutil.which("ffmpeg")
 HEIGHT, WIDTH = 64, 96
@@ -31,7 +31,7 @@ def fused(index, image, *, pts=None, x=None, y=None):
 
 
 def form(height=HEIGHT, width=WIDTH, order="rgb", *, live=False, rate=25):
-    return Format(height, width, order, BASE, Fraction(rate), live)
+    return StreamFormat(height, width, order, BASE, Fraction(rate), live)
 
 
 def write(path, images, *, stamps=None, order="rgb", **options):

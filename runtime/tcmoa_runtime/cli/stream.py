@@ -16,15 +16,15 @@ import typer
 from tcmoa_runtime.backends.pick import BACKENDS
 from tcmoa_runtime.cli.fuse import prompt_shift_of, stretch_percentiles
 from tcmoa_runtime.cli.progress import console, print_json, status_line
-from tcmoa_runtime.cli.stream_figures import progress, summary, told
+from tcmoa_runtime.cli.stream_summary import progress, summary, told
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.fuser import Fuser
-from tcmoa_runtime.images import STRETCH
+from tcmoa_runtime.images import DEFAULT_PERCENTILES
 from tcmoa_runtime.prompts import parse_number
 from tcmoa_runtime.streams.control import RAMP_SECONDS
-from tcmoa_runtime.streams.figures import Figures
-from tcmoa_runtime.streams.frames import Side, Sink, Source
+from tcmoa_runtime.streams.interfaces import Side, Sink, Source
 from tcmoa_runtime.streams.pairing import OnLoss, Pairing
+from tcmoa_runtime.streams.stats import Stats
 from tcmoa_runtime.streams.stream import Offset, Stream
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def stream(
             help="Percentiles of 10- to 16-bit frames that become black and white.",
             rich_help_panel=_PANEL_SOURCES,
         ),
-    ] = f"{STRETCH[0]:g},{STRETCH[1]:g}",
+    ] = f"{DEFAULT_PERCENTILES[0]:g},{DEFAULT_PERCENTILES[1]:g}",
     lead: Annotated[
         str,
         typer.Option(help="The source whose frames set the pace: x or y.", rich_help_panel=_PANEL_PAIRING),
@@ -260,7 +260,7 @@ def stream(
         ),
     ] = None,
     frames: Annotated[int | None, typer.Option(help="Stop after so many output frames.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the stats as one JSON object.")] = False,
 ) -> int:
     """Fuse two videos, cameras or network streams into one, paired by time.
 
@@ -270,7 +270,7 @@ def stream(
     outs = out or []
     if not (outs or log or as_json or page):
         raise InputError(
-            "nothing would come of it: give --out, --page, --log, or --json for the figures alone"
+            "nothing would come of it: give --out, --page, --log, or --json for the stats alone"
         )
     if x == y == "-":
         raise InputError("x and y are both -: only one source can come on stdin")
@@ -283,7 +283,7 @@ def stream(
         hold=parse_number(hold, "--hold"),
         wait=parse_number(wait, "--wait"),
     )
-    figures = Figures()
+    stats = Stats()
     with (
         Fuser.load(bundle, backend, threads=threads, resize=resize) as fuser,
         contextlib.ExitStack() as stack,
@@ -333,7 +333,7 @@ def stream(
                     frames=frames,
                     reuse=None if reuse is None else parse_number(reuse, "--reuse"),
                     steady=parse_number(steady, "--steady"),
-                    figures=figures,
+                    stats=stats,
                 )
             )
         )
@@ -341,8 +341,8 @@ def stream(
             running.control.set(scale=scale, shift=shift, ramp=0)
         if shown is not None:
             console.print(f"page: {shown.url}", markup=False, soft_wrap=True)
-        ended = _run(running, figures, steer="-" not in (x, y))
-        result = summary(running, figures, fuser, ended, clock_offset)
+        ended = _run(running, stats, steer="-" not in (x, y))
+        result = summary(running, stats, fuser, ended, clock_offset)
     if as_json:
         print_json(result)
     elif "-" not in outs:
@@ -447,7 +447,7 @@ def _offset(text: str, x: str, y: str, options: dict[str, Any], lead: Side) -> O
     return round(found.offset, 4)
 
 
-def _run(running: Stream, figures: Figures, *, steer: bool) -> Literal["end", "stopped", "error"]:
+def _run(running: Stream, stats: Stats, *, steer: bool) -> Literal["end", "stopped", "error"]:
     """Run to the end, with a progress line, keys and signals; errors are left in `running.error`."""
     stopped = threading.Event()
 
@@ -464,7 +464,7 @@ def _run(running: Stream, figures: Figures, *, steer: bool) -> Literal["end", "s
         if keys:
             console.print(HELP, markup=False)
             stack.enter_context(Keyboard(running.control, stop))
-        stack.enter_context(progress(figures))
+        stack.enter_context(progress(stats))
         try:
             running.run()
         except TcmoaError:

@@ -6,7 +6,7 @@ import statistics
 from collections import deque
 from typing import Final, Protocol
 
-from tcmoa_runtime.streams.frames import SourceFrame
+from tcmoa_runtime.streams.interfaces import SourceFrame
 
 FILE_JUMP_SECONDS: Final = 10.0
 """A step of a file's timestamps beyond this, or backwards, is a jump of its clock, no gap in its pictures."""

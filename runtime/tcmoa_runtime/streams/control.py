@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.prompts import Map, mask_share, pool_to_grid, prompt_map
-from tcmoa_runtime.streams.frames import seconds
+from tcmoa_runtime.prompts import mask_share, pool_to_grid, prompt_map
+from tcmoa_runtime.streams.interfaces import seconds
+from tcmoa_runtime.typing import PromptMap
 
 RAMP_SECONDS = 0.3
 """How long a change takes unless told otherwise: short enough to feel direct, long enough not to jump."""
 
-Value = float | Map
+Value = float | PromptMap
 
 
 class PromptControl:
@@ -50,7 +51,7 @@ class PromptControl:
         self._changed = 0
         self._scale: Value = default[0]
         self._shift: Value = default[1]
-        self._region: Map | None = None
+        self._region: PromptMap | None = None
         self._region_prompt: tuple[float, float] = default
         self._described: dict[str, Any] | None = None
         self._from: tuple[Value, Value] = default
@@ -154,7 +155,7 @@ class PromptControl:
         whole = prompt_map(value, name, 1, self.grid)[0]
         return float(value) if np.ndim(value) == 0 else whole.copy()
 
-    def _rectangle(self, rectangle: Sequence[float]) -> Map:
+    def _rectangle(self, rectangle: Sequence[float]) -> PromptMap:
         try:
             left, top, width, height = (float(v) for v in rectangle)
         except (TypeError, ValueError):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.streams.frames import Format, FusedFrame, SinkError
+from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
 
 
 class FrameLog:
@@ -27,7 +27,7 @@ class FrameLog:
         self.name, self._path = str(path), path
         self._file: TextIO | None = None
 
-    def open(self, form: Format) -> None:
+    def open(self, form: StreamFormat) -> None:
         """Begin the file."""
         try:
             self._file = self._path.open("w", encoding="utf-8", buffering=1)

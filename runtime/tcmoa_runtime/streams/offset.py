@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import Frame
 from tcmoa_runtime.streams.clock import Clock, FileClock, LiveClock
-from tcmoa_runtime.streams.frames import Side, Source, SourceError, seconds
+from tcmoa_runtime.streams.interfaces import Side, Source, SourceError, seconds
+from tcmoa_runtime.typing import Frame
 
 MEASURE_SECONDS: Final = 10.0
 """How much of both sources is looked at."""

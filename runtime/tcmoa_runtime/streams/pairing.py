@@ -16,8 +16,8 @@ from fractions import Fraction
 from typing import Final, Literal, get_args
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.streams.figures import Figures
-from tcmoa_runtime.streams.frames import Side, SourceFrame, Status, seconds
+from tcmoa_runtime.streams.interfaces import Side, SourceFrame, Status, seconds
+from tcmoa_runtime.streams.stats import Stats
 
 OnLoss = Literal["hold", "pass", "pass-x", "pass-y", "stop"]
 
@@ -136,7 +136,7 @@ def every_frame(
     partner: Iterator[Timed],
     pairing: Pairing,
     rates: tuple[Fraction | None, Fraction | None],
-    figures: Figures,
+    stats: Stats,
 ) -> Iterator[Pair]:
     """Every frame of `lead` with the nearest of `partner`, as `pairing` says; `rates` of the two where known.
 
@@ -153,7 +153,7 @@ def every_frame(
             interval.partner(after.time)
             if before is not None:
                 if before.frame.index not in shown:
-                    figures.dropped(f"{side}-superseded")
+                    stats.record_dropped(f"{side}-superseded")
                 shown.discard(before.frame.index)
             before, after = after, next(partner, None)
         near = [candidate for candidate in (before, after) if candidate is not None]
@@ -161,20 +161,20 @@ def every_frame(
         limit = pairing.tolerance if pairing.tolerance is not None else interval.tolerance()
         if best is not None and abs(best.time - frame.time) <= limit:
             shown.add(best.frame.index)
-            figures.partner(nearest=True)
+            stats.record_partner(is_nearest=True)
             yield _pair("fused", pairing.lead, frame.time, frame, best)
         else:
             if pairing.on_loss == "stop" and before is not None:
                 break
             pair = _substitute(pairing, pairing.lead, frame, before)
             if pair is None:
-                figures.dropped(f"{pairing.lead}-without-partner")
+                stats.record_dropped(f"{pairing.lead}-without-partner")
                 continue
             if pair.status == _held(side) and before is not None:
                 shown.add(before.frame.index)
             yield pair
     left = [candidate for candidate in (before, after) if candidate is not None]
-    figures.dropped(f"{side}-superseded", sum(candidate.frame.index not in shown for candidate in left))
+    stats.record_dropped(f"{side}-superseded", sum(candidate.frame.index not in shown for candidate in left))
 
 
 class _Interval:
@@ -217,10 +217,10 @@ class NewestFrames:
     """
 
     def __init__(
-        self, pairing: Pairing, rates: tuple[Fraction | None, Fraction | None], figures: Figures
+        self, pairing: Pairing, rates: tuple[Fraction | None, Fraction | None], stats: Stats
     ) -> None:
         """`rates` of the leading source and of its partner where known."""
-        self._pairing, self._figures = pairing, figures
+        self._pairing, self._stats = pairing, stats
         self._lead: Side = pairing.lead
         self._partner = other(pairing.lead)
         self._kept: dict[Side, deque[Timed]] = {"x": deque(maxlen=KEPT), "y": deque(maxlen=KEPT)}
@@ -346,7 +346,7 @@ class NewestFrames:
     def _note_loss(self, side: Side) -> None:
         if side not in self._lost:
             self._lost.add(side)
-            self._figures.event(side, "losses")
+            self._stats.record_event(side, "losses")
 
     def _let_go(self, side: Side, frame: Timed) -> Wait:
         """A frame that no policy shows; it may still become a partner of one to come."""
@@ -368,7 +368,7 @@ class NewestFrames:
         index = self._kept[side].popleft().frame.index
         unpaired = index in self._unpaired[side]
         if index not in self._shown[side]:
-            self._figures.dropped(f"{side}-without-partner" if unpaired else f"{side}-superseded")
+            self._stats.record_dropped(f"{side}-without-partner" if unpaired else f"{side}-superseded")
         self._shown[side].discard(index)
         self._unpaired[side].discard(index)
 
@@ -376,4 +376,4 @@ class NewestFrames:
         """Now that the partner's next frame is known: were those chosen the nearest?"""
         while self._unjudged:
             wanted, distance = self._unjudged.popleft()
-            self._figures.partner(nearest=abs(time - wanted) >= distance)
+            self._stats.record_partner(is_nearest=abs(time - wanted) >= distance)

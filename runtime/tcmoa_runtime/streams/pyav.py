@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tcmoa_runtime.errors import MissingError
-from tcmoa_runtime.streams.frames import without_password
+from tcmoa_runtime.streams.interfaces import without_password
 
 
 def import_av() -> Any:

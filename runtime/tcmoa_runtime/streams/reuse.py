@@ -29,8 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import Frame
 from tcmoa_runtime.streams.control import Value
+from tcmoa_runtime.typing import Frame
 
 CELL: Final = 8
 """Pixels of a cell across."""

@@ -17,24 +17,25 @@ import numpy as np
 
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.fuser import Fuser
-from tcmoa_runtime.images import Frame, resize_frame, to_frame
+from tcmoa_runtime.images import resize_frame, to_frame
+from tcmoa_runtime.streams.bounded_queue import BoundedQueue
 from tcmoa_runtime.streams.clock import Clock, FileClock, LiveClock
 from tcmoa_runtime.streams.control import RAMP_SECONDS, PromptControl, Value
-from tcmoa_runtime.streams.figures import Figures
-from tcmoa_runtime.streams.frames import (
-    Format,
+from tcmoa_runtime.streams.deflicker import FlickerFilter
+from tcmoa_runtime.streams.interfaces import (
     FusedFrame,
     Side,
     Sink,
     Source,
     SourceError,
     SourceFrame,
+    StreamFormat,
 )
-from tcmoa_runtime.streams.handoff import Handoff
 from tcmoa_runtime.streams.pairing import End, NewestFrames, Pair, Pairing, Timed, Wait, every_frame, other
 from tcmoa_runtime.streams.reuse import Reuse
-from tcmoa_runtime.streams.steady import Steady
+from tcmoa_runtime.streams.stats import Stats
 from tcmoa_runtime.streams.writing import Writer
+from tcmoa_runtime.typing import Frame
 
 READ_AHEAD: Final = 4
 """Decoded frames of a file that wait to be paired."""
@@ -64,7 +65,7 @@ class Stream:
 
     Sources are read, frames fused and sinks written on threads of their own, with short queues between: from files
     every frame of the leading source comes out, in order; of live sources the newest wins, everywhere, and what is
-    let go is counted (`figures`). `control` steers alpha and beta while it runs. Iterating, or `run`, starts it, once.
+    let go is counted (`stats`). `control` steers alpha and beta while it runs. Iterating, or `run`, starts it, once.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Stream:
         frames: int | None = None,
         reuse: float | None = None,
         steady: float = 0.0,
-        figures: Figures | None = None,
+        stats: Stats | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open what is given as text and check that it all fits together.
@@ -91,20 +92,20 @@ class Stream:
         unless it is `timestamps`, which takes the times in both as of one clock. `on_frame` is called with each frame
         from a thread of its own, as a sink. `frames`: stop after so many. `reuse`: grey levels of change within which
         the last fused picture is put out again instead of fusing (`streams.reuse`), 0 for none, None to fuse always.
-        `steady`: seconds over which flicker is taken out where nothing moves (`streams.steady`), 0 for not at all.
+        `steady`: seconds over which flicker is taken out where nothing moves (`streams.deflicker`), 0 for not at all.
         The stream owns sources and sinks from here on and closes them. Raises InputError, and MissingError where a
         package is missing.
         """
         self.fuser = fuser
         self.pairing = pairing or Pairing()
-        self.figures = figures or Figures()
+        self.stats = stats or Stats()
         self.error: Exception | None = None
         self.notes: list[str] = []
         self._clock, self._frames = clock, _whole(frames, "frames")
         self._offset: Offset = offset if offset == "timestamps" else _number(offset, "offset")
         bundle = fuser.bundle
         self._reuse = None if reuse is None else Reuse(reuse)
-        self._steady = Steady(steady, bundle.channel_order) if steady != 0 else None
+        self._steady = FlickerFilter(steady, bundle.channel_order) if steady != 0 else None
         self._steered: tuple[Value, Value] = bundle.default_prompt
         self.control = control or PromptControl(
             fuser.grid,
@@ -129,7 +130,7 @@ class Stream:
         self._threads: list[threading.Thread] = []
         self._writers: list[Writer] = []
         self._died: dict[Side, SourceError] = {}
-        self._output: Handoff[FusedFrame] | None = None
+        self._output: BoundedQueue[FusedFrame] | None = None
         self._started = self._closed = False
 
     def __enter__(self) -> Self:
@@ -145,7 +146,7 @@ class Stream:
 
         Raises, at the end, what ended the stream before its sources did.
         """
-        self._output = Handoff(1 if self.live else READ_AHEAD, newest_wins=self.live)
+        self._output = BoundedQueue(1 if self.live else READ_AHEAD, newest_wins=self.live)
         self._start()
         try:
             while (frame := self._output.get()) is not None:
@@ -155,8 +156,8 @@ class Stream:
         if self.error is not None:
             raise self.error
 
-    def run(self) -> Figures:
-        """Start, put every frame into the sinks, and return the figures at the end.
+    def run(self) -> Stats:
+        """Start, put every frame into the sinks, and return the stats at the end.
 
         Raises what ended the stream before its sources did, when the sinks are closed.
         """
@@ -169,7 +170,7 @@ class Stream:
             self.close()
         if self.error is not None:
             raise self.error
-        return self.figures
+        return self.stats
 
     def add_sink(self, sink: Sink) -> None:
         """One more sink, before the stream is started."""
@@ -195,7 +196,7 @@ class Stream:
         self._stop.set()
         self._wake()
         if self._output is not None:
-            self.figures.dropped("consumer", self._output.abandon())
+            self.stats.record_dropped("consumer", self._output.discard())
         deadline = time.monotonic() + CLOSE_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -206,7 +207,7 @@ class Stream:
         if not self._started:
             for source in self._sources.values():
                 source.close()
-        self.figures.end()
+        self.stats.stop_clock()
 
     @property
     def reuse(self) -> float | None:
@@ -219,7 +220,7 @@ class Stream:
         return dict(self._sources)
 
     @property
-    def format(self) -> Format:
+    def format(self) -> StreamFormat:
         """What the sinks get."""
         lead = self._sources[self.pairing.lead]
         height, width = self._size
@@ -227,7 +228,7 @@ class Stream:
         if self.live and base > Fraction(1, 1000):
             base = FINE_TIME_BASE
         order: Literal["rgb", "bgr"] = "bgr" if self.fuser.bundle.channel_order == "bgr" else "rgb"
-        return Format(height, width, order, base, lead.rate, self.live)
+        return StreamFormat(height, width, order, base, lead.rate, self.live)
 
     # Starting and stopping
 
@@ -240,7 +241,7 @@ class Stream:
             for sink in self._sinks:
                 if isinstance(sink, Attached):
                     sink.attach(self)
-                writer = Writer(sink, form, self.figures, self._sink_failed)
+                writer = Writer(sink, form, self.stats, self._sink_failed)
                 self._writers.append(writer)
                 writer.start()
         except BaseException:
@@ -280,25 +281,25 @@ class Stream:
 
     # Reading
 
-    def _run_files(self, form: Format) -> list[threading.Thread]:
-        queues: dict[Side, Handoff[SourceFrame]] = {"x": Handoff(READ_AHEAD), "y": Handoff(READ_AHEAD)}
+    def _run_files(self, form: StreamFormat) -> list[threading.Thread]:
+        queues: dict[Side, BoundedQueue[SourceFrame]] = {"x": BoundedQueue(READ_AHEAD), "y": BoundedQueue(READ_AHEAD)}
 
         def read(side: Side) -> None:
             for frame in self._read(side):
                 if queues[side].put(frame):
                     return
-            queues[side].end()
+            queues[side].close()
 
         def fuse() -> None:
             try:
                 self._put_out(self._file_pairs(queues), form)
             finally:
                 for queue in queues.values():
-                    queue.abandon()
+                    queue.discard()
 
         return self._make_threads(read, fuse)
 
-    def _file_pairs(self, queues: dict[Side, Handoff[SourceFrame]]) -> Iterator[Pair]:
+    def _file_pairs(self, queues: dict[Side, BoundedQueue[SourceFrame]]) -> Iterator[Pair]:
         lead, partner = self.pairing.lead, other(self.pairing.lead)
 
         def timed(side: Side, clock: Clock) -> Iterator[Timed]:
@@ -315,13 +316,13 @@ class Stream:
             timed(partner, FileClock(start=start, offset=offset)),
             self.pairing,
             (self._sources[lead].rate, self._sources[partner].rate),
-            self.figures,
+            self.stats,
         )
 
-    def _run_live(self, form: Format) -> list[threading.Thread]:
+    def _run_live(self, form: StreamFormat) -> list[threading.Thread]:
         lead, partner = self.pairing.lead, other(self.pairing.lead)
         newest = NewestFrames(
-            self.pairing, (self._sources[lead].rate, self._sources[partner].rate), self.figures
+            self.pairing, (self._sources[lead].rate, self._sources[partner].rate), self.stats
         )
         offset = 0.0 if self._offset == "timestamps" else self._offset
         clocks: dict[Side, LiveClock] = {lead: LiveClock(), partner: LiveClock(offset=offset)}
@@ -395,11 +396,11 @@ class Stream:
                 if frame is None:
                     return
                 if not source.live:
-                    self.figures.stage(f"decode-{side}", time.perf_counter() - began)
-                self.figures.event(side, "frames")
+                    self.stats.record_duration(f"decode-{side}", time.perf_counter() - began)
+                self.stats.record_event(side, "frames")
                 size = frame.image.shape[:2]
                 if size != last:
-                    self.figures.event(side, "size_changes")
+                    self.stats.record_event(side, "size_changes")
                     last = size
                 if size != wanted:
                     frame = replace(frame, image=resize_frame(frame.image, wanted))
@@ -411,19 +412,19 @@ class Stream:
         finally:
             for what in ("errors", "reconnects"):
                 if total := getattr(source, what, 0):
-                    self.figures.event_total(side, what, total)
+                    self.stats.record_event_total(side, what, total)
             source.close()
 
     def _tell(self, side: Side, clock: Clock, frame: SourceFrame) -> float:
         before = clock.jumps
         at = clock.time(frame)
         if clock.jumps > before:
-            self.figures.event(side, "clock_jumps", clock.jumps - before)
+            self.stats.record_event(side, "clock_jumps", clock.jumps - before)
         return at
 
     # Fusing
 
-    def _put_out(self, pairs: Iterable[Pair], form: Format) -> None:
+    def _put_out(self, pairs: Iterable[Pair], form: StreamFormat) -> None:
         """Fuse pairs as they come and hand the result on."""
         clock = _OutputClock(form.time_base, from_zero=self.live)
         try:
@@ -431,11 +432,11 @@ class Stream:
                 if self._stop.is_set():
                     break
                 frame = self._fuse(pair, index, clock, form)
-                self.figures.output(frame, skew=pair.skew)
+                self.stats.record_output(frame, skew=pair.skew)
                 for writer in self._writers:
                     writer.put(frame)
                 if self._output is not None:
-                    self.figures.dropped("consumer", self._output.put(frame))
+                    self.stats.record_dropped("consumer", self._output.put(frame))
                 if self._frames is not None and index + 1 >= self._frames:
                     break
         finally:
@@ -446,9 +447,9 @@ class Stream:
             if fatal is not None and self.error is None:
                 self.error = fatal
             if self._output is not None:
-                self._output.end()
+                self._output.close()
 
-    def _fuse(self, pair: Pair, index: int, clock: _OutputClock, form: Format) -> FusedFrame:
+    def _fuse(self, pair: Pair, index: int, clock: _OutputClock, form: StreamFormat) -> FusedFrame:
         x = None if pair.x is None else pair.x.frame
         y = None if pair.y is None else pair.y.frame
         prompt, chosen, reused = None, self._clock(), False
@@ -468,7 +469,7 @@ class Stream:
                 shown = (x.image, y.image) if self._reuse is None else self._reuse.sources
                 seen = self.fuser.aligned(shown[0], "x"), self.fuser.aligned(shown[1], "y")
                 image = self._steady.filter(*seen, image, pair.time)
-                self.figures.stage("steady", time.perf_counter() - began)
+                self.stats.record_duration("steady", time.perf_counter() - began)
         now = self._clock()
         # A file's frame waits for its turn: that is no latency.
         arrived = max(f.arrived for f in (x, y) if f is not None) if self.live else chosen
@@ -494,12 +495,12 @@ class Stream:
         if self._reuse is not None:
             began = time.perf_counter()
             unchanged = self._reuse.unchanged(x.image, y.image, scale, shift)
-            self.figures.stage("reuse", time.perf_counter() - began)
+            self.stats.record_duration("reuse", time.perf_counter() - began)
             if unchanged:
                 return *self._reuse.again(), True
         began = time.perf_counter()
         image, prompt = self._fused(x, y, scale, shift)
-        self.figures.stage("fuse", time.perf_counter() - began)
+        self.stats.record_duration("fuse", time.perf_counter() - began)
         if self._reuse is not None:
             self._reuse.keep(x.image, y.image, scale, shift, image, prompt)
         return image, prompt, False
@@ -509,7 +510,7 @@ class Stream:
             return self.fuser(x.image, y.image, scale=scale, shift=shift), None
         return self.fuser.with_prompt(x.image, y.image, scale=scale, shift=shift)
 
-    def _passed(self, x: SourceFrame | None, y: SourceFrame | None, form: Format) -> Frame:
+    def _passed(self, x: SourceFrame | None, y: SourceFrame | None, form: StreamFormat) -> Frame:
         alone, side = (x, "x") if x is not None else (y, "y")
         if alone is None:
             raise TcmoaError("a frame of neither source came out")
@@ -557,7 +558,7 @@ class _Callback:
     def __init__(self, function: Callable[[FusedFrame], None]) -> None:
         self._function = function
 
-    def open(self, form: Format) -> None:
+    def open(self, form: StreamFormat) -> None:
         """Nothing to get ready."""
 
     def write(self, frame: FusedFrame) -> None:

@@ -8,8 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa_runtime.images import STRETCH, Frame, check_percentiles
-from tcmoa_runtime.streams.frames import seconds
+from tcmoa_runtime.images import DEFAULT_PERCENTILES, check_percentiles
+from tcmoa_runtime.streams.interfaces import seconds
+from tcmoa_runtime.typing import Frame
 
 STRETCH_SECONDS: Final = 1.0
 """Time constant with which the range follows the scene."""
@@ -26,7 +27,7 @@ class SmoothStretch:
     """
 
     def __init__(
-        self, percentiles: tuple[float, float] = STRETCH, *, time_constant: float = STRETCH_SECONDS
+        self, percentiles: tuple[float, float] = DEFAULT_PERCENTILES, *, time_constant: float = STRETCH_SECONDS
     ) -> None:
         """`time_constant` in seconds, 0 for none. Raises InputError on wrong numbers."""
         self._percentiles = check_percentiles(percentiles)

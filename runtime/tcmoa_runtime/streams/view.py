@@ -8,8 +8,9 @@ from typing import Final
 import numpy as np
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import Frame, resize_frame
-from tcmoa_runtime.streams.frames import Format, FusedFrame, Sink, SourceFrame
+from tcmoa_runtime.images import resize_frame
+from tcmoa_runtime.streams.interfaces import FusedFrame, Sink, SourceFrame, StreamFormat
+from tcmoa_runtime.typing import Frame
 
 VIEWS: Final = ("fused", "side-by-side", "blend")
 """fused: as it is. side-by-side: x, fused, y in a row. blend: the plain average of x and y on the left half, what one
@@ -53,7 +54,7 @@ class Viewed:
         self._sink, self._view = sink, check_view(view)
         self.name, self.lossless = sink.name, sink.lossless
 
-    def open(self, form: Format) -> None:
+    def open(self, form: StreamFormat) -> None:
         """Open the sink for pictures of the view's size."""
         width = form.width * (3 if self._view == "side-by-side" else 1)
         self._sink.open(replace(form, width=width))

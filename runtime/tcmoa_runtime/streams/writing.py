@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from tcmoa_runtime.streams.figures import Figures
-from tcmoa_runtime.streams.frames import Format, FusedFrame, Sink
-from tcmoa_runtime.streams.handoff import Handoff
+from tcmoa_runtime.streams.bounded_queue import BoundedQueue
+from tcmoa_runtime.streams.interfaces import FusedFrame, Sink, StreamFormat
+from tcmoa_runtime.streams.stats import Stats
 
 FILE_DEPTH = 4
 """Frames that wait for a sink where every frame matters; a live stream lets the oldest go when they are full."""
@@ -21,12 +21,12 @@ class Writer:
     """
 
     def __init__(
-        self, sink: Sink, form: Format, figures: Figures, failed: Callable[[Sink, Exception], None]
+        self, sink: Sink, form: StreamFormat, stats: Stats, failed: Callable[[Sink, Exception], None]
     ) -> None:
         """`failed` hears, on the writer's thread, of the error after which the sink got no more frames."""
         self.sink = sink
-        self._form, self._figures, self._failed = form, figures, failed
-        self._queue: Handoff[FusedFrame] = Handoff(
+        self._form, self._stats, self._failed = form, stats, failed
+        self._queue: BoundedQueue[FusedFrame] = BoundedQueue(
             FILE_DEPTH if sink.lossless else 1, newest_wins=form.live or not sink.lossless
         )
         self._opened = threading.Event()
@@ -42,11 +42,11 @@ class Writer:
 
     def put(self, frame: FusedFrame) -> None:
         """Hand a frame over; waits only where every frame of a file matters."""
-        self._figures.dropped(f"sink-{self.sink.name}", self._queue.put(frame))
+        self._stats.record_dropped(f"sink-{self.sink.name}", self._queue.put(frame))
 
     def finish(self, timeout: float | None = None) -> bool:
         """Let the sink take what waits and close it; False when that takes longer than `timeout` seconds."""
-        self._queue.end()
+        self._queue.close()
         if self._thread.ident is None:
             return True
         self._thread.join(timeout)
@@ -57,7 +57,7 @@ class Writer:
             self.sink.open(self._form)
         except Exception as error:  # handed to the thread that started this one
             self._error = error
-            self._queue.abandon()
+            self._queue.discard()
             self._close(quiet=True)
             return
         finally:
@@ -66,9 +66,9 @@ class Writer:
             while (frame := self._queue.get()) is not None:
                 began = time.perf_counter()
                 self.sink.write(frame)
-                self._figures.stage(f"write-{self.sink.name}", time.perf_counter() - began)
+                self._stats.record_duration(f"write-{self.sink.name}", time.perf_counter() - began)
         except Exception as error:
-            self._figures.dropped(f"sink-{self.sink.name}", self._queue.abandon())
+            self._stats.record_dropped(f"sink-{self.sink.name}", self._queue.discard())
             self._close(quiet=True)
             self._failed(self.sink, error)
             return

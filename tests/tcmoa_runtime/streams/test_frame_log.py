@@ -10,9 +10,9 @@ import pytest
 from stream_pieces import source_frame
 from tcmoa_runtime import InputError
 from tcmoa_runtime.streams.frame_log import FrameLog
-from tcmoa_runtime.streams.frames import Format, FusedFrame, SinkError
+from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
 
-FORM = Format(2, 2, "rgb", Fraction(1, 1000), None, live=True)
+FORM = StreamFormat(2, 2, "rgb", Fraction(1, 1000), None, live=True)
 
 
 def frame(index, y=True):

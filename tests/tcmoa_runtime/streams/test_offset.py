@@ -7,7 +7,7 @@ import pytest
 
 from stream_pieces import ScriptedSource
 from tcmoa_runtime import InputError
-from tcmoa_runtime.streams.frames import SourceError
+from tcmoa_runtime.streams.interfaces import SourceError
 from tcmoa_runtime.streams.offset import Activity, estimate_offset, measure_offset
 
 

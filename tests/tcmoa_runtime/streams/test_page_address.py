@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcmoa_runtime import InputError
-from tcmoa_runtime.streams.frames import SinkError
+from tcmoa_runtime.streams.interfaces import SinkError
 from tcmoa_runtime.streams.page.address import Address
 from tcmoa_runtime.streams.page.sink import Page
 

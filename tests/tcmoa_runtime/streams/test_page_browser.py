@@ -286,9 +286,9 @@ def test_it_comes_back_after_a_cut_and_says_when_the_stream_has_ended(driver, bu
 def test_a_slow_browser_slows_nothing(driver, bundle):
     sink = ListSink(lossless=False)
     with visiting(driver, bundle, rate=50, sinks=[sink]) as visit:
-        before = visit.stream.figures.snapshot()["dropped"]
+        before = visit.stream.stats.snapshot()["dropped"]
         visit.run("const until = performance.now() + 3000; while (performance.now() < until);")
-        snapshot = visit.stream.figures.snapshot()
+        snapshot = visit.stream.stats.snapshot()
         assert snapshot["rate_now"] > 30  # of 50; the machine may be busy
         # The list never waits for a browser: where the machine stands still for a moment, it loses a frame, too.
         page, control = (

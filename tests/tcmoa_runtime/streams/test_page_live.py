@@ -153,7 +153,7 @@ def test_one_message_is_in_flight_and_then_comes_the_newest(served):
         header, _ = await browser.take(ack=False)
         with pytest.raises(TimeoutError):
             await browser.socket.receive(timeout=1.0)
-        passed = stream.figures.snapshot()["frames"]
+        passed = stream.stats.snapshot()["frames"]
         await browser.socket.send_str(json.dumps({"ack": header["n"]}))
         after, _ = await browser.frame()
         return header, passed, after
@@ -203,7 +203,7 @@ def test_nonsense_ends_that_browser_and_nothing_else(served, text):
     assert message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
     assert message.data == aiohttp.WSCloseCode.UNSUPPORTED_DATA
     assert call(page, "/api/state")[0] == 200
-    frames = stream.figures.snapshot()["frames"]
+    frames = stream.stats.snapshot()["frames"]
     wait_for_frames(page, stream, frames + 3)
 
 
@@ -274,9 +274,9 @@ def test_hanging_browsers_hold_up_nothing_and_vanish(bundle):
             for process in hung:
                 assert process.stdout.readline() == "looking\n"
                 os.kill(process.pid, signal.SIGSTOP)
-            before = stream.figures.snapshot()
+            before = stream.stats.snapshot()
             time.sleep(3)
-            after = stream.figures.snapshot()
+            after = stream.stats.snapshot()
             rate = (after["frames"] - before["frames"]) / (after["seconds"] - before["seconds"])
             assert rate > 35  # of 50; the machine may be busy
             assert after["dropped"].get("sink-page", 0) == 0

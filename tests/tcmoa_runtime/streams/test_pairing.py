@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from stream_pieces import source_frame
 from tcmoa_runtime import InputError
-from tcmoa_runtime.streams.figures import Figures
 from tcmoa_runtime.streams.pairing import (
     KEPT,
     End,
@@ -21,6 +20,7 @@ from tcmoa_runtime.streams.pairing import (
     every_frame,
     tolerance_of,
 )
+from tcmoa_runtime.streams.stats import Stats
 
 
 def timed(times):
@@ -28,11 +28,11 @@ def timed(times):
 
 
 def paired(leading, partner, **options):
-    figures = Figures()
+    stats = Stats()
     pairs = list(
-        every_frame(iter(timed(leading)), iter(timed(partner)), Pairing(**options), (None, None), figures)
+        every_frame(iter(timed(leading)), iter(timed(partner)), Pairing(**options), (None, None), stats)
     )
-    return pairs, figures.snapshot()
+    return pairs, stats.snapshot()
 
 
 def at_rate(rate, seconds, *, start=0.0, jitter=0.0, seed=0):
@@ -47,19 +47,19 @@ def at_rate(rate, seconds, *, start=0.0, jitter=0.0, seed=0):
 def test_every_leading_frame_comes_out_with_the_nearest_partner(rates):
     lead = at_rate(rates[0], 20, jitter=0.008, seed=1)
     partner = at_rate(rates[1], 20, start=-0.02, jitter=0.008, seed=2)
-    pairs, figures = paired(lead, partner)
+    pairs, stats = paired(lead, partner)
     assert [p.x.frame.index for p in pairs] == list(range(len(lead)))
     assert {p.status for p in pairs} == {"fused"}
     nearest = [np.abs(partner - t).min() for t in lead]
     np.testing.assert_allclose([abs(p.skew) for p in pairs], nearest, atol=1e-12)
-    assert figures["partner"] == {"nearest": len(lead), "other": 0}
+    assert stats["partner"] == {"nearest": len(lead), "other": 0}
 
 
 def test_partners_that_were_nearest_to_none_are_counted():
-    pairs, figures = paired(at_rate(10, 3), at_rate(30, 3))
+    pairs, stats = paired(at_rate(10, 3), at_rate(30, 3))
     used = {p.y.frame.index for p in pairs}
     between = [i for i in range(max(used)) if i not in used]
-    assert figures["dropped"] == {"y-superseded": len(between)}
+    assert stats["dropped"] == {"y-superseded": len(between)}
 
 
 @given(
@@ -138,8 +138,8 @@ class Simulation:
     """
 
     def __init__(self, arrivals, seconds, *, rates=(None, None), ends=(), **options):
-        self.figures = Figures()
-        self.newest = NewestFrames(Pairing(**options), rates, self.figures)
+        self.stats = Stats()
+        self.newest = NewestFrames(Pairing(**options), rates, self.stats)
         self.outputs = []  # (time of choice, Pair)
         self.end = None
         self.largest = 0
@@ -207,8 +207,8 @@ def test_ten_minutes_behind_a_slow_backend_are_never_stale():
     assert len(ages) > 0.99 * 600 / (backend + 1 / 60)
     assert max(ages) < 2 * backend
     assert run.largest <= KEPT
-    figures = run.figures.snapshot()
-    assert figures["dropped"]["x-superseded"] == 36_000 - len(ages)
+    stats = run.stats.snapshot()
+    assert stats["dropped"]["x-superseded"] == 36_000 - len(ages)
     times = [p.time for _, p in run.outputs]
     assert times == sorted(set(times))
 
@@ -224,7 +224,7 @@ def test_with_time_to_wait_the_partner_is_the_nearest(rate_x, rate_y):
     nearest = [abs(abs(p.skew) - np.abs(captured - p.time).min()) < 1e-9 for _, p in run.outputs]
     assert len(nearest) > 0.9 * min(60 * rate_x, 60 / (0.005 + 0.5 / rate_y))
     assert np.mean(nearest) >= 0.995
-    told = run.figures.snapshot()["partner"]
+    told = run.stats.snapshot()["partner"]
     assert told["nearest"] + told["other"] >= len(nearest) - 5
     assert abs(told["other"] - (len(nearest) - sum(nearest))) <= 2
 
@@ -237,7 +237,7 @@ def test_without_waiting_the_report_tells_how_often_a_nearer_partner_came_later(
         abs(p.skew) > np.abs(captured - p.time).min() + 1e-9 for _, p in run.outputs if p.skew is not None
     )
     assert other > 100
-    assert abs(run.figures.snapshot()["partner"]["other"] - other) <= 5
+    assert abs(run.stats.snapshot()["partner"]["other"] - other) <= 5
 
 
 def test_a_stall_of_half_a_second_is_held_over():
@@ -249,7 +249,7 @@ def test_a_stall_of_half_a_second_is_held_over():
     assert {p.y.frame.index for p in held} == {59}
     assert 12 <= len(held) <= 16
     assert len(run.outputs) == 180
-    assert run.figures.snapshot()["sources"]["y"] == {"losses": 1}
+    assert run.stats.snapshot()["sources"]["y"] == {"losses": 1}
 
 
 def test_a_partner_that_stops_is_held_then_passed():
@@ -353,7 +353,7 @@ def test_whatever_comes_outputs_rise_and_no_frame_leads_twice(data):
     for side in (0, 1):
         used = [s[side] for s in shown if s[side] is not None]
         assert used == sorted(used)
-    dropped = run.figures.snapshot()["dropped"]
+    dropped = run.stats.snapshot()["dropped"]
     for side in "xy":
         used = {getattr(p, side).frame.index for _, p in run.outputs if getattr(p, side)}
         gone = sum(n for cause, n in dropped.items() if cause.startswith(side))

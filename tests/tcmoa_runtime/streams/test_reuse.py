@@ -161,10 +161,10 @@ def scripted(images):
 
 
 def run(bundle, x, y, *, sinks=(), backend=CopyingBackend, **options):
-    """Frames that came out, the backend, and the figures."""
+    """Frames that came out, the backend, and the stats."""
     sink, fuser = ListSink(), Fuser(bundle, backend(bundle))
-    figures = Stream(fuser, scripted(x), scripted(y), sinks=[sink, *sinks], **options).run()
-    return sink.frames, fuser.backend, figures.snapshot()
+    stats = Stream(fuser, scripted(x), scripted(y), sinks=[sink, *sinks], **options).run()
+    return sink.frames, fuser.backend, stats.snapshot()
 
 
 X, Y = grey(5, 5, 5, 8, 8, 8, 8, 5), grey(5, 5, 5, 5, 5, 6, 6, 6)
@@ -175,12 +175,12 @@ FUSED = {None: 8, 0: 4, 1: 3, 2: 3, 3: 1}
 @pytest.mark.parametrize("tolerance", FUSED, ids=str)
 def test_frames_in_are_frames_out_and_only_what_changed_is_fused(tolerance, bundle, tmp_path):
     log = FrameLog(tmp_path / "log.jsonl")
-    frames, backend, figures = run(bundle, X, Y, sinks=[log], reuse=tolerance)
+    frames, backend, stats = run(bundle, X, Y, sinks=[log], reuse=tolerance)
     assert [f.index for f in frames] == list(range(8))
     assert [f.pts for f in frames] == [40 * i for i in range(8)]
     assert len(backend.calls) == FUSED[tolerance]
     reused = [f.reused for f in frames]
-    assert (figures["frames"], figures["reused"]) == (8, 8 - FUSED[tolerance]) == (8, sum(reused))
+    assert (stats["frames"], stats["reused"]) == (8, 8 - FUSED[tolerance]) == (8, sum(reused))
     assert [
         json.loads(line)["reused"] for line in (tmp_path / "log.jsonl").read_text().splitlines()
     ] == reused
@@ -188,7 +188,7 @@ def test_frames_in_are_frames_out_and_only_what_changed_is_fused(tolerance, bund
     for frame, x in zip(frames, X, strict=True):
         assert np.abs(frame.image.astype(int) - x).max() <= (tolerance or 0)
         assert frame.prompt is not None
-    assert ("reuse" in figures["stages_ms"]) is (tolerance is not None)
+    assert ("reuse" in stats["stages_ms"]) is (tolerance is not None)
 
 
 def test_a_stream_that_drifts_is_fused_in_steps(bundle):
@@ -261,9 +261,9 @@ def test_a_still_live_scene_comes_at_the_pace_of_its_camera(bundle):
     """Fusing takes five frames' time; all but the first are there at once."""
     fuser, sink = copying_fuser(bundle, 0.1), ListSink()
     x, y = (LiveSource(50, images=lambda i: grey(5)[0]) for _ in range(2))
-    figures = Stream(fuser, x, y, sinks=[sink], reuse=0, frames=40).run().snapshot()
-    assert (len(fuser.backend.calls), figures["reused"]) == (1, 39)
-    assert figures["latency_ms"]["p50"] < 50
+    stats = Stream(fuser, x, y, sinks=[sink], reuse=0, frames=40).run().snapshot()
+    assert (len(fuser.backend.calls), stats["reused"]) == (1, 39)
+    assert stats["latency_ms"]["p50"] < 50
     assert len(sink.frames) == 40
 
 
@@ -272,13 +272,13 @@ def test_a_lost_source_is_held_and_passed_as_ever(bundle):
     x, y, sink = scripted(grey(*[5] * 10)), scripted(grey(5, 5)), ListSink()
     fuser = copying_fuser(bundle)
     options = {"pairing": Pairing(tolerance=0.05, hold=0.15), "sinks": [sink], "reuse": 0}
-    figures = Stream(fuser, x, y, **options).run().snapshot()
+    stats = Stream(fuser, x, y, **options).run().snapshot()
     ways = [(f.status, f.reused) for f in sink.frames]
     assert ways[:2] == [("fused", False), ("fused", True)]
     assert ways[-1] == ("passed-x", False)
     assert ("held-y", True) in ways
     assert len(fuser.backend.calls) == 1
-    assert figures["reused"] == sum(reused for _, reused in ways)
+    assert stats["reused"] == sum(reused for _, reused in ways)
 
 
 def test_who_draws_on_a_frame_does_not_draw_on_the_next(bundle):
@@ -292,8 +292,8 @@ def test_steady_sees_the_sources_that_the_picture_shows(bundle):
     """x brightens by 1 a frame and is fused in steps of 4: real change, of which steady takes nothing back."""
     x, y = grey(*range(50, 74)), grey(*[50] * 24)
     steps, _, _ = run(bundle, x, y, reuse=3)
-    both, _, figures = run(bundle, x, y, reuse=3, steady=0.5)
-    assert figures["reused"] == 18
+    both, _, stats = run(bundle, x, y, reuse=3, steady=0.5)
+    assert stats["reused"] == 18
     for got, expected in zip(both, steps, strict=True):
         np.testing.assert_array_equal(got.image, expected.image)
 
@@ -309,8 +309,8 @@ class FlickeringBackend(CopyingBackend):
 
 def test_steady_still_takes_flicker_out_of_what_is_fused(bundle):
     x = grey(*[50, 51] * 10)
-    frames, _, figures = run(bundle, x, x, backend=FlickeringBackend, reuse=0, steady=0.5)
-    assert figures["reused"] == 0
+    frames, _, stats = run(bundle, x, x, backend=FlickeringBackend, reuse=0, steady=0.5)
+    assert stats["reused"] == 0
     levels = [float(frame.image.mean()) for frame in frames]
     assert np.abs(np.diff(levels)).max() <= 4
 

@@ -15,7 +15,7 @@ import pytest
 from stream_pieces import source_frame
 from tcmoa_runtime import InputError, MissingError
 from tcmoa_runtime.images import read_frame
-from tcmoa_runtime.streams.frames import SinkError
+from tcmoa_runtime.streams.interfaces import SinkError
 from tcmoa_runtime.streams.sinks import SinkOptions, open_sink
 from video_pieces import (
     FFMPEG,

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tcmoa_runtime.streams.frames import SinkError
+from tcmoa_runtime.streams.interfaces import SinkError
 from tcmoa_runtime.streams.sinks import SinkOptions, open_sink
 from video_pieces import FFMPEG, FFPROBE, count_frames, form, free_port, fused, picture
 

@@ -12,7 +12,7 @@ import pytest
 
 from tcmoa_runtime import InputError, MissingError
 from tcmoa_runtime.images import read_frame, stretch_to_uint8, write_image
-from tcmoa_runtime.streams.frames import SourceError
+from tcmoa_runtime.streams.interfaces import SourceError
 from tcmoa_runtime.streams.sources import RawFormat, SourceOptions, open_source
 from tcmoa_runtime.streams.sources.paced import Paced
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stream_pieces import LiveSource, ScriptedSource
-from tcmoa_runtime.streams.frames import SourceError
+from tcmoa_runtime.streams.interfaces import SourceError
 from tcmoa_runtime.streams.sources import SourceOptions, camera, open_source, reconnecting
 from tcmoa_runtime.streams.sources.reconnecting import Reconnecting
 from video_pieces import FFMPEG, free_port, picture, write

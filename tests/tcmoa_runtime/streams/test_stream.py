@@ -19,7 +19,7 @@ from stream_pieces import (
     numbered,
 )
 from tcmoa_runtime import Fuser, InputError, Stream, TcmoaError
-from tcmoa_runtime.streams.frames import SinkError, SourceError
+from tcmoa_runtime.streams.interfaces import SinkError, SourceError
 from tcmoa_runtime.streams.pairing import Pairing
 
 
@@ -48,7 +48,7 @@ def within(seconds, condition):
 def test_every_frame_of_files_comes_out_in_order_with_its_timestamp(bundle):
     sink = ListSink()
     stamps = [0, 40, 85, 120, 500, 540]
-    figures = Stream(
+    stats = Stream(
         copying_fuser(bundle), ScriptedSource(stamps), file(20), sinks=[sink], pairing=Pairing(tolerance=1.0)
     ).run()
     assert [f.pts for f in sink.frames] == stamps
@@ -56,7 +56,7 @@ def test_every_frame_of_files_comes_out_in_order_with_its_timestamp(bundle):
     assert [number_of(f.image) for f in sink.frames] == list(range(6))
     assert [f.index for f in sink.frames] == list(range(6))
     assert {f.status for f in sink.frames} == {"fused"}
-    assert figures.snapshot()["frames"] == 6
+    assert stats.snapshot()["frames"] == 6
     assert (sink.opened, sink.closed, len(sink.threads)) == (1, 1, 1)
     assert (sink.form.height, sink.form.width, sink.form.live) == (100, 130, False)
 
@@ -73,7 +73,7 @@ def test_a_slow_consumer_of_files_loses_nothing(bundle):
             time.sleep(0.005)
             seen.append(frame.index)
     assert seen == list(range(30))
-    assert stream.figures.snapshot()["dropped"] == {}
+    assert stream.stats.snapshot()["dropped"] == {}
 
 
 def test_a_slow_sink_of_files_loses_nothing(bundle):
@@ -84,10 +84,10 @@ def test_a_slow_sink_of_files_loses_nothing(bundle):
 
 def test_a_window_beside_a_file_may_miss_frames_but_does_not_slow_it(bundle):
     window, kept = ListSink("window", lossless=False, seconds=0.05), ListSink()
-    figures = Stream(copying_fuser(bundle), file(50), file(50), sinks=[window, kept]).run()
+    stats = Stream(copying_fuser(bundle), file(50), file(50), sinks=[window, kept]).run()
     assert len(kept.frames) == 50
     assert 1 <= len(window.frames) < 50
-    assert figures.snapshot()["dropped"]["sink-window"] == 50 - len(window.frames)
+    assert stats.snapshot()["dropped"]["sink-window"] == 50 - len(window.frames)
 
 
 def test_the_callback_gets_every_frame(bundle):
@@ -173,9 +173,9 @@ def test_a_partner_that_breaks_is_held_and_noted(bundle):
 def test_a_slow_backend_makes_live_frames_give_way(bundle):
     sink = ListSink()
     x, y = LiveSource(60), LiveSource(60, name="other")
-    figures = Stream(copying_fuser(bundle, 0.05), x, y, sinks=[sink], frames=20).run().snapshot()
+    stats = Stream(copying_fuser(bundle, 0.05), x, y, sinks=[sink], frames=20).run().snapshot()
     assert len(sink.frames) == 20
-    assert figures["dropped"]["x-superseded"] > 20
+    assert stats["dropped"]["x-superseded"] > 20
     assert all(f.age_x < 0.05 + 0.05 for f in sink.frames[1:])
     numbers = [number_of(f.image) for f in sink.frames]
     assert numbers == sorted(set(numbers))
@@ -187,9 +187,9 @@ def test_a_slow_backend_makes_live_frames_give_way(bundle):
 def test_sources_on_different_clocks_are_paired_by_when_they_were_seen(bundle):
     sink = ListSink()
     x, y = LiveSource(40, epoch=5_000_000), LiveSource(40, name="other", epoch=77)
-    figures = Stream(copying_fuser(bundle), x, y, sinks=[sink], frames=30).run().snapshot()
+    stats = Stream(copying_fuser(bundle), x, y, sinks=[sink], frames=30).run().snapshot()
     assert {f.status for f in sink.frames} == {"fused"}
-    assert figures["skew_ms"]["p50"] < 40  # their own clocks are 80 minutes apart
+    assert stats["skew_ms"]["p50"] < 40  # their own clocks are 80 minutes apart
 
 
 def test_a_live_source_that_dies_is_held_then_passed(bundle):
@@ -240,8 +240,8 @@ def test_when_x_is_lost_y_passes_alone_in_all_three_channels(bundle):
 def test_a_clock_that_jumps_is_counted_and_survived(bundle):
     sink = ListSink()
     y = LiveSource(50, hook=lambda i: (lambda ms: ms - 4000) if i >= 25 else None)
-    figures = Stream(copying_fuser(bundle), LiveSource(50), y, sinks=[sink], frames=60).run().snapshot()
-    assert figures["sources"]["y"]["clock_jumps"] == 1
+    stats = Stream(copying_fuser(bundle), LiveSource(50), y, sinks=[sink], frames=60).run().snapshot()
+    assert stats["sources"]["y"]["clock_jumps"] == 1
     assert [f.status for f in sink.frames][-20:] == ["fused"] * 20
 
 
@@ -249,9 +249,9 @@ def test_a_size_that_changes_is_adapted_and_counted(bundle):
     sink = ListSink()
     sizes = [(100, 130)] * 5 + [(50, 65)] * 5 + [(100, 130)] * 2
     y = file(12, images=[np.zeros((*size, 3), np.uint8) for size in sizes])
-    figures = Stream(copying_fuser(bundle), file(12), y, sinks=[sink]).run().snapshot()
+    stats = Stream(copying_fuser(bundle), file(12), y, sinks=[sink]).run().snapshot()
     assert len(sink.frames) == 12
-    assert figures["sources"]["y"]["size_changes"] == 2
+    assert stats["sources"]["y"]["size_changes"] == 2
 
 
 def test_a_stuck_window_does_not_hold_up_a_live_stream(bundle):
@@ -284,7 +284,7 @@ def test_a_slow_live_consumer_sees_only_new_frames(bundle):
             ages.append(time.monotonic() - frame.x.arrived)
             time.sleep(0.05)
     assert len(ages) < 60
-    assert stream.figures.snapshot()["dropped"]["consumer"] > 30
+    assert stream.stats.snapshot()["dropped"]["consumer"] > 30
     assert np.median(ages) < 0.05
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.streams.frames import SinkError
+from tcmoa_runtime.streams.interfaces import SinkError
 
 DEFAULT_PORT: Final = 8080
 _HIGHEST_PORT: Final = 65_535

@@ -13,9 +13,9 @@ from aiohttp import web
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.streams.control import PromptControl
-from tcmoa_runtime.streams.figures import prometheus_text
 from tcmoa_runtime.streams.page.access import Access
 from tcmoa_runtime.streams.page.live import LARGEST_WIDTH, Hub, serve_browser
+from tcmoa_runtime.streams.stats import prometheus_text
 
 LARGEST_BODY: Final = 4 << 20
 """Bytes of a request: a mask of one number per pixel of 640x480 fits."""

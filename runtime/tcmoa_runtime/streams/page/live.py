@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from tcmoa_runtime.streams.frames import FusedFrame
+from tcmoa_runtime.streams.interfaces import FusedFrame
 from tcmoa_runtime.streams.page.pictures import VIEWS, encode, prompt_levels, rounded
 
 MOST_CLIENTS: Final = 8

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcmoa_runtime.images import resize_frame
-from tcmoa_runtime.streams.frames import FusedFrame
+from tcmoa_runtime.streams.interfaces import FusedFrame
 
 VIEWS: Final = ("fused", "x", "y", "prompt")
 QUALITY: Final = 85

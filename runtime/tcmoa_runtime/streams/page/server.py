@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from tcmoa_runtime.streams.frames import Format, FusedFrame
+from tcmoa_runtime.streams.interfaces import FusedFrame, StreamFormat
 from tcmoa_runtime.streams.page.access import Access, guard
 from tcmoa_runtime.streams.page.api import LARGEST_BODY, Api, Shown
 from tcmoa_runtime.streams.page.live import Hub
@@ -22,7 +22,7 @@ GOODBYE_SECONDS: Final = 1.0
 class PageServer:
     """Serves one stream on one listening socket."""
 
-    def __init__(self, listening: socket.socket, access: Access, stream: Shown, form: Format) -> None:
+    def __init__(self, listening: socket.socket, access: Access, stream: Shown, form: StreamFormat) -> None:
         """The socket is the server's from here on."""
         self._socket, self._access, self._stream, self._form = listening, access, stream, form
         self._thread = threading.Thread(target=self._run, name="tcmoa-page", daemon=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tcmoa_runtime.errors import InputError, MissingError, TcmoaError
 from tcmoa_runtime.streams.control import PromptControl
-from tcmoa_runtime.streams.frames import Format, FusedFrame
+from tcmoa_runtime.streams.interfaces import FusedFrame, StreamFormat
 from tcmoa_runtime.streams.page.address import Address
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Page:
         """The stream that is shown and steered; `Stream` calls it."""
         self._stream = stream
 
-    def open(self, form: Format) -> None:
+    def open(self, form: StreamFormat) -> None:
         """Start serving."""
         if self._stream is None:
             raise TcmoaError("a page shows a Stream; give it to one as a sink")
@@ -111,7 +111,7 @@ class _Shown:
         return self._stream.control
 
     def figures(self) -> dict[str, Any]:
-        return self._stream.figures.snapshot()
+        return self._stream.stats.snapshot()
 
     def about(self) -> dict[str, Any]:
         bundle, form = self._stream.fuser.bundle, self._stream.format

@@ -10,7 +10,7 @@ from typing import Final
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import IMAGE_SUFFIXES
-from tcmoa_runtime.streams.frames import Sink, SinkError, without_password
+from tcmoa_runtime.streams.interfaces import Sink, SinkError, without_password
 from tcmoa_runtime.streams.view import Viewed, check_view
 
 PUSHED: Final = ("rtsp", "rtp", "udp", "srt", "tcp", "rtmp")

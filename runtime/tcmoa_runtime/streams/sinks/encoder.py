@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Final
 
-from tcmoa_runtime.streams.frames import Format, FusedFrame, SinkError
+from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
 from tcmoa_runtime.streams.pyav import import_av
 
 ENCODERS: Final = {"h264": "libx264", "hevc": "libx265", "ffv1": "ffv1", "mjpeg": "mjpeg"}
@@ -56,7 +56,7 @@ class Encoder:
     def __init__(
         self,
         container: Any,
-        form: Format,
+        form: StreamFormat,
         encoder: str,
         *,
         quality: int | None,
@@ -110,7 +110,7 @@ class Encoder:
         return self._stream.encode(picture)
 
 
-def _pixels(encoder: str, form: Format) -> str:
+def _pixels(encoder: str, form: StreamFormat) -> str:
     """The pixel format: what players expect, and lossless where the codec is."""
     if encoder == "ffv1":
         return "bgr0"

@@ -9,7 +9,7 @@ import numpy as np
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import IMAGE_SUFFIXES, write_image
-from tcmoa_runtime.streams.frames import Format, FusedFrame, SinkError
+from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
 from tcmoa_runtime.streams.sinks import SinkOptions
 
 
@@ -41,7 +41,7 @@ class ImageFiles:
         self._flip = False
         self._written = 0
 
-    def open(self, form: Format) -> None:
+    def open(self, form: StreamFormat) -> None:
         """Make the folder."""
         self._flip = form.channel_order == "bgr"
         self._made = [p for p in (self._folder, *self._folder.parents) if not p.exists()]

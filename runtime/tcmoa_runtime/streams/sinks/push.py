@@ -6,7 +6,7 @@ import contextlib
 import time
 from typing import Any, Final
 
-from tcmoa_runtime.streams.frames import Format, FusedFrame, SinkError, without_password
+from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat, without_password
 from tcmoa_runtime.streams.pyav import import_av, reason
 from tcmoa_runtime.streams.sinks import SinkOptions
 from tcmoa_runtime.streams.sinks.encoder import Encoder, check_encoder
@@ -46,13 +46,13 @@ class Push:
         self._container_name = _CONTAINERS[url.partition("://")[0]]
         self._encoder_name = check_encoder(options.codec, self.name, self._container_name)
         self.dropped = self.reconnects = 0
-        self._form: Format | None = None
+        self._form: StreamFormat | None = None
         self._container: Any = None
         self._encoder: Encoder | None = None
         self._again_at, self._pause = 0.0, _FIRST_PAUSE
         self._first_pts: int | None = None
 
-    def open(self, form: Format) -> None:
+    def open(self, form: StreamFormat) -> None:
         """Connect; raises SinkError."""
         self._form = form
         try:
@@ -84,7 +84,7 @@ class Push:
                     self._container.mux(packet)
         self._drop_connection()
 
-    def _connect(self, form: Format) -> None:
+    def _connect(self, form: StreamFormat) -> None:
         options = {**_OPTIONS.get(self._container_name, {})}
         self._container = self._av.open(
             self._url, "w", format=self._container_name, options=options, timeout=_TIMEOUT

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tcmoa_runtime.streams.frames import Format, FusedFrame, SinkError
+from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
 
 
 class RawOut:
@@ -26,7 +26,7 @@ class RawOut:
                 "-: stdout is a terminal; pipe it, as | ffplay -f rawvideo -pixel_format rgb24 ..."
             )
 
-    def open(self, form: Format) -> None:
+    def open(self, form: StreamFormat) -> None:
         """Nothing to get ready but the channel order."""
         self._flip = form.channel_order == "bgr"
 

@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from tcmoa_runtime.streams.frames import Format, FusedFrame, SinkError
+from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
 from tcmoa_runtime.streams.pyav import import_av, reason
 from tcmoa_runtime.streams.sinks import CONTAINERS, SinkOptions
 from tcmoa_runtime.streams.sinks.encoder import Encoder, check_encoder
@@ -51,7 +51,7 @@ class VideoFile:
         self._packets, self._last = 0, 0.0
         self._written = self._broken = False
 
-    def open(self, form: Format) -> None:
+    def open(self, form: StreamFormat) -> None:
         """Begin the file and its encoder."""
         options = self._options
         try:

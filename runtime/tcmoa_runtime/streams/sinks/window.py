@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from tcmoa_runtime.streams.frames import Format, FusedFrame, SinkError
+from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
 
 TITLE: Final = "tcmoa"
 
@@ -20,7 +20,7 @@ class Window:
         self._flip = False
         self._shown = False
 
-    def open(self, form: Format) -> None:
+    def open(self, form: StreamFormat) -> None:
         """Open the window; raises SinkError where there can be none."""
         import cv2
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Final, Self
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import STRETCH, ChannelOrder
-from tcmoa_runtime.streams.frames import Source, SourceError, seconds, without_password
+from tcmoa_runtime.images import DEFAULT_PERCENTILES
+from tcmoa_runtime.streams.interfaces import Source, SourceError, seconds, without_password
 from tcmoa_runtime.streams.stretch import STRETCH_SECONDS
+from tcmoa_runtime.typing import ChannelOrder
 
 NETWORK: Final = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "srt", "tcp", "rtmp")
 """Schemes of URLs that are read."""
@@ -57,7 +58,7 @@ class SourceOptions:
     raw: RawFormat | None = None
     live: bool | None = None
     realtime: bool = False
-    percentiles: tuple[float, float] = STRETCH
+    percentiles: tuple[float, float] = DEFAULT_PERCENTILES
     stretch_seconds: float = STRETCH_SECONDS
     ffmpeg: Mapping[str, str] = field(default_factory=dict)
     format: str | None = None

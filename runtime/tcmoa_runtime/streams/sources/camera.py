@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from tcmoa_runtime.streams.frames import SourceError, SourceFrame
+from tcmoa_runtime.streams.interfaces import SourceError, SourceFrame
 from tcmoa_runtime.streams.sources import SourceOptions
 from tcmoa_runtime.streams.stretch import SmoothStretch
 

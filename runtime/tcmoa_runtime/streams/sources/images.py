@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import IMAGE_SUFFIXES, Frame, read_image
-from tcmoa_runtime.streams.frames import SourceError, SourceFrame
+from tcmoa_runtime.images import IMAGE_SUFFIXES, read_image
+from tcmoa_runtime.streams.interfaces import SourceError, SourceFrame
 from tcmoa_runtime.streams.sources import DEFAULT_RATE, SourceOptions
 from tcmoa_runtime.streams.stretch import SmoothStretch
+from tcmoa_runtime.typing import Frame
 
 
 class ImageSequence:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from tcmoa_runtime.streams.clock import FileClock
-from tcmoa_runtime.streams.frames import Source, SourceFrame
+from tcmoa_runtime.streams.interfaces import Source, SourceFrame
 
 
 class Paced:

@@ -12,10 +12,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import Frame
-from tcmoa_runtime.streams.frames import SourceError, SourceFrame
+from tcmoa_runtime.streams.interfaces import SourceError, SourceFrame
 from tcmoa_runtime.streams.sources import DEFAULT_RATE, RawFormat, SourceOptions
 from tcmoa_runtime.streams.stretch import SmoothStretch
+from tcmoa_runtime.typing import Frame
 
 _PLAIN = {"rgb24": ("u1", 3), "bgr24": ("u1", 3), "gray": ("u1", 1), "gray8": ("u1", 1)}
 _DEEP = {"gray16le": "<u2", "gray16be": ">u2", "gray10le": "<u2", "gray12le": "<u2", "gray14le": "<u2"}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
-from tcmoa_runtime.streams.frames import Source, SourceError, SourceFrame
+from tcmoa_runtime.streams.interfaces import Source, SourceError, SourceFrame
 
 FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 5.0

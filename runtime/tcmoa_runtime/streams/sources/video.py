@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from tcmoa_runtime.images import Frame
-from tcmoa_runtime.streams.frames import SourceError, SourceFrame, without_password
+from tcmoa_runtime.streams.interfaces import SourceError, SourceFrame, without_password
 from tcmoa_runtime.streams.pyav import import_av, reason
 from tcmoa_runtime.streams.sources import DEFAULT_RATE, SourceOptions
 from tcmoa_runtime.streams.stretch import SmoothStretch
+from tcmoa_runtime.typing import Frame
 
 GREY: Final = frozenset({"gray", "gray8", "ya8"})
 _DEEP_GREY: Final = ("gray9", "gray10", "gray12", "gray14", "gray16", "grayf")

@@ -1,4 +1,4 @@
-"""Figures of a stream: quantiles close to numpy's in constant memory, and text that Prometheus reads."""
+"""Stats of a stream: quantiles close to numpy's in constant memory, and text that Prometheus reads."""
 
 import json
 import re
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcmoa_runtime.streams.figures import Figures, Quantiles, prometheus_text
-from tcmoa_runtime.streams.frames import FusedFrame
+from tcmoa_runtime.streams.interfaces import FusedFrame
+from tcmoa_runtime.streams.stats import Quantiles, Stats, prometheus_text
 
 
 @given(st.lists(st.floats(1e-5, 1e3), min_size=1, max_size=200), st.sampled_from([50, 95, 99]))
@@ -20,15 +20,15 @@ def test_quantiles_are_within_a_percent(values, percent):
         quantiles.add(value)
     exact = np.percentile(values, percent, method="inverted_cdf")
     assert quantiles.quantile(percent / 100) == pytest.approx(exact, rel=0.01)
-    assert quantiles.largest == max(values)
+    assert quantiles.maximum == max(values)
 
 
 def test_quantiles_of_nothing_and_of_next_to_nothing():
     quantiles = Quantiles()
-    assert quantiles.milliseconds(50) == {"p50": None, "max": None}
+    assert quantiles.to_milliseconds(50) == {"p50": None, "max": None}
     quantiles.add(0.0)
     quantiles.add(-1e-9)
-    assert quantiles.milliseconds(50) == {"p50": 0.0, "max": 0.0}
+    assert quantiles.to_milliseconds(50) == {"p50": 0.0, "max": 0.0}
     quantiles.add(1e9)
     assert quantiles.quantile(1.0) is not None
 
@@ -48,25 +48,25 @@ class Clock:
 
 
 @pytest.fixture
-def figures():
+def stats():
     clock = Clock()
-    made = Figures(clock)
+    made = Stats(clock)
     for index in range(100):
         clock.now += 0.1
-        made.output(
+        made.record_output(
             fused(index, status="held-y" if index > 90 else "fused", reused=index % 4 == 3), skew=0.02
         )
-    made.dropped("x-superseded", 3)
-    made.dropped("sink-page", 0)
-    made.stage("fuse", 0.04)
-    made.event("y", "losses")
-    made.event_total("y", "reconnects", 2)
-    made.partner(nearest=True)
+    made.record_dropped("x-superseded", 3)
+    made.record_dropped("sink-page", 0)
+    made.record_duration("fuse", 0.04)
+    made.record_event("y", "losses")
+    made.record_event_total("y", "reconnects", 2)
+    made.record_partner(is_nearest=True)
     return made
 
 
-def test_a_snapshot_has_the_keys_that_others_read(figures):
-    snapshot = json.loads(json.dumps(figures.snapshot()))
+def test_a_snapshot_has_the_keys_that_others_read(stats):
+    snapshot = json.loads(json.dumps(stats.snapshot()))
     assert snapshot["frames"] == 100
     assert snapshot["reused"] == 25
     assert snapshot["dropped"] == {"x-superseded": 3}
@@ -81,25 +81,25 @@ def test_a_snapshot_has_the_keys_that_others_read(figures):
     assert snapshot["partner"] == {"nearest": 1, "other": 0}
 
 
-def test_rates_are_of_the_whole_and_of_late(figures):
-    figures._clock.now += 10  # then nothing came for ten seconds
-    snapshot = figures.snapshot()
+def test_rates_are_of_the_whole_and_of_late(stats):
+    stats._clock.now += 10  # then nothing came for ten seconds
+    snapshot = stats.snapshot()
     assert snapshot["rate"] == pytest.approx(5)
     assert snapshot["rate_now"] == 0
-    figures.end()
-    figures._clock.now += 1000
-    assert figures.snapshot()["rate"] == pytest.approx(5)
-    assert figures.snapshot()["rate_now"] is None
+    stats.stop_clock()
+    stats._clock.now += 1000
+    assert stats.snapshot()["rate"] == pytest.approx(5)
+    assert stats.snapshot()["rate_now"] is None
 
 
 def test_an_empty_snapshot_is_json_too():
-    snapshot = Figures().snapshot()
+    snapshot = Stats().snapshot()
     assert json.loads(json.dumps(snapshot))["latency_ms"]["p50"] is None
     assert "tcmoa_frames_total 0" in prometheus_text(snapshot)
 
 
-def test_the_text_for_prometheus_is_well_formed(figures):
-    text = prometheus_text(figures.snapshot())
+def test_the_text_for_prometheus_is_well_formed(stats):
+    text = prometheus_text(stats.snapshot())
     sample = re.compile(r'^tcmoa_[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? [-+0-9.e]+$')
     typed = set()
     for line in text.splitlines():
@@ -116,7 +116,7 @@ def test_the_text_for_prometheus_is_well_formed(figures):
 
 
 def test_labels_cannot_break_the_text():
-    figures = Figures()
-    figures.stage('write-a"b\\c\nd', 0.1)
-    text = prometheus_text(figures.snapshot())
+    stats = Stats()
+    stats.record_duration('write-a"b\\c\nd', 0.1)
+    text = prometheus_text(stats.snapshot())
     assert 'stage="write-a\\"b\\\\c\\nd"' in text

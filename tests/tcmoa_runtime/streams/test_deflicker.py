@@ -7,14 +7,14 @@ from stream_pieces import CopyingBackend, ListSink, ScriptedSource
 from tcmoa_calibration.flicker import flicker
 from tcmoa_runtime import Fuser, InputError, Stream
 from tcmoa_runtime.images import read_frame, resize_frame
-from tcmoa_runtime.streams.steady import Steady
+from tcmoa_runtime.streams.deflicker import FlickerFilter
 
 rng = np.random.default_rng(3)
 SCENE = rng.integers(60, 180, (64, 80, 3)).astype(np.uint8)
 
 
 def filtered(x, y, fused, seconds=0.5, order="rgb"):
-    steady = Steady(seconds, order)
+    steady = FlickerFilter(seconds, order)
     return [steady.filter(*frames, t / 25) for t, frames in enumerate(zip(x, y, fused, strict=True))]
 
 
@@ -56,10 +56,10 @@ def test_changes_within_those_of_the_sources_pass():
 def test_a_gap_a_reset_and_time_that_goes_back_begin_anew():
     bright = SCENE + np.uint8(40)
     for then in (5.0, -1.0, 0.0):
-        steady = Steady(0.5, "rgb")
+        steady = FlickerFilter(0.5, "rgb")
         steady.filter(SCENE, SCENE, SCENE, 0.0)
         np.testing.assert_array_equal(steady.filter(SCENE, SCENE, bright, then), bright)
-    steady = Steady(0.5, "rgb")
+    steady = FlickerFilter(0.5, "rgb")
     steady.filter(SCENE, SCENE, SCENE, 0.0)
     steady.reset()
     np.testing.assert_array_equal(steady.filter(SCENE, SCENE, bright, 0.04), bright)
@@ -78,7 +78,7 @@ def test_any_size_and_sources_of_other_kinds(shape):
 @pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf"), "long"])
 def test_wrong_seconds_are_told(wrong):
     with pytest.raises(InputError, match="steady is"):
-        Steady(wrong, "rgb")
+        FlickerFilter(wrong, "rgb")
 
 
 class FlickeringBackend(CopyingBackend):
@@ -107,9 +107,9 @@ def test_a_stream_is_steady_on_request_and_as_it_was_otherwise(bundle):
     plain.run()
     assert steps(sink).min() == 20
     steady, sink = stream_of(bundle, steady=0.5)
-    figures = steady.run().snapshot()
+    stats = steady.run().snapshot()
     assert steps(sink).max() <= 3
-    assert "steady" in figures["stages_ms"]
+    assert "steady" in stats["stages_ms"]
 
 
 def test_what_is_steered_shows_at_once(bundle):

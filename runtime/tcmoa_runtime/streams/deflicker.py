@@ -24,8 +24,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa_runtime.images import Frame, resize_frame
-from tcmoa_runtime.streams.frames import seconds as checked_seconds
+from tcmoa_runtime.images import resize_frame
+from tcmoa_runtime.streams.interfaces import seconds as checked_seconds
+from tcmoa_runtime.typing import Frame
 
 MOVES: Final = 4.0
 """Grey levels of blurred change from which a place moves; noise of 5 levels a pixel becomes 1."""
@@ -38,7 +39,7 @@ FORGETS_SECONDS: Final = 1.0
 _Plane = NDArray[np.float32]
 
 
-class Steady:
+class FlickerFilter:
     """The filter, for frames of one stream in order; not for several threads at once."""
 
     def __init__(self, seconds: float, channel_order: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import Frame
+from tcmoa_runtime.typing import Frame
 
 Side = Literal["x", "y"]
 """Which of the two sources."""
@@ -84,7 +84,7 @@ class FusedFrame:
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class StreamFormat:
     """What a sink will get: size in pixels, channel order, clock, the rate where it is known, whether it is live."""
 
     height: int
@@ -149,7 +149,7 @@ class Sink(Protocol):
         """Whether every frame matters (files), or only the newest (windows, pages)."""
         ...
 
-    def open(self, form: Format) -> None:
+    def open(self, form: StreamFormat) -> None:
         """Get ready; raises SinkError."""
         ...
 
