@@ -63,6 +63,12 @@ ColorMode: TypeAlias = Literal["rgb", "luma"]
 ExportTarget: TypeAlias = Literal["gpu", "cpu"]
 """Kind of processor whose runtimes the order of the tokens suits."""
 
+Flavor: TypeAlias = Literal["tensorrt", "rtx"]
+"""Library of an engine: TensorRT, for the GPU that it is built on, or TensorRT-RTX, for GeForce and RTX GPUs."""
+
+HardwareCompatibility: TypeAlias = Literal["none", "ampere_plus", "same_compute_capability"]
+"""Other GPUs that an engine of TensorRT runs on (`tensorrt.HardwareCompatibilityLevel`)."""
+
 FrameSize: TypeAlias = tuple[int, int]
 """(height, width) in pixels."""
 
@@ -71,6 +77,9 @@ Percentiles: TypeAlias = tuple[float, float]
 
 OnMessage: TypeAlias = Callable[[str], None]
 """Called with a line of text for each step of a long task."""
+
+OnPhase: TypeAlias = Callable[[str, int, int], None]
+"""Called with the name of a phase, the number of its finished steps and the number of its steps."""
 
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 """A value that JSON can hold."""
@@ -81,3 +90,7 @@ JsonObject: TypeAlias = "dict[str, JsonValue]"
 
 def ignore_message(message: str) -> None:
     """Discard a message: the default of `on_message` parameters."""
+
+
+def ignore_phase(phase: str, done: int, total: int) -> None:
+    """Discard the progress of a phase: the default of `on_progress` parameters."""
