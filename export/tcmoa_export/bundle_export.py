@@ -20,17 +20,14 @@ from tcmoa_export.network import build_graph
 from tcmoa_export.parity import Parity
 from tcmoa_export.spec import ExportSpec, make_spec
 from tcmoa_runtime import __version__
-from tcmoa_runtime.bundle import FORMAT, FORMAT_VERSION, GRAPH, GRAPH_DATA, Bundle
-from tcmoa_runtime.bundle_write import check_target, list_files, new_bundle, write_manifest
+from tcmoa_runtime.bundle import FORMAT, GRAPH, GRAPH_DATA, MAX_INLINE_BYTES, Bundle
+from tcmoa_runtime.bundle_write import check_target, record_files, new_bundle, write_manifest
 from tcmoa_runtime.contract import SOURCE_ROLES
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.manifest import contract_to_json
 from tcmoa_runtime.options.export import ExportOptions
 from tcmoa_runtime.pairs import PairPaths, find_pairs
 from tcmoa_runtime.typing import OnMessage, ignore_message
-
-MOST_INLINE_BYTES = 1_900_000_000
-"""Protocol buffers end at 2 GiB; weights beyond this go into a file of their own."""
 
 
 def export_bundle(
@@ -106,7 +103,7 @@ def _write(
     _write_graph(folder, proto)
     manifest = _manifest(model, spec, preset, proto.graph.name, weights_source, figures)
     del proto  # the check below needs the memory
-    list_files(folder, manifest)
+    record_files(folder, manifest)
     write_manifest(folder, manifest)
     parity: Parity = run_gate(Bundle.open(folder), model, spec, pairs, say)
     manifest["parity"] = parity.to_dict()
@@ -115,7 +112,7 @@ def _write(
 
 def _write_graph(folder: Path, proto: onnx.ModelProto) -> None:
     inline = sum(len(tensor.raw_data) for tensor in proto.graph.initializer)
-    if inline > MOST_INLINE_BYTES:
+    if inline > MAX_INLINE_BYTES:
         convert_model_to_external_data(
             proto, all_tensors_to_one_file=True, location=GRAPH_DATA, size_threshold=1024
         )
@@ -150,8 +147,8 @@ def _manifest(
         package: importlib.metadata.version(package) for package in ("torch", "onnx", "onnxruntime", "numpy")
     }
     return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format": FORMAT.name,
+        "format_version": FORMAT.version,
         "task": spec.task,
         "preset": preset,
         "precision": spec.precision,

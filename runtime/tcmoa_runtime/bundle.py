@@ -1,9 +1,9 @@
-"""Bundles: a folder with one fixed graph and everything needed to know what it is.
+"""Bundles: a folder with one fixed graph and a description of it.
 
     bundle.json   what the bundle is; carries the hashes of all other files and its own
-    fusion.onnx   the graph (fusion.data beside it where the weights exceed what one ONNX file can hold)
+    fusion.onnx   the graph, with fusion.data beside it where the weights exceed what one ONNX file can hold
 
-A bundle is checked before anything of it is loaded, and what does not match is refused.
+A bundle is checked before any of it is loaded, and what does not match its hash is refused.
 """
 
 from __future__ import annotations
@@ -13,63 +13,93 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final, Literal
 
-from tcmoa_runtime.contract import SOURCE_ROLES, Contract, token_grid
+from tcmoa_runtime.alignment import Alignment, read_alignment
+from tcmoa_runtime.contract import SOURCE_ROLES, TASKS, Contract, Task, token_grid
 from tcmoa_runtime.errors import BundleError
 from tcmoa_runtime.manifest import (
-    LARGEST_NUMBER,
+    MAX_NUMBER,
+    ManifestFormat,
     ManifestReader,
     contract_to_json,
     file_sha256,
     read_manifest,
 )
+from tcmoa_runtime.typing import ChannelOrder, FrameSize, JsonObject
 
-if TYPE_CHECKING:
-    from tcmoa_runtime.alignment import Alignment
-
-FORMAT: Final = "tcmoa-bundle"
-FORMAT_VERSION: Final = 1
 MANIFEST: Final = "bundle.json"
 GRAPH: Final = "fusion.onnx"
 GRAPH_DATA: Final = "fusion.data"
+MAX_INLINE_BYTES: Final = 1_900_000_000
+"""Weights beyond this go into `GRAPH_DATA`: a protocol buffer, and so an ONNX file, ends at 2 GiB."""
 
-_AGAIN = "export it again with `tcmoa export`"
+GraphFit = Literal["pad", "crops", "resize"]
+"""How a graph fits the frame to whole windows of the model."""
+
+EXPORT_REMEDY: Final = "Export the bundle again with `tcmoa export`"
+COPY_REMEDY: Final = "Copy the whole bundle, or export it again with `tcmoa export`"
+FORMAT: Final = ManifestFormat("tcmoa-bundle", 1, "a TC-MoA bundle", EXPORT_REMEDY)
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """What bundle.json states about a file: its SHA-256, hexadecimal, and its size in bytes."""
+
+    sha256: str
+    bytes: int
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A checked description of a bundle on disk; `Bundle.open` is the way to get one.
+    """A checked description of a bundle on disk; use `Bundle.open`.
 
-    `manifest` is the parsed bundle.json. Graph bytes are only handed out after their hash was compared.
+    Attributes:
+        path: The folder.
+        manifest: The parsed bundle.json.
+        contract: Names, types and shapes of the graph's inputs and outputs.
+        alignment: How one source is moved before fusing; None where both are taken unmoved.
     """
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: JsonObject
     contract: Contract
+    alignment: Alignment | None
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> Bundle:
-        """Read and check bundle.json; cheap, the graph is not touched yet.
+        """Read and check bundle.json; the graph is not read.
 
-        Raises BundleError when the folder or file is missing, unreadable, foreign, of a newer format, edited
-        by hand, or does not describe a graph that follows the contract.
+        Args:
+            path: The folder of the bundle.
+
+        Raises:
+            BundleError: The folder or a file is missing or unreadable, or bundle.json is foreign, of a newer format,
+                edited by hand, or does not describe a graph that follows the contract.
         """
         folder = Path(path)
         manifest = _read_manifest(folder)
-        bundle = Bundle(folder, manifest, _read_contract(folder / MANIFEST, manifest))
-        _ = bundle.alignment  # checked now, so that it can be relied on
+        reader = ManifestReader(folder / MANIFEST, manifest, EXPORT_REMEDY)
+        contract = _read_contract(reader)
+        alignment = read_alignment(reader, (contract.height, contract.width))
+        bundle = Bundle(folder, manifest, contract, alignment)
         for name in bundle.files:
             if not (folder / name).is_file():
                 raise BundleError(
-                    f"{folder}: '{name}' is missing, bundle.json lists it; copy it whole, or {_AGAIN}"
+                    f"the file {name!r} is missing; expected it because bundle.json lists it",
+                    subject=folder,
+                    remedy=COPY_REMEDY,
                 )
         return bundle
 
+    def section(self, key: str) -> ManifestReader:
+        """Return a reader of the object at `key` of bundle.json; raises BundleError where there is none."""
+        return ManifestReader(self.path / MANIFEST, self.manifest, EXPORT_REMEDY).part(key)
+
     @property
-    def task(self) -> str:
-        """`vif`, `mef` or `mff`."""
-        return str(self.manifest["task"])
+    def task(self) -> Task:
+        """What is fused: `vif`, `mef` or `mff`."""
+        return next(task for task in TASKS if task == self.manifest["task"])
 
     @property
     def preset(self) -> str:
@@ -78,28 +108,39 @@ class Bundle:
 
     @property
     def precision(self) -> str:
-        """Precision of the graph's arithmetic: `fp32`, `fp16` or `bf16`."""
+        """Precision of the graph's arithmetic: `fp32`, `fp16`, `bf16`, `int8` or `fp8`."""
         return str(self.manifest["precision"])
 
     @property
-    def channel_order(self) -> str:
-        """`rgb` or `bgr`: the order of the frames' three channels."""
-        return str(self.manifest["channel_order"])
+    def channel_order(self) -> ChannelOrder:
+        """Order of the three channels of sources and result."""
+        return "bgr" if self.manifest["channel_order"] == "bgr" else "rgb"
 
     @property
-    def fit(self) -> str:
-        """How the frame meets the windows: `pad`, `crops` or `resize`."""
-        return str(self.manifest["fit"])
+    def fit(self) -> GraphFit:
+        """How the graph fits the frame to whole windows."""
+        fits: tuple[GraphFit, ...] = ("pad", "crops", "resize")
+        return next(fit for fit in fits if fit == self.manifest["fit"])
+
+    @property
+    def size(self) -> FrameSize:
+        """(height, width) of the frames."""
+        return self.contract.height, self.contract.width
 
     @property
     def token_pixels(self) -> int:
-        """Side in frame pixels of a token, the unit of the prompt maps (with fit `resize`: of the resized frame)."""
-        return int(self.manifest["token_pixels"])
+        """Side of a token, the unit of prompt maps, in pixels of the frame (fit `resize`: of the resized frame)."""
+        return self._root.get("token_pixels", int)
+
+    @property
+    def map_token(self) -> int | None:
+        """`token_pixels` where tokens lie on a fixed grid of the frame; None where they divide it evenly."""
+        return None if self.fit == "resize" else self.token_pixels
 
     @property
     def graph_name(self) -> str:
-        """The graph's own name, unique to weights and options."""
-        return str(self.manifest["graph"]["name"])
+        """Name of the graph, unique to its weights and options."""
+        return self.section("graph").get("name", str)
 
     @property
     def roles(self) -> dict[str, str]:
@@ -108,24 +149,15 @@ class Bundle:
 
     @property
     def default_prompt(self) -> tuple[float, float]:
-        """(alpha, beta) of Eq. 8 that apply where a caller names none."""
-        prompt = self.manifest["prompt_default"]
-        return float(prompt["scale"]), float(prompt["shift"])
+        """(alpha, beta) of Eq. 8 that apply where a caller gives none."""
+        prompt = self.section("prompt_default")
+        return float(prompt.get("scale", float)), float(prompt.get("shift", float))
 
     @property
-    def alignment(self) -> Alignment | None:
-        """How one source is moved before it is fused, None where both are taken as they come."""
-        if "alignment" not in self.manifest:
-            return None
-        from tcmoa_runtime.alignment import read_alignment  # with numpy, which bundles do without
-
-        size = self.contract.height, self.contract.width
-        return read_alignment(ManifestReader(self.path / MANIFEST, self.manifest), size)
-
-    @property
-    def files(self) -> dict[str, dict[str, Any]]:
-        """`sha256` and `bytes` of every file of the bundle but bundle.json, by name."""
-        return dict(self.manifest["files"])
+    def files(self) -> dict[str, FileEntry]:
+        """What bundle.json states about every other file, by name."""
+        files = self.section("files")
+        return {name: _read_entry(files.part(name)) for name in files.values}
 
     @property
     def graph_path(self) -> Path:
@@ -134,73 +166,98 @@ class Bundle:
 
     @property
     def has_external_data(self) -> bool:
-        """Whether the weights lie in a file of their own beside the graph."""
+        """Whether the weights are in `GRAPH_DATA` beside the graph."""
         return GRAPH_DATA in self.files
 
     def check_file(self, name: str) -> None:
-        """Compare a file's size and hash with bundle.json; BundleError when they differ."""
-        wanted, path = self.files[name], self.path / name
+        """Compare size and hash of a file with bundle.json.
+
+        Raises:
+            BundleError: They differ, or the file cannot be read.
+        """
+        expected, path = self.files[name], self.path / name
         try:
-            _compare_size(path, path.stat().st_size, wanted)
+            _compare_size(path, path.stat().st_size, expected)
             arrived = file_sha256(path)
         except OSError as error:
-            raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
-        _compare_hash(path, arrived, wanted)
+            raise _unreadable(path, error) from error
+        _compare_hash(path, arrived, expected)
 
     def check(self) -> None:
-        """Compare every file with bundle.json; BundleError on the first that differs."""
+        """Compare size and hash of every file with bundle.json; raises BundleError on the first that differs."""
         for name in self.files:
             self.check_file(name)
 
     def read_graph(self) -> bytes:
-        """The graph's bytes, hashed as read, so that what is loaded is what was checked; else BundleError."""
+        """Return the graph's bytes, hashed as read, so that what is loaded is what was checked.
+
+        Raises:
+            BundleError: Size or hash differ from bundle.json, or the file cannot be read.
+        """
         try:
             data = self.graph_path.read_bytes()
         except OSError as error:
-            raise BundleError(f"{self.graph_path}: cannot be read: {error.strerror}") from error
-        wanted = self.files[GRAPH]
-        _compare_size(self.graph_path, len(data), wanted)
-        _compare_hash(self.graph_path, hashlib.sha256(data).hexdigest(), wanted)
+            raise _unreadable(self.graph_path, error) from error
+        expected = self.files[GRAPH]
+        _compare_size(self.graph_path, len(data), expected)
+        _compare_hash(self.graph_path, hashlib.sha256(data).hexdigest(), expected)
         return data
 
+    @property
+    def _root(self) -> ManifestReader:
+        return ManifestReader(self.path / MANIFEST, self.manifest, EXPORT_REMEDY)
 
-def _compare_size(path: Path, arrived: int, wanted: Mapping[str, Any]) -> None:
-    if arrived != wanted["bytes"]:
+
+def _unreadable(path: Path, error: OSError) -> BundleError:
+    return BundleError(f"cannot be read: {error.strerror}", subject=path, remedy=COPY_REMEDY)
+
+
+def _compare_size(path: Path, arrived: int, expected: FileEntry) -> None:
+    if arrived != expected.bytes:
         raise BundleError(
-            f"{path}: {arrived} bytes, bundle.json says {wanted['bytes']}; it is truncated or another file: "
-            f"copy the bundle whole, or {_AGAIN}"
+            f"{arrived} bytes, truncated or another file; expected {expected.bytes} as in bundle.json",
+            subject=path,
+            remedy=COPY_REMEDY,
         )
 
 
-def _compare_hash(path: Path, arrived: str, wanted: Mapping[str, Any]) -> None:
-    if arrived != wanted["sha256"]:
+def _compare_hash(path: Path, arrived: str, expected: FileEntry) -> None:
+    if arrived != expected.sha256:
         raise BundleError(
-            f"{path}: SHA-256 is {arrived[:12]}…, bundle.json says {wanted['sha256'][:12]}…; it was changed since "
-            f"its export: copy the bundle anew, or {_AGAIN}"
+            f"SHA-256 is {arrived[:12]}…, so the file was changed since its export; "
+            f"expected {expected.sha256[:12]}… as in bundle.json",
+            subject=path,
+            remedy=COPY_REMEDY,
         )
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
+def _read_manifest(folder: Path) -> JsonObject:
+    """Read bundle.json; the most frequent mistakes have messages of their own."""
+    remedy = "Make a bundle with `tcmoa export`"
     try:
         exists = folder.exists()
     except OSError as error:
-        raise BundleError(
-            f"{folder}: cannot be read: {error.strerror}; make one with `tcmoa export`"
-        ) from error
+        raise BundleError(f"cannot be read: {error.strerror}", subject=folder, remedy=remedy) from error
     if not exists:
-        raise BundleError(f"{folder}: no such bundle; make one with `tcmoa export --out {folder}`")
+        raise BundleError("no such bundle", subject=folder, remedy=remedy)
     if not folder.is_dir():
-        raise BundleError(f"{folder}: is a file, expected a bundle folder as `tcmoa export` writes it")
-    if not path.is_file():
-        raise BundleError(f"{folder}: holds no {MANIFEST}, so it is no bundle; make one with `tcmoa export`")
-    return read_manifest(path, FORMAT, FORMAT_VERSION, "a TC-MoA bundle", _AGAIN)
+        raise BundleError("a file; expected the folder of a bundle", subject=folder, remedy=remedy)
+    if not (folder / MANIFEST).is_file():
+        raise BundleError(f"not a bundle; expected a {MANIFEST} in it", subject=folder, remedy=remedy)
+    return read_manifest(folder / MANIFEST, FORMAT)
 
 
-def _read_contract(path: Path, manifest: dict[str, Any]) -> Contract:
+def _read_entry(reader: ManifestReader) -> FileEntry:
+    return FileEntry(reader.get("sha256", str), reader.get("bytes", int))
+
+
+def _read_contract(reader: ManifestReader) -> Contract:
     """Check all that the runtime relies on and rebuild the contract from its few numbers."""
-    reader = ManifestReader(path, manifest)
-    reader.get("task", str, among=tuple(SOURCE_ROLES))
+
+    def refusal(problem: str) -> BundleError:
+        return BundleError(problem, subject=reader.path, remedy=reader.remedy)
+
+    reader.get("task", str, among=TASKS)
     reader.get("channel_order", str, among=("rgb", "bgr"))
     reader.get("precision", str)
     reader.get("preset", str)
@@ -212,29 +269,33 @@ def _read_contract(path: Path, manifest: dict[str, Any]) -> Contract:
     default.get("shift", float)
     files = reader.part("files")
     for name in (GRAPH, *files.values):
-        entry = files.part(name)
-        entry.get("sha256", str)
-        entry.get("bytes", int)
+        _read_entry(files.part(name))
         if name not in (GRAPH, GRAPH_DATA):
-            raise BundleError(
-                f"{path}: lists an unknown file {name!r}; it was made by other software: {_AGAIN}"
-            )
-    frame = reader.part("frame")
-    numbers = {key: frame.get(key, int) for key in ("height", "width", "batch", "x_channels", "y_channels")}
+            raise refusal(f"lists an unknown file {name!r}; expected {GRAPH} and {GRAPH_DATA} only")
+    contract = _contract_of(reader.part("frame"))
+    size = contract.height, contract.width
+    if fit != "resize" and contract.grid != token_grid(*size, side == 8):
+        raise refusal(
+            f"grid {list(contract.grid)}; expected it to cover the frame in tokens of {side} pixels"
+        )
+    if reader.values.get("contract") != contract_to_json(contract):
+        raise refusal("'contract' does not match 'frame'; expected the graph contract of this frame")
+    return contract
+
+
+def _contract_of(frame: ManifestReader) -> Contract:
+    names = ("height", "width", "batch", "x_channels", "y_channels")
+    numbers: Mapping[str, int] = {name: frame.get(name, int) for name in names}
     grid = frame.get("grid", list)
     sizes = (*numbers.values(), *grid)
-    if len(grid) != 2 or not all(isinstance(n, int) and 0 < n <= LARGEST_NUMBER for n in sizes):
-        raise BundleError(f"{path}: 'frame' is {frame.values!r}, expected positive sizes; {_AGAIN}")
-    if fit != "resize" and tuple(grid) != token_grid(numbers["height"], numbers["width"], side == 8):
+    if len(grid) != 2 or not all(isinstance(n, int) and 0 < n <= MAX_NUMBER for n in sizes):
+        frame_text = {name: frame.values.get(name) for name in (*names, "grid")}
         raise BundleError(
-            f"{path}: grid {grid} does not cover the frame in tokens of {side} pixels; {_AGAIN}"
+            f"'frame' is {frame_text}; expected positive sizes", subject=frame.path, remedy=frame.remedy
         )
-    contract = Contract(
+    return Contract(
         grid=(grid[0], grid[1]),
         prompts=frame.get("prompts", int),
         with_prompt=frame.get("with_prompt", bool),
         **numbers,
     )
-    if manifest.get("contract") != contract_to_json(contract):
-        raise BundleError(f"{path}: its 'contract' is not the graph contract for this frame; {_AGAIN}")
-    return contract

@@ -1,4 +1,4 @@
-"""Writing bundles: beside their place, complete, and only then renamed to it."""
+"""Writing bundles: complete beside their place, then renamed to it."""
 
 from __future__ import annotations
 
@@ -6,65 +6,83 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from tcmoa_runtime.bundle import MANIFEST, Bundle
 from tcmoa_runtime.engine import FOLDER
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.manifest import SELF_HASH, file_sha256, manifest_sha256
+from tcmoa_runtime.typing import JsonObject, JsonValue
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
     """Raise InputError when a bundle must not be written to `target`."""
-    check_place(target)
+    check_parent(target)
     if not target.exists():
         return
     if not target.is_dir():
-        raise InputError(f"{target}: is a file, expected a folder to be made")
+        raise InputError("a file; expected a new folder", subject=target, remedy="Choose another folder")
     if not any(target.iterdir()):
         return
     if not (target / MANIFEST).is_file():
-        raise InputError(f"{target}: holds other files and no bundle; choose another --out")
-    if not overwrite:
-        raise InputError(f"{target}: holds a bundle already; add --overwrite, or choose another --out")
-
-
-def check_place(target: Path) -> None:
-    """Raise InputError when what is to hold `target` is no folder, or one that must not be written to."""
-    holder = next(parent for parent in target.absolute().parents if parent.exists())
-    if not holder.is_dir():
-        raise InputError(f"{target}: cannot be written: {holder} is a file, expected a folder")
-    if not os.access(holder, os.W_OK):
         raise InputError(
-            f"{target}: cannot be written: the folder {holder} is read-only; choose another place"
+            "holds other files; expected a bundle, an empty folder or none",
+            subject=target,
+            remedy="Choose another folder",
         )
+    if not overwrite:
+        raise InputError(
+            "holds a bundle already; expected an empty folder or none",
+            subject=target,
+            remedy="Choose another folder, or replace the bundle with {overwrite}",
+            settings={"overwrite": True},
+        )
+
+
+def check_parent(target: Path) -> None:
+    """Raise InputError when the nearest existing folder above `target` is not a folder or is read-only."""
+    parent = next(parent for parent in target.absolute().parents if parent.exists())
+    if not parent.is_dir():
+        raise InputError(f"cannot be written: {parent} is a file; expected a folder", subject=target)
+    if not os.access(parent, os.W_OK):
+        raise InputError(
+            f"cannot be written: the folder {parent} is read-only",
+            subject=target,
+            remedy="Choose another folder",
+        )
+
+
+def _unwritable(target: Path, error: OSError) -> InputError:
+    return InputError(f"cannot be written: {error.strerror or error}", subject=target)
 
 
 @contextmanager
 def new_bundle(target: Path) -> Iterator[Path]:
-    """An empty folder beside `target`, renamed to it when the block ends well, else removed with all in it.
+    """Give an empty folder beside `target`, and rename it to `target` at the end of the block.
 
-    Raises InputError when it cannot be written.
+    After an exception the folder is removed and `target` is as before.
+
+    Raises:
+        InputError: The folder cannot be written.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
-        raise InputError(f"{target}: cannot be written: {error.strerror}") from error
+        raise _unwritable(target, error) from error
     try:
         yield partial
-        _put_in_place(partial, target)
+        _move_into_place(partial, target)
     except OSError as error:
-        raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
+        raise _unwritable(target, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _put_in_place(partial: Path, target: Path) -> None:
-    """Rename `partial` to `target`; a bundle that is there goes only once the new one stands."""
+def _move_into_place(partial: Path, target: Path) -> None:
+    """Rename `partial` to `target`; an existing bundle is removed only after that succeeded."""
     mask = os.umask(0)
     os.umask(mask)
     partial.chmod(0o777 & ~mask)
@@ -75,7 +93,7 @@ def _put_in_place(partial: Path, target: Path) -> None:
     try:
         target.rename(old / target.name)
         partial.rename(target)
-    except BaseException:  # an interrupt, too: what stood there comes back
+    except BaseException:  # KeyboardInterrupt too: the old bundle is restored
         if (old / target.name).exists() and not target.exists():
             (old / target.name).rename(target)
         old.rmdir()
@@ -83,15 +101,15 @@ def _put_in_place(partial: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def list_files(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write the hashes of all files in `folder` into the manifest."""
+def record_files(folder: Path, manifest: JsonObject) -> None:
+    """Write size and hash of all files in `folder` into the manifest."""
     manifest["files"] = {
         path.name: {"sha256": file_sha256(path), "bytes": path.stat().st_size}
         for path in sorted(folder.iterdir())
     }
 
 
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+def write_manifest(folder: Path, manifest: JsonObject) -> None:
     """Write bundle.json with its own hash."""
     manifest.pop(SELF_HASH, None)
     manifest[SELF_HASH] = manifest_sha256(manifest)
@@ -101,11 +119,23 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def derive_bundle(
-    bundle: Bundle, out: str | os.PathLike[str], changes: dict[str, Any], *, overwrite: bool = False
+    bundle: Bundle,
+    out: str | os.PathLike[str],
+    changes: Mapping[str, JsonValue],
+    *,
+    overwrite: bool = False,
 ) -> Bundle:
-    """A copy of `bundle` with the same graph and engines, and entries of bundle.json replaced by `changes`.
+    """Copy a bundle with its graph and engines, and replace entries of bundle.json.
 
-    Raises InputError when `out` must not or cannot be written, BundleError when a file of the bundle is damaged.
+    Args:
+        bundle: The bundle to copy.
+        out: Folder of the copy.
+        changes: New entries of bundle.json, by key.
+        overwrite: Replace a bundle at `out`.
+
+    Raises:
+        InputError: `out` must not or cannot be written.
+        BundleError: A file of the bundle is damaged.
     """
     target = Path(out)
     check_target(target, overwrite=overwrite)
@@ -116,5 +146,5 @@ def derive_bundle(
         write_manifest(partial, {**bundle.manifest, **changes})
         if (bundle.path / FOLDER).is_dir():
             shutil.copytree(bundle.path / FOLDER, partial / FOLDER)
-        Bundle.open(partial)  # what was changed must be what the runtime reads
+        Bundle.open(partial)  # refuses changes that the runtime would not read
     return Bundle.open(target)

@@ -1,15 +1,16 @@
-"""Fusing frames: any sensible arrays in, fused uint8 frames out."""
+"""Fusing frames: images in, fused uint8 frames out."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa_runtime.alignment import Warp
+from tcmoa_runtime.alignment import SourceName, Warp
 from tcmoa_runtime.backends.base import Backend, DeviceBackend
 from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
@@ -17,30 +18,42 @@ from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X,
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.gpu.device_arrays import DeviceArray, dimensions, host_array, is_on_gpu
 from tcmoa_runtime.images import (
-    STRETCH,
-    ChannelOrder,
-    Frame,
+    DEFAULT_PERCENTILES,
     as_array,
     check_percentiles,
+    format_size,
     resize_frame,
     to_frame,
 )
-from tcmoa_runtime.prompts import Map, mask_share, prompt_map
+from tcmoa_runtime.prompts import mask_share, prompt_map
+from tcmoa_runtime.typing import (
+    DeviceArrayLike,
+    Frame,
+    FrameSize,
+    ImageLike,
+    Percentiles,
+    PromptLike,
+    PromptMap,
+)
+
+AnyImage: TypeAlias = ImageLike | DeviceArrayLike
 
 
 class Fuser:
-    """A loaded bundle: `fused = fuser(x, y, scale=1.0, shift=0.0)`.
+    """A loaded bundle that fuses frames: `fused = fuser(x, y, scale=1.0, shift=0.0)`.
 
-    Frames are [H, W, 3] in the bundle's channel order, or what `tcmoa_runtime.images` turns into that (grey,
-    alpha, uint16); [B, H, W, C] fuses B frames one after the other, in the bundle's own batches. `scale` and
-    `shift` are alpha and beta of Eq. 8, the bundle's default when None; numbers, or maps [gh, gw]
-    (`fuser.grid`), or a map for each frame [B, gh, gw]. Safe to use from several threads.
+    Frames are images [H, W, C] in the bundle's channel order. `tcmoa_runtime.images` says which other arrays are
+    converted (gray, alpha, uint16). [B, H, W, C] fuses B frames one after the other, in the bundle's own batches.
+    `scale` and `shift` are alpha and beta of Eq. 8; None takes the bundle's default. Each is a number, a map [gh, gw]
+    (`fuser.grid`), or a map for each frame [B, gh, gw].
 
-    With a backend on the GPU, frames may lie there, too (`__dlpack__` or `__cuda_array_interface__`): exactly as
-    the graph takes them, uint8 [H, W, C] or the bundle's own batch [B, H, W, C]. The result stays there then, as
-    a `DeviceArray`, which says how long it is valid.
+    With a backend on a GPU, frames may be in device memory too (`__dlpack__` or `__cuda_array_interface__`): uint8
+    [H, W, C] exactly as the graph takes them, or the bundle's own batch [B, H, W, C]. The result is then a
+    `DeviceArray`, which documents how long it is valid.
 
-    A bundle with an alignment moves x or y first (`tcmoa calibrate align`): frames of the host only.
+    A bundle with an alignment (`tcmoa calibrate align`) moves one source first; that works on frames in host memory.
+
+    A fuser may be used from several threads. Use it as a context manager, or call `close`.
     """
 
     def __init__(
@@ -49,13 +62,14 @@ class Fuser:
         backend: Backend,
         *,
         resize: bool = False,
-        percentiles: tuple[float, float] = STRETCH,
+        percentiles: Percentiles = DEFAULT_PERCENTILES,
     ) -> None:
+        """Combine a checked bundle with a loaded backend; most programs call `Fuser.load`."""
         self.bundle, self.backend = bundle, backend
         self._resize, self._percentiles = resize, check_percentiles(percentiles)
         alignment = bundle.alignment
         self._warps: dict[str, Warp] = (
-            {} if alignment is None else {alignment.source: Warp.of(alignment, self.size)}
+            {} if alignment is None else {alignment.source: Warp.from_alignment(alignment, self.size)}
         )
 
     @classmethod
@@ -66,14 +80,22 @@ class Fuser:
         *,
         threads: int | None = None,
         resize: bool = False,
-        percentiles: tuple[float, float] = STRETCH,
+        percentiles: Percentiles = DEFAULT_PERCENTILES,
     ) -> Self:
-        """Check the bundle at `path` and load it.
+        """Check a bundle and load it.
 
-        `resize`: frames of another size are resized to the bundle's, and the result back to the size of x;
-        otherwise they are refused. `percentiles`: what becomes black and white of 16-bit frames. Raises
-        BundleError on a bundle that must not be loaded, InputError on wrong options, MissingError when the
-        backend's package is not installed.
+        Args:
+            path: The folder of the bundle.
+            backend: `auto`, or one of `tcmoa_runtime.backends.pick.BACKENDS`.
+            threads: CPU threads of the backend; all cores when None.
+            resize: Resize frames of another size to the bundle's, and the result back to the size of x. Frames of
+                another size are refused otherwise.
+            percentiles: What becomes black and white of 16-bit frames.
+
+        Raises:
+            BundleError: The bundle must not be loaded.
+            InputError: An option is wrong.
+            MissingError: The backend's package or device is missing.
         """
         check_percentiles(percentiles)
         bundle = Bundle.open(path)
@@ -90,17 +112,17 @@ class Fuser:
         self.close()
 
     def close(self) -> None:
-        """Free the backend; fusing afterwards raises TcmoaError."""
+        """Free the backend; later calls raise TcmoaError."""
         self.backend.close()
 
     @property
-    def size(self) -> tuple[int, int]:
+    def size(self) -> FrameSize:
         """(height, width) of the bundle's frames."""
-        return self.bundle.contract.height, self.bundle.contract.width
+        return self.bundle.size
 
     @property
     def resizes(self) -> bool:
-        """Whether frames of another size are adapted, and results go back to the size of x."""
+        """Whether frames of another size are resized."""
         return self._resize
 
     @property
@@ -108,56 +130,149 @@ class Fuser:
         """(gh, gw) of prompt maps."""
         return self.bundle.contract.grid
 
-    def __call__(self, x: Any, y: Any, *, scale: Any = None, shift: Any = None) -> Any:
-        """Fuse two frames [H, W, C] to uint8 [H, W, 3], or batches of them; raises InputError on wrong ones.
+    @overload
+    def __call__(
+        self,
+        x: ImageLike,
+        y: ImageLike,
+        *,
+        scale: PromptLike | None = None,
+        shift: PromptLike | None = None,
+    ) -> Frame: ...
 
-        The result is a numpy array, or a `DeviceArray` where x or y lies on the GPU.
+    @overload
+    def __call__(
+        self,
+        x: AnyImage,
+        y: AnyImage,
+        *,
+        scale: PromptLike | None = None,
+        shift: PromptLike | None = None,
+    ) -> Frame | DeviceArray: ...
+
+    def __call__(
+        self,
+        x: AnyImage,
+        y: AnyImage,
+        *,
+        scale: PromptLike | None = None,
+        shift: PromptLike | None = None,
+    ) -> Frame | DeviceArray:
+        """Fuse two frames, or two batches of frames.
+
+        Args:
+            x: The first source, [H, W, C] or [B, H, W, C].
+            y: The second source, as x.
+            scale: Alpha of Eq. 8.
+            shift: Beta of Eq. 8.
+
+        Returns:
+            uint8 [H, W, 3] or [B, H, W, 3]; a `DeviceArray` where x or y is in device memory.
+
+        Raises:
+            InputError: A source or prompt has a wrong shape, type or value.
         """
         return self._fuse(x, y, scale, shift)[0]
 
-    def with_prompt(self, x: Any, y: Any, *, scale: Any = None, shift: Any = None) -> tuple[Any, Any]:
-        """As calling, with the prompts float32 [K, 2, gh, gw] of the K TC-MoAs, after Eq. 8.
+    @overload
+    def with_prompt(
+        self,
+        x: ImageLike,
+        y: ImageLike,
+        *,
+        scale: PromptLike | None = None,
+        shift: PromptLike | None = None,
+    ) -> tuple[Frame, NDArray[np.float32]]: ...
 
-        Raises InputError when the bundle was exported without them.
+    @overload
+    def with_prompt(
+        self,
+        x: AnyImage,
+        y: AnyImage,
+        *,
+        scale: PromptLike | None = None,
+        shift: PromptLike | None = None,
+    ) -> tuple[Frame | DeviceArray, NDArray[np.float32] | DeviceArray]: ...
+
+    def with_prompt(
+        self,
+        x: AnyImage,
+        y: AnyImage,
+        *,
+        scale: PromptLike | None = None,
+        shift: PromptLike | None = None,
+    ) -> tuple[Frame | DeviceArray, NDArray[np.float32] | DeviceArray]:
+        """Fuse as a call does, and return the prompts of the K TC-MoAs after Eq. 8 too.
+
+        Returns:
+            The fused frame, and float32 [K, 2, gh, gw] ([B, K, 2, gh, gw] for a batch): prompt_x and prompt_y.
+
+        Raises:
+            InputError: As for a call, or the bundle was exported without the prompt output.
         """
         if not self.bundle.contract.with_prompt:
-            raise InputError(f"{self.bundle.path}: has no prompt output; export it with --with-prompt")
-        return self._fuse(x, y, scale, shift)
+            raise InputError(
+                "has no prompt output",
+                subject=self.bundle.path,
+                remedy="Export the bundle again with {with_prompt}",
+                settings={"with_prompt": True},
+            )
+        fused, prompt = self._fuse(x, y, scale, shift)
+        if prompt is None:
+            raise TypeError("the backend returned no prompt although the contract has one")
+        return fused, prompt
 
-    def region(self, mask: Any, inside: float, outside: float) -> Map:
-        """A prompt map [gh, gw] from a mask [H, W] (bool, or 0..1): `inside` where it is 1, `outside` where 0.
+    def region(self, mask: ImageLike, inside: float, outside: float) -> PromptMap:
+        """Make a prompt map from a mask.
 
-        Tokens that the mask covers in part get the mean. Raises InputError when the mask has another size or
-        holds something else.
+        Args:
+            mask: [H, W], bool or 0..1.
+            inside: Value where the mask is 1.
+            outside: Value where the mask is 0. Tokens that the mask covers in part get a value in between.
+
+        Returns:
+            float32 [gh, gw].
+
+        Raises:
+            InputError: The mask has another size or other values.
         """
-        token = None if self.bundle.fit == "resize" else self.bundle.token_pixels
-        share = mask_share(mask, "mask", self.size, self.grid, token).astype(np.float64)
+        share = mask_share(mask, "mask", self.size, self.grid, self.bundle.map_token).astype(np.float64)
         return (outside + (inside - outside) * share).astype(np.float32)
 
-    def aligned(self, frame: Frame, name: str) -> Frame:
-        """A frame [H, W, C] of source `name` (`x` or `y`) where the bundle's alignment moves it to, at its own size.
+    def aligned(self, frame: Frame, name: SourceName) -> Frame:
+        """Move a frame [H, W, C] of source `name` as the bundle's alignment does, at the frame's own size.
 
-        For whoever shows or compares a source beside the result; `frame` itself where nothing moves it.
+        For showing or comparing a source beside the result. Returns `frame` itself where nothing moves it.
         """
         warp = self._warps.get(name)
         if warp is None:
             return frame
         at_size = frame if frame.shape[:2] == self.size else resize_frame(frame, self.size)
-        return self._restore(warp(at_size), frame.shape)
+        return _resize_back(warp(at_size), frame.shape)
 
-    def _fuse(self, x: Any, y: Any, scale: Any, shift: Any) -> tuple[Any, Any]:
+    def _fuse(
+        self, x: AnyImage, y: AnyImage, scale: PromptLike | None, shift: PromptLike | None
+    ) -> tuple[Frame | DeviceArray, NDArray[np.float32] | DeviceArray | None]:
         if isinstance(self.backend, DeviceBackend) and (is_on_gpu(x) or is_on_gpu(y)):
             if self._warps:
                 raise InputError(
-                    f"{self.bundle.path}: aligns its sources, which is done on the host only: give frames in host "
-                    f"memory, or align them on the GPU and fuse with the bundle from before `tcmoa calibrate align`"
+                    "aligns its sources, which needs frames in host memory",
+                    subject=self.bundle.path,
+                    remedy="Copy the frames to the host, or align them on the GPU and fuse with a bundle "
+                    "without alignment",
                 )
-            return self._fuse_device(self.backend, x, y, scale, shift)
-        frames_x, single = _as_batch(x, X)
-        frames_y, single_y = _as_batch(y, Y)
-        if len(frames_x) != len(frames_y) or single != single_y:
+            return self._fuse_on_device(self.backend, x, y, scale, shift)
+        return self._fuse_on_host(x, y, scale, shift)
+
+    def _fuse_on_host(
+        self, x: AnyImage, y: AnyImage, scale: PromptLike | None, shift: PromptLike | None
+    ) -> tuple[Frame, NDArray[np.float32]]:
+        frames_x, is_single = _as_batch(x, X)
+        frames_y, is_single_y = _as_batch(y, Y)
+        if len(frames_x) != len(frames_y) or is_single != is_single_y:
             raise InputError(
-                f"x has shape {list(np.shape(x))} and y {list(np.shape(y))}: expected as many frames in both"
+                f"x has shape {list(np.shape(x))} and y {list(np.shape(y))}; "
+                f"expected the same number of frames"
             )
         count, size = len(frames_x), self.bundle.contract.batch
         scales, shifts = self._prompts(scale, shift, count)
@@ -166,7 +281,7 @@ class Fuser:
         fused: list[Frame] = []
         prompts: list[NDArray[np.float32]] = []
         for start in range(0, count, size):
-            # The last batch is filled up with its last frame, whose copies are thrown away.
+            # The last batch is filled up with copies of its last frame, whose results are dropped.
             rows = [min(start + i, count - 1) for i in range(size)]
             result = self.backend.infer(
                 {
@@ -176,40 +291,47 @@ class Fuser:
                     PROMPT_SHIFT: np.ascontiguousarray(shifts[rows]),
                 }
             )
-            wanted = min(size, count - start)
-            fused.extend(result[FUSED][:wanted])
+            kept = min(size, count - start)
+            fused.extend(result[FUSED][:kept])
             if PROMPT in result:
-                prompts.extend(result[PROMPT][:wanted])
-        restored = [self._restore(f, np.shape(s)) for f, s in zip(fused, frames_x, strict=True)]
+                prompts.extend(result[PROMPT][:kept])
+        restored = [_resize_back(f, np.shape(s)) for f, s in zip(fused, frames_x, strict=True)]
         prompt = np.stack(prompts) if prompts else np.empty((count, 0, 2, *self.grid), np.float32)
-        if single:
+        if is_single:
             return restored[0], prompt[0]
         return np.stack(restored), prompt
 
-    def _fuse_device(
-        self, backend: DeviceBackend, x: Any, y: Any, scale: Any, shift: Any
+    def _fuse_on_device(
+        self,
+        backend: DeviceBackend,
+        x: AnyImage,
+        y: AnyImage,
+        scale: PromptLike | None,
+        shift: PromptLike | None,
     ) -> tuple[DeviceArray, DeviceArray | None]:
-        """The same without leaving the GPU: nothing is converted, resized or filled up there."""
+        """Fuse in device memory, where nothing is converted, resized or filled up."""
         axes_x, axes_y = dimensions(x, X), dimensions(y, Y)
         if axes_x != axes_y:
-            raise InputError(f"x has {axes_x} axes and y {axes_y}: expected as many frames in both")
-        single = axes_x == 3
+            raise InputError(f"x has {axes_x} axes and y {axes_y}; expected the same number of frames")
+        is_single = axes_x == 3
         scales, shifts = self._prompts(scale, shift, self.bundle.contract.batch)
         result = backend.infer_device(
             {
-                X: x if is_on_gpu(x) or not single else host_array(x, X)[None],
-                Y: y if is_on_gpu(y) or not single else host_array(y, Y)[None],
+                X: x if is_on_gpu(x) or not is_single else host_array(x, X)[None],
+                Y: y if is_on_gpu(y) or not is_single else host_array(y, Y)[None],
                 PROMPT_SCALE: scales,
                 PROMPT_SHIFT: shifts,
             }
         )
         fused, prompt = result[FUSED], result.get(PROMPT)
-        if single:
+        if is_single:
             return fused.frame(), None if prompt is None else prompt.frame()
         return fused, prompt
 
-    def _prompts(self, scale: Any, shift: Any, count: int) -> tuple[Map, Map]:
-        """alpha and beta as maps [count, gh, gw], the bundle's default where None."""
+    def _prompts(
+        self, scale: PromptLike | None, shift: PromptLike | None, count: int
+    ) -> tuple[PromptMap, PromptMap]:
+        """Return alpha and beta as maps [count, gh, gw]."""
         default_scale, default_shift = self.bundle.default_prompt
         return (
             prompt_map(default_scale if scale is None else scale, PROMPT_SCALE, count, self.grid),
@@ -217,32 +339,38 @@ class Fuser:
         )
 
     def _prepare(self, image: Any, name: str, channels: int) -> Frame:
-        order: ChannelOrder = "bgr" if self.bundle.channel_order == "bgr" else "rgb"
+        """Convert, resize and align one source."""
+        order = self.bundle.channel_order
         frame = to_frame(image, name, channels, order=order, percentiles=self._percentiles)
         if frame.shape[:2] != self.size:
-            frame = self._resized(frame, name)
+            if not self._resize:
+                raise self._wrong_size(frame, name)
+            frame = resize_frame(frame, self.size)
         warp = self._warps.get(name)
         return frame if warp is None else warp(frame)
 
-    def _resized(self, frame: Frame, name: str) -> Frame:
-        height, width = self.size
-        arrived = frame.shape[:2]
-        if not self._resize:
-            raise InputError(
-                f"{name} is {arrived[1]}x{arrived[0]}, this bundle fuses {width}x{height}: resize it (--resize, "
-                f"or Fuser.load(..., resize=True)), or export a bundle for {arrived[1]}x{arrived[0]}"
-            )
-        return resize_frame(frame, (height, width))
-
-    def _restore(self, fused: Frame, shape: tuple[int, ...]) -> Frame:
-        """Back to the size of x."""
-        return fused if fused.shape[:2] == shape[:2] else resize_frame(fused, (shape[0], shape[1]))
+    def _wrong_size(self, frame: Frame, name: str) -> InputError:
+        arrived = format_size(frame.shape)
+        return InputError(
+            f"{arrived}; expected {format_size(self.size)}, the size of this bundle",
+            subject=name,
+            remedy=f"Resize frames with {{resize}}, or export a bundle for {arrived}",
+            settings={"resize": True},
+        )
 
 
-def _as_batch(image: Any, name: str) -> tuple[list[Any], bool]:
-    """A list of frames, and whether a single one was given."""
-    if as_array(image, name).ndim == 4:
-        if not len(image):
-            raise InputError(f"{name} has shape {list(np.shape(image))}: it holds no frame")
-        return list(image), False
-    return [image], True
+def _resize_back(fused: Frame, shape: tuple[int, ...]) -> Frame:
+    """Resize a result [h, w, 3] to the size of a source of `shape` [H, W, ...]."""
+    return fused if fused.shape[:2] == shape[:2] else resize_frame(fused, (shape[0], shape[1]))
+
+
+def _as_batch(image: AnyImage, name: str) -> tuple[Sequence[Any], bool]:
+    """Return a list of frames, and whether a single one was given."""
+    array = as_array(image, name)
+    if array.ndim != 4:
+        return [image], True
+    if not len(array):
+        raise InputError(
+            f"shape {list(array.shape)}, which holds no frame; expected one or more", subject=name
+        )
+    return list(array), False

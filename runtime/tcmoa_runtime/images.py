@@ -1,12 +1,12 @@
-"""Images in and out of files, and any sensible array into the frame that a graph takes.
+"""Image files, and the conversion of arrays into frames that a graph takes.
 
-The rule, for files and arrays alike:
+The same rules hold for files and arrays:
 
-- uint8 stays as it is; uint16 is stretched: the low percentile becomes 0, the high one 255, per image and over
-  all its channels (infrared cameras use a small part of 16 bits);
-- grey is repeated in all channels; a colour image for a one-channel source becomes its luma (BT.601);
-- an alpha channel is dropped;
-- anything else is refused.
+- uint8 is taken unchanged. uint16 is stretched: a low percentile becomes 0 and a high one 255, per image and over all
+  its channels, because infrared cameras use a small part of 16 bits.
+- Gray is repeated in all channels. A color image for a one-channel source becomes its luma (BT.601).
+- An alpha channel is dropped.
+- Everything else is refused.
 """
 
 from __future__ import annotations
@@ -14,28 +14,32 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tcmoa_runtime.errors import InputError
-
-Frame = NDArray[np.uint8]
-ChannelOrder = Literal["rgb", "bgr"]
+from tcmoa_runtime.typing import ChannelOrder, Frame, FrameSize, ImageLike, Percentiles
 
 IMAGE_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-STRETCH: Final = (1.0, 99.0)
-"""Percentiles of a 16-bit image that become black and white unless told otherwise."""
+DEFAULT_PERCENTILES: Final[Percentiles] = (1.0, 99.0)
 
 LUMA: Final = (0.299, 0.587, 0.114)
-"""Y of BT.601 full range from R, G, B."""
+"""Weights of R, G and B in the luma of BT.601, full range."""
 
 JPEG_QUALITY: Final = 95
 
+_FORMATS: Final = "PNG, JPEG, TIFF, BMP or WebP"
 
-def stretch_to_uint8(image: NDArray[np.uint16], percentiles: tuple[float, float] = STRETCH) -> Frame:
-    """A uint16 image [...] to uint8 by percentiles; a constant image becomes black."""
+
+def format_size(size: tuple[int, ...]) -> str:
+    """Format the size of an array [H, W, ...] as WIDTHxHEIGHT."""
+    return f"{size[1]}x{size[0]}"
+
+
+def stretch_to_uint8(image: NDArray[np.uint16], percentiles: Percentiles = DEFAULT_PERCENTILES) -> Frame:
+    """Stretch a uint16 array of any shape to uint8 by percentiles; a constant image becomes black."""
     low, high = np.percentile(image, percentiles)
     span = float(high - low)
     if span <= 0:
@@ -45,54 +49,67 @@ def stretch_to_uint8(image: NDArray[np.uint16], percentiles: tuple[float, float]
     return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
 
 
-def check_percentiles(percentiles: tuple[float, float]) -> tuple[float, float]:
-    """The percentiles of a 16-bit stretch, or InputError unless 0 <= low < high <= 100."""
+def check_percentiles(percentiles: Percentiles) -> Percentiles:
+    """Return the percentiles; raises InputError unless 0 <= low < high <= 100."""
     low, high = percentiles
     if not 0 <= low < high <= 100:
-        raise InputError(f"16-bit stretch is {low:g},{high:g}: expected percentiles 0 <= LOW < HIGH <= 100")
+        raise InputError(
+            f"{low:g},{high:g}; expected two percentiles, 0 <= LOW < HIGH <= 100", subject="stretch"
+        )
     return low, high
 
 
-def as_array(value: Any, name: str) -> NDArray[Any]:
-    """`value` as an array; InputError where it cannot be one, as rows of different lengths."""
+def as_array(value: object, name: str) -> NDArray[Any]:
+    """Return `value` as an array.
+
+    Raises:
+        InputError: It is none, e.g. rows of different lengths; the subject is `name`.
+    """
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"{name} is a {type(value).__name__} that is no array: expected equal rows of numbers"
+            f"a {type(value).__name__} that is not an array; expected rows of equal length", subject=name
         ) from error
 
 
 def to_frame(
-    image: Any,
+    image: ImageLike,
     name: str,
     channels: int = 3,
     *,
     order: ChannelOrder = "rgb",
-    percentiles: tuple[float, float] = STRETCH,
+    percentiles: Percentiles = DEFAULT_PERCENTILES,
 ) -> Frame:
-    """An array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] as a contiguous uint8 frame [H, W, channels].
+    """Convert an image into a contiguous frame, uint8 [H, W, channels].
 
-    `order` is the channel order of `image`; it only matters where colour has to become one channel. Raises
-    InputError naming `name`, the shape or dtype that arrived, and what is taken.
+    Args:
+        image: [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], uint8 or uint16.
+        name: What messages call it.
+        channels: 1 or 3.
+        order: Channel order of `image`; it matters where color becomes one channel.
+        percentiles: What becomes black and white of uint16.
+
+    Raises:
+        InputError: The image has another shape or type; the subject is `name`.
     """
     array = as_array(image, name)
+    shape = list(array.shape)
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
-        raise InputError(
-            f"{name} has shape {np.shape(image)}: expected [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]"
-        )
+        raise InputError(f"shape {shape}; expected [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]", subject=name)
     if array.size == 0:
-        raise InputError(f"{name} has shape {np.shape(image)}: it is empty")
+        raise InputError(f"shape {shape}, which is empty; expected an image", subject=name)
     if array.shape[2] == 4:
         array = array[..., :3]
     if array.dtype == np.uint16:
         array = stretch_to_uint8(array, percentiles)
     elif array.dtype != np.uint8:
         raise InputError(
-            f"{name} holds {array.dtype}: expected uint8, or uint16 to be stretched; "
-            f"scale it to 0..255 and convert it with .astype(numpy.uint8)"
+            f"holds {array.dtype}; expected uint8, or uint16 to be stretched",
+            subject=name,
+            remedy="Scale it to 0..255 and convert it with .astype(numpy.uint8)",
         )
     if array.shape[2] == 1 and channels == 3:
         array = np.repeat(array, 3, axis=2)
@@ -102,8 +119,13 @@ def to_frame(
     return np.ascontiguousarray(array)
 
 
-def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
-    """A frame [H, W] or [H, W, C] at `size` (height, width): by area where it shrinks, else bilinear."""
+def in_order(image: NDArray[Any], order: ChannelOrder) -> NDArray[Any]:
+    """Convert between RGB and `order`, either way; an image [H, W] without channels is returned unchanged."""
+    return np.ascontiguousarray(image[..., ::-1]) if order == "bgr" and image.ndim == 3 else image
+
+
+def resize_frame(frame: Frame, size: FrameSize) -> Frame:
+    """Resize a frame [H, W] or [H, W, C] to (height, width): by area where it shrinks, else bilinear."""
     import cv2
 
     shrinks = frame.shape[0] > size[0] or frame.shape[1] > size[1]
@@ -112,9 +134,13 @@ def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
-    """An image file as it is: uint8 or uint16, [H, W] or RGB [H, W, 3]; alpha dropped, orientation tag applied.
+    """Read an image file without conversion, its orientation tag applied and alpha dropped.
 
-    Raises InputError when the file is missing, unreadable, no image, or holds something else than 8 or 16 bits.
+    Returns:
+        uint8 or uint16, [H, W] or RGB [H, W, 3].
+
+    Raises:
+        InputError: The file is missing, unreadable, not an image, or has other than 8 or 16 bits per channel.
     """
     import cv2
 
@@ -122,70 +148,77 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
     try:
         data = np.fromfile(file, np.uint8)
     except FileNotFoundError:
-        raise InputError(f"{file}: no such image file") from None
+        raise InputError("no such image file", subject=file) from None
     except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+        raise InputError(f"cannot be read: {error.strerror}", subject=file) from error
     if not data.size:
-        raise InputError(f"{file}: is empty, expected an image")
+        raise InputError("an empty file; expected an image", subject=file)
     try:
         image = cv2.imdecode(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
     except (cv2.error, MemoryError) as error:
         reason = "more pixels than can be decoded" if "pixel" in str(error).lower() else "decoding failed"
-        raise InputError(
-            f"{file}: not a readable image ({reason}); expected PNG, JPEG, TIFF, BMP or WebP"
-        ) from error
+        raise InputError(f"not a readable image ({reason}); expected {_FORMATS}", subject=file) from error
     if image is None:
-        raise InputError(f"{file}: not a readable image; expected PNG, JPEG, TIFF, BMP or WebP")
+        raise InputError(f"not a readable image; expected {_FORMATS}", subject=file)
     if image.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"{file}: holds {image.dtype} numbers, expected 8 or 16 bits per channel")
+        raise InputError(f"holds {image.dtype}; expected 8 or 16 bits per channel", subject=file)
     return np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 else np.asarray(image)
 
 
 def read_frame(
-    path: str | os.PathLike[str], channels: int = 3, *, percentiles: tuple[float, float] = STRETCH
+    path: str | os.PathLike[str], channels: int = 3, *, percentiles: Percentiles = DEFAULT_PERCENTILES
 ) -> Frame:
-    """An image file as an RGB (or one-channel) uint8 frame [H, W, channels] by the rule of this module."""
+    """Read an image file as a frame, uint8 [H, W, channels], RGB or one channel.
+
+    Raises:
+        InputError: As `read_image`.
+    """
     return to_frame(read_image(path), str(path), channels, percentiles=percentiles)
 
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
-    """`path` if an image could be written there, else InputError (format unknown, folder missing)."""
+    """Return `path`; raises InputError when no image can be written there (unknown format, missing folder)."""
     target = Path(path)
     if target.suffix.lower() not in IMAGE_SUFFIXES:
         raise InputError(
-            f"{target}: cannot write '{target.suffix}' images; end it in {', '.join(sorted(IMAGE_SUFFIXES))}"
+            f"image format {target.suffix!r}; expected {', '.join(sorted(IMAGE_SUFFIXES))}", subject=target
         )
     if not target.parent.is_dir():
-        raise InputError(f"{target}: the folder {target.parent} does not exist; create it first")
+        raise InputError(
+            f"the folder {target.parent} does not exist", subject=target, remedy="Create it first"
+        )
     if target.is_dir():
-        raise InputError(f"{target}: is a folder, expected a file name")
+        raise InputError("a folder; expected a file name", subject=target)
     return target
 
 
 def write_image(path: str | os.PathLike[str], image: Frame) -> None:
-    """Write an RGB [H, W, 3] or grey [H, W] uint8 image; beside its place first, then renamed.
+    """Write an image, RGB uint8 [H, W, 3] or gray uint8 [H, W]; beside its place first, then renamed.
 
-    Raises InputError when the format is unknown, the folder missing or not writable, or the disk full.
+    Raises:
+        InputError: The format is unknown, the folder is missing or read-only, or the disk is full.
     """
     import cv2
 
     target = check_writable(path)
-    shown = image[..., ::-1] if image.ndim == 3 and image.shape[2] == 3 else image
+    bgr = image[..., ::-1] if image.ndim == 3 and image.shape[2] == 3 else image
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if target.suffix.lower() in (".jpg", ".jpeg") else []
+    size = format_size(image.shape)
     try:
-        ok, data = cv2.imencode(target.suffix, np.ascontiguousarray(shown), options)
+        ok, data = cv2.imencode(target.suffix, np.ascontiguousarray(bgr), options)
     except cv2.error as error:
-        ok, reason = False, error
-        raise InputError(
-            f"{target}: {image.shape[1]}x{image.shape[0]} pixels do not fit this format"
-        ) from reason
+        raise InputError(f"{size} pixels do not fit this format", subject=target) from error
     if not ok:
-        raise InputError(f"{target}: could not be encoded")
+        raise InputError(f"{size} pixels could not be encoded", subject=target)
     write_bytes(target, data.tobytes())
 
 
 def write_bytes(target: Path, data: bytes) -> None:
-    """Write a file beside its place and rename it; InputError when that fails, with nothing left behind."""
+    """Write a file beside its place and rename it; nothing is left behind on failure.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
     partial = None
     try:
         handle, partial = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
@@ -197,7 +230,7 @@ def write_bytes(target: Path, data: bytes) -> None:
         Path(partial).replace(target)
         partial = None
     except OSError as error:
-        raise InputError(f"{target}: cannot be written: {error.strerror}") from error
-    finally:  # also when interrupted
+        raise InputError(f"cannot be written: {error.strerror}", subject=target) from error
+    finally:  # after KeyboardInterrupt too
         if partial is not None:
             Path(partial).unlink(missing_ok=True)

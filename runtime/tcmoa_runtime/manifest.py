@@ -4,118 +4,156 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
 from tcmoa_runtime.contract import Contract, TensorSpec
 from tcmoa_runtime.errors import BundleError
+from tcmoa_runtime.typing import JsonObject, JsonValue
 
 SELF_HASH: Final = "manifest_sha256"
+"""Key of a manifest's own hash."""
+MAX_NUMBER: Final = 1 << 20
+"""Largest number that a manifest may hold, beyond any frame side, batch or prompt."""
 
-_MOST_MANIFEST_BYTES = 1 << 20
-LARGEST_NUMBER = 1 << 20
-"""Beyond any frame side, batch or prompt: refused before arithmetic overflows."""
-_MOST_SHOWN = 200
-"""Characters of a wrong value in a message."""
-_AGAIN = "export it again with `tcmoa export`"
+_MAX_BYTES: Final = 1 << 20
+_MAX_SHOWN_CHARACTERS: Final = 200
+
+ValueT = TypeVar("ValueT")
+
+
+@dataclass(frozen=True)
+class ManifestFormat:
+    """What kind of file is expected.
+
+    Attributes:
+        name: Value of the key `format`.
+        version: Newest `format_version` that this runtime reads.
+        description: Noun phrase for messages, e.g. `a TC-MoA bundle`.
+        remedy: What to do with a file that is refused.
+        upgrade_remedy: What to do with a file of a newer version.
+    """
+
+    name: str
+    version: int
+    description: str
+    remedy: str
+    upgrade_remedy: str = "Upgrade with `pip install -U tcmoa`"
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
+    """Compute the SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def manifest_sha256(manifest: Mapping[str, Any]) -> str:
-    """SHA-256 over a manifest without its own hash, as canonical JSON."""
+def manifest_sha256(manifest: Mapping[str, object]) -> str:
+    """Compute the SHA-256 of a manifest without its own hash, as canonical JSON."""
     rest = {key: value for key, value in manifest.items() if key != SELF_HASH}
     text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def contract_to_json(contract: Contract) -> dict[str, Any]:
-    """Inputs and outputs by name, for the manifest."""
+def contract_to_json(contract: Contract) -> JsonObject:
+    """Describe inputs and outputs by name, as the manifests of bundles and engines do."""
 
-    def plain(specs: tuple[TensorSpec, ...]) -> dict[str, Any]:
+    def describe(specs: tuple[TensorSpec, ...]) -> JsonObject:
         return {spec.name: {"dtype": spec.dtype, "shape": list(spec.shape)} for spec in specs}
 
-    return {"inputs": plain(contract.inputs), "outputs": plain(contract.outputs)}
+    return {"inputs": describe(contract.inputs), "outputs": describe(contract.outputs)}
 
 
 class ManifestReader:
-    """Typed access to a manifest; every fault is a BundleError that names the key and says `again`."""
+    """Typed access to the values of a manifest.
 
-    def __init__(self, path: Path, values: Mapping[str, Any], again: str = _AGAIN, prefix: str = "") -> None:
-        self.path, self.values, self.again, self.prefix = path, values, again, prefix
+    Attributes:
+        path: The file, for messages.
+        values: The JSON object.
+        remedy: What to do when a value is wrong.
+        prefix: Path of the object in the manifest, e.g. `graph.`.
+    """
 
-    def get(self, key: str, kind: type, *, among: tuple[Any, ...] | None = None) -> Any:
-        """The value at `key`, of the type `kind` and one of `among`."""
+    def __init__(self, path: Path, values: Mapping[str, JsonValue], remedy: str, prefix: str = "") -> None:
+        self.path, self.values, self.remedy, self.prefix = path, values, remedy, prefix
+
+    def get(self, key: str, kind: type[ValueT], *, among: Collection[object] | None = None) -> ValueT:
+        """Return the value at `key`.
+
+        Args:
+            key: Name of the value.
+            kind: Its type. `float` takes whole numbers too, and no number beyond `MAX_NUMBER`, NaN or infinity.
+            among: The values that are allowed.
+
+        Raises:
+            BundleError: The value is missing, of another type or not among the allowed ones.
+        """
         value = self.values.get(key)
-        # bool is an int to Python, not to a person who writes JSON.
-        wrong = not isinstance(value, kind) or (kind in (int, float) and isinstance(value, bool))
-        if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-            wrong = not abs(value) <= LARGEST_NUMBER  # NaN and infinity, too
-        if wrong or (among is not None and value not in among):
-            wanted = ", ".join(map(repr, among)) if among else f"a value of type {kind.__name__}"
-            self.refuse(key, wanted)
-        return value
+        is_bool = isinstance(value, bool)  # which is an int in Python, but not in JSON
+        if kind is float:
+            is_wrong = is_bool or not isinstance(value, int | float) or not abs(value) <= MAX_NUMBER
+        else:
+            is_wrong = not isinstance(value, kind) or (kind is int and is_bool)
+        if is_wrong or (among is not None and value not in among):
+            expected = ", ".join(map(repr, among)) if among else f"a value of type {kind.__name__}"
+            self.refuse(key, expected)
+        return value  # type: ignore[return-value]  # checked above; mypy does not narrow by `kind`
 
-    def refuse(self, key: str, wanted: str) -> NoReturn:
-        """Raise BundleError: what is at `key`, and what was expected."""
+    def refuse(self, key: str, expected: str) -> NoReturn:
+        """Raise the BundleError for a wrong value at `key`."""
         shown = repr(self.values.get(key))
-        shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}…"
+        if len(shown) > _MAX_SHOWN_CHARACTERS:
+            shown = f"{shown[:_MAX_SHOWN_CHARACTERS]}…"
         raise BundleError(
-            f"{self.path}: '{self.prefix}{key}' is {shown}, expected {wanted}; "
-            f"it was damaged or made by other software: {self.again}"
+            f"'{self.prefix}{key}' is {shown}; expected {expected}", subject=self.path, remedy=self.remedy
         )
 
     def part(self, key: str) -> ManifestReader:
-        """The object at `key`."""
-        return ManifestReader(self.path, self.get(key, dict), self.again, f"{self.prefix}{key}.")
+        """Return a reader of the object at `key`."""
+        return ManifestReader(self.path, self.get(key, dict), self.remedy, f"{self.prefix}{key}.")
 
 
-def read_manifest(path: Path, form: str, newest: int, kind: str, again: str) -> dict[str, Any]:
-    """The JSON object of `path`, of format `form` up to version `newest`, with the right hash of its own.
+def read_manifest(path: Path, form: ManifestFormat) -> JsonObject:
+    """Read a manifest and check its format, version and own hash.
 
-    Raises BundleError when it is unreadable, too large, no JSON, foreign (not `kind`), of a newer format, or
-    edited; `again` is the advice.
+    Raises:
+        BundleError: The file is unreadable, too large, not JSON, of another format, of a newer version, or edited.
     """
+
+    def refusal(problem: str, remedy: str = form.remedy) -> BundleError:
+        return BundleError(problem, subject=path, remedy=remedy)
+
     try:
-        if path.stat().st_size > _MOST_MANIFEST_BYTES:
-            raise BundleError(
-                f"{path}: is {path.stat().st_size} bytes, no {path.name} is that large; {again}"
-            )
+        size = path.stat().st_size
+        if size > _MAX_BYTES:
+            raise refusal(f"{size} bytes; expected at most {_MAX_BYTES}")
         text = path.read_bytes()
     except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {error.strerror}; {again}") from error
+        raise refusal(f"cannot be read: {error.strerror}") from error
     try:
         manifest = json.loads(text, parse_constant=_refuse_constant)
         own_hash = manifest_sha256(manifest) if isinstance(manifest, dict) else ""
     except (ValueError, RecursionError) as error:
-        raise BundleError(
-            f"{path}: not valid JSON, perhaps truncated ({_one_line(error)}); {again}"
-        ) from error
-    if not isinstance(manifest, dict) or manifest.get("format") != form:
-        raise BundleError(f"{path}: not {kind} ('format' is not {form!r}); {again}")
+        raise refusal(f"not valid JSON ({_first_line(error)}); expected {form.description}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != form.name:
+        raise refusal(f"not {form.description}; expected 'format' to be {form.name!r}")
     version = manifest.get("format_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise BundleError(f"{path}: 'format_version' is {version!r}, expected {newest}; {again}")
-    if version > newest:
-        raise BundleError(
-            f"{path}: format {version} is newer than this runtime reads ({newest}); "
-            f"upgrade with `pip install -U tcmoa`, or {again}"
+        raise refusal(f"'format_version' is {version!r}; expected {form.version}")
+    if version > form.version:
+        raise refusal(
+            f"format version {version} is newer than this runtime; expected at most {form.version}",
+            f"{form.upgrade_remedy}, or: {form.remedy}",
         )
     if manifest.get(SELF_HASH) != own_hash:
-        raise BundleError(
-            f"{path}: was edited or damaged since it was written (its own hash differs); {again}"
-        )
+        raise refusal("edited or damaged since it was written; expected the hash that it states of itself")
     return manifest
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
-def _one_line(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:120]

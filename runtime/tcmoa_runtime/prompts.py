@@ -1,59 +1,72 @@
-"""Prompt control, Eq. 8: prompt' = mu + alpha*(prompt - mu) +- beta, per token.
+"""Prompt control, Eq. 8: prompt' = mu + alpha * (prompt - mu) +- beta, per token.
 
 `scale` is alpha and `shift` is beta: numbers for the whole frame, or maps [gh, gw] with one number per token.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import Frame, as_array
+from tcmoa_runtime.images import as_array
+from tcmoa_runtime.typing import Frame, FrameSize, PromptLike, PromptMap
 
-Map = NDArray[np.float32]
+MAX_PROMPT: Final = 16.0
+"""Limit on the magnitude of alpha and beta; far below it the image is destroyed, above it float16 may overflow."""
 
-LARGEST = 16.0
-"""Beyond this alpha or beta, either way, the image is long destroyed, and 16-bit arithmetic may overflow."""
-
-MASK_ZERO = 128
-"""Grey level of a painted mask that stands for beta = 0."""
-MASK_UNIT = 256
-"""Grey levels of a painted mask per unit of beta: 0 is -0.5, 255 is +0.496."""
+MASK_NEUTRAL: Final = 128
+"""Gray level of a painted mask that stands for beta = 0."""
+MASK_LEVELS_PER_UNIT: Final = 256
+"""Gray levels of a painted mask per unit of beta: 0 is -0.5, 255 is +0.496."""
 
 
-def prompt_map(value: Any, name: str, batch: int, grid: tuple[int, int]) -> Map:
-    """A number, a map [gh, gw] or maps [B, gh, gw] as contiguous float32 [B, gh, gw].
+def prompt_map(value: PromptLike, name: str, batch: int, grid: tuple[int, int]) -> PromptMap:
+    """Expand a number, a map [gh, gw] or maps [B, gh, gw] to contiguous float32 [B, gh, gw].
 
-    Raises InputError naming `name` on another shape, on text and the like, on NaN or infinity, and beyond
-    `LARGEST`.
+    Args:
+        value: Alpha or beta of Eq. 8.
+        name: What messages call it.
+        batch: B.
+        grid: (gh, gw).
+
+    Raises:
+        InputError: Wrong shape or type, NaN, infinity, or a magnitude beyond `MAX_PROMPT`; the subject is `name`.
     """
     array = as_array(value, name)
     if array.dtype.kind not in "biuf":
-        raise InputError(f"{name} holds {array.dtype}: expected a number or a map {list(grid)} of numbers")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, and is refused as that
+        raise InputError(
+            f"holds {array.dtype}; expected a number or a map {list(grid)} of numbers", subject=name
+        )
+    with np.errstate(over="ignore"):  # numbers beyond float32 become infinity, which is refused below
         array = array.astype(np.float32)
     if array.shape not in ((), grid, (1, *grid), (batch, *grid)):
         raise InputError(
-            f"{name} has shape {list(array.shape)}: expected a number, a map {list(grid)} "
-            f"or maps {[batch, *grid]} (one number per token)"
+            f"shape {list(array.shape)}; expected a number, a map {list(grid)} or maps {[batch, *grid]} "
+            f"(one number per token)",
+            subject=name,
         )
     if not np.isfinite(array).all():
-        raise InputError(f"{name} holds NaN or infinity: expected finite numbers")
-    if np.abs(array).max() > LARGEST:
+        raise InputError("holds NaN or infinity; expected finite numbers", subject=name)
+    if np.abs(array).max() > MAX_PROMPT:
         worst = float(array.flat[np.abs(array).argmax()])
-        raise InputError(f"{name} holds {worst:g}: expected {-LARGEST:g} to {LARGEST:g}")
+        raise InputError(f"holds {worst:g}; expected {-MAX_PROMPT:g} to {MAX_PROMPT:g}", subject=name)
     return np.ascontiguousarray(np.broadcast_to(array, (batch, *grid)))
 
 
-def pool_to_grid(image: NDArray[Any], grid: tuple[int, int], token: int | None) -> Map:
-    """Mean of an image [H, W] over each token, float32 [gh, gw].
+def pool_to_grid(image: NDArray[Any], grid: tuple[int, int], token: int | None) -> PromptMap:
+    """Average an image [H, W] over each token.
 
-    With `token` a token is that many pixels square and the last ones may cover the frame in part; without, the
-    image is divided evenly (fit `resize`). An image of the grid's own size is taken as it is.
+    Args:
+        image: [H, W]; one of the grid's own size is returned as float32 without averaging.
+        grid: (gh, gw).
+        token: Side of a token in pixels; the last tokens may cover the frame in part. None divides the image evenly
+            (graphs of fit `resize`).
+
+    Returns:
+        float32 [gh, gw].
     """
     values = np.asarray(image, np.float64)
     if values.shape == grid:
@@ -65,7 +78,7 @@ def pool_to_grid(image: NDArray[Any], grid: tuple[int, int], token: int | None) 
         return np.round(np.linspace(0, length, parts + 1)).astype(np.int64)
 
     rows, cols = edges(values.shape[0], grid[0]), edges(values.shape[1], grid[1])
-    # An image smaller than the grid leaves tokens without a pixel of their own: they take the one they lie in.
+    # An image smaller than the grid leaves tokens without a pixel: they take the pixel that they lie in.
     ends_r, ends_c = np.maximum(rows[1:], rows[:-1] + 1), np.maximum(cols[1:], cols[:-1] + 1)
     starts_r = np.minimum(rows[:-1], values.shape[0] - 1)
     starts_c = np.minimum(cols[:-1], values.shape[1] - 1)
@@ -81,32 +94,45 @@ def pool_to_grid(image: NDArray[Any], grid: tuple[int, int], token: int | None) 
     return np.asarray(means, np.float32)
 
 
-def mask_share(mask: Any, name: str, size: tuple[int, int], grid: tuple[int, int], token: int | None) -> Map:
-    """How much of each token a mask covers, float32 [gh, gw]; the mask is [H, W] or [gh, gw], bool or 0..1.
+def mask_share(
+    mask: ArrayLike, name: str, size: FrameSize, grid: tuple[int, int], token: int | None
+) -> PromptMap:
+    """Compute how much of each token a mask covers.
 
-    Raises InputError naming `name` when it has another size or holds something else.
+    Args:
+        mask: [H, W] or [gh, gw], bool or 0..1.
+        name: What messages call it.
+        size: (H, W) of the frame.
+        grid: (gh, gw).
+        token: As for `pool_to_grid`.
+
+    Returns:
+        Shares 0..1, float32 [gh, gw].
+
+    Raises:
+        InputError: The mask has another size or other values; the subject is `name`.
     """
     array = as_array(mask, name)
     if array.shape not in (size, grid):
         raise InputError(
-            f"{name} has shape {list(array.shape)}: expected the frame's {list(size)} or the grid's {list(grid)}"
+            f"shape {list(array.shape)}; expected {list(size)} (the frame) or {list(grid)} (the grid of tokens)",
+            subject=name,
         )
     if array.dtype.kind not in "biuf" or not ((array >= 0) & (array <= 1)).all():
-        raise InputError(f"{name} holds something else than 0..1: expected bool, or shares from 0 to 1")
+        raise InputError("holds values outside 0..1; expected bool, or shares from 0 to 1", subject=name)
     return pool_to_grid(array.astype(np.float64), grid, token)
 
 
 def mask_to_shift(mask: Frame) -> NDArray[np.float64]:
-    """A painted mask, uint8 [H, W], as beta per pixel: black -0.5 (towards y), 128 none, white +0.5 (towards x)."""
-    return (mask.astype(np.float64) - MASK_ZERO) / MASK_UNIT
+    """Convert a painted mask, uint8 [H, W], to beta per pixel: black -0.5 (towards y), 128 none, white +0.5 (x)."""
+    return (mask.astype(np.float64) - MASK_NEUTRAL) / MASK_LEVELS_PER_UNIT
 
 
 def parse_number(text: str, name: str) -> float:
-    """A finite number from the command line, or InputError."""
+    """Deprecated, use tcmoa_runtime.cli.options.parse_number."""
+    from tcmoa_runtime.cli.options import parse_number as parse
+
     try:
-        value = float(text)
-    except ValueError:
-        raise InputError(f"{name} is {text!r}: expected a number") from None
-    if not math.isfinite(value):
-        raise InputError(f"{name} is {text}: expected a finite number")
-    return value
+        return parse(text)
+    except InputError as error:
+        raise error.with_subject(name) from error

@@ -77,7 +77,7 @@ def vif(exported):
 def in_two_files(tmp_path_factory):
     """A bundle whose weights lie beside the graph, as those beyond 2 GiB do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundle_export, "MOST_INLINE_BYTES", 0)
+        patch.setattr(bundle_export, "MAX_INLINE_BYTES", 0)
         return export_micro(tmp_path_factory.mktemp("two") / "bundle", **OPTIONS["vif"])
 
 
