@@ -30,6 +30,12 @@ def spell_for_python(name: str, value: object) -> str:
     return name if value is ... else f"{name}={value!r}"
 
 
+def first_line(error: BaseException, max_characters: int = 200) -> str:
+    """Return the first line with text of an error's message, or the name of its type."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:max_characters]
+
+
 class TcmoaError(Exception):
     """Base class of all errors that the project raises on purpose.
 
@@ -59,15 +65,22 @@ class TcmoaError(Exception):
 
     def render(self, spell_option: SpellOption = spell_for_python) -> str:
         """Compose the one line `subject: problem. Remedy.`, with options spelled by `spell_option`."""
-        line = self.problem if self.subject is None else f"{self.subject}: {self.problem}"
+        line, remedy = self.render_problem(), self.render_remedy(spell_option)
+        return line if remedy is None else f"{line.rstrip('.')}. {remedy}"
+
+    def render_problem(self) -> str:
+        """Compose `subject: problem`."""
+        return self.problem if self.subject is None else f"{self.subject}: {self.problem}"
+
+    def render_remedy(self, spell_option: SpellOption = spell_for_python) -> str | None:
+        """Compose the remedy as a sentence, with options spelled by `spell_option`."""
         if self.remedy is None:
-            return line
+            return None
         remedy = self.remedy
         if self.settings:
             spelled = {name: spell_option(name, value) for name, value in self.settings.items()}
             remedy = remedy.format_map(spelled)
-        stop = "" if remedy.endswith((".", "!", "?", "`")) else "."
-        return f"{line.rstrip('.')}. {remedy}{stop}"
+        return remedy if remedy.endswith((".", "!", "?", "`")) else f"{remedy}."
 
     def __str__(self) -> str:
         return self.render()
