@@ -16,7 +16,7 @@ from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.gpu.device_arrays import DeviceArray, dimensions, host_array, is_on_gpu
+from tcmoa_runtime.gpu.device_arrays import DeviceArray, num_axes, host_array, is_on_gpu
 from tcmoa_runtime.images import (
     DEFAULT_PERCENTILES,
     as_array,
@@ -310,7 +310,7 @@ class Fuser:
         shift: PromptLike | None,
     ) -> tuple[DeviceArray, DeviceArray | None]:
         """Fuse in device memory, where nothing is converted, resized or filled up."""
-        axes_x, axes_y = dimensions(x, X), dimensions(y, Y)
+        axes_x, axes_y = num_axes(x, X), num_axes(y, Y)
         if axes_x != axes_y:
             raise InputError(f"x has {axes_x} axes and y {axes_y}; expected the same number of frames")
         is_single = axes_x == 3

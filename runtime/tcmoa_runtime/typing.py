@@ -57,6 +57,20 @@ ChannelOrder: TypeAlias = Literal["rgb", "bgr"]
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16"]
 """Precision of a graph's arithmetic."""
 
+BackendName: TypeAlias = Literal[
+    "onnxruntime",
+    "onnxruntime-cuda",
+    "onnxruntime-tensorrt",
+    "onnxruntime-rtx",
+    "openvino",
+    "openvino-bf16",
+    "tensorrt",
+]
+"""A backend, see `tcmoa_runtime.backends.pick.load_backend`."""
+
+BackendChoice: TypeAlias = Literal["auto", BackendName]
+"""A backend, or `auto` for the fastest that runs the bundle here."""
+
 ColorMode: TypeAlias = Literal["rgb", "luma"]
 """What is fused: three channels, or the luma, with the chroma of x."""
 
@@ -69,6 +83,9 @@ Flavor: TypeAlias = Literal["tensorrt", "rtx"]
 HardwareCompatibility: TypeAlias = Literal["none", "ampere_plus", "same_compute_capability"]
 """Other GPUs that an engine of TensorRT runs on (`tensorrt.HardwareCompatibilityLevel`)."""
 
+Side: TypeAlias = Literal["x", "y"]
+"""One of the two sources."""
+
 FrameSize: TypeAlias = tuple[int, int]
 """(height, width) in pixels."""
 
@@ -77,6 +94,9 @@ Percentiles: TypeAlias = tuple[float, float]
 
 OnMessage: TypeAlias = Callable[[str], None]
 """Called with a line of text for each step of a long task."""
+
+OnSteps: TypeAlias = Callable[[int, int], None]
+"""Called with the number of finished steps and the number of steps that are known so far."""
 
 OnPhase: TypeAlias = Callable[[str, int, int], None]
 """Called with the name of a phase, the number of its finished steps and the number of its steps."""
@@ -94,3 +114,7 @@ def ignore_message(message: str) -> None:
 
 def ignore_phase(phase: str, done: int, total: int) -> None:
     """Discard the progress of a phase: the default of `on_progress` parameters."""
+
+
+def ignore_steps(done: int, total: int) -> None:
+    """Discard a number of steps: the default of `on_progress` parameters."""

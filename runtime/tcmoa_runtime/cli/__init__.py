@@ -1,19 +1,20 @@
-"""The `tcmoa` command: one file per command, and here what they share.
+"""The `tcmoa` command: one module per command, and here what they share.
 
-Exit codes: 0 done, 2 the user's input is wrong, 3 a needed package or device is missing, 1 a fault of ours,
-130 interrupted. Errors are one line on stderr; results for machines are one JSON object on stdout.
+Exit codes: 0 done, 2 the user's input is wrong, 3 a required package or device is missing, 1 an internal error,
+130 interrupted. Errors are one line on stderr; results for programs are one JSON object on stdout.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import typer
 
@@ -21,112 +22,148 @@ from tcmoa_runtime.cli.options import spell_for_command_line
 from tcmoa_runtime.cli.version import print_version
 from tcmoa_runtime.errors import TcmoaError
 
-DEBUG = "TCMOA_DEBUG"
-"""Environment variable that turns one-line faults into tracebacks."""
+DEBUG: Final = "TCMOA_DEBUG"
+"""Environment variable that shows tracebacks and the messages of native libraries."""
 
-_INTERRUPTED = 130
+_INTERRUPTED: Final = 130
 
 _COMMANDS: Final = MappingProxyType(
     {
-        "demo": "demo",
-        "export": "export",
-        "build": "build",
-        "fuse": "fuse",
-        "stream": "stream",
-        "bench": "bench",
-        "evaluate": "evaluate",
-        "inspect": "inspect",
-        "doctor": "doctor",
-        "train": "train",
-        "calibrate": "calibrate",
+        "demo": "Fuse",
+        "fuse": "Fuse",
+        "stream": "Fuse",
+        "export": "Make bundles and engines",
+        "build": "Make bundles and engines",
+        "calibrate": "Make bundles and engines",
+        "train": "Make bundles and engines",
+        "inspect": "Examine and measure",
+        "doctor": "Examine and measure",
+        "bench": "Examine and measure",
+        "evaluate": "Examine and measure",
     }
 )
-"""Commands in the order of the help, and the module of this package that each is in."""
+"""Commands in the order of the help, and the heading of each; a command is in the module of its name."""
 
 
-def _app(arguments: Sequence[str]) -> typer.Typer:
-    """The command line; of the commands only the one that is asked for, as the others' imports would delay it."""
+def _make_app(arguments: Sequence[str]) -> typer.Typer:
+    """Make the command line with only the command that `arguments` name: importing the others takes time."""
     app = typer.Typer(
         name="tcmoa",
         help="TC-MoA image fusion: export a trained model for one task and frame size, and fuse frames with it.",
-        add_completion=False,
         pretty_exceptions_enable=False,
-        rich_markup_mode=None,
+        rich_markup_mode="markdown",
+        context_settings={"help_option_names": ["-h", "--help"]},
         callback=print_version,
     )
-    asked = arguments[:1] if arguments and arguments[0] in _COMMANDS else _COMMANDS
-    for name in asked:
-        module = import_module(f"{__name__}.{_COMMANDS[name]}")
+    names = arguments[:1] if arguments and arguments[0] in _COMMANDS else _COMMANDS
+    for name in names:
+        module = import_module(f"{__name__}.{name}")
         if name == "calibrate":
-            app.add_typer(module.app)
+            app.add_typer(module.app, rich_help_panel=_COMMANDS[name])
         else:
-            app.command(name)(getattr(module, name))
+            app.command(name, rich_help_panel=_COMMANDS[name])(getattr(module, name))
     return app
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     print(f"tcmoa: {line}", file=sys.stderr)
 
 
-def _show_warning(message: Warning | str, *_: Any) -> None:
-    _say(f"note: {message}")
+class _LineHandler(logging.Handler):
+    """Prints what the library logs as one line, e.g. `tcmoa: warning: ...`."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        _print_line(f"{record.levelname.lower()}: {_one_line(record.getMessage())}")
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run the command line and return its exit code; nothing but KeyboardInterrupt in a debugger escapes."""
+@contextlib.contextmanager
+def _shown_messages() -> Iterator[None]:
+    """Show warnings and the library's log on stderr."""
+
+    def show_warning(message: Warning | str, *_: object) -> None:
+        _print_line(f"note: {message}")
+
+    logger, handler = logging.getLogger("tcmoa"), _LineHandler(logging.WARNING)
+    logger.addHandler(handler)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default", UserWarning)
-            warnings.showwarning = _show_warning  # type: ignore[assignment]
-            app = _app(arguments)
+            warnings.showwarning = show_warning  # type: ignore[assignment]  # the documented way to replace it
+            yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: What follows `tcmoa`.
+
+    Returns:
+        The exit code. No exception escapes unless `TCMOA_DEBUG` is set.
+    """
+    try:
+        with _shown_messages():
+            app = _make_app(arguments)
             result = app(args=list(arguments) or ["--help"], prog_name="tcmoa", standalone_mode=False)
-        if result == _INTERRUPTED:  # newer typer catches KeyboardInterrupt itself
-            _say("interrupted")
+        if result == _INTERRUPTED:  # newer versions of typer catch KeyboardInterrupt themselves
+            _print_line("interrupted")
         return result if isinstance(result, int) else 0
     except TcmoaError as error:
-        _say(f"error: {_one_line(error.render(spell_for_command_line))}")
+        _print_line(f"error: {_one_line(error.render(spell_for_command_line))}")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        _say("interrupted")
+        _print_line("interrupted")
         return _INTERRUPTED
     except Exception as error:
-        format_message = getattr(error, "format_message", None)
-        if callable(format_message):  # a usage error of typer or of the click inside it
-            name = getattr(getattr(error, "ctx", None), "command_path", "tcmoa")
-            _say(f"error: {_one_line(format_message()).rstrip('.')}; see `{name} --help`")
+        usage = _usage_error(error)
+        if usage is not None:
+            _print_line(f"error: {usage}")
             return 2
         if os.environ.get(DEBUG):
             raise
         if isinstance(error, OSError) and error.filename is not None:
-            # A path that is too long, or in a folder that we may not look into.
-            _say(f"error: {error.filename}: {error.strerror}")
+            # A path that is too long, or in a folder without permission.
+            _print_line(f"error: {error.filename}: {error.strerror}")
             return 2
-        _say(
-            f"fault: {type(error).__name__}: {_one_line(error)}; please report it, "
-            f"with what {DEBUG}=1 adds to this line"
+        _print_line(
+            f"internal error: {type(error).__name__}: {_one_line(error)}. "
+            f"Please report it with the output of the same command under {DEBUG}=1"
         )
         return 1
+
+
+def _usage_error(error: Exception) -> str | None:
+    """Describe an error that typer raised about the command line; None for other errors."""
+    format_message = getattr(error, "format_message", None)
+    if not callable(format_message):
+        return None
+    command = getattr(getattr(error, "ctx", None), "command_path", "tcmoa")
+    message = _one_line(format_message()).replace("Value error, ", "").rstrip(".")
+    return f"{message}. See `{command} --help`"
 
 
 def _one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
-def _keep_stderr_to_ourselves() -> None:
-    """Silence native code: libpng, libtiff and OpenCV write lines of their own about images they cannot read.
+def _silence_native_libraries() -> None:
+    """Point file descriptor 2 to nowhere and keep `sys.stderr`.
 
-    `TCMOA_DEBUG=1` leaves their lines in place.
+    libpng, libtiff and OpenCV print lines of their own about images that they cannot read. `TCMOA_DEBUG=1` shows them.
     """
-    with contextlib.suppress(OSError):  # where stderr is closed there is nothing to keep
-        ours = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    with contextlib.suppress(OSError):  # stderr may be closed
+        stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 2)
         os.close(nowhere)
-        sys.stderr = ours
+        sys.stderr = stderr
 
 
 def main() -> None:
-    """Entry point of the `tcmoa` command."""
+    """Run the `tcmoa` command and exit."""
     if not os.environ.get(DEBUG):
-        _keep_stderr_to_ourselves()
+        _silence_native_libraries()
     sys.exit(run(sys.argv[1:]))

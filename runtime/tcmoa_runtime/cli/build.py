@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tcmoa_runtime.cli.engine_rows import engine_rows
 from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.progress import phase_bar, print_json
 from tcmoa_runtime.engine import Engine
@@ -80,25 +81,3 @@ def build(
         return
     for label, value in engine_rows(engine):
         print(f"{label:<10}  {value}")
-
-
-def engine_rows(engine: Engine) -> list[tuple[str, str]]:
-    """Label and text of what is worth knowing of an engine."""
-    figures = engine.manifest
-    over = figures["bytes_moved"] / figures["minimum_bytes"] - 1
-    bounds = ", ".join(f"{gpu} {bound['ms']:.2f} ms" for gpu, bound in figures["bounds"].items())
-    precisions = ", ".join(f"{count} {name}" for name, count in figures["precisions"].items())
-    return [
-        ("engine", f"{engine.path.name}, {figures['engine']['bytes']:,} bytes"),
-        (
-            "kernels",
-            f"{figures['kernels']} ({precisions}); {figures['fused_attentions']} of {figures['attentions']} "
-            f"attentions fused",
-        ),
-        (
-            "moves",
-            f"{figures['bytes_moved'] / 1e9:.3f} GB a frame, {over:.1%} over the counted minimum; "
-            f"{figures['flops'] / 1e9:.1f} GFLOP",
-        ),
-        ("bound", f"{bounds} (from datasheets and the kernel list; not measured)"),
-    ]

@@ -18,7 +18,9 @@ def demo(
 ) -> None:
     """Export the `tiny` model for all three tasks and fuse pairs made from photographs.
 
-    Example: tcmoa demo --out demo-out
+    Examples:
+
+        tcmoa demo --out demo-out
     """
     run_demo = require("tcmoa_export.demo", "demo", "export").run_demo
     with status_line("demo") as on_message:

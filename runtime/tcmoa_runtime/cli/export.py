@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.options import takes_options
 from tcmoa_runtime.cli.progress import status_line
+from tcmoa_runtime.images import format_size
 from tcmoa_runtime.options.export import ExportOptions
 
 if TYPE_CHECKING:
@@ -34,7 +36,10 @@ def export(
 
     The bundle is compared with the PyTorch model before it is put in place; a bundle that differs is not written.
 
-    Example: tcmoa export --weights tiny --task vif --size 640x480 --out night-640x480
+    Examples:
+
+        tcmoa export --weights tiny --task vif --size 640x480 --out night-640x480
+        tcmoa export --weights tiny --task mef --size 1280x720 --precision fp16 --with-prompt --out day-1280x720
     """
     tcmoa = require("tcmoa", "export", "export")
     tcmoa_export = require("tcmoa_export.bundle_export", "export", "export")
@@ -49,9 +54,9 @@ def export(
 
 def _describe(bundle: Bundle) -> str:
     """Describe a new bundle and how it compares with the model, in one line."""
-    parity, contract = bundle.manifest["parity"], bundle.contract
+    parity: Mapping[str, Any] = bundle.section("parity").values
     psnr = "" if parity["psnr_db"] is None else f", {parity['psnr_db']} dB"
     return (
-        f"{bundle.task}, {contract.width}x{contract.height}, {bundle.precision}; against the model: largest difference "
+        f"{bundle.task}, {format_size(bundle.size)}, {bundle.precision}; against the model: largest difference "
         f"{parity['max_difference']} gray levels, {parity['differing']:.4%} of values differ{psnr}"
     )

@@ -1,10 +1,10 @@
-"""`tcmoa fuse`: two images, or two folders of them."""
+"""`tcmoa fuse`: two images, or two folders of images."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,180 +13,186 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from tcmoa_runtime.backends.pick import BACKENDS
+from tcmoa_runtime.cli.options import (
+    BundleArgument,
+    JsonOption,
+    TextForm,
+    parse_number,
+    spell_for_command_line,
+    takes_options,
+)
 from tcmoa_runtime.cli.progress import console, print_json, progress_bar
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fuser import Fuser
-from tcmoa_runtime.images import IMAGE_SUFFIXES, STRETCH, check_writable, read_image, to_frame, write_image
-from tcmoa_runtime.pairs import PairPaths, find_pairs
-from tcmoa_runtime.prompts import Map, mask_to_shift, parse_number, pool_to_grid
+from tcmoa_runtime.images import (
+    IMAGE_SUFFIXES,
+    check_writable,
+    format_size,
+    in_order,
+    read_image,
+    to_frame,
+    write_image,
+)
+from tcmoa_runtime.options.fuse import FuseOptions
+from tcmoa_runtime.pairs import PairPaths, find_pairs, read_pair
+from tcmoa_runtime.prompts import mask_to_shift, pool_to_grid
+from tcmoa_runtime.typing import JsonObject, PromptMap
+
+Sources = tuple[NDArray[Any], NDArray[Any]]
+Prompt = tuple[float | None, float | PromptMap | None]
+"""Alpha and beta of Eq. 8; None for the bundle's default."""
+
+
+def parse_shift(text: str) -> float | Path:
+    """Parse beta: a number, or the path of an image."""
+    return Path(text) if Path(text).suffix.lower() in IMAGE_SUFFIXES else parse_number(text)
+
+
+SHIFT_FORM = TextForm(parse_shift, str, "BETA|MASK.png")
 
 
 @dataclass
 class _Report:
-    """What was done, for the summary."""
+    """What was fused."""
 
     seconds: list[float] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
 
-    def to_json(self, backend: str) -> dict[str, Any]:
+    def add_failure(self, name: str, error: InputError) -> None:
+        """Record a pair that was not fused."""
+        self.failed.append({"name": name, "error": error.render(spell_for_command_line)})
+
+    def median_ms(self) -> float:
+        """Median time of a pair."""
+        return float(np.median(self.seconds)) * 1000
+
+    def to_json(self, backend: str) -> JsonObject:
+        """Return the summary of `--json`."""
         times = np.array(self.seconds) * 1000
-        quantiles = {
+        ms: JsonObject = {
             f"p{q}": round(float(np.percentile(times, q)), 3) if len(times) else None for q in (50, 95)
         }
-        result = {"backend": backend, "images": len(self.outputs), "ms": quantiles, "outputs": self.outputs}
-        return {**result, "failed": self.failed} if self.failed else result
+        result: JsonObject = {
+            "backend": backend,
+            "images": len(self.outputs),
+            "ms": ms,
+            "outputs": list(self.outputs),
+        }
+        return {**result, "failed": list(self.failed)} if self.failed else result
 
 
+@takes_options(FuseOptions, forms={"prompt_shift": SHIFT_FORM})
 def fuse(
-    bundle: Annotated[Path, typer.Argument(help="The bundle, as `tcmoa export` wrote it.")],
+    options: FuseOptions,
+    bundle: BundleArgument,
     x: Annotated[Path, typer.Argument(help="First source: an image, or a folder of images.")],
     y: Annotated[Path, typer.Argument(help="Second source, as x.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The fused image, or a folder for them.")],
-    backend: Annotated[
-        str,
-        typer.Option(
-            help=f"auto (an engine that runs here, else the fastest installed), {', '.join(BACKENDS)}."
-        ),
-    ] = "auto",
-    prompt_scale: Annotated[
-        str | None,
-        typer.Option(metavar="A", help="alpha of Eq. 8: 0 = equal shares, above 1 = sharper choice."),
-    ] = None,
-    prompt_shift: Annotated[
-        str | None,
-        typer.Option(
-            metavar="B|MASK.png",
-            help="beta of Eq. 8: above 0 favours x, below 0 y; or a grey image: black -0.5, 128 none, white +0.5.",
-        ),
-    ] = None,
-    resize: Annotated[
-        bool, typer.Option("--resize", help="Adapt frames of another size than the bundle's.")
-    ] = False,
-    stretch: Annotated[
-        str,
-        typer.Option(metavar="LOW,HIGH", help="Percentiles of 16-bit images that become black and white."),
-    ] = f"{STRETCH[0]:g},{STRETCH[1]:g}",
-    image_format: Annotated[
-        str, typer.Option("--format", help="File format of fused images when --out is a folder.")
-    ] = "png",
-    threads: Annotated[int | None, typer.Option(help="CPU threads; all cores when not given.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The fused image, or a folder for fused images.")],
+    as_json: JsonOption = False,
 ) -> int:
     """Fuse two registered images of one scene, or all pairs of two folders.
 
     Folders hold equal names, or NAME_x.EXT and NAME_y.EXT (also both in one folder, given twice).
+
+    Examples:
+
+        tcmoa fuse night-640x480 visible.png infrared.png -o fused.png
+        tcmoa fuse night-640x480 visible/ infrared/ -o fused/ --prompt-shift 0.2
     """
-    pairs, targets = _plan(x, y, out, image_format)
+    pairs, targets = _plan(x, y, out, options.format)
     with Fuser.load(
-        bundle, backend, threads=threads, resize=resize, percentiles=stretch_percentiles(stretch)
+        bundle,
+        options.backend,
+        threads=options.threads,
+        resize=options.resize,
+        percentiles=options.stretch,
     ) as fuser:
-        scale = None if prompt_scale is None else parse_number(prompt_scale, "--prompt-scale")
-        shift = None if prompt_shift is None else prompt_shift_of(prompt_shift, fuser)
+        prompt = options.prompt_scale, load_shift(options.prompt_shift, fuser)
         if x.is_dir():
-            report = _fuse_folder(fuser, pairs, targets, scale, shift)
+            report = _fuse_folder(fuser, pairs, targets, prompt)
         else:
             report = _Report()
-            _fuse_chunk(fuser, [(pairs[0], _read(fuser, pairs[0]))], targets, scale, shift, report)
-        name = fuser.backend.name
-    summary = report.to_json(name)
+            chunk = [(pairs[0], read_pair(pairs[0], fuser.bundle.channel_order))]
+            _fuse_chunk(fuser, chunk, targets, prompt, report)
+        backend = fuser.backend.name
     for failure in report.failed:
         console.print(f"tcmoa: error: {failure['error']}", markup=False, soft_wrap=True)
     if as_json:
-        print_json(summary)
+        print_json(report.to_json(backend))
     elif report.outputs:
-        ms = f"{summary['ms']['p50']:.0f} ms a pair"
-        what = report.outputs[0] if len(report.outputs) == 1 else f"{len(report.outputs)} images in {out}"
-        print(f"{what} ({name}, {ms})")
+        count = len(report.outputs)
+        what = report.outputs[0] if count == 1 else f"{count} images in {out}"
+        print(f"{what} ({backend}, {report.median_ms():.0f} ms per pair)")
     if report.failed:
-        raise InputError(
-            f"{len(report.failed)} of {len(pairs)} pairs were not fused, see above; the rest is in {out}"
-        )
+        rest = f"; the others are in {out}" if report.outputs else ""
+        raise InputError(f"{len(report.failed)} of {len(pairs)} pairs were not fused, see above{rest}")
     return 0
 
 
-def stretch_percentiles(text: str) -> tuple[float, float]:
-    """The percentiles of `--stretch LOW,HIGH`."""
-    parts = text.split(",")
-    if len(parts) != 2:
-        raise InputError(f"--stretch is {text!r}: expected two percentiles, as 1,99")
-    return parse_number(parts[0], "--stretch"), parse_number(parts[1], "--stretch")
+def load_shift(shift: float | Path | None, fuser: Fuser) -> float | PromptMap | None:
+    """Return beta as a number, or read a painted mask as a map [gh, gw].
+
+    Raises:
+        InputError: The mask is not an 8-bit image of the frame's size, or of one pixel per token.
+    """
+    if not isinstance(shift, Path):
+        return shift
+    image = read_image(shift)
+    if image.dtype != np.uint8:
+        raise InputError(
+            f"holds {image.dtype}; expected an 8-bit mask (black -0.5, 128 none, white +0.5)", subject=shift
+        )
+    mask = to_frame(image, str(shift), 1)[..., 0]
+    if mask.shape not in (fuser.size, fuser.grid):
+        raise InputError(
+            f"{format_size(mask.shape)}; expected {format_size(fuser.size)} (the frame) or "
+            f"{format_size(fuser.grid)} (one pixel per token)",
+            subject=shift,
+        )
+    return pool_to_grid(mask_to_shift(mask), fuser.grid, fuser.bundle.map_token)
 
 
 def _plan(x: Path, y: Path, out: Path, image_format: str) -> tuple[list[PairPaths], dict[str, Path]]:
-    """The pairs to fuse and where each result goes, all checked before anything is loaded."""
+    """Return the pairs and the path of each result, all checked before anything is loaded."""
     if x.is_dir() != y.is_dir():
-        raise InputError(f"{x} and {y}: expected two images or two folders")
+        raise InputError(
+            "one file and one folder; expected two images or two folders", subject=f"{x} and {y}"
+        )
     if not x.is_dir():
         for source in (x, y):
             if not source.is_file():
-                raise InputError(f"{source}: no such image file")
+                raise InputError("no such image file", subject=source)
             if out.exists() and out.samefile(source):
-                raise InputError(f"{out}: is a source itself; choose another --out")
+                raise _overwrites_source(out)
         return [PairPaths(x.stem, x, y)], {x.stem: check_writable(out)}
-    suffix = "." + image_format.lower().removeprefix(".")
-    if suffix not in IMAGE_SUFFIXES:
-        known = ", ".join(s[1:] for s in sorted(IMAGE_SUFFIXES))
-        raise InputError(f"--format is {image_format!r}: expected one of {known}")
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is a file, expected a folder as x and y are")
+        raise InputError("a file; expected a folder, as x and y are", subject=out)
     if out.exists() and (out.samefile(x) or out.samefile(y)):
-        raise InputError(f"{out}: is the folder of a source; choose another --out")
+        raise _overwrites_source(out)
     pairs = find_pairs(x, y)
-    return pairs, {pair.name: out / f"{pair.name}{suffix}" for pair in pairs}
+    return pairs, {pair.name: out / f"{pair.name}.{image_format}" for pair in pairs}
 
 
-def prompt_shift_of(text: str, fuser: Fuser) -> float | Map:
-    """beta as a number, or a map from a painted mask."""
-    path = Path(text)
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        return parse_number(text, "--prompt-shift")
-    image = read_image(path)
-    if image.dtype != np.uint8:
-        raise InputError(
-            f"{path}: holds {image.dtype}, expected an 8-bit mask (black -0.5, 128 none, white +0.5)"
-        )
-    mask = to_frame(image, str(path), 1)[..., 0]
-    if mask.shape not in (fuser.size, fuser.grid):
-        (height, width), (gh, gw) = fuser.size, fuser.grid
-        raise InputError(
-            f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]}, expected {width}x{height} (the frame) "
-            f"or {gw}x{gh} (one pixel per token)"
-        )
-    token = None if fuser.bundle.fit == "resize" else fuser.bundle.token_pixels
-    return pool_to_grid(mask_to_shift(mask), fuser.grid, token)
-
-
-Sources = tuple[NDArray[Any], NDArray[Any]]
-
-
-def _read(fuser: Fuser, pair: PairPaths) -> Sources:
-    """Both images, uint8 or uint16, in the bundle's channel order."""
-    flip = fuser.bundle.channel_order == "bgr"
-    images = []
-    for path in (pair.x, pair.y):
-        image = read_image(path)
-        images.append(image[..., ::-1] if flip and image.ndim == 3 else image)
-    x, y = images
-    if x.shape[:2] != y.shape[:2]:
-        raise InputError(
-            f"{pair.x} is {x.shape[1]}x{x.shape[0]} and {pair.y} {y.shape[1]}x{y.shape[0]}: "
-            f"expected two registered images of one size"
-        )
-    return x, y
+def _overwrites_source(out: Path) -> InputError:
+    return InputError(
+        "is a source; expected another place for the result",
+        subject=out,
+        remedy="Choose another {out}",
+        settings={"out": ...},
+    )
 
 
 def _chunks(
-    fuser: Fuser, pairs: list[PairPaths], report: _Report, advance: Any
+    fuser: Fuser, pairs: Sequence[PairPaths], report: _Report, advance: Callable[[int], None]
 ) -> Iterator[list[tuple[PairPaths, Sources]]]:
-    """Readable pairs in groups of the bundle's batch, all of a group of one shape."""
+    """Group readable pairs by the bundle's batch; all pairs of a group have one shape and type."""
     chunk: list[tuple[PairPaths, Sources]] = []
     for pair in pairs:
         try:
-            sources = _read(fuser, pair)
+            sources = read_pair(pair, fuser.bundle.channel_order)
         except InputError as error:
-            report.failed.append({"name": pair.name, "error": str(error)})
+            report.add_failure(pair.name, error)
             advance(1)
             continue
         if chunk and [(s.shape, s.dtype) for s in chunk[0][1]] != [(s.shape, s.dtype) for s in sources]:
@@ -202,53 +208,55 @@ def _chunks(
 
 def _fuse_chunk(
     fuser: Fuser,
-    chunk: list[tuple[PairPaths, Sources]],
+    chunk: Sequence[tuple[PairPaths, Sources]],
     targets: dict[str, Path],
-    scale: float | None,
-    shift: float | Map | None,
+    prompt: Prompt,
     report: _Report,
 ) -> None:
-    began = time.perf_counter()
+    """Fuse and write the pairs of one group."""
+    scale, shift = prompt
+    start = time.perf_counter()
     if len(chunk) == 1:
         fused = [fuser(*chunk[0][1], scale=scale, shift=shift)]
     else:
         x, y = (np.stack([s[i] if s[i].ndim == 3 else s[i][..., None] for _, s in chunk]) for i in (0, 1))
         fused = list(fuser(x, y, scale=scale, shift=shift))
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     for (pair, _), image in zip(chunk, fused, strict=True):
-        rgb = image[..., ::-1] if fuser.bundle.channel_order == "bgr" else image
-        write_image(targets[pair.name], np.ascontiguousarray(rgb))
+        write_image(targets[pair.name], in_order(image, fuser.bundle.channel_order))
         report.outputs.append(str(targets[pair.name]))
         report.seconds.append(seconds / len(chunk))
 
 
 def _fuse_folder(
-    fuser: Fuser,
-    pairs: list[PairPaths],
-    targets: dict[str, Path],
-    scale: float | None,
-    shift: float | Map | None,
+    fuser: Fuser, pairs: Sequence[PairPaths], targets: dict[str, Path], prompt: Prompt
 ) -> _Report:
+    """Fuse all pairs; one that fails is reported and the others go on."""
     report = _Report()
     folder = next(iter(targets.values())).parent
-    made = [f for f in (folder, *folder.parents) if not f.exists()]
+    new_folders = [f for f in (folder, *folder.parents) if not f.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be created: {error.strerror}") from error
+        raise InputError(f"cannot be created: {error.strerror}", subject=folder) from error
     try:
         with progress_bar("fusing", len(pairs)) as advance:
             for chunk in _chunks(fuser, pairs, report, advance):
                 try:
-                    _fuse_chunk(fuser, chunk, targets, scale, shift, report)
+                    _fuse_chunk(fuser, chunk, targets, prompt, report)
                 except InputError as error:
                     for pair, _ in chunk:
                         if str(targets[pair.name]) not in report.outputs:
-                            report.failed.append({"name": pair.name, "error": f"{pair.name}: {error}"})
+                            report.add_failure(pair.name, _about_pair(pair, error))
                 advance(len(chunk))
     finally:
         if not report.outputs:
-            with contextlib.suppress(OSError):  # somebody else may have put something there
-                for empty in made:
+            with contextlib.suppress(OSError):  # another program may have written there
+                for empty in new_folders:
                     empty.rmdir()
     return report
+
+
+def _about_pair(pair: PairPaths, error: InputError) -> InputError:
+    """Return the error with the pair's name before its subject."""
+    return error.with_subject(pair.name if error.subject is None else f"{pair.name}: {error.subject}")

@@ -4,81 +4,91 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import numpy as np
-import typer
 
-from tcmoa_runtime.alignment import corners, moved
+from tcmoa_runtime.alignment import corner_points, map_points
 from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.cli.build import engine_rows
+from tcmoa_runtime.cli.engine_rows import engine_rows
+from tcmoa_runtime.cli.options import BundleArgument, JsonOption
 from tcmoa_runtime.cli.progress import print_json
 from tcmoa_runtime.contract import TensorSpec
 from tcmoa_runtime.engine import Engine, find_engines
 from tcmoa_runtime.errors import BundleError
+from tcmoa_runtime.images import format_size
+from tcmoa_runtime.typing import JsonObject
 
-LARGEST: Final = 5
-"""How many of an engine's largest kernels are shown; `--json` has them all."""
+MAX_KERNELS: Final = 5
+"""Number of an engine's largest kernels that are shown; `--json` has all."""
+
+Row = tuple[str, str]
+"""Label and text of a line."""
 
 
-def inspect(
-    bundle: Annotated[Path, typer.Argument(help="The bundle.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Show what a bundle is and what it was checked for; all hashes are compared first."""
+def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
+    """Show what a bundle is and what it was checked for, after comparing all hashes.
+
+    Examples:
+
+        tcmoa inspect night-640x480
+        tcmoa inspect night-640x480 --json
+    """
     opened = Bundle.open(bundle)
     opened.check()
     try:
-        engines = engines_of(opened)
+        engines = check_engines(opened)
         if as_json:
-            print_json(summary(opened, engines))
+            print_json(summarize(opened, engines))
             return
-        lines = rows(opened)
-        for found in engines:
-            lines += engine_lines(found)
+        lines = bundle_rows(opened)
+        for checked in engines:
+            lines += checked_rows(checked)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        # What fusing does not need is not checked on opening.
+        if isinstance(error, BundleError):
+            raise
+        # Entries that fusing does not need are not checked on opening.
         raise BundleError(
-            f"{bundle}: what bundle.json tells about the graph is incomplete ({type(error).__name__}: {error}); "
-            f"export it again with `tcmoa export`"
+            f"bundle.json describes the graph incompletely ({type(error).__name__}: {error})",
+            subject=bundle,
+            remedy="Export it again with `tcmoa export`",
         ) from error
     width = max(len(label) for label, _ in lines)
-    for label, value in lines:
-        print(f"{label:<{width}}  {value}")
+    for label, text in lines:
+        print(f"{label:<{width}}  {text}")
 
 
 @dataclass(frozen=True)
-class Found:
-    """An engine in the bundle: its description, or why it must not be used."""
+class CheckedEngine:
+    """An engine of the bundle: its description, or why it must not be used."""
 
     name: str
     engine: Engine | None
     problem: str | None
 
 
-def engines_of(bundle: Bundle) -> list[Found]:
-    """All engines of a bundle, hashes compared; a bad one is told about, the others are still shown."""
-    found = []
+def check_engines(bundle: Bundle) -> list[CheckedEngine]:
+    """Open all engines of a bundle and compare their hashes; a damaged one does not hide the others."""
+    checked = []
     for path in find_engines(bundle):
         try:
             engine = Engine.open(bundle, path)
             engine.read()
         except BundleError as error:
-            found.append(Found(path.name, None, str(error)))
+            checked.append(CheckedEngine(path.name, None, str(error)))
         else:
-            found.append(Found(path.name, engine, None))
-    return found
+            checked.append(CheckedEngine(path.name, engine, None))
+    return checked
 
 
-def summary(bundle: Bundle, engines: Sequence[Found]) -> dict[str, Any]:
-    """The manifest, `engines` with all their kernels, and the figures of the first sound engine at the top.
+def summarize(bundle: Bundle, engines: Sequence[CheckedEngine]) -> JsonObject:
+    """Return the manifest with `engines` and the figures of the first sound engine.
 
-    Those keys are the ones that `tcmoa build` reports; without an engine they are null, but for what the graph
-    tells.
+    Those figures have the keys that `tcmoa build` reports. They are null without an engine, except for what the graph
+    states.
     """
-    graph = bundle.manifest["graph"]
-    first = next((found.engine.manifest for found in engines if found.engine is not None), {})
+    graph: Mapping[str, Any] = bundle.section("graph").values
+    first: Mapping[str, Any] = next((c.engine.manifest for c in engines if c.engine is not None), {})
     constants = {k: v for k, v in graph.get("constants", {}).items() if not k.startswith(("int", "bool"))}
     return {
         **bundle.manifest,
@@ -88,107 +98,105 @@ def summary(bundle: Bundle, engines: Sequence[Found]) -> dict[str, Any]:
         "bytes_moved": first.get("bytes_moved"),
         "precisions": first.get("precisions", constants),
         "engines": [
-            {"file": f.name, "problem": f.problem, **(f.engine.manifest if f.engine else {})} for f in engines
+            {"file": c.name, "problem": c.problem, **(c.engine.manifest if c.engine else {})} for c in engines
         ],
     }
 
 
-def engine_lines(found: Found) -> list[tuple[str, str]]:
-    """Label and text of each line about an engine."""
-    if found.engine is None:
-        return [("engine", f"{found.name}: must not be used: {found.problem}")]
-    figures = found.engine.manifest
-    lines = engine_rows(found.engine)
-    for kernel in figures["largest"][:LARGEST]:
-        lines.append(("", f"{kernel['bytes'] / 1e6:8.2f} MB  {kernel['kind']:11}  {_described(kernel)}"))
-    return lines
+def checked_rows(checked: CheckedEngine) -> list[Row]:
+    """Describe an engine and its largest kernels."""
+    if checked.engine is None:
+        return [("engine", f"{checked.name}: must not be used: {checked.problem}")]
+    manifest: Mapping[str, Any] = checked.engine.manifest
+    rows = engine_rows(checked.engine)
+    for kernel in manifest["largest"][:MAX_KERNELS]:
+        text = f"{kernel['bytes'] / 1e6:8.2f} MB  {kernel['kind']:11}  {_describe_kernel(kernel)}"
+        rows.append(("", text))
+    return rows
 
 
-def _described(kernel: Mapping[str, Any]) -> str:
-    """What a kernel computes, by its ONNX nodes, and on what."""
+def _describe_kernel(kernel: Mapping[str, Any]) -> str:
+    """Name the ONNX nodes that a kernel computes, and its inputs."""
     scopes = list(dict.fromkeys(node.rsplit("/", 1)[0] for node in kernel["nodes"]))
     shapes = ", ".join("x".join(map(str, view["shape"])) for view in kernel["inputs"][:2])
     return f"{', '.join(scopes[:2]) or kernel['name']} on {shapes} {kernel['precision']}"
 
 
-def alignment_row(bundle: Bundle) -> list[tuple[str, str]]:
-    """What the bundle moves, where it does."""
-    found = bundle.alignment
-    if found is None:
-        return []
-    around = corners((bundle.contract.height, bundle.contract.width))
-    farthest = float(np.hypot(*(moved(found.matrix, around) - around[:2])).max())
-    return [
-        (
-            "alignment",
-            f"{found.source} is moved by up to {farthest:.1f} pixels ({found.model}, sure to {found.residual_px:.2f}); "
-            f"gradient correlation {found.score_before:.3f} before, {found.score_after:.3f} after, {found.pairs} pairs",
-        )
-    ]
-
-
-def quantisation_row(bundle: Bundle) -> list[tuple[str, str]]:
-    """What is in 8 bits, where something is."""
-    said = bundle.manifest.get("quantisation")
-    if not isinstance(said, dict):
-        return []
-    kept = said.get("kept_float32") or []
-    stays = f"; float32: {', '.join(map(str, kept))}" if kept else ""
-    figure = said.get("psnr_db")
-    return [
-        (
-            "8 bits",
-            f"{said.get('linears')} linears, smoothing {said.get('smoothing')}, ranges {said.get('ranges')}{stays}; "
-            f"{'the same' if figure is None else f'{figure} dB'} to float32 on {len(said.get('held_pairs', []))} pairs",
-        )
-    ]
-
-
-def rows(bundle: Bundle) -> list[tuple[str, str]]:
-    """Label and text of each line."""
-    manifest, contract, roles = bundle.manifest, bundle.contract, bundle.roles
+def bundle_rows(bundle: Bundle) -> list[Row]:
+    """Describe a bundle."""
+    manifest: Mapping[str, Any] = bundle.manifest
+    contract, roles = bundle.contract, bundle.roles
     alpha, beta = bundle.default_prompt
-
-    def tensor(spec: TensorSpec) -> str:
-        return f"{spec.name} {spec.dtype} {list(spec.shape)}"
-
-    result = [
+    graph, weights = manifest["graph"], manifest["weights"]
+    rows = [
         ("task", f"{bundle.task}: x is {roles['x']}, y is {roles['y']}"),
-        ("model", f"{bundle.preset}, {manifest['graph'].get('parameters', 0) / 1e6:.2f} M parameters"),
-        (
-            "weights",
-            f"{manifest['weights']['source'] or 'unnamed'}, SHA-256 {manifest['weights']['sha256'][:12]}…",
-        ),
-        ("frame", f"{contract.width}x{contract.height} {bundle.channel_order}, batch {contract.batch}"),
-        (
-            "fit",
-            f"{bundle.fit}, {contract.grid[1]}x{contract.grid[0]} tokens of {bundle.token_pixels} pixels",
-        ),
+        ("model", f"{bundle.preset}, {graph.get('parameters', 0) / 1e6:.2f} M parameters"),
+        ("weights", f"{weights['source'] or 'unnamed'}, SHA-256 {weights['sha256'][:12]}…"),
+        ("frame", f"{format_size(bundle.size)} {bundle.channel_order}, batch {contract.batch}"),
+        ("fit", f"{bundle.fit}, {format_size(contract.grid)} tokens of {bundle.token_pixels} pixels"),
         ("color", str(manifest.get("color", "rgb"))),
         ("precision", bundle.precision),
         ("routers", ", ".join(manifest.get("routers", []))),
-        ("prompt", f"alpha {alpha:g}, beta {beta:g} unless told otherwise"),
-        *quantisation_row(bundle),
-        *alignment_row(bundle),
-        *(("input", tensor(spec)) for spec in contract.inputs),
-        *(("output", tensor(spec)) for spec in contract.outputs),
+        ("prompt", f"alpha {alpha:g}, beta {beta:g} by default"),
+        *_quantization_rows(manifest.get("quantization")),
+        *_alignment_rows(bundle),
+        *(("input", _describe_tensor(spec)) for spec in contract.inputs),
+        *(("output", _describe_tensor(spec)) for spec in contract.outputs),
         (
             "graph",
-            f"{manifest['graph'].get('nodes')} nodes, {manifest['graph'].get('attentions')} windowed attentions, "
-            f"tokens ordered for {str(manifest.get('target', 'gpu')).upper()}s",
+            f"{graph.get('nodes')} nodes, {graph.get('attentions')} windowed attentions, "
+            f"tokens in the order for {str(manifest.get('target', 'gpu')).upper()}s",
         ),
+        *_parity_rows(manifest.get("parity")),
     ]
-    parity = manifest.get("parity")
-    if parity:
-        result.append(
-            (
-                "parity",
-                f"largest difference {parity['max_difference']} grey levels, {parity['differing']:.4%} of values "
-                f"differ from the unfolded model ({parity['frames']} frames, {parity['backend']})",
-            )
+    rows += [("file", f"{name}, {entry.bytes:,} bytes, hash correct") for name, entry in bundle.files.items()]
+    rows.append(("made with", ", ".join(f"{k} {v}" for k, v in manifest.get("tools", {}).items())))
+    return rows
+
+
+def _describe_tensor(spec: TensorSpec) -> str:
+    return f"{spec.name} {spec.dtype} {list(spec.shape)}"
+
+
+def _alignment_rows(bundle: Bundle) -> list[Row]:
+    alignment = bundle.alignment
+    if alignment is None:
+        return []
+    corners = corner_points(bundle.size)
+    move = float(np.hypot(*(map_points(alignment.matrix, corners) - corners[:2])).max())
+    return [
+        (
+            "alignment",
+            f"{alignment.source} is moved by up to {move:.1f} pixels ({alignment.model}, uncertainty "
+            f"{alignment.residual_px:.2f} pixels); gradient correlation {alignment.score_before:.3f} before, "
+            f"{alignment.score_after:.3f} after, {alignment.pairs} pairs",
         )
-    result += [
-        ("file", f"{name}, {entry['bytes']:,} bytes, hash right") for name, entry in bundle.files.items()
     ]
-    result.append(("made with", ", ".join(f"{k} {v}" for k, v in manifest.get("tools", {}).items())))
-    return result
+
+
+def _quantization_rows(entry: Any) -> list[Row]:
+    if not isinstance(entry, dict):
+        return []
+    kept = entry.get("kept_float32") or []
+    float32 = f"; float32: {', '.join(map(str, kept))}" if kept else ""
+    psnr = entry.get("psnr_db")
+    return [
+        (
+            "8 bits",
+            f"{entry.get('linears')} linear layers, smoothing {entry.get('smoothing')}, "
+            f"ranges {entry.get('ranges')}{float32}; {'identical' if psnr is None else f'{psnr} dB'} to float32 "
+            f"on {len(entry.get('held_pairs', []))} pairs",
+        )
+    ]
+
+
+def _parity_rows(parity: Any) -> list[Row]:
+    if not parity:
+        return []
+    return [
+        (
+            "parity",
+            f"largest difference {parity['max_difference']} gray levels, {parity['differing']:.4%} of values differ "
+            f"from the PyTorch model ({parity['frames']} frames, {parity['backend']})",
+        )
+    ]

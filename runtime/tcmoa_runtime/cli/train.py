@@ -23,7 +23,10 @@ def train(
 ) -> None:
     """Train a model and write checkpoints, averaged weights, a log and sample images.
 
-    Example: tcmoa train tcmoa/configs/tiny.toml --out runs/tiny
+    Examples:
+
+        tcmoa train tcmoa/configs/tiny.toml --out runs/tiny
+        tcmoa train tcmoa/configs/tiny.toml --out runs/tiny --resume
     """
     run = require("tcmoa.train", "train", "export").run
     weights = run(config, resume=resume, out=out, rounds=rounds)

@@ -9,15 +9,15 @@ import typer
 from tcmoa_runtime._version import __version__
 
 
-def _show(wanted: bool) -> None:
-    if wanted:
+def _show(is_given: bool) -> None:
+    if is_given:
         print(f"tcmoa {__version__}")
         raise typer.Exit
 
 
 def print_version(
     _: Annotated[
-        bool, typer.Option("--version", callback=_show, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=_show, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Take the options that belong to no command."""
+    """Handle the options of `tcmoa` itself."""

@@ -1,0 +1,59 @@
+"""Choices of every command that loads a bundle to fuse with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.images import DEFAULT_PERCENTILES, check_percentiles
+from tcmoa_runtime.options.option import Option, check_choices
+from tcmoa_runtime.typing import BackendChoice, Percentiles
+
+BACKEND_GROUP = "Backend"
+PROMPT_GROUP = "Prompt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FuserOptions:
+    """How a bundle is loaded, and the prompt that it starts with."""
+
+    backend: Annotated[
+        BackendChoice,
+        Option(
+            "What runs the graph. auto takes an engine that runs here, else the fastest that is installed.",
+            group=BACKEND_GROUP,
+        ),
+    ] = "auto"
+    threads: Annotated[int | None, Option("CPU threads; all cores if not given.", group=BACKEND_GROUP)] = None
+    prompt_scale: Annotated[
+        float | None,
+        Option(
+            "Alpha of Eq. 8: 0 gives equal shares, above 1 a sharper choice; the bundle's default if not given.",
+            group=PROMPT_GROUP,
+            metavar="ALPHA",
+        ),
+    ] = None
+    prompt_shift: Annotated[
+        float | Path | None,
+        Option(
+            "Beta of Eq. 8: above 0 favors x, below 0 favors y; or a gray image: black is -0.5, 128 is 0, white is "
+            "+0.5. The bundle's default if not given.",
+            group=PROMPT_GROUP,
+            metavar="BETA|MASK.png",
+        ),
+    ] = None
+    resize: Annotated[
+        bool, Option("Resize frames of another size than the bundle's, and the result back.")
+    ] = False
+    stretch: Annotated[
+        Percentiles, Option("Percentiles of images with more than 8 bits that become black and white.")
+    ] = DEFAULT_PERCENTILES
+
+    def __post_init__(self) -> None:
+        """Check every field; raises InputError whose subject is the field's name."""
+        check_choices(self)
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"{self.threads}; expected 1 or more", subject="threads")
+        check_percentiles(self.stretch)
