@@ -1,28 +1,29 @@
-"""Flicker of fused video: what changes from frame to frame where nothing moves in either source.
+"""Flicker of fused video: changes from frame to frame where nothing moves in either source.
 
     from tcmoa_calibration.flicker import flicker
 
-    found = flicker(frames_x, frames_y, frames_fused)  # sequences or generators, read once, two frames held
-    found.excess, found.pumping                        # 0.0 where the fused video never flickers more than its sources
+    result = flicker(frames_x, frames_y, frames_fused)  # sequences or generators, read once, two frames in memory
+    result.excess, result.pumping                       # 0.0 if the fused video never flickers more than its sources
 
 Warping-error metrics (Lai et al. 2018, "Learning Blind Video Temporal Consistency") follow motion by optical flow and
-compare with the frame before; errors of the flow then count as flicker. Nothing is warped here: only still places
-count, where any change is either noise of the sources or made by the fusion.
+compare with the previous frame, so that errors of the flow count as flicker. Nothing is warped here: only still pixels
+count, where a change is either noise of the sources or made by the fusion.
 
-Definition. A, B, F are the lumas (BT.601, not rounded) in grey levels 0..255; dV = V(t) - V(t-1).
+Definition. A, B and F are the lumas (BT.601, not rounded) in gray levels from 0 to 255; dV = V(t) - V(t-1).
 
-- A pixel is still at t where |G * dA| < 2 and |G * dB| < 2, G a Gaussian of sigma 2. The difference is blurred with
-  its sign: independent noise of sigma s per frame becomes 0.2 s, while what moves or brightens stays.
-- over = max(0, |dF| - max(|dA|, |dB|)): change that neither source has. The larger of the two bounds it, since a fused
-  pixel may follow either source, or any mean of them, and is then no worse than what it was given.
-- `excess`, `still`, `sources`: means of over, |dF| and max(|dA|, |dB|) over all still pixels of all steps.
-- `pumping`: over as above, of the means of dA, dB, dF in 16x16 blocks that are still in every pixel, averaged over
-  all such blocks of all steps. Eyes see the brightness of an area move by a fraction of a level, which the noise of
-  single pixels hides: means of 256 pixels have a sixteenth of it. Blocks lie on a grid from the top left; what is left
-  over at the right and lower border counts for no block.
+- A pixel is still at t if |G * dA| < 2 and |G * dB| < 2, where G is a Gaussian with a sigma of 2 px. The signed
+  difference is blurred: independent noise of sigma s in each frame becomes 0.2 s, while motion and changes of
+  brightness remain.
+- over = max(0, |dF| - max(|dA|, |dB|)) is change that neither source has. The larger source change is the bound,
+  because a fused pixel may follow either source, or any mean of them.
+- `excess`, `still` and `sources` are the means of over, |dF| and max(|dA|, |dB|) over all still pixels of all steps.
+- `pumping` is over, computed from the means of dA, dB and dF in 16x16 blocks that are still in every pixel, averaged
+  over all such blocks of all steps. Viewers notice when the brightness of an area changes by a fraction of a level,
+  which the noise of single pixels hides; a mean of 256 pixels has a sixteenth of that noise. Blocks lie on a grid
+  from the top left; an incomplete block at the right or bottom does not count.
 
-What these cannot tell: a fusion that strengthens contrast strengthens the noise of its sources with it, which counts
-(compare `still` with `sources`); and what moves is not judged.
+Limits: a fusion that strengthens contrast also strengthens the noise of its sources, which counts (compare `still` with
+`sources`). Moving areas are not measured.
 """
 
 from __future__ import annotations
@@ -36,55 +37,64 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa_calibration.luma import exact_luma
+from tcmoa_calibration.luma import Plane, exact_luma
 from tcmoa_calibration.metrics.filters import blur, gaussian_taps
-from tcmoa_calibration.metrics.frames import Plane
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.typing import ImageLike
 
-SIGMA: Final = 2.0
-"""Of the Gaussian on differences, pixels."""
+SIGMA_PX: Final = 2.0
+"""Standard deviation of the Gaussian on differences."""
 
 STILL_BELOW: Final = 2.0
-"""Blurred differences under this many grey levels are noise. In the compressed video of fixed cameras, visible
-and infrared, seven to nine of ten pixels stay below it in both."""
+"""Blurred differences below this many gray levels are noise.
 
-BLOCK: Final = 16
-"""Side of the blocks of `pumping`, pixels."""
+In compressed video of fixed cameras, visible and infrared, 70 to 90 % of the pixels stay below it in both.
+"""
 
-_TAPS: Final = gaussian_taps(13, SIGMA)  # out to 3 sigma
+BLOCK_PX: Final = 16
+"""Side of the blocks of `pumping`."""
+
+_TAPS: Final = gaussian_taps(13, SIGMA_PX)  # 3 sigma on each side
 _NAMES: Final = ("x", "y", "fused")
-_ENDED: Final = object()  # None would be taken for it where cv2.imread failed
+_ENDED: Final = object()  # not None, which cv2.imread returns for a file that it cannot read
 
 
 @dataclass(frozen=True)
-class Step:
-    """From one frame to the next, or all steps of a video together; grey levels, None where nothing was still."""
+class FlickerStep:
+    """Flicker from one frame to the next, or of all steps of a video, in gray levels.
+
+    Attributes:
+        share: Fraction of the pixels that are still, 0 to 1.
+        excess: Mean change of the fused video beyond the larger change of its sources; 0 is best. None without still
+            pixels.
+        still: Mean change of the fused video. None without still pixels.
+        sources: Mean of the larger change of both sources. None without still pixels.
+        pumping: As `excess`, for the means of still 16x16 blocks. None without such a block.
+    """
 
     share: float
-    """Of the pixels, counted as still, 0 .. 1."""
     excess: float | None
-    """Mean change of the fused video beyond the larger one of its sources; 0 is best."""
     still: float | None
-    """Mean change of the fused video."""
     sources: float | None
-    """Mean of the larger change of both sources."""
     pumping: float | None
-    """As `excess`, of the means of still 16x16 blocks; None also where no whole block was still."""
 
 
 @dataclass(frozen=True)
-class Flicker(Step):
-    """All steps together, and each by itself."""
+class Flicker(FlickerStep):
+    """Flicker of a video: all steps together, and each step.
 
-    steps: tuple[Step, ...]
-    """steps[t] is the one from frame t to frame t + 1."""
+    Attributes:
+        steps: steps[t] is the step from frame t to frame t + 1.
+        missing: Why values are None, in one line; empty if none is.
+    """
+
+    steps: tuple[FlickerStep, ...]
     missing: str
-    """Why figures are None, one line; empty where all are there."""
 
 
 @dataclass(frozen=True)
 class _Sums:
-    """What adds up over steps: sums over still pixels and blocks, and how many there were."""
+    """Sums over still pixels and blocks of a step, and their counts."""
 
     pixels: int
     still_pixels: int
@@ -95,110 +105,128 @@ class _Sums:
     blocks_over: float
 
 
-def flicker(x: Iterable[Any], y: Iterable[Any], fused: Iterable[Any]) -> Flicker:
-    """Flicker of a fused video [T] of frames, held against its sources x and y; their order does not matter.
+def flicker(x: Iterable[ImageLike], y: Iterable[ImageLike], fused: Iterable[ImageLike]) -> Flicker:
+    """Measure the flicker of a fused video against its sources; the order of x and y does not matter.
 
-    Frames are uint8 or uint16 (divided by 257), [H, W], [H, W, 1] or RGB [H, W, 3], mixed as they come, all of one
-    size; T is at least 2 and the same for all three. Iterables are read once, in step. Sources of 14 bits in 16 want
-    one stretch to 8 bits for the whole clip first: a stretch of each frame by itself flickers, and here without blame.
+    A source of 14 bits in 16 needs one stretch to 8 bits for the whole clip first: a stretch of each frame by itself
+    flickers, and hides the flicker of the fusion.
 
-    Raises InputError for less than two frames, clips of unequal length, frames of another dtype, shape or size.
+    Args:
+        x: Frames of the first source, uint8 or uint16 (divided by 257), [H, W], [H, W, 1] or RGB [H, W, 3], in any
+            mixture, all of one size. At least two frames; iterables are read once and in step.
+        y: As many frames of the second source.
+        fused: As many frames of the fused video.
+
+    Raises:
+        InputError: Fewer than two frames, clips of different lengths, or frames of another dtype, shape or size.
     """
     clips = [_frames(clip, name) for clip, name in zip((x, y, fused), _NAMES, strict=True)]
-    before: tuple[Plane, ...] | None = None
-    every: list[_Sums] = []
+    previous: tuple[Plane, ...] | None = None
+    sums: list[_Sums] = []
     for number, frames in enumerate(zip_longest(*clips, fillvalue=_ENDED)):
         ended = [name for name, frame in zip(_NAMES, frames, strict=True) if frame is _ENDED]
         if ended:
             raise InputError(
-                f"{' and '.join(ended)} ended after {number} frames, others did not: expected as many frames of each"
+                f"{number} frames, but others have more; expected clips of one length",
+                subject=" and ".join(ended),
             )
         lumas = tuple(
             exact_luma(frame, f"frame {number} of {name}") for name, frame in zip(_NAMES, frames, strict=True)
         )
-        _check_sizes(lumas if before is None else (before[0], *lumas), number)
-        if before is not None:
-            every.append(_sums(*(now - then for now, then in zip(lumas, before, strict=True))))
-        before = lumas
-    if not every:
-        raise InputError(f"frames of each clip: {int(before is not None)}; flicker needs at least 2")
-    steps = tuple(_step([sums]) for sums in every)
-    whole = _step(every)
+        _check_sizes(lumas if previous is None else (previous[0], *lumas), number)
+        if previous is not None:
+            sums.append(_sum_step(*(now - then for now, then in zip(lumas, previous, strict=True))))
+        previous = lumas
+    if not sums:
+        raise InputError(f"{int(previous is not None)} frames in each clip; expected at least 2")
+    steps = tuple(_to_step([step]) for step in sums)
+    whole = _to_step(sums)
     return Flicker(
-        whole.share, whole.excess, whole.still, whole.sources, whole.pumping, steps, _missing(whole)
+        whole.share,
+        whole.excess,
+        whole.still,
+        whole.sources,
+        whole.pumping,
+        steps,
+        _explain_missing(whole),
     )
 
 
-def _sums(da: Plane, db: Plane, df: Plane) -> _Sums:
-    """One step, from the differences [H, W] of its planes."""
+def _sum_step(da: Plane, db: Plane, df: Plane) -> _Sums:
+    """Sum one step, from the differences [H, W] of its planes."""
     is_still = np.ones(df.shape, bool)
     for difference in (da, db):
         is_still &= np.abs(blur(difference, _TAPS, "mirror")) < STILL_BELOW
     bound = np.maximum(np.abs(da), np.abs(db))[is_still]
     change = np.abs(df)[is_still]
 
-    in_blocks = _blocks(is_still).all(axis=(1, 3))
-    mean_a, mean_b, mean_f = (np.abs(_blocks(d).mean(axis=(1, 3))[in_blocks]) for d in (da, db, df))
+    is_still_block = _blocks(is_still).all(axis=(1, 3))
+    mean_a, mean_b, mean_f = (np.abs(_blocks(d).mean(axis=(1, 3))[is_still_block]) for d in (da, db, df))
     return _Sums(
         pixels=df.size,
         still_pixels=change.size,
-        over=_beyond(change, bound),
+        over=_sum_excess(change, bound),
         fused=float(change.sum()),
         sources=float(bound.sum()),
         blocks=mean_f.size,
-        blocks_over=_beyond(mean_f, np.maximum(mean_a, mean_b)),
+        blocks_over=_sum_excess(mean_f, np.maximum(mean_a, mean_b)),
     )
 
 
-def _beyond(change: Plane, bound: Plane) -> float:
-    """Sum of what `change` has beyond `bound`."""
+def _sum_excess(change: Plane, bound: Plane) -> float:
     return float(np.maximum(change - bound, 0).sum())
 
 
 def _blocks(plane: NDArray[Any]) -> NDArray[Any]:
-    """[H, W] to [H // 16, 16, W // 16, 16]."""
-    rows, columns = plane.shape[0] // BLOCK, plane.shape[1] // BLOCK
-    return plane[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK)
+    """Reshape [H, W] to [H // 16, 16, W // 16, 16]."""
+    rows, columns = plane.shape[0] // BLOCK_PX, plane.shape[1] // BLOCK_PX
+    return plane[: rows * BLOCK_PX, : columns * BLOCK_PX].reshape(rows, BLOCK_PX, columns, BLOCK_PX)
 
 
-def _step(every: list[_Sums]) -> Step:
-    def mean(sums: Iterable[float], count: int) -> float | None:
-        return math.fsum(sums) / count if count else None
+def _to_step(sums: list[_Sums]) -> FlickerStep:
+    """Turn the sums of one or several steps into means."""
 
-    still = sum(s.still_pixels for s in every)
-    return Step(
-        share=still / sum(s.pixels for s in every),
-        excess=mean((s.over for s in every), still),
-        still=mean((s.fused for s in every), still),
-        sources=mean((s.sources for s in every), still),
-        pumping=mean((s.blocks_over for s in every), sum(s.blocks for s in every)),
+    def mean(values: Iterable[float], count: int) -> float | None:
+        return math.fsum(values) / count if count else None
+
+    still = sum(s.still_pixels for s in sums)
+    return FlickerStep(
+        share=still / sum(s.pixels for s in sums),
+        excess=mean((s.over for s in sums), still),
+        still=mean((s.fused for s in sums), still),
+        sources=mean((s.sources for s in sums), still),
+        pumping=mean((s.blocks_over for s in sums), sum(s.blocks for s in sums)),
     )
 
 
-def _missing(whole: Step) -> str:
+def _explain_missing(whole: FlickerStep) -> str:
     if whole.excess is None:
-        return "no pixel is still in both sources from any frame to the next: nothing to judge"
+        return "no pixel is still in both sources between any two frames: flicker cannot be measured"
     if whole.pumping is None:
-        return f"no block of {BLOCK}x{BLOCK} pixels is still in both sources: no figure for pumping"
+        return (
+            f"no block of {BLOCK_PX}x{BLOCK_PX} pixels is still in both sources: pumping cannot be measured"
+        )
     return ""
 
 
-def _frames(clip: Any, name: str) -> Iterator[Any]:
-    """The frames of a clip, or InputError for what is plainly none, a single image above all."""
+def _frames(clip: Iterable[ImageLike], name: str) -> Iterator[Any]:
+    """Return the frames of a clip; refuse what cannot be one, above all a single image."""
     shape = clip.shape if isinstance(clip, np.ndarray) else None
     if shape is not None and (len(shape) < 3 or (len(shape) == 3 and shape[2] in (1, 3))):
-        raise InputError(f"{name} has shape {list(shape)}, a single image: expected a sequence of frames")
+        raise InputError(f"shape {list(shape)}, a single image; expected a sequence of frames", subject=name)
     try:
         return iter(clip)
     except TypeError as error:
-        raise InputError(f"{name} is a {type(clip).__name__}: expected a sequence of frames") from error
+        raise InputError(f"{type(clip).__name__}; expected a sequence of frames", subject=name) from error
 
 
 def _check_sizes(planes: tuple[Plane, ...], number: int) -> None:
-    """The planes of frame `number`, with one of the frame before where there is one."""
+    """Check that the planes of frame `number`, and one of the frame before it if given, have one size."""
     sizes = {plane.shape for plane in planes}
     if len(sizes) > 1:
-        told = ", ".join(f"{w}x{h}" for h, w in sorted(sizes))
+        listed = ", ".join(f"{w}x{h}" for h, w in sorted(sizes))
         raise InputError(
-            f"sizes differ at frame {number} ({told} pixels): expected one size throughout; resize the frames first"
+            f"sizes differ ({listed}); expected one size throughout",
+            subject=f"frame {number}",
+            remedy="Resize the frames first",
         )

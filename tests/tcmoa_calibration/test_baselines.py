@@ -1,4 +1,4 @@
-"""Each method against a slow version of itself, and what must hold for any pair of images."""
+"""Each method against a slow implementation, and properties for any pair of images."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tcmoa_calibration.baselines import BASELINES, Baseline
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import read_image
+from tcmoa_runtime.options.evaluate import BASELINE_NAMES
 from tcmoa_runtime.pairs import find_pairs
 
 Image = NDArray[np.uint8]
@@ -23,7 +24,7 @@ every_baseline = pytest.mark.parametrize("baseline", BASELINES.values(), ids=BAS
 
 @st.composite
 def pairs(draw: st.DrawFn, channels: tuple[int, ...] = (1, 3)) -> tuple[Image, Image]:
-    """Two images of one size, each of noise, one level or a ramp, grey or colour."""
+    """Return two images of one size, each of noise, one level or a ramp, gray or color."""
     h, w = draw(st.integers(1, 40)), draw(st.integers(1, 40))
     images = []
     for _ in range(2):
@@ -46,22 +47,23 @@ def noise(seed: int, shape: tuple[int, ...] = (37, 50, 3)) -> Image:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def far(a: Image, b: Image) -> int:
+def max_difference(a: Image, b: Image) -> int:
     return int(np.max(np.abs(a.astype(np.int64) - b)))
 
 
 def test_names_and_descriptions() -> None:
     assert list(BASELINES) == ["average", "maximum", "laplacian", "mertens", "patches"]
-    for name, entry in BASELINES.items():
-        assert entry.name == name
-        assert entry.what
-        assert "\n" not in entry.what
+    assert tuple(BASELINES) == BASELINE_NAMES
+    for name, baseline in BASELINES.items():
+        assert baseline.name == name
+        assert baseline.description
+        assert "\n" not in baseline.description
 
 
 @every_baseline
 @given(pair=pairs())
 @settings(max_examples=40)
-def test_any_pair_has_a_result_of_its_size_and_leaves_the_sources(
+def test_results_have_the_size_of_their_sources_which_do_not_change(
     baseline: Baseline, pair: tuple[Image, Image]
 ) -> None:
     x, y = pair
@@ -81,30 +83,32 @@ def test_any_pair_has_a_result_of_its_size_and_leaves_the_sources(
 @every_baseline
 @given(pair=pairs())
 @settings(max_examples=25)
-def test_equal_sources_are_what_comes_out(baseline: Baseline, pair: tuple[Image, Image]) -> None:
+def test_equal_sources_are_the_result(baseline: Baseline, pair: tuple[Image, Image]) -> None:
     x = pair[0]
     fused = baseline.fuse(x, x)
-    assert far(fused, x) <= (1 if baseline.name in ("laplacian", "mertens") else 0)  # float32 pyramids
+    assert max_difference(fused, x) <= (
+        1 if baseline.name in ("laplacian", "mertens") else 0
+    )  # float32 pyramids
 
 
 @every_baseline
 @given(pair=pairs(channels=(1,)))
 @settings(max_examples=25)
-def test_grey_is_grey_in_whatever_shape(baseline: Baseline, pair: tuple[Image, Image]) -> None:
+def test_gray_gives_gray_in_every_shape(baseline: Baseline, pair: tuple[Image, Image]) -> None:
     x, y = pair
     fused = baseline.fuse(x, y)
     assert np.array_equal(baseline.fuse(x[..., None], y), fused)
-    in_colour = baseline.fuse(np.repeat(x[..., None], 3, axis=2), y)
-    assert in_colour.shape == (*fused.shape, 3)
-    assert far(in_colour, fused[..., None]) <= 1
+    in_color = baseline.fuse(np.repeat(x[..., None], 3, axis=2), y)
+    assert in_color.shape == (*fused.shape, 3)
+    assert max_difference(in_color, fused[..., None]) <= 1
 
 
 @every_baseline
-def test_views_and_many_threads_change_nothing(baseline: Baseline) -> None:
+def test_views_and_threads_change_nothing(baseline: Baseline) -> None:
     x, y = noise(1), noise(2)
     fused = baseline.fuse(x, y)
-    turned = baseline.fuse(x[::-1, :, ::-1].copy()[::-1, :, ::-1], np.asfortranarray(y))
-    assert np.array_equal(fused, turned)
+    from_views = baseline.fuse(x[::-1, :, ::-1].copy()[::-1, :, ::-1], np.asfortranarray(y))
+    assert np.array_equal(fused, from_views)
     assert fused.flags.c_contiguous
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: baseline.fuse(x, y), range(24)))
@@ -113,7 +117,7 @@ def test_views_and_many_threads_change_nothing(baseline: Baseline) -> None:
 
 @given(pairs(channels=(3,)))
 @settings(max_examples=10)
-def test_average_and_maximum_one_by_one(pair: tuple[Image, Image]) -> None:
+def test_average_and_maximum_pixel_by_pixel(pair: tuple[Image, Image]) -> None:
     x, y = pair
     values = list(zip(x.ravel().tolist(), y.ravel().tolist(), strict=True))
     assert BASELINES["average"].fuse(x, y).ravel().tolist() == [
@@ -126,7 +130,7 @@ TAPS = np.array([1, 4, 6, 4, 1]) / 16
 
 
 def slow_halving(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Burt and Adelson's REDUCE, the image mirrored about its border pixels."""
+    """REDUCE of Burt and Adelson, the image mirrored about its border pixels."""
     h, w = image.shape[:2]
     near = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="reflect")
     window = np.outer(TAPS, TAPS)[..., None]
@@ -136,7 +140,7 @@ def slow_halving(image: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def slow_doubling(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """EXPAND: zeros put between, blurred with four times the window; right away from the border only."""
+    """EXPAND: zeros in between, blurred with four times the window; exact away from the border only."""
     h, w = image.shape[0] * 2, image.shape[1] * 2
     apart = np.zeros((h + 4, w + 4, image.shape[2]))
     apart[2:-2:2, 2:-2:2] = image
@@ -162,7 +166,7 @@ def test_laplacian_of_one_level(seed: int) -> None:
 
 
 def test_laplacian_keeps_all_detail_of_the_one_source_that_has_any(photograph: Image) -> None:
-    """What is lost beside a flat source is half of the coarsest level, where neighbours hardly differ."""
+    """With a flat source, half of the coarsest level is lost, in which neighbors hardly differ."""
     flat = np.full_like(photograph, 128)
     fused = BASELINES["laplacian"].fuse(photograph, flat).astype(np.float64)
     lost = fused - photograph
@@ -180,11 +184,11 @@ def test_images_too_small_for_a_pyramid_are_averaged(side: int, averaged: bool) 
     assert same == averaged
 
 
-@pytest.mark.parametrize(("side", "grey"), [(1, False), (60, False), (60, True)])
-def test_mertens_without_a_pyramid(side: int, grey: bool) -> None:
-    """One row of pixels is too low to be halved, so that the weighted mean is the result."""
+@pytest.mark.parametrize(("side", "gray"), [(1, False), (60, False), (60, True)])
+def test_mertens_without_a_pyramid(side: int, gray: bool) -> None:
+    """A row of pixels is not halved, so the result is the weighted mean."""
     x, y = noise(3, (1, side, 3)), noise(4, (1, side, 3))
-    if grey:
+    if gray:
         y[:] = y[..., :1]
     weights = []
     for image in (x, y):
@@ -193,19 +197,19 @@ def test_mertens_without_a_pyramid(side: int, grey: bool) -> None:
         near = np.pad(luma, 1, mode="reflect") if side > 1 else np.repeat(luma, 3)
         weight = np.abs(near[:-2] + near[2:] - 2 * luma)
         weight *= np.exp(-((v - 0.5) ** 2) / (2 * 0.2**2)).prod(axis=1)
-        if not grey:
+        if not gray:
             weight *= v.std(axis=1)
         weights.append(weight + 1e-12)
     expected = (weights[0][:, None] * x[0] + weights[1][:, None] * y[0]) / (weights[0] + weights[1])[:, None]
     assert np.abs(BASELINES["mertens"].fuse(x, y)[0] - expected).max() <= 0.5 + 0.05
 
 
-def test_mertens_does_not_lose_an_infrared_source(photograph: Image, other_photograph: Image) -> None:
-    colour = np.stack([photograph, photograph // 2, 255 - photograph], axis=-1)
-    fused = BASELINES["mertens"].fuse(colour, other_photograph).astype(np.float64)
-    from_colour = np.abs(fused - colour).mean()
-    assert from_colour > 10
-    assert np.abs(fused - other_photograph[..., None]).mean() < 2 * from_colour
+def test_mertens_keeps_an_infrared_source(photograph: Image, other_photograph: Image) -> None:
+    color = np.stack([photograph, photograph // 2, 255 - photograph], axis=-1)
+    fused = BASELINES["mertens"].fuse(color, other_photograph).astype(np.float64)
+    distance_to_color = np.abs(fused - color).mean()
+    assert distance_to_color > 10
+    assert np.abs(fused - other_photograph[..., None]).mean() < 2 * distance_to_color
 
 
 def slow_patches(x: Image, y: Image) -> Image:
@@ -233,20 +237,20 @@ def slow_patches(x: Image, y: Image) -> Image:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3), (16, 16), (32, 48), (33, 47), (17, 64)])
-def test_patches_one_by_one(shape: tuple[int, int]) -> None:
+def test_patches_pixel_by_pixel(shape: tuple[int, int]) -> None:
     for seed in range(3):
         x, y = noise(seed, (*shape, 3)), noise(seed + 9, (*shape, 3))
         assert np.array_equal(BASELINES["patches"].fuse(x, y), slow_patches(x, y))
 
 
-def test_patches_take_x_where_they_tie_and_the_sharp_half_elsewhere(photograph: Image) -> None:
+def test_patches_select_x_in_a_tie_and_else_the_sharp_half(photograph: Image) -> None:
     dark, light = np.full((20, 20), 9, np.uint8), np.full((20, 20), 200, np.uint8)
     assert np.array_equal(BASELINES["patches"].fuse(dark, light), dark)
     assert np.array_equal(BASELINES["patches"].fuse(light, dark), light)
     x, y = photograph.copy(), photograph.copy()
-    x[:, :64], y[:, 64:] = 128, 128  # the content of one half each, borders of patches between them
+    x[:, :64], y[:, 64:] = 128, 128  # half of the content each; column 64 is a border of patches
     fused = BASELINES["patches"].fuse(x, y)
-    inner = [column for column in range(144) if not 48 <= column < 80]  # whose gradients see no cut
+    inner = [column for column in range(144) if not 48 <= column < 80]  # gradients do not reach the cut
     assert np.array_equal(fused[:, inner], photograph[:, inner])
 
 
@@ -255,24 +259,24 @@ GOOD = noise(0)
 
 @every_baseline
 @pytest.mark.parametrize(
-    ("x", "y", "said"),
+    ("x", "y", "message"),
     [
-        (GOOD, GOOD[:-1], "x is 50x37 and y is 50x36 pixels: expected sources of one size"),
-        (GOOD, GOOD[:, :-1, 0], "x is 50x37 and y is 49x37"),
-        (GOOD.astype(np.uint16), GOOD, "x holds uint16: baselines take uint8"),
-        (GOOD, GOOD / 255, "y holds float64"),
-        (GOOD, np.dstack([GOOD, GOOD])[..., :4], r"y has shape \[37, 50, 4\]: expected"),
-        (GOOD[None], GOOD, r"x has shape \[1, 37, 50, 3\]"),
-        (GOOD, GOOD[0, 0], r"y has shape \[3\]"),
-        (GOOD[:0], GOOD[:0], "holds no pixels"),
-        (None, GOOD, "x holds object"),
-        ([[1, 2], [3]], GOOD, "x is a list that is no array"),
+        (GOOD, GOOD[:-1], "x is 50x37, y is 50x36; expected sources of one size"),
+        (GOOD, GOOD[:, :-1, 0], "x is 50x37, y is 49x37"),
+        (GOOD.astype(np.uint16), GOOD, "x: uint16; expected uint8"),
+        (GOOD, GOOD / 255, "y: float64"),
+        (GOOD, np.dstack([GOOD, GOOD])[..., :4], r"y: shape \[37, 50, 4\]; expected"),
+        (GOOD[None], GOOD, r"x: shape \[1, 37, 50, 3\]"),
+        (GOOD, GOOD[0, 0], r"y: shape \[3\]"),
+        (GOOD[:0], GOOD[:0], "expected at least one pixel"),
+        (None, GOOD, "x: object"),
+        ([[1, 2], [3]], GOOD, "x: a list that is not an array"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_line(baseline: Baseline, x: Any, y: Any, said: str) -> None:
-    with pytest.raises(InputError, match=said) as told:
+def test_other_arrays_are_refused_in_one_line(baseline: Baseline, x: Any, y: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message) as raised:
         baseline.fuse(x, y)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_real_pairs(val_pairs: Path) -> None:

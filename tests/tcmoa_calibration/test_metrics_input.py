@@ -1,4 +1,4 @@
-"""What is taken, what is refused, and the corners of the formulas."""
+"""Accepted and refused images, and edge cases of the formulas."""
 
 import math
 import subprocess
@@ -10,8 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from tcmoa_calibration import metrics
-from tcmoa_calibration.metrics.frames import Triple, to_luma
+from tcmoa_calibration.luma import rounded_luma
+from tcmoa_calibration.metrics.planes import Triple
 from tcmoa_runtime.errors import InputError, TcmoaError
+from tcmoa_runtime.options.evaluate import METRIC_NAMES
 
 Image = NDArray[np.uint8]
 SHAPE = (48, 52)
@@ -26,11 +28,11 @@ def textured(seed: int = 0) -> Image:
     return np.random.default_rng(seed).integers(0, 256, SHAPE, dtype=np.uint8)
 
 
-def in_colour(image: Image) -> Image:
+def to_color(image: Image) -> Image:
     return np.stack([image, np.roll(image, 1, 0), np.roll(image, 2, 1)], axis=-1)
 
 
-CORNERS = {
+EDGE_CASES = {
     "all black": (flat(0), flat(0), flat(0)),
     "all white": (flat(255), flat(255), flat(255)),
     "one level": (flat(90), flat(90), flat(90)),
@@ -48,9 +50,9 @@ CORNERS = {
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("corner", CORNERS)
-def test_corners_are_finite(corner: str, profile: metrics.Profile) -> None:
-    found = metrics.evaluate(*CORNERS[corner], profile=profile)
+@pytest.mark.parametrize("case", EDGE_CASES)
+def test_edge_cases_are_finite(case: str, profile: metrics.Profile) -> None:
+    found = metrics.evaluate(*EDGE_CASES[case], profile=profile)
     assert list(found) == list(metrics.METRICS)
     assert all(type(value) is float and math.isfinite(value) for value in found.values())
 
@@ -67,7 +69,7 @@ def test_constant_images_are_as_documented(level: int) -> None:
     assert found["Qg"] == pytest.approx(0.98670, abs=1e-4)
 
 
-def test_a_constant_source_tells_nothing() -> None:
+def test_a_constant_source_has_no_information() -> None:
     photo = textured()
     found = metrics.evaluate(flat(0), photo, photo, names=["VIF", "MI", "CC", "Qabf"])
     assert found["VIF"] == pytest.approx(1, abs=1e-6)
@@ -77,7 +79,7 @@ def test_a_constant_source_tells_nothing() -> None:
     assert metrics.qabf(flat(0), flat(0), photo) == metrics.qg(flat(0), flat(0), photo) == 0
 
 
-def test_sixteen_bits_are_divided_by_257() -> None:
+def test_uint16_is_divided_by_257() -> None:
     images = [textured(k) for k in range(3)]
     wide = [image.astype(np.uint16) * 257 + k for k, image in zip((0, 0, 0), images, strict=True)]
     assert metrics.evaluate(*wide) == metrics.evaluate(*images)
@@ -87,9 +89,9 @@ def test_sixteen_bits_are_divided_by_257() -> None:
     assert Triple(near, near, near).images[0].tolist() == [[0, 0, 1, 255]]
 
 
-def test_colour_becomes_luma_or_three_measurements() -> None:
-    x, y, f = (in_colour(textured(k)) for k in range(3))
-    lumas = [to_luma(image).astype(np.uint8) for image in (x, y, f)]
+def test_color_becomes_luma_or_three_measurements() -> None:
+    x, y, f = (to_color(textured(k)) for k in range(3))
+    lumas = [rounded_luma(image).astype(np.uint8) for image in (x, y, f)]
     assert metrics.ssim(x, y, f) == metrics.ssim(*lumas)
     by_channel = [metrics.ssim(x[..., c], y[..., c], f[..., c], profile="vifb") for c in range(3)]
     assert metrics.ssim(x, y, f, profile="vifb") == pytest.approx(np.mean(by_channel))
@@ -98,19 +100,19 @@ def test_colour_becomes_luma_or_three_measurements() -> None:
 
 def test_one_and_three_channels_mix() -> None:
     x, y, f = (textured(k) for k in range(3))
-    colour = in_colour(y)
-    grey = to_luma(colour).astype(np.uint8)
-    assert metrics.ssim(x, colour, f) == metrics.ssim(x, grey, f)
-    assert metrics.ssim(x, colour, f, profile="vifb") == metrics.ssim(x, grey, f, profile="vifb")
-    coloured = in_colour(f)
-    each = [metrics.ssim(x, colour[..., c], coloured[..., c], profile="vifb") for c in range(3)]
-    assert metrics.ssim(x, colour, coloured, profile="vifb") == pytest.approx(np.mean(each))
+    color = to_color(y)
+    gray = rounded_luma(color).astype(np.uint8)
+    assert metrics.ssim(x, color, f) == metrics.ssim(x, gray, f)
+    assert metrics.ssim(x, color, f, profile="vifb") == metrics.ssim(x, gray, f, profile="vifb")
+    fused = to_color(f)
+    each = [metrics.ssim(x, color[..., c], fused[..., c], profile="vifb") for c in range(3)]
+    assert metrics.ssim(x, color, fused, profile="vifb") == pytest.approx(np.mean(each))
     stacked = np.repeat(x[..., None], 3, axis=2)
     for profile in PROFILES:
         before = metrics.evaluate(x, y, f, profile=profile)
         assert metrics.evaluate(stacked, y[..., None], f, profile=profile) == before
-    with_alpha = np.concatenate([colour, np.full((*SHAPE, 1), 9, np.uint8)], axis=2)
-    assert metrics.ssim(x, with_alpha, f) == metrics.ssim(x, colour, f)
+    with_alpha = np.concatenate([color, np.full((*SHAPE, 1), 9, np.uint8)], axis=2)
+    assert metrics.ssim(x, with_alpha, f) == metrics.ssim(x, color, f)
 
 
 GOOD = textured()
@@ -118,49 +120,47 @@ HOLED = np.where(np.eye(*SHAPE) > 0, np.nan, 0.5)
 
 
 @pytest.mark.parametrize(
-    ("images", "said"),
+    ("images", "message"),
     [
-        ((GOOD, GOOD[:-1], GOOD), "x 52x48, y 52x47, fused 52x48"),
-        ((GOOD, GOOD, HOLED), "fused is float64 that holds NaN"),
-        ((GOOD / 255, GOOD, GOOD), "x is float64: metrics take uint8 or uint16"),
-        ((GOOD, GOOD > 3, GOOD), "y is bool"),
-        ((GOOD, GOOD.astype(np.int64), GOOD), "y is int64"),
-        ((GOOD, GOOD, GOOD[None]), r"fused has shape \[1, 48, 52\]"),
-        ((GOOD, GOOD, np.zeros((48, 52, 2), np.uint8)), r"fused has shape \[48, 52, 2\]"),
-        ((GOOD[:0], GOOD[:0], GOOD[:0]), "holds no pixels"),
-        ((None, GOOD, GOOD), "x is object"),
-        (("photo.png", GOOD, GOOD), "x is <U9"),
-        (([[1, 2], [3]], GOOD, GOOD), "x is a list that is no array"),
+        ((GOOD, GOOD[:-1], GOOD), "sizes differ: x 52x48, y 52x47, fused 52x48; expected one size"),
+        ((GOOD, GOOD, HOLED), "fused: float64 with NaN or infinity"),
+        ((GOOD / 255, GOOD, GOOD), "x: float64; expected uint8 or uint16"),
+        ((GOOD, GOOD > 3, GOOD), "y: bool"),
+        ((GOOD, GOOD.astype(np.int64), GOOD), "y: int64"),
+        ((GOOD, GOOD, GOOD[None]), r"fused: shape \[1, 48, 52\]"),
+        ((GOOD, GOOD, np.zeros((48, 52, 2), np.uint8)), r"fused: shape \[48, 52, 2\]"),
+        ((GOOD[:0], GOOD[:0], GOOD[:0]), "expected at least one pixel"),
+        ((None, GOOD, GOOD), "x: object"),
+        (("photo.png", GOOD, GOOD), "x: <U9"),
+        (([[1, 2], [3]], GOOD, GOOD), "x: a list that is not an array"),
     ],
 )
-def test_what_is_no_image_is_refused_in_one_line(images: tuple[Any, Any, Any], said: str) -> None:
-    with pytest.raises(InputError, match=said) as told:
+def test_other_arrays_are_refused_in_one_line(images: tuple[Any, Any, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as raised:
         metrics.evaluate(*images)
-    assert "\n" not in str(told.value)
-    with pytest.raises(InputError, match=said):
+    assert "\n" not in str(raised.value)
+    with pytest.raises(InputError, match=message):
         metrics.en(*images)
 
 
 def test_unknown_names_and_profiles_are_refused() -> None:
-    with pytest.raises(InputError, match="metric 'Qfoo' is not known: expected some of"):
+    with pytest.raises(InputError, match="metric: 'Qfoo'; expected one of SD"):
         metrics.evaluate(GOOD, GOOD, GOOD, names=["EN", "Qfoo"])
     wrong: Any = "matlab"
-    with pytest.raises(
-        InputError, match="profile 'matlab' is not known: expected one of correct, as-published"
-    ):
+    with pytest.raises(InputError, match="profile: 'matlab'; expected one of correct, as-published"):
         metrics.evaluate(GOOD, GOOD, GOOD, profile=wrong)
-    with pytest.raises(InputError, match="profile 'matlab'"):
+    with pytest.raises(InputError, match="profile: 'matlab'"):
         metrics.qabf(GOOD, GOOD, GOOD, profile=wrong)
 
 
-def test_names_come_back_in_the_order_asked() -> None:
+def test_results_have_the_order_of_the_names() -> None:
     assert list(metrics.evaluate(GOOD, GOOD, GOOD, names=("SSIM", "EN"))) == ["SSIM", "EN"]
     assert list(metrics.evaluate(GOOD, GOOD, GOOD, names="SSIM")) == ["SSIM"]
     assert metrics.evaluate(GOOD, GOOD, GOOD, names=[]) == {}
 
 
 @pytest.mark.parametrize("name", metrics.METRICS)
-def test_the_least_size_is_enough_and_one_less_is_refused(name: str) -> None:
+def test_the_minimum_size_is_enough_and_one_pixel_less_is_refused(name: str) -> None:
     entry = metrics.METRICS[name]
     side = entry.min_side
     for profile in PROFILES:
@@ -168,21 +168,30 @@ def test_the_least_size_is_enough_and_one_less_is_refused(name: str) -> None:
             assert math.isfinite(entry.function(image, image, image, profile=profile))
     if side > 1:
         small = textured()[: side - 1, :side]
-        with pytest.raises(InputError, match=f"{name} needs images of at least {side} pixels"):
+        with pytest.raises(
+            InputError, match=rf"^{name}: {side - 1} px on the shorter side; expected at least {side} px"
+        ):
             entry.function(small, small, small)
 
 
-def test_every_metric_says_what_it_is() -> None:
+def test_every_metric_is_documented() -> None:
     for name, entry in metrics.METRICS.items():
         public: Any = entry.function
         assert entry.name == name
         assert getattr(metrics, public.__name__) is public
         assert public.__name__ in metrics.__all__
         assert public.__doc__
-        assert name == "MS-SSIM" or "Profiles:" in public.__doc__
+        for section in ("Source:", "Range:", "Profiles:", "Args:", "Returns:"):
+            assert section in public.__doc__, (name, section)
+        direction = "higher is better" if entry.higher_is_better else "lower is better"
+        assert direction in " ".join(public.__doc__.split()).lower(), name
         assert entry.needs in {("fused",), ("x", "y", "fused")}
     assert {n for n, m in metrics.METRICS.items() if not m.higher_is_better} == {"Qcv", "CE", "MSE", "RMSE"}
     assert list(metrics.__all__) == sorted(metrics.__all__, key=lambda n: (not n.isupper(), n.islower(), n))
+
+
+def test_options_list_the_metrics_in_their_order() -> None:
+    assert list(metrics.METRICS) == list(METRIC_NAMES)
 
 
 def test_metrics_of_the_fused_image_alone_ignore_the_sources() -> None:
@@ -191,8 +200,8 @@ def test_metrics_of_the_fused_image_alone_ignore_the_sources() -> None:
         assert (len(values) == 1) == (entry.needs == ("fused",)), name
 
 
-def test_images_are_left_as_they_were() -> None:
-    images = [in_colour(textured(k)) for k in range(3)]
+def test_images_are_not_changed() -> None:
+    images = [to_color(textured(k)) for k in range(3)]
     before = [image.copy() for image in images]
     for image in images:
         image.setflags(write=False)
@@ -200,13 +209,13 @@ def test_images_are_left_as_they_were() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(images, before, strict=True))
 
 
-def test_a_figure_that_is_none_is_a_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_that_is_not_finite_is_an_internal_error(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = metrics.METRICS["EN"]
     broken = metrics.Metric(
-        "EN", entry.function, True, entry.needs, 1, "correct", lambda planes, how: math.nan
+        "EN", entry.function, True, entry.needs, 1, "correct", lambda planes, convention: math.nan
     )
-    with pytest.raises(TcmoaError, match="EN came out as nan"):
-        broken.of(Triple(GOOD, GOOD, GOOD))
+    with pytest.raises(TcmoaError, match=r"^EN: internal error: the result is nan"):
+        broken.compute(Triple(GOOD, GOOD, GOOD))
 
 
 def python(code: str) -> "subprocess.CompletedProcess[str]":
@@ -221,7 +230,7 @@ def test_importing_metrics_imports_nothing_heavy() -> None:
     assert (outcome.stdout, outcome.stderr) == ("[]\n", "")
 
 
-def test_without_scipy_it_says_what_to_install() -> None:
+def test_without_scipy_the_error_names_the_extra() -> None:
     code = """
 import sys
 sys.modules["scipy"] = sys.modules["scipy.fft"] = None
@@ -234,5 +243,5 @@ except MissingError as error:
     outcome = python(code)
     assert (
         outcome.stdout
-        == "image metrics need SciPy, which is not installed: pip install 'tcmoa[calibration]'\n"
+        == "metrics: the package scipy is not installed. Run `pip install 'tcmoa[calibration]'`\n"
     )

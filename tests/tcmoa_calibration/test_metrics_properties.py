@@ -1,4 +1,4 @@
-"""What must hold for any images: ranges, symmetry, the best value for identical images, less under noise."""
+"""Properties for any images: ranges, symmetry, the best value for identical images, worse with noise."""
 
 from itertools import pairwise
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tcmoa_calibration import metrics
-from tcmoa_calibration.metrics.frames import Planes
 from tcmoa_calibration.metrics.phase import phase_features
+from tcmoa_calibration.metrics.planes import Planes
 
 Image = NDArray[np.uint8]
 
@@ -40,7 +40,7 @@ IDEAL = {
     "MSE": 0,
     "RMSE": 0,
 }
-"""What identical images give."""
+"""Values of identical images."""
 
 RANGES = {
     "EN": (0, 8),
@@ -70,12 +70,12 @@ RANGES = {
     "FMI": (0, 1),
 }
 
-FALLS_WITH_NOISE = sorted(set(IDEAL) - {"CE"})
-FALLS_WITH_BLUR = sorted(set(IDEAL) - {"CE", "Qncie"})
+WORSE_WITH_NOISE = sorted(set(IDEAL) - {"CE"})
+WORSE_WITH_BLUR = sorted(set(IDEAL) - {"CE", "Qncie"})
 
 
 @st.composite
-def pictures(draw: st.DrawFn, count: int = 3) -> list[Image]:
+def images_of_one_size(draw: st.DrawFn, count: int = 3) -> list[Image]:
     """`count` images of one size: smooth shapes, steps, noise, saturated and flat parts."""
     h, w = draw(st.integers(44, 60)), draw(st.integers(44, 60))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -94,20 +94,22 @@ def noisy(image: Image, sigma: float, seed: int = 0) -> Image:
     return np.clip(np.round(image + sigma * noise), 0, 255).astype(np.uint8)
 
 
-@given(pictures(), st.sampled_from(metrics.PROFILES))
+@given(images_of_one_size(), st.sampled_from(metrics.PROFILES))
 @settings(max_examples=25)
-def test_symmetric_in_the_sources_and_within_range(images: list[Image], profile: metrics.Profile) -> None:
+def test_metrics_are_symmetric_in_the_sources_and_within_range(
+    images: list[Image], profile: metrics.Profile
+) -> None:
     x, y, fused = images
-    found, turned = (metrics.evaluate(*pair, fused, profile=profile) for pair in ((x, y), (y, x)))
+    found, swapped = (metrics.evaluate(*pair, fused, profile=profile) for pair in ((x, y), (y, x)))
     assert list(found) == list(metrics.METRICS)
     for name, value in found.items():
-        assert value == pytest.approx(turned[name], rel=1e-9, abs=1e-9), name
+        assert value == pytest.approx(swapped[name], rel=1e-9, abs=1e-9), name
     if profile == "correct":
         for name, (low, high) in RANGES.items():
             assert low - 1e-9 <= found[name] <= high + 1e-9, name
 
 
-@given(pictures(2))
+@given(images_of_one_size(2))
 @settings(max_examples=20)
 def test_identical_images_give_the_ideal_value_and_nothing_beats_it(images: list[Image]) -> None:
     x, other = images
@@ -116,7 +118,7 @@ def test_identical_images_give_the_ideal_value_and_nothing_beats_it(images: list
         if ideal is not None:
             assert best[name] == pytest.approx(ideal, abs=2e-4), name
         if name in {"MI", "VIF", "VIFF", "CE", "Qncie"}:
-            continue  # may be passed: more contrast, fewer shared levels
+            continue  # can be exceeded by more contrast or fewer shared levels
         if metrics.METRICS[name].higher_is_better:
             assert worse[name] <= best[name] + 1e-9, name
         else:
@@ -125,51 +127,51 @@ def test_identical_images_give_the_ideal_value_and_nothing_beats_it(images: list
     assert worse["MI"] <= best["MI"] + 1e-9
 
 
-def test_falls_steadily_with_noise(photograph: Image) -> None:
-    names = FALLS_WITH_NOISE
-    ladder = [
+def test_metrics_get_worse_with_noise(photograph: Image) -> None:
+    names = WORSE_WITH_NOISE
+    steps = [
         metrics.evaluate(photograph, photograph, noisy(photograph, s), names=names) for s in (0, 4, 12, 36)
     ]
     for name in names:
         sign = 1 if metrics.METRICS[name].higher_is_better else -1
-        values = [sign * step[name] for step in ladder]
+        values = [sign * step[name] for step in steps]
         assert all(a > b for a, b in pairwise(values)), (name, values)
 
 
-def test_falls_steadily_with_blur(photograph: Image) -> None:
-    names = FALLS_WITH_BLUR
+def test_metrics_get_worse_with_blur(photograph: Image) -> None:
+    names = WORSE_WITH_BLUR
     blurred = [
         np.round(ndimage.gaussian_filter(photograph.astype(float), s)).astype(np.uint8) for s in (0, 1, 2, 4)
     ]
-    ladder = [metrics.evaluate(photograph, photograph, image, names=names) for image in blurred]
+    steps = [metrics.evaluate(photograph, photograph, image, names=names) for image in blurred]
     for name in names:
         sign = 1 if metrics.METRICS[name].higher_is_better else -1
-        values = [sign * step[name] for step in ladder]
+        values = [sign * step[name] for step in steps]
         assert all(a > b for a, b in pairwise(values)), (name, values)
 
 
-def test_a_source_scores_better_than_a_stranger(photograph: Image, other_photograph: Image) -> None:
-    stranger = np.ascontiguousarray(np.rot90(other_photograph, 2))
+def test_a_source_is_better_than_an_unrelated_image(photograph: Image, other_photograph: Image) -> None:
+    unrelated = np.ascontiguousarray(np.rot90(other_photograph, 2))
     good = metrics.evaluate(photograph, other_photograph, photograph)
-    bad = metrics.evaluate(photograph, other_photograph, stranger)
+    bad = metrics.evaluate(photograph, other_photograph, unrelated)
     for name in sorted(set(IDEAL) - {"CE"}):
         sign = 1 if metrics.METRICS[name].higher_is_better else -1
         assert sign * good[name] > sign * bad[name], name
 
 
-@given(pictures())
+@given(images_of_one_size())
 @settings(max_examples=15)
-def test_place_plays_no_part_in_histograms(images: list[Image]) -> None:
+def test_positions_do_not_matter_for_histograms(images: list[Image]) -> None:
     names = ["EN", "SD", "MI", "NMI", "Qncie", "CE", "PSNR", "MSE", "RMSE", "CC", "SCD"]
     order = np.random.default_rng(0).permutation(images[0].size)
-    moved = [image.ravel()[order].reshape(image.shape) for image in images]
-    before, after = metrics.evaluate(*images, names=names), metrics.evaluate(*moved, names=names)
+    shuffled = [image.ravel()[order].reshape(image.shape) for image in images]
+    before, after = metrics.evaluate(*images, names=names), metrics.evaluate(*shuffled, names=names)
     assert after == pytest.approx(before, rel=1e-9, abs=1e-9)
 
 
-@given(pictures())
+@given(images_of_one_size())
 @settings(max_examples=15)
-def test_mirrored_or_negative_images_score_the_same(images: list[Image]) -> None:
+def test_mirrored_and_negative_images_have_the_same_values(images: list[Image]) -> None:
     mirrored = metrics.evaluate(*(np.ascontiguousarray(image[:, ::-1]) for image in images))
     negative = metrics.evaluate(*(255 - image for image in images))
     before = metrics.evaluate(*images)
@@ -179,31 +181,31 @@ def test_mirrored_or_negative_images_score_the_same(images: list[Image]) -> None
         assert negative[name] == pytest.approx(before[name], rel=1e-6, abs=1e-6), name
 
 
-def test_phase_congruency_sees_edges_whatever_their_contrast() -> None:
+def test_phase_congruency_does_not_depend_on_contrast() -> None:
     step = 100 + np.random.default_rng(0).normal(0, 1, (64, 64))
     step[:, 32:] += 50
     strong, weak = phase_features(step), phase_features(step / 5)
     column = strong.congruency[32]
     assert column[8:24].max() < 0.2 < 0.6 < column[30:34].max()
     np.testing.assert_allclose(strong.congruency, weak.congruency, atol=1e-3)
-    assert strong.greatest[8:56, 31:33].mean() > 1.5 * strong.least[8:56, 31:33].mean()
+    assert strong.max_moment[8:56, 31:33].mean() > 1.5 * strong.min_moment[8:56, 31:33].mean()
 
 
-def test_what_two_metrics_need_is_computed_once() -> None:
-    asked = []
+def test_shared_results_are_computed_once() -> None:
+    calls = []
 
     def total(planes: Planes) -> float:
-        asked.append(planes)
+        calls.append(planes)
         return float(planes.f.sum())
 
     planes = Planes(*(np.ones((4, 5)) for _ in range(3)))
-    assert planes.once(total) == planes.once(total) == 20
-    assert len(asked) == 1
+    assert planes.cached(total) == planes.cached(total) == 20
+    assert len(calls) == 1
 
 
-@given(pictures(), st.sampled_from(metrics.PROFILES))
+@given(images_of_one_size(), st.sampled_from(metrics.PROFILES))
 @settings(max_examples=8)
-def test_one_by_one_as_all_at_once(images: list[Image], profile: metrics.Profile) -> None:
+def test_single_metrics_equal_those_of_evaluate(images: list[Image], profile: metrics.Profile) -> None:
     together = metrics.evaluate(*images, profile=profile)
     for name, entry in metrics.METRICS.items():
         assert entry.function(*images, profile=profile) == together[name]

@@ -1,4 +1,4 @@
-"""Figures that the authors of VIFB and of Tang's evaluation printed for their own files."""
+"""Values that VIFB and Tang's evaluation published for their own files."""
 
 import json
 from decimal import Decimal
@@ -52,21 +52,21 @@ def same_digits(value: float, printed: str) -> bool:
 
 
 @pytest.mark.parametrize("number", range(15))
-def test_vifb_to_all_printed_digits(published: Path, number: int) -> None:
+def test_vifb_agrees_in_all_printed_digits(published: Path, number: int) -> None:
     folder = published / "vifb"
     entry = entries(folder)[number]
     images = triple(folder, entry, "visible", "infrared")
     found = metrics.evaluate(*images, profile="vifb", names=VIFB_NAMES.values())
     wrong = {
-        name: (found[name], entry["values"][theirs])
-        for theirs, name in VIFB_NAMES.items()
-        if not same_digits(found[name], entry["values"][theirs])
+        name: (found[name], entry["values"][vifb_name])
+        for vifb_name, name in VIFB_NAMES.items()
+        if not same_digits(found[name], entry["values"][vifb_name])
     }
     assert not wrong
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_tang(published: Path, number: int) -> None:
+def test_tang_agrees(published: Path, number: int) -> None:
     folder = published / "tno"
     entry = entries(folder)[number]
     images = triple(folder, entry, "infrared", "visible")
@@ -78,7 +78,7 @@ def test_tang(published: Path, number: int) -> None:
 
 
 @pytest.mark.parametrize("toolbox", ["vifb", "tang"])
-def test_as_published_is_each_metric_by_its_toolbox(published: Path, toolbox: metrics.Profile) -> None:
+def test_as_published_computes_each_metric_as_its_toolbox(published: Path, toolbox: metrics.Profile) -> None:
     folder = published / "vifb"
     images = triple(folder, entries(folder)[0], "visible", "infrared")
     names = [name for name, entry in metrics.METRICS.items() if entry.published == toolbox]
@@ -87,7 +87,7 @@ def test_as_published_is_each_metric_by_its_toolbox(published: Path, toolbox: me
     assert as_published == metrics.evaluate(*images, profile=toolbox, names=names)
 
 
-def test_what_the_paper_prints_is_far_from_correct(published: Path) -> None:
+def test_published_values_are_far_from_correct_ones(published: Path) -> None:
     folder = published / "tno"
     images = triple(folder, entries(folder)[0], "infrared", "visible")
     assert metrics.sd(*images, profile="as-published") < 12 < 30 < metrics.sd(*images)

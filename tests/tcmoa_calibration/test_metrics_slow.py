@@ -1,4 +1,4 @@
-"""Each formula a second time, slow and obvious: loops over pixels and windows of tiny images."""
+"""Each metric against a slow implementation: loops over pixels and windows of tiny images."""
 
 import math
 from itertools import product
@@ -14,7 +14,7 @@ SHAPE = (17, 19)
 
 
 def smooth(seed: int, shape: tuple[int, int] = SHAPE) -> NDArray[np.uint8]:
-    """Blobs, a flat part and a little noise."""
+    """Return blobs, a flat area and a little noise."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     image = 120 + 80 * np.sin(rows / rng.uniform(2, 5) + rng.uniform(0, 6)) * np.cos(
@@ -35,7 +35,7 @@ def whole(image: NDArray[np.uint8]) -> Plane:
 
 
 def slow_entropy(*images: NDArray[np.uint8]) -> float:
-    """Of the tuples of levels at each pixel, in bits."""
+    """Compute the entropy of the tuples of levels at each pixel, in bits."""
     counts: dict[tuple[int, ...], int] = {}
     for levels in zip(*(image.ravel().tolist() for image in images), strict=True):
         counts[levels] = counts.get(levels, 0) + 1
@@ -73,7 +73,7 @@ def test_en_mi_nmi_qncie(images: Triple) -> None:
     assert metrics.qncie(x, y, f) == pytest.approx(qncie, abs=1e-12)
 
 
-def test_mi_as_tang_counts_255_with_254_in_the_joint_histogram_only() -> None:
+def test_mi_of_tang_counts_255_as_254_in_the_joint_histogram_only() -> None:
     x, y, f = (np.where(image > 180, 254 + image % 2, image).astype(np.uint8) for image in TRIPLES[0])
 
     def information(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
@@ -87,7 +87,7 @@ def test_mi_as_tang_counts_255_with_254_in_the_joint_histogram_only() -> None:
 
 
 @every_triple
-def test_sd_as_tang_by_loops(images: Triple) -> None:
+def test_sd_of_tang_by_loops(images: Triple) -> None:
     f = images[2]
     mean = sum(int(v) for v in f.ravel()) / f.size
     total = 0
@@ -174,7 +174,7 @@ def test_qc(images: Triple) -> None:
 
 
 def slow_sobel(p: Plane) -> tuple[Plane, Plane]:
-    """Strength and angle by the masks, black beyond the border."""
+    """Compute strength and angle with the masks, black beyond the border."""
     padded = np.pad(p, 1)
     strength, angle = np.zeros_like(p), np.zeros_like(p)
     for r, c in product(range(p.shape[0]), range(p.shape[1])):
@@ -239,22 +239,22 @@ def test_mef_ssim(seed: int) -> None:
             ]
         out = []
         for place in places(planes[0].shape, 11):
-            centred = [p[place] - np.sum(w * p[place]) for p in planes]
-            norms = [math.sqrt(np.sum(w * p * p)) for p in centred]
+            centered = [p[place] - np.sum(w * p[place]) for p in planes]
+            norms = [math.sqrt(np.sum(w * p * p)) for p in centered]
             if max(norms[:2]) < 1e-4:
-                wanted = np.zeros_like(centred[0])
+                reference = np.zeros_like(centered[0])
             else:
-                together = math.sqrt(np.sum(w * (centred[0] + centred[1]) ** 2))
+                together = math.sqrt(np.sum(w * (centered[0] + centered[1]) ** 2))
                 agreement = min(together / (norms[0] + norms[1]), 1 - 1e-12)
                 power = min(math.tan(math.pi / 2 * agreement), 10)
-                structure = np.zeros_like(centred[0])
-                for p, norm in zip(centred[:2], norms[:2], strict=True):
+                structure = np.zeros_like(centered[0])
+                for p, norm in zip(centered[:2], norms[:2], strict=True):
                     if norm > 1e-4:
                         structure += (norm / max(norms[:2])) ** power * p / norm
-                wanted = max(norms[:2]) * structure / math.sqrt(np.sum(w * structure**2))
+                reference = max(norms[:2]) * structure / math.sqrt(np.sum(w * structure**2))
             c = (0.03 * 255) ** 2
-            cross = float(np.sum(w * wanted * centred[2]))
-            out.append((2 * cross + c) / (np.sum(w * wanted**2) + norms[2] ** 2 + c))
+            cross = float(np.sum(w * reference * centered[2]))
+            out.append((2 * cross + c) / (np.sum(w * reference**2) + norms[2] ** 2 + c))
         levels.append(float(np.mean(out)))
     weights = np.array([0.0448, 0.2856, 0.3001]) / 0.6305
     expected = math.prod(level**weight for level, weight in zip(levels, weights, strict=True))
@@ -287,7 +287,7 @@ def test_fmi(images: Triple) -> None:
     def entropy(p: Plane) -> float:
         return -sum(v * math.log2(v) for v in p.ravel().tolist() if v > 0)
 
-    def told(p: Plane, q: Plane) -> float:
+    def pair_information(p: Plane, q: Plane) -> float:
         if np.array_equal(p, q):
             return 1.0
         if not p.any() or not q.any():
@@ -311,13 +311,13 @@ def test_fmi(images: Triple) -> None:
 
     x, y, f = (edge_map(whole(image)) for image in images)
     assert f.any()
-    expected = np.mean([told(s[place], f[place]) for s in (x, y) for place in places(f.shape, 3)])
+    expected = np.mean([pair_information(s[place], f[place]) for s in (x, y) for place in places(f.shape, 3)])
     assert metrics.fmi(*images) == pytest.approx(expected, abs=1e-9)
 
 
 def test_vif_of_one_pair_by_windows() -> None:
     x, f = smooth(1, (44, 47)), smooth(2, (44, 47))
-    p, q, told, tellable = whole(x), whole(f), 0.0, 0.0
+    p, q, preserved, available = whole(x), whole(f), 0.0, 0.0
     for scale in range(4):
         side = 2 ** (4 - scale) + 1
         w = window(side, side / 5)
@@ -340,14 +340,14 @@ def test_vif_of_one_pair_by_windows() -> None:
                 g, noise = 0.0, vq
             if vq < 1e-10:
                 g, noise = 0.0, 0.0
-            told += math.log(1 + g * g * vp / (max(noise, 1e-10) + 2))
-            tellable += math.log(1 + vp / 2)
-    assert metrics.vif(x, x, f) == pytest.approx(2 * told / tellable, abs=1e-9)
+            preserved += math.log(1 + g * g * vp / (max(noise, 1e-10) + 2))
+            available += math.log(1 + vp / 2)
+    assert metrics.vif(x, x, f) == pytest.approx(2 * preserved / available, abs=1e-9)
 
 
 @every_triple
 def test_qcv_and_qcb_by_plain_transforms(images: Triple) -> None:
-    """The whole spectrum instead of its half, the window as one 31x31 sum, blocks one by one."""
+    """Uses the whole spectrum instead of half of it, sums over 31x31 windows, and blocks one by one."""
     x, y, f = (whole(slow_stretch(image)) for image in images)
     h, w = SHAPE
 
@@ -395,7 +395,7 @@ def test_qcv_and_qcb_by_plain_transforms(images: Triple) -> None:
 
 
 def slow_phase(image: Plane) -> tuple[Plane, Plane, Plane]:
-    """Kovesi's measure as he describes it: whole filters, the noise from their impulse responses, moments by angle."""
+    """Compute phase congruency as Kovesi describes: whole filters, noise from impulse responses, moments by angle."""
     h, w = image.shape
     spectrum = np.fft.fft2(image)
     xx, yy, xy = (np.zeros((h, w)) for _ in range(3))

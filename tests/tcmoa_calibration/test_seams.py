@@ -1,4 +1,4 @@
-"""Seams that are put in are found where they are, and only there; the slow version agrees; real pairs."""
+"""Added seams are found at their place only; comparison with a slow implementation; real pairs."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def to_uint8(values: NDArray[Any]) -> Image:
 
 
 def picture(seed: int, shape: tuple[int, int], grain: float = 3.0) -> NDArray[Any]:
-    """Smooth shapes and noise, within 28 .. 228."""
+    """Return smooth shapes and noise, from 28 to 228."""
     rng = np.random.default_rng(seed)
     rough = ndimage.gaussian_filter(rng.normal(0, 1, shape), 5)
     levels: NDArray[Any] = 128 + np.clip(
@@ -33,7 +33,7 @@ def picture(seed: int, shape: tuple[int, int], grain: float = 3.0) -> NDArray[An
 
 
 def blocks(seed: int, shape: tuple[int, int], period: int, offset: int, height: float) -> NDArray[Any]:
-    """[H, W], +height or -height all over each block of a grid, by turns as on a chessboard."""
+    """Return [H, W]: +height and -height in alternate blocks of a grid, like a chessboard."""
     rows, columns = (np.arange(side) - offset for side in shape)
     sign = (rows[:, None] // period + columns[None, :] // period) % 2
     return height * (2.0 * sign - 1) * (1, -1)[seed % 2]
@@ -71,7 +71,9 @@ def slow_steps(image: Image, period: int, offset: int, among: int) -> tuple[floa
         ((9, 30, 3), 6, 8, 2),
     ],
 )
-def test_the_slow_version_agrees(shape: tuple[int, ...], period: int, offset: int, among: int) -> None:
+def test_results_equal_those_of_a_slow_implementation(
+    shape: tuple[int, ...], period: int, offset: int, among: int
+) -> None:
     image, other, third = (
         np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8) for seed in range(3)
     )
@@ -91,9 +93,7 @@ def test_the_slow_version_agrees(shape: tuple[int, ...], period: int, offset: in
     st.sampled_from([6.0, 12.0, 25.0]),
 )
 @settings(max_examples=40)
-def test_a_grid_that_is_put_in_is_found_where_it_is(
-    seed: int, period: int, offset: int, height: float
-) -> None:
+def test_an_added_grid_is_found_at_its_offset(seed: int, period: int, offset: int, height: float) -> None:
     shape = (3 * period + 7 + seed % 9, 3 * period + 20)
     x, y = picture(seed, shape), picture(seed + 1, shape)
     clean = (x + y) / 2
@@ -112,7 +112,7 @@ def test_a_grid_that_is_put_in_is_found_where_it_is(
 
 @given(st.integers(0, 10_000), st.sampled_from([2, 8, 16, 56]))
 @settings(max_examples=25)
-def test_a_picture_without_seams_is_near_one(seed: int, period: int) -> None:
+def test_an_image_without_seams_has_a_ratio_near_one(seed: int, period: int) -> None:
     image = to_uint8(picture(seed, (180, 200)))
     scan = scan_offsets(image, period)
     assert np.mean(scan.ratios) == pytest.approx(1, abs=0.01)
@@ -123,18 +123,18 @@ def test_a_picture_without_seams_is_near_one(seed: int, period: int) -> None:
 
 @given(st.integers(0, 1000), st.integers(2, 9), st.integers(-30, 30))
 @settings(max_examples=25)
-def test_offsets_go_round_and_a_transposed_image_has_the_same(seed: int, period: int, offset: int) -> None:
+def test_offsets_wrap_and_a_transposed_image_has_the_same_result(seed: int, period: int, offset: int) -> None:
     image = to_uint8(picture(seed, (10 + seed % 5, 21)))
     found = border_steps(image, period, offset)
     assert border_steps(image, period, offset + 3 * period) == found
-    turned = border_steps(image.T, period, offset)
-    assert (turned.borders, turned.elsewhere) == pytest.approx((found.borders, found.elsewhere))
-    if offset % period != 1:  # whose first border is lost with the first column
+    transposed = border_steps(image.T, period, offset)
+    assert (transposed.borders, transposed.elsewhere) == pytest.approx((found.borders, found.elsewhere))
+    if offset % period != 1:  # else the first border is lost with the first column
         row, cut = border_steps(image[:1], period, offset), border_steps(image[:1, 1:], period, offset - 1)
         assert row.borders == pytest.approx(cut.borders)
 
 
-def test_flat_ramped_and_equal_images() -> None:
+def test_flat_images_ramps_and_equal_images() -> None:
     flat = np.full((40, 60), 77, np.uint8)
     ramp = np.broadcast_to(np.arange(0, 240, 4, dtype=np.uint8), (40, 60))
     for image in (flat, ramp):
@@ -144,15 +144,15 @@ def test_flat_ramped_and_equal_images() -> None:
     assert border_steps(ramp, 8).borders == pytest.approx(2)  # 4 across, 0 down
     image = to_uint8(picture(3, (40, 60)))
     assert excess_steps(image, image, image, 8) == pytest.approx(1)
-    stepped = flat + 100 * (np.arange(60) >= 32).astype(np.uint8)  # in a flat image: large, and finite
+    stepped = flat + 100 * (np.arange(60) >= 32).astype(np.uint8)  # in a flat image: large but finite
     assert border_steps(stepped, 8).ratio == pytest.approx(
         (100 / 7 / 2 + 0.01) / 0.01
     )  # one of 7 borders, one axis
     assert np.isfinite(excess_steps(stepped, flat, flat, 8))
 
 
-def test_long_images_of_upright_edges_have_no_seams() -> None:
-    """Period 112 has one border in 120 rows, eight in 1000 columns; rows alone would make the mean of places."""
+def test_wide_images_with_vertical_edges_have_no_seams() -> None:
+    """Period 112 has one border in 120 rows and eight in 1000 columns; both axes have the same weight."""
     rng = np.random.default_rng(5)
     image = to_uint8(
         128 + np.repeat(rng.normal(0, 30, (1, 1000)), 120, axis=0) + rng.normal(0, 1, (120, 1000))
@@ -166,7 +166,7 @@ def test_long_images_of_upright_edges_have_no_seams() -> None:
     assert border_steps(image.T, 500, 7) == border_steps(image, 500, 7)
 
 
-def test_windows_are_told_from_the_tokens_they_lie_on() -> None:
+def test_windows_are_distinguished_from_the_tokens_below_them() -> None:
     shape = (250, 360)
     tokens = (
         picture(1, shape)
@@ -176,7 +176,7 @@ def test_windows_are_told_from_the_tokens_they_lie_on() -> None:
     for image, has_windows in ((tokens, False), (both, True)):
         frame = to_uint8(image)
         assert border_steps(frame, 8).ratio > 2
-        assert border_steps(frame, 112, 56).ratio > 2  # 56 is a border of tokens, too
+        assert border_steps(frame, 112, 56).ratio > 2  # 56 is a border of tokens too
         assert (border_steps(frame, 112, 56, among=8).ratio > 1.5) == has_windows
         scan = scan_offsets(frame, 112)
         assert scan.rank(56, among=8) <= 14
@@ -185,7 +185,7 @@ def test_windows_are_told_from_the_tokens_they_lie_on() -> None:
         assert scan.z(3, among=8) < 5
 
 
-def test_a_second_grid_does_not_hide_the_first() -> None:
+def test_a_second_grid_does_not_hide_the_first_one() -> None:
     shape = (250, 360)
     image = picture(2, shape) + blocks(0, shape, 112, 0, 15.0) + blocks(1, shape, 112, 56, 15.0)
     scan = scan_offsets(to_uint8(image), 112)
@@ -212,41 +212,41 @@ GOOD = to_uint8(picture(0, (30, 40)))
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (
             lambda: border_steps(GOOD, 40),
-            "the image is 40x30 pixels, period 40: expected a period below",
+            "image: 40x30 with period 40; expected a period below",
         ),
         (lambda: border_steps(GOOD, 500), "period 500"),
-        (lambda: excess_steps(GOOD, GOOD, GOOD, 112), "x is 40x30 pixels, period 112"),
-        (lambda: scan_offsets(GOOD, 112), "the image is 40x30 pixels, period 112"),
-        (lambda: border_steps(GOOD, 1), "period is 1: expected at least 2"),
-        (lambda: scan_offsets(GOOD, 0), "period is 0: expected at least 2"),
-        (lambda: border_steps(GOOD, -8), "period is -8"),
-        (lambda: border_steps(GOOD, 8.0), "period is 8.0: expected a whole number"),  # type: ignore[arg-type]
-        (lambda: border_steps(GOOD, 8, 0.5), "offset is 0.5: expected a whole number"),  # type: ignore[arg-type]
-        (lambda: border_steps(GOOD, 8, among=3), "among is 3: expected a lesser divisor of the period, 8"),
-        (lambda: border_steps(GOOD, 8, among=8), "among is 8: expected a lesser divisor"),
-        (lambda: border_steps(GOOD, 8, among=0), "among is 0: expected at least 1"),
-        (lambda: scan_offsets(GOOD, 8).z(0, among=8), "among is 8"),
-        (lambda: excess_steps(GOOD, GOOD[:-1], GOOD, 8), "x 40x30, y 40x29, fused 40x30"),
-        (lambda: scan_offsets(GOOD, 8, [GOOD[:, :9]]), "the image 40x30, source 0 9x30"),
-        (lambda: border_steps(GOOD / 255, 8), "the image holds float64: expected uint8 or uint16"),
-        (lambda: excess_steps(GOOD, GOOD, None, 8), "fused holds object"),
-        (lambda: scan_offsets(GOOD, 8, [[[1, 2], [3]]]), "source 0 is a list that is no array"),
-        (lambda: border_steps(GOOD[0], 8), r"the image has shape \[40\]"),
+        (lambda: excess_steps(GOOD, GOOD, GOOD, 112), "x: 40x30 with period 112"),
+        (lambda: scan_offsets(GOOD, 112), "image: 40x30 with period 112"),
+        (lambda: border_steps(GOOD, 1), "period: 1; expected at least 2"),
+        (lambda: scan_offsets(GOOD, 0), "period: 0; expected at least 2"),
+        (lambda: border_steps(GOOD, -8), "period: -8"),
+        (lambda: border_steps(GOOD, 8.0), "period: 8.0; expected a whole number"),  # type: ignore[arg-type]
+        (lambda: border_steps(GOOD, 8, 0.5), "offset: 0.5; expected a whole number"),  # type: ignore[arg-type]
+        (lambda: border_steps(GOOD, 8, among=3), "among: 3; expected a smaller divisor of the period, 8"),
+        (lambda: border_steps(GOOD, 8, among=8), "among: 8; expected a smaller divisor"),
+        (lambda: border_steps(GOOD, 8, among=0), "among: 0; expected at least 1"),
+        (lambda: scan_offsets(GOOD, 8).z(0, among=8), "among: 8"),
+        (lambda: excess_steps(GOOD, GOOD[:-1], GOOD, 8), "sizes differ: x 40x30, y 40x29, fused 40x30"),
+        (lambda: scan_offsets(GOOD, 8, [GOOD[:, :9]]), "image 40x30, source 0 9x30"),
+        (lambda: border_steps(GOOD / 255, 8), "image: float64; expected uint8 or uint16"),
+        (lambda: excess_steps(GOOD, GOOD, None, 8), "fused: object"),
+        (lambda: scan_offsets(GOOD, 8, [[[1, 2], [3]]]), "source 0: a list that is not an array"),
+        (lambda: border_steps(GOOD[0], 8), r"image: shape \[40\]"),
     ],
 )
-def test_what_makes_no_grid_is_refused_in_one_line(call: Any, said: str) -> None:
-    with pytest.raises(InputError, match=said) as told:
+def test_wrong_arguments_are_refused_in_one_line(call: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message) as raised:
         call()
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.fixture(scope="module")
 def sources(val_pairs: Path) -> dict[str, list[tuple[Any, Any]]]:
-    """Pairs by task."""
+    """Return the pairs of each task."""
     return {
         task: [(read_image(pair.x), read_image(pair.y)) for pair in find_pairs(val_pairs / task)]
         for task in ("vif", "mef", "mff")
@@ -263,7 +263,7 @@ def test_real_sources_have_no_grid_of_seven_or_nine(
         assert all(ratio == pytest.approx(1, abs=0.15) for ratio in ratios)
 
 
-def test_the_grid_of_jpeg_is_found_in_real_sources_and_fused_ones_are_not_blamed_for_it(
+def test_the_grid_of_jpeg_in_real_sources_does_not_count_for_the_fused_image(
     sources: dict[str, list[tuple[Any, Any]]],
 ) -> None:
     for x, y in sources["vif"]:

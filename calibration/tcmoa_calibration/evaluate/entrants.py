@@ -14,7 +14,8 @@ from tcmoa_calibration.evaluate.contestants import Contestant, FusedFolder
 from tcmoa_runtime.contract import token_pixels
 from tcmoa_runtime.errors import InputError, MissingError
 from tcmoa_runtime.fuser import Fuser
-from tcmoa_runtime.images import Frame, read_image, to_frame
+from tcmoa_runtime.images import read_image, to_frame
+from tcmoa_runtime.typing import Frame
 
 Image = NDArray[Any]
 """uint8 or uint16, [H, W] or RGB [H, W, 3]."""

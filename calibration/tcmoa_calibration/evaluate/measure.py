@@ -14,9 +14,10 @@ from tcmoa_calibration.evaluate.contestants import Contestant
 from tcmoa_calibration.evaluate.entrants import Entrant, Fusion, Image, enter
 from tcmoa_calibration.evaluate.pictures import Picture, write_fusion, write_sources
 from tcmoa_calibration.metrics import METRICS, Profile
-from tcmoa_calibration.metrics.frames import Triple
+from tcmoa_calibration.metrics.planes import Triple
 from tcmoa_runtime.errors import InputError, TcmoaError
-from tcmoa_runtime.images import Frame, read_image, stretch_to_uint8
+from tcmoa_runtime.images import read_image, stretch_to_uint8
+from tcmoa_runtime.typing import Frame
 
 NO_MEMORY: Final = "out of memory: close other programs, or measure with fewer --jobs"
 
@@ -146,13 +147,13 @@ def evaluate_triple(triple: Triple, plan: Plan) -> tuple[dict[str, float | None]
     values: dict[str, float | None] = {}
     skipped: dict[str, str] = {}
     for name in plan.metrics:
-        metric, side = METRICS[name], triple.shortest_side
+        metric, side = METRICS[name], triple.min_side
         values[name] = None
         if side < metric.min_side:
             skipped[name] = f"needs {metric.min_side} pixels a side, the image has {side}"
             continue
         try:
-            values[name] = metric.of(triple, plan.profile)
+            values[name] = metric.compute(triple, plan.profile)
         except TcmoaError as error:
             skipped[name] = str(error)
     return values, skipped

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcmoa_calibration.evaluate.entrants import Fusion, Image
-from tcmoa_calibration.metrics.frames import FULL_16_TO_8, to_luma
+from tcmoa_calibration.luma import FULL_16_TO_8
+from tcmoa_calibration.luma import rounded_luma as to_luma
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import Frame, write_bytes
+from tcmoa_runtime.images import write_bytes
+from tcmoa_runtime.typing import Frame
 
 SMALL_SIDE: Final = 480
 """Pixels; longer pictures get a small one beside them, which is what the page shows."""

@@ -9,7 +9,7 @@ from tcmoa_calibration.evaluate.entrants import Entrant, Image, enter
 from tcmoa_calibration.evaluate.measure import read_pair
 from tcmoa_calibration.flicker import Flicker, flicker
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import Frame
+from tcmoa_runtime.typing import Frame
 from tcmoa_runtime.pairs import PairPaths
 
 

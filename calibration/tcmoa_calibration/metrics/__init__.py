@@ -1,40 +1,42 @@
-"""The metrics that image-fusion papers print, each as its paper defines it and as their toolboxes compute it.
+"""The metrics that image fusion papers report, by their definitions and as the published toolboxes compute them.
 
     from tcmoa_calibration import metrics
 
-    metrics.qabf(x, y, fused)                              # one, profile "correct"
-    metrics.evaluate(x, y, fused, names=["Qabf", "SSIM"])  # several, what they share computed once
+    metrics.qabf(x, y, fused)                              # one metric, profile "correct"
+    metrics.evaluate(x, y, fused, names=["Qabf", "SSIM"])  # several, with shared intermediate results
     metrics.METRICS["Qcv"].higher_is_better                # False
 
-x and y are the sources, called A and B in formulas; F is the fused image. All take uint8 or uint16, grey or RGB
-(`frames`), and a profile (`registry`). The order of x and y does not matter. Every figure is finite: what a formula
-leaves open (0 / 0 on constant images) is settled in the metric's docstring, and images too small for its windows end
-in InputError.
+x and y are the sources, A and B in formulas; F is the fused image. Every metric accepts uint8 or uint16, gray or RGB
+(see `planes`), and a profile (see `registry`). Swapping x and y changes nothing. Every result is finite: where a
+formula is undefined (0 / 0 on constant images), the metric's docstring says what is returned. Images that are too
+small for a metric's windows raise InputError.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from tcmoa_calibration.metrics.contrast import ag, ei, sd, sf, variance
 from tcmoa_calibration.metrics.exposure import mef_ssim, ms_ssim
 from tcmoa_calibration.metrics.feature import fmi
 from tcmoa_calibration.metrics.fidelity import cc, mse, psnr, rmse, scd
-from tcmoa_calibration.metrics.frames import Triple
 from tcmoa_calibration.metrics.gradient import qabf, qg
 from tcmoa_calibration.metrics.information import ce, en, mi, nmi, qncie
 from tcmoa_calibration.metrics.information_fidelity import vif, viff
 from tcmoa_calibration.metrics.perceptual import qcb, qcv
 from tcmoa_calibration.metrics.phase import qp
-from tcmoa_calibration.metrics.registry import METRICS, PROFILES, Metric, Profile, check_profile
+from tcmoa_calibration.metrics.planes import Triple
+from tcmoa_calibration.metrics.registry import METRICS, Metric, check_profile
 from tcmoa_calibration.metrics.structure import qc, qe, qs, qw, ssim
-from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.options.evaluate import PROFILES, MetricName, Profile
+from tcmoa_runtime.options.option import check_choice
+from tcmoa_runtime.typing import ImageLike
 
 __all__ = [
     "METRICS",
     "PROFILES",
     "Metric",
+    "MetricName",
     "Profile",
     "ag",
     "cc",
@@ -71,17 +73,31 @@ __all__ = [
 
 
 def evaluate(
-    x: Any, y: Any, fused: Any, profile: Profile = "correct", names: Iterable[str] | None = None
+    x: ImageLike,
+    y: ImageLike,
+    fused: ImageLike,
+    profile: Profile = "correct",
+    names: MetricName | Iterable[MetricName] | None = None,
 ) -> dict[str, float]:
-    """Metrics of one fused image by name, all of METRICS or those of `names`, in the order asked.
+    """Compute several metrics of a fused image; gradients, histograms and local moments are computed once.
 
-    Gradients, histograms and local moments are computed once for all that need them. Raises InputError for images
-    that do not fit together, a name or a profile that is not known, and images smaller than a metric's `min_side`.
+    Args:
+        x: First source, uint8 or uint16, [H, W], [H, W, 1], RGB [H, W, 3] or RGBA [H, W, 4] (alpha is dropped).
+        y: Second source, of the same height and width.
+        fused: Fused image, of the same height and width.
+        profile: How the metrics are computed, see `tcmoa_calibration.metrics.registry`.
+        names: One or several names of METRICS; all of them if None.
+
+    Returns:
+        Metrics by name, in the order of `names`.
+
+    Raises:
+        InputError: An image has another dtype or shape, the sizes differ, a side is shorter than a metric's
+            `min_side`, or a name or the profile is unknown.
     """
     check_profile(profile)
-    wanted = list(METRICS) if names is None else [names] if isinstance(names, str) else list(names)
-    for name in wanted:
-        if name not in METRICS:
-            raise InputError(f"metric {name!r} is not known: expected some of {', '.join(METRICS)}")
+    chosen = list(METRICS) if names is None else [names] if isinstance(names, str) else list(names)
+    for name in chosen:
+        check_choice("metric", name, METRICS)
     triple = Triple(x, y, fused)
-    return {name: METRICS[name].of(triple, profile) for name in wanted}
+    return {name: METRICS[name].compute(triple, profile) for name in chosen}

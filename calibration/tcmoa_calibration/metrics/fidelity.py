@@ -1,68 +1,77 @@
-"""Pixelwise differences between fused image and sources: PSNR, MSE, RMSE, CC, SCD."""
+"""Pixelwise differences between the fused image and its sources: PSNR, MSE, RMSE, CC, SCD."""
 
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import numpy as np
 
-from tcmoa_calibration.metrics.frames import Plane, Planes
+from tcmoa_calibration.luma import Plane
+from tcmoa_calibration.metrics.planes import Planes
 from tcmoa_calibration.metrics.registry import Convention, metric
 
-PEAK = 255.0
+PEAK: Final = 255.0
 
-PSNR_OF_EQUALS = 150.0
-"""dB where both sources equal the fused image; one level in one pixel of a 100-megapixel image would give 131."""
+MAX_PSNR: Final = 150.0
+"""PSNR in dB of identical images; one level in one pixel of 100 megapixels gives 131 dB."""
 
 
-def _square_errors(planes: Planes) -> tuple[float, float]:
-    """sum((A - F)^2) and sum((B - F)^2)."""
+def _squared_errors(planes: Planes) -> tuple[float, float]:
+    """Return sum((A - F)^2) and sum((B - F)^2)."""
     return float(np.sum((planes.a - planes.f) ** 2)), float(np.sum((planes.b - planes.f) ** 2))
 
 
 @metric("PSNR", published="vifb")
 def psnr(planes: Planes, convention: Convention) -> float:
-    """Peak signal-to-noise ratio 10 log10(255^2 / MSE), MSE the mean of those against A and B.
+    """Compute the peak signal-to-noise ratio 10 log10(255^2 / MSE), with the mean of the MSE against A and B.
 
-    In dB, higher is better, symmetric in x and y; 150 where both equal the fused image (MSE 0). Rewards the average
-    of the sources, whatever it looks like: no image has a higher one.
-    Profiles: `vifb`, `mefb` and as-published take sqrt(sum((A-F)^2)) / (H W) for the MSE, which puts any image near
-    57 and rises with its size; `tang` keeps the peak 255 for images in 0..1, 48.13 dB above the correct value.
+    The average of the sources has the highest PSNR of all images, whatever it looks like.
+
+    Source: Jagalingam, Hegde 2015.
+    Range: 0 to 150 dB (identical images, MSE 0); higher is better.
+    Profiles: `vifb`, `mefb` and `as-published` take sqrt(sum((A - F)^2)) / (H W) for the MSE, which gives about 57 dB
+    for any image and rises with its size. `tang` keeps the peak 255 for images in 0..1: 48.13 dB above the correct
+    value.
     """
-    errors = planes.once(_square_errors)
+    errors = planes.cached(_squared_errors)
     if convention in ("vifb", "mefb"):
         mse = sum(math.sqrt(error) for error in errors) / (2 * planes.f.size)
     else:
         mse = sum(errors) / (2 * planes.f.size)
     if convention == "tang":
         mse /= PEAK**2
-    return min(10 * math.log10(PEAK**2 / mse), PSNR_OF_EQUALS) if mse > 0 else PSNR_OF_EQUALS
+    return min(10 * math.log10(PEAK**2 / mse), MAX_PSNR) if mse > 0 else MAX_PSNR
 
 
-@metric("MSE", higher=False)
+@metric("MSE", higher_is_better=False)
 def mse(planes: Planes, convention: Convention) -> float:
-    """Mean of the mean square errors against A and B, for images in 0..1.
+    """Compute the mean of the mean squared errors against A and B, for images in 0..1.
 
-    0 .. 1, lower is better, symmetric in x and y; 0 for identical images. Profiles: by colour only.
+    Source: Jagalingam, Hegde 2015.
+    Range: 0 (identical images) to 1; lower is better.
+    Profiles: differ in the treatment of color only.
     """
-    return sum(planes.once(_square_errors)) / (2 * planes.f.size * PEAK**2)
+    return sum(planes.cached(_squared_errors)) / (2 * planes.f.size * PEAK**2)
 
 
-@metric("RMSE", higher=False, published="vifb")
+@metric("RMSE", higher_is_better=False, published="vifb")
 def rmse(planes: Planes, convention: Convention) -> float:
-    """Mean of the root mean square errors against A and B, for images in 0..1.
+    """Compute the mean of the root mean squared errors against A and B, for images in 0..1.
 
-    0 .. 1, lower is better, symmetric in x and y; 0 for identical images.
-    Profiles: `vifb`, `mefb` and as-published print sqrt(sum((A-F)^2)) / (H W) in grey levels under this name, the
-    same that their PSNR is made of, which falls with the image's size.
+    Source: Jagalingam, Hegde 2015.
+    Range: 0 (identical images) to 1; lower is better.
+    Profiles: `vifb`, `mefb` and `as-published` print sqrt(sum((A - F)^2)) / (H W) in gray levels under this name, which
+    falls with the size of the image; their PSNR is computed from it.
     """
+    errors = planes.cached(_squared_errors)
     if convention in ("vifb", "mefb"):
-        return sum(math.sqrt(error) for error in planes.once(_square_errors)) / (2 * planes.f.size)
-    return sum(math.sqrt(error / planes.f.size) for error in planes.once(_square_errors)) / (2 * PEAK)
+        return sum(math.sqrt(error) for error in errors) / (2 * planes.f.size)
+    return sum(math.sqrt(error / planes.f.size) for error in errors) / (2 * PEAK)
 
 
 def correlation(first: Plane, second: Plane) -> float:
-    """Pearson's; of a constant plane 1 with a constant one, 0 with any other."""
+    """Compute Pearson's correlation; a constant plane has 1 with a constant one and 0 with any other."""
     flat = [bool(np.ptp(plane) == 0) for plane in (first, second)]
     if any(flat):
         return float(all(flat))
@@ -73,19 +82,23 @@ def correlation(first: Plane, second: Plane) -> float:
 
 @metric("CC")
 def cc(planes: Planes, convention: Convention) -> float:
-    """Mean correlation coefficient of the fused image with A and with B (Deshmukh 2010).
+    """Compute the mean correlation coefficient of the fused image with A and with B.
 
-    -1 .. 1, 1 for identical images; higher is better; symmetric in x and y. A constant image correlates 1 with a
-    constant one and 0 with any other. Profiles: by colour only.
+    Source: Deshmukh, Bhosale 2010.
+    Range: -1 to 1 (identical images); higher is better. A constant image correlates 1 with a constant one and 0 with
+    any other.
+    Profiles: differ in the treatment of color only.
     """
     return (correlation(planes.a, planes.f) + correlation(planes.b, planes.f)) / 2
 
 
 @metric("SCD")
 def scd(planes: Planes, convention: Convention) -> float:
-    """Sum of the correlations of differences: r(F - B, A) + r(F - A, B) (Aslantas, Bendes 2015).
+    """Compute the sum of the correlations of differences, r(F - B, A) + r(F - A, B).
 
-    -2 .. 2, higher is better, symmetric in x and y; 2 for F = A + B. Identical images are NOT its best: F - B is
-    constant there, and correlates 0 with A (1 where A is constant as well). Profiles: by colour only.
+    Source: Aslantas, Bendes 2015.
+    Range: -2 to 2 (F = A + B); higher is better. Identical images do not reach 2: F - B is constant then, and
+    correlates 0 with A (1 if A is constant too).
+    Profiles: differ in the treatment of color only.
     """
     return correlation(planes.f - planes.b, planes.a) + correlation(planes.f - planes.a, planes.b)

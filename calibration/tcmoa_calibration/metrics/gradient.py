@@ -1,7 +1,7 @@
-"""How well edges arrive: Qabf and Qg.
+"""Preservation of edges: Qabf and Qg.
 
-Both compare strength and orientation of Sobel gradients of each source with those of the fused image. Orientations
-are of lines, not of arrows: a contrast reversed is an edge preserved.
+Both compare the strength and orientation of the Sobel gradients of each source with those of the fused image. The
+orientation of an edge has no direction: an edge with reversed contrast is preserved.
 """
 
 from __future__ import annotations
@@ -11,29 +11,33 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from tcmoa_calibration.luma import Plane
 from tcmoa_calibration.metrics.filters import sobel
-from tcmoa_calibration.metrics.frames import Plane, Planes
+from tcmoa_calibration.metrics.planes import Planes
 from tcmoa_calibration.metrics.registry import Convention, metric
 
 
 class Gradient(NamedTuple):
-    """Of one plane."""
+    """Gradients of a plane, [H, W] each.
+
+    Attributes:
+        strength: sqrt(gx^2 + gy^2).
+        angle: atan(gy / gx), from -pi/2 to pi/2; pi/2 where gx is 0.
+    """
 
     strength: Plane
-    """sqrt(gx^2 + gy^2)."""
     angle: Plane
-    """atan(gy / gx), in -pi/2 .. pi/2; pi/2 where gx is 0."""
 
 
 class Sigmoid(NamedTuple):
-    """gamma / (1 + exp(kappa (v - sigma)))."""
+    """The function gamma / (1 + exp(kappa (v - sigma)))."""
 
     gamma: float
     kappa: float
     sigma: float
 
     def __call__(self, value: Plane) -> Plane:
-        """At each pixel."""
+        """Evaluate at each pixel."""
         return self.gamma / (1 + np.exp(self.kappa * (value - self.sigma)))
 
 
@@ -46,9 +50,9 @@ QG_EPSILON: Final = 1e-5
 
 
 def gradient(plane: Plane) -> Gradient:
-    """By Sobel's operator; beyond the border counts as black, as in MATLAB's conv2, which draws a frame of edges."""
+    """Compute Sobel gradients; black beyond the border as in MATLAB's conv2, which adds edges along the border."""
     gx, gy = sobel(plane)
-    return _polar(-gx, gy)  # the signs of MATLAB's conv2, which turns the masks over
+    return _polar(-gx, gy)  # signs of MATLAB's conv2, which flips the masks
 
 
 def _polar(gx: Plane, gy: Plane) -> Gradient:
@@ -59,10 +63,10 @@ def _polar(gx: Plane, gy: Plane) -> Gradient:
 
 
 def _gradient_of_unit_image(plane: Plane) -> Gradient:
-    """As `gradient` of plane / 255, rounded as MATLAB's conv2 rounds: column by column, from the lower right.
+    """Compute `gradient` of plane / 255 with the rounding of MATLAB's conv2: column by column, from the lower right.
 
-    On flat ground the nine products no longer cancel. Their order decides whether gx is 0 or 1e-17, that is whether
-    an angle is pi/2 or -pi/2, and with it the fourth digit of Tang's Qabf.
+    In flat areas the nine products do not cancel exactly. Their order decides whether gx is 0 or 1e-17, which decides
+    whether the angle is pi/2 or -pi/2, and with it the fourth digit of Tang's Qabf.
     """
     h, w = plane.shape
     padded = np.pad(plane / 255, 1)
@@ -78,35 +82,38 @@ def _gradient_of_unit_image(plane: Plane) -> Gradient:
 
 
 def _gradients(planes: Planes) -> tuple[Gradient, Gradient, Gradient]:
-    return planes.of_each(gradient)
+    return planes.map(gradient)
 
 
 def _gradients_of_unit_images(planes: Planes) -> tuple[Gradient, Gradient, Gradient]:
-    return planes.of_each(_gradient_of_unit_image)
+    return planes.map(_gradient_of_unit_image)
 
 
 def _strength_kept(source: Plane, fused: Plane) -> Plane:
-    """The lesser strength over the greater, 0..1; 1 where both are 0."""
-    greater = np.maximum(source, fused)
-    kept: Plane = np.where(greater > 0, np.minimum(source, fused) / np.where(greater > 0, greater, 1), 1.0)
+    """Divide the smaller strength by the larger one, 0 to 1; 1 where both are 0."""
+    larger = np.maximum(source, fused)
+    kept: Plane = np.where(larger > 0, np.minimum(source, fused) / np.where(larger > 0, larger, 1), 1.0)
     return kept
 
 
 @metric("Qabf", min_side=3, published="vifb")
 def qabf(planes: Planes, convention: Convention) -> float:
-    """Edge preservation Q^AB/F (Xydeas, Petrovic 2000), each pixel weighted by its source's gradient (L = 1).
+    """Compute the edge preservation Q^AB/F, each pixel weighted by the gradient of its source (L = 1).
 
-    Strength kept (0.9994, -15, 0.5) times orientation kept 1 - |angle difference| / (pi/2) (0.9879, -22, 0.8), both
-    through a sigmoid. 0 .. 0.9748, which identical images reach, not 1, for the sigmoids never do; higher is
-    better; symmetric in x and y. Where both sources are black there are no edges to keep: the figure is that of
-    identical images if the fused one has no edges either, and 0 otherwise.
-    Traps: angles are atan(gy / gx) and do not wrap, so that two nearly parallel edges beside the axis where the sign
-    turns count as opposite (wrapping would add 0.05 .. 0.07); beyond the border is black.
-    Profiles: all but `correct` set the ratio of equal strengths to the strength itself instead of 1, which changes
-    the sixth digit (flat places weigh nothing). `tang` takes images in 0..1, where strengths are below 1 and rounding
-    draws angles on flat ground: up to 1.2e-3 lower.
+    The preserved strength (sigmoid 0.9994, -15, 0.5) is multiplied by the preserved orientation
+    1 - |angle difference| / (pi/2) (sigmoid 0.9879, -22, 0.8). Angles are atan(gy / gx) without wrapping: two nearly
+    parallel edges on both sides of the vertical count as opposite (with wrapping the metric would be 0.05 to 0.07
+    higher). Pixels beyond the border are black.
+
+    Source: Xydeas, Petrovic 2000.
+    Range: 0 to 0.9748 (identical images; the sigmoids do not reach 1); higher is better. If both sources are black,
+    there are no edges to preserve: the value is that of identical images if the fused image has no edges either, else
+    0.
+    Profiles: all but `correct` replace the ratio of equal strengths by the strength itself instead of 1, which
+    changes the sixth digit (flat areas have no weight). `tang` takes images in 0..1, in which strengths are below 1
+    and rounding decides the angles of flat areas: up to 1.2e-3 lower.
     """
-    *sources, gf = planes.once(_gradients_of_unit_images if convention == "tang" else _gradients)
+    *sources, gf = planes.cached(_gradients_of_unit_images if convention == "tang" else _gradients)
     total, weight = 0.0, 0.0
     for g in sources:
         kept = _strength_kept(g.strength, gf.strength)
@@ -123,19 +130,21 @@ def qabf(planes: Planes, convention: Convention) -> float:
 
 @metric("Qg", min_side=3)
 def qg(planes: Planes, convention: Convention) -> float:
-    """Gradient preservation Q_G (Xydeas, Petrovic 2000, in the form of Liu 2012), the mean of per-pixel ratios.
+    """Compute the gradient preservation Q_G, the mean of per-pixel ratios.
 
-    Sigmoids (1, -10, 0.5) of strength and (1, -20, 0.75) of orientation ||angle difference| - pi/2| * 2/pi, which
-    does wrap; (Q_AF gA + Q_BF gB) / (gA + gB) at each pixel, then the mean, unlike Qabf's ratio of sums. 0 .. 0.9867,
-    which identical images reach; higher is better; symmetric in x and y. Pixels where neither source has a gradient
-    have no ratio and are left out of the mean; where there are no others, as in Qabf.
-    Profiles: all but `correct` count those pixels as 0, so that flat skies lower the figure.
+    (Q_AF gA + Q_BF gB) / (gA + gB) at each pixel, then the mean, unlike the ratio of sums of Qabf. The sigmoids are
+    (1, -10, 0.5) of the strength and (1, -20, 0.75) of the orientation ||angle difference| - pi/2| * 2/pi, which wraps.
+
+    Source: Xydeas, Petrovic 2000, in the form of Liu, Blasch, Xue, Zhao, Laganiere, Wu 2012.
+    Range: 0 to 0.9867 (identical images); higher is better. Pixels without a gradient in both sources have no ratio and
+    are left out of the mean; if there are no others, the value is defined as in Qabf.
+    Profiles: all but `correct` count those pixels as 0, so that flat areas lower the value.
     """
-    *sources, gf = planes.once(_gradients)
+    *sources, gf = planes.cached(_gradients)
     total, weight = np.zeros(planes.shape), np.zeros(planes.shape)
     for g in sources:
-        greater = np.maximum(g.strength, gf.strength)
-        kept = (np.minimum(g.strength, gf.strength) + QG_EPSILON) / (greater + QG_EPSILON)
+        larger = np.maximum(g.strength, gf.strength)
+        kept = (np.minimum(g.strength, gf.strength) + QG_EPSILON) / (larger + QG_EPSILON)
         orientation = np.abs(np.abs(g.angle - gf.angle) - math.pi / 2) * (2 / math.pi)
         total += QG_STRENGTH(kept) * QG_ANGLE(orientation) * g.strength
         weight += g.strength

@@ -1,8 +1,9 @@
-"""Visual information that arrives: VIF and VIFF.
+"""Visual information fidelity: VIF and VIFF.
 
-A natural image's wavelets are Gaussian with a local variance; seeing adds noise of variance sigma_n^2. What a viewer
-could learn from the source through the fused image, over what he could learn from the source, is the fidelity. Here
-in the pixel domain: local means instead of wavelets, four scales, each half of the one before.
+The model: wavelet coefficients of a natural image are Gaussian with a local variance, and perception adds noise of the
+variance sigma_n^2. The fidelity is the information that a viewer can get about the source from the fused image, divided
+by the information from the source itself. Here in the pixel domain: local means instead of wavelets, four scales, each
+half as large as the one before.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from tcmoa_calibration.luma import Plane
 from tcmoa_calibration.metrics.filters import blur, gaussian_taps
-from tcmoa_calibration.metrics.frames import Plane, Planes
+from tcmoa_calibration.metrics.planes import Planes
 from tcmoa_calibration.metrics.registry import Convention, metric
 
 SCALES: Final = 4
@@ -20,20 +22,20 @@ NOISE: Final = 2.0
 TINY: Final = 1e-10
 SATURATED: Final = 255.0
 MIN_SIDE: Final = 41
-"""The least that leaves a window at the fourth scale."""
+"""Smallest side in pixels that leaves one window at the fourth scale."""
 
 VIFF_NOISE: Final = 0.005 * 255**2
 VIFF_WEIGHTS: Final = (1.0, 0.0, 0.15, 1.0)
 
 
 def window_taps(scale: int) -> Plane:
-    """Gaussian of 17, 9, 5, 3 pixels for scales 0..3, sigma a fifth of it."""
+    """Return the Gaussian window of a scale, 0 to 3: 17, 9, 5 or 3 px, sigma a fifth of it."""
     side = int(2 ** (SCALES - scale) + 1)
     return gaussian_taps(side, side / 5)
 
 
 def gain_and_noise(var_s: Plane, var_f: Plane, cov: Plane) -> tuple[Plane, Plane, Plane]:
-    """Of the model F = g S + V: g, the variance of V, and S's variance, with flat places settled."""
+    """Fit F = g S + V at each place: return g, the variance of V and the variance of S; flat places get constants."""
     g = cov / (var_s + TINY)
     noise = var_f - g * cov
     flat = var_s < TINY
@@ -41,23 +43,31 @@ def gain_and_noise(var_s: Plane, var_f: Plane, cov: Plane) -> tuple[Plane, Plane
     var_s = np.where(flat, 0, var_s)
     lost = var_f < TINY
     g[lost], noise[lost] = 0, 0
-    reversed_ = g < 0
-    noise[reversed_] = var_f[reversed_]
-    g[reversed_] = 0
+    is_reversed = g < 0
+    noise[is_reversed] = var_f[is_reversed]
+    g[is_reversed] = 0
     return g, np.maximum(noise, TINY), var_s
 
 
-class Told(NamedTuple):
-    """What F tells of one source at every place of one scale, in nats."""
+class SourceInformation(NamedTuple):
+    """Information about a source at every place of a scale, in nats.
 
-    told: Plane
-    tellable: Plane
+    Attributes:
+        preserved: Information in the fused image.
+        available: Information in the source.
+        gain: g of the model F = g S + V.
+    """
+
+    preserved: Plane
+    available: Plane
     gain: Plane
 
 
-def _scales(planes: Planes, sigma: float, saturate: bool = False) -> list[tuple[Told, Told]]:
-    """Of A and of B, at each scale; `saturate` clips the products of the first one at 255, as uint8 does."""
-    images, scales = list(planes.each), []
+def _scales(
+    planes: Planes, sigma: float, saturate: bool = False
+) -> list[tuple[SourceInformation, SourceInformation]]:
+    """Measure A and B at each scale; `saturate` clips the products of the first scale at 255, as uint8 does."""
+    images, scales = list(planes.all), []
     for scale in range(SCALES):
         taps = window_taps(scale)
         if scale:
@@ -69,29 +79,33 @@ def _scales(planes: Planes, sigma: float, saturate: bool = False) -> list[tuple[
         ma, mb, mf = (blur(image, taps) for image in images)
         aa, bb, ff, af, bf = (blur(product, taps) for product in products)
         var_f = np.maximum(ff - mf * mf, 0)
-        of_each = []
+        both = []
         for square, product, mean in ((aa, af, ma), (bb, bf, mb)):
             gain, noise, var = gain_and_noise(np.maximum(square - mean * mean, 0), var_f, product - mean * mf)
-            of_each.append(Told(np.log1p(gain * gain * var / (noise + sigma)), np.log1p(var / sigma), gain))
-        scales.append((of_each[0], of_each[1]))
+            preserved = np.log1p(gain * gain * var / (noise + sigma))
+            both.append(SourceInformation(preserved, np.log1p(var / sigma), gain))
+        scales.append((both[0], both[1]))
     return scales
 
 
 @metric("VIF", min_side=MIN_SIDE, published="tang")
 def vif(planes: Planes, convention: Convention) -> float:
-    """Visual information fidelity in the pixel domain, VIF(A,F) + VIF(B,F) (Sheikh, Bovik 2006).
+    """Compute the visual information fidelity in the pixel domain, VIF(A, F) + VIF(B, F).
 
-    Windows of 17, 9, 5 and 3 pixels, sigma a fifth of it, sigma_n^2 = 2. 0 .. 2, 2 for identical images; a fused image
-    of more contrast than its sources can pass 2. Higher is better; symmetric in x and y. A source with nothing to
-    tell (constant) counts 1 if the fused image is constant as well, 0 otherwise.
-    Profiles: `tang` and as-published saturate A^2, F^2 and AF at 255 at the first scale, as his uint8 images did.
+    Windows of 17, 9, 5 and 3 px with a sigma of a fifth of that; sigma_n^2 = 2.
+
+    Source: Sheikh, Bovik 2006.
+    Range: 0 to 2 (identical images); a fused image with more contrast than its sources can exceed 2. Higher is better.
+    The term of a constant source is 1 if the fused image is constant too, else 0.
+    Profiles: `tang` and `as-published` saturate A^2, F^2 and AF at 255 at the first scale, as Tang's toolbox does with
+    uint8 images.
     """
     scales = _scales(planes, NOISE, saturate=convention == "tang")
     total = 0.0
     for i in range(2):
-        tellable = sum(float(scale[i].tellable.sum()) for scale in scales)
-        if tellable > 0:
-            total += sum(float(scale[i].told.sum()) for scale in scales) / tellable
+        available = sum(float(scale[i].available.sum()) for scale in scales)
+        if available > 0:
+            total += sum(float(scale[i].preserved.sum()) for scale in scales) / available
         else:
             total += float(np.ptp(planes.f) == 0)
     return total
@@ -99,19 +113,20 @@ def vif(planes: Planes, convention: Convention) -> float:
 
 @metric("VIFF", min_side=MIN_SIDE)
 def viff(planes: Planes, convention: Convention) -> float:
-    """Visual information fidelity for fusion (Han, Cai, Cao, Xu 2013).
+    """Compute the visual information fidelity for fusion.
 
-    As VIF with sigma_n^2 = 0.005 * 255^2, but each place is judged by one source only, the one with the greater gain
-    cov / var towards the fused image (equal ones count half), and the four scales' fidelities are weighted
-    (1, 0, 0.15, 1) / 2.15 from fine to coarse. 0 .. 1, 1 for identical images; enhanced contrast can pass 1. Higher
-    is better; symmetric in x and y. No printed value was at hand to check it by. A scale at
-    which the sources tell nothing counts 1 if the fused image is constant, 0 otherwise.
-    Profiles: by colour only (`mefb`: mean over R, G, B).
+    As VIF with sigma_n^2 = 0.005 * 255^2, but each place uses only the source with the larger gain cov / var (equal
+    gains count half), and the fidelities of the four scales are weighted (1, 0, 0.15, 1) / 2.15 from fine to coarse.
+
+    Source: Han, Cai, Cao, Xu 2013. Not checked against published values.
+    Range: 0 to 1 (identical images); enhanced contrast can exceed 1. Higher is better. A scale without information in
+    the sources counts as 1 if the fused image is constant, else 0.
+    Profiles: differ in the treatment of color only.
     """
     total = 0.0
-    for weight, (of_a, of_b) in zip(VIFF_WEIGHTS, _scales(planes, VIFF_NOISE), strict=True):
-        by_a = (1 + np.sign(of_a.gain - of_b.gain)) / 2
-        told = float(np.sum(by_a * of_a.told + (1 - by_a) * of_b.told))
-        tellable = float(np.sum(by_a * of_a.tellable + (1 - by_a) * of_b.tellable))
-        total += weight * (told / tellable if tellable > 0 else float(np.ptp(planes.f) == 0))
+    for weight, (a, b) in zip(VIFF_WEIGHTS, _scales(planes, VIFF_NOISE), strict=True):
+        share = (1 + np.sign(a.gain - b.gain)) / 2
+        preserved = float(np.sum(share * a.preserved + (1 - share) * b.preserved))
+        available = float(np.sum(share * a.available + (1 - share) * b.available))
+        total += weight * (preserved / available if available > 0 else float(np.ptp(planes.f) == 0))
     return total / sum(VIFF_WEIGHTS)

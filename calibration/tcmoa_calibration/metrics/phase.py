@@ -1,8 +1,8 @@
-"""Features by phase congruency, and how well they arrive: Qp.
+"""Preservation of features by phase congruency: Qp.
 
-Where the Fourier components of an image agree in phase there is a feature, an edge or a line, whatever its contrast
-(Kovesi 1999). The measure here is his: energy over amplitude of log-Gabor filters, weighted by how many scales take
-part, less the noise that the finest scale predicts.
+Where the Fourier components of an image agree in phase, it has a feature, an edge or a line, whatever its contrast
+(Kovesi 1999). Congruency is energy divided by amplitude of log-Gabor filters, weighted by the number of scales that
+respond, minus the noise estimated at the finest scale.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tcmoa_calibration.luma import Plane
 from tcmoa_calibration.metrics.filters import blur, fft2, frequencies, ifft2
-from tcmoa_calibration.metrics.frames import Plane, Planes
+from tcmoa_calibration.metrics.planes import Planes
 from tcmoa_calibration.metrics.registry import Convention, metric
 from tcmoa_calibration.metrics.structure import SIDE, TAPS
 
@@ -31,34 +32,37 @@ NOISE_DIVISOR: Final = 1.7
 CUT_OFF: Final = 0.5
 GAIN: Final = 10.0
 TINY: Final = 1e-4
-"""Of grey levels: amplitudes below it are silence."""
+"""In gray levels: amplitudes far below it count as none."""
 
 FEATURE: Final = 0.1
 CONSTANT: Final = 1e-4
 
 
 class Features(NamedTuple):
-    """Of one plane, [H, W] each."""
+    """Features of a plane, [H, W] each.
+
+    Attributes:
+        congruency: Phase congruency over all orientations, 0 to 1.
+        max_moment: Moment across the feature: edges and corners.
+        min_moment: Moment along the feature: corners.
+    """
 
     congruency: Plane
-    """0..1, over all orientations."""
-    greatest: Plane
-    """The moment across the feature: edges and corners."""
-    least: Plane
-    """The moment along it: corners."""
+    max_moment: Plane
+    min_moment: Plane
 
 
 @lru_cache(maxsize=1)
 def _filters(shape: tuple[int, int]) -> tuple[list[Plane], list[Plane]]:
-    """Log-Gabor filters by scale and their angular spread by orientation; a filter is the product of two."""
+    """Return the radial parts by scale and the angular parts by orientation of log-Gabor filters."""
     down, across = frequencies(shape[0])[:, None] / 2, frequencies(shape[1])[None, :] / 2
     radius = np.hypot(down, across)
     radius[0, 0] = 1
     low_pass = 1 / (1 + (radius / 0.45) ** 30)
     radial = []
     for scale in range(SCALES):
-        centre = 1 / (MIN_WAVELENGTH * MULT**scale)
-        band = np.exp(-(np.log(radius / centre) ** 2) / (2 * math.log(SIGMA_ON_F) ** 2)) * low_pass
+        center = 1 / (MIN_WAVELENGTH * MULT**scale)
+        band = np.exp(-(np.log(radius / center) ** 2) / (2 * math.log(SIGMA_ON_F) ** 2)) * low_pass
         band[0, 0] = 0
         radial.append(band)
     theta = np.arctan2(-down, across)
@@ -73,27 +77,27 @@ def _filters(shape: tuple[int, int]) -> tuple[list[Plane], list[Plane]]:
 
 @lru_cache(maxsize=4)
 def _noise_shares(shape: tuple[int, int]) -> list[float]:
-    """By orientation: the power of white noise behind all filters over that behind the finest (Parseval)."""
+    """Return, by orientation, the power of white noise after all filters over that after the finest one (Parseval)."""
     radial, angular = _filters(shape)
     finest, whole = radial[0] ** 2, (radial[0] + radial[1] + radial[2] + radial[3]) ** 2
     return [float(np.sum(whole * spread**2) / np.sum(finest * spread**2)) for spread in angular]
 
 
 def phase_features(plane: Plane) -> Features:
-    """Phase congruency of a plane and its moments over orientation."""
+    """Compute the phase congruency of a plane, and its moments over orientation."""
     shape = (plane.shape[0], plane.shape[1])
     radial, angular = _filters(shape)
     spectrum = fft2(plane)
     energy_total, amplitude_total = np.zeros(shape), np.zeros(shape)
     xx, yy, xy = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     for orientation, (spread, noise_share) in enumerate(zip(angular, _noise_shares(shape), strict=True)):
-        turned = spectrum * spread
-        responses = [ifft2(turned * band) for band in radial]
+        oriented = spectrum * spread
+        responses = [ifft2(oriented * band) for band in radial]
         energy, amplitude, weight = _energy(responses, noise_share)
-        seen = weight * energy
-        energy_total += seen
+        weighted = weight * energy
+        energy_total += weighted
         amplitude_total += amplitude
-        along = seen / (amplitude + TINY)
+        along = weighted / (amplitude + TINY)
         angle = orientation * math.pi / ORIENTATIONS
         along *= along
         xx += along * math.cos(angle) ** 2
@@ -109,53 +113,55 @@ def phase_features(plane: Plane) -> Features:
 
 
 def _energy(responses: list[NDArray[np.complex128]], noise_share: float) -> tuple[Plane, Plane, Plane]:
-    """Of one orientation: local energy above noise, sum of amplitudes, and the weight of the scales' spread."""
+    """Return local energy above noise, sum of amplitudes and weight of the spread over scales, for one orientation."""
     amplitudes = [np.sqrt(r.real * r.real + r.imag * r.imag) for r in responses]
     amplitude = amplitudes[0] + amplitudes[1] + amplitudes[2] + amplitudes[3]
-    greatest = np.maximum(np.maximum(amplitudes[0], amplitudes[1]), np.maximum(amplitudes[2], amplitudes[3]))
+    largest = np.maximum(np.maximum(amplitudes[0], amplitudes[1]), np.maximum(amplitudes[2], amplitudes[3]))
     summed = responses[0] + responses[1] + responses[2] + responses[3]
     length = np.sqrt(summed.real**2 + summed.imag**2) + TINY
-    even, odd = summed.real / length, summed.imag / length  # the mean phase
+    even, odd = summed.real / length, summed.imag / length  # mean phase
     energy = summed.real * even + summed.imag * odd
     for r in responses:
         energy -= np.abs(r.real * odd - r.imag * even)
-    # The noise, from the median power at the finest scale (Rayleigh).
+    # The median amplitude at the finest scale estimates the noise (Rayleigh distribution).
     power = float(np.median(amplitudes[0])) ** 2 / math.log(2)
     tau = math.sqrt(power * noise_share / 2)
     threshold = tau * (math.sqrt(math.pi / 2) + NOISE_K * math.sqrt(2 - math.pi / 2)) / NOISE_DIVISOR
-    width = amplitude / (greatest + TINY) / SCALES
+    width = amplitude / (largest + TINY) / SCALES
     return np.maximum(energy - threshold, 0), amplitude, 1 / (1 + np.exp((CUT_OFF - width) * GAIN))
 
 
 def _features(planes: Planes) -> tuple[Features, Features, Features]:
-    return planes.of_each(phase_features)
+    return planes.map(phase_features)
 
 
 @metric("Qp", min_side=SIDE)
 def qp(planes: Planes, convention: Convention) -> float:
-    """Phase congruency metric P_blind: correlation of features, maximum and minimum moments (Zhao 2007).
+    """Compute the phase congruency metric P_blind: correlations of congruency, maximum and minimum moment.
 
-    Each of the three maps of F is correlated under a Gaussian window 11/1.5 with that of A, that of B and the greater
-    of both, (cov + 1e-4) / (sd sd + 1e-4); the best of the three counts, averaged where any of the images shows a
-    feature (congruency above 0.1), and the three means are multiplied. -1 .. 1, 1 for identical images; higher is
-    better; symmetric in x and y; 1 where no image has a feature, constant ones among them. Congruency ignores
-    contrast: F = A / 2 still counts nearly full.
-    Profiles: by colour only.
+    Each of the three maps of F is correlated with that of A, of B and with the larger of both, under a Gaussian
+    window of 11x11 px, sigma 1.5 px: (cov + 1e-4) / (sd sd + 1e-4). The best of the three counts, averaged where any
+    of the images has a feature (congruency above 0.1); the metric is the product of the three means. Contrast hardly
+    matters: F = A / 2 has nearly the full value.
+
+    Source: Zhao, Laganiere, Liu 2007; Kovesi 1999 for the features.
+    Range: -1 to 1 (identical images; images without features); higher is better.
+    Profiles: differ in the treatment of color only.
     """
-    a, b, f = planes.once(_features)
-    rim = SIDE // 2
-    core = (slice(rim, planes.shape[0] - rim), slice(rim, planes.shape[1] - rim))
+    a, b, f = planes.cached(_features)
+    margin = SIDE // 2
+    core = (slice(margin, planes.shape[0] - margin), slice(margin, planes.shape[1] - margin))
     mask = (np.maximum(np.maximum(a.congruency, b.congruency), f.congruency) > FEATURE)[core]
     if not mask.any():
         return 1.0
     product = 1.0
-    for of_a, of_b, of_f in zip(a, b, f, strict=True):
-        mean_f = blur(of_f, TAPS)
-        sd_f = _deviation(of_f, mean_f)
+    for map_a, map_b, map_f in zip(a, b, f, strict=True):
+        mean_f = blur(map_f, TAPS)
+        sd_f = _deviation(map_f, mean_f)
         best = np.full(mask.shape, -1.0)
-        for source in (of_a, of_b, np.maximum(of_a, of_b)):
+        for source in (map_a, map_b, np.maximum(map_a, map_b)):
             mean = blur(source, TAPS)
-            covariance = blur(source * of_f, TAPS) - mean * mean_f
+            covariance = blur(source * map_f, TAPS) - mean * mean_f
             correlation = (covariance + CONSTANT) / (_deviation(source, mean) * sd_f + CONSTANT)
             best = np.maximum(best, correlation)
         product *= float(best[mask].mean())

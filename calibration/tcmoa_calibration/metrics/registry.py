@@ -1,115 +1,146 @@
-"""How a formula on grey planes becomes a public metric: profiles, colour, and the guard against silent NaNs.
+"""How a formula on planes becomes a public metric: profiles, color, and a check for NaN.
 
 Profiles:
 
-- `correct`: the definition of the metric's paper, on luma, without the quirks of any toolbox.
-- `as-published`: what fusion papers print, TC-MoA's among them: each metric by the toolbox that its published
-  figures come from (`Metric.published`), quirks included.
-- `vifb`, `mefb`, `tang`: one toolbox throughout (VIFB, Zhang 2020; MEFB, Zhang 2021; Tang's Evaluation-for-Image-
-  Fusion as of 2022), to hold a result against that toolbox's own tables. A metric that the toolbox does not do its
-  own way is as in `correct`, but for the colour.
+- `correct`: the definition of the metric's paper, on luma, without the deviations of any toolbox.
+- `as-published`: the numbers that fusion papers print, TC-MoA's among them: each metric as in the toolbox that its
+  published values come from (`Metric.published`), with the toolbox's deviations.
+- `vifb`, `mefb`, `tang`: one toolbox throughout (VIFB, Zhang 2020; MEFB, Zhang 2021; Tang's
+  Evaluation-for-Image-Fusion, 2022), to compare with that toolbox's own tables. A metric that the toolbox computes by
+  its definition is as in `correct`, except for color.
 
-Profiles differ by several times on one image (PSNR 16 or 58, SD 42 or 9.8): a figure without its profile is none.
+Profiles differ by several times on the same image (PSNR 16 or 58 dB, SD 42 or 9.8): always state the profile.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol, cast, get_args
+from typing import Final, Literal, Protocol, TypeAlias
 
-from tcmoa_calibration.metrics.frames import Planes, Triple
+from tcmoa_calibration.metrics.planes import Planes, Triple
 from tcmoa_runtime.errors import InputError, TcmoaError
+from tcmoa_runtime.options.evaluate import PROFILES, MetricName, Profile
+from tcmoa_runtime.options.option import check_choice
+from tcmoa_runtime.typing import ImageLike
 
-Convention = Literal["correct", "vifb", "mefb", "tang"]
-"""How one metric is computed."""
+Convention: TypeAlias = Literal["correct", "vifb", "mefb", "tang"]
+"""How one metric is computed: a profile other than `as-published`."""
 
-Profile = Literal["correct", "as-published", "vifb", "mefb", "tang"]
-"""How a table of metrics is computed."""
+Formula: TypeAlias = Callable[[Planes, Convention], float]
 
-PROFILES: Final[tuple[Profile, ...]] = get_args(Profile)
+_ARGUMENTS: Final = """
 
-Core = Callable[[Planes, Convention], float]
+Args:
+    x: First source, uint8 or uint16, [H, W], [H, W, 1], RGB [H, W, 3] or RGBA [H, W, 4] (alpha is dropped).
+    y: Second source, of the same height and width.
+    fused: Fused image, of the same height and width.
+    profile: How the metric is computed, see `tcmoa_calibration.metrics.registry`.
+
+Returns:
+    A finite number.
+
+Raises:
+    InputError: An image has another dtype or shape, the sizes differ, a side is shorter than {min_side} px, or the
+        profile is unknown.
+"""
 
 
 class MetricFunction(Protocol):
-    """What a public metric is."""
+    """The signature of every metric."""
 
-    def __call__(self, x: Any, y: Any, fused: Any, profile: Profile = "correct") -> float:
-        """The metric of `fused` against its sources."""
+    def __call__(self, x: ImageLike, y: ImageLike, fused: ImageLike, profile: Profile = "correct") -> float:
+        """Compute the metric of `fused` and its sources."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One entry of METRICS."""
+    """A metric and its properties.
 
-    name: str
-    """As the papers write it."""
+    Attributes:
+        name: Name as papers write it.
+        function: The public function, (x, y, fused, profile) -> float.
+        higher_is_better: Direction.
+        needs: Images that the metric depends on, ("fused",) or ("x", "y", "fused").
+        min_side: Shortest side of an image in pixels.
+        published: Convention that the profile `as-published` stands for.
+        formula: The formula on planes.
+        side_by_side_in: Conventions in which R, G and B side by side are one image: a MATLAB loop over
+            `[rows, columns] = size(image)` treats color like this.
+    """
+
+    name: MetricName
     function: MetricFunction
-    """(x, y, fused, profile="correct") -> float."""
     higher_is_better: bool
     needs: tuple[str, ...]
-    """The images that it looks at: ("fused",) or ("x", "y", "fused")."""
     min_side: int
-    """Pixels; smaller images are refused by InputError."""
     published: Convention
-    """What profile `as-published` means for it."""
-    core: Core
-    abreast_in: tuple[Convention, ...] = ()
-    """Where R, G and B side by side make one image, as a MATLAB loop over [rows, columns] = size(image) sees colour."""
+    formula: Formula
+    side_by_side_in: tuple[Convention, ...] = ()
 
-    def of(self, triple: Triple, profile: Profile = "correct") -> float:
-        """The metric of checked images, sharing what was computed from them before."""
-        if triple.shortest_side < self.min_side:
+    def compute(self, triple: Triple, profile: Profile = "correct") -> float:
+        """Compute the metric of checked images, reusing results that other metrics left in `triple`.
+
+        Raises:
+            InputError: The images are too small, or the profile is unknown.
+            TcmoaError: The result is not finite.
+        """
+        check_profile(profile)
+        if triple.min_side < self.min_side:
             raise InputError(
-                f"{self.name} needs images of at least {self.min_side} pixels a side:"
-                f" these have {triple.shortest_side}; leave it out by names=..."
+                f"{triple.min_side} px on the shorter side; expected at least {self.min_side} px",
+                subject=self.name,
+                remedy="Leave the metric out, or use larger images",
             )
-        convention = self.published if profile == "as-published" else check_profile(profile)
-        if convention in self.abreast_in:
-            every = triple.abreast()
+        convention: Convention = self.published if profile == "as-published" else profile
+        if convention in self.side_by_side_in:
+            views = triple.side_by_side()
         else:
-            every = triple.channels() if convention in ("vifb", "mefb") else triple.luma()
-        value = float(sum(self.core(planes, convention) for planes in every) / len(every))
+            views = triple.channels() if convention in ("vifb", "mefb") else triple.luma()
+        value = float(sum(self.formula(planes, convention) for planes in views) / len(views))
         if not math.isfinite(value):
             raise TcmoaError(
-                f"{self.name} came out as {value}: a fault of this program; please report the images"
+                f"internal error: the result is {value}; expected a finite number",
+                subject=self.name,
+                remedy="Report the images that cause it",
             )
         return value
 
 
 METRICS: Final[dict[str, Metric]] = {}
-"""Every metric by its name in the papers, in the order of the families."""
+"""Every metric by its name, grouped by family."""
 
 
-def check_profile(profile: str) -> Convention:
-    """`profile`, or InputError where there is none of that name."""
-    if profile not in PROFILES:
-        raise InputError(f"profile {profile!r} is not known: expected one of {', '.join(PROFILES)}")
-    return cast("Convention", profile)
+def check_profile(profile: str) -> None:
+    """Raise InputError for an unknown profile."""
+    check_choice("profile", profile, PROFILES)
 
 
 def metric(
-    name: str,
+    name: MetricName,
     *,
-    higher: bool = True,
-    sources: bool = True,
+    higher_is_better: bool = True,
+    needs_sources: bool = True,
     min_side: int = 1,
     published: Convention = "correct",
-    abreast_in: tuple[Convention, ...] = (),
-) -> Callable[[Core], MetricFunction]:
-    """Enter a formula `(planes, convention) -> float` into METRICS and return its public function."""
+    side_by_side_in: tuple[Convention, ...] = (),
+) -> Callable[[Formula], MetricFunction]:
+    """Decorate a formula: register it in METRICS and return its public function."""
 
-    def enter(core: Core) -> MetricFunction:
-        def public(x: Any, y: Any, fused: Any, profile: Profile = "correct") -> float:
+    def register(formula: Formula) -> MetricFunction:
+        def public(x: ImageLike, y: ImageLike, fused: ImageLike, profile: Profile = "correct") -> float:
             check_profile(profile)
-            return METRICS[name].of(Triple(x, y, fused), profile)
+            return METRICS[name].compute(Triple(x, y, fused), profile)
 
-        for attribute in ("__name__", "__qualname__", "__doc__", "__module__"):
-            setattr(public, attribute, getattr(core, attribute))
-        needs = ("x", "y", "fused") if sources else ("fused",)
-        METRICS[name] = Metric(name, public, higher, needs, min_side, published, core, abreast_in)
+        for attribute in ("__name__", "__qualname__", "__module__"):
+            setattr(public, attribute, getattr(formula, attribute))
+        public.__doc__ = inspect.cleandoc(formula.__doc__ or "") + _ARGUMENTS.format(min_side=min_side)
+        needs = ("x", "y", "fused") if needs_sources else ("fused",)
+        METRICS[name] = Metric(
+            name, public, higher_is_better, needs, min_side, published, formula, side_by_side_in
+        )
         return public
 
-    return enter
+    return register
