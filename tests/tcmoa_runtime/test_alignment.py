@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stream_pieces import ListSink, LiveSource, ScriptedSource, copying_fuser
 from tcmoa_runtime import Bundle, BundleError, Fuser, InputError, Stream
-from tcmoa_runtime.alignment import KEY, Alignment, Warp, matrix_problem, moved
+from tcmoa_runtime.alignment import MANIFEST_KEY, Alignment, Warp, describe_matrix_fault, map_points
 from tcmoa_runtime.bundle_write import derive_bundle
 from tcmoa_runtime.images import resize_frame, to_frame
 from tcmoa_runtime.streams.pairing import Pairing
@@ -39,7 +39,7 @@ def aligned(exported, tmp_path):
         out = tmp_path / f"aligned {name} {source}"
         if out.exists():
             return out
-        derive_bundle(Bundle.open(exported(name)), out, {KEY: alignment(source).to_json()})
+        derive_bundle(Bundle.open(exported(name)), out, {MANIFEST_KEY: alignment(source).to_json()})
         return out
 
     return make
@@ -77,7 +77,7 @@ def test_frames_of_another_size_are_moved_at_the_bundles(aligned, exported, pair
     x, y = (resize_frame(frame, (150, 170)) for frame in pair)
     with Fuser.load(aligned(), resize=True) as fuser, Fuser.load(exported("vif"), resize=True) as plain:
         np.testing.assert_array_equal(fuser(x, y), plain(x, warped(resize_frame(y, SIZE))))
-    with Fuser.load(aligned()) as fuser, pytest.raises(InputError, match=r"x is 170x150, this bundle fuses"):
+    with Fuser.load(aligned()) as fuser, pytest.raises(InputError, match=r"x: 170x150; expected"):
         fuser(x, y)
 
 
@@ -124,7 +124,7 @@ def test_frames_on_a_gpu_are_refused_in_one_line(aligned, pair):
     fuser = Fuser(Bundle.open(aligned()), Device())
     for x, y in ((OnGpu(), pair[1]), (pair[0], OnGpu())):
         with pytest.raises(
-            InputError, match=r"aligns its sources, which is done on the host only: .*"
+            InputError, match=r"aligns its sources, which needs frames in host memory. Copy .*"
         ) as caught:
             fuser(x, y)
         assert "\n" not in str(caught.value)
@@ -163,9 +163,9 @@ def test_a_source_that_passes_alone_lies_where_it_lay_before(aligned, pair):
 
 
 DAMAGE = {
-    "no object": (lambda a, m: m.update(alignment=[]), "'alignment' is [], expected a value of type dict"),
+    "no object": (lambda a, m: m.update(alignment=[]), "'alignment' is []; expected a value of type dict"),
     "null": (lambda a, m: m.update(alignment=None), "'alignment' is None"),
-    "no source": (lambda a, m: a.pop("source"), "'alignment.source' is None, expected 'x', 'y'"),
+    "no source": (lambda a, m: a.pop("source"), "'alignment.source' is None; expected 'x', 'y'"),
     "source": (lambda a, m: a.update(source="z"), "'alignment.source' is 'z'"),
     "model": (lambda a, m: a.update(model="rigid"), "'alignment.model' is 'rigid'"),
     "residual": (lambda a, m: a.update(residual_px="small"), "'alignment.residual_px' is 'small'"),
@@ -174,14 +174,14 @@ DAMAGE = {
     "two rows": (lambda a, m: a["matrix"].pop(), "three lists of three numbers"),
     "four columns": (lambda a, m: a["matrix"][1].append(0.0), "three lists of three numbers"),
     "no rows": (lambda a, m: a.update(matrix=[1, 2, 3]), "three lists of three numbers"),
-    "text": (lambda a, m: a["matrix"][0].__setitem__(0, "1"), "no finite number"),
-    "huge": (lambda a, m: a["matrix"][0].__setitem__(2, 1e300), "no finite number"),
-    "true": (lambda a, m: a["matrix"][0].__setitem__(0, True), "no finite number"),
+    "text": (lambda a, m: a["matrix"][0].__setitem__(0, "1"), "not a finite number"),
+    "huge": (lambda a, m: a["matrix"][0].__setitem__(2, 1e300), "not a finite number"),
+    "true": (lambda a, m: a["matrix"][0].__setitem__(0, True), "not a finite number"),
     "zero": (lambda a, m: a.update(matrix=[[0.0] * 3] * 3), "maps a part of the frame to infinity"),
     "far": (lambda a, m: a["matrix"][0].__setitem__(2, 90.0), "moves a corner by"),
     "mirror": (lambda a, m: a.update(matrix=[[-1.0, 0, 129], [0, 1.0, 0], [0, 0, 1.0]]), "of its area"),
     "horizon": (lambda a, m: a["matrix"][2].__setitem__(0, -0.01), "to infinity"),
-    "long": (lambda a, m: a.update(matrix=[[1.0] * 3] * 999), "…, expected three lists"),
+    "long": (lambda a, m: a.update(matrix=[[1.0] * 3] * 999), "…; expected three lists"),
 }
 
 
@@ -190,8 +190,8 @@ def test_damage_is_refused_when_the_bundle_is_opened(damage, broken, rehash):
     change, words = DAMAGE[damage]
 
     def apply(manifest):
-        manifest[KEY] = alignment().to_json()
-        change(manifest[KEY], manifest)
+        manifest[MANIFEST_KEY] = alignment().to_json()
+        change(manifest[MANIFEST_KEY], manifest)
 
     rehash(broken, apply)
     with pytest.raises(BundleError) as caught:
@@ -206,15 +206,15 @@ def test_a_matrix_that_folds_the_frame_is_told():
     corners = np.array([[0, 0], [129, 0], [50, 40], [0, 99]], np.float32)
     frame = np.array([[0, 0], [129, 0], [129, 99], [0, 99]], np.float32)
     matrix = cv2.getPerspectiveTransform(frame, corners)
-    assert matrix_problem(matrix, SIZE) is not None
-    assert matrix_problem(np.eye(3), SIZE) is None
-    assert matrix_problem(np.full((3, 3), math.nan), SIZE) == "it holds something that is no finite number"
+    assert describe_matrix_fault(matrix, SIZE) is not None
+    assert describe_matrix_fault(np.eye(3), SIZE) is None
+    assert describe_matrix_fault(np.full((3, 3), math.nan), SIZE) == "it holds a value that is not a finite number"
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=9, max_size=9))
 def test_any_matrix_is_judged_without_a_warning(values):
     matrix = np.array(values).reshape(3, 3)
-    problem = matrix_problem(matrix, SIZE)
+    problem = describe_matrix_fault(matrix, SIZE)
     assert problem is None or "\n" not in problem
 
 
@@ -245,7 +245,7 @@ def test_whole_pixels_are_moved_exactly_and_edges_go_on(pair):
     result = Warp(down, SIZE)(frame)
     np.testing.assert_array_equal(result[3:], frame[:-3])
     np.testing.assert_array_equal(Warp(np.eye(3), SIZE)(frame), frame)
-    np.testing.assert_allclose(moved(right, np.array([[2.0], [7.0], [1.0]])), [[7], [7]])
+    np.testing.assert_allclose(map_points(right, np.array([[2.0], [7.0], [1.0]])), [[7], [7]])
 
 
 def test_the_matrix_maps_pixel_centres_of_the_frame_to_those_of_the_source():

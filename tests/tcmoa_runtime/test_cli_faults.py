@@ -1,4 +1,4 @@
-"""How the command line ends when the fault is ours, a package is missing, or it is interrupted."""
+"""How the command line ends after an internal error, without a package, or when it is interrupted."""
 
 import warnings
 
@@ -17,7 +17,7 @@ def fuse(vif, sources, tmp_path):
 
 @pytest.fixture
 def failing(monkeypatch):
-    """Let loading a bundle raise this."""
+    """Make loading a bundle raise an error."""
 
     def fail_by(error):
         def load(*_, **__):
@@ -31,26 +31,26 @@ def failing(monkeypatch):
 @pytest.mark.parametrize(
     "error", [RuntimeError("two\nlines"), KeyError("key"), OSError("no path"), AssertionError()]
 )
-def test_a_fault_of_ours_exits_1_in_one_line(error, tcmoa, fuse, failing, monkeypatch):
+def test_an_internal_error_exits_1_in_one_line(error, tcmoa, fuse, failing, monkeypatch):
     monkeypatch.delenv(DEBUG, raising=False)
     failing(error)
     outcome = tcmoa(*fuse)
     assert (outcome.code, outcome.out) == (1, "")
     (line,) = outcome.err.splitlines()
-    assert line.startswith(f"tcmoa: fault: {type(error).__name__}: ")
-    assert "please report it" in line
+    assert line.startswith(f"tcmoa: internal error: {type(error).__name__}")
+    assert "Please report it" in line
     assert DEBUG in line
 
 
-def test_a_fault_of_ours_is_a_traceback_where_one_asks_for_it(fuse, failing, monkeypatch):
+def test_an_internal_error_is_a_traceback_under_tcmoa_debug(fuse, failing, monkeypatch):
     monkeypatch.setenv(DEBUG, "1")
     failing(RuntimeError("boom"))
     with pytest.raises(RuntimeError, match="boom"):
         run(fuse)
 
 
-def test_debugging_shows_what_native_code_writes_as_well(fresh_python):
-    """Else only our own lines reach stderr."""
+def test_tcmoa_debug_shows_the_messages_of_native_libraries(fresh_python):
+    """Without it only the lines of the command itself reach stderr."""
     code = f"""
 import os
 from tcmoa_runtime import cli
@@ -66,12 +66,12 @@ cli.main()
     assert fresh_python(code.format(value="1")).err == "native\nours\n"
 
 
-def test_an_error_raised_on_purpose_is_no_fault(tcmoa, fuse, failing):
+def test_an_error_of_the_project_is_not_an_internal_error(tcmoa, fuse, failing):
     failing(TcmoaError("the graph\n failed"))
     tcmoa(*fuse).assert_error(1, "the graph failed")
 
 
-def test_a_path_we_may_not_use_is_the_users_to_mend(tcmoa, fuse, failing):
+def test_a_path_without_permission_is_wrong_input(tcmoa, fuse, failing):
     failing(PermissionError(13, "Permission denied", "/secret/bundle"))
     tcmoa(*fuse).assert_error(2, "/secret/bundle: Permission denied")
 
@@ -109,17 +109,17 @@ EXPORT = ["export", "--weights", "tiny", "--task", "vif", "--size", "64x64", "--
         (["train", "config.toml"], "torch"),
     ],
 )
-def test_the_training_side_names_its_extra_where_it_is_missing(
+def test_a_missing_extra_is_named(
     arguments, missing, fresh_python, tmp_path, tree
 ):
     code = f"import os\nos.chdir({str(tmp_path)!r})\nfrom tcmoa_runtime.cli import run\nsys.exit(run({arguments!r}))"
     outcome = fresh_python(code, blocked={missing})
-    outcome.assert_error(3, f"`tcmoa {arguments[0]}` needs {missing}", "pip install 'tcmoa[export]'")
+    outcome.assert_error(3, f"tcmoa {arguments[0]}: the package {missing} is not installed", "pip install 'tcmoa[export]'")
     assert not tree(tmp_path)
 
 
-def test_a_size_that_is_none_is_refused_before_anything_is_imported(fresh_python):
+def test_a_malformed_size_is_refused_before_anything_is_imported(fresh_python):
     for size in ("640", "640x", "axb", "-1x5", "1234567x1", ""):
         arguments = ["export", "--weights", "tiny", "--task", "vif", "--size", size, "--out", "bundle"]
         code = f"from tcmoa_runtime.cli import run\nsys.exit(run({arguments!r}))"
-        fresh_python(code, blocked={"torch"}).assert_error(2, "expected WIDTHxHEIGHT, as 640x480")
+        fresh_python(code, blocked={"torch"}).assert_error(2, "expected WIDTHxHEIGHT, e.g. 640x480")

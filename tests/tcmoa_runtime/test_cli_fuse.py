@@ -197,7 +197,7 @@ def test_each_failed_pair_of_a_batch_is_named(tcmoa, exported, folders, tmp_path
     outcome = tcmoa("fuse", exported("batch"), *folders, "-o", tmp_path / "out", "--json")
     assert outcome.code == 2
     assert [f["name"] for f in outcome.json["failed"]] == ["a", "b"]
-    assert all("60x50, this bundle fuses 130x100" in f["error"] for f in outcome.json["failed"])
+    assert all("60x50; expected 130x100" in f["error"] for f in outcome.json["failed"])
     assert outcome.err.splitlines()[-1].startswith("tcmoa: error: 2 of 3 pairs were not fused")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["c.png"]
 

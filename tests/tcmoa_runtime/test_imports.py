@@ -38,7 +38,7 @@ def test_a_command_imports_no_other_command(fresh_python):
         "print(sorted(n for n in sys.modules if n.startswith(('tcmoa_runtime.cli.', 'tcmoa_runtime.streams'))))"
     )
     assert outcome.out.splitlines()[-1] == str(
-        ["tcmoa_runtime.cli.fuse", "tcmoa_runtime.cli.progress", "tcmoa_runtime.cli.version"]
+        [f"tcmoa_runtime.cli.{name}" for name in ("fuse", "options", "progress", "version")]
     )
 
 

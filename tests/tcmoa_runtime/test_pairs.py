@@ -70,11 +70,11 @@ def test_hidden_files_and_other_formats_are_ignored(folder):
     [
         ([], [], ["no pair", "same names in both"]),
         (["a.png"], ["b.png"], ["no pair", "same names in both"]),
-        (["a.png", "b.png"], ["a.png"], ["without a partner: b"]),
-        (["a.png"], ["a.png", "b.png"], ["without a partner: b"]),
-        (["a.png", *(f"{c}.png" for c in "fedcb")], ["a.png"], ["without a partner: b, c, d and 2 more"]),
-        (["a.png", "a.jpg"], ["a.png"], ["a.jpg and a.png share a name"]),
-        (["a.png", "a_x.png"], ["a.png"], ["a.png and a_x.png name the same pair"]),
+        (["a.png", "b.png"], ["a.png"], ["no partner for b"]),
+        (["a.png"], ["a.png", "b.png"], ["no partner for b"]),
+        (["a.png", *(f"{c}.png" for c in "fedcb")], ["a.png"], ["no partner for b, c, d and 2 more"]),
+        (["a.png", "a.jpg"], ["a.png"], ["a.jpg and a.png belong to the same pair"]),
+        (["a.png", "a_x.png"], ["a.png"], ["a.png and a_x.png belong to the same pair"]),
     ],
 )
 def test_two_folders_that_do_not_match_are_refused(folder, x_files, y_files, words):
@@ -89,8 +89,8 @@ def test_two_folders_that_do_not_match_are_refused(folder, x_files, y_files, wor
     [
         (["a.png", "b.png"], "no pair of images; expected NAME_x.EXT and NAME_y.EXT"),
         (["a_x.png"], "no pair of images"),
-        (["a_x.png", "a_y.png", "b_y.png"], "without a partner: b"),
-        (["a_x.png", "a_x.tif", "a_y.png"], "share a name"),
+        (["a_x.png", "a_y.png", "b_y.png"], "no partner for b"),
+        (["a_x.png", "a_x.tif", "a_y.png"], "belong to the same pair"),
     ],
 )
 def test_one_folder_that_does_not_match_is_refused(folder, files, word):

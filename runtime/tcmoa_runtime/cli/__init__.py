@@ -128,9 +128,9 @@ def run(arguments: Sequence[str]) -> int:
             # A path that is too long, or in a folder without permission.
             _print_line(f"error: {error.filename}: {error.strerror}")
             return 2
+        message = f"{type(error).__name__}: {_one_line(error)}".removesuffix(": ")
         _print_line(
-            f"internal error: {type(error).__name__}: {_one_line(error)}. "
-            f"Please report it with the output of the same command under {DEBUG}=1"
+            f"internal error: {message}. Please report it with the output of the same command under {DEBUG}=1"
         )
         return 1
 

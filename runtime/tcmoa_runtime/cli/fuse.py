@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import typer
@@ -33,7 +33,7 @@ from tcmoa_runtime.images import (
     to_frame,
     write_image,
 )
-from tcmoa_runtime.options.fuse import FuseOptions
+from tcmoa_runtime.options.fuse import FuseOptions, ImageFormat
 from tcmoa_runtime.pairs import PairPaths, find_pairs, read_pair
 from tcmoa_runtime.prompts import mask_to_shift, pool_to_grid
 from tcmoa_runtime.typing import JsonObject, PromptMap
@@ -49,6 +49,11 @@ def parse_shift(text: str) -> float | Path:
 
 
 SHIFT_FORM = TextForm(parse_shift, str, "BETA|MASK.png")
+_FORMAT_FORM = TextForm(
+    lambda text: text.lower().removeprefix("."),
+    str,
+    "|".join(get_args(ImageFormat)),  # .PNG is png, too
+)
 
 
 @dataclass
@@ -82,7 +87,7 @@ class _Report:
         return {**result, "failed": list(self.failed)} if self.failed else result
 
 
-@takes_options(FuseOptions, forms={"prompt_shift": SHIFT_FORM})
+@takes_options(FuseOptions, forms={"prompt_shift": SHIFT_FORM, "format": _FORMAT_FORM})
 def fuse(
     options: FuseOptions,
     bundle: BundleArgument,
