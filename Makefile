@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick cpp cpp-fuzz cpp-check gpu-check lint types clean
+.PHONY: demo test quick cpp cpp-fuzz cpp-check gpu-check lint types types-installed clean
 
 demo: $(VENV)/.ready
 	$(BIN)/tcmoa demo --out demo-out
@@ -72,6 +72,17 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# What a user's type checkers see of the installed wheel; in an environment of its own, as .venv is an editable install.
+types-installed: build/typing/.ready
+	cd build/typing && venv/bin/mypy --config-file= --strict ../../tests/typing
+	build/typing/venv/bin/pyright --project tests/typing --pythonpath build/typing/venv/bin/python
+
+build/typing/.ready: pyproject.toml $(shell git ls-files 'runtime/tcmoa_runtime/*.py' 'calibration/*.py')
+	rm -rf build/typing
+	$(PYTHON) -m venv build/typing/venv
+	build/typing/venv/bin/pip install --quiet . mypy 'pyright[nodejs]'
 	touch $@
 
 clean:

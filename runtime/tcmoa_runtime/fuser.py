@@ -16,7 +16,7 @@ from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.gpu.device_arrays import DeviceArray, num_axes, host_array, is_on_gpu
+from tcmoa_runtime.gpu.device_arrays import DeviceArray, host_array, is_on_gpu, num_axes
 from tcmoa_runtime.images import (
     DEFAULT_PERCENTILES,
     as_array,
@@ -27,6 +27,7 @@ from tcmoa_runtime.images import (
 )
 from tcmoa_runtime.prompts import mask_share, prompt_map
 from tcmoa_runtime.typing import (
+    BackendChoice,
     DeviceArrayLike,
     Frame,
     FrameSize,
@@ -76,7 +77,7 @@ class Fuser:
     def load(
         cls,
         path: str | os.PathLike[str],
-        backend: str = "auto",
+        backend: BackendChoice = "auto",
         *,
         threads: int | None = None,
         resize: bool = False,
@@ -271,8 +272,7 @@ class Fuser:
         frames_y, is_single_y = _as_batch(y, Y)
         if len(frames_x) != len(frames_y) or is_single != is_single_y:
             raise InputError(
-                f"x has shape {list(np.shape(x))} and y {list(np.shape(y))}; "
-                f"expected the same number of frames"
+                f"x has shape {_shape_of(x)} and y {_shape_of(y)}; expected the same number of frames"
             )
         count, size = len(frames_x), self.bundle.contract.batch
         scales, shifts = self._prompts(scale, shift, count)
@@ -325,7 +325,7 @@ class Fuser:
         )
         fused, prompt = result[FUSED], result.get(PROMPT)
         if is_single:
-            return fused.frame(), None if prompt is None else prompt.frame()
+            return fused.without_batch_axis(), None if prompt is None else prompt.without_batch_axis()
         return fused, prompt
 
     def _prompts(
@@ -362,6 +362,10 @@ class Fuser:
 def _resize_back(fused: Frame, shape: tuple[int, ...]) -> Frame:
     """Resize a result [h, w, 3] to the size of a source of `shape` [H, W, ...]."""
     return fused if fused.shape[:2] == shape[:2] else resize_frame(fused, (shape[0], shape[1]))
+
+
+def _shape_of(image: object) -> list[int]:
+    return list(np.asarray(image).shape)
 
 
 def _as_batch(image: AnyImage, name: str) -> tuple[Sequence[Any], bool]:

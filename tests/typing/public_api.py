@@ -1,0 +1,56 @@
+"""Programs of users, as a type checker sees them.
+
+`make types-installed` checks this file with mypy and pyright against an installed wheel (PEP 561). It is not run.
+"""
+
+from pathlib import Path
+from typing import assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcmoa_runtime import Bundle, Contract, Fuser, InputError, TcmoaError, TensorSpec
+from tcmoa_runtime.gpu.device_arrays import DeviceArray
+from tcmoa_runtime.images import read_frame, write_image
+from tcmoa_runtime.options.export import ExportOptions
+
+
+class DeviceFrame:
+    """An array of another library in GPU memory."""
+
+    def __dlpack__(self, *, stream: int | None = None) -> object:
+        return stream
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+
+def fuse_files(x_path: Path, y_path: Path) -> None:
+    x, y = read_frame(x_path), read_frame(y_path)
+    assert_type(x, NDArray[np.uint8])
+    with Fuser.load("night-640x480", backend="openvino", threads=2) as fuser:
+        assert_type(fuser(x, y), NDArray[np.uint8])
+        assert_type(fuser(x, y, scale=1.5, shift=np.zeros(fuser.grid)), NDArray[np.uint8])
+        assert_type(fuser.region(x[..., 0] > 200, inside=0.4, outside=0.0), NDArray[np.float32])
+        assert_type(fuser.with_prompt(x, y), tuple[NDArray[np.uint8], NDArray[np.float32]])
+        assert_type(fuser.size, tuple[int, int])
+        write_image("fused.png", fuser(x, y))
+
+
+def fuse_on_gpu(fuser: Fuser, x: DeviceFrame, y: DeviceFrame) -> None:
+    assert_type(fuser(x, y), NDArray[np.uint8] | DeviceArray)
+
+
+def describe(path: str) -> str:
+    try:
+        bundle = Bundle.open(path)
+    except InputError as error:
+        assert_type(error.remedy, str | None)
+        raise TcmoaError("cannot describe", subject=path, remedy=error.remedy) from error
+    assert_type(bundle.contract, Contract)
+    assert_type(bundle.contract.inputs, tuple[TensorSpec, ...])
+    return f"{bundle.task} {bundle.precision} {bundle.size}"
+
+
+def choose() -> ExportOptions:
+    return ExportOptions(task="vif", size=(480, 640), precision="fp16", gray=("y",))
