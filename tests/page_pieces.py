@@ -1,4 +1,4 @@
-"""A stream with its page, and small clients of it."""
+"""A running stream with its page, and small HTTP clients."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ from tcmoa_runtime.streams.page.sink import Page
 
 @contextlib.contextmanager
 def running_page(bundle, *, address="127.0.0.1:0", token=None, rate=50, x=None, y=None, **options):
-    """A live stream of numbered frames whose page is served; gives (page, stream)."""
+    """Serve the page of a live stream of numbered frames; yield (page, stream)."""
     page = Page(address, token=token)
     sinks = [page, *options.pop("sinks", [])]
     with contextlib.closing(page):
@@ -37,47 +37,47 @@ def running_page(bundle, *, address="127.0.0.1:0", token=None, rate=50, x=None, 
 
 
 def wait_for_frames(page, stream, count=1, seconds=10.0):
-    """Until the stream has put out so many."""
-    over = threading.Event()
+    """Wait until the stream has emitted this many frames."""
+    pause = threading.Event()
     for _ in range(int(seconds / 0.01)):
         if stream.stats.snapshot()["frames"] >= count:
             return
-        over.wait(0.01)
-    raise AssertionError(f"{page.url}: no {count} frames in {seconds} s")
+        pause.wait(0.01)
+    raise AssertionError(f"{page.url}: fewer than {count} frames in {seconds} s")
 
 
 def request(page, path, method="GET", body=None, headers=None, raw=None, host="127.0.0.1"):
-    """(status, headers, body as bytes) of one HTTP request; a body is sent as JSON."""
+    """Send an HTTP request, a body as JSON; return (status, headers, body in bytes)."""
     data = raw if raw is not None else None if body is None else json.dumps(body).encode()
     sent = {"Content-Type": "application/json"} if data is not None else {}
-    asked = urllib.request.Request(
+    message = urllib.request.Request(
         f"http://{host}:{page.port}{path}", data, {**sent, **(headers or {})}, method=method
     )
     opener = urllib.request.build_opener(_NoRedirects)
     try:
-        with opener.open(asked, timeout=20) as answer:
-            return answer.status, answer.headers, answer.read()
+        with opener.open(message, timeout=20) as response:
+            return response.status, response.headers, response.read()
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.headers, error.read()
 
 
 def call(page, path, method="GET", body=None, **options):
-    """(status, answer) of a request that is answered in JSON."""
-    status, headers, answer = request(page, path, method, body, **options)
-    assert headers.get_content_type() == "application/json", answer
-    return status, json.loads(answer)
+    """Send an HTTP request; return (status, JSON of the response)."""
+    status, headers, text = request(page, path, method, body, **options)
+    assert headers.get_content_type() == "application/json", text
+    return status, json.loads(text)
 
 
 def parts_of(message):
-    """(header, {view: bytes}) of a message of the WebSocket."""
+    """Split a message of the WebSocket into (header, {part: bytes})."""
     (length,) = struct.unpack_from("<I", message)
     header = json.loads(message[4 : 4 + length])
-    place, parts = 4 + length, {}
-    for view, size in header.get("parts", []):
-        parts[view] = message[place : place + size]
-        place += size
-    assert place == len(message)
+    position, parts = 4 + length, {}
+    for name, size in header.get("parts", []):
+        parts[name] = message[position : position + size]
+        position += size
+    assert position == len(message)
     return header, parts
 
 

@@ -1,4 +1,4 @@
-"""Pictures, videos of them, and what ffprobe says of a video."""
+"""Images, videos of them, and what ffprobe reports about a video."""
 
 import json
 import shutil
@@ -11,7 +11,16 @@ import numpy as np
 from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
 from tcmoa_runtime.streams.sinks import SinkOptions, open_sink
 
-__all__ = ["StreamFormat", "SinkError", "SinkOptions", "form", "fused", "np", "open_sink", "picture"]  # for scripts
+__all__ = [
+    "SinkError",
+    "SinkOptions",
+    "StreamFormat",
+    "fused",
+    "np",
+    "open_sink",
+    "picture",
+    "stream_format",
+]
 
 FFPROBE, FFMPEG = shutil.which("ffprobe"), shutil.which("ffmpeg")
 HEIGHT, WIDTH = 64, 96
@@ -19,7 +28,7 @@ BASE = Fraction(1, 1000)
 
 
 def picture(index, height=HEIGHT, width=WIDTH):
-    """A moving gradient: no two frames are alike, and colours are all there."""
+    """A moving gradient in which all colors occur and no two frames are equal."""
     rows, columns = np.mgrid[:height, :width]
     red = (columns * 2 + index * 5) % 256
     return np.stack([red, (rows * 3) % 256, (rows + columns + index) % 256], axis=-1).astype(np.uint8)
@@ -30,13 +39,13 @@ def fused(index, image, *, pts=None, x=None, y=None):
     return FusedFrame(image, pts, BASE, index, "fused", x, y, 0.0, 0.0, 0.0)
 
 
-def form(height=HEIGHT, width=WIDTH, order="rgb", *, live=False, rate=25):
+def stream_format(height=HEIGHT, width=WIDTH, order="rgb", *, live=False, rate=25):
     return StreamFormat(height, width, order, BASE, Fraction(rate), live)
 
 
 def write(path, images, *, stamps=None, order="rgb", **options):
     sink = open_sink(str(path), SinkOptions(**options))
-    sink.open(form(*images[0].shape[:2], order))
+    sink.open(stream_format(*images[0].shape[:2], order))
     try:
         for i, image in enumerate(images):
             sink.write(fused(i, image, pts=None if stamps is None else stamps[i]))
@@ -46,7 +55,7 @@ def write(path, images, *, stamps=None, order="rgb", **options):
 
 
 def probe(path):
-    """What ffprobe says of the video stream, and the times of its frames."""
+    """The video stream and the container by ffprobe, and the times of the frames in seconds."""
     entries = "stream=codec_name,width,height,avg_frame_rate,nb_read_frames,color_space,color_range,pix_fmt"
     done = subprocess.run(
         [FFPROBE, "-v", "error", "-count_frames", "-select_streams", "v", "-show_entries",
@@ -62,14 +71,14 @@ def probe(path):
 
 
 def count_frames(path):
-    """Frames that decode, of a file that may be cut off."""
+    """Number of frames that can be decoded; the file may be truncated."""
     entries = ["-show_entries", "stream=nb_read_frames", "-of", "csv=p=0"]
     call = [FFPROBE, "-v", "quiet", "-count_frames", *entries, path]
     return int(subprocess.run(call, capture_output=True, text=True, check=False).stdout.split()[0].strip(","))
 
 
 def read_back(path, pixels="rgb24"):
-    """All frames as FFmpeg decodes and converts them, uint8 [N, H, W, 3]."""
+    """All frames, decoded and converted by FFmpeg, uint8 [N, H, W, 3]."""
     stream, times, _ = probe(path)
     done = subprocess.run(
         [FFMPEG, "-v", "error", "-i", path, "-vsync", "0", "-vf", "scale=flags=accurate_rnd+full_chroma_int",

@@ -1,4 +1,4 @@
-"""Live control: alpha and beta of Eq. 8 while a stream runs, for the frame and for a region, with ramps."""
+"""Prompt control of a running stream: alpha and beta of Eq. 8 for the frame and for a region, with transitions."""
 
 from __future__ import annotations
 
@@ -6,95 +6,142 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import NotRequired, TypeAlias, TypedDict
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.options.option import check_seconds
+from tcmoa_runtime.options.stream import RAMP_SECONDS
 from tcmoa_runtime.prompts import mask_share, pool_to_grid, prompt_map
-from tcmoa_runtime.streams.interfaces import seconds
-from tcmoa_runtime.typing import PromptMap
+from tcmoa_runtime.typing import FrameSize, PromptLike, PromptMap
 
-RAMP_SECONDS = 0.3
-"""How long a change takes unless told otherwise: short enough to feel direct, long enough not to jump."""
-
-Value = float | PromptMap
+PromptValue: TypeAlias = float | PromptMap
+"""Alpha or beta: a number for the whole frame, or a map float32 [gh, gw]."""
 
 
-class PromptControl:
-    """alpha (`scale`) and beta (`shift`) of a running stream; each may be set from any thread at any time.
+class RegionState(TypedDict):
+    """The region that is in force: its alpha and beta, and the rectangle or the number of tokens that it covers."""
 
-    A region is a share per token, 1 inside, with an alpha and beta of its own. A change goes on from what is in
-    force to the new values in a straight line over `ramp` seconds. While nothing ramps and no map is needed, `values`
-    gives plain numbers: alpha 1, beta 0 changes no bit of the picture.
+    scale: float
+    shift: float
+    rectangle: NotRequired[list[float]]
+    token_count: NotRequired[float]
+
+
+class ControlState(TypedDict):
+    """What was set last, as JSON. `scale` and `shift` are means if they are maps."""
+
+    scale: float
+    shift: float
+    region: RegionState | None
+    grid: list[int]
+    size: list[int]
+    ramp: float
+    ramping: bool
+    change_count: int
+
+
+class StreamControl:
+    """Alpha (`scale`) and beta (`shift`) of a running stream; every method may be called from any thread.
+
+    A change moves linearly from the values in force to the new ones within `ramp` seconds. A region has an alpha and
+    beta of its own; tokens that it covers in part get the weighted mean. Without a region and a transition, `values`
+    returns plain numbers, and alpha 1 with beta 0 leaves every bit of the fused frame as it is.
     """
 
     def __init__(
         self,
         grid: tuple[int, int],
         *,
-        size: tuple[int, int],
-        token: int | None = None,
+        size: FrameSize,
+        token_px: int | None = None,
         default: tuple[float, float] = (1.0, 0.0),
         ramp: float = RAMP_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`grid` is (gh, gw), `size` (height, width) of the frame; `token` its pixels, None where the frame is resized.
+        """Start at the default values.
 
-        `default` is the bundle's own alpha and beta. Raises InputError on a wrong ramp.
+        Args:
+            grid: Tokens (gh, gw) of a frame.
+            size: (height, width) of a frame.
+            token_px: Side of a token in pixels; None if frames are resized to the model.
+            default: Alpha and beta of the bundle.
+            ramp: Duration of a change in seconds, if the call does not give one.
+            clock: Source of the time, in seconds.
+
+        Raises:
+            InputError: `ramp` is negative or not a number.
         """
-        self.grid, self.size, self._token = grid, size, token
+        self.grid, self.size = grid, size
         self.default = default
-        self._ramp = seconds(ramp, "ramp")
+        self._token_px = token_px
+        self._ramp = check_seconds("ramp", ramp)
         self._clock = clock
         self._lock = threading.Lock()
-        self._changed = 0
-        self._scale: Value = default[0]
-        self._shift: Value = default[1]
+        self._change_count = 0
+        self._scale: PromptValue = default[0]
+        self._shift: PromptValue = default[1]
         self._region: PromptMap | None = None
         self._region_prompt: tuple[float, float] = default
-        self._described: dict[str, Any] | None = None
-        self._from: tuple[Value, Value] = default
-        self._to: tuple[Value, Value] = default
-        self._began, self._lasts = -math.inf, 0.0
+        self._region_state: RegionState | None = None
+        self._start: tuple[PromptValue, PromptValue] = default
+        self._target: tuple[PromptValue, PromptValue] = default
+        self._start_time, self._duration = -math.inf, 0.0
 
-    def set(self, *, scale: Any = None, shift: Any = None, ramp: float | None = None) -> None:
-        """Change alpha, beta or both, numbers or maps [gh, gw]; what is None stays.
+    def set(
+        self, *, scale: PromptLike | None = None, shift: PromptLike | None = None, ramp: float | None = None
+    ) -> None:
+        """Change alpha, beta or both; None leaves a value unchanged.
 
-        Raises InputError on values that `tcmoa_runtime.prompts.prompt_map` refuses; then nothing changes.
+        Args:
+            scale: Alpha, a number or a map [gh, gw].
+            shift: Beta, a number or a map [gh, gw].
+            ramp: Duration of the change in seconds.
+
+        Raises:
+            InputError: A value has the wrong type, shape or range; then nothing changes.
         """
-        lasts = None if ramp is None else seconds(ramp, "ramp")
-        new_scale = None if scale is None else self._checked(scale, "scale")
-        new_shift = None if shift is None else self._checked(shift, "shift")
+        duration = self._check_ramp(ramp)
+        new_scale = None if scale is None else self._check_value(scale, "scale")
+        new_shift = None if shift is None else self._check_value(shift, "shift")
         with self._lock:
             if new_scale is not None:
                 self._scale = new_scale
             if new_shift is not None:
                 self._shift = new_shift
-            self._aim(lasts)
+            self._begin_change(duration)
 
     def set_region(
         self,
         *,
         rectangle: Sequence[float] | None = None,
-        mask: Any = None,
+        mask: ArrayLike | None = None,
         scale: float | None = None,
         shift: float | None = None,
         ramp: float | None = None,
     ) -> None:
-        """Let a region have an alpha and beta of its own; what is None is the default of the bundle.
+        """Set the region, in place of the previous one.
 
-        `rectangle` is (left, top, width, height) in pixels of the frame; `mask` is [gh, gw] or [H, W], bool or shares
-        from 0 to 1. Exactly one of them is given. It takes the place of the region before. Raises InputError.
+        Args:
+            rectangle: (left, top, width, height) in pixels of the frame. Either this or `mask` is required.
+            mask: bool or 0 to 1, [gh, gw] or [H, W].
+            scale: Alpha inside the region; None is the default of the bundle.
+            shift: Beta inside the region; None is the default of the bundle.
+            ramp: Duration of the change in seconds.
+
+        Raises:
+            InputError: A value has the wrong type, shape or range; then nothing changes.
         """
-        lasts = None if ramp is None else seconds(ramp, "ramp")
-        if (rectangle is None) == (mask is None):
-            raise InputError("region: expected either a rectangle or a mask")
-        share = (
-            self._rectangle(rectangle)
-            if rectangle is not None
-            else mask_share(mask, "region mask", self.size, self.grid, self._token)
-        )
+        duration = self._check_ramp(ramp)
+        if rectangle is not None and mask is None:
+            coverage = self._cover_rectangle(rectangle)
+        elif mask is not None and rectangle is None:
+            coverage = mask_share(mask, "region mask", self.size, self.grid, self._token_px)
+        else:
+            given = "neither a rectangle nor a mask" if mask is None else "both a rectangle and a mask"
+            raise InputError(f"{given}; expected one of the two", subject="region")
         for name, value in (("scale", scale), ("shift", shift)):
             if value is not None:
                 prompt_map(value, f"region {name}", 1, (1, 1))
@@ -102,104 +149,108 @@ class PromptControl:
             self.default[0] if scale is None else float(scale),
             self.default[1] if shift is None else float(shift),
         )
-        described: dict[str, Any] = {"scale": prompt[0], "shift": prompt[1]}
+        state: RegionState = {"scale": prompt[0], "shift": prompt[1]}
         if rectangle is not None:
-            described["rectangle"] = [float(v) for v in rectangle]
+            state["rectangle"] = [float(value) for value in rectangle]
         else:
-            described["tokens"] = round(float(share.sum()), 2)
+            state["token_count"] = round(float(coverage.sum()), 2)
         with self._lock:
-            self._region, self._region_prompt, self._described = share, prompt, described
-            self._aim(lasts)
+            self._region, self._region_prompt, self._region_state = coverage, prompt, state
+            self._begin_change(duration)
 
     def clear_region(self, *, ramp: float | None = None) -> None:
-        """Take the region away."""
-        lasts = None if ramp is None else seconds(ramp, "ramp")
+        """Remove the region."""
+        duration = self._check_ramp(ramp)
         with self._lock:
-            self._region = self._described = None
-            self._aim(lasts)
+            self._region = self._region_state = None
+            self._begin_change(duration)
 
     def reset(self, *, ramp: float | None = None) -> None:
-        """Back to the bundle's default, without a region."""
-        lasts = None if ramp is None else seconds(ramp, "ramp")
+        """Return to the default of the bundle and remove the region."""
+        duration = self._check_ramp(ramp)
         with self._lock:
             self._scale, self._shift = self.default
-            self._region = self._described = None
-            self._aim(lasts)
+            self._region = self._region_state = None
+            self._begin_change(duration)
 
-    def values(self) -> tuple[Value, Value]:
-        """alpha and beta that are in force now: numbers, or maps float32 [gh, gw]."""
+    def values(self) -> tuple[PromptValue, PromptValue]:
+        """Return alpha and beta in force now."""
         with self._lock:
-            return self._now()
+            return self._current()
 
     @property
-    def changes(self) -> int:
-        """How many times something was set."""
+    def change_count(self) -> int:
+        """Number of changes so far."""
         with self._lock:
-            return self._changed
+            return self._change_count
 
-    def state(self) -> dict[str, Any]:
-        """What was set last, for JSON: `scale`, `shift` (means where they are maps), `region`, `grid`, `ramping`."""
+    def state(self) -> ControlState:
+        """Return what was set last, as JSON."""
         with self._lock:
             return {
                 "scale": float(np.mean(self._scale)),
                 "shift": float(np.mean(self._shift)),
-                "region": None if self._described is None else dict(self._described),
+                "region": None if self._region_state is None else self._region_state.copy(),
                 "grid": list(self.grid),
                 "size": list(self.size),
                 "ramp": self._ramp,
-                "ramping": self._clock() < self._began + self._lasts,
-                "changes": self._changed,
+                "ramping": self._clock() < self._start_time + self._duration,
+                "change_count": self._change_count,
             }
 
-    def _checked(self, value: Any, name: str) -> Value:
-        whole = prompt_map(value, name, 1, self.grid)[0]
-        return float(value) if np.ndim(value) == 0 else whole.copy()
+    def _check_ramp(self, ramp: float | None) -> float:
+        return self._ramp if ramp is None else check_seconds("ramp", ramp)
 
-    def _rectangle(self, rectangle: Sequence[float]) -> PromptMap:
+    def _check_value(self, value: PromptLike, name: str) -> PromptValue:
+        (tokens,) = prompt_map(value, name, 1, self.grid)
+        return float(value) if np.ndim(value) == 0 else tokens.copy()  # type: ignore[arg-type]  # a number
+
+    def _cover_rectangle(self, rectangle: Sequence[float]) -> PromptMap:
+        """Return how much of each token a rectangle covers, float32 [gh, gw]."""
         try:
-            left, top, width, height = (float(v) for v in rectangle)
+            left, top, width, height = (float(value) for value in rectangle)
         except (TypeError, ValueError):
             raise InputError(
-                f"region: rectangle is {rectangle!r}: expected left, top, width, height in pixels"
+                f"{rectangle!r}; expected left, top, width and height in pixels", subject="region rectangle"
             ) from None
         frame_height, frame_width = self.size
         inside = 0 <= left < frame_width and 0 <= top < frame_height and width > 0 and height > 0
         if not (math.isfinite(left + top + width + height) and inside):
             raise InputError(
-                f"region: rectangle is {left:g},{top:g},{width:g},{height:g}: expected left, top, width, height "
-                f"within {frame_width}x{frame_height}"
+                f"{left:g},{top:g},{width:g},{height:g}; expected left, top, width and height "
+                f"within {frame_width}x{frame_height}",
+                subject="region rectangle",
             )
         pixels = np.zeros(self.size, np.float64)
         pixels[int(top) : math.ceil(top + height), int(left) : math.ceil(left + width)] = 1
-        return pool_to_grid(pixels, self.grid, self._token)
+        return pool_to_grid(pixels, self.grid, self._token_px)
 
-    def _aim(self, lasts: float | None) -> None:
-        """Start from what is in force towards what was set."""
-        start = self._now()
-        self._from, self._to = (
-            start,
-            (
-                self._composed(self._scale, self._region_prompt[0]),
-                self._composed(self._shift, self._region_prompt[1]),
-            ),
+    def _begin_change(self, duration: float) -> None:
+        """Start a transition from the values in force to the values that were set."""
+        self._start = self._current()
+        inner_scale, inner_shift = self._region_prompt
+        self._target = (
+            self._with_region(self._scale, inner_scale),
+            self._with_region(self._shift, inner_shift),
         )
-        self._began, self._lasts = self._clock(), self._ramp if lasts is None else lasts
-        self._changed += 1
+        self._start_time, self._duration = self._clock(), duration
+        self._change_count += 1
 
-    def _composed(self, value: Value, inside: float) -> Value:
+    def _with_region(self, outside: PromptValue, inside: float) -> PromptValue:
         if self._region is None:
-            return value
-        return np.asarray(value + (inside - value) * self._region, np.float32)
+            return outside
+        return np.asarray(outside + (inside - outside) * self._region, np.float32)
 
-    def _now(self) -> tuple[Value, Value]:
-        passed = self._clock() - self._began
-        if passed >= self._lasts:
-            return self._to
-        share = passed / self._lasts
-        # (1 - s) a + s b, not a + s (b - a): the ends are met exactly.
-        scale, shift = ((1 - share) * a + share * b for a, b in zip(self._from, self._to, strict=True))
-        return _value(scale), _value(shift)
+    def _current(self) -> tuple[PromptValue, PromptValue]:
+        elapsed = self._clock() - self._start_time
+        if elapsed >= self._duration:
+            return self._target
+        share = elapsed / self._duration
+        (old_scale, old_shift), (new_scale, new_shift) = self._start, self._target
+        return _interpolate(old_scale, new_scale, share), _interpolate(old_shift, new_shift, share)
 
 
-def _value(value: Any) -> Value:
+def _interpolate(old: PromptValue, new: PromptValue, share: float) -> PromptValue:
+    # (1 - s) a + s b instead of a + s (b - a), which does not reach b exactly.
+    value: float | NDArray[np.floating] = (1 - share) * old + share * new
     return float(value) if np.ndim(value) == 0 else np.asarray(value, np.float32)

@@ -1,4 +1,4 @@
-"""Steering from the terminal that a stream was started in."""
+"""Prompt control by the keys of the terminal that a stream was started in."""
 
 from __future__ import annotations
 
@@ -8,59 +8,65 @@ import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from tcmoa_runtime.prompts import LARGEST
-from tcmoa_runtime.streams.control import PromptControl
+from tcmoa_runtime.prompts import MAX_PROMPT
+from tcmoa_runtime.streams.control import StreamControl
 
-SCALE_STEP, SHIFT_STEP = 0.1, 0.05
-HELP = "keys: up and down alpha, right and left beta (towards x, y), r reset, q quit"
+SCALE_STEP: Final = 0.1
+SHIFT_STEP: Final = 0.05
+HELP: Final = "keys: up/down sharper/softer selection (alpha), right/left favor x/y (beta), r reset, q quit"
 
-_ESCAPES = {"\x1b[A": "up", "\x1b[B": "down", "\x1b[C": "right", "\x1b[D": "left"}
+_POLL_SECONDS: Final = 0.2
+_ESCAPE_SEQUENCES: Final = {"\x1b[A": "up", "\x1b[B": "down", "\x1b[C": "right", "\x1b[D": "left"}
+_SCALE_STEPS: Final = {"up": SCALE_STEP, "+": SCALE_STEP, "down": -SCALE_STEP, "-": -SCALE_STEP}
+_SHIFT_STEPS: Final = {"right": SHIFT_STEP, "left": -SHIFT_STEP}
 
 
-def steer(control: PromptControl, key: str) -> bool:
-    """Do what a key stands for; False for one that stands for nothing."""
-    steps = {"up": (1, 0), "+": (1, 0), "down": (-1, 0), "-": (-1, 0), "right": (0, 1), "left": (0, -1)}
+def apply_key(control: StreamControl, key: str) -> bool:
+    """Change alpha or beta by a key: an arrow's name or a character.
+
+    Returns:
+        Whether the key has a meaning.
+    """
     if key in ("r", "R"):
         control.reset()
-        return True
-    if key not in steps:
-        return False
-    state, (scale, shift) = control.state(), steps[key]
-    if scale:
-        control.set(scale=_stepped(state["scale"], scale * SCALE_STEP))
+    elif key in _SCALE_STEPS:
+        control.set(scale=_step(control.state()["scale"], _SCALE_STEPS[key]))
+    elif key in _SHIFT_STEPS:
+        control.set(shift=_step(control.state()["shift"], _SHIFT_STEPS[key]))
     else:
-        control.set(shift=_stepped(state["shift"], shift * SHIFT_STEP))
+        return False
     return True
 
 
-def _stepped(value: float, step: float) -> float:
-    # Rounded, or ten steps of 0.1 would not come back to where they began.
-    return min(max(round(value + step, 6), -LARGEST), LARGEST)
+def _step(value: float, step: float) -> float:
+    # Rounded, so that ten steps of 0.1 up and ten down return to the same value.
+    return min(max(round(value + step, 6), -MAX_PROMPT), MAX_PROMPT)
 
 
 class Keyboard:
-    """Reads single keys of the terminal while it is entered; does nothing where stdin is none.
+    """Context manager that reads single keys from the terminal; it does nothing if stdin is not a terminal.
 
-    `quit_` is called for q. The terminal gets its own settings back at the end. Ctrl-C stays what it is.
+    The settings of the terminal are restored at the end. Ctrl-C still raises SIGINT.
     """
 
-    def __init__(self, control: PromptControl, quit_: Callable[[], None]) -> None:
-        self._control, self._quit = control, quit_
+    def __init__(self, control: StreamControl, on_quit: Callable[[], None]) -> None:
+        """Prepare; `on_quit` is called when q is pressed."""
+        self._control, self._on_quit = control, on_quit
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
-        self._settings: Any = None
+        self._settings: list[Any] | None = None
 
     def __enter__(self) -> Self:
-        if not available():
+        if not is_available():
             return self
         import termios
         import tty
 
         self._settings = termios.tcgetattr(sys.stdin.fileno())
         tty.setcbreak(sys.stdin.fileno())
-        self._thread = threading.Thread(target=self._read, name="tcmoa-keyboard", daemon=True)
+        self._thread = threading.Thread(target=self._read_keys, name="tcmoa-keyboard", daemon=True)
         self._thread.start()
         return self
 
@@ -74,23 +80,23 @@ class Keyboard:
             self._thread.join(2)
             termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._settings)
 
-    def _read(self) -> None:
+    def _read_keys(self) -> None:
         descriptor = sys.stdin.fileno()
         while not self._done.is_set():
-            if not select.select([descriptor], [], [], 0.2)[0]:
+            if not select.select([descriptor], [], [], _POLL_SECONDS)[0]:
                 continue
-            typed = os.read(descriptor, 32).decode(errors="ignore")
-            if not typed:
+            text = os.read(descriptor, 32).decode(errors="ignore")
+            if not text:
                 return
-            for key in [_ESCAPES[typed]] if typed in _ESCAPES else list(typed):
+            for key in [_ESCAPE_SEQUENCES[text]] if text in _ESCAPE_SEQUENCES else list(text):
                 if key in ("q", "Q"):
-                    self._quit()
+                    self._on_quit()
                     return
-                steer(self._control, key)
+                apply_key(self._control, key)
 
 
-def available() -> bool:
-    """Whether there is a terminal to read keys from, in the foreground."""
+def is_available() -> bool:
+    """Return whether stdin is a terminal and this process is in its foreground."""
     try:
         import termios  # noqa: F401
 

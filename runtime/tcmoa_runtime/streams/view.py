@@ -1,44 +1,34 @@
-"""What a viewer is shown: the fused picture, or a comparison with the sources."""
+"""Views of a stream: the fused frame, or a comparison with the sources."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import get_args
 
 import numpy as np
 
-from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import resize_frame
+from tcmoa_runtime.options.option import check_choice
+from tcmoa_runtime.options.sink import View
 from tcmoa_runtime.streams.interfaces import FusedFrame, Sink, SourceFrame, StreamFormat
 from tcmoa_runtime.typing import Frame
 
-VIEWS: Final = ("fused", "side-by-side", "blend")
-"""fused: as it is. side-by-side: x, fused, y in a row. blend: the plain average of x and y on the left half, what one
-would see without the model, and the fused picture on the right one."""
 
-
-def check_view(view: str) -> str:
-    """`view`, or InputError."""
-    if view not in VIEWS:
-        raise InputError(f"view is {view!r}: expected {', '.join(VIEWS)}")
-    return view
-
-
-def compose(frame: FusedFrame, view: str) -> Frame:
-    """The picture uint8 [H, W, 3] of a view, [H, 3 W, 3] side by side; a source that is missing is black."""
+def compose(frame: FusedFrame, view: View) -> Frame:
+    """Return the image of a view, uint8 [H, W, 3], or [H, 3 W, 3] side by side; a missing source is black."""
     if view == "fused":
         return frame.image
-    x, y = (_beside(source, frame.image) for source in (frame.x, frame.y))
+    x, y = (_match_fused(source, frame.image) for source in (frame.x, frame.y))
     if view == "side-by-side":
         return np.concatenate([x, frame.image, y], axis=1)
     image, half = frame.image.copy(), frame.image.shape[1] // 2
-    both = (x[:, :half].astype(np.uint16) + y[:, :half] + 1) // 2
-    image[:, :half] = both.astype(np.uint8)
+    average = (x[:, :half].astype(np.uint16) + y[:, :half] + 1) // 2
+    image[:, :half] = average.astype(np.uint8)
     return image
 
 
-def _beside(source: SourceFrame | None, fused: Frame) -> Frame:
-    """A source as a frame of the size of the fused one."""
+def _match_fused(source: SourceFrame | None, fused: Frame) -> Frame:
+    """Return a source's image with the size and the three channels of the fused one."""
     if source is None:
         return np.zeros_like(fused)
     image = source.image
@@ -47,20 +37,26 @@ def _beside(source: SourceFrame | None, fused: Frame) -> Frame:
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 
-class Viewed:
-    """A sink that shows another view than the fused picture to the sink that it wraps."""
+class ViewSink:
+    """A sink that composes a view of each frame and passes it to another sink."""
 
-    def __init__(self, sink: Sink, view: str) -> None:
-        self._sink, self._view = sink, check_view(view)
+    def __init__(self, sink: Sink, view: View) -> None:
+        """Wrap a sink.
+
+        Raises:
+            InputError: `view` is not a view.
+        """
+        check_choice("view", view, get_args(View))
+        self._sink, self._view = sink, view
         self.name, self.lossless = sink.name, sink.lossless
 
-    def open(self, form: StreamFormat) -> None:
-        """Open the sink for pictures of the view's size."""
-        width = form.width * (3 if self._view == "side-by-side" else 1)
-        self._sink.open(replace(form, width=width))
+    def open(self, stream_format: StreamFormat) -> None:
+        """Open the sink for images of the view's size."""
+        width = stream_format.width * (3 if self._view == "side-by-side" else 1)
+        self._sink.open(replace(stream_format, width=width))
 
     def write(self, frame: FusedFrame) -> None:
-        """Compose, and hand on."""
+        """Compose the view and write it."""
         self._sink.write(replace(frame, image=compose(frame, self._view)))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Live control: what is set is what comes, ramps are straight and end exactly, wrong values change nothing."""
+"""Prompt control of a stream: values, linear transitions that end exactly, and wrong values that change nothing."""
 
 import json
 import threading
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcmoa_runtime import InputError
-from tcmoa_runtime.streams.control import PromptControl
+from tcmoa_runtime.streams.control import StreamControl
 
 GRID, SIZE = (6, 8), (48, 64)
 
@@ -28,15 +28,15 @@ def clock():
 
 @pytest.fixture
 def control(clock):
-    return PromptControl(GRID, size=SIZE, token=8, default=(1.0, 0.0), ramp=0.5, clock=clock)
+    return StreamControl(GRID, size=SIZE, token_px=8, default=(1.0, 0.0), ramp=0.5, clock=clock)
 
 
-def test_untouched_it_gives_the_default_as_numbers(control):
+def test_without_a_change_the_values_are_the_default_as_numbers(control):
     assert control.values() == (1.0, 0.0)
-    assert PromptControl(GRID, size=SIZE, default=(1.5, -0.1)).values() == (1.5, -0.1)
+    assert StreamControl(GRID, size=SIZE, default=(1.5, -0.1)).values() == (1.5, -0.1)
 
 
-def test_a_change_ramps_in_a_straight_line_and_ends_exactly(control, clock):
+def test_a_change_is_linear_and_ends_exactly(control, clock):
     control.set(scale=2.0, shift=0.3)
     assert control.values() == (1.0, 0.0)
     clock.now += 0.25
@@ -47,7 +47,7 @@ def test_a_change_ramps_in_a_straight_line_and_ends_exactly(control, clock):
     assert not control.state()["ramping"]
 
 
-def test_a_change_during_a_ramp_goes_on_from_there(control, clock):
+def test_a_change_during_a_transition_starts_from_the_current_values(control, clock):
     control.set(scale=3.0)
     clock.now += 0.25
     control.set(scale=1.0)
@@ -56,12 +56,12 @@ def test_a_change_during_a_ramp_goes_on_from_there(control, clock):
     assert control.values()[0] == pytest.approx(1.5)
 
 
-def test_no_ramp_is_at_once(control):
+def test_a_ramp_of_0_changes_at_once(control):
     control.set(shift=-0.25, ramp=0)
     assert control.values() == (1.0, -0.25)
 
 
-def test_maps_are_taken(control, clock):
+def test_a_map_is_accepted(control, clock):
     shift = np.linspace(-0.5, 0.5, 48).reshape(GRID)
     control.set(shift=shift)
     clock.now += 0.25
@@ -71,7 +71,7 @@ def test_maps_are_taken(control, clock):
     assert control.values()[0] == 1.0
 
 
-def test_a_rectangle_has_values_of_its_own(control):
+def test_a_rectangle_has_its_own_values(control):
     control.set_region(rectangle=(16, 8, 16, 24), scale=2.0, shift=0.5, ramp=0)
     scale, shift = control.values()
     inside = np.zeros(GRID, bool)
@@ -80,14 +80,14 @@ def test_a_rectangle_has_values_of_its_own(control):
     np.testing.assert_array_equal(shift, np.where(inside, 0.5, 0.0))
 
 
-def test_a_token_that_a_rectangle_covers_in_part_gets_its_share(control):
+def test_a_token_that_a_rectangle_covers_in_part_gets_the_weighted_mean(control):
     control.set_region(rectangle=(0, 0, 4, 8), shift=0.4, ramp=0)
     assert control.values()[1][0, 0] == pytest.approx(0.2)
     assert control.values()[1].sum() == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("shape", [GRID, SIZE])
-def test_a_mask_may_be_of_tokens_or_of_pixels(control, shape):
+def test_a_mask_has_the_shape_of_the_grid_or_of_the_frame(control, shape):
     mask = np.zeros(shape)
     mask[: shape[0] // 2] = 1
     control.set_region(mask=mask, shift=-0.5, ramp=0)
@@ -96,14 +96,14 @@ def test_a_mask_may_be_of_tokens_or_of_pixels(control, shape):
     np.testing.assert_array_equal(control.values()[1], expected)
 
 
-def test_the_whole_frame_still_changes_around_a_region(control):
+def test_the_frame_outside_a_region_still_changes(control):
     control.set_region(rectangle=(0, 0, 8, 8), shift=0.5, ramp=0)
     control.set(shift=-0.25, ramp=0)
     shift = control.values()[1]
     assert (shift[0, 0], shift[3, 3]) == (0.5, -0.25)
 
 
-def test_without_region_and_reset_it_is_numbers_again(control):
+def test_after_clearing_and_resetting_the_values_are_numbers(control):
     control.set(scale=1.7, ramp=0)
     control.set_region(rectangle=(0, 0, 8, 8), shift=0.5, ramp=0)
     control.clear_region(ramp=0)
@@ -112,7 +112,7 @@ def test_without_region_and_reset_it_is_numbers_again(control):
     assert control.values() == (1.0, 0.0)
 
 
-def test_a_region_ramps_in_and_out(control, clock):
+def test_a_region_appears_and_disappears_gradually(control, clock):
     control.set_region(rectangle=(0, 0, 8, 8), shift=0.4)
     clock.now += 0.25
     assert control.values()[1][0, 0] == pytest.approx(0.2)
@@ -127,24 +127,27 @@ def test_a_region_ramps_in_and_out(control, clock):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda c: c.set(scale="much"), "scale holds"),
-        (lambda c: c.set(shift=float("nan")), "shift holds NaN"),
+        (lambda c: c.set(scale="much"), "scale: holds"),
+        (lambda c: c.set(shift=float("nan")), "shift: holds NaN"),
         (lambda c: c.set(scale=17), "expected -16 to 16"),
-        (lambda c: c.set(shift=np.zeros((3, 3))), r"shift has shape \[3, 3\]"),
-        (lambda c: c.set(scale=2, shift="no"), "shift holds"),
-        (lambda c: c.set(scale=1.0, ramp=-1), "ramp is -1"),
-        (lambda c: c.set_region(), "either a rectangle or a mask"),
-        (lambda c: c.set_region(rectangle=(0, 0, 8, 8), mask=np.ones(GRID)), "either a rectangle or a mask"),
-        (lambda c: c.set_region(rectangle=(0, 0, 8)), "left, top, width, height in pixels"),
+        (lambda c: c.set(shift=np.zeros((3, 3))), r"shift: shape \[3, 3\]"),
+        (lambda c: c.set(scale=2, shift="no"), "shift: holds"),
+        (lambda c: c.set(scale=1.0, ramp=-1), "ramp: -1; expected seconds"),
+        (lambda c: c.set_region(), "region: neither a rectangle nor a mask; expected one"),
+        (
+            lambda c: c.set_region(rectangle=(0, 0, 8, 8), mask=np.ones(GRID)),
+            "both a rectangle and a mask",
+        ),
+        (lambda c: c.set_region(rectangle=(0, 0, 8)), "left, top, width and height in pixels"),
         (lambda c: c.set_region(rectangle=(64, 0, 8, 8)), "within 64x48"),
         (lambda c: c.set_region(rectangle=(0, 0, 0, 8)), "within 64x48"),
         (lambda c: c.set_region(rectangle=(0, 0, float("nan"), 8)), "within 64x48"),
-        (lambda c: c.set_region(mask=np.ones((5, 5))), r"mask has shape \[5, 5\]"),
-        (lambda c: c.set_region(mask=np.full(GRID, 2)), "something else than 0..1"),
-        (lambda c: c.set_region(mask=np.ones(GRID), shift=99), "region shift holds 99"),
+        (lambda c: c.set_region(mask=np.ones((5, 5))), r"mask: shape \[5, 5\]"),
+        (lambda c: c.set_region(mask=np.full(GRID, 2)), r"values outside 0\.\.1"),
+        (lambda c: c.set_region(mask=np.ones(GRID), shift=99), "region shift: holds 99"),
     ],
 )
-def test_what_is_wrong_changes_nothing(control, call, words):
+def test_a_wrong_value_changes_nothing(control, call, words):
     control.set(scale=1.5, ramp=0)
     before, state = control.values(), control.state()
     with pytest.raises(InputError, match=words):
@@ -153,23 +156,23 @@ def test_what_is_wrong_changes_nothing(control, call, words):
     assert control.state() == state
 
 
-def test_the_state_is_json(control):
+def test_the_state_is_valid_json(control):
     control.set(scale=np.full(GRID, 1.25), ramp=0)
     control.set_region(mask=np.ones(GRID, bool), shift=0.1)
     state = json.loads(json.dumps(control.state()))
     assert (state["scale"], state["grid"], state["size"]) == (1.25, [6, 8], [48, 64])
-    assert state["region"]["tokens"] == 48
+    assert state["region"]["token_count"] == 48
 
 
-def test_it_may_be_steered_from_many_threads(control):
-    def steer(seed):
+def test_many_threads_may_change_the_values(control):
+    def change(seed):
         rng = np.random.default_rng(seed)
         for _ in range(200):
             control.set(scale=float(rng.uniform(0, 2)), ramp=0.01)
             control.set_region(rectangle=(0, 0, 8, 8), shift=0.1)
             control.clear_region()
 
-    threads = [threading.Thread(target=steer, args=(i,)) for i in range(4)]
+    threads = [threading.Thread(target=change, args=(i,)) for i in range(4)]
     for thread in threads:
         thread.start()
     for _ in range(200):
@@ -178,13 +181,13 @@ def test_it_may_be_steered_from_many_threads(control):
         assert np.isfinite(shift).all()
     for thread in threads:
         thread.join()
-    assert control.changes == 4 * 200 * 3
+    assert control.change_count == 4 * 200 * 3
 
 
 @given(st.lists(st.tuples(st.floats(-2, 2), st.floats(0, 1), st.floats(0, 2)), min_size=1, max_size=8))
-def test_values_never_leave_the_span_of_what_was_set(steps):
+def test_values_stay_within_the_range_of_the_values_that_were_set(steps):
     clock = Clock()
-    control = PromptControl(GRID, size=SIZE, clock=clock)
+    control = StreamControl(GRID, size=SIZE, clock=clock)
     low = high = 1.0
     for value, ramp, wait in steps:
         low, high = min(low, value), max(high, value)

@@ -1,4 +1,4 @@
-"""A line of JSON for each frame, there as soon as the frame is."""
+"""The frame log: one line of JSON for each frame, written immediately."""
 
 import json
 from fractions import Fraction
@@ -12,7 +12,7 @@ from tcmoa_runtime import InputError
 from tcmoa_runtime.streams.frame_log import FrameLog
 from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
 
-FORM = StreamFormat(2, 2, "rgb", Fraction(1, 1000), None, live=True)
+FORMAT = StreamFormat(2, 2, "rgb", Fraction(1, 1000), None, live=True)
 
 
 def frame(index, y=True):
@@ -34,9 +34,9 @@ def frame(index, y=True):
     )
 
 
-def test_each_frame_is_a_line_as_it_comes(tmp_path):
+def test_each_frame_is_one_line_that_is_flushed(tmp_path):
     log = FrameLog(tmp_path / "frames.jsonl")
-    log.open(FORM)
+    log.open(FORMAT)
     log.write(frame(3))
     log.write(frame(4, y=False))
     before_closing = (tmp_path / "frames.jsonl").read_text().splitlines()
@@ -56,17 +56,17 @@ def test_each_frame_is_a_line_as_it_comes(tmp_path):
     assert (second["y"], second["status"]) == (None, "passed-x")
 
 
-def test_where_it_cannot_be_written_is_said_before_anything_runs(tmp_path):
-    with pytest.raises(InputError, match="does not exist; create it first"):
+def test_a_path_that_cannot_be_written_is_refused_at_once(tmp_path):
+    with pytest.raises(InputError, match=r"does not exist\. Create the folder first"):
         FrameLog(tmp_path / "none" / "frames.jsonl")
-    with pytest.raises(InputError, match="is a folder"):
+    with pytest.raises(InputError, match="a folder; expected a file name"):
         FrameLog(tmp_path)
 
 
-def test_a_full_disk_is_one_line():
+def test_a_full_disk_is_reported_in_one_line():
     log = FrameLog(Path("/dev/full"))
-    log.open(FORM)
-    with pytest.raises(SinkError, match="/dev/full: cannot be written any more: No space left on device"):
+    log.open(FORMAT)
+    with pytest.raises(SinkError, match="/dev/full: writing failed: No space left on device"):
         log.write(frame(0))
-    with pytest.raises(SinkError, match="cannot be finished"):
+    with pytest.raises(SinkError, match="cannot be completed"):
         log.close()

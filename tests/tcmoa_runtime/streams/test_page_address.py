@@ -1,4 +1,4 @@
-"""Where the page listens, and what it says of places where it cannot."""
+"""The address of the page, and errors of addresses that cannot be bound."""
 
 import re
 import socket
@@ -28,12 +28,12 @@ from tcmoa_runtime.streams.page.sink import Page
         ("::1", "::1", 8080),
     ],
 )
-def test_addresses(text, host, port):
+def test_an_address_is_parsed(text, host, port):
     assert Address.parse(text) == Address(host, port)
 
 
 @given(st.ip_addresses(), st.integers(0, 65535))
-def test_an_address_reads_back_what_it_prints(host, port):
+def test_a_printed_address_is_parsed_back(host, port):
     address = Address(str(host), port)
     assert Address.parse(str(address)) == address
 
@@ -41,11 +41,11 @@ def test_an_address_reads_back_what_it_prints(host, port):
 @pytest.mark.parametrize(
     "text", ["127.0.0.1:x", "h:65536", "h:-1", "[::1", "[::1]8080", "http://h/", "a b:1", "u@h", "h:٣"]
 )
-def test_what_is_no_address_is_refused_in_one_line(text):
-    with pytest.raises(InputError, match=re.escape(repr(text))) as told:
+def test_a_wrong_address_is_refused_in_one_line(text):
+    with pytest.raises(InputError, match=re.escape(repr(text))) as caught:
         Address.parse(text)
-    assert "\n" not in str(told.value)
-    assert "127.0.0.1:8080" in str(told.value)
+    assert "\n" not in str(caught.value)
+    assert "127.0.0.1:8080" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -54,27 +54,27 @@ def test_what_is_no_address_is_refused_in_one_line(text):
      ("::", False), ("192.168.1.2", False), ("example.com", False)],
 )  # fmt: skip
 def test_loopback(host, loopback):
-    assert Address(host, 1).loopback is loopback
+    assert Address(host, 1).is_loopback is loopback
 
 
-def test_a_port_that_is_taken_is_told():
+def test_a_port_in_use_is_reported():
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(
-            SinkError, match=rf"page: cannot listen on 127.0.0.1:{port}: .*; take another port"
+            SinkError, match=rf"page: cannot listen on 127.0.0.1:{port}: .*\. Choose another port"
         ):
             Page(f"127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
-def test_a_host_that_is_not_this_machine_is_told(host):
+def test_a_host_of_another_machine_is_refused(host):
     with pytest.raises(SinkError, match=f"page: .*{re.escape(host)}"):
         Page(f"{host}:0", token="long-enough")
 
 
-def test_port_0_takes_a_free_one_and_the_url_says_which():
+def test_port_0_is_a_free_port_and_the_url_has_it():
     page = Page("127.0.0.1:0")
     assert page.url == f"http://127.0.0.1:{page.port}/"
     assert page.port > 0
@@ -82,7 +82,7 @@ def test_port_0_takes_a_free_one_and_the_url_says_which():
     page.close()
 
 
-def test_loopback_needs_no_token_and_everything_else_gets_one():
+def test_other_addresses_than_loopback_get_a_token():
     pages = [
         Page("127.0.0.1:0"),
         Page("0.0.0.0:0"),
@@ -113,13 +113,13 @@ def test_loopback_needs_no_token_and_everything_else_gets_one():
         "per%20cent",
     ],
 )
-def test_a_token_that_is_none_is_refused(token):
+def test_a_wrong_token_is_refused(token):
     with pytest.raises(InputError, match="token"):
         Page("127.0.0.1:0", token=token)
 
 
-def test_a_page_without_a_stream_is_told():
+def test_a_page_without_a_stream_cannot_be_opened():
     page = Page("127.0.0.1:0")
-    with pytest.raises(Exception, match="give it to one as a sink"):
+    with pytest.raises(Exception, match="page: has no stream"):
         page.open(None)
     page.close()

@@ -1,4 +1,4 @@
-"""The live page as a person uses it, in headless Chromium."""
+"""The live page in headless Chromium."""
 
 import contextlib
 import shutil
@@ -43,7 +43,7 @@ def driver():
 
 
 class Visit:
-    """One page that is looked at."""
+    """One page that is open in the browser."""
 
     def __init__(self, driver, page, stream):
         self.driver, self.page, self.stream = driver, page, stream
@@ -57,31 +57,33 @@ class Visit:
     def until(self, condition, seconds=15):
         deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < deadline, f"link {self['link'].text!r}, error {self['error'].text!r}"
+            assert time.monotonic() < deadline, (
+                f"connection {self['connection'].text!r}, error {self['error'].text!r}"
+            )
             time.sleep(0.05)
 
     def slide(self, name, value):
-        """As a hand on the slider does it."""
+        """Move a slider as a user does."""
         self.run(
             "const s = document.getElementById(arguments[0]); s.value = arguments[1];"
             "s.dispatchEvent(new Event('input', {bubbles: true}))", name, value,
         )  # fmt: skip
 
     def type(self, name, text):
-        """Instead of what stands in a field."""
+        """Replace the text of a field."""
         self[name].send_keys(Keys.CONTROL + "a" + Keys.NULL + text + "\t")
 
     def drag(self, start, stop):
-        """With the mouse over the picture, from and to shares of its width and height."""
-        brush = self["brush"]
-        size = np.array([brush.size["width"], brush.size["height"]])
-        self.run("arguments[0].scrollIntoView({block: 'center'})", brush)
+        """Drag the mouse over the fused frame; positions are shares of its width and height."""
+        canvas = self["region"]
+        size = np.array([canvas.size["width"], canvas.size["height"]])
+        self.run("arguments[0].scrollIntoView({block: 'center'})", canvas)
         (x0, y0), (x1, y1) = ((np.array(place) - 0.5) * size for place in (start, stop))
-        chain = webdriver.ActionChains(self.driver).move_to_element_with_offset(brush, int(x0), int(y0))
+        chain = webdriver.ActionChains(self.driver).move_to_element_with_offset(canvas, int(x0), int(y0))
         chain.click_and_hold().move_by_offset(int(x1 - x0), int(y1 - y0)).release().perform()
 
     def pixel(self, canvas, x=0.5, y=0.5):
-        """RGBA of a canvas at shares of its width and height."""
+        """RGBA of a canvas at a position in shares of its width and height."""
         return self.run(
             "const c = document.getElementById(arguments[0]);"
             "return Array.from(c.getContext('2d').getImageData(Math.floor(arguments[1] * c.width),"
@@ -92,7 +94,7 @@ class Visit:
     def frame(self):
         return int(self.run("return document.body.dataset.frame || -1"))
 
-    def complaints(self):
+    def warnings(self):
         return [entry for entry in self.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
 
 
@@ -102,37 +104,37 @@ def visiting(driver, bundle, path="", **options):
         driver.get_log("browser")
         driver.get(page.url + path)
         visit = Visit(driver, page, stream)
-        visit.until(lambda: visit["link"].text == "live" and visit.frame >= 0)
+        visit.until(lambda: visit["connection"].text == "live" and visit.frame >= 0)
         yield visit
         driver.get("about:blank")
 
 
-def coloured(red, green, blue):
+def uniform(red, green, blue):
     image = np.empty((100, 130, 3), np.uint8)
     image[...] = red, green, blue
     return lambda _: image
 
 
-def test_it_shows_the_fused_stream_and_both_sources(driver, bundle):
+def test_the_fused_frame_and_both_sources_are_shown(driver, bundle):
     x, y = (
-        LiveSource(25, name="eye", images=coloured(200, 60, 20)),
-        LiveSource(25, name="heat", images=coloured(20, 40, 220)),
+        LiveSource(25, name="eye", images=uniform(200, 60, 20)),
+        LiveSource(25, name="heat", images=uniform(20, 40, 220)),
     )
     with visiting(driver, bundle, x=x, y=y) as visit:
         first = visit.frame
         visit.until(lambda: visit.frame > first + 5)
         # CopyingBackend: fused is x.
-        for canvas, colour in (("fused", (200, 60, 20)), ("x", (200, 60, 20)), ("y", (20, 40, 220))):
-            np.testing.assert_allclose(visit.pixel(canvas)[:3], colour, atol=6)
-        assert "vif, 130x100" in visit["about"].text
+        for canvas, color in (("fused", (200, 60, 20)), ("x", (200, 60, 20)), ("y", (20, 40, 220))):
+            np.testing.assert_allclose(visit.pixel(canvas)[:3], color, atol=6)
+        assert "vif, 130x100" in visit["description"].text
         assert visit["name-x"].text == "visible: eye"
         assert visit["name-y"].text == "infrared: heat"
         assert visit["status"].text == "fused"
         assert visit["error"].text == ""
-        assert visit.complaints() == []
+        assert visit.warnings() == []
 
 
-def test_sliders_steer_the_stream_and_follow_others(driver, bundle):
+def test_sliders_change_the_prompt_and_follow_other_clients(driver, bundle):
     with visiting(driver, bundle) as visit:
         control = visit.stream.control
         visit.slide("ramp", "0")
@@ -142,19 +144,19 @@ def test_sliders_steer_the_stream_and_follow_others(driver, bundle):
         assert visit["shift-number"].get_attribute("value") == "0.25"
         visit.type("scale-number", "7.5")
         visit.until(lambda: control.values() == (7.5, 0.25))
-        time.sleep(1.6)  # the hand has left the sliders
+        time.sleep(1.6)  # longer than the page holds the value of a slider
         control.set(shift=-0.4, ramp=0)
         visit.until(lambda: visit["shift"].get_attribute("value") == "-0.4")
         visit["reset"].click()
         visit.until(lambda: control.values() == (1.0, 0.0))
         visit.until(lambda: visit["scale-number"].get_attribute("value") == "1")
-        assert visit.complaints() == []
+        assert visit.warnings() == []
 
 
-def test_a_refused_value_is_told_and_the_next_good_one_clears_it(driver, bundle):
+def test_a_refused_value_is_shown_until_a_valid_one_follows(driver, bundle):
     with visiting(driver, bundle) as visit:
         visit.type("shift-number", "40")
-        visit.until(lambda: "shift holds 40: expected -16 to 16" in visit["error"].text)
+        visit.until(lambda: "shift: holds 40; expected -16 to 16" in visit["error"].text)
         visit.slide("shift", "0.1")
         visit.until(lambda: visit["error"].text == "")
 
@@ -169,53 +171,53 @@ def test_a_rectangle_is_drawn_and_cleared(driver, bundle):
         region = visit.stream.control.state()["region"]
         np.testing.assert_allclose(region["rectangle"], [32.5, 25, 65, 25], atol=1.5)
         assert region["shift"] == 0.5
-        assert visit.pixel("brush", 0.5, 0.4)[3] > 0
-        assert visit.pixel("brush", 0.1, 0.1)[3] == 0
+        assert visit.pixel("region", 0.5, 0.4)[3] > 0
+        assert visit.pixel("region", 0.1, 0.1)[3] == 0
         visit.slide("inner-shift", "-0.3")
         visit.until(lambda: visit.stream.control.state()["region"]["shift"] == -0.3)
-        visit["clear"].click()
+        visit["clear-region"].click()
         visit.until(lambda: visit.stream.control.state()["region"] is None)
-        assert visit.pixel("brush", 0.5, 0.4)[3] == 0
+        assert visit.pixel("region", 0.5, 0.4)[3] == 0
 
 
 def test_a_region_is_painted_and_erased(driver, bundle):
     with visiting(driver, bundle) as visit:
         visit.slide("ramp", "0")
         visit.slide("inner-shift", "1")
-        visit.slide("size", "16")
+        visit.slide("brush-size", "16")
         visit.driver.find_element("css selector", "[data-tool=paint]").click()
         visit.drag((0.2, 0.5), (0.8, 0.5))
         visit.until(lambda: visit.stream.control.state()["region"])
         shift = visit.stream.control.values()[1]
-        painted = shift[6]  # the row of the middle
+        painted = shift[6]  # the middle row
         assert painted[4:13].min() == 1  # one stroke, without gaps
         assert painted[[0, 1, 15, 16]].max() == 0
         assert shift[[0, 1, 2, 10, 11, 12]].max() == 0
         visit.driver.find_element("css selector", "[data-tool=erase]").click()
         visit.drag((0.1, 0.5), (0.9, 0.5))
         visit.until(lambda: visit.stream.control.state()["region"] is None)
-        assert visit.complaints() == []
+        assert visit.warnings() == []
 
 
-def test_a_region_of_somebody_else_is_told_and_one_taken_away_goes(driver, bundle):
+def test_regions_of_other_clients_are_shown_and_removed(driver, bundle):
     with visiting(driver, bundle) as visit:
         visit.stream.control.set_region(mask=np.eye(13, 17), shift=0.5)
-        visit.until(lambda: "a region of 13 tokens" in visit["region-note"].text)
+        visit.until(lambda: "A region of 13 tokens" in visit["region-note"].text)
         visit.driver.find_element("css selector", "[data-tool=rectangle]").click()
         visit.drag((0.25, 0.25), (0.75, 0.75))
         visit.until(lambda: "rectangle" in visit.stream.control.state()["region"])
         visit.until(lambda: visit["region-note"].text == "")
         time.sleep(0.3)
         visit.stream.control.clear_region()
-        visit.until(lambda: visit.pixel("brush", 0.5, 0.5)[3] == 0)
+        visit.until(lambda: visit.pixel("region", 0.5, 0.5)[3] == 0)
         visit.stream.control.set_region(rectangle=(0, 0, 40, 40), shift=0.5)
-        visit.until(lambda: visit.pixel("brush", 0.1, 0.1)[3] > 0)
+        visit.until(lambda: visit.pixel("region", 0.1, 0.1)[3] > 0)
         visit.stream.control.set_region(mask=np.eye(13, 17), shift=0.5)
-        visit.until(lambda: visit.pixel("brush", 0.1, 0.1)[3] == 0)
-        assert "a region of 13 tokens" in visit["region-note"].text
+        visit.until(lambda: visit.pixel("region", 0.1, 0.1)[3] == 0)
+        assert "A region of 13 tokens" in visit["region-note"].text
 
 
-def test_the_prompt_map_lies_over_the_picture(driver, bundle):
+def test_the_prompt_map_is_drawn_over_the_fused_frame(driver, bundle):
     with visiting(driver, bundle) as visit:
         assert not visit["prompt"].is_displayed()
         visit["overlay"].click()
@@ -225,77 +227,77 @@ def test_the_prompt_map_lies_over_the_picture(driver, bundle):
                 and visit.run("return document.getElementById('prompt').width") == 17
             )
         )
-        red, _, blue, alpha = visit.pixel("prompt")  # CopyingBackend gives 0.6: x leads
+        red, _, blue, alpha = visit.pixel("prompt")  # CopyingBackend returns 0.6: x dominates
         assert red > blue
         assert 0 < alpha < 255
         visit.stream.control.set(shift=-0.5, ramp=0)
         visit.until(lambda: (p := visit.pixel("prompt"))[2] > p[0])
-        assert [option.text for option in visit["moa"].find_elements("tag name", "option")][:2] == [
+        assert [option.text for option in visit["tc-moa"].find_elements("tag name", "option")][:2] == [
             "mean of all",
             "TC-MoA 1",
         ]
 
 
-def test_a_bundle_without_prompts_says_so(driver, plain_bundle):
+def test_a_bundle_without_prompts_is_explained(driver, plain_bundle):
     with visiting(driver, plain_bundle) as visit:
         assert not visit["overlay"].is_enabled()
-        assert "--with-prompt" in visit["no-prompt"].text
+        assert "with_prompt" in visit["no-prompt"].text
 
 
-def test_figures_and_charts_move(driver, bundle):
+def test_statistics_and_charts_are_updated(driver, bundle):
     with visiting(driver, bundle) as visit:
         visit.until(lambda: visit["rate"].text not in ("", "-") and visit["latency"].text.endswith("ms"))
         drawn = "const c = document.getElementById('chart-latency'); return c.getContext('2d')" \
                 ".getImageData(0, 0, c.width, c.height).data.some((v) => v > 0)"  # fmt: skip
         visit.until(lambda: visit.run(drawn))
-        assert "latency p50 / p95 / p99" in visit["counts"].text
+        assert "latency p50 / p95 / p99" in visit["stats"].text
 
 
-def test_a_lost_source_is_told_over_the_picture(driver, bundle):
+def test_a_lost_source_is_shown_over_the_fused_frame(driver, bundle):
     y = LiveSource(25, hook=lambda index: "end" if index == 30 else None)
     with visiting(driver, bundle, y=y) as visit:
         visit.until(lambda: "y is lost" in visit["notice"].text)
 
 
-def test_a_token_is_asked_for_and_leaves_the_address(driver, bundle):
+def test_a_token_is_required_and_removed_from_the_address_bar(driver, bundle):
     with visiting(driver, bundle, token="secret-of-this-test") as visit:
         assert "secret" not in visit.driver.current_url
         visit.driver.refresh()
-        visit.until(lambda: visit["link"].text == "live")
+        visit.until(lambda: visit["connection"].text == "live")
         visit.driver.delete_all_cookies()
         visit.driver.refresh()
-        assert "a token is needed" in visit.driver.find_element("tag name", "body").text
+        assert "a token is required" in visit.driver.find_element("tag name", "body").text
 
 
-def test_it_comes_back_after_a_cut_and_says_when_the_stream_has_ended(driver, bundle):
+def test_the_page_reconnects_and_shows_the_end_of_the_stream(driver, bundle):
     with visiting(driver, bundle) as visit:
         visit.run(
-            "const link = document.getElementById('link'); window.said = [];"
-            "new MutationObserver(() => window.said.push(link.textContent)).observe(link, {childList: true})"
+            "const status = document.getElementById('connection'); window.statuses = [];"
+            "new MutationObserver(() => window.statuses.push(status.textContent)).observe(status, {childList: true})"
         )
         hub = visit.page._server._hub
-        hub.loop.call_soon_threadsafe(lambda: [client.drop() for client in list(hub.clients)])
-        visit.until(lambda: "connection lost, trying again" in visit.run("return window.said"))
-        visit.until(lambda: visit["link"].text == "live")
+        hub.loop.call_soon_threadsafe(lambda: [connection.abort() for connection in list(hub.connections)])
+        visit.until(lambda: "connection lost, reconnecting" in visit.run("return window.statuses"))
+        visit.until(lambda: visit["connection"].text == "live")
         first = visit.frame
         visit.until(lambda: visit.frame > first + 5)
         visit.stream.stop()
-        visit.until(lambda: visit["link"].text == "the stream has ended")
+        visit.until(lambda: visit["connection"].text == "the stream has ended")
 
 
-def test_a_slow_browser_slows_nothing(driver, bundle):
+def test_a_slow_browser_does_not_slow_the_stream(driver, bundle):
     sink = ListSink(lossless=False)
     with visiting(driver, bundle, rate=50, sinks=[sink]) as visit:
         before = visit.stream.stats.snapshot()["dropped"]
         visit.run("const until = performance.now() + 3000; while (performance.now() < until);")
         snapshot = visit.stream.stats.snapshot()
         assert snapshot["rate_now"] > 30  # of 50; the machine may be busy
-        # The list never waits for a browser: where the machine stands still for a moment, it loses a frame, too.
+        # The list never waits for a browser; if the machine stalls for a moment, it loses a frame, too.
         page, control = (
             snapshot["dropped"].get(sink, 0) - before.get(sink, 0) for sink in ("sink-page", "sink-list")
         )
         assert page <= control
         newest = snapshot["frames"] - 1
         visit.until(lambda: visit.frame >= newest)
-        visit.until(lambda: int(visit.run("return [...document.querySelectorAll('#counts tr')].map(r => r.cells)"
+        visit.until(lambda: int(visit.run("return [...document.querySelectorAll('#stats tr')].map(r => r.cells)"
             ".find(c => c[0].textContent.startsWith('skipped'))[1].textContent")) > 50)  # fmt: skip

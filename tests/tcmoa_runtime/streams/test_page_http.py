@@ -1,4 +1,4 @@
-"""Steering and watching a stream over HTTP, and who may."""
+"""The HTTP API of the page: routes, control, errors and access."""
 
 import json
 import re
@@ -28,10 +28,10 @@ def page(served):
     return served[0]
 
 
-# What there is to see
+# Reading
 
 
-def test_the_page_is_one_piece_that_asks_nobody_else(page):
+def test_the_page_is_one_document_that_loads_nothing_else(page):
     status, headers, body = request(page, "/")
     text = body.decode()
     assert status == 200
@@ -46,18 +46,18 @@ def test_the_page_is_one_piece_that_asks_nobody_else(page):
     assert headers["Cache-Control"] == "no-store"
 
 
-def test_state_tells_the_prompt_and_the_stream(page, bundle):
+def test_state_holds_the_prompt_and_the_stream(page, bundle):
     status, state = call(page, "/api/state")
     assert status == 200
     assert (state["scale"], state["shift"], state["region"]) == (1.0, 0.0, None)
     assert state["grid"] == [13, 17]
     stream = state["stream"]
     assert (stream["x"], stream["y"], stream["width"], stream["height"]) == ("camera-x", "camera-y", 130, 100)
-    assert stream["prompts"] == bundle.contract.prompts
+    assert stream["prompt_count"] == bundle.contract.prompts
     assert stream["roles"] == {"x": "visible", "y": "infrared"}
 
 
-def test_figures_and_prometheus_count_alike(served):
+def test_statistics_and_prometheus_agree(served):
     page, stream = served
     wait_for_frames(page, stream, 5)
     before = call(page, "/api/figures")[1]["frames"]
@@ -68,34 +68,38 @@ def test_figures_and_prometheus_count_alike(served):
 
 
 @pytest.mark.parametrize("view", ["fused", "x", "y"])
-def test_the_newest_picture_is_a_jpeg_of_the_view(page, view):
+def test_the_newest_frame_is_a_jpeg(page, view):
     status, headers, body = request(page, f"/api/frame.jpg?view={view}")
     assert (status, headers["Content-Type"]) == (200, "image/jpeg")
     image = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)
     assert image.shape == (100, 130, 3)
-    # `numbered`: red is the number, green its hundreds, blue 77 everywhere.
+    # `numbered` sets blue to 77 everywhere.
     assert abs(int(np.median(image[..., 0])) - 77) <= 3
 
 
-def test_a_picture_may_be_smaller(page):
+def test_a_smaller_image_can_be_requested(page):
     _, _, body = request(page, "/api/frame.jpg?width=60")
     assert cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR).shape == (49, 64, 3)
 
 
 @pytest.mark.parametrize(
-    ("query", "told"),
-    [("view=z", "view is 'z'"), ("width=0", "width is '0'"), ("width=wide", "width is 'wide'")],
+    ("query", "message"),
+    [
+        ("view=z", "view: 'z'; expected one of fused, x, y"),
+        ("width=0", "width: '0'"),
+        ("width=wide", "width: 'wide'"),
+    ],
 )
-def test_a_wrong_picture_is_told(page, query, told):
+def test_a_wrong_query_is_refused(page, query, message):
     status, answer = call(page, f"/api/frame.jpg?{query}")
     assert status == 400
-    assert told in answer["error"]
+    assert message in answer["error"]
 
 
-# Steering
+# Control
 
 
-def test_a_change_reaches_the_picture_within_two_frames(bundle, vif):
+def test_a_change_is_visible_within_two_frames(bundle, vif):
     """The real model: the first or second frame whose fusing began after the answer shows the change."""
     sink = ListSink()
     picture = np.random.default_rng(5).integers(0, 255, (100, 130, 3), np.uint8)
@@ -129,7 +133,7 @@ def test_a_change_reaches_the_picture_within_two_frames(bundle, vif):
     assert (sink.frames[back + 2].image == plain).all()
 
 
-def test_a_rectangle_and_a_mask_are_regions_and_go_again(served):
+def test_a_rectangle_and_a_mask_are_set_and_cleared(served):
     page, stream = served
     status, state = call(page, "/api/region", "PUT", {"rectangle": [8, 16, 24, 32], "shift": 0.5, "ramp": 0})
     assert status == 200
@@ -139,14 +143,14 @@ def test_a_rectangle_and_a_mask_are_regions_and_go_again(served):
     np.testing.assert_array_equal(stream.control.values()[1], wanted)
     mask = (wanted > 0).astype(int).tolist()
     status, state = call(page, "/api/region", "PUT", {"mask": mask, "shift": 0.25, "ramp": 0})
-    assert state["region"] == {"scale": 1.0, "shift": 0.25, "tokens": 12.0}
+    assert state["region"] == {"scale": 1.0, "shift": 0.25, "token_count": 12.0}
     np.testing.assert_array_equal(stream.control.values()[1], wanted / 2)
     status, state = call(page, "/api/region", "DELETE", {"ramp": 0})
     assert (status, state["region"]) == (200, None)
     assert stream.control.values() == (1.0, 0.0)
 
 
-def test_a_map_of_a_number_per_token_is_taken(served):
+def test_a_map_with_a_number_for_each_token_is_accepted(served):
     page, stream = served
     shift = np.linspace(-1, 1, 13 * 17).reshape(13, 17)
     assert call(page, "/api/control", "POST", {"shift": shift.tolist(), "ramp": 0})[0] == 200
@@ -154,41 +158,41 @@ def test_a_map_of_a_number_per_token_is_taken(served):
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "told"),
+    ("method", "path", "body", "message"),
     [
-        ("POST", "/api/control", {}, "nothing to change"),
+        ("POST", "/api/control", {}, "body: neither scale nor shift"),
         ("POST", "/api/control", {"shift": "left"}, "shift"),
-        ("POST", "/api/control", {"shift": True}, "shift is True"),
-        ("POST", "/api/control", {"shift": 99}, "shift holds 99: expected -16 to 16"),
+        ("POST", "/api/control", {"shift": True}, "shift: True; expected a number"),
+        ("POST", "/api/control", {"shift": 99}, "shift: holds 99; expected -16 to 16"),
         ("POST", "/api/control", {"scale": [[1, 2], [3]]}, "scale"),
-        ("POST", "/api/control", {"scale": [1, 2, 3]}, "scale has shape [3]"),
-        ("POST", "/api/control", {"shift": 0.1, "ramp": -1}, "ramp is -1"),
-        ("POST", "/api/control", {"shift": 0.1, "ramp": "slow"}, "ramp is 'slow'"),
-        ("POST", "/api/control", {"beta": 0.1}, "'beta' is not known here: expected scale, shift, ramp"),
-        ("POST", "/api/control", [1], "no JSON object"),
-        ("PUT", "/api/region", {"shift": 0.1}, "either a rectangle or a mask"),
+        ("POST", "/api/control", {"scale": [1, 2, 3]}, "scale: shape [3]"),
+        ("POST", "/api/control", {"shift": 0.1, "ramp": -1}, "ramp: -1"),
+        ("POST", "/api/control", {"shift": 0.1, "ramp": "slow"}, "ramp: 'slow'"),
+        ("POST", "/api/control", {"beta": 0.1}, "body: unknown key 'beta'; expected scale, shift, ramp"),
+        ("POST", "/api/control", [1], "not a JSON object"),
+        ("PUT", "/api/region", {"shift": 0.1}, "region: neither a rectangle nor a mask"),
         ("PUT", "/api/region", {"rectangle": [1, 2, 3]}, "rectangle"),
-        ("PUT", "/api/region", {"rectangle": 5}, "rectangle is 5"),
+        ("PUT", "/api/region", {"rectangle": 5}, "region rectangle: 5"),
         ("PUT", "/api/region", {"rectangle": [900, 0, 5, 5]}, "within 130x100"),
-        ("PUT", "/api/region", {"mask": [[1, 0], [0, 1]]}, "region mask has shape [2, 2]"),
+        ("PUT", "/api/region", {"mask": [[1, 0], [0, 1]]}, "region mask: shape [2, 2]"),
         ("PUT", "/api/region", {"mask": [[1], [0, 1]]}, "region mask"),
-        ("DELETE", "/api/region", {"shift": 1}, "'shift' is not known here"),
-        ("POST", "/api/reset", {"ramp": None, "all": 1}, "'all' is not known here"),
+        ("DELETE", "/api/region", {"shift": 1}, "unknown key 'shift'"),
+        ("POST", "/api/reset", {"ramp": None, "all": 1}, "unknown key 'all'"),
     ],
 )
-def test_wrong_requests_are_told_in_one_line_and_change_nothing(served, method, path, body, told):
+def test_a_wrong_request_gets_one_line_and_changes_nothing(served, method, path, body, message):
     page, stream = served
-    before = stream.control.state()["changes"]
+    before = stream.control.state()["change_count"]
     status, answer = call(page, path, method, body)
     assert status == 400
-    assert told in answer["error"]
+    assert message in answer["error"]
     assert "\n" not in answer["error"]
-    assert stream.control.state()["changes"] == before
+    assert stream.control.state()["change_count"] == before
 
 
-def test_bodies_that_are_no_json_are_told(page):
+def test_a_body_that_is_not_json_is_refused(page):
     assert call(page, "/api/control", "POST", raw=b"{shift: 1}")[1]["error"].startswith(
-        "the body is no JSON:"
+        "body: not valid JSON:"
     )
     assert "NaN" in call(page, "/api/control", "POST", raw=b'{"shift": NaN}')[1]["error"]
     assert call(page, "/api/control", "POST", raw=b"\xff\xfe")[0] == 400
@@ -200,17 +204,17 @@ def test_bodies_that_are_no_json_are_told(page):
     assert status == 413
 
 
-def test_places_and_methods_that_are_not_there_are_told(page):
+def test_unknown_paths_and_methods_are_refused(page):
     assert call(page, "/api/none")[0] == 404
     status, headers, _ = request(page, "/api/control")
     assert (status, headers["Allow"]) == (405, "POST")
     assert request(page, "/../page.py")[0] == 404
 
 
-# Who may
+# Access
 
 
-def test_with_a_token_nothing_is_had_without_it(bundle):
+def test_every_route_requires_the_token(bundle):
     with running_page(bundle, token=TOKEN) as (page, stream):
         for method, path in (
             ("GET", "/"), ("GET", "/live"), ("GET", "/metrics"), ("GET", "/api/state"), ("GET", "/api/figures"),
@@ -220,7 +224,7 @@ def test_with_a_token_nothing_is_had_without_it(bundle):
             status, headers, body = request(page, path, method)
             assert status == 401, path
             assert headers["WWW-Authenticate"] == "Bearer"
-            assert b"token is needed" in body
+            assert b"token is required" in body
             wrong = {"Authorization": "Bearer " + TOKEN[:-1]}
             assert request(page, path, method, headers=wrong)[0] == 401, path
         right = {"Authorization": f"Bearer {TOKEN}"}
@@ -229,7 +233,7 @@ def test_with_a_token_nothing_is_had_without_it(bundle):
         assert stream.control.state()["shift"] == 0.2
 
 
-def test_the_token_of_the_url_becomes_a_cookie_and_leaves_the_address(bundle):
+def test_the_token_of_the_url_is_moved_into_a_cookie(bundle):
     with running_page(bundle, token=TOKEN) as (page, _):
         status, headers, _ = request(page, f"/?token={TOKEN}")
         assert (status, headers["Location"]) == (303, "/")
@@ -241,57 +245,57 @@ def test_the_token_of_the_url_becomes_a_cookie_and_leaves_the_address(bundle):
         assert request(page, "/?token=wrong-one")[0] == 401
 
 
-def test_other_sites_in_the_same_browser_get_nothing(served):
+def test_other_sites_in_the_same_browser_are_refused(served):
     page, stream = served
-    theirs = {"Origin": "http://evil.example"}
-    ours = {"Origin": f"http://127.0.0.1:{page.port}"}
-    status, answer = call(page, "/api/control", "POST", {"shift": 0.3}, headers=theirs)
+    foreign = {"Origin": "http://evil.example"}
+    own = {"Origin": f"http://127.0.0.1:{page.port}"}
+    status, answer = call(page, "/api/control", "POST", {"shift": 0.3}, headers=foreign)
     assert status == 403
-    assert "other sites may not steer" in answer["error"]
-    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", **theirs}
+    assert "other sites may not control" in answer["error"]
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", **foreign}
     assert request(page, "/live", headers=upgrade)[0] == 403
     assert call(page, "/api/control", "POST", {"shift": 0.3}, headers={"Host": "evil.example"})[0] == 403
-    assert stream.control.state()["changes"] == 0
-    assert call(page, "/api/control", "POST", {"shift": 0.3}, headers=ours)[0] == 200
+    assert stream.control.state()["change_count"] == 0
+    assert call(page, "/api/control", "POST", {"shift": 0.3}, headers=own)[0] == 200
 
 
-def test_the_page_answers_under_the_names_of_loopback(page):
+def test_the_page_accepts_the_names_of_loopback(page):
     for host in (f"localhost:{page.port}", f"127.0.0.1:{page.port}", f"[::1]:{page.port}"):
         assert request(page, "/", headers={"Host": host})[0] == 200
 
 
-# The stream goes on
+# Streams
 
 
-def test_files_that_fuse_without_prompts_are_shown_too(plain_bundle):
+def test_streams_of_files_without_prompts_are_shown(plain_bundle):
     x, y = (ScriptedSource([i * 40 for i in range(5)]) for _ in range(2))
     page = page_sink.Page("127.0.0.1:0")
-    seen = []
+    results = []
 
-    def look(frame):
+    def request_frame(frame):
         if frame.index == 4:
             while (answer := request(page, "/api/frame.jpg"))[0] != 200:
                 time.sleep(0.01)
-            seen.append((answer, call(page, "/api/state")[1]))
+            results.append((answer, call(page, "/api/state")[1]))
 
-    Stream(copying_fuser(plain_bundle), x, y, sinks=[page], on_frame=look).run()
-    ((picture, state),) = seen
-    assert picture[1]["Content-Type"] == "image/jpeg"
-    assert state["stream"]["prompts"] == 0
+    Stream(copying_fuser(plain_bundle), x, y, sinks=[page], on_frame=request_frame).run()
+    ((image, state),) = results
+    assert image[1]["Content-Type"] == "image/jpeg"
+    assert state["stream"]["prompt_count"] == 0
     assert state["stream"]["live"] is False
     with pytest.raises(OSError, match="refused"):
         request(page, "/")
 
 
-def test_a_page_without_aiohttp_is_told(monkeypatch):
+def test_without_aiohttp_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "aiohttp", None)
     with pytest.raises(
-        ImportError, match=r"page needs the package aiohttp .*pip install 'tcmoa\[stream\]'"
-    ) as told:
+        ImportError, match=r"page: the package aiohttp is not installed .*pip install 'tcmoa\[stream\]'"
+    ) as caught:
         page_sink.Page("127.0.0.1:0")
-    assert told.value.exit_code == 3
+    assert caught.value.exit_code == 3
 
 
-def test_state_is_json_that_any_parser_reads(page):
+def test_responses_are_strict_json(page):
     for path in ("/api/state", "/api/figures"):
         json.loads(request(page, path)[2], parse_constant=lambda name: pytest.fail(name))

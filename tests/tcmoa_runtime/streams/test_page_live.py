@@ -1,4 +1,4 @@
-"""Browsers on the WebSocket: they get the newest frame, one at a time, and none of them holds anything up."""
+"""The WebSocket of the page: browsers receive the newest frame, one at a time, and never delay the stream."""
 
 import asyncio
 import json
@@ -15,7 +15,8 @@ import pytest
 from page_pieces import call, parts_of, running_page, wait_for_frames
 from stream_pieces import LiveSource, ScriptedSource, copying_fuser
 from tcmoa_runtime import Stream
-from tcmoa_runtime.streams.page import live
+from tcmoa_runtime.streams.page import browser as browser_module
+from tcmoa_runtime.streams.page import hub
 from tcmoa_runtime.streams.page.sink import Page
 
 aiohttp = pytest.importorskip(
@@ -27,15 +28,15 @@ import asyncio, sys, aiohttp
 async def main():
     async with aiohttp.ClientSession() as session, session.ws_connect(sys.argv[1]) as socket:
         await socket.receive()
-        print("looking", flush=True)
+        print("connected", flush=True)
         await asyncio.sleep(1000)
 asyncio.run(main())
 """
-"""A browser that takes one message and never answers; the test stops the whole process, too."""
+"""A browser that receives one message and never answers; the test stops its process, too."""
 
 
 class Browser:
-    """A WebSocket of a page."""
+    """A WebSocket connection to a page."""
 
     def __init__(self, socket):
         self.socket = socket
@@ -45,7 +46,7 @@ class Browser:
         assert message.type is aiohttp.WSMsgType.BINARY, message
         header, parts = parts_of(message.data)
         if ack:
-            await self.socket.send_str(json.dumps({"ack": header["n"]}))
+            await self.socket.send_str(json.dumps({"ack": header["sequence"]}))
         return header, parts
 
     async def frame(self):
@@ -56,12 +57,12 @@ class Browser:
 
     async def ask(self, **show):
         await self.socket.send_str(
-            json.dumps({"show": {"views": ["fused"], "width": 640, "moa": None, **show}})
+            json.dumps({"show": {"views": ["fused"], "width": 640, "tc_moa": None, **show}})
         )
 
 
 def browse(page, visit, *, count=1, **options):
-    """Run `visit(browser, ...)` with `count` browsers of a page."""
+    """Run `visit(browser, ...)` with `count` browsers that are connected to a page."""
 
     async def main():
         async with aiohttp.ClientSession() as session:
@@ -83,7 +84,7 @@ def served(bundle):
         yield both
 
 
-def test_frames_come_in_order_with_what_was_asked_for(served):
+def test_frames_arrive_in_order_with_the_requested_parts(served):
     page, _ = served
 
     async def visit(browser):
@@ -100,7 +101,7 @@ def test_frames_come_in_order_with_what_was_asked_for(served):
     assert list(parts) == ["fused", "x", "y", "prompt"]
     assert frame["status"] == "fused"
     assert frame["grid"] == [13, 17]
-    # CopyingBackend: 0.5 + 0.1 * alpha + beta is x's share in every token.
+    # CopyingBackend: the weight of x is 0.5 + 0.1 * alpha + beta in every token.
     assert parts["prompt"] == bytes([round(0.6 * 255)]) * (13 * 17)
     for view in ("fused", "x", "y"):
         image = cv2.imdecode(np.frombuffer(parts[view], np.uint8), cv2.IMREAD_COLOR)
@@ -111,7 +112,7 @@ def test_frames_come_in_order_with_what_was_asked_for(served):
     assert skipped == indices[-1] - indices[0] - (len(got) - 1)
 
 
-def test_figures_and_the_prompt_in_force_come_along(served):
+def test_messages_hold_statistics_and_the_prompt_in_force(served):
     page, stream = served
     stream.control.set(shift=0.25, ramp=0)
 
@@ -120,8 +121,8 @@ def test_figures_and_the_prompt_in_force_come_along(served):
         began = time.monotonic()
         while len(found) < 3:
             header, _ = await browser.take()
-            if "figures" in header:
-                found.append((header["figures"], time.monotonic() - began))
+            if "stats" in header:
+                found.append((header["stats"], time.monotonic() - began))
         return found
 
     found = browse(page, visit)
@@ -130,8 +131,8 @@ def test_figures_and_the_prompt_in_force_come_along(served):
     assert 0.8 < found[2][1] - found[0][1] < 5
 
 
-def test_figures_come_while_no_frame_does(bundle):
-    """Both sources stall: the page still lives."""
+def test_statistics_arrive_without_frames(bundle):
+    """Both sources stall, and the page stays connected."""
     hook = lambda index: 30.0 if index == 10 else None  # noqa: E731
     with running_page(bundle, x=LiveSource(50, hook=hook), y=LiveSource(50, hook=hook)) as (page, stream):
         wait_for_frames(page, stream, 8)
@@ -142,11 +143,11 @@ def test_figures_come_while_no_frame_does(bundle):
             return [(await browser.take())[0] for _ in range(3)]
 
         for header in browse(page, visit):
-            assert "figures" in header
+            assert "stats" in header
             assert "frame" not in header
 
 
-def test_one_message_is_in_flight_and_then_comes_the_newest(served):
+def test_one_message_is_in_flight_and_the_next_has_the_newest_frame(served):
     page, stream = served
 
     async def visit(browser):
@@ -154,7 +155,7 @@ def test_one_message_is_in_flight_and_then_comes_the_newest(served):
         with pytest.raises(TimeoutError):
             await browser.socket.receive(timeout=1.0)
         passed = stream.stats.snapshot()["frames"]
-        await browser.socket.send_str(json.dumps({"ack": header["n"]}))
+        await browser.socket.send_str(json.dumps({"ack": header["sequence"]}))
         after, _ = await browser.frame()
         return header, passed, after
 
@@ -163,7 +164,7 @@ def test_one_message_is_in_flight_and_then_comes_the_newest(served):
     assert after["frame"]["skipped"] >= 10
 
 
-def test_a_hidden_page_gets_figures_and_no_pictures(served):
+def test_a_hidden_page_receives_no_images(served):
     async def visit(browser):
         await browser.ask(views=[])
         await browser.take()
@@ -173,7 +174,7 @@ def test_a_hidden_page_gets_figures_and_no_pictures(served):
     assert all(parts == {} for _, parts in browse(served[0], visit))
 
 
-def test_a_small_window_gets_small_pictures(served):
+def test_a_small_window_receives_small_images(served):
     async def visit(browser):
         await browser.ask(width=50)
         await browser.take()
@@ -188,9 +189,9 @@ def test_a_small_window_gets_small_pictures(served):
     "text",
     ["", "nonsense", "[]", "3", '{"show": 5}', '{"show": {"views": ["z"], "width": 5}}',
      '{"show": {"views": ["x"], "width": -5}}', '{"show": {"views": ["x"], "width": 1e9}}',
-     '{"show": {"views": ["x"], "width": 9, "moa": -1}}', '{"show": {"views": [[]], "width": 9}}'],
+     '{"show": {"views": ["x"], "width": 9, "tc_moa": -1}}', '{"show": {"views": [[]], "width": 9}}'],
 )  # fmt: skip
-def test_nonsense_ends_that_browser_and_nothing_else(served, text):
+def test_a_wrong_message_disconnects_only_that_browser(served, text):
     page, stream = served
 
     async def visit(browser):
@@ -207,7 +208,7 @@ def test_nonsense_ends_that_browser_and_nothing_else(served, text):
     wait_for_frames(page, stream, frames + 3)
 
 
-def test_a_message_that_is_too_long_ends_that_browser(served):
+def test_a_message_that_is_too_long_disconnects_that_browser(served):
     async def visit(browser):
         await browser.socket.send_str("x" * 10_000)
         while (message := await browser.socket.receive(timeout=5)).type is aiohttp.WSMsgType.BINARY:
@@ -217,7 +218,7 @@ def test_a_message_that_is_too_long_ends_that_browser(served):
     assert browse(served[0], visit).data == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
 
 
-def test_there_are_only_so_many_browsers(served):
+def test_the_number_of_browsers_is_limited(served):
     page, _ = served
 
     async def visit(*browsers):
@@ -227,7 +228,7 @@ def test_there_are_only_so_many_browsers(served):
         for browser in browsers:
             await browser.frame()
 
-    browse(page, visit, count=live.MOST_CLIENTS)
+    browse(page, visit, count=browser_module.MAX_BROWSERS)
     time.sleep(0.2)
     browse(page, visit_one)
 
@@ -236,7 +237,7 @@ async def visit_one(browser):
     return await browser.frame()
 
 
-def test_the_end_of_the_stream_is_told_to_browsers(bundle):
+def test_browsers_learn_of_the_end_of_the_stream(bundle):
     with running_page(bundle) as (page, stream):
 
         async def visit(browser):
@@ -247,11 +248,11 @@ def test_the_end_of_the_stream_is_told_to_browsers(bundle):
             return header, await browser.socket.receive(timeout=5)
 
         header, closed = browse(page, visit)
-    assert header["figures"]["frames"] >= 1
+    assert header["stats"]["frames"] >= 1
     assert closed.type is aiohttp.WSMsgType.CLOSE
 
 
-def test_the_end_is_not_held_up_by_a_browser_that_does_not_listen(bundle):
+def test_a_browser_that_does_not_answer_does_not_delay_the_end(bundle):
     with running_page(bundle) as (page, stream):
 
         async def visit(browser):
@@ -265,14 +266,14 @@ def test_the_end_is_not_held_up_by_a_browser_that_does_not_listen(bundle):
     assert stream.notes == []
 
 
-def test_hanging_browsers_hold_up_nothing_and_vanish(bundle):
-    """Real processes, stopped by SIGSTOP as a hung browser is: rate and latency stay, and nobody waits at the end."""
+def test_hanging_browsers_do_not_delay_the_stream(bundle):
+    """Real processes, stopped by SIGSTOP like a hung browser: the rate stays, and the end is not delayed."""
     with running_page(bundle, rate=50) as (page, stream):
         command = [sys.executable, "-c", HANGS, f"http://127.0.0.1:{page.port}/live"]
         hung = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
         try:
             for process in hung:
-                assert process.stdout.readline() == "looking\n"
+                assert process.stdout.readline() == "connected\n"
                 os.kill(process.pid, signal.SIGSTOP)
             before = stream.stats.snapshot()
             time.sleep(3)
@@ -289,24 +290,24 @@ def test_hanging_browsers_hold_up_nothing_and_vanish(bundle):
 
 @pytest.fixture
 def encoded(monkeypatch):
-    """What is encoded during the test: index, view, width."""
-    made, encode = [], live.encode
+    """Images that are encoded during the test: index, name, width."""
+    images, encode_jpeg = [], hub.encode_jpeg
 
-    def counted(frame, view, width, order):
-        made.append((frame.index, view, width))
-        return encode(frame, view, width, order)
+    def record(frame, name, width, order):
+        images.append((frame.index, name, width))
+        return encode_jpeg(frame, name, width, order)
 
-    monkeypatch.setattr(live, "encode", counted)
-    return made
+    monkeypatch.setattr(hub, "encode_jpeg", record)
+    return images
 
 
-def test_a_page_that_nobody_looks_at_encodes_nothing(bundle, encoded):
+def test_without_browsers_no_image_is_encoded(bundle, encoded):
     with running_page(bundle) as (page, stream):
         wait_for_frames(page, stream, 20)
     assert encoded == []
 
 
-def test_two_browsers_share_what_is_encoded(served, encoded):
+def test_browsers_share_encoded_images(served, encoded):
     page, _ = served
 
     async def visit(*browsers):
@@ -321,8 +322,8 @@ def test_two_browsers_share_what_is_encoded(served, encoded):
     assert len(encoded) == len(set(encoded))
 
 
-def test_files_are_shown_as_fast_as_they_are_fused(bundle):
+def test_the_page_does_not_slow_streams_of_files(bundle):
     page = Page("127.0.0.1:0")
     x, y = (ScriptedSource([i * 40 for i in range(400)]) for _ in range(2))
-    figures = Stream(copying_fuser(bundle), x, y, sinks=[page]).run()
-    assert figures.snapshot()["frames"] == 400
+    stats = Stream(copying_fuser(bundle), x, y, sinks=[page]).run()
+    assert stats.snapshot()["frames"] == 400

@@ -1,4 +1,4 @@
-"""Files that come out: every frame, its time and colour, and a file that plays whatever ended it."""
+"""Files written by sinks: number, times and colors of the frames, and files that play after an interruption."""
 
 import os
 import resource
@@ -24,12 +24,12 @@ from video_pieces import (
     WIDTH,
     audio_of,
     count_frames,
-    form,
     fused,
     leftovers,
     picture,
     probe,
     read_back,
+    stream_format,
     write,
 )
 
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize("name", ["v.mp4", "v.mov", "v.mkv"])
-def test_count_rate_and_times_are_right(tmp_path, name):
+def test_frame_count_rate_and_times_are_correct(tmp_path, name):
     path = write(tmp_path / name, [picture(i) for i in range(50)])
     stream, times, container = probe(path)
     assert (stream["codec_name"], stream["width"], stream["height"]) == ("h264", WIDTH, HEIGHT)
@@ -67,12 +67,12 @@ def test_ffv1_is_bit_exact(tmp_path, order):
 
 
 @pytest.mark.parametrize(("height", "space"), [(64, "smpte170m"), (720, "bt709")])
-def test_colours_and_their_tags_agree(tmp_path, height, space):
+def test_colors_agree_with_the_tags(tmp_path, height, space):
     flat = np.zeros((height, WIDTH, 3), np.uint8)
-    for i, colour in enumerate(
+    for i, color in enumerate(
         [(200, 30, 30), (30, 200, 30), (30, 30, 200), (250, 250, 250), (5, 5, 5), (200, 200, 40)]
     ):
-        flat[:, i * 16 : i * 16 + 16] = colour
+        flat[:, i * 16 : i * 16 + 16] = color
     path = write(tmp_path / "v.mp4", [flat] * 3, encoder_options={"qp": "0"})
     stream, _, _ = probe(path)
     assert (stream["color_space"], stream["color_range"], stream["pix_fmt"]) == (space, "tv", "yuv420p")
@@ -81,40 +81,48 @@ def test_colours_and_their_tags_agree(tmp_path, height, space):
 
 
 @pytest.mark.parametrize(
-    ("codec", "name"), [("h264", "h264"), ("hevc", "hevc"), ("mjpeg", "mjpeg"), ("libx264", "h264")]
+    ("options", "name"),
+    [
+        ({"codec": "h264"}, "h264"),
+        ({"codec": "hevc"}, "hevc"),
+        ({"codec": "mjpeg"}, "mjpeg"),
+        ({"encoder": "libx264"}, "h264"),
+    ],
 )
-def test_codecs(tmp_path, codec, name):
+def test_codecs_and_encoders(tmp_path, options, name):
     images = [picture(i) for i in range(6)]
-    path = write(tmp_path / "v.mp4", images, codec=codec)
+    path = write(tmp_path / "v.mp4", images, **options)
     assert probe(path)[0]["codec_name"] == name
     got = read_back(path)
-    assert np.abs(got.astype(int) - images).mean() < 8  # half the colour resolution on a steep gradient
+    assert (
+        np.abs(got.astype(int) - images).mean() < 8
+    )  # 4:2:0 halves the color resolution of a steep gradient
 
 
-def test_quality_is_heard(tmp_path):
+def test_quality_changes_the_size(tmp_path):
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8) for _ in range(10)]
     fine, coarse = (write(tmp_path / f"{q}.mp4", noise, quality=q).stat().st_size for q in (10, 40))
     assert fine > 3 * coarse
 
 
-def test_wrong_options_of_an_encoder_are_told_before_the_first_frame(tmp_path):
+def test_wrong_options_of_an_encoder_fail_before_the_first_frame(tmp_path):
     sink = open_sink(str(tmp_path / "v.mp4"), SinkOptions(encoder_options={"preset": "warp"}))
     with pytest.raises(SinkError, match=r"v\.mp4: cannot be written"):
-        sink.open(form())
+        sink.open(stream_format())
     sink.close()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_odd_size_stays(tmp_path):
+def test_an_odd_size_is_kept(tmp_path):
     path = write(tmp_path / "v.mp4", [picture(i, 63, 97) for i in range(3)])
     stream, _, _ = probe(path)
     assert (stream["width"], stream["height"], stream["pix_fmt"]) == (97, 63, "yuv444p")
 
 
-def test_without_a_frame_no_file_stays(tmp_path):
+def test_without_a_frame_no_file_is_left(tmp_path):
     sink = open_sink(str(tmp_path / "v.mp4"))
-    sink.open(form())
+    sink.open(stream_format())
     sink.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -122,17 +130,17 @@ def test_without_a_frame_no_file_stays(tmp_path):
 @pytest.mark.skipif(
     not Path("/proc/self").exists(), reason="needs /proc, where no file can be made; Linux runs this"
 )
-def test_where_no_file_can_be_made_it_is_told_before_the_first_frame():
+def test_a_place_where_no_file_can_be_created_fails_before_the_first_frame():
     sink = open_sink("/proc/v.mp4")
     with pytest.raises(SinkError, match=r"/proc/v\.mp4: cannot be written: No such file or directory$"):
-        sink.open(form())
+        sink.open(stream_format())
     sink.close()
 
 
-def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
+def test_the_old_file_is_kept_until_the_new_one_is_complete(tmp_path):
     (tmp_path / "v.mp4").write_bytes(b"old")
     sink = open_sink(str(tmp_path / "v.mp4"))
-    sink.open(form())
+    sink.open(stream_format())
     sink.write(fused(0, picture(0)))
     assert (tmp_path / "v.mp4").read_bytes() == b"old"
     sink.close()
@@ -144,7 +152,7 @@ import sys, itertools
 sys.path[:0] = sys.argv[3:]
 from video_pieces import *
 sink = open_sink(sys.argv[1])
-sink.open(form(240, 320))
+sink.open(stream_format(240, 320))
 rng = np.random.default_rng(0)
 for i in itertools.count():
     sink.write(fused(i, rng.integers(0, 256, (240, 320, 3), np.uint8)))
@@ -153,7 +161,7 @@ for i in itertools.count():
 
 
 @pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])
-def test_after_a_kill_the_hidden_file_plays(tmp_path, name):
+def test_after_a_kill_the_hidden_file_can_be_played(tmp_path, name):
     folders = [str(Path(__file__).parents[2])]
     process = subprocess.Popen(
         [sys.executable, "-c", ENDLESS, tmp_path / name, "x", *folders], stdout=subprocess.PIPE, text=True
@@ -190,10 +198,10 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["v.mp4", "v.mov", "v.mkv"])
-def test_a_full_disk_is_told_and_what_fits_plays(small_disk, name):
+def test_a_full_disk_is_reported_and_the_frames_that_fit_can_be_played(small_disk, name):
     path = small_disk / name
     sink = open_sink(str(path), SinkOptions(quality=5))
-    sink.open(form(240, 320))
+    sink.open(stream_format(240, 320))
     rng = np.random.default_rng(0)
 
     def endless():
@@ -201,7 +209,7 @@ def test_a_full_disk_is_told_and_what_fits_plays(small_disk, name):
             sink.write(fused(i, rng.integers(0, 256, (240, 320, 3), np.uint8)))
 
     with pytest.raises(
-        SinkError, match=f"{name}: cannot be written any more: No space left on device; the frames"
+        SinkError, match=f"{name}: writing failed: No space left on device; the frames before are kept"
     ):
         endless()
     sink.close()
@@ -209,9 +217,9 @@ def test_a_full_disk_is_told_and_what_fits_plays(small_disk, name):
     assert count_frames(path) >= 3
 
 
-def test_images_on_a_full_disk(small_disk):
+def test_a_full_disk_is_reported_with_the_number_of_images(small_disk):
     sink = open_sink(f"{small_disk}/frames/")
-    sink.open(form(240, 320))
+    sink.open(stream_format(240, 320))
     rng = np.random.default_rng(0)
 
     def endless():
@@ -239,7 +247,7 @@ def with_sound(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])
-def test_audio_and_metadata_of_x_are_copied_as_they_are(tmp_path, with_sound, name):
+def test_audio_and_metadata_are_copied_unchanged(tmp_path, with_sound, name):
     path = write(tmp_path / name, [picture(i) for i in range(50)], copy_from=with_sound)
     codecs, times, tags = audio_of(path)
     assert codecs == ["h264", "aac"]
@@ -249,10 +257,10 @@ def test_audio_and_metadata_of_x_are_copied_as_they_are(tmp_path, with_sound, na
     assert probe(path)[0]["nb_read_frames"] == "50"
 
 
-def test_what_cannot_be_copied_is_said_before_anything_runs(tmp_path, with_sound):
-    with pytest.raises(SinkError, match="copied of a video file only"):
+def test_a_source_that_cannot_be_copied_is_refused_at_once(tmp_path, with_sound):
+    with pytest.raises(SinkError, match="no such file; expected a video file, whose audio"):
         open_sink(str(tmp_path / "v.mp4"), SinkOptions(copy_from=Path("rtsp://camera/x")))
-    with pytest.raises(InputError, match="copied into video files only"):
+    with pytest.raises(InputError, match=r"copied into video files only; expected FILE\.mp4"):
         open_sink(f"{tmp_path}/frames/", SinkOptions(copy_from=with_sound))
     (tmp_path / "t.mp4").write_text("no video")
     with pytest.raises(SinkError, match="cannot be copied: Invalid data"):
@@ -262,11 +270,11 @@ def test_what_cannot_be_copied_is_said_before_anything_runs(tmp_path, with_sound
 # Images, raw
 
 
-def test_images_are_numbered_and_in_their_colours(tmp_path):
+def test_images_are_numbered_and_have_the_right_colors(tmp_path):
     for order in ("rgb", "bgr"):
         given = picture(0) if order == "rgb" else np.ascontiguousarray(picture(0)[..., ::-1])
         sink = open_sink(f"{tmp_path}/{order}/%03d.png")
-        sink.open(form(order=order))
+        sink.open(stream_format(order=order))
         sink.write(fused(0, given))
         sink.write(fused(7, given))
         sink.close()
@@ -274,9 +282,9 @@ def test_images_are_numbered_and_in_their_colours(tmp_path):
         np.testing.assert_array_equal(read_frame(tmp_path / order / "007.png"), picture(0))
 
 
-def test_a_folder_that_stays_empty_goes(tmp_path):
+def test_a_folder_without_images_is_removed(tmp_path):
     sink = open_sink(f"{tmp_path}/a/b/")
-    sink.open(form())
+    sink.open(stream_format())
     assert (tmp_path / "a" / "b").is_dir()
     sink.close()
     assert list(tmp_path.iterdir()) == []
@@ -286,9 +294,9 @@ RAW = """
 import sys
 sys.path[:0] = sys.argv[1:]
 from video_pieces import *
-from tcmoa_runtime.streams.sinks.raw import RawOut
-sink = RawOut()
-sink.open(form(order="bgr"))
+from tcmoa_runtime.streams.sinks.raw import RawVideoSink
+sink = RawVideoSink()
+sink.open(stream_format(order="bgr"))
 try:
     for i in range(1000 if "long" in sys.argv else 3):
         sink.write(fused(i, np.ascontiguousarray(picture(i)[..., ::-1])))
@@ -303,7 +311,7 @@ def raw_process(*more):
     return [sys.executable, "-c", RAW, *folders, *more]
 
 
-def test_raw_video_on_stdout_is_what_ffmpeg_reads(tmp_path):
+def test_ffmpeg_reads_the_raw_video_from_stdout(tmp_path):
     first = subprocess.Popen(raw_process(), stdout=subprocess.PIPE)
     subprocess.run(
         [FFMPEG, "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{WIDTH}x{HEIGHT}", "-i", "-", "-c:v",
@@ -315,50 +323,55 @@ def test_raw_video_on_stdout_is_what_ffmpeg_reads(tmp_path):
     np.testing.assert_array_equal(read_back(tmp_path / "v.mkv"), [picture(i) for i in range(3)])
 
 
-def test_a_reader_that_goes_ends_it_in_one_line():
+def test_a_closed_pipe_is_reported_in_one_line():
     process = subprocess.Popen(raw_process("long"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.buffer.read(100)
     process.stdout.close()
     assert process.wait(30) == 2
-    assert process.stderr.read() == "stdout: whoever read it has gone\n"
+    assert process.stderr.read() == "stdout: the reader has closed the pipe\n"
     process.stderr.close()
 
 
-# What is wrong is said before the first frame
+# Wrong targets and options fail before the first frame
 
 
-def test_what_cannot_be_written(tmp_path):
+def test_wrong_targets_and_options_are_refused(tmp_path):
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "file").write_text("")
     for text, words in {
-        f"{tmp_path}/folder.mp4": "is a folder",
-        f"{tmp_path}/none/v.mp4": "does not exist; create it first",
+        f"{tmp_path}/folder.mp4": "a folder; expected a file name",
+        f"{tmp_path}/none/v.mp4": r"does not exist\. Create the folder first\.",
         f"{tmp_path}/v.xyz": "expected one of .mp4, .mov, .mkv, FOLDER/",
-        f"{tmp_path}/v.png": "one image of many frames needs a pattern",
-        f"{tmp_path}/file/%d.png": "is a file, expected a folder",
-        f"{tmp_path}/%d.xyz": "'.xyz' images are not written",
-        "ftp://user:secret@host/v": "'ftp' URLs are not pushed to",
+        f"{tmp_path}/v.png": r"Number the images by a pattern, e\.g\. v-%06d\.png\.",
+        f"{tmp_path}/file/%d.png": "is a file; expected a folder",
+        f"{tmp_path}/%d.xyz": "image format '.xyz'; expected .bmp",
+        "ftp://user:secret@host/v": "URL scheme 'ftp'; expected one of rtsp",
     }.items():
         with pytest.raises(InputError, match=words) as caught:
             open_sink(text)
         assert "secret" not in str(caught.value)
         assert "\n" not in str(caught.value)
     for options, words in (
-        ({"codec": "xyz"}, "encoder 'xyz' is not known here; expected h264, hevc, ffv1, mjpeg"),
-        ({"codec": "aac"}, "'aac' encodes audio, no video"),
-        ({"codec": "ffv1"}, "ffv1 does not go into mp4; expected matroska"),
-        ({"view": "sideways"}, "view is 'sideways': expected fused, side-by-side, blend"),
+        ({"codec": "xyz"}, "codec: 'xyz'; expected one of h264, hevc, ffv1, mjpeg"),
+        ({"encoder": "xyz"}, "FFmpeg has no encoder 'xyz' here; expected the codec h264, hevc, ffv1, mjpeg"),
+        ({"encoder": "aac"}, "the encoder 'aac' encodes audio; expected video"),
+        (
+            {"codec": "hevc", "encoder": "libx265"},
+            "encoder: codec hevc and encoder libx265; expected one of the two",
+        ),
+        ({"codec": "ffv1"}, "the container mp4 cannot hold ffv1; expected matroska"),
+        ({"view": "sideways"}, "view: 'sideways'; expected one of fused, side-by-side, blend"),
     ):
         with pytest.raises(InputError, match=words):
             open_sink(str(tmp_path / "v.mp4"), SinkOptions(**options))
     assert leftovers(tmp_path) == []
 
 
-def test_without_pyav_it_says_what_to_install(tmp_path, monkeypatch):
+def test_without_pyav_the_message_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(MissingError, match=r"pip install 'tcmoa\[stream\]'"):
         open_sink(str(tmp_path / "v.mp4"))
-    assert open_sink(f"{tmp_path}/frames/").name == f"{tmp_path}/frames/"  # which needs none
+    assert open_sink(f"{tmp_path}/frames/").name == f"{tmp_path}/frames/"  # needs no PyAV
 
 
 LIMITED = f"""
@@ -373,12 +386,12 @@ except Exception as error:
 """
 
 
-def test_a_file_that_may_not_grow_is_told(tmp_path):
-    """The limit of a process on file sizes, as a second kind of full disk."""
+def test_a_file_size_limit_is_reported(tmp_path):
+    """A limit on the size of files acts like a full disk."""
     folders = [str(Path(__file__).parents[2])]
     command = [sys.executable, "-c", LIMITED, tmp_path / "v.mkv", "x", *folders]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert "v.mkv: cannot be written any more: File too large" in done.stdout
+    assert "v.mkv: writing failed: File too large" in done.stdout
     assert (tmp_path / "v.mkv").stat().st_size <= 300_000
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 300_000
 
@@ -386,11 +399,11 @@ def test_a_file_that_may_not_grow_is_told(tmp_path):
 # Views
 
 
-def test_side_by_side_shows_both_sources(tmp_path):
+def test_side_by_side_shows_x_fused_and_y(tmp_path):
     x = source_frame(0, 0, image=np.full((HEIGHT, WIDTH, 3), 200, np.uint8))
     y = source_frame(0, 0, image=np.full((HEIGHT // 2, WIDTH // 2), 90, np.uint8))
     sink = open_sink(f"{tmp_path}/%d.png", SinkOptions(view="side-by-side"))
-    sink.open(form())
+    sink.open(stream_format())
     sink.write(fused(0, picture(0), x=x, y=y))
     sink.write(fused(1, picture(1), x=x))
     sink.close()
@@ -402,10 +415,10 @@ def test_side_by_side_shows_both_sources(tmp_path):
     assert (alone[:, 2 * WIDTH :] == 0).all()
 
 
-def test_blend_shows_the_plain_average_beside_the_fused_picture(tmp_path):
+def test_blend_shows_the_average_beside_the_fused_frame(tmp_path):
     x, y = (source_frame(0, 0, image=np.full((HEIGHT, WIDTH, 3), v, np.uint8)) for v in (250, 101))
     sink = open_sink(f"{tmp_path}/%d.png", SinkOptions(view="blend"))
-    sink.open(form())
+    sink.open(stream_format())
     sink.write(fused(0, picture(0), x=x, y=y))
     sink.close()
     got = read_frame(tmp_path / "0.png")
@@ -413,13 +426,13 @@ def test_blend_shows_the_plain_average_beside_the_fused_picture(tmp_path):
     np.testing.assert_array_equal(got[:, WIDTH // 2 :], picture(0)[:, WIDTH // 2 :])
 
 
-def test_a_view_of_a_video_has_the_views_size(tmp_path):
+def test_a_video_has_the_size_of_its_view(tmp_path):
     path = write(tmp_path / "v.mp4", [picture(i) for i in range(3)], view="side-by-side")
     assert probe(path)[0]["width"] == 3 * WIDTH
 
 
-def test_a_window_without_an_opencv_that_has_any_is_refused_in_one_line():
+def test_a_window_needs_an_opencv_with_windows():
     sink = open_sink("window")
-    with pytest.raises(SinkError, match="window: this OpenCV has no windows"):
-        sink.open(form())
+    with pytest.raises(SinkError, match="window: this build of OpenCV has no windows"):
+        sink.open(stream_format())
     sink.close()

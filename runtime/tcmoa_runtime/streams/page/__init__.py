@@ -1,1 +1,1 @@
-"""The live page: a running stream shown, measured and steered in a browser."""
+"""The live page: shows a running stream and its statistics in a browser, and controls its prompt."""

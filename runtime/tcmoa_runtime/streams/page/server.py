@@ -1,4 +1,4 @@
-"""The page's server: aiohttp on a thread of its own, so that no browser ever holds up the stream."""
+"""The server of the page: aiohttp on its own thread, so that no browser delays the stream."""
 
 from __future__ import annotations
 
@@ -6,81 +6,88 @@ import asyncio
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
 from tcmoa_runtime.streams.interfaces import FusedFrame, StreamFormat
-from tcmoa_runtime.streams.page.access import Access, guard
-from tcmoa_runtime.streams.page.api import LARGEST_BODY, Api, Shown
-from tcmoa_runtime.streams.page.live import Hub
+from tcmoa_runtime.streams.page.access import Access, access_middleware
+from tcmoa_runtime.streams.page.api import Api
+from tcmoa_runtime.streams.page.hub import Hub
+from tcmoa_runtime.streams.page.routes import MAX_BODY_MIB
+from tcmoa_runtime.streams.page.stream_info import StreamInfo
 
-GOODBYE_SECONDS: Final = 1.0
-"""How long browsers have to take the last message."""
+SHUTDOWN_SECONDS: Final = 1.0
+"""Time that browsers have to receive the last message."""
+NUM_ENCODERS: Final = 2
+"""Threads that encode JPEGs: a browser with large images does not block one with small images."""
 
 
 class PageServer:
     """Serves one stream on one listening socket."""
 
-    def __init__(self, listening: socket.socket, access: Access, stream: Shown, form: StreamFormat) -> None:
-        """The socket is the server's from here on."""
-        self._socket, self._access, self._stream, self._form = listening, access, stream, form
+    def __init__(
+        self, listener: socket.socket, access: Access, stream: StreamInfo, stream_format: StreamFormat
+    ) -> None:
+        """Prepare the thread; the server closes the socket."""
+        self._socket, self._access, self._stream, self._format = listener, access, stream, stream_format
         self._thread = threading.Thread(target=self._run, name="tcmoa-page", daemon=True)
-        self._up = threading.Event()
+        self._started = threading.Event()
         self._error: BaseException | None = None
         self._hub: Hub | None = None
-        self._done: asyncio.Event | None = None
+        self._stop: asyncio.Event | None = None
 
     def start(self) -> None:
-        """Serve; raises what keeps it from that."""
+        """Start serving; raise the error that prevents it."""
         self._thread.start()
-        self._up.wait()
+        self._started.wait()
         if self._error is not None:
             raise self._error
 
     def put(self, frame: FusedFrame) -> None:
-        """Show a frame to whoever looks on; does not wait."""
+        """Show a frame; does not block."""
         if self._hub is not None and self._thread.is_alive():
             self._hub.put(frame)
 
     def stop(self) -> None:
-        """Tell the browsers that it is over, and end."""
-        if self._hub is not None and self._done is not None and self._thread.is_alive():
-            self._hub.loop.call_soon_threadsafe(self._done.set)
+        """Tell the browsers that the stream has ended, and stop."""
+        if self._hub is not None and self._stop is not None and self._thread.is_alive():
+            self._hub.loop.call_soon_threadsafe(self._stop.set)
         if self._thread.ident is not None:
-            self._thread.join(3 * GOODBYE_SECONDS)
+            self._thread.join(3 * SHUTDOWN_SECONDS)
         self._socket.close()
 
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except Exception as error:  # handed to the thread that started this one
+        except Exception as error:  # raised by `start`
             self._error = error
         finally:
-            self._up.set()
+            self._started.set()
 
     async def _serve(self) -> None:
-        self._done = asyncio.Event()
-        # Two at a time: a browser with large pictures does not keep the others waiting for theirs.
-        with ThreadPoolExecutor(2, thread_name_prefix="tcmoa-page-jpeg") as executor:
-            hub = Hub(self._form.channel_order, executor, self._figures)
-            app = web.Application(client_max_size=LARGEST_BODY, middlewares=[guard(self._access)])
-            Api(self._stream, hub, self._access).add_to(app)
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=GOODBYE_SECONDS)
+        self._stop = asyncio.Event()
+        with ThreadPoolExecutor(NUM_ENCODERS, thread_name_prefix="tcmoa-page-jpeg") as executor:
+            hub = Hub(self._format.channel_order, executor, self._browser_stats)
+            app = web.Application(
+                client_max_size=MAX_BODY_MIB << 20, middlewares=[access_middleware(self._access)]
+            )
+            Api(self._stream, hub, self._access).add_routes(app)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
             await runner.setup()
             try:
                 await web.SockSite(runner, self._socket).start()
                 self._hub = hub
-                self._up.set()
-                await self._done.wait()
+                self._started.set()
+                await self._stop.wait()
                 hub.end()
-                deadline = hub.loop.time() + GOODBYE_SECONDS
-                while hub.clients and hub.loop.time() < deadline:
+                deadline = hub.loop.time() + SHUTDOWN_SECONDS
+                while hub.connections and hub.loop.time() < deadline:
                     await asyncio.sleep(0.02)
-                for client in list(hub.clients):  # whoever did not take it
-                    client.drop()
+                for connection in list(hub.connections):
+                    connection.abort()
             finally:
                 await runner.cleanup()
 
-    def _figures(self) -> dict[str, Any]:
-        return {**self._stream.figures(), "control": self._stream.control.state()}
+    def _browser_stats(self) -> dict[str, object]:
+        return {**self._stream.stats(), "control": self._stream.control.state()}

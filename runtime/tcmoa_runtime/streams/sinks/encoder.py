@@ -1,53 +1,81 @@
-"""Pictures into packets: the encoder that files and network streams share."""
+"""Video encoding by FFmpeg, for files and network streams."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from tcmoa_runtime.options.sink import Codec, SinkOptions
 from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
 from tcmoa_runtime.streams.pyav import import_av
 
-ENCODERS: Final = {"h264": "libx264", "hevc": "libx265", "ffv1": "ffv1", "mjpeg": "mjpeg"}
-"""FFmpeg's encoders by the codec's name."""
-QUALITY: Final = {"libx264": 20, "libx265": 23, "mjpeg": 3}
-GUESSED_RATE: Final = Fraction(25)
-"""Frames a second that encoders are told where none is known; timestamps stay what they are."""
-HIGH_DEFINITION: Final = 720
-"""Lines from which on BT.709 is the matrix, below BT.601, as players assume."""
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
 
+ENCODER_OF_CODEC: Final[dict[Codec, str]] = {
+    "h264": "libx264",
+    "hevc": "libx265",
+    "ffv1": "ffv1",
+    "mjpeg": "mjpeg",
+}
+DEFAULT_QUALITY: Final = {"libx264": 20, "libx265": 23, "mjpeg": 3}
+"""CRF of x264 and x265, quantizer scale of mjpeg."""
+DEFAULT_RATE: Final = Fraction(25)
+"""Frames per second for the rate control if the rate is unknown; it does not change the timestamps."""
+MIN_HD_LINES: Final = 720
+"""Players assume BT.709 from this height on, and BT.601 below."""
+
+_CONTAINERS_OF_ENCODER: Final = {"ffv1": ("matroska",), "mjpeg": ("matroska", "mov", "mp4")}
+"""Encoders whose codec only some containers can hold."""
 _SETTINGS: Final[dict[str, dict[str, str]]] = {
-    # No B-frames: they begin a fragmented file with their delay, and hold frames back.
+    # No B-frames: their delay would be at the start of a fragmented file, and they hold frames back.
     "libx264": {"preset": "veryfast", "bf": "0"},
     "libx265": {"preset": "ultrafast", "x265-params": "log-level=error:bframes=0"},
     "ffv1": {"level": "3", "slices": "4", "slicecrc": "1"},
 }
-_LOW_LATENCY: Final[dict[str, dict[str, str]]] = {
-    # Headers in each key frame: who joins later can decode, too.
+_LOW_LATENCY_SETTINGS: Final[dict[str, dict[str, str]]] = {
+    # Headers in each key frame, so that a receiver can join later.
     "libx264": {"tune": "zerolatency", "x264-params": "repeat-headers=1"},
     "libx265": {"tune": "zerolatency", "x265-params": "log-level=error:bframes=0:repeat-headers=1"},
 }
-_BT709, _BT601 = 1, 6
+_KEY_FRAME_SECONDS: Final = 2
+_COLOR_SPACES: Final = {"ITU709": 1, "ITU601": 6}
+"""Color spaces by PyAV's names, with FFmpeg's codes of matrix, primaries and transfer."""
+_LIMITED_RANGE, _FULL_RANGE = 1, 2
 
 
-def check_encoder(codec: str | None, where: str, container: str) -> str:
-    """FFmpeg's encoder for `codec`; SinkError where it is unknown, no video, or does not fit the container."""
+def choose_encoder(options: SinkOptions, container: str, subject: str) -> str:
+    """Return the name of FFmpeg's encoder for the codec or the encoder of `options`.
+
+    Raises:
+        SinkError: The encoder is unknown, does not encode video, or the container cannot hold its codec.
+    """
     av = import_av()
-    name = ENCODERS.get(codec or "h264", codec or "")
+    name = options.encoder or ENCODER_OF_CODEC[options.codec or "h264"]
     try:
-        found = av.Codec(name, "w")
+        codec = av.Codec(name, "w")
     except (av.codec.codec.UnknownCodecError, ValueError) as error:
         raise SinkError(
-            f"{where}: encoder '{codec}' is not known here; expected {', '.join(ENCODERS)} or one of FFmpeg's"
+            f"FFmpeg has no encoder {name!r} here; expected the codec {', '.join(ENCODER_OF_CODEC)} "
+            "or a video encoder of FFmpeg",
+            subject=subject,
         ) from error
-    if found.type != "video":
-        raise SinkError(f"{where}: '{codec}' encodes {found.type}, no video")
-    form = av.format.ContainerFormat(container, "w")
-    fits = {"ffv1": ("matroska",), "mjpeg": ("matroska", "mov", "mp4")}.get(name)
-    if fits is not None and form.name.split(",")[0] not in fits:
-        raise SinkError(f"{where}: {codec} does not go into {container}; expected {', '.join(fits)}")
+    if codec.type != "video":
+        raise SinkError(f"the encoder {name!r} encodes {codec.type}; expected video", subject=subject)
+    container_name = av.format.ContainerFormat(container, "w").name.split(",")[0]
+    containers = _CONTAINERS_OF_ENCODER.get(name)
+    if containers is not None and container_name not in containers:
+        raise SinkError(
+            f"the container {container} cannot hold {name}; expected {', '.join(containers)}", subject=subject
+        )
     return name
+
+
+def encoding_errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions that PyAV raises when it opens, encodes or writes."""
+    return import_av().FFmpegError, OSError, ValueError
 
 
 class Encoder:
@@ -55,67 +83,78 @@ class Encoder:
 
     def __init__(
         self,
-        container: Any,
-        form: StreamFormat,
+        container: OutputContainer,
+        stream_format: StreamFormat,
         encoder: str,
+        options: SinkOptions,
         *,
-        quality: int | None,
-        options: Mapping[str, str],
         low_latency: bool,
     ) -> None:
+        """Add the stream to the container and open its encoder, so that wrong options fail before the first frame.
+
+        Args:
+            container: An open container.
+            stream_format: Format of the frames.
+            encoder: FFmpeg's name of the encoder.
+            options: Quality and encoder options.
+            low_latency: Whether no frame may be held back, and a receiver may join at any time.
+        """
         self._av = import_av()
-        rate = form.rate or GUESSED_RATE
+        rate = stream_format.rate or DEFAULT_RATE
+        quality = DEFAULT_QUALITY.get(encoder) if options.quality is None else options.quality
         settings = dict(_SETTINGS.get(encoder, {}))
         if low_latency:
-            settings |= _LOW_LATENCY.get(encoder, {})
-        level = QUALITY.get(encoder) if quality is None else quality
-        if encoder in ("libx264", "libx265") and level is not None:
-            settings["crf"] = str(level)
-        self._stream: Any = container.add_stream(encoder, rate=rate, options={**settings, **options})
-        context = self._stream.codec_context
-        self._stream.width, self._stream.height = form.width, form.height
-        self._pixels = _pixels(encoder, form)
-        self._stream.pix_fmt = self._pixels
-        context.time_base = self._stream.time_base = form.time_base
+            settings |= _LOW_LATENCY_SETTINGS.get(encoder, {})
+        if encoder in ("libx264", "libx265"):
+            settings["crf"] = str(quality)
+        stream: Any = container.add_stream(
+            encoder, rate=rate, options={**settings, **options.encoder_options}
+        )
+        context = stream.codec_context
+        stream.width, stream.height = stream_format.width, stream_format.height
+        self._pixel_format = stream.pix_fmt = _pixel_format(encoder, stream_format)
+        context.time_base = stream.time_base = self._time_base = stream_format.time_base
         if low_latency:
-            context.gop_size = max(1, round(2 * rate))
-        if encoder == "mjpeg" and level is not None:
-            context.qmin = context.qmax = int(level)
+            context.gop_size = max(1, round(_KEY_FRAME_SECONDS * rate))
+        if encoder == "mjpeg":
+            context.qmin = context.qmax = quality
             context.qscale = True
         if encoder == "libx265":
             context.codec_tag = "hvc1"
-        self._space = "ITU709" if form.height >= HIGH_DEFINITION else "ITU601"
-        self._is_yuv = self._pixels.startswith("yuv")
+        self._color_space = "ITU709" if stream_format.height >= MIN_HD_LINES else "ITU601"
+        self._is_yuv = self._pixel_format.startswith("yuv")
+        self._is_full_range = self._pixel_format.startswith("yuvj")
         if self._is_yuv:
-            code = _BT709 if self._space == "ITU709" else _BT601
+            code = _COLOR_SPACES[self._color_space]
             context.colorspace = context.color_primaries = context.color_trc = code
-            context.color_range = 2 if self._pixels.startswith("yuvj") else 1
-        context.open()  # now, so that wrong options are told before the first frame
-        self._order = form.channel_order
-        self._base = form.time_base
+            context.color_range = _FULL_RANGE if self._is_full_range else _LIMITED_RANGE
+        context.open()
+        self._stream: VideoStream = stream
+        self._input_format = f"{stream_format.channel_order}24"
 
-    def encode(self, frame: FusedFrame | None) -> Any:
-        """Packets that are ready with this frame; those that are left, for None."""
-        if frame is None:
-            return self._stream.encode(None)
-        picture = self._av.VideoFrame.from_ndarray(frame.image, format=f"{self._order}24")
+    def encode(self, frame: FusedFrame) -> list[Packet[VideoStream]]:
+        """Encode a frame; return the packets that are complete."""
+        image = self._av.VideoFrame.from_ndarray(frame.image, format=self._input_format)
         if self._is_yuv:
-            full = self._pixels.startswith("yuvj")
-            picture = picture.reformat(
-                format=self._pixels,
-                dst_colorspace=self._space,
-                dst_color_range="JPEG" if full else "MPEG",
+            image = image.reformat(
+                format=self._pixel_format,
+                dst_colorspace=self._color_space,
+                dst_color_range="JPEG" if self._is_full_range else "MPEG",
             )
-        picture.pts, picture.time_base = frame.pts, self._base
-        return self._stream.encode(picture)
+        image.pts, image.time_base = frame.pts, self._time_base
+        return self._stream.encode(image)
+
+    def flush(self) -> list[Packet[VideoStream]]:
+        """Return the packets of the frames that the encoder holds back, at the end of the stream."""
+        return self._stream.encode(None)
 
 
-def _pixels(encoder: str, form: StreamFormat) -> str:
-    """The pixel format: what players expect, and lossless where the codec is."""
+def _pixel_format(encoder: str, stream_format: StreamFormat) -> str:
+    """Return the pixel format that players support best; a lossless one for ffv1."""
     if encoder == "ffv1":
         return "bgr0"
-    # Half the colour in both directions needs even sizes; an odd one keeps its size and all its colour.
-    half = form.width % 2 == 0 and form.height % 2 == 0
+    # 4:2:0 halves the color resolution and needs even sizes; an odd size keeps the full resolution.
+    is_even = stream_format.width % 2 == 0 and stream_format.height % 2 == 0
     if encoder == "mjpeg":
-        return "yuvj420p" if half else "yuvj444p"
-    return "yuv420p" if half else "yuv444p"
+        return "yuvj420p" if is_even else "yuvj444p"
+    return "yuv420p" if is_even else "yuv444p"

@@ -1,69 +1,84 @@
-"""An image file for each frame; needs no video library."""
+"""A sequence of image files, one for each frame. Needs no video library."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-
-import numpy as np
+from typing import Final
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import IMAGE_SUFFIXES, write_image
+from tcmoa_runtime.images import IMAGE_SUFFIXES, in_order, write_image
+from tcmoa_runtime.options.sink import SinkOptions
 from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
-from tcmoa_runtime.streams.sinks import SinkOptions
+from tcmoa_runtime.typing import ChannelOrder
+
+_NUMBER: Final = re.compile(r"%0?\d*d")
 
 
-class ImageFiles:
-    """`FOLDER/%06d.png` and the like, numbered by the frame's index from 0; an existing file is replaced.
+def has_number(file_name: str) -> bool:
+    """Return whether a file name is a pattern with a number, e.g. `%06d.png`."""
+    return _NUMBER.search(file_name) is not None
 
-    The folder is made where it is missing, and taken away again when no frame came.
+
+class ImageSequenceSink:
+    """Writes files like FOLDER/%06d.png, numbered by the index of the frame from 0; existing files are replaced.
+
+    A missing folder is created, and removed at the end if no frame was written.
     """
 
     lossless = True
 
-    def __init__(self, text: str, options: SinkOptions) -> None:
-        """Raises SinkError where the pattern, the format or the place is wrong."""
-        path = Path(text)
-        if not re.search(r"%0?\d*d", path.name):
-            path = path / f"%06d.{options.image_format.lower().removeprefix('.')}"
-        self.name = text
+    def __init__(self, target: str, options: SinkOptions) -> None:
+        """Check the target: a folder, or a pattern of files.
+
+        Raises:
+            SinkError: The pattern, the image format or the folder is wrong.
+        """
+        path = Path(target)
+        if not has_number(path.name):
+            path = path / f"%06d.{options.image_format}"
+        self.name = target
         self._folder, self._pattern = path.parent, path.name
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             raise SinkError(
-                f"{text}: '{path.suffix}' images are not written; expected {', '.join(sorted(IMAGE_SUFFIXES))}"
+                f"image format {path.suffix!r}; expected {', '.join(sorted(IMAGE_SUFFIXES))}", subject=target
             )
-        if len(re.findall("%", self._pattern)) != 1:
-            raise SinkError(f"{text}: expected a pattern with one number, as FOLDER/%06d.png")
-        above = next(p for p in (self._folder, *self._folder.parents) if p.exists())
-        if not above.is_dir():
-            raise SinkError(f"{text}: {above} is a file, expected a folder")
-        self._made: list[Path] = []
-        self._flip = False
+        if self._pattern.count("%") != 1:
+            raise SinkError("expected a pattern with one number, e.g. FOLDER/%06d.png", subject=target)
+        parent = next(folder for folder in (self._folder, *self._folder.parents) if folder.exists())
+        if not parent.is_dir():
+            raise SinkError(f"{parent} is a file; expected a folder", subject=target)
+        self._created: list[Path] = []
+        self._channel_order: ChannelOrder = "rgb"
         self._written = 0
 
-    def open(self, form: StreamFormat) -> None:
-        """Make the folder."""
-        self._flip = form.channel_order == "bgr"
-        self._made = [p for p in (self._folder, *self._folder.parents) if not p.exists()]
+    def open(self, stream_format: StreamFormat) -> None:
+        """Create the folder."""
+        self._channel_order = stream_format.channel_order
+        self._created = [folder for folder in (self._folder, *self._folder.parents) if not folder.exists()]
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SinkError(f"{self._folder}: cannot be created: {error.strerror}") from error
+            raise SinkError(f"cannot be created: {error.strerror}", subject=self._folder) from error
 
     def write(self, frame: FusedFrame) -> None:
-        """Write one file, beside its place and renamed."""
-        image = np.ascontiguousarray(frame.image[..., ::-1]) if self._flip else frame.image
+        """Write the file of a frame; it appears under its name when it is complete."""
+        image = in_order(frame.image, self._channel_order)
         try:
             write_image(self._folder / (self._pattern % frame.index), image)
         except InputError as error:
-            raise SinkError(f"{error}; {self._written} frames are in {self._folder}") from error
+            raise SinkError(
+                f"{error.problem}; {self._written} frames are in {self._folder}",
+                subject=error.subject,
+                remedy=error.remedy,
+            ) from error
         self._written += 1
 
     def close(self) -> None:
-        """Take a folder away that stayed empty."""
+        """Remove the created folders if no frame was written."""
         if not self._written:
-            for folder in self._made:
+            for folder in self._created:
                 try:
                     folder.rmdir()
-                except OSError:  # somebody else put something there
+                except OSError:  # another program wrote into it
                     return

@@ -1,185 +1,152 @@
-"""Video files that are whole, whatever ends them."""
+"""Video files that can be played even if writing them was interrupted."""
 
 from __future__ import annotations
 
 import os
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Final
 
+from tcmoa_runtime.options.sink import SinkOptions
 from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
-from tcmoa_runtime.streams.pyav import import_av, reason
-from tcmoa_runtime.streams.sinks import CONTAINERS, SinkOptions
-from tcmoa_runtime.streams.sinks.encoder import Encoder, check_encoder
+from tcmoa_runtime.streams.pyav import describe_error, import_av
+from tcmoa_runtime.streams.sinks.audio_copy import AudioCopy, check_copyable
+from tcmoa_runtime.streams.sinks.encoder import Encoder, choose_encoder, encoding_errors
 
-_MUXER: dict[str, dict[str, str]] = {
-    # Fragments: what is written can be played, also when the disk is full or the process is killed. The index that
-    # makes an ordinary file of it is written at the end.
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+
+CONTAINER_OF_SUFFIX: Final = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+"""FFmpeg's names of containers by the suffix of the file."""
+
+_MUXER_OPTIONS: Final[dict[str, dict[str, str]]] = {
+    # Fragments of 1 s: what is written can be played, even after a full disk or SIGKILL. The index, which makes an
+    # ordinary file of it, is written at the end.
     "mp4": {"movflags": "+hybrid_fragmented", "frag_duration": "1000000"},
     "mov": {"movflags": "+hybrid_fragmented", "frag_duration": "1000000"},
     "matroska": {"cluster_time_limit": "1000"},
 }
 
 
-class VideoFile:
-    """A video file, written beside its place and renamed when it is closed; an existing one is replaced.
+class VideoFileSink:
+    """Writes a hidden file in the same folder and renames it when it is closed; an existing file is replaced.
 
-    Timestamps are kept (Matroska rounds them to milliseconds). When the disk is full, what fits is kept under the
-    file's own name, and playable. After a kill the hidden file beside it can be played. Without a frame no file stays.
+    Timestamps are kept; Matroska rounds them to milliseconds. If the disk is full, the frames that fit are kept under
+    the file's name. After SIGKILL the hidden file can be played. Without frames no file is left.
     """
 
     lossless = True
 
     def __init__(self, path: Path, options: SinkOptions) -> None:
-        """Raises SinkError where the file cannot be, or the codec does not fit; MissingError without PyAV."""
+        """Check the path and the options.
+
+        Raises:
+            SinkError: The file cannot be written there, or the container cannot hold the codec.
+            MissingError: PyAV is not installed.
+        """
         self._av = import_av()
+        self._errors = encoding_errors()
         self.name, self._path, self._options = str(path), path, options
         if path.is_dir():
-            raise SinkError(f"{path}: is a folder, expected a file name")
+            raise SinkError("a folder; expected a file name", subject=path)
         if not path.parent.is_dir():
-            raise SinkError(f"{path}: the folder {path.parent} does not exist; create it first")
+            raise SinkError(
+                f"the folder {path.parent} does not exist", subject=path, remedy="Create the folder first."
+            )
         if not os.access(path.parent, os.W_OK):
-            raise SinkError(f"{path}: the folder {path.parent} cannot be written to")
-        self._container_name = CONTAINERS[path.suffix.lower()]
-        self._encoder_name = check_encoder(options.codec, self.name, self._container_name)
+            raise SinkError(f"the folder {path.parent} is not writable", subject=path)
+        self._container_name = CONTAINER_OF_SUFFIX[path.suffix.lower()]
+        self._encoder_name = choose_encoder(options, self._container_name, self.name)
         if options.copy_from is not None:
-            _check_copy(options.copy_from)
-        self._partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-        self._container: Any = None
+            check_copyable(options.copy_from)
+        self._partial_path = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+        self._container: OutputContainer | None = None
         self._encoder: Encoder | None = None
-        self._copy: _Copied | None = None
-        self._packets, self._last = 0, 0.0
-        self._written = self._broken = False
+        self._audio: AudioCopy | None = None
+        self._packet_count, self._last_time = 0, 0.0
+        self._has_frames = self._has_failed = False
 
-    def open(self, form: StreamFormat) -> None:
-        """Begin the file and its encoder."""
+    def open(self, stream_format: StreamFormat) -> None:
+        """Create the file and open its encoder.
+
+        FFmpeg writes the header with the first packet: its muxer of fragments crashes on a file without packets.
+        """
         options = self._options
         try:
-            self._partial.touch()  # FFmpeg itself opens it with the first packet, which is late to hear that it cannot
+            # FFmpeg creates the file with the first packet; create it now, so that an error is reported here.
+            self._partial_path.touch()
             self._container = self._av.open(
-                str(self._partial),
+                str(self._partial_path),
                 "w",
                 format=self._container_name,
-                options=_MUXER.get(self._container_name, {}),
+                options=_MUXER_OPTIONS[self._container_name],
             )
             self._encoder = Encoder(
-                self._container,
-                form,
-                self._encoder_name,
-                quality=options.quality,
-                options=options.encoder_options,
-                low_latency=False,
+                self._container, stream_format, self._encoder_name, options, low_latency=False
             )
             if options.copy_from is not None:
-                self._copy = _Copied(self._av, options.copy_from, self._container, self.name)
-            # The header is written with the first packet: FFmpeg's muxer of fragments crashes on a file without any.
+                self._audio = AudioCopy(options.copy_from, self._container, self.name)
         except SinkError:
             raise
-        except (self._av.FFmpegError, OSError, ValueError) as error:
-            raise SinkError(f"{self.name}: cannot be written: {reason(error)}") from error
+        except self._errors as error:
+            raise SinkError(f"cannot be written: {describe_error(error)}", subject=self.name) from error
 
     def write(self, frame: FusedFrame) -> None:
         """Encode and write a frame."""
-        if self._encoder is None:
-            raise SinkError(f"{self.name}: is not open")
+        if self._container is None or self._encoder is None:
+            raise SinkError("is not open", subject=self.name)
         try:
             for packet in self._encoder.encode(frame):
-                if self._copy is not None:
-                    self._copy.until(frame.time)
+                if self._audio is not None:
+                    self._audio.copy_until(frame.time)
                 self._container.mux(packet)
-                self._packets += 1
-        except (self._av.FFmpegError, OSError, ValueError) as error:
-            self._broken = True
-            raise SinkError(
-                f"{self.name}: cannot be written any more: {reason(error)}"
-                + ("; the frames before are kept in it" if self._packets else "")
-            ) from error
-        self._written, self._last = True, frame.time
+                self._packet_count += 1
+        except self._errors as error:
+            self._has_failed = True
+            kept = "; the frames before are kept in it" if self._packet_count else ""
+            raise SinkError(f"writing failed: {describe_error(error)}{kept}", subject=self.name) from error
+        self._has_frames, self._last_time = True, frame.time
 
     def close(self) -> None:
-        """Finish the file and put it in its place."""
-        if self._container is None:
-            self._partial.unlink(missing_ok=True)
+        """Complete the file and rename it."""
+        container, encoder = self._container, self._encoder
+        if container is None:
+            self._partial_path.unlink(missing_ok=True)
             return
-        error = self._finish()
-        if self._copy is not None:
-            self._copy.close()
+        error = self._complete(container, encoder)
+        if self._audio is not None:
+            self._audio.close()
         self._container = self._encoder = None
-        if not self._packets:
-            self._partial.unlink(missing_ok=True)
+        if not self._packet_count:
+            self._partial_path.unlink(missing_ok=True)
         else:
             try:
-                self._partial.replace(self._path)
-            except OSError as failed:
-                raise SinkError(f"{self._path}: cannot be put in its place: {failed.strerror}") from failed
-        if error is not None and not self._broken:
+                self._partial_path.replace(self._path)
+            except OSError as rename_error:
+                raise SinkError(
+                    f"{self._partial_path.name} cannot be renamed to it: {rename_error.strerror}",
+                    subject=self._path,
+                ) from rename_error
+        if error is not None and not self._has_failed:
             raise SinkError(
-                f"{self.name}: cannot be finished: {reason(error)}; what fits is kept in it"
+                f"cannot be completed: {describe_error(error)}; the frames that fit are kept in it",
+                subject=self.name,
             ) from error
 
-    def _finish(self) -> Exception | None:
-        """Write what the encoder holds, and the file's index; the error where that fails."""
-        failed: Exception | None = None
-        if self._encoder is not None and self._written and not self._broken:
+    def _complete(self, container: OutputContainer, encoder: Encoder | None) -> Exception | None:
+        """Write the packets that the encoder holds back, and the index; return the first error."""
+        first_error: Exception | None = None
+        if encoder is not None and self._has_frames and not self._has_failed:
             try:
-                for packet in self._encoder.encode(None):
-                    self._container.mux(packet)
-                    self._packets += 1
-                if self._copy is not None:
-                    self._copy.until(self._last)
-            except (self._av.FFmpegError, OSError, ValueError) as error:
-                failed = error
+                for packet in encoder.flush():
+                    container.mux(packet)
+                    self._packet_count += 1
+                if self._audio is not None:
+                    self._audio.copy_until(self._last_time)
+            except self._errors as error:
+                first_error = error
         try:
-            self._container.close()
-        except (self._av.FFmpegError, OSError, ValueError) as error:
-            failed = failed or error
-        return failed
-
-
-class _Copied:
-    """Audio of a file, packet by packet as it is, and its metadata."""
-
-    def __init__(self, av: Any, source: Path, container: Any, name: str) -> None:
-        self._input = av.open(str(source))
-        container.metadata.update(self._input.metadata)
-        self._streams: dict[int, Any] = {}
-        for stream in self._input.streams.audio:
-            try:
-                self._streams[stream.index] = container.add_stream_from_template(stream)
-            except (av.FFmpegError, ValueError) as error:
-                codec = stream.codec_context.name
-                self._input.close()
-                raise SinkError(f"{name}: cannot hold the {codec} audio of {source}; choose .mkv") from error
-            self._streams[stream.index].metadata.update(stream.metadata)
-        self._container = container
-        self._packets = self._input.demux(list(self._input.streams.audio)) if self._streams else iter(())
-        self._next: Any = None
-
-    def until(self, at: float) -> None:
-        """Copy packets that begin before `at` seconds."""
-        while True:
-            packet = self._next if self._next is not None else next(self._packets, None)
-            self._next = None
-            if packet is None:
-                return
-            if packet.dts is None:  # the end of a stream
-                continue
-            if float(packet.dts * packet.time_base) > at:
-                self._next = packet
-                return
-            packet.stream = self._streams[packet.stream.index]
-            self._container.mux(packet)
-
-    def close(self) -> None:
-        self._input.close()
-
-
-def _check_copy(source: Path) -> None:
-    """Raise SinkError where x is no video file."""
-    av = import_av()
-    if not source.is_file():
-        raise SinkError(f"{source}: audio and metadata are copied of a video file only, and x is none")
-    try:
-        av.open(str(source)).close()
-    except (av.FFmpegError, OSError) as error:
-        raise SinkError(f"{source}: audio and metadata cannot be copied: {reason(error)}") from error
+            container.close()
+        except self._errors as error:
+            first_error = first_error or error
+        return first_error

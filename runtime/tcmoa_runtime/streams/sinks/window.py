@@ -4,47 +4,57 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
+from tcmoa_runtime.images import in_order
 from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
+from tcmoa_runtime.typing import ChannelOrder
 
 TITLE: Final = "tcmoa"
 
 
-class Window:
-    """Shows the newest frame; closing the window ends the sink. Needs an OpenCV with windows, and a screen."""
+class WindowSink:
+    """Shows the newest frame; closing the window ends the sink. Needs a screen and a build of OpenCV with windows."""
 
     name, lossless = "window", False
 
     def __init__(self) -> None:
-        self._flip = False
-        self._shown = False
+        self._channel_order: ChannelOrder = "rgb"
+        self._is_shown = False
 
-    def open(self, form: StreamFormat) -> None:
-        """Open the window; raises SinkError where there can be none."""
+    def open(self, stream_format: StreamFormat) -> None:
+        """Open the window.
+
+        Raises:
+            SinkError: OpenCV was built without windows, or there is no screen.
+        """
         import cv2
 
-        self._flip = form.channel_order == "rgb"
+        self._channel_order = stream_format.channel_order
         try:
             cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
-            cv2.resizeWindow(TITLE, form.width, form.height)
+            cv2.resizeWindow(TITLE, stream_format.width, stream_format.height)
         except cv2.error as error:
             if "not implemented" in str(error):
                 raise SinkError(
-                    "window: this OpenCV has no windows; run `pip uninstall opencv-python-headless`, then "
-                    "`pip install opencv-python`"
+                    "this build of OpenCV has no windows",
+                    subject=self.name,
+                    remedy="Run `pip uninstall opencv-python-headless`, then `pip install opencv-python`",
                 ) from error
-            raise SinkError("window: there is no screen to open it on") from error
+            raise SinkError("there is no screen to open it on", subject=self.name) from error
 
     def write(self, frame: FusedFrame) -> None:
-        """Show a frame; raises SinkError when the window was closed."""
+        """Show a frame.
+
+        Raises:
+            SinkError: The window was closed.
+        """
         import cv2
 
-        if self._shown and cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:
-            raise SinkError("window: was closed")
-        cv2.imshow(TITLE, np.ascontiguousarray(frame.image[..., ::-1]) if self._flip else frame.image)
+        if self._is_shown and cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:
+            raise SinkError("was closed", subject=self.name)
+        # OpenCV shows BGR.
+        cv2.imshow(TITLE, frame.image if self._channel_order == "bgr" else in_order(frame.image, "bgr"))
         cv2.waitKey(1)
-        self._shown = True
+        self._is_shown = True
 
     def close(self) -> None:
         """Close the window."""
@@ -52,5 +62,5 @@ class Window:
 
         try:
             cv2.destroyWindow(TITLE)
-        except cv2.error:  # it is closed, or never was
+        except cv2.error:  # it was closed or never opened
             return

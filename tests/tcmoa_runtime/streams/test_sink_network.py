@@ -1,4 +1,4 @@
-"""Pushing to the network: what arrives decodes, and a listener that goes away costs frames, never the stream."""
+"""Network sinks: the receiver decodes the stream, and a lost connection drops frames but never ends the stream."""
 
 import subprocess
 import time
@@ -7,7 +7,7 @@ import pytest
 
 from tcmoa_runtime.streams.interfaces import SinkError
 from tcmoa_runtime.streams.sinks import SinkOptions, open_sink
-from video_pieces import FFMPEG, FFPROBE, count_frames, form, free_port, fused, picture
+from video_pieces import FFMPEG, FFPROBE, count_frames, free_port, fused, picture, stream_format
 
 av = pytest.importorskip("av", reason="PyAV is not installed; `pip install 'tcmoa[stream]'` runs this")
 pytestmark = pytest.mark.skipif(
@@ -22,8 +22,8 @@ def receiver(url, path, *options, seconds=8):
     return subprocess.Popen(call, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def stopped(process):
-    """Ask FFmpeg to finish its file."""
+def stop(process):
+    """Let FFmpeg complete its file."""
     try:
         process.communicate(b"q", timeout=20)
     finally:
@@ -37,45 +37,45 @@ def push(sink, count, *, start=0, pause=0.02):
         time.sleep(pause)
 
 
-def test_mpeg_ts_over_udp_decodes_at_the_other_end(tmp_path):
+def test_mpeg_ts_over_udp_is_decoded_by_the_receiver(tmp_path):
     url = f"udp://127.0.0.1:{free_port()}"
     listening = receiver(f"{url}?timeout=3000000", tmp_path / "r.ts")
     time.sleep(0.5)
     sink = open_sink(url)
-    sink.open(form(96, 128, **LIVE))
+    sink.open(stream_format(96, 128, **LIVE))
     push(sink, 120)
     sink.close()
-    stopped(listening)
+    stop(listening)
     assert count_frames(tmp_path / "r.ts") > 60
 
 
-def test_rtsp_to_a_listener(tmp_path):
+def test_rtsp_is_pushed_to_a_listener(tmp_path):
     url = f"rtsp://127.0.0.1:{free_port()}/live"
     listening = receiver(url, tmp_path / "r.ts", "-rtsp_flags", "listen")
     sink = open_sink(url)
     deadline = time.monotonic() + 15
     while True:
         try:
-            sink.open(form(96, 128, **LIVE))
+            sink.open(stream_format(96, 128, **LIVE))
             break
         except SinkError:
             assert time.monotonic() < deadline
             time.sleep(0.2)
     push(sink, 100)
     sink.close()
-    stopped(listening)
+    stop(listening)
     assert count_frames(tmp_path / "r.ts") > 50
 
 
 @pytest.mark.slow
-def test_a_listener_that_goes_and_comes_back(tmp_path):
+def test_a_lost_connection_is_opened_again(tmp_path):
     port = free_port()
     first = receiver(f"tcp://127.0.0.1:{port}?listen=1", tmp_path / "a.ts", "-f", "mpegts", seconds=60)
     sink, second = open_sink(f"tcp://127.0.0.1:{port}"), None
     deadline = time.monotonic() + 15
     while True:
         try:
-            sink.open(form(96, 128, **LIVE))
+            sink.open(stream_format(96, 128, **LIVE))
             break
         except SinkError:
             assert time.monotonic() < deadline
@@ -101,21 +101,21 @@ def test_a_listener_that_goes_and_comes_back(tmp_path):
         sink.close()
         for process in (first, second):
             if process is not None:
-                stopped(process) if process is second else process.kill()
+                stop(process) if process is second else process.kill()
                 process.wait()
                 process.stdin.close()
                 process.stderr.close()
     assert count_frames(tmp_path / "b.ts") > 20
 
 
-def test_nobody_there_is_told_at_once_without_the_password():
+def test_a_failed_first_connection_is_reported_without_the_password():
     sink = open_sink(f"tcp://user:secret@127.0.0.1:{free_port()}")
-    with pytest.raises(SinkError, match="cannot be pushed to: Connection refused") as caught:
-        sink.open(form(96, 128, **LIVE))
+    with pytest.raises(SinkError, match="connection failed: Connection refused") as caught:
+        sink.open(stream_format(96, 128, **LIVE))
     assert "secret" not in str(caught.value)
     sink.close()
 
 
-def test_a_codec_for_files_is_refused():
-    with pytest.raises(SinkError, match="ffv1 does not go into mpegts"):
+def test_a_codec_for_files_only_is_refused():
+    with pytest.raises(SinkError, match="the container mpegts cannot hold ffv1"):
         open_sink("udp://127.0.0.1:5000", SinkOptions(codec="ffv1"))

@@ -1,0 +1,93 @@
+"""The newest frame of a stream, and its encoded images, for all browsers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Protocol
+
+from tcmoa_runtime.streams.interfaces import FusedFrame
+from tcmoa_runtime.streams.page.jpeg import ImageName, encode_jpeg, round_width
+from tcmoa_runtime.typing import ChannelOrder
+
+
+class Connection(Protocol):
+    """A browser that is connected."""
+
+    def abort(self) -> None:
+        """Cut the connection without waiting for the browser."""
+        ...
+
+
+class Hub:
+    """Holds the newest frame and wakes the browsers that wait for it.
+
+    All methods but `put` belong to the thread of the server's event loop.
+    """
+
+    def __init__(
+        self, channel_order: ChannelOrder, executor: Executor, stats: Callable[[], dict[str, object]]
+    ) -> None:
+        """Create a hub in the running event loop.
+
+        Args:
+            channel_order: Channel order of the frames.
+            executor: Encodes JPEGs.
+            stats: Returns the statistics that are sent to browsers, as JSON.
+        """
+        self.loop = asyncio.get_running_loop()
+        self.stats = stats
+        self.connections: set[Connection] = set()
+        self.frame: FusedFrame | None = None
+        self.ended = False
+        self._channel_order, self._executor = channel_order, executor
+        self._jpegs: dict[tuple[ImageName, int], asyncio.Future[bytes | None]] = {}
+        self._jpegs_index = -1
+        self._arrived = asyncio.Event()
+        self._wake_is_scheduled = False
+
+    def put(self, frame: FusedFrame) -> None:
+        """Replace the frame; does not block and may be called from any thread."""
+        self.frame = frame
+        if not self._wake_is_scheduled:  # at most one call is queued, however slow the event loop is
+            self._wake_is_scheduled = True
+            self.loop.call_soon_threadsafe(self._wake)
+
+    def end(self) -> None:
+        """Announce that no more frames follow."""
+        self.ended = True
+        self._wake()
+
+    async def wait_newer(self, index: int, timeout: float) -> FusedFrame | None:
+        """Wait for a frame with a higher index.
+
+        Args:
+            index: Index of a frame.
+            timeout: Seconds.
+
+        Returns:
+            The newest frame; None after the timeout or at the end.
+        """
+        if (self.frame is None or self.frame.index <= index) and not self.ended:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), timeout)
+        return self.frame if self.frame is not None and self.frame.index > index else None
+
+    async def jpeg(self, frame: FusedFrame, name: ImageName, width: int) -> bytes | None:
+        """Return `encode_jpeg` of a frame; each image is encoded once for all browsers."""
+        if frame.index != self._jpegs_index:
+            self._jpegs, self._jpegs_index = {}, frame.index
+        key = (name, round_width(width))
+        if key not in self._jpegs:
+            self._jpegs[key] = self.loop.run_in_executor(
+                self._executor, encode_jpeg, frame, name, key[1], self._channel_order
+            )
+        # Shielded: a browser that disconnects must not cancel the encoding for the others.
+        return await asyncio.shield(self._jpegs[key])
+
+    def _wake(self) -> None:
+        self._wake_is_scheduled = False
+        arrived, self._arrived = self._arrived, asyncio.Event()
+        arrived.set()

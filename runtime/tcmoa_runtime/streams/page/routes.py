@@ -1,0 +1,216 @@
+"""The HTTP API of the live page as one table, from which the server and the documentation are made."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from tcmoa_runtime.streams.page.address import DEFAULT_PORT
+
+Method: TypeAlias = Literal["GET", "POST", "PUT", "DELETE"]
+
+EXAMPLE_URL: Final = f"http://127.0.0.1:{DEFAULT_PORT}"
+MAX_WIDTH_PX: Final = 8192
+"""Largest width of an image that can be requested."""
+MAX_BODY_MIB: Final = 4
+"""Largest body of a request: a mask with one number for each pixel of 640x480 fits."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of the query, or a key of the JSON body.
+
+    Attributes:
+        name: Name in the query or the body.
+        value: Type and range, for the documentation.
+        meaning: A sentence for the documentation.
+    """
+
+    name: str
+    value: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Route:
+    """One route of the HTTP API.
+
+    Attributes:
+        method: HTTP method.
+        path: Path of the URL.
+        summary: What the request does.
+        response: What the response holds.
+        query: Parameters of the query.
+        body: Keys of the JSON body; other keys are refused.
+        example_query: Query of the example.
+        example_body: JSON body of the example.
+        example_file: File that the example writes the response to.
+        has_example: Whether `curl` can send the request.
+    """
+
+    method: Method
+    path: str
+    summary: str
+    response: str
+    query: tuple[Parameter, ...] = ()
+    body: tuple[Parameter, ...] = ()
+    example_query: str = ""
+    example_body: str = ""
+    example_file: str = ""
+    has_example: bool = True
+
+    def curl(self, url: str = EXAMPLE_URL) -> str:
+        """Return the example as a command."""
+        words = ["curl"]
+        if self.method != "GET":
+            words += ["-X", self.method]
+        if self.example_body:
+            words += ["-H", "Content-Type: application/json", "-d", self.example_body]
+        if self.example_file:
+            words += ["-o", self.example_file]
+        query = f"?{self.example_query}" if self.example_query else ""
+        return shlex.join([*words, f"{url}{self.path}{query}"])
+
+
+_RAMP: Final = Parameter(
+    "ramp", "number, 0 or more", "Duration of the change in seconds; by default as the stream was started."
+)
+_STATE: Final = "The control state, as `GET /api/state` without `stream`."
+
+PAGE: Final = Route(
+    "GET",
+    "/",
+    "The page for a browser. A token in the query is moved into a cookie.",
+    "HTML",
+    query=(Parameter("token", "text", "The token, if the page requires one."),),
+    example_file="page.html",
+)
+LIVE: Final = Route(
+    "GET",
+    "/live",
+    "Frames and statistics for a browser, over a WebSocket.",
+    "Binary messages: a little-endian uint32 with the length of the header, the header in JSON, and the parts that "
+    'its key `parts` lists as `[name, bytes]`. Each message is to be answered by `{"ack": SEQUENCE}` with its '
+    '`sequence`; the next one holds the newest frame. `{"show": {"views": ["fused", "x", "y", "prompt"], '
+    '"width": 640, "tc_moa": null}}` selects the parts, the width of the images in pixels, and the TC-MoA of the '
+    "prompt map (null: the mean of all).",
+    has_example=False,
+)
+METRICS: Final = Route(
+    "GET",
+    "/metrics",
+    "Statistics for Prometheus.",
+    "Text format 0.0.4; durations in seconds.",
+)
+STATE: Final = Route(
+    "GET",
+    "/api/state",
+    "The prompt that is set, and what does not change while the stream runs.",
+    "`scale` and `shift` (alpha and beta of Eq. 8; means if they are maps), `region` (null, or `scale`, `shift` and "
+    "`rectangle` or `token_count`), `grid` (rows and columns of tokens), `size` (height and width), `ramp` (seconds), "
+    "`ramping`, `change_count`, and `stream` (names, sizes, task, backend).",
+)
+STATS: Final = Route(
+    "GET",
+    "/api/figures",
+    "Statistics of the stream.",
+    "The keys of `tcmoa stream`'s JSON: frames, rates, dropped frames by cause, and percentiles of latency, age and "
+    "duration in milliseconds.",
+)
+FRAME: Final = Route(
+    "GET",
+    "/api/frame.jpg",
+    "The newest fused frame or source frame.",
+    "A JPEG image; 404 before the first frame.",
+    query=(
+        Parameter("view", "`fused`, `x` or `y`", "Which image; `fused` by default."),
+        Parameter(
+            "width", f"1 to {MAX_WIDTH_PX}", "Largest width in pixels, rounded up to a multiple of 64."
+        ),
+    ),
+    example_query="view=fused&width=640",
+    example_file="frame.jpg",
+)
+SET_PROMPT: Final = Route(
+    "POST",
+    "/api/control",
+    "Change alpha, beta or both for the whole frame.",
+    _STATE,
+    body=(
+        Parameter("scale", "number or map `[rows][columns]`", "Alpha of Eq. 8: 0 weighs both sources equally, above 1 "
+                  "selects more sharply."),
+        Parameter("shift", "number or map `[rows][columns]`", "Beta of Eq. 8: above 0 favors x, below 0 favors y."),
+        _RAMP,
+    ),
+    example_body='{"scale": 1.2, "shift": 0.2, "ramp": 0.5}',
+)  # fmt: skip
+SET_REGION: Final = Route(
+    "PUT",
+    "/api/region",
+    "Set a region with an alpha and beta of its own, in place of the previous region.",
+    _STATE,
+    body=(
+        Parameter(
+            "rectangle", "`[left, top, width, height]`", "In pixels of the frame. Either this or `mask`."
+        ),
+        Parameter(
+            "mask", "`[rows][columns]`, 0 to 1", "One number for each token or for each pixel of the frame."
+        ),
+        Parameter("scale", "number", "Alpha inside the region; by default the bundle's."),
+        Parameter("shift", "number", "Beta inside the region; by default the bundle's."),
+        _RAMP,
+    ),
+    example_body='{"rectangle": [16, 16, 48, 32], "shift": 0.5}',
+)
+CLEAR_REGION: Final = Route("DELETE", "/api/region", "Remove the region.", _STATE, body=(_RAMP,))
+RESET: Final = Route(
+    "POST",
+    "/api/reset",
+    "Return to the bundle's alpha and beta and remove the region.",
+    _STATE,
+    body=(_RAMP,),
+    example_body='{"ramp": 0}',
+)
+
+ROUTES: Final = (PAGE, LIVE, METRICS, STATE, STATS, FRAME, SET_PROMPT, SET_REGION, CLEAR_REGION, RESET)
+
+ERRORS: Final = (
+    (400, "A value is wrong; nothing was changed."),
+    (401, "A token is required."),
+    (403, "The request comes from another site, or for another host."),
+    (404, "There is no such route, or no frame yet."),
+    (405, "The route has other methods."),
+    (413, f"The body is larger than {MAX_BODY_MIB} MiB."),
+    (503, "Too many browsers are connected."),
+)
+
+
+def describe_routes(heading: str = "###") -> str:
+    """Return the reference of the HTTP API in Markdown: a table of the routes, and each one with an example.
+
+    Args:
+        heading: Mark of the headings of the routes.
+    """
+    blocks = [
+        _table(("Method", "Path", "Does"), [(r.method, f"`{r.path}`", r.summary) for r in ROUTES]),
+        "Bodies are JSON objects (`Content-Type: application/json`). If the page requires a token, add "
+        "`-H 'Authorization: Bearer TOKEN'`. An error under `/api/` is a JSON object with one line in `error`:",
+        _table(("Status", "Meaning"), [(str(status), meaning) for status, meaning in ERRORS]),
+    ]
+    for route in ROUTES:
+        blocks += [f"{heading} `{route.method} {route.path}`", route.summary]
+        for title, parameters in (("Query", route.query), ("Key of the body", route.body)):
+            if parameters:
+                rows = [(f"`{p.name}`", p.value, p.meaning) for p in parameters]
+                blocks.append(_table((title, "Value", "Meaning"), rows))
+        blocks.append(f"Response: {route.response}")
+        if route.has_example:
+            blocks.append(f"```sh\n{route.curl()}\n```")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

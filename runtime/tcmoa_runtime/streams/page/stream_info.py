@@ -1,0 +1,55 @@
+"""What the page shows of a stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+from tcmoa_runtime.streams.control import StreamControl
+
+if TYPE_CHECKING:
+    from tcmoa_runtime.streams.stream import Stream
+
+
+class StreamDescription(TypedDict):
+    """What does not change while a stream runs, as JSON."""
+
+    x: str
+    y: str
+    task: str
+    roles: dict[str, str]
+    backend: str
+    live: bool
+    width: int
+    height: int
+    prompt_count: int
+
+
+class StreamInfo:
+    """A stream's control, description and statistics."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    @property
+    def control(self) -> StreamControl:
+        """Control of the stream's prompt."""
+        return self._stream.control
+
+    def stats(self) -> dict[str, object]:
+        """Return the statistics so far, as JSON."""
+        return self._stream.stats.snapshot()
+
+    def describe(self) -> StreamDescription:
+        """Return what does not change while the stream runs."""
+        bundle, stream_format = self._stream.fuser.bundle, self._stream.format
+        return {
+            "x": self._stream.sources["x"].name,
+            "y": self._stream.sources["y"].name,
+            "task": bundle.task,
+            "roles": bundle.roles,
+            "backend": self._stream.fuser.backend.name,
+            "live": stream_format.live,
+            "width": stream_format.width,
+            "height": stream_format.height,
+            "prompt_count": bundle.contract.prompts if bundle.contract.with_prompt else 0,
+        }
