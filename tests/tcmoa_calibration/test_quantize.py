@@ -1,4 +1,4 @@
-"""A whole calibration: the trained model on photographs, budgets, interruptions and what is refused."""
+"""A whole calibration: the trained model on photographs, error budgets, interruptions, and refused input."""
 
 import json
 
@@ -7,16 +7,34 @@ import onnx
 import pytest
 
 from calibration_pieces import SIDE, export_micro, export_tiny, write_pairs
-from tcmoa_calibration.quantize import Budget, calibrate, calibrate_low_precision, draw_curve
-from tcmoa_calibration.quantize.judge import Damage, Memo
-from tcmoa_calibration.samples import graph_inputs, read_samples, rgb_of
+from tcmoa_calibration.quantize import (
+    ErrorBudget,
+    QuantizationError,
+    calibrate,
+    choose,
+    draw_curve,
+    quantize_bundle,
+)
+from tcmoa_calibration.quantize.evaluator import Evaluator
+from tcmoa_calibration.quantize.result_cache import ResultCache
+from tcmoa_calibration.quantize.scheme import Scheme
+from tcmoa_calibration.sample_pairs import fused_to_rgb, graph_inputs, read_split
 from tcmoa_runtime import Bundle, Fuser
 from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import read_frame, write_image
+from tcmoa_runtime.options.quantize import QuantizeOptions
 from tcmoa_runtime.pairs import find_pairs
+from tcmoa_runtime.typing import ignore_message, ignore_steps
 
 FAST = {"smoothing": 0.5, "ranges": "max"}
+NO_LIMIT = {"min_psnr": 0}
+
+
+def quantize(bundle, pairs, out, *, on_message=ignore_message, on_progress=ignore_steps, **options):
+    return quantize_bundle(
+        bundle, pairs, out, QuantizeOptions(**options), on_message=on_message, on_progress=on_progress
+    )
 
 
 @pytest.fixture(scope="module")
@@ -36,79 +54,77 @@ def pairs(folder):
 
 @pytest.fixture(scope="module")
 def done(tiny, pairs, tmp_path_factory):
-    return calibrate_low_precision(tiny, pairs, tmp_path_factory.mktemp("whole") / "int8")
+    return quantize(tiny, pairs, tmp_path_factory.mktemp("whole") / "int8")
 
 
 def psnr(a, b):
     return 10 * np.log10(255**2 / max(np.mean((a.astype(float) - b) ** 2), 1e-9))
 
 
-def test_the_picture_is_kept_and_the_bundle_is_small(tiny, done, pairs):
-    assert done.damage.psnr_db > 50
-    assert abs(done.damage.qabf_drop) < 0.005
-    assert done.kept == []
+def test_the_image_is_preserved_and_the_bundle_is_small(tiny, done, pairs):
+    assert done.error.psnr_db > 50
+    assert abs(done.error.qabf_drop) < 0.005
+    assert done.kept_float32 == []
     assert done.bytes_after < 0.3 * done.bytes_before
-    assert (len(done.samples.fit), len(done.samples.held)) == (4, 2)
-    # Smoothing is what does it, and clipping does not.
-    without = done.tried["smoothing 0, ranges max"].psnr_db
-    assert without < done.damage.psnr_db - 5
-    assert done.smoothing > 0
-    # The figures are those of frames that users get.
+    assert (len(done.pairs.fit), len(done.pairs.held_out)) == (4, 2)
+    # It is smoothing that preserves the image, not clipping.
+    without = done.choice.tried[Scheme(0.0, "max")].psnr_db
+    assert without < done.error.psnr_db - 5
+    assert done.scheme.smoothing > 0
+    # The PSNR is that of the frames of the Fuser.
     differences = []
     with Fuser.load(tiny.path) as before, Fuser.load(done.bundle.path) as after:
-        for sample in done.samples.held:
+        for sample in done.pairs.held_out:
             differences.append(
                 np.mean((before(sample.x, sample.y).astype(float) - after(sample.x, sample.y)) ** 2)
             )
-    assert 10 * np.log10(255**2 / np.mean(differences)) == pytest.approx(done.damage.psnr_db, abs=0.3)
+    assert 10 * np.log10(255**2 / np.mean(differences)) == pytest.approx(done.error.psnr_db, abs=0.3)
 
 
-def test_the_manifest_says_what_was_done(done, tiny):
+def test_the_manifest_records_the_calibration(done, tiny):
     bundle = Bundle.open(done.bundle.path)
     bundle.check()
-    manifest, said = bundle.manifest, bundle.manifest["quantisation"]
+    manifest, record = bundle.manifest, bundle.manifest["quantization"]
     assert bundle.precision == "int8"
     stored = [t for t in onnx.load(bundle.graph_path).graph.initializer if t.name.endswith("weight_q")]
     assert len(stored) == 60
     assert max(np.abs(onnx.numpy_helper.to_array(t).astype(int)).max() for t in stored) == 64
     assert manifest["graph"]["name"] == onnx.load(bundle.graph_path).graph.name
     assert manifest["graph"]["constants"]["int8"] > 5_000_000
-    assert said["against"]["sha256"] == tiny.files["fusion.onnx"]["sha256"]
-    assert said["psnr_db"] == manifest["parity"]["psnr_db"] == round(done.damage.psnr_db, 2)
-    assert said["held_pairs"] == [s.name for s in done.samples.held]
-    assert not set(said["held_pairs"]) & set(said["fit_pairs"])
-    assert (said["linears"], said["groups"], said["kept_float32"]) == (60, 20, [])
-    assert not list(done.bundle.path.parent.glob(".*"))  # measurements are gone once the bundle stands
+    assert record["against"]["sha256"] == tiny.files["fusion.onnx"].sha256
+    assert record["psnr_db"] == manifest["parity"]["psnr_db"] == round(done.error.psnr_db, 2)
+    assert record["held_pairs"] == [s.name for s in done.pairs.held_out]
+    assert not set(record["held_pairs"]) & set(record["fit_pairs"])
+    assert (record["linears"], record["groups"], record["kept_float32"]) == (60, 20, [])
+    assert not list(done.bundle.path.parent.glob(".*"))  # the cache is removed when the bundle is written
 
 
-def test_openvino_gives_the_same_picture(done, pairs):
+def test_openvino_gives_the_same_image(done, pairs):
     pytest.importorskip("openvino", reason="openvino is not installed: pip install 'tcmoa[openvino]'")
-    sample = read_samples(pairs, (SIDE, SIDE), most=4, least=4, seed=0).held[0]
+    sample = read_split(pairs, (SIDE, SIDE), max_pairs=4, min_pairs=4, seed=0).held_out[0]
     inputs = graph_inputs(done.bundle, sample)
     frames = []
     for name in ("onnxruntime", "openvino"):
         backend = load_backend(done.bundle, name)
-        frames.append(rgb_of(done.bundle, backend.infer(inputs)["fused"]))
+        frames.append(fused_to_rgb(done.bundle, backend.infer(inputs)["fused"]))
         backend.close()
-    # A value on the edge between two steps may go either way.
+    # A value halfway between two steps may be rounded either way.
     assert psnr(*frames) > 50
 
 
-def test_the_same_again_is_the_same_graph(micro, pairs, tmp_path):
-    once, again = (calibrate_low_precision(micro, pairs, tmp_path / name, budget=Budget()) for name in "ab")
+def test_the_same_input_gives_the_same_graph(micro, pairs, tmp_path):
+    once, again = (quantize(micro, pairs, tmp_path / name, **NO_LIMIT) for name in "ab")
     assert once.bundle.files == again.bundle.files
-    other = calibrate_low_precision(micro, pairs, tmp_path / "c", budget=Budget(), seed=1)
-    assert {s.name for s in other.samples.held} != {s.name for s in once.samples.held}
+    other = quantize(micro, pairs, tmp_path / "c", **NO_LIMIT, seed=1)
+    assert {s.name for s in other.pairs.held_out} != {s.name for s in once.pairs.held_out}
 
 
-def test_fp8_is_simulated_and_keeps_the_picture(tiny, pairs, tmp_path):
-    result = calibrate_low_precision(
-        tiny, pairs, tmp_path / "fp8", number_format="fp8", budget=Budget(min_psnr=40), **FAST
-    )
+def test_fp8_is_simulated_and_preserves_the_image(tiny, pairs, tmp_path):
+    result = quantize(tiny, pairs, tmp_path / "fp8", number_format="fp8", min_psnr=40, **FAST)
     assert result.bundle.precision == "fp8"
-    assert 40 < result.damage.psnr_db < 60
+    assert 40 < result.error.psnr_db < 60
     assert result.bundle.manifest["graph"]["constants"]["fp8"] > 5_000_000
-    sample = result.samples.held[0]
+    sample = result.pairs.held_out[0]
     with Fuser.load(result.bundle.path, "onnxruntime") as fuser:
         assert psnr(fuser(sample.x, sample.y), Fuser.load(tiny.path)(sample.x, sample.y)) > 38
 
@@ -120,39 +136,41 @@ def micro(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def least(micro, pairs, tmp_path_factory):
-    """What is left with all groups in int8, in dB."""
+    """PSNR with all groups in int8, in dB."""
     out = tmp_path_factory.mktemp("whole") / "all"
-    return calibrate_low_precision(micro, pairs, out, budget=Budget(), **FAST).damage.psnr_db
+    return quantize(micro, pairs, out, **NO_LIMIT, **FAST).error.psnr_db
 
 
 @pytest.fixture(scope="module")
-def rationed(micro, least, pairs, tmp_path_factory):
-    """A budget between all groups and one: some stay in float32."""
-    out, budget = tmp_path_factory.mktemp("ration") / "int8", Budget(min_psnr=least + 3)
-    return calibrate_low_precision(micro, pairs, out, budget=budget, sensitivity=True, **FAST)
+def limited(micro, least, pairs, tmp_path_factory):
+    """A limit that only some groups in int8 keep to: the others stay in float32."""
+    out = tmp_path_factory.mktemp("limited") / "int8"
+    return quantize(micro, pairs, out, min_psnr=least + 3, sensitivity=True, **FAST)
 
 
-def test_what_suffers_most_stays_in_float32_until_the_budget_holds(rationed, least):
-    groups = rationed.groups
-    assert 0 < len(rationed.kept) < groups
-    assert rationed.damage.psnr_db >= least + 3
-    by_damage = sorted(rationed.sensitivity, key=lambda g: -rationed.sensitivity[g].mean_square)
-    assert rationed.kept == by_damage[: len(rationed.kept)]
-    measured = {step.quantised_groups: step for step in rationed.curve}
-    assert measured[groups - len(rationed.kept) + 1].damage.psnr_db < least + 3
-    graph = onnx.load(rationed.bundle.graph_path).graph
-    quantised = {n.name.split("/q")[0] for n in graph.node if n.op_type == "QuantizeLinear"}
-    scopes = {"/".join(name.split("/")[:2]) for name in quantised}
-    assert scopes == set(rationed.sensitivity) - set(rationed.kept)
-    assert rationed.bundle.manifest["quantisation"]["kept_float32"] == rationed.kept
+def test_the_most_sensitive_groups_stay_in_float32_until_the_limit_holds(limited, least):
+    groups = limited.num_groups
+    assert 0 < len(limited.kept_float32) < groups
+    assert limited.error.psnr_db >= least + 3
+    by_error = sorted(
+        limited.allocation.sensitivity, key=lambda g: -limited.allocation.sensitivity[g].mean_squared_error
+    )
+    assert limited.kept_float32 == by_error[: len(limited.kept_float32)]
+    measured = {point.num_quantized: point for point in limited.curve}
+    assert measured[groups - len(limited.kept_float32) + 1].error.psnr_db < least + 3
+    graph = onnx.load(limited.bundle.graph_path).graph
+    quantized = {n.name.split("/q")[0] for n in graph.node if n.op_type == "QuantizeLinear"}
+    scopes = {"/".join(name.split("/")[:2]) for name in quantized}
+    assert scopes == set(limited.allocation.sensitivity) - set(limited.kept_float32)
+    assert limited.bundle.manifest["quantization"]["kept_float32"] == limited.kept_float32
 
 
-def test_the_trade_off_is_drawn(rationed, least):
-    steps, budget = rationed.curve, Budget(min_psnr=least + 3)
+def test_the_trade_off_is_drawn(limited, least):
+    steps, budget = limited.curve, ErrorBudget(min_psnr=least + 3)
     assert len(steps) >= 8
     assert [s.share for s in steps] == sorted((s.share for s in steps), reverse=True)
     assert steps[0].share == 1
-    chosen = rationed.groups - len(rationed.kept)
+    chosen = limited.num_groups - len(limited.kept_float32)
     image = draw_curve(steps, budget, chosen, "micro vif, int8")
     assert image.shape == (420, 680, 3)
     line = (image == (200, 90, 20)).all(axis=2)
@@ -160,83 +178,85 @@ def test_the_trade_off_is_drawn(rationed, least):
     assert line.sum() > 300
     assert np.argmax(bound.sum(axis=1)) in range(40, 360)
     assert bound.sum() > 400
-    other = draw_curve(steps, budget, rationed.groups, "micro vif, int8")
-    assert (other != image).any()  # the mark went elsewhere
+    other = draw_curve(steps, budget, limited.num_groups, "micro vif, int8")
+    assert (other != image).any()  # the ring is at another point
 
 
 def test_a_drop_of_qabf_is_a_budget_too():
-    lost = Damage(1.0, 2.0, 0.004, 3, 0.5, 0.1)
-    assert Budget(max_qabf_drop=0.005).holds(lost)
-    assert not Budget(max_qabf_drop=0.003).holds(lost)
-    assert not Budget(min_psnr=60, max_qabf_drop=0.005).holds(lost)
-    assert Budget(40, 0.005).line() == "at least 40 dB and Qabf at most 0.005 lower"
+    lost = QuantizationError(1.0, 2.0, 0.004, 3, 0.5, 0.1)
+    assert ErrorBudget(max_qabf_drop=0.005).allows(lost)
+    assert not ErrorBudget(max_qabf_drop=0.003).allows(lost)
+    assert not ErrorBudget(min_psnr=60, max_qabf_drop=0.005).allows(lost)
+    assert ErrorBudget(40, 0.005).describe() == "at least 40 dB and a drop of Qabf of at most 0.005"
 
 
 @pytest.mark.parametrize(
     ("error", "held", "ranges"), [(0.6, 2, "max"), (0.4, 2, "percentile"), (0.4, 3, "max")]
 )
-def test_what_clips_must_halve_the_error_on_enough_pairs(
+def test_clipping_must_halve_the_error_on_enough_pairs(
     micro, pairs, tmp_path, monkeypatch, error, held, ranges
 ):
     errors = {"max": 1.0, "percentile": error, "entropy": 5.0, "mse": 3.0}
-    monkeypatch.setattr(calibrate, "LEAST_TO_CLIP", held)
-    monkeypatch.setattr(
-        calibrate._Run, "measure", lambda *a: Damage(errors[a[2]], errors[a[2]], 0.0, 1, 0.1, 0.0)
-    )
-    result = calibrate_low_precision(micro, pairs, tmp_path / "int8", budget=Budget(), smoothing=0.5)
-    assert result.ranges == ranges
-    assert result.bundle.manifest["quantisation"]["ranges"] == ranges
+    monkeypatch.setattr(choose, "MIN_PAIRS_TO_CLIP", held)
+
+    def measure(self, scheme, groups):
+        return QuantizationError(errors[scheme.ranges], errors[scheme.ranges], 0.0, 1, 0.1, 0.0)
+
+    monkeypatch.setattr(Evaluator, "measure", measure)
+    result = quantize(micro, pairs, tmp_path / "int8", **NO_LIMIT, smoothing=0.5)
+    assert result.scheme.ranges == ranges
+    assert result.bundle.manifest["quantization"]["ranges"] == ranges
 
 
-def test_a_budget_that_cannot_be_held_says_the_best_and_writes_nothing(micro, pairs, least, tmp_path):
+def test_a_limit_that_cannot_hold_reports_the_least_error_and_writes_nothing(micro, pairs, least, tmp_path):
     with pytest.raises(InputError) as caught:
-        calibrate_low_precision(micro, pairs, tmp_path / "int8", budget=Budget(min_psnr=120), **FAST)
+        quantize(micro, pairs, tmp_path / "int8", min_psnr=120, **FAST)
     text = str(caught.value)
-    assert f"the budget (at least 120 dB) cannot be held: all groups in int8 give {least:.2f} dB" in text
-    assert "the least sensitive one alone" in text
-    assert "nothing was written" in text
+    assert f"error budget: all groups in int8 give {least:.2f} dB" in text
+    assert "the least sensitive group alone gives" in text
+    assert "expected at least 120 dB. Relax min_psnr. No bundle was written." in text
     assert not (tmp_path / "int8").exists()
 
 
-def test_an_interrupted_run_goes_on_where_it_was(micro, pairs, least, tmp_path, monkeypatch):
+def test_an_interrupted_calibration_continues_where_it_stopped(micro, pairs, least, tmp_path, monkeypatch):
     ticks = []
 
     def stop(done, of):
         ticks.append((done, of))
-        if done == 4 + 6:  # pairs that were observed, and graphs that were measured
+        if done == 4 + 6:  # 4 pairs for the statistics, then graphs
             raise KeyboardInterrupt
 
-    options = {"budget": Budget(min_psnr=least + 3), **FAST}
+    options = {"min_psnr": least + 3, **FAST}
     with pytest.raises(KeyboardInterrupt):
-        calibrate_low_precision(micro, pairs, tmp_path / "int8", progress=stop, **options)
+        quantize(micro, pairs, tmp_path / "int8", on_progress=stop, **options)
     assert not (tmp_path / "int8").exists()
     assert all(done <= of for done, of in ticks)
-    (memo,) = tmp_path.glob(".int8.calibration")
-    known = len(json.loads(memo.read_bytes())["measured"])
+    (cache,) = tmp_path.glob(".int8.calibration")
+    known = len(json.loads(cache.read_bytes())["results"])
     assert known >= 5
     measured = []
-    real = calibrate.Judge._measure
-    monkeypatch.setattr(calibrate.Judge, "_measure", lambda self, m: measured.append(1) or real(self, m))
-    resumed = calibrate_low_precision(micro, pairs, tmp_path / "int8", **options)
-    assert not memo.exists()
+    real = Evaluator._compare
+    monkeypatch.setattr(Evaluator, "_compare", lambda self, m: measured.append(1) or real(self, m))
+    resumed = quantize(micro, pairs, tmp_path / "int8", **options)
+    assert not cache.exists()
     count = len(measured)
     measured.clear()
-    whole = calibrate_low_precision(micro, pairs, tmp_path / "other", **options)
+    whole = quantize(micro, pairs, tmp_path / "other", **options)
     assert len(measured) == count + known
     assert resumed.bundle.files == whole.bundle.files
 
 
-def test_measurements_of_something_else_or_damaged_are_not_used(tmp_path):
-    lost = Damage(1.0, 2.0, 0.004, 3, 0.5, 0.1)
-    Memo(tmp_path / "memo", "key").put("a", lost)
-    assert Memo(tmp_path / "memo", "key").get("a") == lost
-    assert Memo(tmp_path / "memo", "other").get("a") is None
-    for text in (b"", b"[]", b'{"key": "key"}', b'{"key": "key", "measured": {"a": 3}}', b"\xff"):
-        (tmp_path / "memo").write_bytes(text)
-        assert Memo(tmp_path / "memo", "key").get("a") is None
+def test_results_of_another_key_and_damaged_ones_are_not_used(tmp_path):
+    lost = QuantizationError(1.0, 2.0, 0.004, 3, 0.5, 0.1)
+    ResultCache(tmp_path / "cache", "key").put("a", lost)
+    assert ResultCache(tmp_path / "cache", "key").get("a") == lost
+    assert ResultCache(tmp_path / "cache", "other").get("a") is None
+    for text in (b"", b"[]", b'{"key": "key"}', b'{"key": "key", "results": {"a": 3}}', b"\xff"):
+        (tmp_path / "cache").write_bytes(text)
+        assert ResultCache(tmp_path / "cache", "key").get("a") is None
 
 
-def test_pairs_that_cannot_be_used_are_left_out_and_named(micro, folder, tmp_path):
+def test_unusable_pairs_are_skipped_and_named(micro, folder, tmp_path):
     mixed = tmp_path / "mixed"
     write_pairs(mixed, 5)
     (mixed / "broken_x.png").write_bytes(b"no picture")
@@ -245,55 +265,60 @@ def test_pairs_that_cannot_be_used_are_left_out_and_named(micro, folder, tmp_pat
         write_image(mixed / f"flat_{side}.png", np.full((SIDE, SIDE, 3), 7, np.uint8))
     write_image(mixed / "odd_x.png", np.zeros((50, 60, 3), np.uint8))
     write_image(mixed / "odd_y.png", read_frame(folder / "00_y.png"))
-    said = []
-    result = calibrate_low_precision(
-        micro, find_pairs(mixed), tmp_path / "int8", budget=Budget(), say=said.append, **FAST
+    messages = []
+    result = quantize(
+        micro, find_pairs(mixed), tmp_path / "int8", **NO_LIMIT, on_message=messages.append, **FAST
     )
-    assert len(result.samples.fit) + len(result.samples.held) == 5
-    assert sorted(line.split(":")[0] for line in result.samples.skipped) == ["broken", "flat", "odd"]
-    assert any("left out flat: x is one flat colour, which tells nothing" in line for line in said)
-    assert any("left out odd: x is 60x50 and y 112x112, expected one size" in line for line in said)
+    assert len(result.pairs.fit) + len(result.pairs.held_out) == 5
+    assert sorted(line.split(":")[0] for line in result.pairs.skipped) == ["broken", "flat", "odd"]
+    assert any(
+        "skipped flat: x shows a single color; expected an image with structure" in line for line in messages
+    )
+    assert any("skipped odd: x is 60x50, y is 112x112; expected equal sizes" in line for line in messages)
 
 
 def test_too_few_pairs(tiny, pairs, tmp_path):
-    with pytest.raises(InputError, match="3 of 3 pairs can be used, at least 4 are needed"):
-        calibrate_low_precision(tiny, pairs[:3], tmp_path / "int8")
+    with pytest.raises(InputError, match="pairs: 3 of 3 are usable; expected at least 4"):
+        quantize(tiny, pairs[:3], tmp_path / "int8")
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"number_format": "int4"}, "format is 'int4': expected one of int8, fp8"),
-        ({"smoothing": 1.0}, "smoothing is 1: expected a number from 0"),
-        ({"smoothing": -0.1}, "smoothing is -0.1"),
-        ({"ranges": "best"}, "ranges are 'best': expected auto or one of max, percentile, entropy, mse"),
+        ({"number_format": "int4"}, "number_format: 'int4'; expected one of int8, fp8"),
+        ({"smoothing": 1.0}, r"smoothing: 1; expected from 0 \(none\) to below 1"),
+        ({"smoothing": -0.1}, "smoothing: -0.1"),
+        ({"ranges": "best"}, "ranges: 'best'; expected one of auto, max, percentile, entropy, mse"),
     ],
 )
 def test_wrong_options(tiny, pairs, tmp_path, options, words):
     with pytest.raises(InputError, match=words):
-        calibrate_low_precision(tiny, pairs, tmp_path / "int8", **options)
+        quantize(tiny, pairs, tmp_path / "int8", **options)
     assert not list(tmp_path.iterdir())
 
 
 def test_bundles_that_are_not_float32(done, pairs, tmp_path):
-    with pytest.raises(InputError, match="is int8 already; calibrate the float32 bundle that it came from"):
-        calibrate_low_precision(done.bundle, pairs, tmp_path / "int8")
+    with pytest.raises(
+        InputError,
+        match=r"precision int8; expected a float32 bundle\. Calibrate the float32 bundle that it was",
+    ):
+        quantize(done.bundle, pairs, tmp_path / "int8")
     half = export_micro(tmp_path / "half", precision="fp16")
     with pytest.raises(
-        InputError, match="is fp16, expected a float32 bundle: export it with --precision fp32"
+        InputError, match=r"precision fp16; expected a float32 bundle\. Export it with precision='fp32'"
     ):
-        calibrate_low_precision(half, pairs, tmp_path / "int8")
+        quantize(half, pairs, tmp_path / "int8")
 
 
-def test_a_bundle_beyond_what_one_graph_file_holds(micro, pairs, tmp_path, monkeypatch):
-    monkeypatch.setattr(calibrate, "MOST_BYTES", 1000)
-    with pytest.raises(InputError, match="GB, and graphs beyond 1e-06 GB cannot be quantised here"):
-        calibrate_low_precision(micro, pairs, tmp_path / "int8")
+def test_a_bundle_larger_than_one_onnx_file_is_refused(micro, pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibrate, "MAX_INLINE_BYTES", 1000)
+    with pytest.raises(InputError, match="GB; expected at most 1e-06 GB, which one ONNX file can hold"):
+        quantize(micro, pairs, tmp_path / "int8")
 
 
-def test_a_target_that_is_taken(tiny, pairs, done, tmp_path):
-    with pytest.raises(InputError, match="holds a bundle already; add --overwrite"):
-        calibrate_low_precision(tiny, pairs, done.bundle.path)
+def test_an_existing_bundle_is_not_replaced(tiny, pairs, done, tmp_path):
+    with pytest.raises(InputError, match=r"holds a bundle already; .* overwrite=True"):
+        quantize(tiny, pairs, done.bundle.path)
 
 
 @pytest.mark.parametrize(
@@ -301,6 +326,6 @@ def test_a_target_that_is_taken(tiny, pairs, done, tmp_path):
 )
 def test_bundles_of_other_kinds(pairs, least, tmp_path, options):
     bundle = export_micro(tmp_path / "other", **options)
-    result = calibrate_low_precision(bundle, pairs[:4], tmp_path / "int8", budget=Budget(), **FAST)
-    assert result.damage.psnr_db > least - 6
+    result = quantize(bundle, pairs[:4], tmp_path / "int8", **NO_LIMIT, **FAST)
+    assert result.error.psnr_db > least - 6
     assert result.bundle.contract == bundle.contract

@@ -10,13 +10,14 @@ from onnx import TensorProto
 
 from calibration_pieces import export_tiny, write_pairs
 from engine_pieces import NO_RTX
-from tcmoa_calibration.quantize import Budget, calibrate_low_precision
+from tcmoa_calibration.quantize import quantize_bundle
 from tcmoa_calibration.quantize.sessions import new_session
-from tcmoa_calibration.samples import graph_inputs
+from tcmoa_calibration.sample_pairs import graph_inputs
 from tcmoa_export import build_engine
 from tcmoa_export.audit import GPUS, Audit, GraphFacts, graph_facts
 from tcmoa_export.kernels import Kernel, Tensor
 from tcmoa_export.precision import lower, sign_activations
+from tcmoa_runtime.options.quantize import QuantizeOptions
 from tcmoa_runtime.pairs import find_pairs
 
 
@@ -26,7 +27,7 @@ def pairs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def quantised(pairs, tmp_path_factory):
+def quantized(pairs, tmp_path_factory):
     """A calibration of the trained model by format; made once."""
     folder = tmp_path_factory.mktemp("engine")
     source = export_tiny(folder / "tiny")
@@ -34,24 +35,17 @@ def quantised(pairs, tmp_path_factory):
 
     def of(number_format):
         if number_format not in known:
-            known[number_format] = calibrate_low_precision(
-                source,
-                find_pairs(pairs),
-                folder / number_format,
-                number_format=number_format,
-                budget=Budget(),
-                smoothing=0.5,
-                ranges="max",
-            )
+            options = QuantizeOptions(number_format=number_format, min_psnr=0, smoothing=0.5, ranges="max")
+            known[number_format] = quantize_bundle(source, find_pairs(pairs), folder / number_format, options)
         return known[number_format]
 
     return of
 
 
-def test_signed_activations_are_the_same_numbers(quantised):
-    result = quantised("int8")
+def test_signed_activations_are_the_same_numbers(quantized):
+    result = quantized("int8")
     model = onnx.load(result.bundle.graph_path)
-    inputs = graph_inputs(result.bundle, result.samples.held[0])
+    inputs = graph_inputs(result.bundle, result.pairs.held_out[0])
     before = new_session(model).run(None, inputs)[0]
     sign_activations(model)
     assert not [t for t in model.graph.initializer if t.data_type == TensorProto.UINT8]
@@ -61,8 +55,8 @@ def test_signed_activations_are_the_same_numbers(quantised):
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_lowering_leaves_the_quantised_numbers_alone(quantised, precision):
-    model = onnx.load(quantised("int8").bundle.graph_path)
+def test_lowering_leaves_the_quantized_numbers_alone(quantized, precision):
+    model = onnx.load(quantized("int8").bundle.graph_path)
     weights = {t.name: t.raw_data for t in model.graph.initializer if t.data_type == TensorProto.INT8}
     lower(sign_activations(model), precision)
     onnx.checker.check_model(model)
@@ -73,14 +67,14 @@ def test_lowering_leaves_the_quantised_numbers_alone(quantised, precision):
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear":
             assert types[node.input[1]] == kind
-        # What a norm gives in float32 is quantised from there, without a rounding to 16 bits between.
+        # What a norm gives in float32 is quantized from there, without a rounding to 16 bits between.
         if node.op_type == "QuantizeLinear" and "LayerNormalization" in node.input[0]:
             assert node.input[0].endswith("LayerNormalization") or "LayerNormalization." in node.input[0]
             assert types[node.input[1]] == TensorProto.FLOAT
 
 
-def test_facts_of_a_quantised_graph(quantised):
-    result = quantised("int8")
+def test_facts_of_a_quantized_graph(quantized):
+    result = quantized("int8")
     plain = graph_facts(lower(onnx.load(result.bundle.path.parent / "tiny" / "fusion.onnx"), "fp16"))
     facts = graph_facts(lower(sign_activations(onnx.load(result.bundle.graph_path)), "fp16"))
     assert set(facts.eight_bit.values()) == {"int8"}
@@ -94,9 +88,9 @@ def test_facts_of_a_quantised_graph(quantised):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number_format", ["int8", "fp8"])
-def test_the_real_builder_multiplies_in_8_bits_and_fuses_every_attention(quantised, pairs, number_format):
+def test_the_real_builder_multiplies_in_8_bits_and_fuses_every_attention(quantized, pairs, number_format):
     pytest.importorskip("tensorrt_rtx_bindings", reason=NO_RTX)
-    bundle = quantised(number_format).bundle
+    bundle = quantized(number_format).bundle
     targets = {"int8": ["sm86", "sm89"], "fp8": ["sm89", "sm120"]}[number_format]
     engine = build_engine(bundle, targets=targets, pairs=pairs)
     figures = engine.manifest

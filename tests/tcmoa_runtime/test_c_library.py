@@ -12,13 +12,14 @@ import pytest
 from c_library import LIBRARY, CFuser, Figures, Frame, Options
 from calibration_pieces import export_micro, write_pairs
 from tcmoa import load_weights
-from tcmoa_calibration.quantize import Budget, calibrate_low_precision
+from tcmoa_calibration.quantize import quantize_bundle
 from tcmoa_export import export_bundle
 from tcmoa_runtime import Bundle, BundleError, Fuser, TcmoaError
 from tcmoa_runtime.alignment import Alignment
 from tcmoa_runtime.images import read_frame, resize_frame
 from tcmoa_runtime.manifest import SELF_HASH, manifest_sha256
 from tcmoa_runtime.options.export import ExportOptions
+from tcmoa_runtime.options.quantize import QuantizeOptions
 from tcmoa_runtime.pairs import find_pairs
 
 pytest.importorskip("openvino", reason="openvino is not installed; `pip install 'tcmoa[openvino]'` runs this")
@@ -70,9 +71,8 @@ def test_weights_in_a_file_of_their_own_are_found_and_checked(in_two_files, tmp_
 def test_a_bundle_in_int8_gives_the_bytes_of_python(tmp_path):
     source = export_micro(tmp_path / "micro")
     found = find_pairs(write_pairs(tmp_path / "pairs", 4))
-    bundle = calibrate_low_precision(
-        source, found, tmp_path / "int8", budget=Budget(), smoothing=0.5, ranges="max"
-    ).bundle.path
+    options = QuantizeOptions(min_psnr=0, smoothing=0.5, ranges="max")
+    bundle = quantize_bundle(source, found, tmp_path / "int8", options).bundle.path
     x, y = read_frame(found[0].x), read_frame(found[0].y)
     with Fuser.load(bundle, "openvino", threads=1) as fuser, CFuser(bundle, threads=1) as ours:
         np.testing.assert_array_equal(ours(x, y), fuser(x, y))

@@ -52,39 +52,39 @@ def align(tcmoa, vif, tmp_path):
     )
 
 
-def test_json_tells_what_was_found_and_the_bundle_has_it(align, shifted, tmp_path, vif, tcmoa, sources):
+def test_json_reports_the_alignment_that_the_bundle_has(align, shifted, tmp_path, vif, tcmoa, sources):
     preview = tmp_path / "preview.png"
     outcome = align(shifted, "--json", "--preview", preview)
     assert outcome.code == 0
-    told = outcome.json
-    assert told["bundle"] == str(tmp_path / "new")
-    assert (told["source"], told["model"], told["pairs"], told["seed"]) == ("y", "translation", 5, 0)
-    np.testing.assert_allclose(told["matrix"], [[1, 0, SHIFT[0]], [0, 1, SHIFT[1]], [0, 0, 1]], atol=0.15)
-    assert told["shift_px"] == pytest.approx(np.hypot(*SHIFT), abs=0.15)
-    assert told["residual_px"] < 0.5
-    assert told["score_after"] > told["score_before"] + 0.1
-    assert (told["already_aligned"], told["skipped"]) == (False, [])
-    assert {"identity", "homography"} < set(told["scores"])
-    assert outcome.err.startswith("aligning: reading pairs\n")
+    result = outcome.json
+    assert result["bundle"] == str(tmp_path / "new")
+    assert (result["source"], result["model"], result["pairs"], result["seed"]) == ("y", "translation", 5, 0)
+    np.testing.assert_allclose(result["matrix"], [[1, 0, SHIFT[0]], [0, 1, SHIFT[1]], [0, 0, 1]], atol=0.15)
+    assert result["shift_px"] == pytest.approx(np.hypot(*SHIFT), abs=0.15)
+    assert result["residual_px"] < 0.5
+    assert result["score_after"] > result["score_before"] + 0.1
+    assert (result["already_aligned"], result["skipped"]) == (False, [])
+    assert {"identity", "homography"} < set(result["scores"])
+    assert outcome.err.startswith("align: reading pairs\n")
     new = Bundle.open(tmp_path / "new")
-    assert new.alignment.to_json() == {k: told[k] for k in new.alignment.to_json()}
+    assert new.alignment.to_json() == {k: result[k] for k in new.alignment.to_json()}
     assert new.files == Bundle.open(vif).files
     assert read_image(preview).shape == (200, 264, 3)
     assert tcmoa("fuse", tmp_path / "new", *sources, "-o", tmp_path / "fused.png").code == 0
 
 
-def test_a_table_tells_the_same(align, shifted, tmp_path):
-    outcome = align(shifted, "--model", "translation", "--move", "x", "--most", 4, "--seed", 3)
+def test_the_table_reports_the_alignment(align, shifted, tmp_path):
+    outcome = align(shifted, "--model", "translation", "--move", "x", "--max-pairs", 4, "--seed", 3)
     assert outcome.code == 0
     labels = [line.split("  ")[0] for line in outcome.out.splitlines()]
-    assert labels == ["bundle", "moves", "sure to", "edges", "models", "pairs"]
-    assert re.search(r"moves    x by 7\.[12]\d pixels on average, translation\n", outcome.out)
+    assert labels == ["bundle", "moves", "uncertainty", "correlation", "models", "pairs"]
+    assert re.search(r"moves        x by 7\.[12]\d px on average, translation\n", outcome.out)
     found = Bundle.open(tmp_path / "new").alignment
     assert (found.source, found.pairs, found.seed) == ("x", 4, 3)
     np.testing.assert_allclose(found.matrix[:2, 2], np.negative(SHIFT), atol=0.15)
 
 
-def test_pairs_that_are_aligned_are_accepted_and_told(align, straight, tmp_path):
+def test_aligned_pairs_are_accepted_and_reported(align, straight, tmp_path):
     outcome = align(straight)
     assert outcome.code == 0
     assert "nothing: the pairs are aligned already" in outcome.out
@@ -93,7 +93,7 @@ def test_pairs_that_are_aligned_are_accepted_and_told(align, straight, tmp_path)
     np.testing.assert_array_equal(found.matrix, np.eye(3))
 
 
-def test_two_folders_are_pairs_too_and_bad_pairs_are_left_out(align, shifted, tcmoa, vif, tmp_path):
+def test_two_folders_are_accepted_and_unusable_pairs_are_skipped(align, shifted, tcmoa, vif, tmp_path):
     for side in "xy":
         (tmp_path / side).mkdir()
         for number in range(5):
@@ -105,18 +105,20 @@ def test_two_folders_are_pairs_too_and_bad_pairs_are_left_out(align, shifted, tc
         *("--model", "translation", "--out", tmp_path / "new"),
     )
     assert outcome.code == 0
-    assert "4, 1 left out" in outcome.out
-    assert "tcmoa: left out 2: y is one flat colour" in outcome.err
+    assert "4, 1 skipped" in outcome.out
+    assert "tcmoa: note: skipped 2: y shows a single color" in outcome.err
 
 
-def test_an_aligned_bundle_is_replaced_only_when_told(align, shifted, straight, tmp_path, tcmoa):
+def test_an_alignment_is_replaced_only_with_replace(align, shifted, straight, tmp_path, tcmoa):
     assert align(shifted, "--model", "translation").code == 0
     again = ("calibrate", "align", tmp_path / "new", "--pairs", straight, "--out", tmp_path / "newer")
-    tcmoa(*again).assert_error(2, "aligns y already; add --replace")
+    tcmoa(*again).assert_error(
+        2, "the bundle has an alignment of y", "Replace the alignment with --replace, or"
+    )
     assert not (tmp_path / "newer").exists()
     assert tcmoa(*again, "--replace", "--model", "translation").code == 0
     matrix = Bundle.open(tmp_path / "newer").alignment.matrix
-    np.testing.assert_allclose(matrix, np.eye(3), atol=0.15)  # not composed with what was there
+    np.testing.assert_allclose(matrix, np.eye(3), atol=0.15)  # not composed with the alignment before
 
 
 def test_noise_is_refused_and_nothing_is_written(align, tmp_path, tree):
@@ -130,17 +132,18 @@ def test_noise_is_refused_and_nothing_is_written(align, tmp_path, tree):
     before = tree(tmp_path)
     outcome = align(folder, "--model", "translation", "--preview", tmp_path / "preview.png")
     assert (outcome.code, outcome.out) == (2, "")
-    assert "tcmoa: error: the pairs do not tell how the cameras lie to each other" in outcome.err
+    assert "tcmoa: error: pairs: gradient correlation of held-out pairs is" in outcome.err
     assert tree(tmp_path) == before
 
 
 FAULTS = {
-    "out": ((), "holds a bundle already; add --overwrite"),
-    "model": (("--model", "rigid"), "model is 'rigid': expected identity, translation, similarity"),
-    "move": (("--move", "z"), "move is 'z': expected x or y"),
-    "preview": (("--preview", "picture.jpg"), "--preview is picture.jpg: expected the name of a .png file"),
+    "out": ((), "or replace the bundle with --overwrite"),
+    "model": (("--model", "rigid"), "'rigid' is not one of 'auto', 'identity', 'translation', 'similarity'"),
+    "move": (("--move", "z"), "'z' is not one of 'x', 'y'"),
+    "preview": (("--preview", "picture.jpg"), "--preview: picture.jpg; expected the name of a .png file"),
     "preview folder": (("--preview", "nowhere/p.png"), "the folder nowhere does not exist"),
-    "most": (("--most", 3), "Invalid value for '--most'"),
+    "max pairs": (("--max-pairs", 3), "--max-pairs: 3; expected 4 or more"),
+    "seed": (("--seed", -1), "--seed: -1; expected 0 or more"),
 }
 
 
@@ -161,7 +164,9 @@ def test_missing_folders_bundles_and_too_few_pairs(align, shifted, tcmoa, vif, t
     align(tmp_path / "nowhere").assert_error(2, "nowhere: no such folder of images")
     outcome = align(shifted, bundle=tmp_path / "none")
     outcome.assert_error(2, "none: no such bundle")
-    tcmoa("calibrate", "align", vif, "--out", tmp_path / "new").assert_error(2, "which pairs?")
+    tcmoa("calibrate", "align", vif, "--out", tmp_path / "new").assert_error(
+        2, "no folder given; expected --pairs DIR, or --x DIR and --y DIR"
+    )
     few = tmp_path / "few"
     few.mkdir()
     for number in range(3):
@@ -169,17 +174,16 @@ def test_missing_folders_bundles_and_too_few_pairs(align, shifted, tcmoa, vif, t
             (few / f"{number}_{side}.png").write_bytes((shifted / f"{number}_{side}.png").read_bytes())
     outcome = align(few)
     assert (outcome.code, outcome.out) == (2, "")
-    assert (
-        "3 of 3 pairs can be used, at least 4 are needed (16 or more are better): give more pairs"
-        in outcome.err
-    )
+    assert "pairs: 3 of 3 are usable; expected at least 4. Provide more pairs; 16 or more are" in outcome.err
     assert not (tmp_path / "new").exists()
 
 
-def test_without_scipy_it_tells_what_to_install(fresh_python, vif, shifted, tmp_path):
+def test_without_scipy_the_error_names_the_extra(fresh_python, vif, shifted, tmp_path):
     code = f"""
 from tcmoa_runtime.cli import run
 sys.exit(run(["calibrate", "align", {str(vif)!r}, "--pairs", {str(shifted)!r}, "--out", {str(tmp_path / "new")!r}]))
 """
     outcome = fresh_python(code, blocked=("scipy",))
-    outcome.assert_error(3, "`tcmoa calibrate align` needs scipy", "pip install 'tcmoa[calibration]'")
+    outcome.assert_error(
+        3, "tcmoa calibrate align: the package scipy is not installed", "pip install 'tcmoa[calibration]'"
+    )

@@ -1,4 +1,4 @@
-"""`tcmoa calibrate int8` and `fp8` as a user meets them."""
+"""`tcmoa calibrate int8` and `fp8`: what they print and write, and how they end."""
 
 import cv2
 import pytest
@@ -20,18 +20,18 @@ def pairs(tmp_path_factory):
 FAST = ("--smoothing", "0.5", "--ranges", "max", "--min-psnr", "10")
 
 
-def test_what_was_done_is_printed(tcmoa, micro, pairs, tmp_path):
+def test_the_result_is_printed(tcmoa, micro, pairs, tmp_path):
     done = tcmoa("calibrate", "int8", micro, "--pairs", pairs, "--out", tmp_path / "out", *FAST)
     assert done.code == 0, done.err
     assert f"{tmp_path / 'out'}, 0." in done.out
-    assert "60 linears, 20 of 20 half blocks\n" in done.out
+    assert "60 linear layers, 20 of 20 half blocks\n" in done.out
     assert "smoothing 0.5, ranges max" in done.out
     assert " dB (worst pair " in done.out
-    assert "3 for ranges, 2 held out" in done.out
+    assert "3 for the ranges, 2 held out" in done.out
     assert Bundle.open(tmp_path / "out").precision == "int8"
     shown = tcmoa("inspect", tmp_path / "out")
     assert shown.code == 0
-    assert "60 linears, smoothing 0.5, ranges max; " in shown.out
+    assert "60 linear layers, smoothing 0.5, ranges max; " in shown.out
     assert " dB to float32 on 2 pairs" in shown.out
 
 
@@ -74,17 +74,21 @@ def test_two_folders_of_sources(tcmoa, micro, pairs, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), ["which pairs? give --pairs DIR, or --x DIR and --y DIR"]),
-        (("--x", "x"), ["which pairs?"]),
-        (("--pairs", "PAIRS", "--x", "x", "--y", "y"), ["which pairs?"]),
+        ((), ["no folder given; expected --pairs DIR, or --x DIR and --y DIR"]),
+        (("--x", "x"), ["--x given; expected --pairs DIR, or"]),
+        (("--pairs", "PAIRS", "--x", "x", "--y", "y"), ["--pairs and --x and --y given; expected"]),
         (("--pairs", "nowhere"), ["nowhere: no such folder of images"]),
-        (("--pairs", "PAIRS", "--smoothing", "much"), ["--smoothing is 'much'", "or auto"]),
-        (("--pairs", "PAIRS", "--smoothing", "nan"), ["smoothing is nan", "expected a number from 0"]),
-        (("--pairs", "PAIRS", "--ranges", "best"), ["ranges are 'best'"]),
-        (("--pairs", "PAIRS", "--most", "3"), ["3 of 5 pairs can be used, at least 4 are needed"]),
-        (("--pairs", "PAIRS", "--curve", "c.jpg"), ["--curve is c.jpg", ".png"]),
+        (("--pairs", "PAIRS", "--smoothing", "much"), ["--smoothing: 'much'", "or auto"]),
+        (("--pairs", "PAIRS", "--smoothing", "1"), ["--smoothing: 1; expected from 0 (none) to below 1"]),
+        (("--pairs", "PAIRS", "--smoothing", "nan"), ["--smoothing: 'nan'", "expected a number from 0"]),
+        (("--pairs", "PAIRS", "--ranges", "best"), ["'best' is not one of 'auto', 'max'"]),
+        (("--pairs", "PAIRS", "--max-pairs", "3"), ["--max-pairs: 3; expected 4 or more"]),
+        (("--pairs", "PAIRS", "--curve", "c.jpg"), ["--curve: c.jpg", ".png"]),
         (("--pairs", "PAIRS", "--curve", "no/such/c.png"), ["no/such"]),
-        (("--pairs", "PAIRS", "--min-psnr", "200"), ["cannot be held", "nothing was written"]),
+        (
+            ("--pairs", "PAIRS", "--min-psnr", "200"),
+            ["expected at least 200 dB. Relax --min-psnr.", "No bundle was written"],
+        ),
     ],
 )
 def test_wrong_input_is_one_line_and_writes_nothing(tcmoa, micro, pairs, tmp_path, arguments, words, tree):
@@ -99,21 +103,21 @@ def test_wrong_input_is_one_line_and_writes_nothing(tcmoa, micro, pairs, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_a_place_that_cannot_be_is_refused_before_the_work(tcmoa, micro, pairs, tmp_path):
+def test_an_impossible_output_path_is_refused_first(tcmoa, micro, pairs, tmp_path):
     (tmp_path / "file").write_text("")
     done = tcmoa("calibrate", "int8", micro, "--pairs", pairs, "--out", tmp_path / "file" / "out")
-    done.assert_error(2, "cannot be written", "file is a file, expected a folder")
+    done.assert_error(2, "cannot be written", "file is a file; expected a folder")
     done = tcmoa("calibrate", "int8", micro, "--pairs", pairs, "--out", tmp_path / "new" / "out", *FAST)
     assert done.code == 0, done.err
 
 
-def test_a_bundle_that_is_none(tcmoa, pairs, tmp_path):
+def test_a_folder_without_a_bundle(tcmoa, pairs, tmp_path):
     tcmoa("calibrate", "int8", tmp_path, "--pairs", pairs, "--out", tmp_path / "o").assert_error(
-        2, "holds no bundle"
+        2, "not a bundle; expected a bundle.json in it"
     )
 
 
-def test_no_command_shows_which_there_are(tcmoa):
+def test_the_help_lists_the_commands(tcmoa):
     done = tcmoa("calibrate", "--help")
     assert done.code == 0
     for name in ("int8", "fp8", "prompt", "align"):

@@ -11,7 +11,7 @@ from tcmoa_runtime.images import read_image
 FEW = ("--grid", 3, "--rounds", 0, "--threads", 1)
 """Fewer prompts than by default."""
 GAINS = ("--objective", "SD")
-"""What the micro model's fused images have more of towards y, on all scenes."""
+"""An objective of which the micro model's fused images have more towards y, on all scenes."""
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def calibrate(tcmoa, vif, pairs, tmp_path):
     )
 
 
-def test_one_line_tells_what_was_found_and_the_bundle_has_it(calibrate, tcmoa, tmp_path, vif):
+def test_one_line_reports_the_prompt_that_the_bundle_has(calibrate, tcmoa, tmp_path, vif):
     outcome = calibrate(*GAINS)
     assert outcome.code == 0
     (line,) = outcome.out.splitlines()
@@ -36,16 +36,18 @@ def test_one_line_tells_what_was_found_and_the_bundle_has_it(calibrate, tcmoa, t
     assert " ± " in line
     notes = outcome.err.splitlines()
     assert all(note.startswith("tcmoa: note: ") for note in notes)
-    assert [word in outcome.err for word in ("--scale-range", "--shift-range", "not certain")] == [True] * 3
+    assert [word in outcome.err for word in ("--scale-range", "--shift-range", "not significant")] == [
+        True
+    ] * 3
     assert len(notes) == 3
     new = Bundle.open(tmp_path / "new")
     assert new.default_prompt == (0.5, -0.5)
     assert new.graph_name == Bundle.open(vif).graph_name
     shown = tcmoa("inspect", tmp_path / "new")
     assert (shown.code, shown.err) == (0, "")
-    assert "alpha 0.5, beta -0.5 unless told otherwise" in shown.out
-    told = tcmoa("inspect", tmp_path / "new", "--json").json
-    assert told["prompt_calibration"]["objective"] == "SD"
+    assert "alpha 0.5, beta -0.5 by default" in shown.out
+    report = tcmoa("inspect", tmp_path / "new", "--json").json
+    assert report["prompt_calibration"]["objective"] == "SD"
 
 
 def test_fuse_uses_the_new_default(calibrate, tcmoa, vif, sources, tmp_path):
@@ -62,7 +64,7 @@ def test_fuse_uses_the_new_default(calibrate, tcmoa, vif, sources, tmp_path):
 
 
 def test_json_is_exactly_one_object(calibrate, tmp_path):
-    report = calibrate(*GAINS, "--json", "--seed", 5, "--most", 5).json
+    report = calibrate(*GAINS, "--json", "--seed", 5, "--max-pairs", 5).json
     assert report["bundle"] == str(tmp_path / "new")
     assert report["skipped"] == []
     manifest = json.loads((tmp_path / "new" / "bundle.json").read_text())
@@ -76,19 +78,19 @@ def test_json_is_exactly_one_object(calibrate, tmp_path):
     assert {"scale": best["scale"], "shift": best["shift"]} == report["prompt_default"]
 
 
-def test_nothing_better_is_one_line_and_no_bundle(calibrate, tcmoa, pairs, tmp_path):
+def test_no_gain_is_one_line_and_no_bundle(calibrate, tcmoa, pairs, tmp_path):
     assert calibrate(*GAINS).code == 0
     picture = tmp_path / "surface.png"
     command = ("calibrate", "prompt", tmp_path / "new", "--pairs", pairs, "--out", tmp_path / "newer", *FEW)
     tcmoa(*command, *GAINS, "--surface", picture).assert_error(
-        *(2, "own default, alpha 0.5, beta -0.5, is the best of 9 prompts on 4 pairs"),
-        *("no bundle was written", f"{picture} shows the search"),
+        *(2, "the default prompt, alpha 0.5, beta -0.5, is the best of 9 on 4 pairs"),
+        *("No bundle was written", f"{picture} shows the search"),
     )
     assert not (tmp_path / "newer").exists()
     assert read_image(picture).shape == (700, 920, 3)
 
 
-def test_ranges_bind_the_search_and_the_picture_is_drawn(calibrate, tmp_path):
+def test_the_search_stays_in_the_ranges_and_the_picture_is_drawn(calibrate, tmp_path):
     outcome = calibrate(
         *GAINS,
         *("--scale-range", "0:1", "--shift-range=-0.2:0.3", "--rounds", 1, "--json"),
@@ -101,7 +103,7 @@ def test_ranges_bind_the_search_and_the_picture_is_drawn(calibrate, tmp_path):
     assert (tmp_path / "surface.png").is_file()
 
 
-def test_two_folders_of_equal_names_and_pairs_that_cannot_be_used(tcmoa, vif, tmp_path):
+def test_two_folders_are_accepted_and_unusable_pairs_are_skipped(tcmoa, vif, tmp_path):
     for number, name in enumerate("abcdef"):
         for which, image in zip("xy", scene(number), strict=True):
             write(tmp_path / which / f"{name}.png", image)
@@ -114,10 +116,10 @@ def test_two_folders_of_equal_names_and_pairs_that_cannot_be_used(tcmoa, vif, tm
     record = outcome.json["prompt_calibration"]
     assert sorted(record["fit"]["pairs"] + record["held_out"]["pairs"]) == list("abdef")
     assert len(outcome.json["skipped"]) == 1
-    assert "tcmoa: note: left out: c: " in outcome.err
+    assert "tcmoa: note: skipped c: " in outcome.err
 
 
-def test_a_bundle_that_is_there_is_replaced_when_asked(calibrate):
+def test_an_existing_bundle_is_replaced_only_with_overwrite(calibrate):
     assert calibrate(*GAINS).code == 0
     calibrate(*GAINS).assert_error(2, "holds a bundle already", "--overwrite")
     assert calibrate(*GAINS, "--overwrite").code == 0
@@ -128,20 +130,20 @@ def test_a_bundle_that_is_there_is_replaced_when_asked(calibrate):
     [
         (["--objective", "Qxyz"], ["Qxyz", "expected some of SD"]),
         (["--objective", "Qabf;SSIM"], ["Qabf;SSIM", "a sum such as Qabf+0.5*SSIM"]),
-        (["--scale-range", "1.5:0.5"], ["1.5:0.5", "reversed"]),
-        (["--scale-range", "0.5"], ["--scale-range is '0.5'", "LOW:HIGH"]),
-        (["--scale-range", "0:1:2"], ["--scale-range is '0:1:2'", "LOW:HIGH"]),
-        (["--shift-range", "a:b"], ["--shift-range is 'a'", "a number"]),
-        (["--shift-range", ":1"], ["--shift-range is ''", "a number"]),
-        (["--shift-range", "nan:1"], ["--shift-range is nan", "finite"]),
-        (["--shift-range=-17:0"], ["-17:0", "-16:16"]),
-        (["--grid", "1"], ["grid is 1"]),
-        (["--rounds", "9"], ["rounds is 9"]),
-        (["--most", "3"], ["most is 3", "4 or more"]),
-        (["--seed", "-1"], ["seed is -1"]),
+        (["--scale-range", "1.5:0.5"], ["--scale-range: 1.5:0.5", "reversed"]),
+        (["--scale-range", "0.5"], ["--scale-range: '0.5'", "LOW:HIGH"]),
+        (["--scale-range", "0:1:2"], ["--scale-range: '0:1:2'", "LOW:HIGH"]),
+        (["--shift-range", "a:b"], ["--shift-range: 'a'", "a number"]),
+        (["--shift-range", ":1"], ["--shift-range: ''", "a number"]),
+        (["--shift-range", "nan:1"], ["--shift-range: nan", "finite"]),
+        (["--shift-range=-17:0"], ["--shift-range: -17:0", "-16:16"]),
+        (["--grid", "1"], ["--grid: 1; expected 2 to 33"]),
+        (["--rounds", "9"], ["--rounds: 9"]),
+        (["--max-pairs", "3"], ["--max-pairs: 3", "4 or more"]),
+        (["--seed", "-1"], ["--seed: -1"]),
         (["--backend", "magic"], ["magic", "onnxruntime"]),
-        (["--threads", "0"], ["threads is 0"]),
-        (["--surface", "picture.txt"], ["picture.txt", ".png"]),
+        (["--threads", "0"], ["--threads: 0"]),
+        (["--surface", "picture.txt"], ["--surface: picture.txt", ".png"]),
         (["--surface", "nowhere/picture.png"], ["nowhere does not exist"]),
         (["--x", "."], ["--pairs DIR, or --x DIR and --y DIR"]),
     ],
@@ -155,13 +157,13 @@ def test_wrong_options_are_one_line_and_write_nothing(arguments, words, calibrat
 def test_too_few_pairs_no_pairs_and_no_bundle(tcmoa, vif, tmp_path):
     few = write_pairs(tmp_path / "few", "abc")
     command = ("calibrate", "prompt", vif, "--out", tmp_path / "new")
-    tcmoa(*command, "--pairs", few).assert_error(2, "3 of 3 pairs", "at least 4")
+    tcmoa(*command, "--pairs", few).assert_error(2, "3 of 3 are usable", "at least 4")
     tcmoa(*command, "--pairs", tmp_path / "nowhere").assert_error(2, "nowhere: no such folder")
     tcmoa(*command).assert_error(2, "--pairs DIR")
     below_a_file = (*command[:-1], few / "a_x.png" / "new")
-    tcmoa(*below_a_file, "--pairs", few).assert_error(2, "a_x.png is a file, expected a folder")
+    tcmoa(*below_a_file, "--pairs", few).assert_error(2, "a_x.png is a file; expected a folder")
     tcmoa("calibrate", "prompt", few, "--pairs", few, "--out", tmp_path / "new").assert_error(
-        2, "holds no bundle.json"
+        2, "not a bundle; expected a bundle.json in it"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["few"]
 

@@ -1,12 +1,13 @@
-"""The backbone's linears in an exported graph: what low precision is for.
+"""The linear layers of the backbone in an exported graph, which are what gets quantized.
 
-They do nearly all of the multiplying. Routers, adapters, LayerNorms, attention's own products and the
-re-standardisation are not touched: they are small, or decide much.
+They do nearly all of the multiplications. Routers, adapters, LayerNorms, the products inside attention and the
+re-standardization stay in float32: they are small, or the image depends strongly on them.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,55 +19,63 @@ _NAME: Final = re.compile(r"((?:encoder|decoder)\.\d+)/(attention|mlp)/MatMul(\.
 
 
 @dataclass(frozen=True)
-class Linear:
-    """A MatMul [M, C] x [C, N] with a constant weight."""
+class BackboneLinear:
+    """A MatMul [M, C] x [C, N] with a constant weight.
+
+    Attributes:
+        node: Name of the MatMul.
+        input: Name of its input, the activations [M, C].
+        weight: Name of its weight [C, N].
+        norm: Name of the LayerNormalization that gives its input; None if something else does.
+        group: The half block that it belongs to, e.g. `encoder.0/mlp`; the layers of a group are quantized together.
+        shape: (C, N).
+    """
 
     node: str
-    source: str
-    """Name of its input, the activations [M, C]."""
+    input: str
     weight: str
-    """Name of its weight [C, N]."""
     norm: str | None
-    """Name of the LayerNormalization that makes its input, where one does."""
     group: str
-    """The half block that it belongs to, as `encoder.0/mlp`: what is kept in float32 together."""
-    channels: tuple[int, int]
-    """(C, N)."""
+    shape: tuple[int, int]
 
 
-def backbone_linears(model: onnx.ModelProto) -> list[Linear]:
-    """All of them in the graph's order.
+def backbone_linears(model: onnx.ModelProto) -> list[BackboneLinear]:
+    """Return the linear layers of the backbone in the order of the graph.
 
-    Raises InputError when there is none: the graph is no float32 one of this exporter.
+    Raises:
+        InputError: There are none, so the graph is not a float32 graph of this exporter.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    makers = {name: node for node in model.graph.node for name in node.output}
+    producers = {name: node for node in model.graph.node for name in node.output}
     found = []
     for node in model.graph.node:
         match = _NAME.fullmatch(node.name)
         if node.op_type != "MatMul" or match is None or node.input[1] not in constants:
             continue
-        maker = makers[node.input[0]]
+        producer, weight = producers[node.input[0]], constants[node.input[1]]
         found.append(
-            Linear(
-                node.name,
-                node.input[0],
-                node.input[1],
-                maker.name if maker.op_type == "LayerNormalization" else None,
-                f"{match[1]}/{match[2]}",
-                (constants[node.input[1]].dims[0], constants[node.input[1]].dims[1]),
+            BackboneLinear(
+                node=node.name,
+                input=node.input[0],
+                weight=node.input[1],
+                norm=producer.name if producer.op_type == "LayerNormalization" else None,
+                group=f"{match[1]}/{match[2]}",
+                shape=(weight.dims[0], weight.dims[1]),
             )
         )
     if not found:
         raise InputError(
-            "the graph holds no float32 linears of a backbone: export the bundle with --precision fp32"
+            "no linear layers with float32 weights; expected those of the backbone",
+            subject="graph",
+            remedy="Export the bundle with {precision}",
+            settings={"precision": "fp32"},
         )
     return found
 
 
-def groups_of(linears: list[Linear]) -> dict[str, list[Linear]]:
-    """Linears by group, in the graph's order."""
-    groups: dict[str, list[Linear]] = {}
+def group_linears(linears: Sequence[BackboneLinear]) -> dict[str, list[BackboneLinear]]:
+    """Return the layers by group, in the order of the graph."""
+    groups: dict[str, list[BackboneLinear]] = {}
     for linear in linears:
         groups.setdefault(linear.group, []).append(linear)
     return groups

@@ -1,10 +1,10 @@
-"""The graph's changes for low precision: smaller tables, and the Q/DQ pairs."""
+"""Graph rewrites for low precision: Q/DQ pairs, and position biases stored once."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Final
 
 import ml_dtypes
 import numpy as np
@@ -12,26 +12,31 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from tcmoa_calibration.quantize.formats import Format
-from tcmoa_calibration.quantize.linears import Linear
+from tcmoa_calibration.quantize.formats import FP8, QuantizationFormat
+from tcmoa_calibration.quantize.linears import BackboneLinear
 
-FP8_OPSET, FP8_IR_VERSION = 19, 9
-"""The first opset with 8-bit floats in Q/DQ, and what came with it; all operators used mean the same."""
+FP8_OPSET: Final = 19
+FP8_IR_VERSION: Final = 9
+"""First versions with 8-bit floats in QuantizeLinear; the other operators of the graph did not change up to them."""
+
+INT8_ZERO_POINT: Final = 128
+_MIN_SHARING: Final = 4
+"""Times that a position bias must repeat its values on average to be stored once."""
 
 
-def share_tables(model: onnx.ModelProto) -> None:
-    """Write the position biases [1, heads, n, n] as the few numbers that they repeat, and one index for all.
+def share_position_biases(model: onnx.ModelProto) -> None:
+    """Store the distinct values of the position biases [1, heads, n, n], and one index for all of them.
 
-    A table holds (2 * 14 - 1)^2 numbers a head, 53 times each. Runtimes put it together when they load the graph, to
-    the very same numbers.
+    A bias has (2 * 14 - 1)^2 distinct values a head, 53 times each. Runtimes expand it to exactly the same numbers when
+    they load the graph.
     """
     graph = model.graph
     tables = [t for t in graph.initializer if t.name.rsplit("/", 1)[-1].split(".")[0] == "position_bias"]
     if not tables:
         return
     stacked = np.concatenate([numpy_helper.to_array(t).reshape(t.dims[1], -1) for t in tables])
-    few, index = np.unique(stacked, axis=1, return_inverse=True)
-    if few.shape[1] * 4 > stacked.shape[1]:  # tables of another kind
+    distinct, index = np.unique(stacked, axis=1, return_inverse=True)
+    if distinct.shape[1] * _MIN_SHARING > stacked.shape[1]:
         return
     side = tables[0].dims[2]
     graph.initializer.append(
@@ -41,135 +46,148 @@ def share_tables(model: onnx.ModelProto) -> None:
     nodes, start = [], 0
     for tensor in tables:
         heads, name = tensor.dims[1], tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(few[start : start + heads], f"{name}/few"))
+        tensor.CopyFrom(numpy_helper.from_array(distinct[start : start + heads], f"{name}/few"))
         start += heads
-        whole = f"{name}/whole"
+        expanded = f"{name}/whole"
         nodes.append(
-            helper.make_node("Gather", [f"{name}/few", "position_bias/index"], [whole], whole, axis=1)
+            helper.make_node("Gather", [f"{name}/few", "position_bias/index"], [expanded], expanded, axis=1)
         )
-        nodes.append(helper.make_node("Unsqueeze", [whole, "position_bias/axis"], [name], name))
+        nodes.append(helper.make_node("Unsqueeze", [expanded, "position_bias/axis"], [name], name))
     nodes.extend(graph.node)
     _replace_nodes(model, nodes)
 
 
-def quantise(
-    model: onnx.ModelProto, linears: Sequence[Linear], ends: Mapping[str, float], number_format: Format
+def quantize_linears(
+    model: onnx.ModelProto,
+    linears: Sequence[BackboneLinear],
+    thresholds: Mapping[str, float],
+    number_format: QuantizationFormat,
 ) -> None:
-    """Put Q/DQ pairs on the inputs of `linears`, whose ranges end at `ends` (by name of input), and on their weights.
+    """Insert Q/DQ pairs at the inputs and weights of linear layers, in place.
 
-    Activations are symmetric with one scale. Weights are symmetric with one scale a column [N], but for linears that
-    share an input: one scale for all of them. Those are q, k and v, and TensorRT makes one product of them that
-    attention reads without a copy, if it has one scale; what it cost is within the noise.
+    Activations are symmetric with one scale. Weights are symmetric with one scale for each column [N]. Layers that
+    share an input (q, k and v) get one scale for all their weights: then TensorRT makes one product of them, which
+    attention reads without a copy. The error of that is within the noise.
+
+    Args:
+        model: The graph.
+        linears: The layers to quantize.
+        thresholds: Largest magnitude that is not clipped, by the name of the input.
+        number_format: The format of activations and weights.
     """
     graph = model.graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
-    chosen = {linear.node: linear for linear in linears}
-    done: dict[str, str] = {}
-    most: dict[str, list[float]] = {}
-    for each in linears:
-        largest = float(np.abs(numpy_helper.to_array(tensors[each.weight])).max())
-        most.setdefault(each.source, []).append(largest)
+    by_node = {linear.node: linear for linear in linears}
+    shared_max = _shared_weight_max(linears, tensors)
+    quantized_inputs: dict[str, str] = {}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        linear = chosen.get(node.name)
+        linear = by_node.get(node.name)
         if linear is not None:
-            source = node.input[0]
-            if source not in done:
-                scale = np.array(ends[source] / number_format.largest, np.float32)
-                done[source] = _pair(graph, nodes, source, scale, number_format)
-            together = max(most[source]) if len(most[source]) > 1 else None
-            node.input[1] = _weight(graph, nodes, node.name, tensors[node.input[1]], together, number_format)
-            node.input[0] = done[source]
+            name = node.input[0]
+            if name not in quantized_inputs:
+                scale = np.array(thresholds[name] / number_format.activation_max, np.float32)
+                quantized_inputs[name] = _quantize_activation(graph, nodes, name, scale, number_format)
+            node.input[1] = _quantize_weight(
+                graph, nodes, node.name, tensors[node.input[1]], shared_max.get(name), number_format
+            )
+            node.input[0] = quantized_inputs[name]
         nodes.append(node)
     _replace_nodes(model, nodes)
     if number_format.name == "fp8":
         model.opset_import[0].version, model.ir_version = FP8_OPSET, FP8_IR_VERSION
 
 
-def finish(model: onnx.ModelProto, name: str) -> None:
-    """Drop constants that nothing reads, order what is left, and give the graph a name of its own: `name` and a
-    fingerprint.
-    """
+def _shared_weight_max(
+    linears: Sequence[BackboneLinear], tensors: Mapping[str, onnx.TensorProto]
+) -> dict[str, float]:
+    """Return the largest magnitude of all weights that read an input, for inputs that several layers read."""
+    maxima: dict[str, list[float]] = {}
+    for linear in linears:
+        largest = float(np.abs(numpy_helper.to_array(tensors[linear.weight])).max())
+        maxima.setdefault(linear.input, []).append(largest)
+    return {name: max(values) for name, values in maxima.items() if len(values) > 1}
+
+
+def finalize(model: onnx.ModelProto, name: str) -> None:
+    """Remove unused constants and name the graph: `name`, and a fingerprint of its content."""
     graph = model.graph
-    used = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    names = {name for node in graph.node for name in node.input}
+    used = [tensor for tensor in graph.initializer if tensor.name in names]
     del graph.initializer[:]
-    graph.initializer.extend(kept)
+    graph.initializer.extend(used)
     del graph.value_info[:]
     graph.name = ""
     digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()[:12]
     graph.name = f"{name}_{digest}"
 
 
-def _pair(
+def _quantize_activation(
     graph: onnx.GraphProto,
     nodes: list[onnx.NodeProto],
-    source: str,
+    name: str,
     scale: NDArray[np.float32],
-    number_format: Format,
+    number_format: QuantizationFormat,
 ) -> str:
-    """Quantise and dequantise an activation; the name of the result."""
-    scale_name, zero_name = f"{source}/q_scale", f"{source}/q_zero"
+    """Append the Q/DQ pair of an activation; return the name of the result."""
+    scale_name, zero_name = f"{name}/q_scale", f"{name}/q_zero"
     graph.initializer.append(numpy_helper.from_array(scale, scale_name))
     if number_format.name == "int8":
-        graph.initializer.append(numpy_helper.from_array(np.array(128, np.uint8), zero_name))
+        graph.initializer.append(numpy_helper.from_array(np.array(INT8_ZERO_POINT, np.uint8), zero_name))
     else:
-        graph.initializer.append(_fp8(np.zeros((), np.float32), zero_name))
-    nodes.append(
-        helper.make_node("QuantizeLinear", [source, scale_name, zero_name], [f"{source}/q"], f"{source}/q")
-    )
-    nodes.append(
-        helper.make_node(
-            "DequantizeLinear", [f"{source}/q", scale_name, zero_name], [f"{source}/dq"], f"{source}/dq"
-        )
-    )
-    return f"{source}/dq"
+        graph.initializer.append(_fp8_tensor(np.zeros((), np.float32), zero_name))
+    q, dq = f"{name}/q", f"{name}/dq"
+    nodes.append(helper.make_node("QuantizeLinear", [name, scale_name, zero_name], [q], q))
+    nodes.append(helper.make_node("DequantizeLinear", [q, scale_name, zero_name], [dq], dq))
+    return dq
 
 
-def _weight(
+def _quantize_weight(
     graph: onnx.GraphProto,
     nodes: list[onnx.NodeProto],
     node: str,
     tensor: onnx.TensorProto,
-    together: float | None,
-    number_format: Format,
+    shared_max: float | None,
+    number_format: QuantizationFormat,
 ) -> str:
-    """A stored weight in 8 bits and its DequantizeLinear; the name of the result.
+    """Store a weight in 8 bits and append its DequantizeLinear; return the name of the result.
 
-    `together`: the largest magnitude of all weights that share a scale; None for a scale a column.
+    `shared_max` is the largest magnitude of all weights that share a scale; None gives each column a scale.
     """
     values = numpy_helper.to_array(tensor).astype(np.float64)
-    most = np.abs(values).max(axis=0) if together is None else np.array(together)
-    scales = np.where(most > 0, most / number_format.largest_weight, 1.0).astype(np.float32)
+    maxima = np.abs(values).max(axis=0) if shared_max is None else np.array(shared_max)
+    scales = np.where(maxima > 0, maxima / number_format.weight_max, 1.0).astype(np.float32)
     stored, scale_name, zero_name = f"{node}/weight_q", f"{node}/weight_scale", f"{node}/weight_zero"
     if number_format.name == "int8":
-        end = number_format.largest_weight
-        steps = np.clip(np.rint(values / scales), -end, end).astype(np.int8)
+        limit = number_format.weight_max
+        steps = np.clip(np.rint(values / scales), -limit, limit).astype(np.int8)
         graph.initializer.append(numpy_helper.from_array(steps, stored))
         graph.initializer.append(numpy_helper.from_array(np.zeros(scales.shape, np.int8), zero_name))
     else:
-        graph.initializer.append(_fp8(values / scales, stored))
-        graph.initializer.append(_fp8(np.zeros(scales.shape, np.float32), zero_name))
+        graph.initializer.append(_fp8_tensor(values / scales, stored))
+        graph.initializer.append(_fp8_tensor(np.zeros(scales.shape, np.float32), zero_name))
     graph.initializer.append(numpy_helper.from_array(scales, scale_name))
     name = f"{node}/weight_dq"
-    dequantise = helper.make_node("DequantizeLinear", [stored, scale_name, zero_name], [name], name)
-    if together is None:
-        dequantise.attribute.append(helper.make_attribute("axis", 1))
-    nodes.append(dequantise)
+    dequantize = helper.make_node("DequantizeLinear", [stored, scale_name, zero_name], [name], name)
+    if shared_max is None:
+        dequantize.attribute.append(helper.make_attribute("axis", 1))
+    nodes.append(dequantize)
     return name
 
 
-def _fp8(values: NDArray[Any], name: str) -> onnx.TensorProto:
+def _fp8_tensor(values: NDArray[np.floating], name: str) -> onnx.TensorProto:
     tensor = onnx.TensorProto()
     tensor.name, tensor.data_type = name, TensorProto.FLOAT8E4M3FN
     tensor.dims.extend(values.shape)
-    tensor.raw_data = np.clip(values, -448, 448).astype(ml_dtypes.float8_e4m3fn).tobytes()
+    tensor.raw_data = (
+        np.clip(values, -FP8.weight_max, FP8.weight_max).astype(ml_dtypes.float8_e4m3fn).tobytes()
+    )
     return tensor
 
 
 def _replace_nodes(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> None:
     copies = []
-    for node in nodes:  # those of the graph itself are gone once it is emptied
+    for node in nodes:  # clearing the graph frees its own nodes
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         copies.append(copy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -56,6 +57,20 @@ def check_range(subject: str, value: float, low: float, high: float, unit: str =
     if not low <= value <= high:
         unit = unit and f" {unit}"
         raise InputError(f"{value:g}{unit}; expected {low:g} to {high:g}{unit}", subject=subject)
+
+
+def check_minimum(subject: str, value: float, minimum: float) -> None:
+    """Raise InputError unless `value` is `minimum` or more; NaN is refused."""
+    if not value >= minimum:
+        raise InputError(f"{value:g}; expected {minimum:g} or more", subject=subject)
+
+
+def check_seconds(subject: str, value: float, minimum: float = 0.0) -> float:
+    """Return `value`; raises InputError unless it is a finite number of seconds, `minimum` or more."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or value < minimum:
+        raise InputError(f"{value!r}; expected seconds, {minimum:g} or more", subject=subject)
+    return float(value)
 
 
 def _choices_of(hint: Any) -> tuple[tuple[object, ...], bool]:

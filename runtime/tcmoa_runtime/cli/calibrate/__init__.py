@@ -1,12 +1,12 @@
-"""`tcmoa calibrate`: new bundles from one and sample pairs. One file per command."""
+"""`tcmoa calibrate`: new bundles from a bundle and sample pairs; one file for each command."""
 
 from __future__ import annotations
 
 import typer
 
 from tcmoa_runtime.cli.calibrate.align import align
-from tcmoa_runtime.cli.calibrate.int8 import fp8, int8
 from tcmoa_runtime.cli.calibrate.prompt import prompt
+from tcmoa_runtime.cli.calibrate.quantize import fp8, int8
 
 app = typer.Typer(
     name="calibrate",

@@ -1,4 +1,4 @@
-"""`tcmoa calibrate align`: a bundle that brings two fixed cameras together, from sample pairs."""
+"""`tcmoa calibrate align`: a bundle that aligns two fixed cameras, from sample pairs."""
 
 from __future__ import annotations
 
@@ -7,96 +7,73 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcmoa_runtime.alignment import MODELS
-from tcmoa_runtime.cli.calibrate.options import AsJson, BundlePath, Out, Overwrite, Pairs, X, Y, sample_pairs
+from tcmoa_runtime.cli.calibrate.shared import OutOption, check_picture, print_rows, print_skipped
 from tcmoa_runtime.cli.extras import require
-from tcmoa_runtime.cli.progress import console, print_json, status_line
-from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.cli.options import BundleArgument, JsonOption, takes_options
+from tcmoa_runtime.cli.progress import print_json, status_line
+from tcmoa_runtime.cli.source_pairs import PairsOption, XOption, YOption, find_source_pairs
+from tcmoa_runtime.options.align import AlignOptions
 
 if TYPE_CHECKING:
-    from tcmoa_calibration.alignment import Aligned
-
-_TOLD = 5
-"""Left-out pairs that are told about one by one."""
+    from tcmoa_calibration.align import AlignmentResult
 
 
+@takes_options(AlignOptions)
 def align(
-    bundle: BundlePath,
-    out: Out,
-    pairs: Pairs = None,
-    x: X = None,
-    y: Y = None,
-    move: Annotated[str, typer.Option(metavar="x|y", help="The source that is moved onto the other.")] = "y",
-    model: Annotated[
-        str,
-        typer.Option(
-            help=f"{', '.join(MODELS[1:])}, or auto: the simplest that pairs held out cannot tell from the best."
-        ),
-    ] = "auto",
-    most: Annotated[int, typer.Option("--most", metavar="N", min=4, help="Use at most so many pairs.")] = 32,
-    seed: Annotated[int, typer.Option(min=0, help="Chooses the pairs, and what is held out when.")] = 0,
+    options: AlignOptions,
+    bundle: BundleArgument,
+    out: OutOption,
+    pairs: PairsOption = None,
+    x: XOption = None,
+    y: YOption = None,
     preview: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.png", help="Draw the edges of x in red and y in cyan, before and after."),
+        typer.Option(
+            metavar="FILE.png",
+            help="Draw the edges of x in red and of y in cyan, before and after.",
+            rich_help_panel="Output",
+        ),
     ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="The bundle aligns already: forget that and estimate anew.")
-    ] = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Align two fixed cameras: estimate from sample pairs how one source lies to the other, and let the bundle move it.
+    """Align two fixed cameras: estimate from sample pairs how one source is displaced, and correct it in the bundle.
 
-    All pairs share one matrix, so the scene should be some way off, or the cameras close together. `fuse` and `stream`
-    apply it by themselves (about 1 ms a frame of 640x480). Pairs that do not tell it to 1.5 pixels are refused.
+    One matrix holds for all pairs, so the scene must be distant, or the cameras close to each other. `tcmoa fuse` and
+    `tcmoa stream` apply it (about 1 ms for a frame of 640x480). The command fails when the uncertainty exceeds 1.5 px.
+
+    Example: tcmoa calibrate align night --pairs pairs -o night-aligned --move x --preview edges.png
     """
-    alignment = require("tcmoa_calibration.alignment", "calibrate align", "calibration")
-    if preview is not None and preview.suffix.lower() != ".png":
-        raise InputError(f"--preview is {preview}: expected the name of a .png file")
-    found = sample_pairs(pairs, x, y)
-    with status_line("aligning") as say:
-        result: Aligned = alignment.calibrate_alignment(
-            bundle,
-            found,
-            out,
-            move=move,
-            model=None if model == "auto" else model,
-            most=most,
-            seed=seed,
-            replace=replace,
-            overwrite=overwrite,
-            preview=preview,
-            say=say,
+    module = require("tcmoa_calibration.align", "calibrate align", "calibration")
+    if preview is not None:
+        check_picture(preview, "--preview")
+    found = find_source_pairs(pairs, x, y)
+    with status_line("align") as on_message:
+        result: AlignmentResult = module.calibrate_alignment(
+            bundle, found, out, options, preview=preview, on_message=on_message
         )
+    print_skipped(result.skipped)
     if as_json:
         print_json(result.to_json())
         return
-    for line in result.skipped[:_TOLD]:
-        console.print(f"tcmoa: left out {line}", markup=False, soft_wrap=True)
-    lines = _rows(result) + ([] if preview is None else [("preview", str(preview))])
-    width = max(len(label) for label, _ in lines)
-    for label, value in lines:
-        print(f"{label:<{width}}  {value}")
+    print_rows(_rows(result) + ([] if preview is None else [("preview", str(preview))]))
 
 
-def _rows(result: Aligned) -> list[tuple[str, str]]:
-    found, estimate = result.estimate.alignment, result.estimate
-    left_out = f", {len(result.skipped)} left out" if result.skipped else ""
-    moves = f"{found.source} by {estimate.shift_px:.2f} pixels on average, {found.model}"
+def _rows(result: AlignmentResult) -> list[tuple[str, str]]:
+    """Return label and value of each line of the report."""
+    alignment, estimate = result.estimate.alignment, result.estimate
+    skipped = f", {len(result.skipped)} skipped" if result.skipped else ""
+    moves = f"{alignment.source} by {estimate.shift_px:.2f} px on average, {alignment.model}"
     if estimate.already_aligned:
-        moves = "nothing: the pairs are aligned already, the bundle leaves them as they are"
-    others = ", ".join(f"{name} {score:.3f}" for name, score in estimate.scores.items())
+        moves = "nothing: the pairs are aligned already"
+    models = ", ".join(f"{name} {score:.3f}" for name, score in estimate.scores.items())
     return [
         ("bundle", str(result.bundle.path)),
         ("moves", moves),
+        ("uncertainty", f"{alignment.residual_px:.2f} px (jackknife standard error, RMS over the frame)"),
         (
-            "sure to",
-            f"{found.residual_px:.2f} pixels (RMS over the frame, from estimates that leave pairs out)",
+            "correlation",
+            f"{alignment.score_before:.3f} before, {alignment.score_after:.3f} after (edges of held-out pairs)",
         ),
-        (
-            "edges",
-            f"correlation {found.score_before:.3f} before, {found.score_after:.3f} after, on pairs held out",
-        ),
-        ("models", f"{others}, at the size at which they were compared"),
-        ("pairs", f"{found.pairs}{left_out}"),
+        ("models", f"{models} (correlation at reduced size)"),
+        ("pairs", f"{alignment.pairs}{skipped}"),
     ]

@@ -3,106 +3,84 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.cli.calibrate.options import AsJson, BundlePath, Out, Overwrite, Pairs, X, Y, sample_pairs
+from tcmoa_runtime.cli.calibrate.shared import OutOption, check_picture, print_note, print_skipped
 from tcmoa_runtime.cli.extras import require
-from tcmoa_runtime.cli.progress import console, counted_bar, print_json
+from tcmoa_runtime.cli.options import (
+    BundleArgument,
+    JsonOption,
+    TextForm,
+    flag_of,
+    parse_number,
+    takes_options,
+)
+from tcmoa_runtime.cli.progress import counted_bar, print_json
+from tcmoa_runtime.cli.source_pairs import PairsOption, XOption, YOption, find_source_pairs
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.prompts import parse_number
+from tcmoa_runtime.options.prompt_search import PromptSearchOptions
 
 if TYPE_CHECKING:
-    from tcmoa_calibration.prompt_search import PromptCalibration
+    from tcmoa_calibration.prompt import PromptCalibrationResult
 
 
+def _parse_range(text: str) -> tuple[float, float]:
+    """Parse LOW:HIGH."""
+    parts = text.split(":")
+    if len(parts) != 2:
+        raise InputError(f"{text!r}; expected LOW:HIGH, e.g. 0.5:1.5")
+    return parse_number(parts[0]), parse_number(parts[1])
+
+
+def _format_range(value: Any) -> str:
+    return f"{value[0]:g}:{value[1]:g}"
+
+
+_RANGE = TextForm(_parse_range, _format_range, "LOW:HIGH")
+
+
+@takes_options(PromptSearchOptions, forms={"scale_range": _RANGE, "shift_range": _RANGE})
 def prompt(
-    bundle: BundlePath,
-    out: Out,
-    pairs: Pairs = None,
-    x: X = None,
-    y: Y = None,
-    objective: Annotated[
-        str,
-        typer.Option(
-            metavar="METRICS",
-            help="What to maximise: a metric of `tcmoa evaluate`, or a sum as Qabf+0.5*SSIM. MSE, RMSE, CE and Qcv, "
-            "of which less is better, count against.",
-        ),
-    ] = "Qabf",
-    scale_range: Annotated[
-        str, typer.Option(metavar="LOW:HIGH", help="Where to search alpha, within -16:16.")
-    ] = "0.5:1.5",
-    shift_range: Annotated[
-        str, typer.Option(metavar="LOW:HIGH", help="Where to search beta, within -16:16.")
-    ] = "-0.5:0.5",
-    grid: Annotated[int, typer.Option(help="Values of alpha and of beta that are tried first.")] = 5,
-    rounds: Annotated[int, typer.Option(help="How often the step around the best is then halved.")] = 2,
-    most: Annotated[int, typer.Option(help="Pairs to use at most; a third of them is held out.")] = 24,
-    seed: Annotated[int, typer.Option(help="Chooses the pairs, and those held out.")] = 0,
-    backend: Annotated[
-        str, typer.Option(help="What runs the bundle: onnxruntime, openvino, tensorrt, ...")
-    ] = "onnxruntime",
-    threads: Annotated[int | None, typer.Option(help="CPU threads; all cores when not given.")] = None,
+    options: PromptSearchOptions,
+    bundle: BundleArgument,
+    out: OutOption,
+    pairs: PairsOption = None,
+    x: XOption = None,
+    y: YOption = None,
     surface: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw the objective over alpha and beta.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.png", help="Draw the objective over alpha and beta.", rich_help_panel="Output"
+        ),
     ] = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Search the default prompt that fuses sample pairs best, and write it into a new bundle.
 
-    Alpha and beta are searched on two thirds of the pairs. Where they do no better than the bundle's own default on
-    the pairs held out, no bundle is written (exit code 2). Routers are chosen by `tcmoa export --routers`.
+    Alpha and beta are searched on two thirds of the pairs. If they are no better than the bundle's default on the
+    held-out pairs, no bundle is written (exit code 2). `tcmoa export --routers` selects the routers.
+
+    Example: tcmoa calibrate prompt night --pairs medical -o medical --objective Qabf+0.5*SSIM --surface surface.png
     """
-    module = require("tcmoa_calibration.prompt_search", "calibrate prompt", "calibration")
-    opened = Bundle.open(bundle)
-    ranges = _range(scale_range, "--scale-range"), _range(shift_range, "--shift-range")
-    found = sample_pairs(pairs, x, y)
-    with counted_bar("searching") as (_, progress):
-        calibration: PromptCalibration = module.calibrate_prompt(
-            opened,
-            found,
-            out,
-            objective=objective,
-            scale_range=ranges[0],
-            shift_range=ranges[1],
-            grid=grid,
-            rounds=rounds,
-            most=most,
-            seed=seed,
-            backend=backend,
-            threads=threads,
-            surface=surface,
-            overwrite=overwrite,
-            progress=progress,
+    module = require("tcmoa_calibration.prompt", "calibrate prompt", "calibration")
+    if surface is not None:
+        check_picture(surface, "--surface")
+    found = find_source_pairs(pairs, x, y)
+    with counted_bar("prompt") as (_, on_progress):
+        result: PromptCalibrationResult = module.calibrate_prompt(
+            bundle, found, out, options, surface=surface, on_progress=on_progress
         )
-    search = calibration.search
-    for line in search.samples.skipped:
-        _note(f"left out: {line}")
+    search = result.search
+    print_skipped(search.pairs.skipped)
     for name in search.at_border:
-        _note(f"the best {name} lies at an end of --{name}-range: a wider range may hold a better one")
+        print_note(f"the best prompt is at an end of {flag_of(name)}; a wider range may contain a better one")
     if not search.gain.excludes_zero:
-        _note("the difference is not certain on so few or so different pairs: more of them tell")
+        print_note(
+            f"the gain is not significant on {len(search.pairs.held_out)} held-out pairs; use more pairs"
+        )
     if as_json:
-        print_json(calibration.to_json())
+        print_json(result.to_json())
         return
-    held = search.to_json()["held_out"]
-    print(
-        f"{out}: {search.best} instead of {search.default}; {search.objective.text} "
-        f"{held['before']:.5g} -> {held['after']:.5g} on {module.told_pairs(search.samples.held)} held out, "
-        f"difference {module.told_gain(search.gain)}"
-    )
-
-
-def _range(text: str, name: str) -> tuple[float, float]:
-    low, colon, high = text.partition(":")
-    if not colon or ":" in high:
-        raise InputError(f"{name} is {text!r}: expected LOW:HIGH, as 0.5:1.5")
-    return parse_number(low, name), parse_number(high, name)
-
-
-def _note(text: str) -> None:
-    console.print(f"tcmoa: note: {text}", markup=False, soft_wrap=True)
+    print(f"{out}: {search.describe()}")

@@ -1,0 +1,46 @@
+"""What the commands of `tcmoa calibrate` share besides the source pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tcmoa_runtime.cli.progress import console
+from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.images import check_writable
+
+OutOption = Annotated[
+    Path, typer.Option("--out", "-o", help="Folder of the new bundle.", rich_help_panel="Output")
+]
+
+_MAX_SKIPPED_SHOWN = 5
+
+
+def check_picture(path: Path, flag: str) -> None:
+    """Raise InputError unless `path` is a .png file that can be written; `flag` is the option that names it."""
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path}; expected the name of a .png file", subject=flag)
+    check_writable(path)
+
+
+def print_skipped(skipped: Sequence[str]) -> None:
+    """Print why pairs were skipped on stderr, the first few of them."""
+    for line in skipped[:_MAX_SKIPPED_SHOWN]:
+        print_note(f"skipped {line}")
+    if len(skipped) > _MAX_SKIPPED_SHOWN:
+        print_note(f"skipped {len(skipped) - _MAX_SKIPPED_SHOWN} more pairs")
+
+
+def print_note(text: str) -> None:
+    """Print a note on stderr."""
+    console.print(f"tcmoa: note: {text}", markup=False, soft_wrap=True)
+
+
+def print_rows(rows: Sequence[tuple[str, str]]) -> None:
+    """Print labels and values in two columns."""
+    width = max(len(label) for label, _ in rows)
+    for label, value in rows:
+        print(f"{label:<{width}}  {value}")
