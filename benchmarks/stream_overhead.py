@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from tcmoa_runtime import Bundle, Fuser, Stream
 from tcmoa_runtime.contract import FUSED, PROMPT, X
+from tcmoa_runtime.options.stream import StreamOptions
 from tcmoa_runtime.streams.interfaces import Source, SourceFrame
 from tcmoa_runtime.streams.sources import open_source
 
@@ -88,8 +89,8 @@ def main() -> None:
         stream = Stream(
             fuser,
             *_sources(fuser, options.sources, options.frames),
+            StreamOptions(frames=options.frames),
             on_frame=lambda _, seen=arrivals: seen.append(time.perf_counter()),  # type: ignore[misc]
-            frames=options.frames,
         )
         figures = stream.run().snapshot()
         steps = np.diff(arrivals[10:]) * 1000

@@ -1,4 +1,4 @@
-"""Sources, sinks and a backend for tests of streams: scripted, and as fast or slow as a test wants."""
+"""Scripted sources, sinks and a backend for tests of streams, as fast or slow as a test needs."""
 
 import threading
 import time
@@ -14,25 +14,25 @@ MILLISECOND = Fraction(1, 1000)
 
 
 def numbered(number, size=(100, 130), channels=3):
-    """A frame whose pixels say its number."""
+    """A frame whose pixels encode its number."""
     image = np.empty((*size, channels), np.uint8)
     image[...] = (number % 256, number // 256 % 256, 77)[:channels]
     return image
 
 
 def number_of(image):
-    """The number that a frame, or what it was fused to, shows."""
+    """The number that a frame from `numbered`, or the frame fused from it, encodes."""
     return int(image[0, 0, 0]) + 256 * int(image[0, 0, 1])
 
 
 def source_frame(index, milliseconds, *, arrived=0.0, image=None):
-    """A frame with a time, of the smallest size where its picture does not matter."""
+    """A frame with a time; of 2x2 pixels unless an image is given."""
     image = np.zeros((2, 2, 3), np.uint8) if image is None else image
     return SourceFrame(image, milliseconds, MILLISECOND, arrived, index)
 
 
 class ScriptedSource:
-    """A file (`live=False`): frames at `milliseconds`; `fails_after` so many it breaks."""
+    """A file with frames at `milliseconds`, which fails after `fails_after` of them."""
 
     live, time_base = False, MILLISECOND
 
@@ -46,7 +46,7 @@ class ScriptedSource:
 
     def read(self):
         if self.frames == self._fails_after:
-            raise SourceError(f"{self.name}: broke")
+            raise SourceError("broke", subject=self.name)
         if self.closed or self.frames == len(self._milliseconds):
             return None
         index = self.frames
@@ -59,7 +59,7 @@ class ScriptedSource:
 
 
 class LiveSource:
-    """A camera at `rate` frames a second, on a clock of its own that begins at `epoch` milliseconds.
+    """A camera at `rate` frames per second, on a clock of its own that starts at `epoch` milliseconds.
 
     `hook(index)` may return "drop", "end", "die", a number of seconds to stall before the frame, or a callable that
     changes its milliseconds.
@@ -74,30 +74,30 @@ class LiveSource:
         self.frames = self.errors = self.reconnects = 0
         self._hook, self._epoch, self._images = hook, epoch, images
         self._closed = threading.Event()
-        self._began = None
-        self._place = 0
+        self._start = None
+        self._position = 0
 
     def read(self):
-        if self._began is None:
-            self._began = time.monotonic()
+        if self._start is None:
+            self._start = time.monotonic()
         while True:
-            index = self._place
-            self._place += 1
-            order = self._hook(index)
-            if order == "end":
+            index = self._position
+            self._position += 1
+            action = self._hook(index)
+            if action == "end":
                 return None
-            if order == "die":
-                raise SourceError(f"{self.name}: died")
-            if isinstance(order, float) and self._closed.wait(order):
+            if action == "die":
+                raise SourceError("died", subject=self.name)
+            if isinstance(action, float) and self._closed.wait(action):
                 return None
-            due = self._began + index / float(self.rate)
+            due = self._start + index / float(self.rate)
             if self._closed.wait(max(0.0, due - time.monotonic())):
                 return None
-            if order == "drop":
+            if action == "drop":
                 continue
             milliseconds = self._epoch + round(index * 1000 / float(self.rate))
-            if callable(order):
-                milliseconds = order(milliseconds)
+            if callable(action):
+                milliseconds = action(milliseconds)
             image = numbered(index, self.size) if self._images is None else self._images(index)
             self.frames += 1
             return SourceFrame(image, milliseconds, self.time_base, time.monotonic(), self.frames - 1)
@@ -107,27 +107,27 @@ class LiveSource:
 
 
 class ListSink:
-    """Keeps what it got, and how it was treated."""
+    """Keeps the frames that it was given, and counts the calls."""
 
     def __init__(
         self, name="list", *, lossless=True, seconds=0.0, fails_at=None, fails_open=False, keep=10_000
     ):
         self.name, self.lossless = name, lossless
-        self.form, self.frames, self.opened, self.closed, self.threads = None, [], 0, 0, set()
+        self.stream_format, self.frames, self.opened, self.closed, self.threads = None, [], 0, 0, set()
         self._seconds, self._fails_at, self._fails_open, self._keep = seconds, fails_at, fails_open, keep
 
-    def open(self, form):
+    def open(self, stream_format):
         self.opened += 1
-        self.form = form
+        self.stream_format = stream_format
         self.threads.add(threading.get_ident())
         if self._fails_open:
-            raise SinkError(f"{self.name}: cannot be opened")
+            raise SinkError("cannot be opened", subject=self.name)
 
     def write(self, frame):
         assert not self.closed
         self.threads.add(threading.get_ident())
         if len(self.frames) == self._fails_at:
-            raise SinkError(f"{self.name}: is full")
+            raise SinkError("is full", subject=self.name)
         if self._seconds:
             time.sleep(self._seconds)
         if len(self.frames) < self._keep:
@@ -139,7 +139,7 @@ class ListSink:
 
 
 class CopyingBackend:
-    """Gives x back as fused, after `seconds`; prompts are 0.5 + scale * 0.1 + shift."""
+    """Returns x as the fused frame after `seconds`; prompts are 0.5 + scale * 0.1 + shift."""
 
     name = "copying"
 
@@ -164,5 +164,5 @@ class CopyingBackend:
 
 
 def copying_fuser(bundle, seconds=0.0, *, resize=False):
-    """A fuser of a real bundle whose backend gives x back."""
+    """A fuser of a real bundle whose backend returns x."""
     return Fuser(bundle, CopyingBackend(bundle, seconds), resize=resize)

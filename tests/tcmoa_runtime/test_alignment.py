@@ -13,7 +13,7 @@ from tcmoa_runtime import Bundle, BundleError, Fuser, InputError, Stream
 from tcmoa_runtime.alignment import MANIFEST_KEY, Alignment, Warp, describe_matrix_fault, map_points
 from tcmoa_runtime.bundle_write import derive_bundle
 from tcmoa_runtime.images import resize_frame, to_frame
-from tcmoa_runtime.streams.pairing import Pairing
+from tcmoa_runtime.options.stream import StreamOptions
 
 SIZE = (100, 130)
 MATRIX = ((1.02, 0.03, -4.5), (-0.02, 0.99, 3.25), (1e-4, -5e-5, 1.0))
@@ -148,7 +148,9 @@ def test_a_stream_moves_frames_too(aligned, pair):
     frames = [pair[0], pair[1]]
     x, y = (ScriptedSource([0, 40], images=frames) for _ in "xy")
     sink = ListSink()
-    Stream(copying_fuser(Bundle.open(aligned(source="x"))), x, y, sinks=[sink], steady=0.5).run()
+    Stream(
+        copying_fuser(Bundle.open(aligned(source="x"))), x, y, StreamOptions(deflicker=0.5), sinks=[sink]
+    ).run()
     np.testing.assert_array_equal(sink.frames[0].image, warped(pair[0]))
 
 
@@ -157,7 +159,7 @@ def test_a_source_that_passes_alone_lies_where_it_lay_before(aligned, pair):
     x = LiveSource(50, hook=lambda i: "die" if i == 5 else None)
     y = LiveSource(50, images=lambda i: pair[1])
     bundle = Bundle.open(aligned())
-    Stream(copying_fuser(bundle), x, y, sinks=[sink], frames=12, pairing=Pairing(on_loss="pass")).run()
+    Stream(copying_fuser(bundle), x, y, StreamOptions(frames=12, on_loss="pass"), sinks=[sink]).run()
     assert sink.frames[-1].status == "passed-y"
     np.testing.assert_array_equal(sink.frames[-1].image, warped(pair[1]))
 
@@ -208,7 +210,10 @@ def test_a_matrix_that_folds_the_frame_is_told():
     matrix = cv2.getPerspectiveTransform(frame, corners)
     assert describe_matrix_fault(matrix, SIZE) is not None
     assert describe_matrix_fault(np.eye(3), SIZE) is None
-    assert describe_matrix_fault(np.full((3, 3), math.nan), SIZE) == "it holds a value that is not a finite number"
+    assert (
+        describe_matrix_fault(np.full((3, 3), math.nan), SIZE)
+        == "it holds a value that is not a finite number"
+    )
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=9, max_size=9))

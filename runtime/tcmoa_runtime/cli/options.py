@@ -140,7 +140,7 @@ class _Parameter:
     def to_inspect(self) -> inspect.Parameter:
         """Return the parameter as typer reads it."""
         default, hint = self.default, self.hint
-        show_default: bool | str = default is not None and default != ()
+        show_default: bool | str = default is not None and default not in ((), [])
         metavar = self.option.metavar
         if self.form is not None:
             metavar = metavar or self.form.metavar
@@ -181,14 +181,18 @@ class _Parameter:
 def takes_options(
     options_class: type[OptionsT],
     *,
+    name: str = "options",
     flags: Mapping[str, Sequence[str]] | None = None,
     arguments: Sequence[str] = (),
     forms: Mapping[str, TextForm] | None = None,
 ) -> Callable[[Command], Command]:
     """Decorate a command that takes `options: OptionsT`: it gets one option for each documented field instead.
 
+    A command that takes several options classes is decorated once for each.
+
     Args:
         options_class: The dataclass; fields without an `Option` stay at their default.
+        name: The command's parameter that takes the options.
         flags: Spellings of fields whose name alone is not the spelling, e.g. `{"out": ("--out", "-o")}`.
         arguments: Fields that are positional arguments.
         forms: How fields are read from text, where their type alone does not say so.
@@ -200,7 +204,7 @@ def takes_options(
         own = [
             parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
             for parameter in signature.parameters.values()
-            if parameter.name != "options"
+            if parameter.name != name
         ]
 
         def run(**values: Any) -> Any:
@@ -209,7 +213,7 @@ def takes_options(
                 value = parameter.value_of(values.pop(parameter.field.name))
                 if value is not None or parameter.form is None:
                     chosen[parameter.field.name] = value
-            return command(options=_build(options_class, chosen, parameters), **values)
+            return command(**{name: _build(options_class, chosen, parameters)}, **values)
 
         shown = [*own, *(parameter.to_inspect() for parameter in parameters)]
         run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__

@@ -6,38 +6,133 @@ import contextlib
 import math
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcmoa_runtime.backends.pick import BACKENDS
-from tcmoa_runtime.cli.fuse import prompt_shift_of, stretch_percentiles
+from tcmoa_runtime.cli.fuse import SHIFT_FORM, load_shift
+from tcmoa_runtime.cli.options import BundleArgument, JsonOption, TextForm, parse_number, takes_options
 from tcmoa_runtime.cli.progress import console, print_json, status_line
-from tcmoa_runtime.cli.stream_summary import progress, summary, told
+from tcmoa_runtime.cli.stream_summary import Ended, format_summary, show_progress, summarize
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.fuser import Fuser
-from tcmoa_runtime.images import DEFAULT_PERCENTILES
-from tcmoa_runtime.prompts import parse_number
-from tcmoa_runtime.streams.control import RAMP_SECONDS
-from tcmoa_runtime.streams.interfaces import Side, Sink, Source
-from tcmoa_runtime.streams.pairing import OnLoss, Pairing
-from tcmoa_runtime.streams.stats import Stats
-from tcmoa_runtime.streams.stream import Offset, Stream
+from tcmoa_runtime.options.fuser import FuserOptions
+from tcmoa_runtime.options.option import Option
+from tcmoa_runtime.options.sink import SinkOptions
+from tcmoa_runtime.options.source import SOURCES_GROUP, RawFormat, SourceOptions
+from tcmoa_runtime.options.stream import OUTPUT_GROUP, Offset, StreamOptions
+from tcmoa_runtime.streams.frame_log import FrameLog
+from tcmoa_runtime.streams.interfaces import Sink
+from tcmoa_runtime.streams.keyboard import HELP, Keyboard, is_available
+from tcmoa_runtime.streams.sinks import open_sink
+from tcmoa_runtime.streams.stream import Stream
+from tcmoa_runtime.typing import Side
 
 if TYPE_CHECKING:
     from tcmoa_runtime.streams.page.sink import Page
 
-_PANEL_SOURCES: Final = "Sources"
-_PANEL_PAIRING: Final = "Pairing"
-_PANEL_OUTPUT: Final = "Output"
-_PANEL_CONTROL: Final = "Control"
+_PAGE_GROUP = "Live page"
 
 
+@dataclass(frozen=True, kw_only=True)
+class OneSourceOptions:
+    """Options of one source, in place of or beside those of both sources."""
+
+    rate_y: Annotated[
+        Fraction | None, Option("Frames per second of y, if different from x.", group=SOURCES_GROUP)
+    ] = None
+    raw_x: Annotated[
+        RawFormat | None,
+        Option("Format of raw video on stdin as x, e.g. 640x480:gray16le.", group=SOURCES_GROUP),
+    ] = None
+    raw_y: Annotated[RawFormat | None, Option("Format of raw video on stdin as y.", group=SOURCES_GROUP)] = (
+        None
+    )
+    option_x: Annotated[
+        list[str],
+        Option(
+            "Option of FFmpeg for x, e.g. rtsp_transport=tcp; format=NAME sets the input format. Can be repeated.",
+            group=SOURCES_GROUP,
+            metavar="NAME=VALUE",
+        ),
+    ] = field(default_factory=list)
+    option_y: Annotated[
+        list[str],
+        Option("Option of FFmpeg for y. Can be repeated.", group=SOURCES_GROUP, metavar="NAME=VALUE"),
+    ] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Check every field; raises InputError whose subject is the field's name."""
+        try:
+            SourceOptions(rate=self.rate_y)
+        except InputError as error:
+            raise error.with_subject("rate_y") from error
+        _parse_settings(self.option_x, "option_x")
+        _parse_settings(self.option_y, "option_y")
+
+    def apply_to(self, options: SourceOptions, side: Side) -> SourceOptions:
+        """Return the options of one source from those of both."""
+        if side == "x":
+            return replace(options, raw=self.raw_x, ffmpeg=_parse_settings(self.option_x, "option_x"))
+        ffmpeg = _parse_settings(self.option_y, "option_y")
+        return replace(options, rate=self.rate_y or options.rate, raw=self.raw_y, ffmpeg=ffmpeg)
+
+
+def _parse_settings(texts: Sequence[str], subject: str) -> dict[str, str]:
+    """Parse a list of NAME=VALUE."""
+    settings = {}
+    for text in texts:
+        name, mark, value = text.partition("=")
+        if not (name and mark):
+            raise InputError(f"{text!r}; expected NAME=VALUE", subject=subject)
+        settings[name] = value
+    return settings
+
+
+def _parse_offset(text: str) -> Offset:
+    """Parse a number of seconds, `auto` or `timestamps`."""
+    if text == "auto":
+        return "auto"
+    if text == "timestamps":
+        return "timestamps"
+    try:
+        return parse_number(text)
+    except InputError:
+        raise InputError(f"{text!r}; expected seconds, auto or timestamps") from None
+
+
+def _parse_patience(text: str) -> float:
+    """Parse a number of seconds, or `inf`."""
+    return math.inf if text == "inf" else parse_number(text)
+
+
+_RAW_FORM = TextForm(RawFormat.parse, str, "WxH:PIXELS")
+_OFFSET_FORM = TextForm(_parse_offset, lambda value: f"{value:g}", "SECONDS|auto|timestamps")
+_PATIENCE_FORM = TextForm(_parse_patience, lambda value: f"{value:g}", "SECONDS")
+
+
+@takes_options(FuserOptions, name="fuser_options", forms={"prompt_shift": SHIFT_FORM})
+@takes_options(SinkOptions, name="sink_options")
+@takes_options(StreamOptions, forms={"offset": _OFFSET_FORM})
+@takes_options(OneSourceOptions, name="one_source", forms={"raw_x": _RAW_FORM, "raw_y": _RAW_FORM})
+@takes_options(
+    SourceOptions,
+    name="source_options",
+    flags={"live": ("--live/--every-frame",)},
+    forms={"reconnect": _PATIENCE_FORM},
+)
 def stream(
-    bundle: Annotated[Path, typer.Argument(help="The bundle, as `tcmoa export` wrote it.")],
+    options: StreamOptions,
+    source_options: SourceOptions,
+    one_source: OneSourceOptions,
+    sink_options: SinkOptions,
+    fuser_options: FuserOptions,
+    bundle: BundleArgument,
     x: Annotated[
         str,
         typer.Argument(
@@ -51,436 +146,178 @@ def stream(
         typer.Option(
             "--out",
             "-o",
-            help="Where to: a video file, a folder or pattern of images, a URL to push to, window, or - for raw "
-            "video on stdout. May be given several times.",
-            rich_help_panel=_PANEL_OUTPUT,
+            help="Output: a video file, a folder or pattern of images, a URL to push to, window, or - for raw video "
+            "on stdout. Can be repeated.",
+            rich_help_panel=OUTPUT_GROUP,
         ),
     ] = None,
-    backend: Annotated[
-        str,
-        typer.Option(
-            help=f"auto (an engine that runs here, else the fastest installed), {', '.join(BACKENDS)}."
-        ),
-    ] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads of the backend; all when not given.")
-    ] = None,
-    resize: Annotated[
-        bool, typer.Option("--resize", help="Adapt frames of another size than the bundle's.")
-    ] = False,
-    live: Annotated[
-        bool | None,
-        typer.Option(
-            "--live/--every-frame",
-            help="Newest frames win, or every frame comes out; by the kind of source when not given.",
-            rich_help_panel=_PANEL_SOURCES,
-        ),
-    ] = None,
-    realtime: Annotated[
-        bool,
-        typer.Option(
-            "--realtime", help="Play files at their own pace, as if cameras.", rich_help_panel=_PANEL_SOURCES
-        ),
-    ] = False,
-    rate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FPS",
-            help="Of image sequences and raw video (25), and asked of cameras; as 25 or 30000/1001.",
-            rich_help_panel=_PANEL_SOURCES,
-        ),
-    ] = None,
-    rate_y: Annotated[
-        str | None,
-        typer.Option("--rate-y", metavar="FPS", help="The same for y alone.", rich_help_panel=_PANEL_SOURCES),
-    ] = None,
-    raw_x: Annotated[
-        str | None,
-        typer.Option(
-            "--raw-x",
-            metavar="WxH:FORMAT",
-            help="What comes on stdin, as 640x480:gray16le.",
-            rich_help_panel=_PANEL_SOURCES,
-        ),
-    ] = None,
-    raw_y: Annotated[
-        str | None,
-        typer.Option("--raw-y", metavar="WxH:FORMAT", help="The same for y.", rich_help_panel=_PANEL_SOURCES),
-    ] = None,
-    option_x: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--option-x",
-            metavar="NAME=VALUE",
-            help="Option of FFmpeg for x, as rtsp_transport=tcp; format=NAME sets its input format.",
-            rich_help_panel=_PANEL_SOURCES,
-        ),
-    ] = None,
-    option_y: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--option-y", metavar="NAME=VALUE", help="The same for y.", rich_help_panel=_PANEL_SOURCES
-        ),
-    ] = None,
-    reconnect: Annotated[
-        str,
-        typer.Option(
-            metavar="SECONDS",
-            help="How long a live source may be away before it is given up; inf for never.",
-            rich_help_panel=_PANEL_SOURCES,
-        ),
-    ] = "30",
-    stretch: Annotated[
-        str,
-        typer.Option(
-            metavar="LOW,HIGH",
-            help="Percentiles of 10- to 16-bit frames that become black and white.",
-            rich_help_panel=_PANEL_SOURCES,
-        ),
-    ] = f"{DEFAULT_PERCENTILES[0]:g},{DEFAULT_PERCENTILES[1]:g}",
-    lead: Annotated[
-        str,
-        typer.Option(help="The source whose frames set the pace: x or y.", rich_help_panel=_PANEL_PAIRING),
-    ] = "x",
-    offset: Annotated[
-        str,
-        typer.Option(
-            metavar="SECONDS",
-            help="Added to the times of the other source; auto measures it from what moves, timestamps takes "
-            "both files' times as of one clock.",
-            rich_help_panel=_PANEL_PAIRING,
-        ),
-    ] = "0",
-    tolerance: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SECONDS",
-            help="A partner farther away in time is lost; by the frame rates when not given.",
-            rich_help_panel=_PANEL_PAIRING,
-        ),
-    ] = None,
-    on_loss: Annotated[
-        str,
-        typer.Option(
-            help="While a source is lost: hold its last frame (then pass), pass the other alone, pass-x, pass-y "
-            "(that one only), or stop.",
-            rich_help_panel=_PANEL_PAIRING,
-        ),
-    ] = "hold",
-    hold: Annotated[
-        str, typer.Option(metavar="SECONDS", help="How long to hold.", rich_help_panel=_PANEL_PAIRING)
-    ] = "2",
-    wait: Annotated[
-        str,
-        typer.Option(
-            metavar="SECONDS",
-            help="How long a live frame may wait for a nearer partner that is due.",
-            rich_help_panel=_PANEL_PAIRING,
-        ),
-    ] = "0",
-    codec: Annotated[
-        str | None,
-        typer.Option(
-            help="h264, hevc, ffv1, mjpeg, or another encoder of FFmpeg.", rich_help_panel=_PANEL_OUTPUT
-        ),
-    ] = None,
-    quality: Annotated[
-        int | None,
-        typer.Option(help="CRF of h264 and hevc, or JPEG quality.", rich_help_panel=_PANEL_OUTPUT),
-    ] = None,
-    view: Annotated[
-        str,
-        typer.Option(help="fused, or a comparison: side-by-side, blend.", rich_help_panel=_PANEL_OUTPUT),
-    ] = "fused",
     copy_x: Annotated[
         bool,
         typer.Option(
-            "--copy-x", help="Copy the audio and metadata of x, a file.", rich_help_panel=_PANEL_OUTPUT
+            "--copy-x",
+            help="Copy the audio and metadata of x, a file, into the output.",
+            rich_help_panel=OUTPUT_GROUP,
         ),
     ] = False,
     log: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.jsonl", help="A line of JSON for each output frame.", rich_help_panel=_PANEL_OUTPUT
+            metavar="FILE.jsonl",
+            help="Write one line of JSON for each output frame.",
+            rich_help_panel=OUTPUT_GROUP,
         ),
     ] = None,
     page: Annotated[
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Serve a page that shows and steers the stream, as 127.0.0.1:8080.",
-            rich_help_panel=_PANEL_CONTROL,
+            help="Serve a page that shows and controls the stream, e.g. 127.0.0.1:8080.",
+            rich_help_panel=_PAGE_GROUP,
         ),
     ] = None,
     token: Annotated[
         str | None,
         typer.Option(
             envvar="TCMOA_TOKEN",
-            help="What browsers of the page must have; made up where it is not on loopback.",
-            rich_help_panel=_PANEL_CONTROL,
+            help="Token that browsers need for the page; generated if the address is not on loopback.",
+            rich_help_panel=_PAGE_GROUP,
         ),
     ] = None,
-    prompt_scale: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A",
-            help="alpha of Eq. 8: 0 = equal shares, above 1 = sharper choice.",
-            rich_help_panel=_PANEL_CONTROL,
-        ),
-    ] = None,
-    prompt_shift: Annotated[
-        str | None,
-        typer.Option(
-            metavar="B|MASK.png",
-            help="beta of Eq. 8: above 0 favours x, below 0 y; or a grey image: black -0.5, 128 none, white +0.5.",
-            rich_help_panel=_PANEL_CONTROL,
-        ),
-    ] = None,
-    ramp: Annotated[
-        str,
-        typer.Option(
-            metavar="SECONDS", help="How long a change of the prompt takes.", rich_help_panel=_PANEL_CONTROL
-        ),
-    ] = f"{RAMP_SECONDS:g}",
-    steady: Annotated[
-        str,
-        typer.Option(
-            metavar="SECONDS",
-            help="Take flicker out where nothing moves, over so long; 0.5 is a good choice, 0 is off.",
-            rich_help_panel=_PANEL_OUTPUT,
-        ),
-    ] = "0",
-    reuse: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LEVELS",
-            help="Put the last fused picture out again while no 8x8 pixels of either source change by more grey "
-            "levels in the mean; 0 while nothing changes at all. Off when not given.",
-            rich_help_panel=_PANEL_OUTPUT,
-        ),
-    ] = None,
-    frames: Annotated[int | None, typer.Option(help="Stop after so many output frames.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the stats as one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Fuse two videos, cameras or network streams into one, paired by time.
 
-    From files every frame of the leading source comes out. Of live sources the newest wins, and nothing piles up.
-    Ctrl-C, SIGTERM and q end it with every file finished.
+    From files, every frame of the leading source is fused. Of live sources the newest frames win, so that the output
+    never falls behind. Ctrl-C, SIGTERM and the key q end the stream with complete files.
+
+    Examples:
+
+        tcmoa stream night-640x480 visible.mp4 infrared.mp4 -o fused.mp4
+        tcmoa stream night-640x480 /dev/video0 rtsp://camera/thermal --page 127.0.0.1:8080 --reuse 2 --deflicker 0.5
     """
     outs = out or []
-    if not (outs or log or as_json or page):
-        raise InputError(
-            "nothing would come of it: give --out, --page, --log, or --json for the stats alone"
-        )
-    if x == y == "-":
-        raise InputError("x and y are both -: only one source can come on stdin")
-    if outs.count("-") > 1 or (as_json and "-" in outs):
-        raise InputError("stdout can take one thing: raw video (-o -) once, or --json")
-    pairing = Pairing(
-        lead=cast(Side, lead),  # checked there
-        tolerance=None if tolerance is None else parse_number(tolerance, "--tolerance"),
-        on_loss=cast(OnLoss, on_loss),
-        hold=parse_number(hold, "--hold"),
-        wait=parse_number(wait, "--wait"),
+    _check_outputs(outs, has_other=bool(log or page or as_json), as_json=as_json)
+    source_options = replace(source_options, stretch=fuser_options.stretch)
+    options = replace(
+        options,
+        source_x=one_source.apply_to(source_options, "x"),
+        source_y=one_source.apply_to(source_options, "y"),
     )
-    stats = Stats()
-    with (
-        Fuser.load(bundle, backend, threads=threads, resize=resize) as fuser,
-        contextlib.ExitStack() as stack,
-    ):
-        scale = None if prompt_scale is None else parse_number(prompt_scale, "--prompt-scale")
-        shift = None if prompt_shift is None else prompt_shift_of(prompt_shift, fuser)
-        options = {
-            side: _source_options(
-                fuser,
-                live=live,
-                realtime=realtime,
-                rate=given_rate,
-                raw=raw,
-                ffmpeg=ffmpeg or [],
-                reconnect=reconnect,
-                stretch=stretch,
-                side=side,
-            )
-            for side, given_rate, raw, ffmpeg in (
-                ("x", rate, raw_x, option_x),
-                ("y", rate_y or rate, raw_y, option_y),
-            )
-        }
-        sinks = [_sink(text, codec, quality, view, x if copy_x else None) for text in outs]
-        if log is not None:
-            from tcmoa_runtime.streams.frame_log import FrameLog
-
-            sinks.append(FrameLog(log))
-        shown: Page | None = None
+    _check_raw_formats(options, x, y)
+    with _load_fuser(bundle, fuser_options) as fuser, contextlib.ExitStack() as stack:
+        shift = load_shift(fuser_options.prompt_shift, fuser)
+        sinks = _open_sinks(outs, replace(sink_options, copy_from=Path(x) if copy_x else None), log)
         if page is not None:
-            from tcmoa_runtime.streams.page.sink import Page
-
-            shown = stack.enter_context(contextlib.closing(Page(page, token=token)))
-            sinks.append(shown)
-        clock_offset = _offset(offset, x, y, options, pairing.lead)
-        sources = _open_sources(x, y, options)
-        running = stack.enter_context(
-            contextlib.closing(
-                Stream(
-                    fuser,
-                    sources["x"],
-                    sources["y"],
-                    pairing=pairing,
-                    offset=clock_offset,
-                    sinks=sinks,
-                    ramp=parse_number(ramp, "--ramp"),
-                    frames=frames,
-                    reuse=None if reuse is None else parse_number(reuse, "--reuse"),
-                    steady=parse_number(steady, "--steady"),
-                    stats=stats,
-                )
-            )
-        )
-        if scale is not None or shift is not None:
-            running.control.set(scale=scale, shift=shift, ramp=0)
-        if shown is not None:
-            console.print(f"page: {shown.url}", markup=False, soft_wrap=True)
-        ended = _run(running, stats, steer="-" not in (x, y))
-        result = summary(running, stats, fuser, ended, clock_offset)
+            live_page = stack.enter_context(_open_page(page, token))
+            sinks.append(live_page)
+        running = stack.enter_context(contextlib.closing(_open_stream(fuser, x, y, options, sinks)))
+        if fuser_options.prompt_scale is not None or shift is not None:
+            running.control.set(scale=fuser_options.prompt_scale, shift=shift, ramp=0)
+        if page is not None:
+            console.print(f"page: {live_page.url}", markup=False, soft_wrap=True)
+        ended = _run(running, reads_keys="-" not in (x, y))
+        summary = summarize(running, ended)
     if as_json:
-        print_json(result)
+        print_json(summary)
     elif "-" not in outs:
-        print(told(result))
-    for note in running.notes:
-        console.print(f"tcmoa: note: {note}", markup=False, soft_wrap=True)
+        print(format_summary(summary))
     if running.error is not None:
         raise running.error
     return 0
 
 
-def _rate(text: str | None, option: str) -> Fraction | None:
-    if text is None:
-        return None
-    try:
-        value = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        raise InputError(f"{option} is {text!r}: expected frames a second, as 25 or 30000/1001") from None
-    if not 0 < value <= 10_000:
-        raise InputError(f"{option} is {text!r}: expected frames a second, above 0")
-    return value
-
-
-def _ffmpeg_options(given: list[str], option: str) -> dict[str, str]:
-    found = {}
-    for text in given:
-        name, mark, value = text.partition("=")
-        if not (name and mark):
-            raise InputError(f"{option} is {text!r}: expected NAME=VALUE")
-        found[name] = value
-    return found
-
-
-def _source_options(
-    fuser: Fuser,
-    *,
-    live: bool | None,
-    realtime: bool,
-    rate: str | None,
-    raw: str | None,
-    ffmpeg: list[str],
-    reconnect: str,
-    stretch: str,
-    side: str,
-) -> Any:
-    from tcmoa_runtime.streams.sources import RawFormat, SourceOptions
-
-    options = _ffmpeg_options(ffmpeg, f"--option-{side}")
-    away = math.inf if reconnect == "inf" else parse_number(reconnect, "--reconnect")
-    return SourceOptions(
-        channel_order="bgr" if fuser.bundle.channel_order == "bgr" else "rgb",
-        rate=_rate(rate, "--rate"),
-        raw=None if raw is None else RawFormat.parse(raw),
-        live=live,
-        realtime=realtime,
-        percentiles=stretch_percentiles(stretch),
-        format=options.pop("format", None),
-        ffmpeg=options,
-        reconnect_seconds=away,
-    )
-
-
-def _open_sources(x: str, y: str, options: dict[str, Any]) -> dict[Side, Source]:
-    from tcmoa_runtime.streams.sources import open_source
-
-    first = open_source(x, options["x"])
-    try:
-        return {"x": first, "y": open_source(y, options["y"])}
-    except BaseException:
-        first.close()
-        raise
-
-
-def _sink(text: str, codec: str | None, quality: int | None, view: str, copy_from: str | None) -> Sink:
-    from tcmoa_runtime.streams.sinks import SinkOptions, open_sink
-
-    source = None if copy_from is None else Path(copy_from)
-    return open_sink(text, SinkOptions(codec=codec, quality=quality, view=view, copy_from=source))
-
-
-def _offset(text: str, x: str, y: str, options: dict[str, Any], lead: Side) -> Offset:
-    if text == "timestamps":
-        return "timestamps"
-    if text != "auto":
-        return parse_number(text, "--offset")
-    if "-" in (x, y):
+def _check_outputs(outs: Sequence[str], *, has_other: bool, as_json: bool) -> None:
+    if not outs and not has_other:
         raise InputError(
-            "--offset auto looks at both sources first, and stdin comes only once; give it in seconds"
+            "no output requested",
+            remedy="Give {out}, {page} or {log}, or {json} for the statistics alone.",
+            settings={"out": ..., "page": ..., "log": ..., "json": ...},
         )
-    from tcmoa_runtime.streams.offset import measure_offset
+    if outs.count("-") > 1 or (as_json and "-" in outs):
+        raise InputError("two outputs on stdout; expected raw video (-o -) once, or --json")
 
-    with status_line("offset") as say, contextlib.ExitStack() as stack:
-        say("looking at what moves in both sources")
-        sources = _open_sources(x, y, options)
-        for source in sources.values():
-            stack.callback(source.close)
-        found = measure_offset(sources["x"], sources["y"], lead=lead)
-    console.print(
-        f"offset {found.offset:+.3f} s (correlation {found.score:.2f}, {found.lead:.2f} above the next best)",
-        markup=False,
+
+def _check_raw_formats(options: StreamOptions, x: str, y: str) -> None:
+    sources: tuple[tuple[Side, str], ...] = (("x", x), ("y", y))
+    for side, location in sources:
+        if location == "-" and options.source(side).raw is None and x != y:
+            name = f"raw_{side}"
+            raise InputError(
+                "raw video without a format",
+                subject="-",
+                remedy=f"Give {{{name}}}, with its size and pixel format.",
+                settings={name: "640x480:gray16le"},
+            )
+
+
+def _load_fuser(bundle: Path, options: FuserOptions) -> Fuser:
+    return Fuser.load(
+        bundle,
+        options.backend,
+        threads=options.threads,
+        resize=options.resize,
+        percentiles=options.stretch,
     )
-    return round(found.offset, 4)
 
 
-def _run(running: Stream, stats: Stats, *, steer: bool) -> Literal["end", "stopped", "error"]:
-    """Run to the end, with a progress line, keys and signals; errors are left in `running.error`."""
+def _open_sinks(outs: Sequence[str], options: SinkOptions, log: Path | None) -> list[Sink]:
+    sinks = [open_sink(out, options) for out in outs]
+    return sinks if log is None else [*sinks, FrameLog(log)]
+
+
+def _open_page(address: str, token: str | None) -> contextlib.closing[Page]:
+    from tcmoa_runtime.streams.page.sink import Page
+
+    return contextlib.closing(Page(address, token=token))
+
+
+def _open_stream(fuser: Fuser, x: str, y: str, options: StreamOptions, sinks: Sequence[Sink]) -> Stream:
+    if options.offset != "auto" or "-" in (x, y):  # which Stream refuses
+        return Stream(fuser, x, y, options, sinks=sinks)
+    with status_line("offset") as on_message:
+        on_message("measuring the motion in both sources")
+        opened = Stream(fuser, x, y, options, sinks=sinks)
+    estimate = opened.offset_estimate
+    if estimate is not None:
+        console.print(
+            f"offset {estimate.offset:+.3f} s (correlation {estimate.score:.2f}, {estimate.margin:.2f} above the next "
+            f"best)",
+            markup=False,
+        )
+    return opened
+
+
+def _run(stream: Stream, *, reads_keys: bool) -> Ended:
+    """Run a stream to its end, with a line of progress, keys and signals; errors are left in `stream.error`."""
     stopped = threading.Event()
 
-    def stop(*_: object) -> None:
+    def stop(_signal: int = 0, _frame: FrameType | None = None) -> None:
         if stopped.is_set():
             raise KeyboardInterrupt
         stopped.set()
-        running.stop()
+        stream.stop()
 
-    from tcmoa_runtime.streams.keyboard import HELP, Keyboard, available
-
-    keys = steer and console.is_terminal and available()
-    with _signals(stop), contextlib.ExitStack() as stack:
-        if keys:
+    with _handle_signals(stop), contextlib.ExitStack() as stack:
+        if reads_keys and console.is_terminal and is_available():
             console.print(HELP, markup=False)
-            stack.enter_context(Keyboard(running.control, stop))
-        stack.enter_context(progress(stats))
+            stack.enter_context(Keyboard(stream.control, stop))
+        stack.enter_context(show_progress(stream))
         try:
-            running.run()
+            stream.run()
         except TcmoaError:
             return "error"
     return "stopped" if stopped.is_set() else "end"
 
 
 @contextlib.contextmanager
-def _signals(handler: Any) -> Iterator[None]:
-    """SIGINT and SIGTERM end the stream in good order; a second one at once."""
+def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Call `handler` for SIGINT and SIGTERM."""
     if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
         yield
         return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, old in before.items():
+        for number, old in previous.items():
             signal.signal(number, old)

@@ -1,34 +1,53 @@
-"""What `tcmoa stream` tells of itself: a line while it runs, a line and JSON at the end."""
+"""Statistics of `tcmoa stream`: a line while it runs, and a summary at the end."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final, Literal, TypeAlias
 
+from tcmoa_runtime.cli.options import spell_for_command_line
 from tcmoa_runtime.cli.progress import console, status_line
-from tcmoa_runtime.fuser import Fuser
-from tcmoa_runtime.streams.stats import Stats
-from tcmoa_runtime.streams.stream import Offset, Stream
+from tcmoa_runtime.errors import TcmoaError
+from tcmoa_runtime.options.stream import Offset
+from tcmoa_runtime.streams.stats import DurationSummary, StatsSnapshot
+from tcmoa_runtime.streams.stream import Stream
 
-_WATCHED_SECONDS: Final = 0.5
-_LOGGED_SECONDS: Final = 10.0
+Ended: TypeAlias = Literal["end", "stopped", "error"]
+"""Why a stream ended: its sources ended, the user stopped it, or an error."""
+
+_TERMINAL_SECONDS: Final = 0.5
+_LOG_SECONDS: Final = 10.0
+
+
+class StreamSummary(StatsSnapshot):
+    """The JSON object of `tcmoa stream --json`: what was run, and its statistics."""
+
+    backend: str
+    live: bool
+    size: list[int]
+    ended: Ended
+    offset: Offset
+    reuse: float | None
+    outputs: list[str]
+    notes: list[str]
+    error: str | None
 
 
 @contextlib.contextmanager
-def progress(stats: Stats) -> Iterator[None]:
-    """A line of stats on stderr: twice a second where a person watches, each ten seconds in a log."""
+def show_progress(stream: Stream) -> Iterator[None]:
+    """Show a line of statistics on stderr: twice a second on a terminal, every ten seconds in a log."""
     done = threading.Event()
+    interval = _TERMINAL_SECONDS if console.is_terminal else _LOG_SECONDS
 
-    with status_line("stream") as say:
+    with status_line("stream") as on_message:
 
-        def tell() -> None:
-            every = _WATCHED_SECONDS if console.is_terminal else _LOGGED_SECONDS
-            while not done.wait(every):
-                say(_line(stats.snapshot()))
+        def update() -> None:
+            while not done.wait(interval):
+                on_message(_format_progress(stream.stats.snapshot()))
 
-        thread = threading.Thread(target=tell, name="tcmoa-progress", daemon=True)
+        thread = threading.Thread(target=update, name="tcmoa-progress", daemon=True)
         thread.start()
         try:
             yield
@@ -37,44 +56,49 @@ def progress(stats: Stats) -> Iterator[None]:
             thread.join(5)
 
 
-def _ms(stats: dict[str, Any], key: str = "p50") -> str:
-    return "-" if stats[key] is None else f"{stats[key]:.0f}"
-
-
-def _line(snapshot: dict[str, Any]) -> str:
-    """The stats of now on one line."""
-    age, statuses = snapshot["input_age_ms"], snapshot["status"]
-    other = ", ".join(f"{status} {count}" for status, count in sorted(statuses.items()) if status != "fused")
-    dropped = sum(snapshot["dropped"].values())
-    return (
-        f"{snapshot['frames']} frames, {snapshot['rate_now'] or 0:.1f}/s, latency {_ms(snapshot['latency_ms'])} ms, "
-        f"age x {_ms(age['x'])} y {_ms(age['y'])} ms, dropped {dropped}" + (f", {other}" if other else "")
-    )
-
-
-def summary(running: Stream, stats: Stats, fuser: Fuser, ended: str, offset: Offset) -> dict[str, Any]:
-    """All that is known at the end, for `--json`; `ended` is end, stopped or error."""
-    form = running.format
+def summarize(stream: Stream, ended: Ended) -> StreamSummary:
+    """Return the summary of a stream that has ended."""
+    error = stream.error
+    rendered = error.render(spell_for_command_line) if isinstance(error, TcmoaError) else str(error)
     return {
-        "backend": fuser.backend.name,
-        "live": running.live,
-        "size": [form.height, form.width],
+        "backend": stream.fuser.backend.name,
+        "live": stream.live,
+        "size": [stream.format.height, stream.format.width],
         "ended": ended,
-        "offset": offset,
-        "reuse": running.reuse,
-        **stats.snapshot(),
-        "outputs": [sink.name for sink in running.sinks],
-        "notes": list(running.notes),
-        "error": None if running.error is None else str(running.error),
+        "offset": stream.options.offset,
+        "reuse": stream.options.reuse,
+        **stream.stats.snapshot(),
+        "outputs": [sink.name for sink in stream.sinks],
+        "notes": list(stream.notes),
+        "error": None if error is None else rendered,
     }
 
 
-def told(result: dict[str, Any]) -> str:
-    """The end of the story for people, on one line."""
-    parts = [f"{result['frames']} frames in {result['seconds']:.1f} s ({result['rate'] or 0:.1f}/s)"]
-    if result["reuse"] is not None:
-        parts.append(f"{result['reused']} reused")
-    parts.extend(f"{count} {status}" for status, count in result["status"].items() if status != "fused")
-    parts.extend(f"{count} {cause}" for cause, count in result["dropped"].items())
-    where = ", ".join(result["outputs"]) or "nowhere"
-    return f"{where}: {', '.join(parts)}, latency p50 {_ms(result['latency_ms'])} ms ({result['backend']})"
+def format_summary(summary: StreamSummary) -> str:
+    """Format a summary as one line."""
+    parts = [f"{summary['frames']} frames in {summary['seconds']:.1f} s ({summary['rate'] or 0:.1f}/s)"]
+    if summary["reuse"] is not None:
+        parts.append(f"{summary['reused']} reused")
+    parts.extend(f"{count} {status}" for status, count in summary["status"].items() if status != "fused")
+    parts.extend(f"{count} {cause}" for cause, count in summary["dropped"].items())
+    outputs = ", ".join(summary["outputs"]) or "no output"
+    latency = f"latency p50 {_format_median(summary['latency_ms'])} ms"
+    return f"{outputs}: {', '.join(parts)}, {latency} ({summary['backend']})"
+
+
+def _format_progress(snapshot: StatsSnapshot) -> str:
+    age, statuses = snapshot["input_age_ms"], snapshot["status"]
+    unfused = [f"{status} {count}" for status, count in sorted(statuses.items()) if status != "fused"]
+    parts = [
+        f"{snapshot['frames']} frames",
+        f"{snapshot['rate_now'] or 0:.1f}/s",
+        f"latency {_format_median(snapshot['latency_ms'])} ms",
+        f"age x {_format_median(age['x'])} y {_format_median(age['y'])} ms",
+        f"dropped {sum(snapshot['dropped'].values())}",
+    ]
+    return ", ".join([*parts, *unfused])
+
+
+def _format_median(summary: DurationSummary) -> str:
+    median = summary["p50"]
+    return "-" if median is None else f"{median:.0f}"

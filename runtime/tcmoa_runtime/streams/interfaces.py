@@ -1,41 +1,40 @@
-"""What flows through a stream, and the two ends it flows between: frames, sources and sinks."""
+"""What flows through a stream, and its two ends: frames, sources and sinks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.typing import Frame
+from tcmoa_runtime.typing import ChannelOrder, Frame, FrameSize
 
-Side = Literal["x", "y"]
-"""Which of the two sources."""
-
-Status = Literal["fused", "held-x", "held-y", "passed-x", "passed-y"]
-"""How a frame came to be: both sources in step; an old frame of one fused again; one alone, not fused."""
+Status: TypeAlias = Literal["fused", "held-x", "held-y", "passed-x", "passed-y"]
+"""How an output was made: from two frames in step, with an old frame of one source, or from one source unfused."""
 
 
 class SourceError(InputError):
-    """A source cannot be opened or read, now or any more; the message names it and says why."""
+    """A source cannot be opened or read; the subject is its name."""
 
 
 class SinkError(InputError):
-    """A sink cannot be opened, written or finished; the message names it and says why."""
+    """A sink cannot be opened, written or finished; the subject is its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFrame:
-    """One decoded frame of a source.
+    """A decoded frame of a source.
 
-    `image` is uint8 [H, W, 3] in the channel order that the source was opened with, or uint8 [H, W] of a grey one;
-    what arrived with 10 to 16 bits has been stretched. It belongs to the frame: nobody writes to it any more.
-    `pts` counts `time_base` seconds on the source's own clock, as its container or camera says. `arrived` is
-    `time.monotonic()` when it was there to be decoded. `index` counts the frames of the source from 0, over
-    reconnects.
+    Attributes:
+        image: uint8 [H, W, 3] in the channel order that the source was opened with, or uint8 [H, W] of a gray source;
+            10 to 16 bits have been stretched. Read-only by convention: other threads may hold it.
+        pts: Presentation time in units of `time_base`, on the source's own clock.
+        time_base: Unit of `pts`, in seconds.
+        arrived: `time.monotonic()` when the frame was ready to be decoded.
+        index: Number of the frame within its source, from 0; reconnects do not reset it.
     """
 
     image: Frame
@@ -52,16 +51,21 @@ class SourceFrame:
 
 @dataclass(frozen=True, slots=True)
 class FusedFrame:
-    """One frame of the output.
+    """A frame of the output.
 
-    `image` is uint8 [H, W, 3] in the bundle's channel order. `pts` counts `time_base` seconds on the clock of the
-    leading source (x, unless told otherwise) and rises from frame to frame. `index` counts outputs from 0. `x` and `y`
-    are what it was made from (None where a source had none yet, or none that was young enough). `age_x` and `age_y` are
-    seconds: of a live source from capture to the end of fusing, of a file its distance in time from the leading
-    frame. `latency` is seconds from the arrival of the newer of the two to the end of fusing, of files the time that
-    fusing took. `prompt` is float32
-    [K, 2, gh, gw] after Eq. 8 where the stream asked for it and the frame was fused. `reused`: picture and prompt are
-    those of the frame last fused, whose sources these ones equal within the tolerance that the stream was given.
+    Attributes:
+        image: uint8 [H, W, 3] in the channel order of the bundle.
+        pts: Presentation time in units of `time_base`, on the clock of the leading source; increases with each frame.
+        time_base: Unit of `pts`, in seconds.
+        index: Number of the frame within the output, from 0.
+        status: How the frame was made.
+        x: Frame of x; None if there was none yet, or none recent enough.
+        y: Frame of y; None as for `x`.
+        age_x: Seconds from the capture of x to the end of fusing. For files, time between x and the leading frame.
+        age_y: The same for y.
+        latency: Seconds from the arrival of the newer input to the end of fusing. For files, the time of fusing.
+        prompt: Prompts after Eq. 8, float32 [K, 2, gh, gw], if the bundle outputs them and the frame was fused.
+        reused: Whether image and prompt are those of the last fused frame, because both sources have not changed.
     """
 
     image: Frame
@@ -85,99 +89,112 @@ class FusedFrame:
 
 @dataclass(frozen=True, slots=True)
 class StreamFormat:
-    """What a sink will get: size in pixels, channel order, clock, the rate where it is known, whether it is live."""
+    """What a sink receives.
+
+    Attributes:
+        height: Height of the frames in pixels.
+        width: Width of the frames in pixels.
+        channel_order: Channel order of the frames.
+        time_base: Unit of `pts`, in seconds.
+        rate: Frames per second, None if unknown.
+        live: Whether frames come in real time.
+    """
 
     height: int
     width: int
-    channel_order: Literal["rgb", "bgr"]
+    channel_order: ChannelOrder
     time_base: Fraction
     rate: Fraction | None
     live: bool
 
 
 class Source(Protocol):
-    """A sequence of frames in the order of time, opened already.
+    """A sequence of frames in the order of time, already opened.
 
-    `read` and `close` may be called from different threads; `close` makes a waiting `read` return None or raise soon.
+    `read` and `close` may be called from different threads; `close` makes a blocked `read` return None or raise soon.
     """
 
     @property
     def name(self) -> str:
-        """As the user gave it, without passwords."""
+        """Path or URL as the user gave it, without password."""
         ...
 
     @property
     def live(self) -> bool:
-        """Whether frames come when they come and grow old, as from a camera, or wait to be read, as in a file."""
+        """Whether frames arrive in real time and become stale, as from a camera, or wait to be read, as in a file."""
         ...
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the frames, of the first one where they change."""
+    def size(self) -> FrameSize:
+        """(height, width) of the first frame."""
         ...
 
     @property
     def rate(self) -> Fraction | None:
-        """Frames a second where it is known."""
+        """Frames per second, None if unknown."""
         ...
 
     @property
     def time_base(self) -> Fraction:
-        """Seconds that `pts` counts."""
+        """Unit of `pts`, in seconds."""
         ...
 
     def read(self) -> SourceFrame | None:
-        """The next frame, waiting for it; None at the end. Raises SourceError when it cannot go on."""
+        """Wait for the next frame and return it; None at the end.
+
+        Raises:
+            SourceError: The source cannot be read any further.
+        """
         ...
 
     def close(self) -> None:
-        """Free what is held; may be called twice."""
+        """Free all resources; may be called twice."""
         ...
 
 
 @runtime_checkable
 class Sink(Protocol):
-    """Where fused frames go. `open` once, `write` in order, `close` once; all from one thread."""
+    """A consumer of fused frames: `open` once, `write` in order, `close` once, all from one thread."""
 
     @property
     def name(self) -> str:
-        """As the user gave it, without passwords."""
+        """Path or URL as the user gave it, without password."""
         ...
 
     @property
     def lossless(self) -> bool:
-        """Whether every frame matters (files), or only the newest (windows, pages)."""
+        """Whether every frame is needed (files), or only the newest (windows, pages)."""
         ...
 
-    def open(self, form: StreamFormat) -> None:
-        """Get ready; raises SinkError."""
+    def open(self, stream_format: StreamFormat) -> None:
+        """Prepare for frames of this format.
+
+        Raises:
+            SinkError: The sink cannot be opened.
+        """
         ...
 
     def write(self, frame: FusedFrame) -> None:
-        """Take a frame; raises SinkError, after which only `close` is called."""
+        """Write a frame.
+
+        Raises:
+            SinkError: The frame cannot be written; only `close` is called afterwards.
+        """
         ...
 
     def close(self) -> None:
-        """Finish what was written so that it can be read, also after an error; raises SinkError when it cannot."""
+        """Complete the output so that it can be read, also after an error.
+
+        Raises:
+            SinkError: The output cannot be completed.
+        """
         ...
 
 
 def without_password(url: str) -> str:
-    """`url` with the password and user of `scheme://user:password@host` taken away."""
+    """Return `url` without the user and password of `scheme://user:password@host`."""
     scheme, mark, rest = url.partition("://")
     if not mark:
         return url
     authority, slash, path = rest.partition("/")
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
-
-
-def seconds(value: Any, name: str, *, least: float = 0.0) -> float:
-    """A finite number of seconds of at least `least`, or InputError naming `name`."""
-    if (
-        not isinstance(value, (int, float))
-        or isinstance(value, bool)
-        or not np.isfinite(value)
-        or value < least
-    ):
-        raise InputError(f"{name} is {value!r}: expected seconds, {least:g} or more")
-    return float(value)

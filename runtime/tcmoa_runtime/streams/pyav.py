@@ -1,4 +1,4 @@
-"""PyAV, which brings FFmpeg: imported where video is, and what its errors say."""
+"""PyAV, the binding of FFmpeg: imported where video is read or written."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ from tcmoa_runtime.streams.interfaces import without_password
 
 
 def import_av() -> Any:
-    """PyAV, or MissingError."""
+    """Import PyAV.
+
+    Raises:
+        MissingError: PyAV is not installed.
+    """
     try:
         import av
     except ImportError as error:
         raise MissingError(
-            f"video needs the package av ({error}); run `pip install 'tcmoa[stream]'`, or use folders of images"
+            f"the package av is needed for video ({error})",
+            remedy="Run `pip install 'tcmoa[stream]'`, or use folders of images.",
         ) from error
     return av
 
 
-def reason(error: BaseException, url: str = "") -> str:
-    """What FFmpeg says, on one line; `url` in it, which may hold a password, without that."""
+def describe_error(error: BaseException, url: str = "") -> str:
+    """Return FFmpeg's description of an error on one line, with the password of `url` removed."""
     text = str(getattr(error, "strerror", None) or error or type(error).__name__).splitlines()[0]
     return text.replace(url, without_password(url)) if url else text

@@ -1,136 +1,148 @@
-"""For scenes that stand still: the last fused picture again, as long as its sources and its prompt have not changed.
+"""Reuse of the last fused image while both sources and the prompt have not changed.
 
-After a few blocks of shifted windows every token depends on the whole picture, so what did not change cannot be kept
-window by window: the picture is reused whole or fused anew. Compared is the pair at hand with the pair that was last
-*fused*, not with the one last shown, so that a slow drift adds up until it is seen. A source has changed where
+After a few blocks of shifted windows every token depends on the whole frame, so a frame is reused whole or fused anew.
+A source is compared with the frame that was last *fused*, not the last one of the stream, so that a slow drift adds up
+until it is detected. A source has changed if
 
-    max over its cells of mean |now - last fused| > tolerance                                           grey levels
+    max over its blocks of mean |now - last fused| > tolerance                                          gray levels
 
-with the mean over the 8x8 pixels of a cell and their channels. Tolerance 0 asks for the same bytes, and gives the
-picture that fusing would have given.
+where the mean is over the 8x8 pixels of a block and their channels. Tolerance 0 requires identical bytes, and gives the
+image that fusing would have given.
 
-Cells are small so that small things count. A person out of M3SVD, shrunk to 8x3 pixels and moved by one, changes a cell
-by 8 and its window of 64x64 pixels by 0.3 in the mean, less than the noise there; 4x2 pixels change a cell by 3.5, by
-5.4 once moved by two. Noise of standard deviation s in both pictures changes the worst cell of 640x480 by 1.4 s. On two
-clips of fixed cameras (M3SVD, 640x480, 20 frames) a frame changes the worst cell by 87 or more, as something moves in
-each: nothing is reused at a tolerance up to 16. What stands still there is changed by the video's own coding and by
-leaves: the worst cell of 320x160 pixels by 3 to 23 from frame to frame, 9 in the median. Reused there at 4 and 8, the
-picture is 44 to 51 dB from fusing afresh (`tiny`), as far as the sources are from each other: 43 dB and more.
-
-Comparing costs 0.5 ms for two frames of 640x480x3, keeping what was fused 0.2 ms (a core of a Xeon).
+Blocks are small so that small objects count: a person of M3SVD, scaled to 8x3 pixels and moved by one, changes a
+block by 8 gray levels, but a window of 64x64 pixels by only 0.3, which is below the noise there. Noise of standard
+deviation s in both frames changes the worst block of 640x480 by 1.4 s.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.streams.control import Value
+from tcmoa_runtime.options.stream import check_reuse
+from tcmoa_runtime.streams.control import PromptValue
 from tcmoa_runtime.typing import Frame
 
-CELL: Final = 8
-"""Pixels of a cell across."""
+BLOCK_PX: Final = 8
+"""Side of a block in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Fused:
-    """The last frame that was fused, all of it copies."""
+class _FusedPair:
+    """Copies of the last frames that were fused, and of the result."""
 
     x: Frame
     y: Frame
-    scale: Value
-    shift: Value
+    scale: PromptValue
+    shift: PromptValue
     image: Frame
     prompt: NDArray[np.float32] | None
 
 
-class Reuse:
-    """The last fused frame of one stream, and whether it still holds; not for several threads at once."""
+class ReuseCache:
+    """The last fused frame of one stream, and whether it is still valid; not thread-safe."""
 
     def __init__(self, tolerance: float) -> None:
-        """`tolerance` in grey levels, 0 to 255; 0 for pictures that are the same in every byte. Raises InputError."""
-        number = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
-        if not (number and 0 <= tolerance <= 255):  # which no NaN is
-            raise InputError(f"reuse is {tolerance!r}: expected grey levels, from 0 to 255")
-        self.tolerance: Final = float(tolerance)
-        self._last: _Fused | None = None
+        """Create an empty cache.
 
-    def unchanged(self, x: Frame, y: Frame, scale: Value, shift: Value) -> bool:
-        """Whether the last fused frame holds for x and y, uint8 [H, W, 3] or [H, W], and alpha and beta."""
+        Args:
+            tolerance: Gray levels, 0 to 255; 0 requires identical sources.
+
+        Raises:
+            InputError: The tolerance is out of range.
+        """
+        self.tolerance: Final = check_reuse(tolerance)
+        self._last: _FusedPair | None = None
+
+    def is_valid(self, x: Frame, y: Frame, scale: PromptValue, shift: PromptValue) -> bool:
+        """Whether the last result is valid for x and y, uint8 [H, W, 3] or [H, W], and for alpha and beta."""
         last = self._last
         return (
             last is not None
             and np.array_equal(scale, last.scale)
             and np.array_equal(shift, last.shift)
-            and self._same(x, last.x)
-            and self._same(y, last.y)
+            and self._is_unchanged(x, last.x)
+            and self._is_unchanged(y, last.y)
         )
 
-    def keep(
+    def store(
         self,
         x: Frame,
         y: Frame,
-        scale: Value,
-        shift: Value,
+        scale: PromptValue,
+        shift: PromptValue,
         image: Frame,
         prompt: NDArray[np.float32] | None = None,
     ) -> None:
-        """Remember what was just fused: `image` uint8 [H, W, 3] and `prompt` float32 [K, 2, gh, gw] of x and y."""
-        kept = None if prompt is None else prompt.copy()
-        self._last = _Fused(x.copy(), y.copy(), _copied(scale), _copied(shift), image.copy(), kept)
+        """Store copies of a fused pair: `image` uint8 [H, W, 3] and `prompt` float32 [K, 2, gh, gw]."""
+        self._last = _FusedPair(
+            x.copy(),
+            y.copy(),
+            _copy(scale),
+            _copy(shift),
+            image.copy(),
+            None if prompt is None else prompt.copy(),
+        )
 
-    def again(self) -> tuple[Frame, NDArray[np.float32] | None]:
-        """The last fused picture and its prompts; copies, as whoever got them before may have drawn on them."""
-        last = self._kept()
+    def result(self) -> tuple[Frame, NDArray[np.float32] | None]:
+        """Return copies of the last image and its prompts: the caller of earlier ones may have changed them."""
+        last = self._stored()
         return last.image.copy(), None if last.prompt is None else last.prompt.copy()
 
     @property
     def sources(self) -> tuple[Frame, Frame]:
-        """x and y that the last fused picture shows; not to be written to."""
-        last = self._kept()
+        """The frames of x and y that were fused last; read-only."""
+        last = self._stored()
         return last.x, last.y
 
-    def _kept(self) -> _Fused:
+    def _stored(self) -> _FusedPair:
         if self._last is None:
-            raise RuntimeError("nothing was fused yet")
+            raise RuntimeError("no frame was stored")
         return self._last
 
-    def _same(self, now: Frame, before: Frame) -> bool:
+    def _is_unchanged(self, now: Frame, before: Frame) -> bool:
         if self.tolerance == 0 or now.shape != before.shape:
             return np.array_equal(now, before)
-        return largest_change(now, before) <= self.tolerance
+        return max_block_change(now, before) <= self.tolerance
 
 
-def largest_change(now: Frame, before: Frame) -> float:
-    """Largest over 8x8 cells of the mean absolute difference of two frames uint8 [H, W, C] or [H, W], grey levels.
+def max_block_change(now: Frame, before: Frame) -> float:
+    """Compute the largest mean absolute difference of two frames over blocks of 8x8 pixels.
 
-    At the lower and right edges a cell is what the frame has of it.
+    Args:
+        now: uint8 [H, W, C] or [H, W].
+        before: uint8, of the same shape.
+
+    Returns:
+        Gray levels. Blocks at the lower and right edges have the pixels that the frame has.
     """
     import cv2
 
     height, width = now.shape[:2]
     change = cv2.absdiff(np.ascontiguousarray(now), np.ascontiguousarray(before))
-    below, beside = -height % CELL, -width % CELL
-    if below or beside:
-        change = cv2.copyMakeBorder(change, 0, below, 0, beside, cv2.BORDER_CONSTANT, value=(0, 0, 0, 0))
-    down, across = (height + below) // CELL, (width + beside) // CELL
+    pad_bottom, pad_right = -height % BLOCK_PX, -width % BLOCK_PX
+    if pad_bottom or pad_right:
+        change = cv2.copyMakeBorder(
+            change, 0, pad_bottom, 0, pad_right, cv2.BORDER_CONSTANT, value=(0, 0, 0, 0)
+        )
+    num_rows, num_columns = (height + pad_bottom) // BLOCK_PX, (width + pad_right) // BLOCK_PX
     # Sums of 8 rows, then of 8 columns and their channels: exact, and a third of the time of a box filter.
-    rows = change.reshape(down, CELL, -1).sum(1, dtype=np.uint16)  # [down, W * C]
-    sums = cv2.reduce(
-        rows.reshape(down * across, -1), 1, cv2.REDUCE_SUM, dtype=cv2.CV_32F
-    )  # [down * across, 1]
-    counts = np.outer(_lengths(height, down), _lengths(width, across)) * (now.size // (height * width))
-    return float((np.asarray(sums, np.float64).reshape(down, across) / counts).max())
+    row_sums = change.reshape(num_rows, BLOCK_PX, -1).sum(1, dtype=np.uint16)  # [num_rows, W * C]
+    block_sums = cv2.reduce(
+        row_sums.reshape(num_rows * num_columns, -1), 1, cv2.REDUCE_SUM, dtype=cv2.CV_32F
+    )  # [num_rows * num_columns, 1]
+    num_channels = now.size // (height * width)
+    num_values = np.outer(_block_lengths(height, num_rows), _block_lengths(width, num_columns)) * num_channels
+    return float((np.asarray(block_sums, np.float64).reshape(num_rows, num_columns) / num_values).max())
 
 
-def _lengths(pixels: int, cells: int) -> NDArray[np.intp]:
-    """How many of the pixels lie in each cell, [cells]."""
-    return np.minimum(CELL, pixels - CELL * np.arange(cells))
+def _block_lengths(num_pixels: int, num_blocks: int) -> NDArray[np.intp]:
+    """Return how many of the pixels are in each block, [num_blocks]."""
+    return np.minimum(BLOCK_PX, num_pixels - BLOCK_PX * np.arange(num_blocks))
 
 
-def _copied(value: Any) -> Value:
-    return float(value) if np.ndim(value) == 0 else np.array(value, np.float32)
+def _copy(value: PromptValue) -> PromptValue:
+    return value.copy() if isinstance(value, np.ndarray) else float(value)

@@ -6,8 +6,8 @@ import math
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final, TypeAlias, TypedDict
 
 from tcmoa_runtime.streams.interfaces import FusedFrame
 
@@ -16,6 +16,55 @@ RATE_SECONDS: Final = 5.0
 
 _LOWEST, _HIGHEST, _STEP = 1e-6, 1e5, 1.01
 _NUM_BUCKETS = math.ceil(math.log(_HIGHEST / _LOWEST) / math.log(_STEP)) + 2
+
+
+DurationSummary: TypeAlias = dict[str, float | None]
+"""`p50`, `p95`, `p99` and `max` of durations in milliseconds; None without durations."""
+
+
+class InputAges(TypedDict):
+    """Age of the older input at output, and of each input, in milliseconds."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    max: float | None
+    x: DurationSummary
+    y: DurationSummary
+
+
+class StatsSnapshot(TypedDict):
+    """Statistics of a stream, ready for JSON.
+
+    Attributes:
+        frames: Frames emitted.
+        seconds: Elapsed time.
+        rate: Mean frames per second.
+        rate_now: Frames per second over the last `RATE_SECONDS`, None after the end.
+        reused: Frames emitted that repeat the last fused image.
+        status: Frames emitted, by status.
+        dropped: Frames dropped, by cause.
+        latency_ms: Time from the arrival of the newer input to the end of fusing.
+        input_age_ms: Age of the inputs at output.
+        skew_ms: Time between the two inputs.
+        partner: How many frames were fused with the nearest partner in time, and how many with another one.
+        stages_ms: Duration of each stage.
+        sources: Counts of events of each source.
+    """
+
+    frames: int
+    seconds: float
+    rate: float | None
+    rate_now: float | None
+    reused: int
+    status: dict[str, int]
+    dropped: dict[str, int]
+    latency_ms: DurationSummary
+    input_age_ms: InputAges
+    skew_ms: DurationSummary
+    partner: dict[str, int]
+    stages_ms: dict[str, DurationSummary]
+    sources: dict[str, dict[str, int]]
 
 
 class Quantiles:
@@ -47,7 +96,7 @@ class Quantiles:
                 return min(center, self.maximum)
         return self.maximum
 
-    def to_milliseconds(self, *percents: int) -> dict[str, float | None]:
+    def to_milliseconds(self, *percents: int) -> DurationSummary:
         """Return percentiles and the maximum in milliseconds, e.g. `{"p50": 12.1, "max": 20.3}`."""
         found = {f"p{p}": self.quantile(p / 100) for p in percents}
         found["max"] = self.maximum if self.count else None
@@ -120,8 +169,8 @@ class Stats:
         with self._lock:
             self._stop_time = self._clock() if self._stop_time is None else self._stop_time
 
-    def snapshot(self) -> dict[str, Any]:
-        """Return all statistics as one JSON object; durations in milliseconds, rates in frames per second."""
+    def snapshot(self) -> StatsSnapshot:
+        """Return all statistics so far."""
         with self._lock:
             now = self._clock()
             elapsed = (now if self._stop_time is None else self._stop_time) - self._start_time
@@ -132,13 +181,18 @@ class Stats:
                 "frames": self._frames,
                 "seconds": round(elapsed, 3),
                 "rate": round(self._frames / elapsed, 3) if elapsed > 0 else None,
-                "rate_now": round(len(recent) / window, 3) if window > 0 and self._stop_time is None else None,
+                "rate_now": round(len(recent) / window, 3)
+                if window > 0 and self._stop_time is None
+                else None,
                 "reused": self._reused,
                 "status": dict(self._status),
                 "dropped": dict(self._dropped),
                 "latency_ms": self._latency.to_milliseconds(50, 95, 99),
                 "input_age_ms": {
-                    **age,
+                    "p50": age["p50"],
+                    "p95": age["p95"],
+                    "p99": age["p99"],
+                    "max": age["max"],
                     "x": self._age["x"].to_milliseconds(50, 95, 99),
                     "y": self._age["y"].to_milliseconds(50, 95, 99),
                 },
@@ -150,55 +204,3 @@ class Stats:
                 },
                 "sources": {side: dict(events) for side, events in self._events.items()},
             }
-
-
-def prometheus_text(snapshot: Mapping[str, Any]) -> str:
-    """Format a snapshot in the text format of Prometheus 0.0.4: counters, gauges, and summaries in seconds."""
-    lines: list[str] = []
-
-    def metric(name: str, kind: str, help_text: str, values: list[tuple[str, float | None]]) -> None:
-        known = [(labels, value) for labels, value in values if value is not None]
-        if known:
-            lines.extend((f"# HELP tcmoa_{name} {help_text}", f"# TYPE tcmoa_{name} {kind}"))
-            lines.extend(f"tcmoa_{name}{labels} {value:.12g}" for labels, value in known)
-
-    def quantiles(summary: Mapping[str, Any], labels: str = "") -> list[tuple[str, float | None]]:
-        return [
-            (f'{{{labels}quantile="{share}"}}', None if summary[key] is None else summary[key] / 1000)
-            for key, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
-        ]
-
-    metric("frames_total", "counter", "Frames emitted.", [("", snapshot["frames"])])
-    metric(
-        "frames_reused_total",
-        "counter",
-        "Frames emitted that repeat the last fused image.",
-        [("", snapshot["reused"])],
-    )
-    statuses = [(f'{{status="{_escape(s)}"}}', n) for s, n in snapshot["status"].items()]
-    metric("frames_by_status_total", "counter", "Frames emitted, by status.", statuses)
-    drops = [(f'{{cause="{_escape(c)}"}}', n) for c, n in snapshot["dropped"].items()]
-    metric("dropped_total", "counter", "Frames dropped, by cause.", drops)
-    metric("rate", "gauge", "Frames per second over the last seconds.", [("", snapshot["rate_now"])])
-    metric(
-        "latency_seconds",
-        "summary",
-        "Time from a frame's arrival to the end of fusing.",
-        quantiles(snapshot["latency_ms"]),
-    )
-    ages = [q for side in "xy" for q in quantiles(snapshot["input_age_ms"][side], f'source="{side}",')]
-    metric("input_age_seconds", "summary", "Age of the inputs at output.", ages)
-    metric("skew_seconds", "summary", "Time between the two inputs.", quantiles(snapshot["skew_ms"]))
-    stages = [q for n, s in snapshot["stages_ms"].items() for q in quantiles(s, f'stage="{_escape(n)}",')]
-    metric("stage_seconds", "summary", "Duration of a stage.", stages)
-    events = [
-        (f'{{source="{side}",event="{event}"}}', n)
-        for side, counts in snapshot["sources"].items()
-        for event, n in counts.items()
-    ]
-    metric("source_events_total", "counter", "Events of the sources.", events)
-    return "\n".join(lines) + "\n"
-
-
-def _escape(label: str) -> str:
-    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,71 +1,72 @@
-"""The stream itself: two sources, the fuser and the sinks, each on a thread of its own."""
+"""Public interface of a stream: two sources, a fuser and sinks, run on threads of their own."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Protocol, Self, runtime_checkable
-
-import numpy as np
+from typing import Final, Protocol, Self, runtime_checkable
 
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.fuser import Fuser
-from tcmoa_runtime.images import resize_frame, to_frame
+from tcmoa_runtime.images import format_size
+from tcmoa_runtime.options.stream import StreamOptions
 from tcmoa_runtime.streams.bounded_queue import BoundedQueue
-from tcmoa_runtime.streams.clock import Clock, FileClock, LiveClock
-from tcmoa_runtime.streams.control import RAMP_SECONDS, PromptControl, Value
-from tcmoa_runtime.streams.deflicker import FlickerFilter
-from tcmoa_runtime.streams.interfaces import (
-    FusedFrame,
-    Side,
-    Sink,
-    Source,
-    SourceError,
-    SourceFrame,
-    StreamFormat,
-)
-from tcmoa_runtime.streams.pairing import End, NewestFrames, Pair, Pairing, Timed, Wait, every_frame, other
-from tcmoa_runtime.streams.reuse import Reuse
+from tcmoa_runtime.streams.control import StreamControl
+from tcmoa_runtime.streams.fusing import PairFuser
+from tcmoa_runtime.streams.interfaces import FusedFrame, Sink, Source, SourceError, StreamFormat
+from tcmoa_runtime.streams.offset import OffsetEstimate, measure_offset_of
+from tcmoa_runtime.streams.outputs import CallbackSink, Outputs
+from tcmoa_runtime.streams.pairing import other
+from tcmoa_runtime.streams.reading import READ_AHEAD, FilePairer, LivePairer, Pairer, SourceReader
+from tcmoa_runtime.streams.sources import open_sources
 from tcmoa_runtime.streams.stats import Stats
-from tcmoa_runtime.streams.writing import Writer
-from tcmoa_runtime.typing import Frame
+from tcmoa_runtime.typing import Side
 
-READ_AHEAD: Final = 4
-"""Decoded frames of a file that wait to be paired."""
 FINE_TIME_BASE: Final = Fraction(1, 90_000)
-"""Clock of live outputs whose leading source counts coarsely; that of MPEG and RTP."""
+"""Time base of live outputs whose leading source has a coarse one; that of MPEG and RTP."""
 CLOSE_SECONDS: Final = 15.0
-"""How long closing waits for sources and sinks before they are left to themselves."""
+"""How long closing waits for sources and sinks; threads that take longer are left running."""
 
-Offset = float | Literal["timestamps"]
+_log = logging.getLogger("tcmoa")
 
 
 @runtime_checkable
-class Attached(Protocol):
-    """A sink that wants to know its stream, as one that steers it."""
+class AttachableSink(Protocol):
+    """A sink that uses its stream, e.g. to control it."""
 
     def attach(self, stream: Stream) -> None:
-        """Called once, before `open`."""
+        """Receive the stream; called once, before `open`."""
         ...
 
 
 class Stream:
-    """Two sources fused into one stream of frames, paired by time.
+    """Two sources that are paired by time and fused into one stream of frames.
 
         with Stream(fuser, "x.mp4", "y.mp4") as stream:
             for frame in stream:
                 show(frame.image)
 
-    Sources are read, frames fused and sinks written on threads of their own, with short queues between: from files
-    every frame of the leading source comes out, in order; of live sources the newest wins, everywhere, and what is
-    let go is counted (`stats`). `control` steers alpha and beta while it runs. Iterating, or `run`, starts it, once.
+    Sources are read, frames fused and sinks written on threads of their own, with short queues in between. From files,
+    every frame of the leading source is emitted, in order. Of live sources the newest frames win, and the others are
+    dropped and counted. A stream is started once, by iterating over it or by `run`.
+
+    Attributes:
+        fuser: The loaded bundle.
+        options: The options; an offset of `auto` is replaced by the measured one.
+        offset_estimate: The measured offset, None if it was given.
+        control: Alpha and beta while the stream runs.
+        stats: Statistics of the stream.
+        error: What ended the stream early, None otherwise.
+        notes: Errors that did not end the stream; they are logged, too.
+        live: Whether a source is live.
     """
 
     def __init__(
@@ -73,65 +74,75 @@ class Stream:
         fuser: Fuser,
         x: Source | str | Path,
         y: Source | str | Path,
+        options: StreamOptions | None = None,
         *,
-        pairing: Pairing | None = None,
-        offset: Offset = 0.0,
         sinks: Sequence[Sink] = (),
         on_frame: Callable[[FusedFrame], None] | None = None,
-        control: PromptControl | None = None,
-        ramp: float = RAMP_SECONDS,
-        frames: int | None = None,
-        reuse: float | None = None,
-        steady: float = 0.0,
+        control: StreamControl | None = None,
         stats: Stats | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Open what is given as text and check that it all fits together.
+        """Open the sources and check that everything fits together.
 
-        `offset`: seconds that are added to the times of the source that does not lead; two files begin together
-        unless it is `timestamps`, which takes the times in both as of one clock. `on_frame` is called with each frame
-        from a thread of its own, as a sink. `frames`: stop after so many. `reuse`: grey levels of change within which
-        the last fused picture is put out again instead of fusing (`streams.reuse`), 0 for none, None to fuse always.
-        `steady`: seconds over which flicker is taken out where nothing moves (`streams.deflicker`), 0 for not at all.
-        The stream owns sources and sinks from here on and closes them. Raises InputError, and MissingError where a
-        package is missing.
+        Args:
+            fuser: The loaded bundle; it stays open when the stream is closed.
+            x: First source: opened, or a path or URL as `sources.open_source` takes it.
+            y: Second source.
+            options: How sources are opened, paired and fused.
+            sinks: Where frames are written. The stream closes sources and sinks.
+            on_frame: Called with each frame, on its own thread.
+            control: Alpha and beta while the stream runs; made with `options.ramp` by default.
+            stats: Where statistics are recorded.
+            clock: Returns the time in seconds.
+
+        Raises:
+            InputError: A source or an option is wrong.
+            MissingError: A package that a source needs is not installed.
         """
-        self.fuser = fuser
-        self.pairing = pairing or Pairing()
-        self.stats = stats or Stats()
-        self.error: Exception | None = None
-        self.notes: list[str] = []
-        self._clock, self._frames = clock, _whole(frames, "frames")
-        self._offset: Offset = offset if offset == "timestamps" else _number(offset, "offset")
+        options = options or StreamOptions()
         bundle = fuser.bundle
-        self._reuse = None if reuse is None else Reuse(reuse)
-        self._steady = FlickerFilter(steady, bundle.channel_order) if steady != 0 else None
-        self._steered: tuple[Value, Value] = bundle.default_prompt
-        self.control = control or PromptControl(
+        self.fuser = fuser
+        self.stats = stats or Stats()
+        self.control = control or StreamControl(
             fuser.grid,
             size=fuser.size,
-            token=None if bundle.fit == "resize" else bundle.token_pixels,
+            token_px=bundle.map_token,
             default=bundle.default_prompt,
-            ramp=ramp,
+            ramp=options.ramp,
         )
-        self._sinks = list(sinks)
-        if on_frame is not None:
-            self._sinks.append(_Callback(on_frame))
-        self._sources = _opened(x, y, bundle.channel_order)
+        self.offset_estimate: OffsetEstimate | None = None
+        if options.offset == "auto":
+            self.offset_estimate = measure_offset_of(x, y, options)
+            options = replace(options, offset=round(self.offset_estimate.offset, 4))
+        self.options = options
+        self.error: Exception | None = None
+        self.notes: list[str] = []
+        self._clock = clock
+        self._sinks = [*sinks, *([] if on_frame is None else [CallbackSink(on_frame)])]
+        self._sources = open_sources(x, y, options, bundle.channel_order)
+        self.live = any(source.live for source in self._sources.values())
         try:
-            self.live = any(source.live for source in self._sources.values())
             self._check_sizes()
         except BaseException:
             for source in self._sources.values():
                 source.close()
             raise
-        self._stop = threading.Event()
-        self._changed = threading.Condition()
-        self._threads: list[threading.Thread] = []
-        self._writers: list[Writer] = []
-        self._died: dict[Side, SourceError] = {}
-        self._output: BoundedQueue[FusedFrame] | None = None
-        self._started = self._closed = False
+        self._outputs = Outputs(
+            self.stats,
+            on_error=self._fail,
+            on_partial_error=partial(self._fail, stop=False),
+            on_note=self._add_note,
+        )
+        self._pairer = self._make_pairer()
+        self._reader = SourceReader(
+            self._sources,
+            self._pairer,
+            self.stats,
+            on_source_error=self._add_note,
+            on_error=self._fail,
+        )
+        self._fusing = threading.Thread(target=self._fuse_pairs, name="tcmoa-fuse", daemon=True)
+        self._is_started = self._is_closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -142,14 +153,16 @@ class Stream:
         self.close()
 
     def __iter__(self) -> Iterator[FusedFrame]:
-        """Start, and give each frame; of a live stream the newest that there is when the last one is done with.
+        """Start the stream and yield its frames; of a live stream, the newest one at each step.
 
-        Raises, at the end, what ended the stream before its sources did.
+        Raises:
+            Exception: What ended the stream early.
         """
-        self._output = BoundedQueue(1 if self.live else READ_AHEAD, newest_wins=self.live)
+        queue: BoundedQueue[FusedFrame] = BoundedQueue(1 if self.live else READ_AHEAD, newest_wins=self.live)
+        self._outputs.add_queue(queue)
         self._start()
         try:
-            while (frame := self._output.get()) is not None:
+            while (frame := queue.get()) is not None:
                 yield frame
         finally:
             self.close()
@@ -157,15 +170,15 @@ class Stream:
             raise self.error
 
     def run(self) -> Stats:
-        """Start, put every frame into the sinks, and return the stats at the end.
+        """Start the stream, write every frame to the sinks, and return the statistics at the end.
 
-        Raises what ended the stream before its sources did, when the sinks are closed.
+        Raises:
+            Exception: What ended the stream early, after the sinks are closed.
         """
         self._start()
         try:
-            fusing = self._threads[-1]
-            while fusing.is_alive():
-                fusing.join(0.1)  # in slices, so that signals get through to the main thread
+            while self._fusing.is_alive():
+                self._fusing.join(0.1)  # in steps, so that signals reach the main thread
         finally:
             self.close()
         if self.error is not None:
@@ -173,46 +186,15 @@ class Stream:
         return self.stats
 
     def add_sink(self, sink: Sink) -> None:
-        """One more sink, before the stream is started."""
-        if self._started or self._closed:
-            raise TcmoaError("a stream takes sinks before it is started")
+        """Add a sink; before the stream is started."""
+        if self._is_started or self._is_closed:
+            raise TcmoaError("sinks can be added only before a stream is started")
         self._sinks.append(sink)
 
     @property
     def sinks(self) -> list[Sink]:
         """The sinks, without `on_frame`."""
-        return [sink for sink in self._sinks if not isinstance(sink, _Callback)]
-
-    def stop(self) -> None:
-        """End the stream after the frame in work, with sinks finished; from any thread or a signal handler's."""
-        self._stop.set()
-        threading.Thread(target=self._wake, name="tcmoa-stop", daemon=True).start()
-
-    def close(self) -> None:
-        """Stop, finish the sinks and free all but the fuser. May be called twice."""
-        if self._closed:
-            return
-        self._closed = True
-        self._stop.set()
-        self._wake()
-        if self._output is not None:
-            self.stats.record_dropped("consumer", self._output.discard())
-        deadline = time.monotonic() + CLOSE_SECONDS
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        # Files first, which are waited for: what is queued must be in them. Whoever looks on can look on meanwhile.
-        for writer in sorted(self._writers, key=lambda writer: not writer.sink.lossless):
-            if not writer.finish(None if writer.sink.lossless else max(1.0, deadline - time.monotonic())):
-                self.notes.append(f"{writer.sink.name}: did not close in time and was left")
-        if not self._started:
-            for source in self._sources.values():
-                source.close()
-        self.stats.stop_clock()
-
-    @property
-    def reuse(self) -> float | None:
-        """Grey levels within which a picture is reused, None where each is fused."""
-        return None if self._reuse is None else self._reuse.tolerance
+        return [sink for sink in self._sinks if not isinstance(sink, CallbackSink)]
 
     @property
     def sources(self) -> dict[Side, Source]:
@@ -221,387 +203,123 @@ class Stream:
 
     @property
     def format(self) -> StreamFormat:
-        """What the sinks get."""
-        lead = self._sources[self.pairing.lead]
-        height, width = self._size
-        base = lead.time_base
-        if self.live and base > Fraction(1, 1000):
-            base = FINE_TIME_BASE
-        order: Literal["rgb", "bgr"] = "bgr" if self.fuser.bundle.channel_order == "bgr" else "rgb"
-        return StreamFormat(height, width, order, base, lead.rate, self.live)
+        """What the sinks receive."""
+        lead = self._sources[self.options.lead]
+        height, width = self._sources["x"].size if self.fuser.resizes else self.fuser.size
+        is_coarse = self.live and lead.time_base > Fraction(1, 1000)
+        return StreamFormat(
+            height,
+            width,
+            self.fuser.bundle.channel_order,
+            FINE_TIME_BASE if is_coarse else lead.time_base,
+            lead.rate,
+            self.live,
+        )
 
-    # Starting and stopping
+    def stop(self) -> None:
+        """End the stream after the frame in work, with complete files; from any thread or signal handler."""
+        self._reader.request_stop()
+        # On another thread: a signal handler may have interrupted the owner of a lock that stopping takes.
+        threading.Thread(target=self._reader.stop, name="tcmoa-stop", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop, complete the files and free all resources; may be called twice. The fuser stays open."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._reader.stop()
+        self._outputs.discard_queue()
+        deadline = time.monotonic() + CLOSE_SECONDS
+        self._reader.join(deadline)
+        if self._fusing.ident is not None:
+            self._fusing.join(max(0.0, deadline - time.monotonic()))
+        for sink in self._outputs.finish(deadline):
+            self._add_note(TcmoaError(f"did not close in {CLOSE_SECONDS:g} s", subject=sink.name))
+        self.stats.stop_clock()
 
     def _start(self) -> None:
-        if self._started or self._closed:
-            raise TcmoaError("a stream runs once; make another one")
-        self._started = True
-        form = self.format
+        if self._is_started or self._is_closed:
+            raise TcmoaError("a stream runs once", remedy="Create another one.")
+        self._is_started = True
         try:
             for sink in self._sinks:
-                if isinstance(sink, Attached):
+                if isinstance(sink, AttachableSink):
                     sink.attach(self)
-                writer = Writer(sink, form, self.stats, self._sink_failed)
-                self._writers.append(writer)
-                writer.start()
+            self._outputs.open(self._sinks, self.format)
         except BaseException:
-            self._started = False  # no thread of ours has the sources yet
             self.close()
             raise
-        target = self._run_live if self.live else self._run_files
-        self._threads = target(form)
-        for thread in self._threads:
-            thread.start()
+        self._reader.start()
+        self._fusing.start()
 
-    def _wake(self) -> None:
-        for source in self._sources.values():
-            source.close()
-        with self._changed:
-            self._changed.notify_all()
+    def _make_pairer(self) -> Pairer:
+        lead, partner = self._sources[self.options.lead], self._sources[other(self.options.lead)]
+        rates = lead.rate, partner.rate
+        if not self.live:
+            return FilePairer(self.options, rates, self.stats)
+        names = {side: source.name for side, source in self._sources.items()}
+        return LivePairer(self.options, rates, self.stats, names, self._clock)
 
-    def _fail(self, error: Exception) -> None:
-        """The first error is what the user hears of; the others follow from it more often than not."""
+    def _fuse_pairs(self) -> None:
+        """Fuse and emit all pairs, on the fusing thread."""
+        try:
+            self._emit_frames()
+        except Exception as error:  # raised by `run` or the iterator
+            self._fail(error)
+        finally:
+            self._reader.stop()
+            fatal = self._fatal_source_error()
+            if fatal is not None and self.error is None:
+                self.error = fatal
+            self._outputs.end_queue()
+
+    def _emit_frames(self) -> None:
+        pair_fuser = PairFuser(self.fuser, self.control, self.options, self.format, self.stats, self._clock)
+        status = "fused"
+        with contextlib.closing(self._pairer.pairs()) as pairs:
+            for index, pair in enumerate(pairs):
+                if self._reader.is_stopping:
+                    return
+                if pair.status != status:
+                    _log.info("frames from %.3f s are %s", pair.time, pair.status)
+                    status = pair.status
+                frame = pair_fuser.fuse(pair, index)
+                self.stats.record_output(frame, skew=pair.skew)
+                self._outputs.emit(frame)
+                if index + 1 == self.options.frames:
+                    return
+
+    def _fatal_source_error(self) -> SourceError | None:
+        """Return the error of a source after which the output is incomplete.
+
+        A file that breaks off makes an incomplete output. The loss policy covers one failed live source, but not two.
+        """
+        failures = self._reader.failures
+        is_fatal = not self.live or len(failures) == 2
+        return failures.get(self.options.lead) if is_fatal else None
+
+    def _fail(self, error: Exception, *, stop: bool = True) -> None:
+        """Keep the first error and note the others, which mostly follow from it; stop the stream."""
         if self.error is None:
             self.error = error
         else:
-            self.notes.append(str(error))
-        self._stop.set()
-        self._wake()
+            self._add_note(error)
+            stop = True
+        if stop:
+            self._reader.stop()
 
-    def _sink_failed(self, sink: Sink, error: Exception) -> None:
-        others = [w for w in self._writers if w.sink is not sink and w.sink.lossless]
-        if sink.lossless and others and self.error is None:
-            # The other files are still worth having; the error is told at the end.
-            self.error = error
-            return
-        if sink.lossless or not others:
-            self._fail(error)
-        else:
-            self.notes.append(str(error))
-
-    # Reading
-
-    def _run_files(self, form: StreamFormat) -> list[threading.Thread]:
-        queues: dict[Side, BoundedQueue[SourceFrame]] = {"x": BoundedQueue(READ_AHEAD), "y": BoundedQueue(READ_AHEAD)}
-
-        def read(side: Side) -> None:
-            for frame in self._read(side):
-                if queues[side].put(frame):
-                    return
-            queues[side].close()
-
-        def fuse() -> None:
-            try:
-                self._put_out(self._file_pairs(queues), form)
-            finally:
-                for queue in queues.values():
-                    queue.discard()
-
-        return self._make_threads(read, fuse)
-
-    def _file_pairs(self, queues: dict[Side, BoundedQueue[SourceFrame]]) -> Iterator[Pair]:
-        lead, partner = self.pairing.lead, other(self.pairing.lead)
-
-        def timed(side: Side, clock: Clock) -> Iterator[Timed]:
-            while not self._stop.is_set() and (frame := queues[side].get()) is not None:
-                yield Timed(frame, self._tell(side, clock, frame))
-
-        leading = timed(lead, FileClock())
-        first = next(leading, None)
-        if first is None:
-            return
-        offset, start = (0.0, None) if self._offset == "timestamps" else (self._offset, first.time)
-        yield from every_frame(
-            chain([first], leading),
-            timed(partner, FileClock(start=start, offset=offset)),
-            self.pairing,
-            (self._sources[lead].rate, self._sources[partner].rate),
-            self.stats,
-        )
-
-    def _run_live(self, form: StreamFormat) -> list[threading.Thread]:
-        lead, partner = self.pairing.lead, other(self.pairing.lead)
-        newest = NewestFrames(
-            self.pairing, (self._sources[lead].rate, self._sources[partner].rate), self.stats
-        )
-        offset = 0.0 if self._offset == "timestamps" else self._offset
-        clocks: dict[Side, LiveClock] = {lead: LiveClock(), partner: LiveClock(offset=offset)}
-
-        def read(side: Side) -> None:
-            for frame in self._read(side):
-                moment = Timed(frame, self._tell(side, clocks[side], frame))
-                with self._changed:
-                    newest.offer(side, moment, self._clock())
-                    self._changed.notify_all()
-            with self._changed:
-                newest.end(side, died=side in self._died)
-                self._changed.notify_all()
-
-        return self._make_threads(read, lambda: self._put_out(self._live_pairs(newest), form))
-
-    def _live_pairs(self, newest: NewestFrames) -> Iterator[Pair]:
-        try:
-            while not self._stop.is_set():
-                with self._changed:
-                    choice = newest.pick(self._clock())
-                    if isinstance(choice, Wait):
-                        left = None if choice.until is None else max(1e-3, choice.until - self._clock())
-                        self._changed.wait(left)
-                        continue
-                if isinstance(choice, End):
-                    if choice.lost is not None:
-                        self._fail(self._loss(choice.lost, newest.tolerance))
-                    return
-                yield choice
-        finally:
-            with self._changed:
-                newest.finish()
-
-    def _loss(self, side: Side, limit: float) -> SourceError:
-        """Why a live stream ended."""
-        died = self._died.get(side)
-        if died is not None:
-            return died
-        name = self._sources[side].name
-        return SourceError(
-            f"{name}: no frame for {limit:.2g} s, and the stream ends where {side} is lost (--on-loss stop)"
-        )
-
-    def _make_threads(self, read: Callable[[Side], None], fuse: Callable[[], None]) -> list[threading.Thread]:
-        def guarded(work: Callable[[], None]) -> Callable[[], None]:
-            def run() -> None:
-                try:
-                    work()
-                except Exception as error:  # told to whoever runs the stream
-                    self._fail(error)
-
-            return run
-
-        sides: tuple[Side, Side] = ("x", "y")
-        readers = [
-            threading.Thread(target=guarded(partial(read, side)), name=f"tcmoa-read-{side}", daemon=True)
-            for side in sides
-        ]
-        fusing = threading.Thread(target=guarded(fuse), name="tcmoa-fuse", daemon=True)
-        return [*readers, fusing]
-
-    def _read(self, side: Side) -> Iterator[SourceFrame]:
-        """Frames of one size from a source until it ends, dies or the stream stops."""
-        source = self._sources[side]
-        wanted = last = source.size
-        try:
-            while not self._stop.is_set():
-                began = time.perf_counter()
-                frame = source.read()
-                if frame is None:
-                    return
-                if not source.live:
-                    self.stats.record_duration(f"decode-{side}", time.perf_counter() - began)
-                self.stats.record_event(side, "frames")
-                size = frame.image.shape[:2]
-                if size != last:
-                    self.stats.record_event(side, "size_changes")
-                    last = size
-                if size != wanted:
-                    frame = replace(frame, image=resize_frame(frame.image, wanted))
-                yield frame
-        except SourceError as error:
-            if not self._stop.is_set():
-                self._died[side] = error
-                self.notes.append(str(error))
-        finally:
-            for what in ("errors", "reconnects"):
-                if total := getattr(source, what, 0):
-                    self.stats.record_event_total(side, what, total)
-            source.close()
-
-    def _tell(self, side: Side, clock: Clock, frame: SourceFrame) -> float:
-        before = clock.jumps
-        at = clock.time(frame)
-        if clock.jumps > before:
-            self.stats.record_event(side, "clock_jumps", clock.jumps - before)
-        return at
-
-    # Fusing
-
-    def _put_out(self, pairs: Iterable[Pair], form: StreamFormat) -> None:
-        """Fuse pairs as they come and hand the result on."""
-        clock = _OutputClock(form.time_base, from_zero=self.live)
-        try:
-            for index, pair in enumerate(pairs):
-                if self._stop.is_set():
-                    break
-                frame = self._fuse(pair, index, clock, form)
-                self.stats.record_output(frame, skew=pair.skew)
-                for writer in self._writers:
-                    writer.put(frame)
-                if self._output is not None:
-                    self.stats.record_dropped("consumer", self._output.put(frame))
-                if self._frames is not None and index + 1 >= self._frames:
-                    break
-        finally:
-            self._stop.set()
-            self._wake()
-            # A file that breaks off is no whole output; a live source that dies is what policies are for.
-            fatal = self._died.get(self.pairing.lead) if not self.live or len(self._died) == 2 else None
-            if fatal is not None and self.error is None:
-                self.error = fatal
-            if self._output is not None:
-                self._output.close()
-
-    def _fuse(self, pair: Pair, index: int, clock: _OutputClock, form: StreamFormat) -> FusedFrame:
-        x = None if pair.x is None else pair.x.frame
-        y = None if pair.y is None else pair.y.frame
-        prompt, chosen, reused = None, self._clock(), False
-        if pair.status in ("passed-x", "passed-y") or x is None or y is None:
-            image = self._passed(x, y, form)
-            if self._steady is not None:
-                self._steady.reset()
-        else:
-            values = self.control.values()
-            image, prompt, reused = self._fused_or_again(x, y, *values)
-            if self._steady is not None:
-                began = time.perf_counter()
-                if not all(map(np.array_equal, values, self._steered)):
-                    self._steady.reset()  # what somebody steers shows at once
-                self._steered = values
-                # What the picture shows: against newer sources its change, once it comes, would look like flicker.
-                shown = (x.image, y.image) if self._reuse is None else self._reuse.sources
-                seen = self.fuser.aligned(shown[0], "x"), self.fuser.aligned(shown[1], "y")
-                image = self._steady.filter(*seen, image, pair.time)
-                self.stats.record_duration("steady", time.perf_counter() - began)
-        now = self._clock()
-        # A file's frame waits for its turn: that is no latency.
-        arrived = max(f.arrived for f in (x, y) if f is not None) if self.live else chosen
-        return FusedFrame(
-            image=image,
-            pts=clock.pts(pair.time),
-            time_base=form.time_base,
-            index=index,
-            status=pair.status,
-            x=x,
-            y=y,
-            age_x=self._age(pair.x, pair.time, now),
-            age_y=self._age(pair.y, pair.time, now),
-            latency=now - arrived,
-            prompt=prompt,
-            reused=reused,
-        )
-
-    def _fused_or_again(
-        self, x: SourceFrame, y: SourceFrame, scale: Value, shift: Value
-    ) -> tuple[Frame, Any, bool]:
-        """The fused picture, its prompts, and whether both are the last ones again."""
-        if self._reuse is not None:
-            began = time.perf_counter()
-            unchanged = self._reuse.unchanged(x.image, y.image, scale, shift)
-            self.stats.record_duration("reuse", time.perf_counter() - began)
-            if unchanged:
-                return *self._reuse.again(), True
-        began = time.perf_counter()
-        image, prompt = self._fused(x, y, scale, shift)
-        self.stats.record_duration("fuse", time.perf_counter() - began)
-        if self._reuse is not None:
-            self._reuse.keep(x.image, y.image, scale, shift, image, prompt)
-        return image, prompt, False
-
-    def _fused(self, x: SourceFrame, y: SourceFrame, scale: Value, shift: Value) -> tuple[Frame, Any]:
-        if not self.fuser.bundle.contract.with_prompt:
-            return self.fuser(x.image, y.image, scale=scale, shift=shift), None
-        return self.fuser.with_prompt(x.image, y.image, scale=scale, shift=shift)
-
-    def _passed(self, x: SourceFrame | None, y: SourceFrame | None, form: StreamFormat) -> Frame:
-        alone, side = (x, "x") if x is not None else (y, "y")
-        if alone is None:
-            raise TcmoaError("a frame of neither source came out")
-        image = self.fuser.aligned(to_frame(alone.image, "frame", 3, order=form.channel_order), side)
-        wanted = (form.height, form.width)
-        return image if image.shape[:2] == wanted else resize_frame(image, wanted)
-
-    def _age(self, timed: Timed | None, at: float, now: float) -> float | None:
-        if timed is None:
-            return None
-        return now - timed.time if self.live else abs(timed.time - at)
+    def _add_note(self, error: Exception) -> None:
+        note = error.render_problem() if isinstance(error, TcmoaError) else str(error)
+        self.notes.append(note)
+        _log.warning("%s", note)
 
     def _check_sizes(self) -> None:
-        height, width = self.fuser.size
         for side, source in self._sources.items():
-            if source.size != (height, width) and not self.fuser.resizes:
+            if source.size != self.fuser.size and not self.fuser.resizes:
+                arrived = format_size(source.size)
                 raise InputError(
-                    f"{source.name}: {side} is {source.size[1]}x{source.size[0]}, this bundle fuses {width}x{height}: "
-                    f"resize (--resize, or Fuser.load(..., resize=True)), or export a bundle for that size"
+                    f"{side} is {arrived}; expected {format_size(self.fuser.size)}, the size of this bundle",
+                    subject=source.name,
+                    remedy=f"Resize frames with {{resize}}, or export a bundle for {arrived}.",
+                    settings={"resize": True},
                 )
-        self._size = self._sources["x"].size if self.fuser.resizes else (height, width)
-
-
-class _OutputClock:
-    """Times in seconds as rising counts of a time base; from 0 where the stream is live."""
-
-    def __init__(self, time_base: Fraction, *, from_zero: bool) -> None:
-        self._base, self._from_zero = time_base, from_zero
-        self._start: float | None = None
-        self._last: int | None = None
-
-    def pts(self, at: float) -> int:
-        if self._start is None:
-            self._start = at if self._from_zero else 0.0
-        pts = round((at - self._start) / float(self._base))
-        self._last = pts if self._last is None else max(pts, self._last + 1)
-        return self._last
-
-
-class _Callback:
-    """A function as a sink."""
-
-    name, lossless = "on_frame", True
-
-    def __init__(self, function: Callable[[FusedFrame], None]) -> None:
-        self._function = function
-
-    def open(self, form: StreamFormat) -> None:
-        """Nothing to get ready."""
-
-    def write(self, frame: FusedFrame) -> None:
-        """Call the function."""
-        self._function(frame)
-
-    def close(self) -> None:
-        """Nothing to finish."""
-
-
-def _opened(x: Source | str | Path, y: Source | str | Path, order: str) -> dict[Side, Source]:
-    """Both sources, opened where they are text; a file beside a live source plays at its own pace."""
-    given: dict[Side, Source | str | Path] = {"x": x, "y": y}
-    opened: dict[Side, Source] = {}
-    try:
-        for side, source in given.items():
-            opened[side] = _open(source, order) if isinstance(source, (str, Path)) else source
-        if len({source.live for source in opened.values()}) == 2:
-            from tcmoa_runtime.streams.sources.paced import Paced
-
-            for side, source in opened.items():
-                if not source.live:
-                    opened[side] = Paced(source)
-    except BaseException:
-        for source in (*opened.values(), *(s for s in given.values() if not isinstance(s, (str, Path)))):
-            source.close()
-        raise
-    return opened
-
-
-def _open(text: str | Path, order: str) -> Source:
-    from tcmoa_runtime.streams.sources import SourceOptions, open_source
-
-    return open_source(str(text), SourceOptions(channel_order="bgr" if order == "bgr" else "rgb"))
-
-
-def _whole(value: int | None, name: str) -> int | None:
-    if value is not None and (not isinstance(value, int) or value < 1):
-        raise InputError(f"{name} is {value!r}: expected a whole number, 1 or more")
-    return value
-
-
-def _number(value: Any, name: str) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not np.isfinite(value):
-        raise InputError(f"{name} is {value!r}: expected seconds, or 'timestamps'")
-    return float(value)

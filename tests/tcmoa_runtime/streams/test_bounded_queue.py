@@ -1,4 +1,4 @@
-"""Hand-over between threads: bounded, in order, and nobody waits for ever."""
+"""The queue between two threads: bounded, in order, and no thread waits forever."""
 
 import threading
 import time
@@ -11,17 +11,17 @@ from tcmoa_runtime.streams.bounded_queue import BoundedQueue
 
 
 @given(st.integers(1, 5), st.lists(st.integers(), max_size=30))
-def test_everything_comes_through_in_order(depth, things):
-    queue, got = BoundedQueue(depth), []
-    taking = threading.Thread(target=lambda: got.extend(iter(queue.get, None)))
-    taking.start()
-    assert [queue.put(thing) for thing in things] == [0] * len(things)
+def test_all_items_arrive_in_order(capacity, items):
+    queue, received = BoundedQueue(capacity), []
+    consumer = threading.Thread(target=lambda: received.extend(iter(queue.get, None)))
+    consumer.start()
+    assert [queue.put(item) for item in items] == [0] * len(items)
     queue.close()
-    taking.join(10)
-    assert got == things
+    consumer.join(10)
+    assert received == items
 
 
-def test_newest_wins_keeps_the_newest():
+def test_with_newest_wins_the_oldest_items_are_dropped():
     queue = BoundedQueue(2, newest_wins=True)
     assert [queue.put(i) for i in range(5)] == [0, 0, 1, 1, 1]
     queue.close()
@@ -36,7 +36,7 @@ def blocked(call):
     return thread
 
 
-def test_a_full_one_makes_put_wait_until_there_is_room():
+def test_put_blocks_while_the_queue_is_full():
     queue = BoundedQueue(1)
     queue.put(1)
     waiting = blocked(lambda: queue.put(2))
@@ -46,7 +46,7 @@ def test_a_full_one_makes_put_wait_until_there_is_room():
 
 
 @pytest.mark.parametrize("full", [True, False])
-def test_abandoning_wakes_both_sides(full):
+def test_discard_wakes_both_threads(full):
     queue = BoundedQueue(1)
     if full:
         queue.put(1)
@@ -54,5 +54,5 @@ def test_abandoning_wakes_both_sides(full):
     assert queue.discard() == int(full)
     waiting.join(5)
     assert not waiting.is_alive()
-    assert queue.put(3) == 1  # thrown away, and said so
+    assert queue.put(3) == 1  # dropped, and counted
     assert queue.get() is None

@@ -55,7 +55,7 @@ def start(vif):
 
     def call(*arguments, **options):
         command = [Path(sys.executable).with_name("tcmoa"), "stream", vif, *map(str, arguments)]
-        # Where a shell started the tests with interrupts ignored, the command would inherit that.
+        # A shell may have started the tests with interrupts ignored, which the command would inherit.
         process = subprocess.Popen(
             command,
             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options},
@@ -77,7 +77,7 @@ def finished(process, code=0, timeout=120):
 
 
 def test_every_frame_of_two_files_in_order_with_its_time(clips, start, tmp_path, fuser):
-    """x leads; the partner is the nearest in time; what is written is what the fuser gives."""
+    """x leads, the partner is the nearest in time, and the file holds what the fuser returns."""
     out, err = finished(
         start(clips / "x.mkv", clips / "y.mkv", "-o", tmp_path / "f.mkv", "--codec", "ffv1", "--json")
     )
@@ -109,7 +109,7 @@ def test_image_sequences_need_no_video_at_all(clips, start, tmp_path, fuser):
 
 
 def endless(tmp_path, name="x.mkv", count=3000):
-    """A file of two minutes that takes no time to make."""
+    """A file of two minutes that is quickly made."""
     path = tmp_path / name
     call = [
         FFMPEG,
@@ -137,7 +137,7 @@ def log_lines(path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("pace", ["--realtime", "--every-frame"])
-def test_signals_end_it_with_files_whole(start, tmp_path, number, pace):
+def test_signals_end_the_stream_with_complete_files(start, tmp_path, number, pace):
     x, log = endless(tmp_path), tmp_path / "log.jsonl"
     process = start(x, x, "-o", tmp_path / "f.mp4", "--log", log, "--json", pace)
     wait_for(lambda: log_lines(log) > 10)
@@ -151,7 +151,7 @@ def test_signals_end_it_with_files_whole(start, tmp_path, number, pace):
 
 
 def test_a_pipe_in_and_a_pipe_out(clips, start, tmp_path):
-    """Raw video of one process in, raw video to another out."""
+    """Raw video from one process, and to another."""
     source = subprocess.Popen(
         [FFMPEG, "-v", "error", "-i", clips / "x.mkv", "-f", "rawvideo", "-pix_fmt", "bgr24", "-"],
         stdout=subprocess.PIPE,
@@ -200,7 +200,7 @@ def test_a_disk_that_fills_up(start, tmp_path):
         process = start(x, x, "-o", folder / "f.mp4", "--quality", "1", "--json")
         out, err = finished(process, code=2)
         (line,) = [line for line in err.splitlines() if "error" in line]
-        assert f"{folder}/f.mp4: cannot be written any more: No space left on device" in line
+        assert f"{folder}/f.mp4: writing failed: No space left on device" in line
         assert json.loads(out)["ended"] == "error"
         assert count_frames(folder / "f.mp4") >= 3
     finally:
@@ -209,7 +209,7 @@ def test_a_disk_that_fills_up(start, tmp_path):
         subprocess.run(["umount", folder], check=True)
 
 
-def test_steered_by_options_it_is_what_the_fuser_gives(clips, start, tmp_path, vif):
+def test_prompt_options_fuse_as_the_fuser_does(clips, start, tmp_path, vif):
     finished(
         start(clips / "images", clips / "images", "-o", f"{tmp_path}/o/", "--prompt-shift", "0.3", "--prompt-scale",
               "1.5", "--frames", "2")
@@ -220,20 +220,20 @@ def test_steered_by_options_it_is_what_the_fuser_gives(clips, start, tmp_path, v
     np.testing.assert_array_equal(read_frame(tmp_path / "o" / "000001.png"), expected)
 
 
-def test_what_stands_still_is_reused_and_told(start, tmp_path):
-    """Six frames of which the first three and the last three are the same."""
+def test_still_frames_are_fused_once(start, tmp_path):
+    """Six frames, of which the first three and the last three are equal."""
     frames = tmp_path / "in"
     frames.mkdir()
     for i in range(6):
         write_image(frames / f"{i}.png", picture(i // 3, 100, 130))
     out, _ = finished(start(frames, frames, "-o", f"{tmp_path}/plain/"))
     assert "reused" not in out
-    out, _ = finished(start(frames, frames, "-o", f"{tmp_path}/again/", "--reuse", "0"))
+    out, _ = finished(start(frames, frames, "-o", f"{tmp_path}/reused/", "--reuse", "0"))
     assert "6 frames in" in out
     assert ", 4 reused, " in out
     for i in range(6):
-        plain, again = (read_frame(tmp_path / name / f"00000{i}.png") for name in ("plain", "again"))
-        np.testing.assert_array_equal(again, plain)
+        plain, reused = (read_frame(tmp_path / name / f"00000{i}.png") for name in ("plain", "reused"))
+        np.testing.assert_array_equal(reused, plain)
     out, _ = finished(start(frames, frames, "--json", "--reuse", "255", "--log", tmp_path / "log.jsonl"))
     summary = json.loads(out)
     assert (summary["frames"], summary["reused"], summary["reuse"]) == (6, 5, 255)
@@ -241,7 +241,7 @@ def test_what_stands_still_is_reused_and_told(start, tmp_path):
     assert logged == [False] + [True] * 5
 
 
-def test_live_files_drop_and_say_so(start, tmp_path):
+def test_live_files_report_the_age_of_their_frames(start, tmp_path):
     x = endless(tmp_path)
     process = start(x, x, "--realtime", "--frames", "20", "--json", "-o", f"{tmp_path}/o/")
     out, _ = finished(process)
@@ -251,28 +251,34 @@ def test_live_files_drop_and_say_so(start, tmp_path):
 
 
 WRONG = {
-    "nothing to do": ("{x} {y}", "give --out, --page, --log, or --json"),
+    "nothing to do": ("{x} {y}", "no output requested. Give --out, --page or --log, or --json"),
     "no such file": ("{x} none.mkv -o {out}", "none.mkv: no such file or folder"),
-    "both on stdin": ("- - -o {out}", "only one source can come on stdin"),
-    "stdout twice": ("{x} {y} -o - --json", "stdout can take one thing"),
-    "no raw format": ("- {y} -o {out}", "needs its format, as --raw-x 640x480:gray16le"),
-    "bad raw format": ("- {y} -o {out} --raw-x 640", "expected WIDTHxHEIGHT:PIXELS"),
-    "bad lead": ("{x} {y} -o {out} --lead z", "lead is 'z': expected x or y"),
-    "bad policy": ("{x} {y} -o {out} --on-loss panic", "expected hold, pass, pass-x, pass-y, stop"),
-    "bad offset": ("{x} {y} -o {out} --offset soon", "--offset is 'soon': expected a number"),
-    "bad rate": ("{x} {y} -o {out} --rate fast", "--rate is 'fast': expected frames a second"),
-    "bad option": ("{x} {y} -o {out} --option-x tcp", "--option-x is 'tcp': expected NAME=VALUE"),
-    "bad view": ("{x} {y} -o {out} --view up", "view is 'up'"),
-    "bad codec": ("{x} {y} -o {out} --codec warp", "encoder 'warp' is not known here"),
-    "bad ramp": ("{x} {y} -o {out} --ramp -1", "ramp is -1"),
-    "bad reuse": ("{x} {y} -o {out} --reuse -1", "reuse is -1.0: expected grey levels, from 0 to 255"),
-    "reuse that is no number": ("{x} {y} -o {out} --reuse nan", "--reuse is nan: expected a finite number"),
-    "bad frames": ("{x} {y} -o {out} --frames 0", "frames is 0: expected a whole number"),
-    "bad stretch": ("{x} {y} -o {out} --stretch 99,1", "expected percentiles 0 <= LOW < HIGH"),
-    "bad backend": ("{x} {y} -o {out} --backend warp", "backend is 'warp': expected auto"),
-    "copy of images": ("{images} {y} -o {out} --copy-x", "copied of a video file only"),
+    "both on stdin": ("- - -o {out}", "both sources are stdin (-); expected one at most"),
+    "stdout twice": ("{x} {y} -o - --json", "two outputs on stdout"),
+    "no raw format": ("- {y} -o {out}", "raw video without a format. Give --raw-x 640x480:gray16le"),
+    "bad raw format": ("- {y} -o {out} --raw-x 640", "--raw-x: '640'; expected WIDTHxHEIGHT:PIXELS"),
+    "bad lead": ("{x} {y} -o {out} --lead z", "Invalid value for '--lead': 'z' is not one of 'x', 'y'"),
+    "bad policy": ("{x} {y} -o {out} --on-loss panic", "Invalid value for '--on-loss'"),
+    "bad offset": (
+        "{x} {y} -o {out} --offset soon",
+        "--offset: 'soon'; expected seconds, auto or timestamps",
+    ),
+    "bad rate": ("{x} {y} -o {out} --rate fast", "--rate: 'fast'; expected frames per second"),
+    "bad option": ("{x} {y} -o {out} --option-x tcp", "--option-x: 'tcp'; expected NAME=VALUE"),
+    "bad view": ("{x} {y} -o {out} --view up", "Invalid value for '--view'"),
+    "bad codec": ("{x} {y} -o {out} --codec warp", "Invalid value for '--codec'"),
+    "bad ramp": ("{x} {y} -o {out} --ramp -1", "--ramp: -1"),
+    "bad reuse": ("{x} {y} -o {out} --reuse -1", "--reuse: -1.0; expected 0 to 255 gray levels"),
+    "reuse that is no number": ("{x} {y} -o {out} --reuse nan", "--reuse: nan; expected a finite number"),
+    "bad frames": ("{x} {y} -o {out} --frames 0", "--frames: 0; expected a whole number"),
+    "bad stretch": ("{x} {y} -o {out} --stretch 99,1", "expected two percentiles, 0 <= LOW < HIGH"),
+    "bad backend": ("{x} {y} -o {out} --backend warp", "Invalid value for '--backend'"),
+    "copy of images": ("{images} {y} -o {out} --copy-x", "can be copied"),
     "log in no folder": ("{x} {y} --log none/log.jsonl", "the folder none does not exist"),
-    "offset of a pipe": ("- {y} -o {out} --offset auto --raw-x 130x100:gray", "stdin comes only once"),
+    "offset of a pipe": (
+        "- {y} -o {out} --offset auto --raw-x 130x100:gray",
+        "auto opens both sources twice",
+    ),
 }
 
 
@@ -289,14 +295,14 @@ def test_wrong_input_is_one_line_and_leaves_nothing(case, clips, tcmoa, vif, tmp
     assert tree(tmp_path) == {}
 
 
-def test_another_size_is_refused_with_what_to_do(clips, tcmoa, exported, tmp_path):
+def test_another_size_is_refused_with_a_remedy(clips, tcmoa, exported, tmp_path):
     write_image(tmp_path / "0.png", picture(0, 50, 50))
     tcmoa("stream", exported("vif"), tmp_path, clips / "images", "-o", tmp_path / "f.mp4").assert_error(
-        2, "x is 50x50, this bundle fuses 130x100: resize (--resize"
+        2, "x is 50x50; expected 130x100, the size of this bundle. Resize frames with --resize"
     )
 
 
-def test_without_the_package_it_says_what_to_install(clips, tcmoa, vif, tmp_path, monkeypatch):
+def test_without_pyav_the_error_names_the_extra(clips, tcmoa, vif, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     tcmoa("stream", vif, clips / "x.mkv", clips / "y.mkv", "-o", f"{tmp_path}/o/").assert_error(
         3, "pip install 'tcmoa[stream]'"

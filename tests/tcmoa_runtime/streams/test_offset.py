@@ -1,4 +1,4 @@
-"""The offset between two clocks from what moves; refused where nothing tells it."""
+"""The offset between two clocks, measured from motion; refused if the motion does not determine it."""
 
 from fractions import Fraction
 
@@ -7,12 +7,13 @@ import pytest
 
 from stream_pieces import ScriptedSource
 from tcmoa_runtime import InputError
+from tcmoa_runtime.options.stream import StreamOptions
 from tcmoa_runtime.streams.interfaces import SourceError
-from tcmoa_runtime.streams.offset import Activity, estimate_offset, measure_offset
+from tcmoa_runtime.streams.offset import Motion, estimate_offset, measure_offset, measure_offset_of
 
 
 def scene(at, *, infrared=False):
-    """A disc that moves by fits and starts, seen at time `at`; bright on dark, or dark on bright and noisy."""
+    """A disc that moves irregularly, at time `at`: bright on dark, or dark on bright with noise."""
     path = np.random.default_rng(7)
     knots = np.arange(0, 20, 0.35)
     speed = np.maximum(0, path.normal(0, 1, len(knots))) * 40
@@ -47,8 +48,7 @@ def test_the_offset_is_found_within_a_frame(offset, rates):
     assert found.score > 0.6
 
 
-def test_the_sign_is_that_of_the_stream():
-    """What is found is what a stream adds to the times of the source that does not lead."""
+def test_the_offset_is_added_to_the_source_that_does_not_lead():
     x, y = sources(0.5)
     assert measure_offset(x, y, lead="y").offset == pytest.approx(-0.5, abs=0.02)
 
@@ -62,29 +62,29 @@ def still(count=330):
     )
 
 
-def test_where_nothing_moves_it_is_refused():
-    with pytest.raises(InputError, match=r"nothing stands out .* give --offset in seconds"):
+def test_a_scene_without_motion_is_refused():
+    with pytest.raises(InputError, match=r"offset: no offset stands out .* Give offset in seconds"):
         measure_offset(sources(0.0)[0], still())
 
 
-def test_a_regular_motion_tells_nothing():
+def test_regular_motion_is_refused():
     def swinging():
         return ScriptedSource(
             [i * 33 for i in range(330)],
             images=[np.roll(scene(3.0), round(20 * np.sin(i / 4)), axis=1) for i in range(330)],
         )
 
-    with pytest.raises(InputError, match="nothing stands out"):
+    with pytest.raises(InputError, match="no offset stands out"):
         measure_offset(swinging(), swinging())
 
 
 def test_too_short_a_source_is_refused():
     x, _ = sources(0.0)
-    with pytest.raises(InputError, match="y gave 10 frames in"):
+    with pytest.raises(InputError, match="y has 10 frames in"):
         measure_offset(x, still(10))
 
 
-def test_a_source_that_breaks_is_told():
+def test_a_source_that_fails_is_reported():
     x, _ = sources(0.0)
     broken = ScriptedSource([i * 33 for i in range(330)], fails_after=5)
     with pytest.raises(SourceError, match="broke"):
@@ -92,18 +92,25 @@ def test_a_source_that_breaks_is_told():
 
 
 def test_a_change_of_brightness_is_no_motion():
-    activity = Activity()
+    motion = Motion()
     for i in range(30):
-        activity.add(np.full((96, 128), 50 + 5 * i, np.uint8), i / 30)
-    assert max(activity.values) < 1e-3
+        motion.add(np.full((96, 128), 50 + 5 * i, np.uint8), i / 30)
+    assert max(motion.values) < 1e-3
 
 
-def test_a_recalibration_of_the_thermal_camera_does_not_drown_the_rest():
+def test_a_recalibration_of_the_thermal_camera_does_no_harm():
     x, y = sources(0.3)
     y._images[100] = 255 - y._images[100]
     assert measure_offset(x, y).offset == pytest.approx(0.3, abs=0.03)
 
 
-def test_activities_of_nothing_are_refused():
-    with pytest.raises(InputError, match="x gave 1 frames"):
-        estimate_offset(Activity(), Activity())
+def test_motion_without_frames_is_refused():
+    with pytest.raises(InputError, match="x has 1 frames"):
+        estimate_offset(Motion(), Motion())
+
+
+def test_sources_that_can_be_opened_only_once_are_refused():
+    x, y = sources(0.0)
+    for given in ((x, y), ("-", "y.mp4"), ("x.mp4", y)):
+        with pytest.raises(InputError, match="auto opens both sources twice"):
+            measure_offset_of(*given, StreamOptions(offset="auto"))

@@ -1,4 +1,4 @@
-"""Which frames go together: against ground truth, by policy where a source is lost, and in hours of simulated time."""
+"""Pairing: against ground truth, by the loss policies, and over long simulated times."""
 
 from fractions import Fraction
 
@@ -9,28 +9,20 @@ from hypothesis import strategies as st
 
 from stream_pieces import source_frame
 from tcmoa_runtime import InputError
-from tcmoa_runtime.streams.pairing import (
-    KEPT,
-    End,
-    NewestFrames,
-    Pair,
-    Pairing,
-    Timed,
-    Wait,
-    every_frame,
-    tolerance_of,
-)
+from tcmoa_runtime.options.stream import StreamOptions
+from tcmoa_runtime.streams.newest_frames import MAX_KEPT_FRAMES, End, NewestFrames, Wait
+from tcmoa_runtime.streams.pairing import Pair, TimedFrame, every_frame, tolerance_for
 from tcmoa_runtime.streams.stats import Stats
 
 
 def timed(times):
-    return [Timed(source_frame(i, round(t * 1000)), t) for i, t in enumerate(times)]
+    return [TimedFrame(source_frame(i, round(t * 1000)), t) for i, t in enumerate(times)]
 
 
 def paired(leading, partner, **options):
     stats = Stats()
     pairs = list(
-        every_frame(iter(timed(leading)), iter(timed(partner)), Pairing(**options), (None, None), stats)
+        every_frame(iter(timed(leading)), iter(timed(partner)), StreamOptions(**options), (None, None), stats)
     )
     return pairs, stats.snapshot()
 
@@ -78,7 +70,7 @@ def test_no_leading_frame_is_ever_lost(lead, partner, on_loss):
             assert abs(pair.skew) == min(abs(t - pair.time) for t in near)
 
 
-def test_a_partner_that_ends_is_held_and_then_let_go():
+def test_a_partner_that_ends_is_held_for_a_while():
     pairs, _ = paired(at_rate(10, 6), at_rate(10, 2), hold=1.0)
     assert [p.status for p in pairs] == (
         # the last partner, at 1.9 s, is near enough for 0.17 s (one and a half intervals and 20 ms) ...
@@ -115,16 +107,16 @@ def test_y_may_lead():
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"lead": "z"}, "lead is 'z'"),
+        ({"lead": "z"}, "lead: 'z'; expected one of x, y"),
         ({"on_loss": "panic"}, "hold, pass, pass-x, pass-y, stop"),
         ({"tolerance": -1}, "tolerance"),
         ({"hold": float("nan")}, "hold"),
         ({"wait": "long"}, "wait"),
     ],
 )
-def test_wrong_settings_are_refused(options, word):
+def test_wrong_options_are_refused(options, word):
     with pytest.raises(InputError, match=word):
-        Pairing(**options)
+        StreamOptions(**options)
 
 
 # Live: the newest wins
@@ -139,7 +131,7 @@ class Simulation:
 
     def __init__(self, arrivals, seconds, *, rates=(None, None), ends=(), **options):
         self.stats = Stats()
-        self.newest = NewestFrames(Pairing(**options), rates, self.stats)
+        self.newest = NewestFrames(StreamOptions(**options), rates, self.stats)
         self.outputs = []  # (time of choice, Pair)
         self.end = None
         self.largest = 0
@@ -158,10 +150,10 @@ class Simulation:
                 at, side, captured = events[place]
                 place += 1
                 if captured is None:
-                    self.newest.end(side, died=True)
+                    self.newest.end(side, failed=True)
                     continue
                 frame = source_frame(count[side], round(captured * 1000), arrived=at)
-                self.newest.offer(side, Timed(frame, captured), at)
+                self.newest.offer(side, TimedFrame(frame, captured), at)
                 count[side] += 1
             self.largest = max(self.largest, *(len(kept) for kept in self.newest._kept.values()))
             choice = self.newest.pick(now)
@@ -206,7 +198,7 @@ def test_ten_minutes_behind_a_slow_backend_are_never_stale():
     ages = [at + backend - max(p.x.time, p.y.time) for at, p in run.outputs]
     assert len(ages) > 0.99 * 600 / (backend + 1 / 60)
     assert max(ages) < 2 * backend
-    assert run.largest <= KEPT
+    assert run.largest <= MAX_KEPT_FRAMES
     stats = run.stats.snapshot()
     assert stats["dropped"]["x-superseded"] == 36_000 - len(ages)
     times = [p.time for _, p in run.outputs]
@@ -224,12 +216,12 @@ def test_with_time_to_wait_the_partner_is_the_nearest(rate_x, rate_y):
     nearest = [abs(abs(p.skew) - np.abs(captured - p.time).min()) < 1e-9 for _, p in run.outputs]
     assert len(nearest) > 0.9 * min(60 * rate_x, 60 / (0.005 + 0.5 / rate_y))
     assert np.mean(nearest) >= 0.995
-    told = run.stats.snapshot()["partner"]
-    assert told["nearest"] + told["other"] >= len(nearest) - 5
-    assert abs(told["other"] - (len(nearest) - sum(nearest))) <= 2
+    recorded = run.stats.snapshot()["partner"]
+    assert recorded["nearest"] + recorded["other"] >= len(nearest) - 5
+    assert abs(recorded["other"] - (len(nearest) - sum(nearest))) <= 2
 
 
-def test_without_waiting_the_report_tells_how_often_a_nearer_partner_came_later():
+def test_without_waiting_the_statistics_count_how_often_a_nearer_partner_came_later():
     arrivals = camera("x", 30, 30) + camera("y", 9, 30, start=0.02)
     run = Simulation(arrivals, 0.001)
     captured = np.array([c for _, side, c in arrivals if side == "y"])
@@ -317,7 +309,7 @@ def test_the_first_frame_waits_a_while_for_a_camera_that_starts_slowly():
     assert run.outputs[0][0] >= 3.0
 
 
-def test_and_then_goes_on_without_it():
+def test_a_camera_that_never_starts_is_left_out():
     run = Simulation(camera("x", 30, 8), 0.01)
     assert run.statuses() == ["passed-x"]
     assert run.outputs[0][0] >= 5.0
@@ -326,7 +318,7 @@ def test_and_then_goes_on_without_it():
 def test_tolerance_follows_the_slower_source():
     run = Simulation(camera("x", 60, 3) + camera("y", 9, 3), 0.001)
     assert run.statuses() == ["fused"]
-    assert run.newest.tolerance == pytest.approx(tolerance_of(1 / 9), rel=0.02)
+    assert run.newest.tolerance == pytest.approx(tolerance_for(1 / 9), rel=0.02)
     slow = Simulation(
         camera("x", 60, 3) + camera("y", 9, 3), 0.001, rates=(Fraction(60), Fraction(60)), tolerance=0.03
     )
@@ -334,7 +326,7 @@ def test_tolerance_follows_the_slower_source():
 
 
 @given(st.data())
-def test_whatever_comes_outputs_rise_and_no_frame_leads_twice(data):
+def test_output_times_increase_and_no_frame_leads_twice(data):
     spans = st.lists(st.tuples(st.floats(0, 5), st.floats(0, 2)), max_size=3)
     arrivals = []
     for side, seed in (("x", 1), ("y", 2)):
@@ -356,5 +348,5 @@ def test_whatever_comes_outputs_rise_and_no_frame_leads_twice(data):
     dropped = run.stats.snapshot()["dropped"]
     for side in "xy":
         used = {getattr(p, side).frame.index for _, p in run.outputs if getattr(p, side)}
-        gone = sum(n for cause, n in dropped.items() if cause.startswith(side))
-        assert len(used) + gone == run.came[side]  # nothing is lost without a word
+        dropped_count = sum(n for cause, n in dropped.items() if cause.startswith(side))
+        assert len(used) + dropped_count == run.came[side]  # every frame is accounted for

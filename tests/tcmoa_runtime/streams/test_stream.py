@@ -1,4 +1,4 @@
-"""The stream: nothing of a file is lost, nothing of a camera piles up, and every end is a tidy one."""
+"""Streams: every frame of a file is emitted, live frames do not queue up, and every end closes all."""
 
 import threading
 import time
@@ -19,8 +19,8 @@ from stream_pieces import (
     numbered,
 )
 from tcmoa_runtime import Fuser, InputError, Stream, TcmoaError
+from tcmoa_runtime.options.stream import StreamOptions
 from tcmoa_runtime.streams.interfaces import SinkError, SourceError
-from tcmoa_runtime.streams.pairing import Pairing
 
 
 def file(count, rate=25, **options):
@@ -28,14 +28,14 @@ def file(count, rate=25, **options):
 
 
 def slow_file(count, **options):
-    """A file that takes 5 ms a frame to read, so that something can happen meanwhile."""
+    """A file that takes 5 ms per frame to read, so that something can happen meanwhile."""
     source = file(count, **options)
     read = source.read
     source.read = lambda: (time.sleep(0.005), read())[1]
     return source
 
 
-def within(seconds, condition):
+def wait_until(condition, seconds=10):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
@@ -45,11 +45,11 @@ def within(seconds, condition):
 # Files
 
 
-def test_every_frame_of_files_comes_out_in_order_with_its_timestamp(bundle):
+def test_every_frame_of_files_is_emitted_in_order_with_its_timestamp(bundle):
     sink = ListSink()
     stamps = [0, 40, 85, 120, 500, 540]
     stats = Stream(
-        copying_fuser(bundle), ScriptedSource(stamps), file(20), sinks=[sink], pairing=Pairing(tolerance=1.0)
+        copying_fuser(bundle), ScriptedSource(stamps), file(20), StreamOptions(tolerance=1.0), sinks=[sink]
     ).run()
     assert [f.pts for f in sink.frames] == stamps
     assert {f.time_base for f in sink.frames} == {Fraction(1, 1000)}
@@ -58,7 +58,7 @@ def test_every_frame_of_files_comes_out_in_order_with_its_timestamp(bundle):
     assert {f.status for f in sink.frames} == {"fused"}
     assert stats.snapshot()["frames"] == 6
     assert (sink.opened, sink.closed, len(sink.threads)) == (1, 1, 1)
-    assert (sink.form.height, sink.form.width, sink.form.live) == (100, 130, False)
+    assert (sink.stream_format.height, sink.stream_format.width, sink.stream_format.live) == (100, 130, False)
 
 
 def test_iterating_gives_the_frames(bundle):
@@ -98,7 +98,7 @@ def test_the_callback_gets_every_frame(bundle):
 
 def test_stopping_early_by_number(bundle):
     sink = ListSink()
-    Stream(copying_fuser(bundle), file(1000), file(1000), sinks=[sink], frames=7).run()
+    Stream(copying_fuser(bundle), file(1000), file(1000), StreamOptions(frames=7), sinks=[sink]).run()
     assert len(sink.frames) == 7
     assert sink.closed == 1
 
@@ -119,7 +119,7 @@ def test_stop_from_another_thread_finishes_sinks(bundle):
     stream = Stream(copying_fuser(bundle), slow_file(100_000), file(100_000), sinks=[sink])
     running = threading.Thread(target=stream.run)
     running.start()
-    within(10, lambda: len(sink.frames) > 5)
+    wait_until(lambda: len(sink.frames) > 5)
     stream.stop()
     running.join(10)
     assert not running.is_alive()
@@ -127,11 +127,11 @@ def test_stop_from_another_thread_finishes_sinks(bundle):
     assert [f.index for f in sink.frames] == list(range(len(sink.frames)))
 
 
-def test_files_begin_together_unless_told_otherwise(bundle):
+def test_files_start_together_unless_their_timestamps_are_used(bundle):
     def skews(**options):
         sink = ListSink()
         x, y = ScriptedSource([1400, 1440, 1480]), ScriptedSource([0, 40, 80])
-        Stream(copying_fuser(bundle), x, y, sinks=[sink], **options).run()
+        Stream(copying_fuser(bundle), x, y, StreamOptions(**options), sinks=[sink]).run()
         return [(f.status, f.y and f.y.index) for f in sink.frames]
 
     assert skews() == [("fused", 0), ("fused", 1), ("fused", 2)]
@@ -150,7 +150,7 @@ def test_a_different_rate_is_paired_by_time(bundle):
     assert max(f.age_y for f in sink.frames[:-2]) <= 1 / 18 + 0.001  # y ends before x does
 
 
-def test_a_leading_file_that_breaks_is_an_error_after_what_came_before_it(bundle):
+def test_a_leading_file_that_fails_is_an_error_after_its_frames_were_emitted(bundle):
     sink = ListSink()
     stream = Stream(copying_fuser(bundle), file(10, fails_after=6), file(10), sinks=[sink])
     with pytest.raises(SourceError, match="broke"):
@@ -159,7 +159,7 @@ def test_a_leading_file_that_breaks_is_an_error_after_what_came_before_it(bundle
     assert sink.closed == 1
 
 
-def test_a_partner_that_breaks_is_held_and_noted(bundle):
+def test_a_partner_that_fails_is_held_and_noted(bundle):
     sink = ListSink()
     stream = Stream(copying_fuser(bundle), file(10), file(10, fails_after=3), sinks=[sink])
     stream.run()
@@ -170,10 +170,10 @@ def test_a_partner_that_breaks_is_held_and_noted(bundle):
 # Live
 
 
-def test_a_slow_backend_makes_live_frames_give_way(bundle):
+def test_behind_a_slow_backend_live_frames_are_dropped(bundle):
     sink = ListSink()
     x, y = LiveSource(60), LiveSource(60, name="other")
-    stats = Stream(copying_fuser(bundle, 0.05), x, y, sinks=[sink], frames=20).run().snapshot()
+    stats = Stream(copying_fuser(bundle, 0.05), x, y, StreamOptions(frames=20), sinks=[sink]).run().snapshot()
     assert len(sink.frames) == 20
     assert stats["dropped"]["x-superseded"] > 20
     assert all(f.age_x < 0.05 + 0.05 for f in sink.frames[1:])
@@ -187,7 +187,7 @@ def test_a_slow_backend_makes_live_frames_give_way(bundle):
 def test_sources_on_different_clocks_are_paired_by_when_they_were_seen(bundle):
     sink = ListSink()
     x, y = LiveSource(40, epoch=5_000_000), LiveSource(40, name="other", epoch=77)
-    stats = Stream(copying_fuser(bundle), x, y, sinks=[sink], frames=30).run().snapshot()
+    stats = Stream(copying_fuser(bundle), x, y, StreamOptions(frames=30), sinks=[sink]).run().snapshot()
     assert {f.status for f in sink.frames} == {"fused"}
     assert stats["skew_ms"]["p50"] < 40  # their own clocks are 80 minutes apart
 
@@ -196,7 +196,7 @@ def test_a_live_source_that_dies_is_held_then_passed(bundle):
     sink = ListSink()
     y = LiveSource(50, name="thermal", hook=lambda i: "die" if i == 10 else None)
     stream = Stream(
-        copying_fuser(bundle), LiveSource(50), y, sinks=[sink], frames=60, pairing=Pairing(hold=0.3)
+        copying_fuser(bundle), LiveSource(50), y, StreamOptions(frames=60, hold=0.3), sinks=[sink]
     )
     stream.run()
     statuses = [f.status for f in sink.frames]
@@ -220,8 +220,8 @@ def test_two_dead_sources_are_an_error(bundle):
 def test_stop_on_loss_names_what_was_lost(bundle):
     y = LiveSource(50, name="thermal", hook=lambda i: 30.0 if i == 5 else None)
     sink = ListSink()
-    stream = Stream(copying_fuser(bundle), LiveSource(50), y, sinks=[sink], pairing=Pairing(on_loss="stop"))
-    with pytest.raises(SourceError, match=r"thermal: no frame for .* s, and the stream ends where y is lost"):
+    stream = Stream(copying_fuser(bundle), LiveSource(50), y, StreamOptions(on_loss="stop"), sinks=[sink])
+    with pytest.raises(SourceError, match=r"thermal: no frame for .* s, and the stream ends when y is lost"):
         stream.run()
     assert sink.closed == 1
 
@@ -230,7 +230,7 @@ def test_when_x_is_lost_y_passes_alone_in_all_three_channels(bundle):
     sink = ListSink()
     x = LiveSource(50, hook=lambda i: "die" if i == 5 else None)
     y = LiveSource(50, images=lambda i: np.full((100, 130), 50 + i, np.uint8))
-    Stream(copying_fuser(bundle), x, y, sinks=[sink], frames=20, pairing=Pairing(on_loss="pass")).run()
+    Stream(copying_fuser(bundle), x, y, StreamOptions(frames=20, on_loss="pass"), sinks=[sink]).run()
     last = sink.frames[-1]
     assert last.status == "passed-y"
     assert last.image.shape == (100, 130, 3)
@@ -240,7 +240,11 @@ def test_when_x_is_lost_y_passes_alone_in_all_three_channels(bundle):
 def test_a_clock_that_jumps_is_counted_and_survived(bundle):
     sink = ListSink()
     y = LiveSource(50, hook=lambda i: (lambda ms: ms - 4000) if i >= 25 else None)
-    stats = Stream(copying_fuser(bundle), LiveSource(50), y, sinks=[sink], frames=60).run().snapshot()
+    stats = (
+        Stream(copying_fuser(bundle), LiveSource(50), y, StreamOptions(frames=60), sinks=[sink])
+        .run()
+        .snapshot()
+    )
     assert stats["sources"]["y"]["clock_jumps"] == 1
     assert [f.status for f in sink.frames][-20:] == ["fused"] * 20
 
@@ -254,7 +258,7 @@ def test_a_size_that_changes_is_adapted_and_counted(bundle):
     assert stats["sources"]["y"]["size_changes"] == 2
 
 
-def test_a_stuck_window_does_not_hold_up_a_live_stream(bundle):
+def test_a_blocked_window_does_not_delay_a_live_stream(bundle):
     release = threading.Event()
 
     class Stuck(ListSink):
@@ -266,12 +270,12 @@ def test_a_stuck_window_does_not_hold_up_a_live_stream(bundle):
         copying_fuser(bundle),
         LiveSource(100),
         LiveSource(100),
+        StreamOptions(frames=40),
         sinks=[Stuck("window", lossless=False), kept],
-        frames=40,
     )
     running = threading.Thread(target=stream.run)
     running.start()
-    within(10, lambda: len(kept.frames) >= 38)
+    wait_until(lambda: len(kept.frames) >= 38)
     release.set()
     running.join(10)
     assert not running.is_alive()
@@ -279,7 +283,7 @@ def test_a_stuck_window_does_not_hold_up_a_live_stream(bundle):
 
 def test_a_slow_live_consumer_sees_only_new_frames(bundle):
     ages = []
-    with Stream(copying_fuser(bundle), LiveSource(100), LiveSource(100), frames=100) as stream:
+    with Stream(copying_fuser(bundle), LiveSource(100), LiveSource(100), StreamOptions(frames=100)) as stream:
         for frame in stream:
             ages.append(time.monotonic() - frame.x.arrived)
             time.sleep(0.05)
@@ -289,7 +293,7 @@ def test_a_slow_live_consumer_sees_only_new_frames(bundle):
 
 
 def test_memory_of_a_live_stream_is_flat(bundle):
-    """Frames that nobody can reach any more are freed: at no time are more alive than queues can hold."""
+    """Unreachable frames are freed: there are never more than queues can hold."""
     alive = Counter()
 
     class Tracked(np.ndarray):
@@ -301,17 +305,17 @@ def test_memory_of_a_live_stream_is_flat(bundle):
         weakref.finalize(frame, alive.subtract, ["now"])
         return frame
 
-    most = []
+    counts = []
     stream = Stream(
         copying_fuser(bundle, 0.01),
         LiveSource(200, images=image),
         LiveSource(200, images=image),
-        frames=100,
-        on_frame=lambda frame: most.append(alive["now"]) if frame.index % 10 == 9 else None,
+        StreamOptions(frames=100),
+        on_frame=lambda frame: counts.append(alive["now"]) if frame.index % 10 == 9 else None,
     )
     stream.run()
-    assert max(most) < 45
-    assert max(most[5:]) <= max(most[:5]) + 8
+    assert max(counts) < 45
+    assert max(counts[5:]) <= max(counts[:5]) + 8
 
 
 # Control, prompts
@@ -319,7 +323,7 @@ def test_memory_of_a_live_stream_is_flat(bundle):
 
 def test_scale_and_shift_change_while_it_runs(bundle):
     fuser = copying_fuser(bundle)
-    with Stream(fuser, slow_file(60), file(60), ramp=0.0) as stream:
+    with Stream(fuser, slow_file(60), file(60), StreamOptions(ramp=0.0)) as stream:
         for frame in stream:
             if frame.index == 10:
                 stream.control.set(scale=2.0, shift=0.25)
@@ -346,18 +350,18 @@ def test_uncontrolled_and_alpha_1_beta_0_are_bit_identical(vif):
     np.testing.assert_array_equal(outputs[1], expected)
 
 
-def test_prompts_come_along_where_the_bundle_gives_them(bundle, plain_bundle):
+def test_frames_have_prompts_if_the_bundle_outputs_them(bundle, plain_bundle):
     for given, shape in ((bundle, (2, 2, 13, 17)), (plain_bundle, None)):
         with Stream(copying_fuser(given), file(2), file(2)) as stream:
             assert {None if f.prompt is None else f.prompt.shape for f in stream} == {shape}
 
 
-# What is wrong is said
+# Errors
 
 
 def test_a_wrong_size_is_refused_before_anything_starts(bundle):
     x, sink = file(3, size=(64, 64)), ListSink()
-    with pytest.raises(InputError, match="x is 64x64, this bundle fuses 130x100"):
+    with pytest.raises(InputError, match="x is 64x64; expected 130x100, the size of this bundle"):
         Stream(copying_fuser(bundle), x, file(3), sinks=[sink])
     assert x.closed
     assert not sink.opened
@@ -369,7 +373,7 @@ def test_a_fuser_that_resizes_takes_any_size_and_gives_that_of_x(bundle):
         copying_fuser(bundle, resize=True), file(3, size=(50, 65)), file(3, size=(200, 260)), sinks=[sink]
     ).run()
     assert {f.image.shape for f in sink.frames} == {(50, 65, 3)}
-    assert (sink.form.height, sink.form.width) == (50, 65)
+    assert (sink.stream_format.height, sink.stream_format.width) == (50, 65)
 
 
 def test_a_sink_that_cannot_be_opened_stops_the_start(bundle):
@@ -387,7 +391,7 @@ def test_a_full_disk_ends_the_stream_and_the_rest_is_finished(bundle):
     assert (len(full.frames), full.closed, window.closed) == (5, 1, 1)
 
 
-def test_beside_another_file_a_full_one_is_told_at_the_end(bundle):
+def test_beside_another_file_a_full_one_is_reported_at_the_end(bundle):
     full, kept = ListSink("full", fails_at=5), ListSink("kept")
     with pytest.raises(SinkError, match="full: is full"):
         Stream(copying_fuser(bundle), file(30), file(30), sinks=[full, kept]).run()
@@ -429,15 +433,15 @@ def test_a_stream_runs_once(bundle):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"offset": "soon"}, "offset is 'soon'"),
+        ({"offset": "soon"}, "offset: 'soon'; expected seconds, auto or timestamps"),
         ({"offset": float("inf")}, "offset"),
-        ({"frames": 0}, "frames is 0"),
-        ({"ramp": "slow"}, "ramp is 'slow'"),
+        ({"frames": 0}, "frames: 0; expected a whole number"),
+        ({"ramp": "slow"}, "ramp: 'slow'; expected seconds"),
     ],
 )
-def test_wrong_options_are_one_line(bundle, options, words):
+def test_wrong_options_are_one_line(options, words):
     with pytest.raises(InputError, match=words):
-        Stream(copying_fuser(bundle), file(2), file(2), **options)
+        StreamOptions(**options)
 
 
 def test_a_stream_that_never_ran_closes_its_sources(bundle):

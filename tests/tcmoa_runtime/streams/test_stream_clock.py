@@ -1,4 +1,4 @@
-"""Times of sources on one clock: kept, moved, and anchored anew when a source's own clock jumps."""
+"""Clocks of sources: timestamps are kept or moved, and jumps are corrected."""
 
 import numpy as np
 import pytest
@@ -28,14 +28,14 @@ def test_a_file_can_be_moved():
 
 
 @pytest.mark.parametrize("jump", [-100_000, 100_000, -1000])
-def test_a_joined_file_goes_on_by_the_usual_step(jump):
+def test_a_joined_file_continues_by_the_usual_step(jump):
     stamps = [40 * i for i in range(10)] + [400 + jump + 40 * i for i in range(5)]
     clock = FileClock()
     assert times(clock, stamps) == pytest.approx([0.04 * i for i in range(15)])
     assert clock.jumps == 1
 
 
-def test_a_gap_in_a_file_is_no_jump():
+def test_a_gap_in_a_file_is_not_a_jump():
     clock = FileClock()
     assert times(clock, [0, 40, 5000]) == pytest.approx([0, 0.04, 5])
     assert clock.jumps == 0
@@ -52,8 +52,8 @@ def camera(count, *, rate=30, delay=0.02, epoch=0.0, begin=100.0, late=()):
     )
 
 
-def test_live_frames_are_as_old_as_they_are_late():
-    """Every tenth frame comes 15 ms late, but keeps its distance to the others."""
+def test_delayed_live_frames_keep_their_distance():
+    """Every tenth frame arrives 15 ms late, but its time keeps the distance to the others."""
     stamps, arrived = camera(60)
     late = [a + (0.015 if i % 10 == 5 else 0) for i, a in enumerate(arrived)]
     got = times(LiveClock(), stamps, late)
@@ -61,7 +61,7 @@ def test_live_frames_are_as_old_as_they_are_late():
     assert got[0] == pytest.approx(100.02)
 
 
-def test_frames_that_come_in_a_burst_after_a_stall_keep_their_times():
+def test_frames_in_a_burst_after_a_stall_keep_their_times():
     stamps, arrived = camera(90)
     burst = [a if not 30 <= i < 45 else arrived[45] for i, a in enumerate(arrived)]
     clock = LiveClock()
@@ -71,7 +71,7 @@ def test_frames_that_come_in_a_burst_after_a_stall_keep_their_times():
 
 
 @pytest.mark.parametrize("jump", [-3600, -5, -0.5, 5, 3600])
-def test_after_a_jump_of_its_clock_a_source_is_in_step_again(jump):
+def test_after_a_jump_of_its_clock_a_source_is_back_in_step(jump):
     first, arrived = camera(60)
     second, more = camera(60, epoch=2 + jump, begin=102.0)
     clock = LiveClock()
@@ -83,7 +83,7 @@ def test_after_a_jump_of_its_clock_a_source_is_in_step_again(jump):
     assert np.diff(got).min() >= 0
 
 
-def test_what_looks_like_a_long_delay_becomes_the_new_measure_after_some_frames():
+def test_a_lasting_delay_is_accepted_after_some_frames():
     stamps, arrived = camera(60, late=[(30, 4.0)])
     clock = LiveClock()
     got = times(clock, stamps, arrived)
@@ -92,7 +92,7 @@ def test_what_looks_like_a_long_delay_becomes_the_new_measure_after_some_frames(
 
 
 def test_slow_drift_is_followed():
-    """A camera whose clock runs 200 ppm slow against ours, for an hour."""
+    """The camera's clock is 200 ppm slower than `time.monotonic`, for an hour."""
     captured = np.arange(0, 3600, 0.5)
     arrived = 50 + captured * 1.0002 + 0.02
     clock = LiveClock()
@@ -107,7 +107,7 @@ def test_an_offset_moves_a_live_source():
 
 
 @given(st.lists(st.tuples(st.integers(-(10**7), 10**7), st.floats(0, 5)), min_size=1, max_size=50))
-def test_times_never_go_back_and_never_lie_in_the_future(steps):
+def test_times_never_decrease_and_are_never_in_the_future(steps):
     arrived = list(np.cumsum([wait for _, wait in steps]))
     stamps = [m for m, _ in steps]
     got = times(LiveClock(), stamps, arrived)

@@ -1,145 +1,128 @@
-"""Where frames come from: files, image sequences, cameras, network streams, stdin. One kind is one file."""
+"""Sources of frames: files, image sequences, cameras, network streams, stdin; one file for each kind."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import DEFAULT_PERCENTILES
-from tcmoa_runtime.streams.interfaces import Source, SourceError, seconds, without_password
-from tcmoa_runtime.streams.stretch import STRETCH_SECONDS
-from tcmoa_runtime.typing import ChannelOrder
+from tcmoa_runtime.options.source import RawFormat, SourceOptions
+from tcmoa_runtime.options.stream import StreamOptions
+from tcmoa_runtime.streams.interfaces import Source, SourceError, without_password
+from tcmoa_runtime.typing import ChannelOrder, Side
 
-NETWORK: Final = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "srt", "tcp", "rtmp")
-"""Schemes of URLs that are read."""
-DEFAULT_RATE: Final = Fraction(25)
-"""Frames a second of what has no times of its own."""
+__all__ = ["NETWORK_SCHEMES", "RawFormat", "SourceOptions", "open_source", "open_sources"]
 
-_PATTERN: Final = re.compile(r"%0?\d*d")
-_RAW: Final = re.compile(r"(\d+)x(\d+):([a-z0-9]+)")
+NETWORK_SCHEMES: Final = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "srt", "tcp", "rtmp")
+"""Schemes of URLs that can be read."""
 
-
-@dataclass(frozen=True, slots=True)
-class RawFormat:
-    """What raw video on stdin is: size in pixels and FFmpeg's name of the pixel format, as `gray16le` or `rgb24`."""
-
-    width: int
-    height: int
-    pixels: str
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """`640x480:gray16le`, or InputError."""
-        match = _RAW.fullmatch(text)
-        if match is None or not (int(match[1]) and int(match[2])):
-            raise InputError(f"raw format is {text!r}: expected WIDTHxHEIGHT:PIXELS, as 640x480:gray16le")
-        return cls(int(match[1]), int(match[2]), match[3])
+_NUMBER_PATTERN: Final = re.compile(r"%0?\d*d")
 
 
-@dataclass(frozen=True, slots=True)
-class SourceOptions:
-    """How a source is opened.
+def open_source(location: str, options: SourceOptions | None = None) -> Source:
+    """Open a source and decode its first frame.
 
-    `rate`: frames a second of image sequences and raw video, and asked of cameras. `raw`: what comes on stdin. `live`:
-    None takes cameras, network streams without an end and stdin as live, the rest as files. `realtime`: a file is
-    played at its own pace, as if live. `percentiles` and `stretch_seconds`: see `SmoothStretch`. `ffmpeg` and `format`:
-    options and input format for FFmpeg. `reconnect_seconds`: how long a live network source or camera may be away
-    (0: not at all, infinity: for ever). `timeout_seconds`: of opening and of each read of a network source.
-    """
+    Args:
+        location: A video file, a folder or numbered pattern of images (FOLDER/%04d.png), a camera (/dev/videoN), a
+            URL, or `-` for raw video on stdin.
+        options: How it is opened.
 
-    channel_order: ChannelOrder = "rgb"
-    rate: Fraction | None = None
-    raw: RawFormat | None = None
-    live: bool | None = None
-    realtime: bool = False
-    percentiles: tuple[float, float] = DEFAULT_PERCENTILES
-    stretch_seconds: float = STRETCH_SECONDS
-    ffmpeg: Mapping[str, str] = field(default_factory=dict)
-    format: str | None = None
-    reconnect_seconds: float = 30.0
-    timeout_seconds: float = 5.0
-
-    def __post_init__(self) -> None:
-        if self.reconnect_seconds != math.inf:
-            seconds(self.reconnect_seconds, "reconnect")
-        seconds(self.timeout_seconds, "timeout", least=0.1)
-        if self.rate is not None and self.rate <= 0:
-            raise InputError(f"rate is {self.rate}: expected frames a second, above 0")
-
-
-def open_source(text: str, options: SourceOptions | None = None) -> Source:
-    """Open a video file, folder or pattern of images, camera (/dev/videoN), URL, or - for raw video on stdin.
-
-    Raises SourceError when it cannot be opened or holds no frame, InputError on options that do not fit it,
-    MissingError where it needs a package that is not installed.
+    Raises:
+        SourceError: The source cannot be opened or has no frame.
+        InputError: The options do not fit the source.
+        MissingError: A package that the source needs is not installed.
     """
     options = options or SourceOptions()
-    scheme = text.partition("://")[0] if "://" in text else ""
-    if text == "-":
+    scheme = location.partition("://")[0] if "://" in location else ""
+    if location == "-":
         from tcmoa_runtime.streams.sources.raw import RawVideo
 
         return RawVideo(options)
     if options.raw is not None:
-        raise InputError(f"{without_password(text)}: a raw format was given, which only - (stdin) takes")
-    if text.startswith("/dev/video"):
-        return _camera(text, options)
+        raise InputError("a raw format, which only stdin (-) takes", subject=without_password(location))
+    if location.startswith("/dev/video"):
+        return _open_camera(location, options)
     if scheme and scheme != "file":
-        return _network(text, scheme, options)
-    path = Path(text.removeprefix("file://"))
-    source = _file(path, options)
-    if not (options.realtime or options.live):
-        return source
-    from tcmoa_runtime.streams.sources.paced import Paced
-
-    return Paced(source)
+        return _open_network(location, scheme, options)
+    source = _open_file(Path(location.removeprefix("file://")), options)
+    return _paced(source) if options.realtime or options.live else source
 
 
-def _file(path: Path, options: SourceOptions) -> Source:
-    if path.is_dir() or _PATTERN.search(path.name):
+def open_sources(
+    x: Source | str | Path, y: Source | str | Path, options: StreamOptions, channel_order: ChannelOrder
+) -> dict[Side, Source]:
+    """Open both sources of a stream, if they are given as text. A file beside a live source is played in real time.
+
+    Args:
+        x: First source.
+        y: Second source.
+        options: How each source is opened.
+        channel_order: Channel order of the frames.
+
+    Raises:
+        SourceError: A source cannot be opened. Both are closed then.
+        InputError: The options do not fit a source, or both are stdin.
+        MissingError: A package that a source needs is not installed.
+    """
+    given: dict[Side, Source | str | Path] = {"x": x, "y": y}
+    opened: dict[Side, Source] = {}
+    if x == y == "-":
+        raise InputError("both sources are stdin (-); expected one at most")
+    try:
+        for side, source in given.items():
+            if isinstance(source, str | Path):
+                source = open_source(str(source), replace(options.source(side), channel_order=channel_order))
+            opened[side] = source
+        if len({source.live for source in opened.values()}) == 2:
+            opened = {side: source if source.live else _paced(source) for side, source in opened.items()}
+    except BaseException:
+        for source in (*opened.values(), *given.values()):
+            if not isinstance(source, str | Path):
+                source.close()
+        raise
+    return opened
+
+
+def _open_file(path: Path, options: SourceOptions) -> Source:
+    if path.is_dir() or _NUMBER_PATTERN.search(path.name):
         from tcmoa_runtime.streams.sources.images import ImageSequence
 
         return ImageSequence(path, options)
     if not path.exists():
-        raise SourceError(f"{path}: no such file or folder")
+        raise SourceError("no such file or folder", subject=path)
     from tcmoa_runtime.streams.sources.video import Video
 
     return Video(str(path), options, live=False)
 
 
-def _camera(text: str, options: SourceOptions) -> Source:
+def _open_camera(device: str, options: SourceOptions) -> Source:
     from tcmoa_runtime.streams.sources.camera import Camera
     from tcmoa_runtime.streams.sources.reconnecting import Reconnecting
 
     def connect() -> Source:
-        return Camera(text, options)
+        return Camera(device, options)
 
-    return connect() if options.reconnect_seconds == 0 else Reconnecting(connect, options.reconnect_seconds)
+    return connect() if options.reconnect == 0 else Reconnecting(connect, options.reconnect)
 
 
-def _network(text: str, scheme: str, options: SourceOptions) -> Source:
+def _open_network(url: str, scheme: str, options: SourceOptions) -> Source:
     from tcmoa_runtime.streams.sources.reconnecting import Reconnecting
     from tcmoa_runtime.streams.sources.video import Video
 
-    if scheme not in NETWORK:
+    if scheme not in NETWORK_SCHEMES:
         raise SourceError(
-            f"{without_password(text)}: '{scheme}' URLs are not read; expected one of {', '.join(NETWORK)}"
+            f"scheme {scheme!r}; expected one of {', '.join(NETWORK_SCHEMES)}", subject=without_password(url)
         )
 
     def connect() -> Source:
-        return Video(text, options, live=options.live)
+        return Video(url, options, live=options.live)
 
     first = connect()
     if not first.live:
         return _paced(first) if options.realtime else first
-    return (
-        first if options.reconnect_seconds == 0 else Reconnecting(connect, options.reconnect_seconds, first)
-    )
+    return first if options.reconnect == 0 else Reconnecting(connect, options.reconnect, first)
 
 
 def _paced(source: Source) -> Source:

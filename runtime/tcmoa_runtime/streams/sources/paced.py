@@ -1,4 +1,4 @@
-"""A file played at its own pace, as if it were a camera."""
+"""A file that is played at its own speed, as if it came from a camera."""
 
 from __future__ import annotations
 
@@ -10,58 +10,60 @@ from fractions import Fraction
 
 from tcmoa_runtime.streams.clock import FileClock
 from tcmoa_runtime.streams.interfaces import Source, SourceFrame
+from tcmoa_runtime.typing import FrameSize
 
 
 class Paced:
-    """Gives each frame when its time has come, counted from the first `read`; live."""
+    """Returns each frame of a file at its time, counted from the first `read`."""
 
     live = True
 
     def __init__(self, source: Source, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Wrap `source`, a file; `clock` returns the time in seconds."""
         self._source, self._clock = source, clock
         self._file_clock = FileClock(start=0.0)
-        self._began: float | None = None
+        self._start: float | None = None
         self._closed = threading.Event()
 
     @property
     def name(self) -> str:
-        """That of the file."""
+        """Name of the file."""
         return self._source.name
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(height, width)."""
+    def size(self) -> FrameSize:
+        """(height, width) of the first frame."""
         return self._source.size
 
     @property
     def rate(self) -> Fraction | None:
-        """Frames a second where it is known."""
+        """Frames per second, None if unknown."""
         return self._source.rate
 
     @property
     def time_base(self) -> Fraction:
-        """Seconds that `pts` counts."""
+        """Unit of `pts`, in seconds."""
         return self._source.time_base
 
     @property
     def errors(self) -> int:
-        """Frames of the file that could not be read."""
+        """Number of frames of the file that could not be read."""
         return int(getattr(self._source, "errors", 0))
 
     def read(self) -> SourceFrame | None:
-        """The next frame, when its time has come; None at the end."""
+        """Wait until the next frame is due and return it; None at the end."""
         frame = self._source.read()
         if frame is None or self._closed.is_set():
             return None
-        if self._began is None:
-            self._began = self._clock()
-        due = self._began + self._file_clock.time(frame)
-        while (left := due - self._clock()) > 0:
-            if self._closed.wait(left):
+        if self._start is None:
+            self._start = self._clock()
+        due = self._start + self._file_clock.time(frame)
+        while (remaining := due - self._clock()) > 0:
+            if self._closed.wait(remaining):
                 return None
         return replace(frame, arrived=self._clock())
 
     def close(self) -> None:
-        """Wake a waiting `read` and close the file."""
+        """Wake a blocked `read` and close the file."""
         self._closed.set()
         self._source.close()
