@@ -1,4 +1,4 @@
-"""`tcmoa stream --page` as a user runs it, in a process of its own."""
+"""`tcmoa stream --page` in a process of its own."""
 
 import json
 import os
@@ -21,7 +21,7 @@ pytest.importorskip("aiohttp", reason="aiohttp is not installed; `pip install 't
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Two folders of images, played at 10 a second for a minute."""
+    """Two folders of images, one minute at 10 frames per second."""
     folder = tmp_path_factory.mktemp("images")
     for side in "xy":
         (folder / side).mkdir()
@@ -35,10 +35,10 @@ def images(tmp_path_factory):
 
 @pytest.fixture
 def start(vif, images):
-    """Start the command in real time; gives (process, page, lines that it said before the page's)."""
+    """Start the command in real time; return (process, page)."""
     running = []
 
-    def call_it(*arguments, environment=None):
+    def start_command(*arguments, environment=None):
         command = [Path(sys.executable).with_name("tcmoa"), "stream", vif, images / "x", images / "y", "--realtime",
                    "--rate", "10", *arguments]  # fmt: skip
         process = subprocess.Popen(
@@ -51,7 +51,7 @@ def start(vif, images):
         assert found, line + process.stderr.read()
         return process, SimpleNamespace(port=int(found[2]), url=found[1])
 
-    yield call_it
+    yield start_command
     for process in running:
         process.kill()
         process.communicate()
@@ -61,7 +61,7 @@ def frames(page, **options):
     return call(page, "/api/figures", **options)[1]["frames"]
 
 
-def until_frames(page, count, **options):
+def wait_for_frames(page, count, **options):
     for _ in range(600):
         try:
             if frames(page, **options) >= count:
@@ -69,12 +69,12 @@ def until_frames(page, count, **options):
         except OSError:
             pass
         signal.sigtimedwait((), 0.05)
-    raise AssertionError(f"no {count} frames")
+    raise AssertionError(f"fewer than {count} frames")
 
 
-def test_the_page_alone_is_an_output_and_steers(start):
-    process, page = start("--page", "127.0.0.1:0", "--json", "--steady", "0.5")
-    until_frames(page, 3)
+def test_the_page_is_an_output_and_controls_the_prompt(start):
+    process, page = start("--page", "127.0.0.1:0", "--json", "--deflicker", "0.5")
+    wait_for_frames(page, 3)
     assert call(page, "/api/control", "POST", {"shift": 0.2, "ramp": 0})[1]["shift"] == 0.2
     assert request(page, "/api/frame.jpg")[0] == 200
     process.send_signal(signal.SIGINT)
@@ -85,11 +85,11 @@ def test_the_page_alone_is_an_output_and_steers(start):
         request(page, "/")
 
 
-def test_beyond_loopback_the_printed_url_has_the_token(start):
+def test_on_other_addresses_the_printed_url_has_a_token(start):
     process, page = start("--page", "0.0.0.0:0")
     token = page.url.partition("?token=")[2]
     assert len(token) > 20
-    until_frames(page, 1, headers={"Authorization": f"Bearer {token}"})
+    wait_for_frames(page, 1, headers={"Authorization": f"Bearer {token}"})
     assert request(page, "/")[0] == 401
     assert request(page, f"/?token={token}")[0] == 303
     process.send_signal(signal.SIGTERM)
@@ -97,23 +97,23 @@ def test_beyond_loopback_the_printed_url_has_the_token(start):
     assert process.returncode == 0, err
 
 
-def test_the_token_can_come_from_the_environment(start):
+def test_the_token_is_read_from_the_environment(start):
     _, page = start("--page", "0", environment={**os.environ, "TCMOA_TOKEN": "from-the-environment"})
     assert page.url.endswith("?token=from-the-environment")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
-    [(["--page", "127.0.0.1:eighty"], "page address is '127.0.0.1:eighty'"),
-     (["--page", "0", "--token", "short"], "token has 5 characters: expected 8 or more"),
-     (["--page", "0", "--steady", "-1"], "steady is -1"),
-     (["--page", "0", "--steady", "long"], "--steady is 'long'")],
+    ("arguments", "message"),
+    [(["--page", "127.0.0.1:eighty"], "page address: '127.0.0.1:eighty'"),
+     (["--page", "0", "--token", "short"], "token: 5 characters; expected 8 or more"),
+     (["--page", "0", "--deflicker", "-1"], "--deflicker: -1"),
+     (["--page", "0", "--deflicker", "long"], "--deflicker: 'long'")],
 )  # fmt: skip
-def test_wrong_options_are_told_in_one_line(tcmoa, vif, images, arguments, told):
-    tcmoa("stream", vif, images / "x", images / "y", *arguments).assert_error(2, told)
+def test_wrong_options_are_refused_in_one_line(tcmoa, vif, images, arguments, message):
+    tcmoa("stream", vif, images / "x", images / "y", *arguments).assert_error(2, message)
 
 
-def test_a_port_that_is_taken_is_told(tcmoa, vif, images):
+def test_a_port_in_use_is_reported(tcmoa, vif, images):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

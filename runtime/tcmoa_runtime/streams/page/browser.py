@@ -20,6 +20,7 @@ from tcmoa_runtime.streams.interfaces import FusedFrame
 from tcmoa_runtime.streams.page.hub import Hub
 from tcmoa_runtime.streams.page.jpeg import PartName, encode_prompt
 from tcmoa_runtime.streams.page.routes import MAX_WIDTH_PX
+from tcmoa_runtime.streams.page.stream_info import BrowserStats
 
 MAX_BROWSERS: Final = 8
 STATS_SECONDS: Final = 0.5
@@ -51,7 +52,7 @@ class Header(TypedDict):
 
     sequence: int
     ended: bool
-    stats: NotRequired[dict[str, object]]
+    stats: NotRequired[BrowserStats]
     frame: NotRequired[FrameHeader]
     parts: NotRequired[list[tuple[PartName, int]]]
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from tcmoa_runtime.streams.interfaces import FusedFrame
 from tcmoa_runtime.streams.page.jpeg import ImageName, encode_jpeg, round_width
+from tcmoa_runtime.streams.page.stream_info import BrowserStats
 from tcmoa_runtime.typing import ChannelOrder
 
 
@@ -28,7 +29,7 @@ class Hub:
     """
 
     def __init__(
-        self, channel_order: ChannelOrder, executor: Executor, stats: Callable[[], dict[str, object]]
+        self, channel_order: ChannelOrder, executor: Executor, stats: Callable[[], BrowserStats]
     ) -> None:
         """Create a hub in the running event loop.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
+
+from tcmoa_runtime.streams.stats import RATE_SECONDS, DurationSummary, StatsSnapshot
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -11,7 +12,7 @@ _Samples: TypeAlias = list[tuple[str, float | None]]
 """Labels, e.g. `{status="fused"}`, and values."""
 
 
-def prometheus_text(snapshot: Mapping[str, Any]) -> str:
+def prometheus_text(snapshot: StatsSnapshot) -> str:
     """Format a snapshot of `Stats` as counters, gauges and summaries; durations in seconds.
 
     A metric without values is left out.
@@ -46,7 +47,12 @@ def prometheus_text(snapshot: Mapping[str, Any]) -> str:
         "Number of frames dropped, by cause.",
         [(_labels(cause=cause), count) for cause, count in snapshot["dropped"].items()],
     )
-    add("rate", "gauge", "Frames emitted per second, over the last 5 seconds.", [("", snapshot["rate_now"])])
+    add(
+        "rate",
+        "gauge",
+        f"Frames emitted per second, over the last {RATE_SECONDS:g} seconds.",
+        [("", snapshot["rate_now"])],
+    )
     add(
         "latency_seconds",
         "summary",
@@ -57,7 +63,7 @@ def prometheus_text(snapshot: Mapping[str, Any]) -> str:
         "input_age_seconds",
         "summary",
         "Age of the input frames at the end of fusing.",
-        [sample for side in ("x", "y") for sample in _quantiles(ages[side], source=side)],
+        [*_quantiles(ages["x"], source="x"), *_quantiles(ages["y"], source="y")],
     )
     add(
         "skew_seconds",
@@ -88,12 +94,12 @@ def prometheus_text(snapshot: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _quantiles(percentiles_ms: Mapping[str, float | None], **labels: str) -> _Samples:
+def _quantiles(summary_ms: DurationSummary, **labels: str) -> _Samples:
     """Return percentiles in milliseconds as quantiles in seconds."""
     return [
         (_labels(**labels, quantile=quantile), None if value is None else value / 1000)
         for key, quantile in (("p50", "0.5"), ("p95", "0.95"), ("p99", "0.99"))
-        for value in (percentiles_ms[key],)
+        for value in (summary_ms[key],)
     ]
 
 

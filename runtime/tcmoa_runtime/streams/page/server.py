@@ -68,7 +68,7 @@ class PageServer:
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
         with ThreadPoolExecutor(NUM_ENCODERS, thread_name_prefix="tcmoa-page-jpeg") as executor:
-            hub = Hub(self._format.channel_order, executor, self._browser_stats)
+            hub = Hub(self._format.channel_order, executor, self._stream.browser_stats)
             app = web.Application(
                 client_max_size=MAX_BODY_MIB << 20, middlewares=[access_middleware(self._access)]
             )
@@ -88,6 +88,3 @@ class PageServer:
                     connection.abort()
             finally:
                 await runner.cleanup()
-
-    def _browser_stats(self) -> dict[str, object]:
-        return {**self._stream.stats(), "control": self._stream.control.state()}

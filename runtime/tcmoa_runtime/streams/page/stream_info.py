@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
-from tcmoa_runtime.streams.control import StreamControl
+from tcmoa_runtime.streams.control import ControlState, StreamControl
+from tcmoa_runtime.streams.stats import StatsSnapshot
 
 if TYPE_CHECKING:
     from tcmoa_runtime.streams.stream import Stream
@@ -24,6 +25,12 @@ class StreamDescription(TypedDict):
     prompt_count: int
 
 
+class BrowserStats(StatsSnapshot):
+    """Statistics and the control state, as JSON."""
+
+    control: ControlState
+
+
 class StreamInfo:
     """A stream's control, description and statistics."""
 
@@ -35,9 +42,13 @@ class StreamInfo:
         """Control of the stream's prompt."""
         return self._stream.control
 
-    def stats(self) -> dict[str, object]:
+    def stats(self) -> StatsSnapshot:
         """Return the statistics so far, as JSON."""
         return self._stream.stats.snapshot()
+
+    def browser_stats(self) -> BrowserStats:
+        """Return the statistics so far and the control state, as JSON."""
+        return {**self.stats(), "control": self.control.state()}
 
     def describe(self) -> StreamDescription:
         """Return what does not change while the stream runs."""
