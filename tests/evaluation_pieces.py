@@ -1,4 +1,4 @@
-"""Pairs on disk for evaluations: small photographs, and what is wrong with real folders."""
+"""Pairs of image files for evaluations, made from small photographs."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from skimage import data
 Image = NDArray[np.uint8]
 
 SIZE = (64, 80)
-"""Height and width: all metrics take it."""
+"""Height and width, large enough for every metric."""
 
 
 def scene(number: int, size: tuple[int, int] = SIZE) -> tuple[Image, Image]:
-    """x [H, W, 3] and y [H, W] of one scene: parts of a photograph, the one dark on the left, the other grey."""
+    """Return x [H, W, 3] and y [H, W] of one scene: parts of a photograph, one dark on the left, one gray."""
     h, w = size
     top, left = (20 + 37 * number) % (513 - h), (40 + 53 * number) % (513 - w)
     x = data.astronaut()[top : top + h, left : left + w].copy()
@@ -24,17 +24,17 @@ def scene(number: int, size: tuple[int, int] = SIZE) -> tuple[Image, Image]:
 
 
 def write(path: Path, image: NDArray[np.generic]) -> Path:
-    """RGB or grey, of any type that the format holds."""
+    """Write an image, RGB or gray, of any dtype that the format can hold."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    shown = image[..., ::-1] if image.ndim == 3 else image
-    ok, encoded = cv2.imencode(path.suffix, np.ascontiguousarray(shown))
-    assert ok
+    ordered = image[..., ::-1] if image.ndim == 3 else image
+    is_encoded, encoded = cv2.imencode(path.suffix, np.ascontiguousarray(ordered))
+    assert is_encoded
     path.write_bytes(encoded.tobytes())
     return path
 
 
 def write_pairs(folder: Path, names: str | list[str]) -> Path:
-    """NAME_x.png and NAME_y.png for each name."""
+    """Write NAME_x.png and NAME_y.png for each name."""
     for number, name in enumerate(names):
         x, y = scene(number)
         write(folder / f"{name}_x.png", x)
@@ -43,7 +43,7 @@ def write_pairs(folder: Path, names: str | list[str]) -> Path:
 
 
 def write_fused(folder: Path, names: str | list[str], suffix: str = "") -> Path:
-    """NAME{suffix}.png: x with y's brightness mixed in, differently for each name."""
+    """Write NAME{suffix}.png: x mixed with y, with different weights for each name."""
     for number, name in enumerate(names):
         x, y = scene(number)
         mixed = (x.astype(np.uint16) * (3 + number) + y[..., None].astype(np.uint16) * 4) // (7 + number)

@@ -130,7 +130,7 @@ def patches(x: Frame, y: Frame) -> Frame:
     return np.where(mask if x.ndim == 2 else mask[..., None], x, y)
 
 
-BASELINES: Final[dict[BaselineName, Baseline]] = {
+BASELINES: Final[dict[str, Baseline]] = {
     baseline.name: baseline
     for baseline in (
         Baseline("average", "mean of both sources, rounded", average),

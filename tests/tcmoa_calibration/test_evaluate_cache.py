@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from evaluation_pieces import scene, write, write_fused, write_pairs
-from tcmoa_calibration.evaluate import Contestant, Evaluation, cache, evaluate_pairs
-from tcmoa_calibration.evaluate.measure import Measured, Measurer, Task
+from tcmoa_calibration.evaluate import EvaluateOptions, Evaluation, Method, cache, evaluate_pairs
+from tcmoa_calibration.evaluate.measure import Outcome, PairEvaluator, PairJob
 from tcmoa_runtime.errors import InputError
 
-AVERAGE, MAXIMUM = Contestant.baseline("average"), Contestant.baseline("maximum")
+AVERAGE, MAXIMUM = Method.baseline("average"), Method.baseline("maximum")
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """pairs/ and fused/ of a, b and c."""
+def folder(tmp_path: Path) -> Path:
+    """Write pairs/ and fused/ of a, b and c."""
     write_pairs(tmp_path / "pairs", "abc")
     write_fused(tmp_path / "fused", "abc")
     return tmp_path
@@ -25,96 +25,96 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was computed: name and position of the contestant."""
-    done: list[str] = []
-    real = Measurer.measure
+    """Record what is measured: name of the pair and index of the method."""
+    recorded: list[str] = []
+    real = PairEvaluator.measure
 
-    def measure(self: Measurer, task: Task) -> list[Measured]:
-        done.extend(f"{task.name}{i}" for i in task.keys)
-        return real(self, task)
+    def measure(self: PairEvaluator, job: PairJob) -> tuple[Outcome, ...]:
+        recorded.extend(f"{job.pair.name}{index}" for index in job.keys)
+        return real(self, job)
 
-    monkeypatch.setattr(Measurer, "measure", measure)
-    return done
-
-
-def run(place: Path, *contestants: Contestant, **options: Any) -> Evaluation:
-    options = {"metrics": ["Qabf", "MI"], "out": place / "out", "jobs": 1, **options}
-    mine = Contestant.folder(place / "fused")
-    return evaluate_pairs(place / "pairs", contestants=[mine, *contestants], **options)
+    monkeypatch.setattr(PairEvaluator, "measure", measure)
+    return recorded
 
 
-def test_a_second_run_computes_nothing_and_finds_the_same(place: Path, measured: list[str]) -> None:
-    first = run(place, AVERAGE)
+def run(folder: Path, *methods: Method, out: Path | None = None, **options: Any) -> Evaluation:
+    chosen = EvaluateOptions(**{"baselines": (), "metrics": ("Qabf", "MI"), "jobs": 1, **options})
+    mine = Method.folder(folder / "fused")
+    return evaluate_pairs(folder / "pairs", [mine, *methods], chosen, out=out or folder / "out")
+
+
+def test_a_second_run_measures_nothing_and_gives_the_same_result(folder: Path, measured: list[str]) -> None:
+    first = run(folder, AVERAGE)
     assert sorted(measured) == ["a0", "a1", "b0", "b1", "c0", "c1"]
-    assert (first.measured, first.reused) == (6, 0)
-    kept = {p: p.read_bytes() for p in (place / "out").iterdir() if p.is_file()}
+    assert (first.num_measured, first.num_reused) == (6, 0)
+    kept = {p: p.read_bytes() for p in (folder / "out").iterdir() if p.is_file()}
     measured.clear()
-    second = run(place, AVERAGE)
+    second = run(folder, AVERAGE)
     assert measured == []
-    assert (second.measured, second.reused) == (0, 6)
-    told = [
+    assert (second.num_measured, second.num_reused) == (0, 6)
+    reports = [
         {k: v for k, v in e.to_json().items() if k not in ("measured", "reused")} for e in (first, second)
     ]
-    assert told[0] == told[1]
-    again = {p: p.read_bytes() for p in (place / "out").iterdir() if p.is_file()}
-    assert {p.name for p in kept if kept[p] != again[p]} == {"results.json"}  # measured, reused
+    assert reports[0] == reports[1]
+    new = {p: p.read_bytes() for p in (folder / "out").iterdir() if p.is_file()}
+    assert {p.name for p in kept if kept[p] != new[p]} == {"results.json"}  # measured, reused
 
 
-def test_only_what_is_new_or_changed_is_computed(place: Path, measured: list[str]) -> None:
-    run(place, AVERAGE)
+def test_only_new_and_changed_files_are_measured(folder: Path, measured: list[str]) -> None:
+    run(folder, AVERAGE)
     measured.clear()
-    run(place, AVERAGE, MAXIMUM)
+    run(folder, AVERAGE, MAXIMUM)
     assert sorted(measured) == ["a2", "b2", "c2"]
     measured.clear()
-    write(place / "fused" / "b.png", scene(1)[0])
-    run(place, AVERAGE, MAXIMUM)
+    write(folder / "fused" / "b.png", scene(1)[0])
+    run(folder, AVERAGE, MAXIMUM)
     assert measured == ["b0"]
     measured.clear()
-    write(place / "pairs" / "c_y.png", scene(7)[1])
-    run(place, AVERAGE, MAXIMUM)
+    write(folder / "pairs" / "c_y.png", scene(7)[1])
+    run(folder, AVERAGE, MAXIMUM)
     assert measured == ["c0", "c1", "c2"]
     measured.clear()
-    shutil.copy(place / "fused" / "b.png", place / "fused" / "b_fused.png")
-    (place / "fused" / "b.png").unlink()
+    shutil.copy(folder / "fused" / "b.png", folder / "fused" / "b_fused.png")
+    (folder / "fused" / "b.png").unlink()
     for which in "xy":
-        (place / "pairs" / f"a_{which}.png").rename(place / "pairs" / f"z_{which}.png")
-    (place / "fused" / "a.png").rename(place / "fused" / "z.png")
-    evaluation = run(place, MAXIMUM)
-    assert (measured, evaluation.pairs) == ([], ["b", "c", "z"])  # by content, not by name
+        (folder / "pairs" / f"a_{which}.png").rename(folder / "pairs" / f"z_{which}.png")
+    (folder / "fused" / "a.png").rename(folder / "fused" / "z.png")
+    evaluation = run(folder, MAXIMUM)
+    assert (measured, evaluation.pairs) == ([], ("b", "c", "z"))  # by content, not by name
 
 
-@pytest.mark.parametrize("options", [{"metrics": ["Qabf"]}, {"profile": "as-published"}])
+@pytest.mark.parametrize("options", [{"metrics": ("Qabf",)}, {"profile": "as-published"}])
 def test_other_metrics_and_another_profile_are_other_results(
-    options: dict[str, Any], place: Path, measured: list[str]
+    options: dict[str, Any], folder: Path, measured: list[str]
 ) -> None:
-    run(place)
+    run(folder)
     measured.clear()
-    assert sorted(run(place, **options).contestants[0].images["a"]) == sorted(
+    assert sorted(run(folder, **options).methods[0].images["a"]) == sorted(
         options.get("metrics", ["Qabf", "MI"])
     )
     assert len(measured) == 3
     measured.clear()
-    run(place, metrics=["MI", "Qabf"])  # another order is none
+    run(folder, metrics=("MI", "Qabf"))  # the order does not matter
     assert measured == []
 
 
-def test_changed_code_is_measured_again(
-    place: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
+def test_changed_code_measures_again(
+    folder: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(place)
+    run(folder)
     measured.clear()
     monkeypatch.setattr(cache, "code_hash", lambda: "changed")
-    run(place)
+    run(folder)
     assert len(measured) == 3
 
 
-def test_fresh_starts_over(place: Path, measured: list[str]) -> None:
-    run(place)
+def test_fresh_starts_over(folder: Path, measured: list[str]) -> None:
+    run(folder)
     measured.clear()
-    write(place / "out" / "report_images" / "old.jpg", scene(0)[0])
-    assert run(place, fresh=True).measured == len(measured) == 3
-    assert not (place / "out" / "report_images" / "old.jpg").exists()
-    assert len((place / "out" / "cache.jsonl").read_bytes().splitlines()) == 3
+    write(folder / "out" / "report_images" / "old.jpg", scene(0)[0])
+    assert run(folder, fresh=True).num_measured == len(measured) == 3
+    assert not (folder / "out" / "report_images" / "old.jpg").exists()
+    assert len((folder / "out" / "cache.jsonl").read_bytes().splitlines()) == 3
 
 
 @pytest.mark.parametrize(
@@ -132,79 +132,79 @@ def test_fresh_starts_over(place: Path, measured: list[str]) -> None:
         lambda line: line.replace(b'"file": "', b'"file": "../', 1),
     ],
 )
-def test_a_damaged_line_is_as_one_that_is_not_there(damage: Any, place: Path, measured: list[str]) -> None:
-    expected = run(place).contestants
-    path = place / "out" / "cache.jsonl"
+def test_a_damaged_line_is_ignored(damage: Any, folder: Path, measured: list[str]) -> None:
+    expected = run(folder).methods
+    path = folder / "out" / "cache.jsonl"
     lines = path.read_bytes().splitlines()
     path.write_bytes(b"\n".join([lines[0], damage(lines[1]), lines[2]]) + b"\n")
     measured.clear()
-    assert run(place).contestants == expected
+    assert run(folder).methods == expected
     assert len(measured) == 1
 
 
-def test_half_a_line_at_the_end_does_not_spoil_the_next_one(place: Path, measured: list[str]) -> None:
-    run(place)
-    path = place / "out" / "cache.jsonl"
+def test_an_incomplete_last_line_does_not_damage_the_next_one(folder: Path, measured: list[str]) -> None:
+    run(folder)
+    path = folder / "out" / "cache.jsonl"
     path.write_bytes(path.read_bytes()[:-50])
     for expected in (1, 0):
         measured.clear()
-        run(place)
+        run(folder)
         assert len(measured) == expected
 
 
-def test_a_picture_that_is_gone_is_drawn_again(place: Path, measured: list[str]) -> None:
-    evaluation = run(place)
-    picture = place / "out" / "report_images" / evaluation.contestants[0].pictures["b"]["difference"]["file"]
+def test_a_missing_picture_is_drawn_again(folder: Path, measured: list[str]) -> None:
+    evaluation = run(folder)
+    picture = folder / "out" / "report_images" / evaluation.methods[0].pictures["b"]["difference"].file
     picture.unlink()
     measured.clear()
-    run(place)
+    run(folder)
     assert measured == ["b0"]
     assert picture.is_file()
 
 
-def test_an_interrupted_run_goes_on_where_it_was(
-    place: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_run_continues(
+    folder: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Measurer.measure
+    real = PairEvaluator.measure
 
-    def interrupted(self: Measurer, task: Task) -> list[Measured]:
+    def interrupted(self: PairEvaluator, job: PairJob) -> tuple[Outcome, ...]:
         if len(measured) >= 4:
             raise KeyboardInterrupt
-        return real(self, task)
+        return real(self, job)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Measurer, "measure", interrupted)
+        patch.setattr(PairEvaluator, "measure", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            run(place, AVERAGE)
+            run(folder, AVERAGE)
     assert len(measured) == 4
     before = set(measured)
     measured.clear()
-    assert run(place, AVERAGE).reused == 4
+    assert run(folder, AVERAGE).num_reused == 4
     assert len(measured) == 2
     assert not before & set(measured)
 
 
-def test_failures_are_tried_again(place: Path) -> None:
-    good = (place / "fused" / "b.png").read_bytes()
-    (place / "fused" / "b.png").write_bytes(good[:100])
-    assert len(run(place).failures) == 1
-    (place / "fused" / "b.png").write_bytes(good)
-    evaluation = run(place)
-    assert (evaluation.failures, evaluation.measured, evaluation.reused) == ([], 1, 2)
+def test_failures_are_measured_again(folder: Path) -> None:
+    good = (folder / "fused" / "b.png").read_bytes()
+    (folder / "fused" / "b.png").write_bytes(good[:100])
+    assert len(run(folder).failures) == 1
+    (folder / "fused" / "b.png").write_bytes(good)
+    evaluation = run(folder)
+    assert (evaluation.failures, evaluation.num_measured, evaluation.num_reused) == ((), 1, 2)
 
 
 @pytest.mark.parametrize("name", ["results.json", "results.csv", "report.html", "report_images"])
-def test_files_of_somebody_else_stay(name: str, place: Path) -> None:
-    (place / "out").mkdir()
-    (place / "out" / name).write_text("mine")
+def test_other_files_of_the_same_names_stay(name: str, folder: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "out" / name).write_text("mine")
     with pytest.raises(InputError, match=f"holds a {name} that is not of an evaluation"):
-        run(place)
-    assert (place / "out" / name).read_text() == "mine"
+        run(folder)
+    assert (folder / "out" / name).read_text() == "mine"
 
 
-def test_a_folder_that_cannot_be_used_is_told(place: Path) -> None:
-    (place / "file").write_text("mine")
-    with pytest.raises(InputError, match="is a file"):
-        run(place, out=place / "file")
+def test_a_folder_that_cannot_be_used_is_refused(folder: Path) -> None:
+    (folder / "file").write_text("mine")
+    with pytest.raises(InputError, match="a file; expected a folder"):
+        run(folder, out=folder / "file")
     with pytest.raises(InputError, match="cannot be used"):
-        run(place, out=place / "file" / "below")
+        run(folder, out=folder / "file" / "below")

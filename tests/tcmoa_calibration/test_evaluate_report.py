@@ -1,4 +1,4 @@
-"""The page as a parser reads it: nothing missing, nothing from elsewhere, nothing that a file name can do to it."""
+"""The report as a parser reads it: complete, without links to other places, with escaped file names."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from evaluation_pieces import scene, write, write_fused, write_pairs
-from tcmoa_calibration.evaluate import Contestant, Evaluation, evaluate_pairs
+from tcmoa_calibration.evaluate import EvaluateOptions, Evaluation, Method, evaluate_pairs
 from tcmoa_calibration.evaluate.pictures import DARK, difference_picture, prompt_picture
 from tcmoa_runtime.images import read_image
 
@@ -23,7 +23,7 @@ VOID = {"meta", "img", "input", "br"}
 
 
 class Page(HTMLParser):
-    """Elements with their attributes, texts by their innermost element, and a check that all are closed."""
+    """Elements with their attributes and texts by their innermost element; checks that all are closed."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -45,9 +45,9 @@ class Page(HTMLParser):
     def handle_data(self, text: str) -> None:
         self.texts.append((self.stack[-1] if self.stack else "", text))
 
-    def all(self, tag: str, **wanted: str) -> list[dict[str, str | None]]:
-        found = [attributes for name, attributes in self.elements if name == tag]
-        return [a for a in found if all(a.get(k.replace("_", "-")) == v for k, v in wanted.items())]
+    def all(self, tag: str, **attributes: str) -> list[dict[str, str | None]]:
+        found = [a for name, a in self.elements if name == tag]
+        return [a for a in found if all(a.get(k.replace("_", "-")) == v for k, v in attributes.items())]
 
     def text_of(self, tag: str) -> list[str]:
         return [text for name, text in self.texts if name == tag]
@@ -55,19 +55,18 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evaluation, Path]:
-    """An evaluation of three pairs, one with an odd name, one too small for a metric, one without a fused image."""
-    place = tmp_path_factory.mktemp("report")
+    """Evaluate three pairs: one with an odd name, one too small for a metric, one without a fused image."""
+    folder = tmp_path_factory.mktemp("report")
     names = [EVIL, "b", "c"]
-    write_pairs(place / "pairs", names)
-    write_fused(place / "fused", names[:2])
+    write_pairs(folder / "pairs", names)
+    write_fused(folder / "fused", names[:2])
     for which, image in zip("xy", scene(1, (30, 500)), strict=True):
-        write(place / "pairs" / f"b_{which}.png", image)
-    write(place / "fused" / "b.png", scene(1, (30, 500))[0])
-    contestants = [Contestant.folder(place / "fused", LABEL), Contestant.baseline("average")]
-    evaluation = evaluate_pairs(
-        place / "pairs", contestants=contestants, metrics=["VIF", "Qabf"], out=place / "out", jobs=1
-    )
-    return evaluation, place / "out"
+        write(folder / "pairs" / f"b_{which}.png", image)
+    write(folder / "fused" / "b.png", scene(1, (30, 500))[0])
+    options = EvaluateOptions(baselines=("average",), metrics=("VIF", "Qabf"), jobs=1)
+    methods = [Method.folder(folder / "fused", LABEL)]
+    evaluation = evaluate_pairs(folder / "pairs", methods, options, out=folder / "out")
+    return evaluation, folder / "out"
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +74,7 @@ def page(made: tuple[Evaluation, Path]) -> Page:
     return Page(made[1] / "report.html")
 
 
-def test_every_file_that_the_page_names_is_there_and_none_lies_elsewhere(
-    page: Page, made: tuple[Evaluation, Path]
-) -> None:
+def test_all_links_are_relative_and_their_files_exist(page: Page, made: tuple[Evaluation, Path]) -> None:
     named = [a[key] or "" for _, a in page.elements for key in ("src", "href") if key in a]
     files = [name for name in named if not name.startswith("#")]
     assert len(files) == 2 * (
@@ -90,24 +87,24 @@ def test_every_file_that_the_page_names_is_there_and_none_lies_elsewhere(
     assert "http" not in (made[1] / "report.html").read_text("utf-8")
 
 
-def test_a_file_name_is_text_and_nothing_else(page: Page) -> None:
+def test_file_names_and_labels_are_escaped(page: Page) -> None:
     assert EVIL in page.text_of("h3")
     assert len(page.all("script")) == 2
-    (figures,) = (text for tag, text in page.texts if tag == "script" and text.startswith("{"))
-    assert json.loads(figures)["pairs"] == [EVIL, "b", "c"]
+    (data,) = (text for tag, text in page.texts if tag == "script" and text.startswith("{"))
+    assert json.loads(data)["pairs"] == [EVIL, "b", "c"]
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
     assert LABEL in page.text_of("option")
     assert LABEL in page.text_of("th")
-    assert any(a["data-what"] == LABEL for a in page.all("a", data_group="image"))
+    assert any(a["data-title"] == LABEL for a in page.all("a", data_group="image"))
 
 
-def test_all_figures_are_there(page: Page, made: tuple[Evaluation, Path]) -> None:
+def test_all_values_are_in_the_page(page: Page, made: tuple[Evaluation, Path]) -> None:
     evaluation, _ = made
     assert len(page.all("article")) == 3
-    (figures,) = (json.loads(t) for tag, t in page.texts if tag == "script" and t.startswith("{"))
-    assert figures["metrics"] == [["VIF", True], ["Qabf", True]]
-    for pair, rows in zip(evaluation.pairs, figures["values"], strict=True):
-        for entry, row in zip(evaluation.contestants, rows, strict=True):
+    (data,) = (json.loads(t) for tag, t in page.texts if tag == "script" and t.startswith("{"))
+    assert data["metrics"] == [["VIF", True], ["Qabf", True]]
+    for pair, rows in zip(evaluation.pairs, data["values"], strict=True):
+        for entry, row in zip(evaluation.methods, rows, strict=True):
             values = entry.images.get(pair, {"VIF": None, "Qabf": None})
             assert row == [values["VIF"], values["Qabf"]]
     mean = evaluation.means["Qabf"][1]
@@ -115,16 +112,14 @@ def test_all_figures_are_there(page: Page, made: tuple[Evaluation, Path]) -> Non
     assert f"{mean.mean:.4f} ±{mean.half_width:.4f}" in cells
 
 
-def test_reasons_stand_beside_what_is_missing(page: Page) -> None:
-    assert page.text_of("small").count("needs 41 pixels a side, the image has 30") == 2
-    (told,) = (text for text in page.text_of("p") if "no fused image of c" in text)
-    assert any("no fused image of c" in text for text in page.text_of("li"))
-    assert told
+def test_missing_values_have_their_reasons_beside_them(page: Page) -> None:
+    assert page.text_of("small").count("30 px on the shorter side; expected at least 41 px") == 2
+    (reason,) = (text for text in page.text_of("p") if "no fused image of the pair c" in text)
+    assert any("no fused image of the pair c" in text for text in page.text_of("li"))
+    assert reason
 
 
-def test_pictures_are_loaded_when_they_are_seen_and_are_small(
-    page: Page, made: tuple[Evaluation, Path]
-) -> None:
+def test_pictures_are_thumbnails_and_load_lazily(page: Page, made: tuple[Evaluation, Path]) -> None:
     pictures = page.all("img", loading="lazy")
     assert len(pictures) == len(page.all("a", **{"class": "picture"}))
     for picture in pictures:
@@ -139,10 +134,10 @@ def test_pictures_are_loaded_when_they_are_seen_and_are_small(
 def test_pictures_show_what_they_are_named(made: tuple[Evaluation, Path]) -> None:
     evaluation, out = made
     x, _ = scene(0)
-    drawn = read_image(out / "report_images" / evaluation.sources[EVIL]["x"]["file"])
+    drawn = read_image(out / "report_images" / evaluation.sources[EVIL]["x"].file)
     assert np.abs(drawn.astype(int) - x).mean() < 2
-    average = evaluation.contestants[1].pictures[EVIL]
-    dark = read_image(out / "report_images" / average["difference"]["file"])
+    average = evaluation.methods[1].pictures[EVIL]
+    dark = read_image(out / "report_images" / average["difference"].file)
     assert np.abs(dark.astype(int) - DARK).max() < 12  # the average is the mean, but for rounding
 
 
@@ -166,49 +161,45 @@ def test_a_prompt_map_is_red_for_x_and_blue_for_y(token: int | None) -> None:
     assert edge == (8 if token else 7)
 
 
-def test_one_contestant_on_one_pair_makes_a_page(tmp_path: Path) -> None:
+def test_one_method_on_one_pair_makes_a_page(tmp_path: Path) -> None:
     write_pairs(tmp_path / "pairs", "a")
-    evaluate_pairs(
-        tmp_path / "pairs",
-        contestants=[Contestant.baseline("average")],
-        metrics="MI",
-        out=tmp_path / "out",
-        jobs=1,
-    )
+    options = EvaluateOptions(baselines=("average",), metrics=("MI",), jobs=1)
+    evaluate_pairs(tmp_path / "pairs", options=options, out=tmp_path / "out")
     assert "MI" in "".join(Page(tmp_path / "out" / "report.html").text_of("b"))
 
 
-def test_a_name_that_is_no_text_is_written_with_question_marks(tmp_path: Path) -> None:
+def test_a_name_that_is_not_valid_text_is_written_with_question_marks(tmp_path: Path) -> None:
     write_pairs(tmp_path / "pairs", "a")
     odd = b"n\xff".decode("utf-8", "surrogateescape")
     try:
         for which in "xy":
             (tmp_path / "pairs" / f"a_{which}.png").rename(tmp_path / "pairs" / f"{odd}_{which}.png")
     except OSError:
-        pytest.skip("this file system takes names of valid text only; one as ext4 runs this")
-    evaluation = evaluate_pairs(tmp_path / "pairs", metrics="MI", out=tmp_path / "out", jobs=1)
-    assert evaluation.pairs == [odd]
+        pytest.skip("this file system accepts names of valid text only; one like ext4 runs this")
+    options = EvaluateOptions(metrics=("MI",), jobs=1)
+    evaluation = evaluate_pairs(tmp_path / "pairs", options=options, out=tmp_path / "out")
+    assert evaluation.pairs == (odd,)
     assert "n?" in Page(tmp_path / "out" / "report.html").text_of("h3")
     assert "average,n?,MI," in (tmp_path / "out" / "results.csv").read_text("utf-8")
 
 
 CLICK = """
-const told = () => document.getElementById("told").textContent;
+const caption = () => document.getElementById("caption").textContent;
 const press = (key) => document.getElementById("viewer").dispatchEvent(new KeyboardEvent("keydown", { key }));
 const names = () => [...document.querySelectorAll("article h3")].map((e) => e.textContent);
 const log = { count: document.getElementById("count").textContent, worst: names() };
 document.querySelector("article a.picture").click();
-log.x = told();
-press("ArrowRight"); press("ArrowRight"); log.third = told();
-press(" "); log.back = told();
-press("ArrowDown"); log.below = told();
+log.x = caption();
+press("ArrowRight"); press("ArrowRight"); log.third = caption();
+press(" "); log.back = caption();
+press("ArrowDown"); log.below = caption();
 const order = document.getElementById("order");
 order.value = "name"; order.dispatchEvent(new Event("change")); log.byName = names();
 const filter = document.getElementById("filter");
 filter.value = "SCRIPT"; filter.dispatchEvent(new Event("input"));
 log.filtered = document.getElementById("count").textContent;
-const column = () => [...document.querySelectorAll("#by-image tbody tr")].map((row) => row.cells[2].dataset.value);
-const head = document.querySelectorAll("#by-image th")[2];
+const column = () => [...document.querySelectorAll("#pair-table tbody tr")].map((row) => row.cells[2].dataset.value);
+const head = document.querySelectorAll("#pair-table th")[2];
 head.click(); log.up = column(); head.click(); log.down = column();
 document.documentElement.setAttribute("data-log", JSON.stringify(log));
 """
@@ -245,14 +236,14 @@ def test_a_browser_sorts_filters_and_flips(made: tuple[Evaluation, Path], tmp_pa
     seen.feed(done.stdout)
     log: dict[str, Any] = json.loads(seen.all("html")[0]["data-log"] or "{}")
     assert (log["count"], log["filtered"]) == ("3 of 3 pairs", "1 of 3 pairs")
-    mine = evaluation.contestants[0].column("Qabf")
-    assert log["worst"] == [*sorted(mine, key=lambda name: mine[name] or 0), "c"]  # c has no figure
+    mine = evaluation.methods[0].column("Qabf")
+    assert log["worst"] == [*sorted(mine, key=lambda name: mine[name] or 0), "c"]  # c has no value
     assert log["byName"] == [EVIL, "b", "c"]
     worst = log["worst"]
     assert log["x"] == f"{worst[0]}: x (1 of 4)"
     assert log["third"].startswith(f"{worst[0]}: {LABEL}, Qabf 0.")
     assert log["back"] == f"{worst[0]}: y (2 of 4)"
     assert log["below"] == f"{worst[1]}: y (2 of 4)"
-    values = [evaluation.contestants[1].images[name]["Qabf"] for name in evaluation.pairs]
+    values = [evaluation.methods[1].images[name]["Qabf"] for name in evaluation.pairs]
     assert [float(v) for v in log["up"]] == sorted(values)  # type: ignore[type-var]
     assert log["down"] == log["up"][::-1]

@@ -1,4 +1,4 @@
-"""`tcmoa evaluate`: what it prints and writes, how it ends, and that it leaves nothing running."""
+"""`tcmoa evaluate`: output, files, exit codes, and processes that end with it."""
 
 import json
 import os
@@ -19,11 +19,14 @@ from tcmoa import Sizes, load_weights, save_weights
 from tcmoa.frames import fuse_frames
 from tcmoa_calibration import metrics
 from tcmoa_runtime import Fuser
+from tcmoa_runtime.cli.evaluate import parse_baselines, split_label
+from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import to_frame
+from tcmoa_runtime.options.evaluate import BASELINE_NAMES
 
 FEW = ("--metrics", "Qabf,MI")
 SIZE = (100, 130)
-"""That of the bundles."""
+"""Size of the bundles."""
 
 
 @pytest.fixture
@@ -38,11 +41,11 @@ def fused(tmp_path):
 
 @pytest.fixture
 def evaluate(tcmoa, pairs):
-    """Run the command on three pairs in one process."""
+    """Return a function that runs the command on three pairs in one process."""
     return lambda *arguments: tcmoa("evaluate", "--pairs", pairs, "--jobs", 1, *FEW, *arguments)
 
 
-def test_json_is_exactly_one_object_with_the_keys_that_others_read(evaluate, fused):
+def test_json_is_one_object_with_the_documented_keys(evaluate, fused):
     outcome = evaluate("--fused", fused, "--json")
     assert (outcome.code, outcome.err) == (0, "")
     report = outcome.json
@@ -51,13 +54,13 @@ def test_json_is_exactly_one_object_with_the_keys_that_others_read(evaluate, fus
     assert all(list(values) == ["Qabf", "MI"] for values in report["images"].values())
     assert report["mean"]["MI"] == pytest.approx(np.mean([v["MI"] for v in report["images"].values()]))
     assert list(report["contestants"]) == ["fused", "average", "maximum", "laplacian", "mertens"]
-    for entry in report["contestants"].values():
-        assert {"images", "mean", "confidence", "resized", "skipped", "versus_first"} <= entry.keys()
+    for method in report["contestants"].values():
+        assert {"images", "mean", "confidence", "resized", "skipped", "versus_first"} <= method.keys()
     assert report["contestants"]["fused"]["images"] == report["images"]
     assert report["failed"] == []
 
 
-def test_tables_mark_the_best_and_tell_real_differences(evaluate, fused):
+def test_tables_mark_the_best_mean_and_significant_differences(evaluate, fused):
     outcome = evaluate("--fused", f"mine={fused}", "--baselines", "average")
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
@@ -66,17 +69,17 @@ def test_tables_mark_the_best_and_tell_real_differences(evaluate, fused):
     assert all(line.count("*") == 1 for line in lines[1:3])
     assert lines[3].split() == ["difference", "to", "the", "first", "average"]
     assert all(line.split()[-1] in "+-=" for line in lines[4:6])
-    assert lines[6].startswith("profile correct; ± Student t over images, 95 %; n 3 of 3 pairs")
+    assert lines[6].startswith("profile correct; ± 95 % confidence, Student's t over images; n 3 of 3 pairs")
 
 
-def test_a_bundle_fuses_at_its_own_size_or_says_that_it_resized(tcmoa, tmp_path, exported):
-    place = tmp_path / "pairs"
-    write_pairs(place, "b")
+def test_a_bundle_fuses_at_its_own_size_or_reports_that_it_resized(tcmoa, tmp_path, exported):
+    folder = tmp_path / "pairs"
+    write_pairs(folder, "b")
     sources = scene(0, SIZE)
     for which, image in zip("xy", sources, strict=True):
-        write(place / f"a_{which}.png", image)
+        write(folder / f"a_{which}.png", image)
     outcome = tcmoa(
-        *("evaluate", "--pairs", place, "--jobs", 1, *FEW, "--baselines", "none", "--json"),
+        *("evaluate", "--pairs", folder, "--jobs", 1, *FEW, "--baselines", "none", "--json"),
         *(
             "--bundle",
             f"mine={exported('vif')}",
@@ -87,24 +90,24 @@ def test_a_bundle_fuses_at_its_own_size_or_says_that_it_resized(tcmoa, tmp_path,
         ),
     )
     assert (outcome.code, outcome.err) == (0, "")
-    told = outcome.json["contestants"]
-    assert told["mine"]["resized"] == told["bgr"]["resized"] == ["b"]
-    assert "vif, 130x100, fp32, by onnxruntime" in told["mine"]["what"]
+    methods = outcome.json["contestants"]
+    assert methods["mine"]["resized"] == methods["bgr"]["resized"] == ["b"]
+    assert "vif, 130x100, fp32, with onnxruntime" in methods["mine"]["what"]
     with Fuser.load(exported("vif"), resize=True) as fuser:
         for name, (x, y) in {"a": sources, "b": scene(0)}.items():
             expected = metrics.evaluate(x, y, fuser(x, y), names=["Qabf", "MI"])
-            assert told["mine"]["images"][name] == pytest.approx(expected, abs=0.02)
-            assert told["bgr"]["images"][name] == pytest.approx(expected, abs=0.02)
+            assert methods["mine"]["images"][name] == pytest.approx(expected, abs=0.02)
+            assert methods["bgr"]["images"][name] == pytest.approx(expected, abs=0.02)
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert "1 of 2 pairs were resized" in page
     assert len(list((tmp_path / "out" / "report_images").glob("*-prompt.jpg"))) == 2  # `bgr` has no prompt
-    table = tcmoa("evaluate", "--pairs", place, "--jobs", 1, *FEW, "--bundle", exported("vif"))
+    table = tcmoa("evaluate", "--pairs", folder, "--jobs", 1, *FEW, "--bundle", exported("vif"))
     assert "vif: 1 of 2 pairs were resized" in table.out
 
 
 @pytest.fixture
 def one_thread():
-    """Threads that wait for a busy core cost more than they bring on a small model."""
+    """Use one thread: for a small model, more threads cost more than they gain."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -112,7 +115,7 @@ def one_thread():
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_weights_are_fused_by_the_model_itself(evaluate, tmp_path):
+def test_weights_fuse_with_the_model_itself(evaluate, tmp_path):
     weights = tmp_path / "micro.safetensors"
     save_weights(scrambled(Sizes(64, 4, 2, 64, 4, 2)), weights)
     outcome = evaluate(
@@ -133,10 +136,10 @@ def test_results_are_written_and_kept(evaluate, fused, tmp_path):
     arguments = ("--fused", fused, "--out", tmp_path / "new" / "out")
     first = evaluate(*arguments)
     assert first.code == 0
-    assert first.out.splitlines()[-1].endswith("report.html (15 measured, 0 kept from before)")
-    again = evaluate(*arguments, "--json").json
-    assert (again["measured"], again["reused"]) == (0, 15)
-    assert json.loads((tmp_path / "new" / "out" / "results.json").read_text()) == again
+    assert first.out.splitlines()[-1].endswith("report.html (15 results measured, 0 reused)")
+    second = evaluate(*arguments, "--json").json
+    assert (second["measured"], second["reused"]) == (0, 15)
+    assert json.loads((tmp_path / "new" / "out" / "results.json").read_text()) == second
     assert len((tmp_path / "new" / "out" / "results.csv").read_text().splitlines()) == 1 + 15 * 2
     assert evaluate(*arguments, "--fresh", "--json").json["measured"] == 15
 
@@ -150,7 +153,9 @@ def test_two_folders_of_equal_names(tcmoa, tmp_path, fused):
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_what_could_not_be_measured_ends_in_2_with_the_rest_told(as_json, evaluate, pairs, fused, tmp_path):
+def test_missing_results_end_in_exit_code_2_with_the_others_printed(
+    as_json, evaluate, pairs, fused, tmp_path
+):
     (pairs / "a_x.png").write_bytes(b"no image")
     (fused / "b.png").unlink()
     arguments = ("--fused", fused, "--baselines", "average", "--out", tmp_path / "out")
@@ -160,42 +165,60 @@ def test_what_could_not_be_measured_ends_in_2_with_the_rest_told(as_json, evalua
     assert first.startswith("tcmoa: error: a: ")
     assert "a_x.png: not a readable image" in first
     assert second.startswith("tcmoa: error: b, fused: ")
-    assert last == f"tcmoa: error: 2 results are missing, see above; the rest is in {tmp_path / 'out'}"
+    assert last == f"tcmoa: error: 2 results are missing, see above; the others are in {tmp_path / 'out'}"
     report = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [(f["name"], f["contestant"]) for f in report["failed"]] == [("a", None), ("b", "fused")]
     assert list(report["contestants"]["average"]["images"]) == ["b", "c"]
     if as_json:
         assert outcome.json == report
     else:
-        assert "not all have figures for the same images" in outcome.out
+        assert "methods were measured on different pairs" in outcome.out
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--metrics", "Qabf,Qxyz"], ["Qxyz", "expected some of SD"]),
+        (["--metrics", "Qabf,Qxyz"], ["--metrics: 'Qxyz'", "expected one of SD"]),
         (["--profile", "wrong"], ["wrong", "as-published"]),
         (["--baselines", "mean"], ["mean", "laplacian"]),
-        (["--baselines", "none"], ["nobody to evaluate"]),
+        (["--baselines", "none"], ["no methods to evaluate", "--baselines average"]),
+        (["--baselines", ""], ["--baselines: no names", "average, maximum"]),
         (["--fused", "nowhere"], ["nowhere", "no such folder"]),
         (["--bundle", "nowhere"], ["nowhere", "no such bundle"]),
-        (["--fused", "=nowhere"], ["LABEL=PATH"]),
-        (["--weights", "tiny"], ["--task vif, mef, mff"]),
-        (["--weights", "tiny", "--task", "fusion"], ["fusion", "--task vif, mef, mff"]),
+        (["--fused", "=nowhere"], ["--fused", "LABEL=PATH"]),
+        (["--weights", "tiny"], ["--weights tiny", "--task vif|mef|mff"]),
+        (["--weights", "tiny", "--task", "fusion"], ["--task", "fusion", "'vif', 'mef', 'mff'"]),
         (["--task", "vif"], ["--weights"]),
         (["--x", "."], ["--pairs DIR"]),
-        (["--jobs", "0"], ["jobs is 0"]),
+        (["--jobs", "0"], ["--jobs: 0; expected at least 1"]),
     ],
 )
 def test_wrong_options_are_one_line(arguments, words, evaluate):
     evaluate(*arguments).assert_error(2, *words)
 
 
-def test_two_contestants_of_one_name_are_one_line(evaluate, fused):
-    evaluate("--fused", fused, "--fused", fused).assert_error(2, "fused", "LABEL=PATH")
+def test_labels_precede_the_path(tmp_path):
+    (tmp_path / "a=b").mkdir()
+    assert split_label(str(tmp_path / "a=b")) == (None, str(tmp_path / "a=b"))
+    assert split_label("ours=out/fused") == ("ours", "out/fused")
+    for text in ("=x", "x="):
+        with pytest.raises(InputError, match="LABEL=PATH"):
+            split_label(text)
 
 
-def test_sources_have_to_be_told(tcmoa, tmp_path):
+def test_baselines_are_names_all_or_none():
+    assert parse_baselines("average, mertens") == ("average", "mertens")
+    assert parse_baselines("all") == BASELINE_NAMES
+    assert parse_baselines("none") == ()
+    with pytest.raises(InputError, match="average, maximum"):
+        parse_baselines("")
+
+
+def test_two_methods_with_one_label_are_one_line(evaluate, fused):
+    evaluate("--fused", fused, "--fused", fused).assert_error(2, "fused", "expected different labels")
+
+
+def test_sources_are_required(tcmoa, tmp_path):
     tcmoa("evaluate").assert_error(2, "--pairs DIR", "--x DIR and --y DIR")
     tcmoa("evaluate", "--pairs", tmp_path / "nowhere").assert_error(2, "nowhere: no such folder")
 
@@ -220,7 +243,7 @@ def test_a_missing_package_is_named_with_its_extra(package, options, extra, fres
     outcome.assert_error(3, package, f"pip install 'tcmoa[{extra}]'")
 
 
-def test_without_weights_no_torch_is_needed(fresh_python, pairs):
+def test_without_weights_torch_is_not_needed(fresh_python, pairs):
     arguments = ["evaluate", "--pairs", str(pairs), "--jobs", "1", *FEW, "--json"]
     outcome = fresh_python(RUN.format(arguments=arguments), blocked={"torch", "onnx", "tcmoa", "skimage"})
     assert (outcome.code, outcome.err) == (0, "")
@@ -228,14 +251,14 @@ def test_without_weights_no_torch_is_needed(fresh_python, pairs):
 
 
 def running(mark):
-    """Processes with this text in their environment."""
+    """Return the processes with this text in their environment."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if mark.encode() in (folder / "environ").read_bytes():
                 found.append(int(folder.name))
         except OSError:
-            continue  # it has ended, or is not ours
+            continue  # it has ended, or belongs to another user
     return found
 
 
@@ -248,7 +271,7 @@ def wait_for(condition, seconds):
 
 @pytest.fixture
 def long_run(tmp_path):
-    """A run in processes of its own that has begun to measure: the process, its mark, its folder."""
+    """Start a run with processes of its own, and wait until it measures: the process, its mark, its folder."""
     names = [f"scene{i:02}" for i in range(40)]
     write_pairs(tmp_path / "many", names)
     for name in names:
@@ -263,7 +286,7 @@ def long_run(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A shell that runs the tests in the background has them, and what they start, ignore SIGINT.
+        # A shell that runs the tests in the background makes them and their children ignore SIGINT.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     cache = out / "cache.jsonl"
@@ -275,19 +298,19 @@ def long_run(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_run_keeps_its_results_and_leaves_nothing_running(how, long_run):
+def test_an_interrupted_run_keeps_its_results_and_ends_its_processes(how, long_run):
     process, mark, out = long_run
     assert len(running(mark)) == 3
     os.killpg(process.pid, how)  # as a terminal's Ctrl-C does
-    told, err = process.communicate(timeout=30)
+    stdout, stderr = process.communicate(timeout=30)
     kept = (out / "cache.jsonl").read_text().splitlines()
     assert kept
     assert all(json.loads(line)["values"] for line in kept[:-1])
     wait_for(lambda: not running(mark), 30)
     if how == signal.SIGINT:
-        assert (process.returncode, told) == (130, "")
-        assert err.splitlines() == [
-            f"tcmoa: what was measured is kept in {out}; the same command goes on from there",
+        assert (process.returncode, stdout) == (130, "")
+        assert stderr.splitlines() == [
+            f"tcmoa: finished measurements are kept in {out}; run the same command to continue",
             "tcmoa: interrupted",
         ]
     assert not (out / "results.json").exists()

@@ -1,34 +1,33 @@
-"""Fusion methods side by side on real pairs: figures with their confidence, and a page to look at.
+"""Fusion methods side by side on real pairs: metrics with confidence intervals, and a report with pictures.
 
-    from tcmoa_calibration.evaluate import Contestant, evaluate_pairs
+    from tcmoa_calibration import EvaluateOptions, Method, evaluate_pairs
 
     evaluation = evaluate_pairs(
         "pairs",
-        contestants=[Contestant.folder("mine"), Contestant.bundle("night-640x480"), Contestant.baseline("average")],
-        metrics=["Qabf", "VIF", "SSIM", "MI"],
+        [Method.folder("mine"), Method.bundle("night-640x480")],
+        EvaluateOptions(baselines=("average",), metrics=("Qabf", "VIF", "SSIM", "MI")),
         out="evaluation",
     )
-    evaluation.contestants[0].mean("Qabf")  # Interval(mean, half_width, n)
-    evaluation.differences["Qabf"]          # of each other contestant to the first, paired over images
+    evaluation.methods[0].mean("Qabf")  # Interval(mean, half_width, n)
+    evaluation.differences["Qabf"]      # of each other method to the first, paired over images
 
-`tcmoa evaluate` is the same from the command line.
+`tcmoa evaluate` is the command.
 """
 
-from tcmoa_calibration.evaluate.confidence import Interval, interval, paired
-from tcmoa_calibration.evaluate.contestants import DEFAULT_BASELINES, Contestant, parse_baselines, split_label
-from tcmoa_calibration.evaluate.results import ContestantResult, Evaluation, Failure
+from tcmoa_calibration.evaluate.confidence import Interval, difference_interval, mean_interval
+from tcmoa_calibration.evaluate.methods import Method
+from tcmoa_calibration.evaluate.results import Evaluation, Failure, MethodResult
 from tcmoa_calibration.evaluate.run import evaluate_pairs
+from tcmoa_runtime.options.evaluate import EvaluateOptions
 
 __all__ = [
-    "DEFAULT_BASELINES",
-    "Contestant",
-    "ContestantResult",
+    "EvaluateOptions",
     "Evaluation",
     "Failure",
     "Interval",
+    "Method",
+    "MethodResult",
+    "difference_interval",
     "evaluate_pairs",
-    "interval",
-    "paired",
-    "parse_baselines",
-    "split_label",
+    "mean_interval",
 ]

@@ -1,8 +1,8 @@
-"""Results kept between runs: one JSON line each in `cache.jsonl`, found by what they depend on.
+"""Measurements kept between runs: one JSON line each in `cache.jsonl`, found by what they depend on.
 
-The key of a result is a hash over both sources' bytes, all that decides the fused image, profile, metrics, and the
-code that measures. What was renamed is still known, what was changed is measured again, and a line that was cut off
-or damaged is as one that is not there.
+The key of a measurement is a hash over the bytes of both sources, everything that decides the fused image, the profile,
+the metrics, and the code that measures. A renamed file keeps its measurement, a changed one is measured again, and a
+damaged line is ignored.
 """
 
 from __future__ import annotations
@@ -10,115 +10,142 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import tcmoa_calibration
 import tcmoa_runtime.images
-from tcmoa_calibration.evaluate.measure import Measured, Plan
+from tcmoa_calibration.evaluate.measure import Measurement, MeasureSettings
+from tcmoa_calibration.evaluate.pictures import Picture
 from tcmoa_runtime import __version__
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.typing import JsonObject
 
-CACHE: Final = "cache.jsonl"
-FORMAT: Final = 1
+FILE_NAME: Final = "cache.jsonl"
+FORMAT_VERSION: Final = 2
 
-_MEASURING: Final = (
+_MEASURING_CODE: Final = (
     "metrics/*.py",
     "baselines.py",
     "luma.py",
     "evaluate/measure.py",
-    "evaluate/entrants.py",
+    "evaluate/runners.py",
     "evaluate/pictures.py",
 )
 
 
 @cache
 def code_hash() -> str:
-    """SHA-256 over the version and the files that decide figures and pictures."""
+    """Compute the SHA-256 over the version and the files that decide metrics and pictures."""
     digest = hashlib.sha256(__version__.encode())
     folder = Path(tcmoa_calibration.__file__).parent
-    files = [path for pattern in _MEASURING for path in sorted(folder.glob(pattern))]
-    for path in (*files, Path(tcmoa_runtime.images.__file__)):
+    paths = [path for pattern in _MEASURING_CODE for path in sorted(folder.glob(pattern))]
+    for path in (*paths, Path(tcmoa_runtime.images.__file__)):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
 
-def result_key(plan: Plan, contestant: Mapping[str, Any], x_hash: str, y_hash: str) -> str:
-    """Hexadecimal SHA-256 over all that a result depends on; `contestant` as its fingerprint tells."""
-    depends = {
-        "format": FORMAT,
+def measurement_key(settings: MeasureSettings, fingerprint: JsonObject, x_hash: str, y_hash: str) -> str:
+    """Compute the hexadecimal SHA-256 over everything that a measurement depends on.
+
+    Args:
+        settings: Profile and metrics.
+        fingerprint: What decides the fused image, see `Method.fingerprint`.
+        x_hash: SHA-256 of the file of x.
+        y_hash: SHA-256 of the file of y.
+    """
+    depends_on: JsonObject = {
+        "format": FORMAT_VERSION,
         "code": code_hash(),
-        "profile": plan.profile,
-        "metrics": sorted(plan.metrics),
+        "profile": settings.profile,
+        "metrics": sorted(settings.metrics),
         "x": x_hash,
         "y": y_hash,
-        "contestant": dict(contestant),
+        "method": fingerprint,
     }
-    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
 
 
-class Cache:
-    """The results in a folder; `pictures` is where their pictures have to be."""
+class MeasurementCache:
+    """The measurements of a results folder."""
 
-    def __init__(self, folder: Path, pictures: Path) -> None:
-        self.path, self.pictures = folder / CACHE, pictures
-        self._known: dict[str, Measured] = {}
-        self._complete = True
+    def __init__(self, path: Path, pictures: Path) -> None:
+        """Read a cache.
+
+        Args:
+            path: The file; it need not exist.
+            pictures: Folder of the pictures: a measurement whose pictures are gone is not used.
+
+        Raises:
+            InputError: The file cannot be read.
+        """
+        self._path, self._pictures = path, pictures
+        self._measurements: dict[str, Measurement] = {}
+        self._ends_with_newline = True
         try:
-            text = self.path.read_bytes()
+            text = path.read_bytes()
         except FileNotFoundError:
             return
         except OSError as error:
-            raise InputError(f"{self.path}: cannot be read: {error.strerror}") from error
-        self._complete = text.endswith(b"\n") or not text
+            raise InputError(f"cannot be read: {error.strerror}", subject=path) from error
+        self._ends_with_newline = text.endswith(b"\n") or not text
         for line in text.splitlines():
-            entry = _read_line(line)
+            entry = _parse_line(line)
             if entry is not None:
-                self._known[entry[0]] = entry[1]
+                self._measurements[entry[0]] = entry[1]
 
-    def get(self, key: str, plan: Plan, contestant: int) -> Measured | None:
-        """The result of that key, where it and its pictures are there; values in the order of the plan."""
-        known = self._known.get(key)
-        if known is None or known.values.keys() != set(plan.metrics):
+    def get(self, key: str, settings: MeasureSettings) -> Measurement | None:
+        """Return a measurement, with its values in the order of the settings; None if it or a picture is missing."""
+        known = self._measurements.get(key)
+        if known is None or known.values.keys() != set(settings.metrics):
             return None
         for picture in known.pictures.values():
-            if not all((self.pictures / picture[which]).is_file() for which in ("file", "small")):
+            if not all((self._pictures / name).is_file() for name in (picture.file, picture.small)):
                 return None
-        values = {name: known.values[name] for name in plan.metrics}
-        return Measured(**{**vars(known), "values": values, "contestant": contestant})
+        values: dict[str, float | None] = {name: known.values[name] for name in settings.metrics}
+        return Measurement(values, known.skipped, known.resized, known.stretched, known.pictures)
 
-    def add(self, key: str, measured: Measured) -> None:
-        """Append a result at once, so that an interrupted run keeps it; InputError where the disk is full."""
-        line = json.dumps({"key": key, **asdict(measured)}, allow_nan=False).encode() + b"\n"
-        if not self._complete:  # a run that was killed left half a line
-            line, self._complete = b"\n" + line, True
+    def add(self, key: str, measurement: Measurement) -> None:
+        """Append a measurement at once, so that an interrupted run keeps it.
+
+        Raises:
+            InputError: The file cannot be written, e.g. because the disk is full.
+        """
+        line = json.dumps({"key": key, **asdict(measurement)}, allow_nan=False).encode() + b"\n"
+        if not self._ends_with_newline:  # a killed run left an incomplete line
+            line, self._ends_with_newline = b"\n" + line, True
         try:
-            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
             try:
                 os.write(handle, line)
             finally:
                 os.close(handle)
         except OSError as error:
-            raise InputError(f"{self.path}: cannot be written: {error.strerror}") from error
+            raise InputError(f"cannot be written: {error.strerror}", subject=self._path) from error
 
 
-def _read_line(line: bytes) -> tuple[str, Measured] | None:
-    """Key and result of a line; None where it is none of ours."""
+def _parse_line(line: bytes) -> tuple[str, Measurement] | None:
+    """Return the key and measurement of a line; None if it is damaged."""
     try:
         entry = json.loads(line)
         key = entry.pop("key")
-        measured = Measured(**entry)
-        values, skipped = measured.values, measured.skipped
-        sound = isinstance(key, str) and measured.error is None
-        sound &= all(v is None or type(v) in (int, float) for v in values.values())
-        sound &= all(name in skipped for name, value in values.items() if value is None)
-        for picture in measured.pictures.values():
-            names = (picture["file"], picture["small"])
-            sound &= all(isinstance(name, str) and Path(name).name == name for name in names)
-            sound &= all(type(picture[side]) is int for side in ("width", "height"))
+        pictures = {kind: Picture(**picture) for kind, picture in entry.pop("pictures").items()}
+        measurement = Measurement(pictures=pictures, **entry)
+        values, skipped = measurement.values, measurement.skipped
+        is_valid = isinstance(key, str)
+        is_valid &= all(v is None or type(v) in (int, float) for v in values.values())
+        is_valid &= all(name in skipped for name, value in values.items() if value is None)
+        is_valid &= all(_is_valid_picture(picture) for picture in pictures.values())
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None
-    return (key, measured) if sound else None
+    return (key, measurement) if is_valid else None
+
+
+def _is_valid_picture(picture: Picture) -> bool:
+    """Check the types, and that the names do not leave the folder."""
+    are_names = all(
+        isinstance(name, str) and Path(name).name == name for name in (picture.file, picture.small)
+    )
+    return are_names and all(type(side) is int for side in (picture.width, picture.height))

@@ -1,9 +1,9 @@
-"""How far a mean over images can be trusted: 95 % confidence by Student's t, over images and over their differences.
+"""Confidence of a mean over images: 95 % intervals by Student's t, of means and of paired differences.
 
-The images are taken for a sample of those that one means to fuse. With n images of standard deviation s (n - 1), the
-mean is known to +- t(0.975, n - 1) s / sqrt(n). That of one image is known to nothing: None. Methods are measured on
-the same images, so that the interval of their *differences* is what tells whether one is better; it is much
-narrower than the two intervals of the means suggest. Of many differences looked at, 5 % seem real by chance.
+The images are regarded as a sample of those that will be fused. With n images and a standard deviation s (n - 1), the
+mean is known to +- t(0.975, n - 1) s / sqrt(n); one image gives no interval. Methods are measured on the same images,
+so the interval of their differences decides which one is better. It is much narrower than the intervals of the two
+means suggest. Of many differences, 5 % are significant by chance.
 """
 
 from __future__ import annotations
@@ -17,12 +17,18 @@ import numpy as np
 from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 LEVEL: Final = 0.95
-METHOD: Final = "Student t over images, 95 %"
+DESCRIPTION: Final = "95 % confidence, Student's t over images"
 
 
 @dataclass(frozen=True)
 class Interval:
-    """The mean of n values, and the half-width of its confidence interval; None where n is too small to tell."""
+    """A mean and its confidence interval.
+
+    Attributes:
+        mean: Mean of n values; None if n is 0.
+        half_width: The interval is mean +- half_width; None if n is below 2.
+        n: Number of values.
+    """
 
     mean: float | None
     half_width: float | None
@@ -30,12 +36,12 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether 0 lies outside, which is what makes a difference real."""
+        """Whether 0 lies outside the interval: whether a difference is significant."""
         return self.mean is not None and self.half_width is not None and abs(self.mean) > self.half_width
 
 
-def interval(values: Sequence[float]) -> Interval:
-    """Of the mean of these values."""
+def mean_interval(values: Sequence[float]) -> Interval:
+    """Compute the confidence interval of the mean of `values`."""
     n = len(values)
     if n == 0:
         return Interval(None, None, 0)
@@ -46,11 +52,13 @@ def interval(values: Sequence[float]) -> Interval:
     return Interval(mean, float(stdtrit(n - 1, (1 + LEVEL) / 2)) * spread / math.sqrt(n), n)
 
 
-def paired(values: Mapping[str, float | None], first: Mapping[str, float | None]) -> Interval:
-    """Of the mean of `values` - `first`, over the images that both have."""
+def difference_interval(
+    values: Mapping[str, float | None], reference: Mapping[str, float | None]
+) -> Interval:
+    """Compute the confidence interval of the mean of `values` - `reference`, over the keys that have both."""
     differences = []
     for name, value in values.items():
-        other = first.get(name)
+        other = reference.get(name)
         if value is not None and other is not None:
             differences.append(value - other)
-    return interval(differences)
+    return mean_interval(differences)

@@ -1,166 +1,220 @@
-"""One pair at a time: read it, let the contestants fuse it, measure and draw."""
+"""Measuring one pair: read it, let the methods fuse it, compute the metrics and draw the pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
 
 import numpy as np
 
-from tcmoa_calibration.evaluate.contestants import Contestant
-from tcmoa_calibration.evaluate.entrants import Entrant, Fusion, Image, enter
-from tcmoa_calibration.evaluate.pictures import Picture, write_fusion, write_sources
+from tcmoa_calibration.evaluate.methods import Method
+from tcmoa_calibration.evaluate.pictures import Picture, write_fused, write_sources
+from tcmoa_calibration.evaluate.runners import FusedImage, MethodRunner, load_runner
 from tcmoa_calibration.metrics import METRICS, Profile
 from tcmoa_calibration.metrics.planes import Triple
-from tcmoa_runtime.errors import InputError, TcmoaError
-from tcmoa_runtime.images import read_image, stretch_to_uint8
+from tcmoa_runtime.errors import InputError, MemoryShortageError, TcmoaError
+from tcmoa_runtime.images import stretch_to_uint8
+from tcmoa_runtime.options.evaluate import MetricName
+from tcmoa_runtime.pairs import PairPaths, read_pair
 from tcmoa_runtime.typing import Frame
 
-NO_MEMORY: Final = "out of memory: close other programs, or measure with fewer --jobs"
-
 
 @dataclass(frozen=True)
-class Plan:
-    """What is the same for all pairs."""
+class MeasureSettings:
+    """What is the same for all pairs.
+
+    Attributes:
+        profile: How the metrics are computed.
+        metrics: Names of the metrics.
+        methods: The methods.
+        pictures: Folder for pictures; None to draw none.
+    """
 
     profile: Profile
-    metrics: tuple[str, ...]
-    contestants: tuple[Contestant, ...]
-    pictures: str | None = None
-    """Folder for pictures; None draws none."""
-
-    def to_json(self) -> dict[str, Any]:
-        """For `from_json`, in another process."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(values: dict[str, Any]) -> Plan:
-        """What `to_json` gave."""
-        entries = tuple(Contestant(**entry) for entry in values["contestants"])
-        return Plan(**{**values, "metrics": tuple(values["metrics"]), "contestants": entries})
+    metrics: tuple[MetricName, ...]
+    methods: tuple[Method, ...]
+    pictures: Path | None = None
 
 
 @dataclass(frozen=True)
-class Task:
-    """A pair, and which contestants are to be measured on it: positions in the plan, with the keys of their results."""
+class PairJob:
+    """A pair, and the methods to measure on it.
 
-    name: str
-    x: str
-    y: str
+    Attributes:
+        pair: The pair.
+        x_hash: SHA-256 of the file of x.
+        y_hash: SHA-256 of the file of y.
+        keys: Cache key of each result by the method's index in MeasureSettings.
+    """
+
+    pair: PairPaths
     x_hash: str
     y_hash: str
     keys: dict[int, str]
 
-    @staticmethod
-    def from_json(values: dict[str, Any]) -> Task:
-        """What `dataclasses.asdict` gave; JSON knows text keys only."""
-        return Task(**{**values, "keys": {int(i): key for i, key in values["keys"].items()}})
-
 
 @dataclass(frozen=True)
-class Measured:
-    """A contestant on a pair: figures, or `error`, one line that says why there are none."""
+class Measurement:
+    """The metrics of one method on one pair.
 
-    contestant: int | None
-    """Position in the plan; None where the pair itself is at fault."""
-    error: str | None = None
-    fault: bool = False
-    """Whether the error is ours, not the user's."""
-    values: dict[str, float | None] = field(default_factory=dict)
+    Attributes:
+        values: Values by metric; None if the metric has no value.
+        skipped: Reason by metric without a value.
+        resized: Whether the frames were resized to the bundle's size, and the result resized back.
+        stretched: Whether a source had 16 bits and was stretched to 8, as the Fuser does.
+        pictures: Pictures by kind: `x`, `y`, `fused`, `difference`, `prompt`.
+    """
+
+    values: dict[str, float | None]
     skipped: dict[str, str] = field(default_factory=dict)
-    """Metric without a value: why."""
     resized: bool = False
     stretched: bool = False
-    """Whether a source had 16 bits, stretched to 8 as the Fuser does."""
     pictures: dict[str, Picture] = field(default_factory=dict)
 
 
-class Measurer:
-    """Measures pairs by a plan; contestants are loaded when their turn first comes."""
+@dataclass(frozen=True)
+class Outcome:
+    """A measurement, or the error in its place.
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self._entrants: dict[int, Entrant] = {}
+    Attributes:
+        pair: Name of the pair.
+        method: Index of the method; None if the pair itself cannot be read.
+        result: The measurement or the error.
+    """
 
-    def measure(self, task: Task) -> list[Measured]:
-        """All that is asked of one pair. Raises InputError or MissingError where a contestant cannot be loaded."""
-        for i in task.keys:
-            if i not in self._entrants:
-                self._entrants[i] = enter(self.plan.contestants[i])
+    pair: str
+    method: int | None
+    result: Measurement | TcmoaError
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What a worker process replies to a job.
+
+    Attributes:
+        outcomes: See `PairEvaluator.measure`.
+        warnings: Texts of the user warnings that were raised.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SourceImages:
+    """The sources of a pair, uint8 [H, W] or RGB [H, W, 3], and whether 16 bits were stretched."""
+
+    x: Frame
+    y: Frame
+    is_stretched: bool
+
+
+class PairEvaluator:
+    """Measures pairs; a method is loaded when it is needed first."""
+
+    def __init__(self, settings: MeasureSettings) -> None:
+        self._settings = settings
+        self._runners: dict[int, MethodRunner] = {}
+
+    def measure(self, job: PairJob) -> tuple[Outcome, ...]:
+        """Measure one pair.
+
+        Returns:
+            One outcome for each method, or a single one if the pair cannot be read.
+
+        Raises:
+            InputError: A method cannot be loaded.
+            MissingError: A package or device that a method requires is missing.
+        """
+        for index in job.keys:
+            if index not in self._runners:
+                self._runners[index] = load_runner(self._settings.methods[index])
         with _one_cv2_thread():
-            try:
-                x, y, stretched = read_pair(task.x, task.y)
-            except InputError as error:
-                return [Measured(None, str(error))]
-            triple: Triple | None = None
-            results = []
-            for i, key in task.keys.items():
-                try:
-                    fusion = self._entrants[i].fuse(task.name, x, y)
-                    triple = triple.with_fused(fusion.image) if triple else Triple(x, y, fusion.image)
-                    values, skipped = evaluate_triple(triple, self.plan)
-                    pictures = self._draw(task, key, x, y, fusion)
-                    results.append(
-                        Measured(i, None, False, values, skipped, fusion.resized, stretched, pictures)
-                    )
-                except TcmoaError as error:
-                    results.append(Measured(i, str(error), not isinstance(error, InputError)))
-                except MemoryError:
-                    results.append(Measured(i, f"{task.name}: {NO_MEMORY}", True))
-                except Exception as error:  # one pair's fault must not take the others along
-                    told = " ".join(f"{type(error).__name__}: {error}".split())
-                    results.append(Measured(i, f"{task.name}: fault: {told}", True))
-            return results
-
-    def _draw(self, task: Task, key: str, x: Frame, y: Frame, fusion: Fusion) -> dict[str, Picture]:
-        if self.plan.pictures is None:
-            return {}
-        folder = Path(self.plan.pictures)
-        sources = write_sources(folder, x, y, task.x_hash, task.y_hash)
-        return {**sources, **write_fusion(folder, key, x, y, fusion)}
+            return tuple(self._measure_methods(job))
 
     def close(self) -> None:
-        """Free the contestants."""
-        for entrant in self._entrants.values():
-            entrant.close()
-        self._entrants = {}
+        """Free the methods."""
+        for runner in self._runners.values():
+            runner.close()
+        self._runners = {}
+
+    def _measure_methods(self, job: PairJob) -> Iterator[Outcome]:
+        name = job.pair.name
+        try:
+            sources = read_sources(job.pair)
+        except InputError as error:
+            yield Outcome(name, None, error)
+            return
+        triple: Triple | None = None
+        for index, key in job.keys.items():
+            result: Measurement | TcmoaError
+            try:
+                fused = self._runners[index].fuse(name, sources.x, sources.y)
+                triple = (
+                    triple.with_fused(fused.image) if triple else Triple(sources.x, sources.y, fused.image)
+                )
+                values, skipped = compute_metrics(triple, self._settings)
+                pictures = self._draw(job, key, sources, fused)
+                result = Measurement(values, skipped, fused.resized, sources.is_stretched, pictures)
+            except TcmoaError as error:
+                result = error
+            except MemoryError:
+                result = out_of_memory(name)
+            except Exception as error:  # an internal error of one pair must not stop the others
+                text = " ".join(f"{type(error).__name__}: {error}".split())
+                result = TcmoaError(f"internal error: {text}", subject=name)
+            yield Outcome(name, index, result)
+
+    def _draw(self, job: PairJob, key: str, sources: SourceImages, fused: FusedImage) -> dict[str, Picture]:
+        folder = self._settings.pictures
+        if folder is None:
+            return {}
+        pictures = write_sources(folder, sources.x, sources.y, job.x_hash, job.y_hash)
+        return {**pictures, **write_fused(folder, key, sources.x, sources.y, fused)}
 
 
-def read_pair(x_path: str | Path, y_path: str | Path) -> tuple[Frame, Frame, bool]:
-    """x and y as uint8 [H, W] or RGB [H, W, 3], and whether 16 bits were stretched; InputError where they differ."""
-    images: list[Image] = [read_image(path) for path in (x_path, y_path)]
-    (hx, wx), (hy, wy) = (image.shape[:2] for image in images)
-    if (hx, wx) != (hy, wy):
-        raise InputError(
-            f"{x_path} is {wx}x{hx} and {y_path} {wy}x{hy}: expected two registered images of one size"
-        )
-    deep = [image.dtype == np.uint16 for image in images]
-    x, y = (stretch_to_uint8(i) if is_deep else i for i, is_deep in zip(images, deep, strict=True))
-    return x, y, any(deep)
+def read_sources(pair: PairPaths) -> SourceImages:
+    """Read a pair, and stretch 16 bits to 8 as the Fuser does.
+
+    Raises:
+        InputError: A file is not a readable image, or the two sizes differ.
+    """
+    images = read_pair(pair)
+    is_16_bit = [image.dtype == np.uint16 for image in images]
+    x, y = (stretch_to_uint8(image) if deep else image for image, deep in zip(images, is_16_bit, strict=True))
+    return SourceImages(x, y, any(is_16_bit))
 
 
-def evaluate_triple(triple: Triple, plan: Plan) -> tuple[dict[str, float | None], dict[str, str]]:
-    """Every metric of the plan, and for those without a value the reason."""
+def compute_metrics(
+    triple: Triple, settings: MeasureSettings
+) -> tuple[dict[str, float | None], dict[str, str]]:
+    """Compute every metric of the settings; return the values, and the reasons for those without a value."""
     values: dict[str, float | None] = {}
     skipped: dict[str, str] = {}
-    for name in plan.metrics:
-        metric, side = METRICS[name], triple.min_side
-        values[name] = None
-        if side < metric.min_side:
-            skipped[name] = f"needs {metric.min_side} pixels a side, the image has {side}"
-            continue
+    for name in settings.metrics:
         try:
-            values[name] = metric.compute(triple, plan.profile)
+            values[name] = METRICS[name].compute(triple, settings.profile)
         except TcmoaError as error:
-            skipped[name] = str(error)
+            values[name] = None
+            skipped[name] = error.problem
     return values, skipped
+
+
+def out_of_memory(name: str) -> MemoryShortageError:
+    """Return the error for a pair that does not fit into memory."""
+    return MemoryShortageError(
+        "out of memory",
+        subject=name,
+        remedy="Close other programs, or use fewer processes, e.g. {jobs}",
+        settings={"jobs": 1},
+    )
 
 
 @contextmanager
 def _one_cv2_thread() -> Iterator[None]:
+    """Use one OpenCV thread: there is a process for each core."""
     import cv2
 
     threads = cv2.getNumThreads()

@@ -1,4 +1,4 @@
-"""What an evaluation found, and its forms for machines: one JSON object, one tidy table."""
+"""The result of an evaluation, and its forms for programs: a JSON object and a tidy table."""
 
 from __future__ import annotations
 
@@ -7,201 +7,224 @@ import io
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
-from tcmoa_calibration.evaluate.confidence import METHOD, Interval, interval, paired
+from tcmoa_calibration.evaluate.confidence import DESCRIPTION, Interval, difference_interval, mean_interval
+from tcmoa_calibration.evaluate.methods import MethodKind
 from tcmoa_calibration.evaluate.pictures import Picture
 from tcmoa_calibration.flicker import Flicker
 from tcmoa_calibration.metrics import METRICS, Profile
 from tcmoa_runtime import __version__
+from tcmoa_runtime.errors import InputError, TcmoaError
+from tcmoa_runtime.options.evaluate import MetricName
+from tcmoa_runtime.typing import JsonObject
+
+FLICKER_COLUMNS: Final = ("excess", "pumping", "still", "sources", "share")
+"""Fields of `Flicker` in the order of tables."""
 
 
-@dataclass
-class ContestantResult:
-    """One contestant on all pairs."""
+@dataclass(frozen=True)
+class MethodResult:
+    """A method on all pairs.
+
+    Attributes:
+        label: Name in results.
+        kind: What the method is.
+        description: One line of text.
+        images: Value by pair and metric; None if the metric has no value. Pairs that failed are left out.
+        skipped: Reason by pair and metric without a value.
+        resized: Pairs whose frames were resized to the bundle's size, and the result resized back.
+        pictures: `fused`, `difference` and `prompt` by pair.
+    """
 
     label: str
-    kind: str
-    what: str
-    """One line: what it is."""
-    images: dict[str, dict[str, float | None]] = field(default_factory=dict)
-    """Pair: metric: value; None where there is none, for a reason in `skipped`. Pairs that failed are not here."""
-    skipped: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Pair: metric: why it has no value."""
-    resized: list[str] = field(default_factory=list)
-    """Pairs whose frames were resized to the bundle's size, and the result back."""
-    pictures: dict[str, dict[str, Picture]] = field(default_factory=dict)
-    """Pair: `fused`, `difference` and `prompt`."""
+    kind: MethodKind
+    description: str
+    images: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    skipped: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    resized: tuple[str, ...] = ()
+    pictures: Mapping[str, Mapping[str, Picture]] = field(default_factory=dict)
 
     def column(self, metric: str) -> dict[str, float | None]:
-        """A metric by pair."""
+        """Return a metric by pair."""
         return {name: values[metric] for name, values in self.images.items()}
 
     def mean(self, metric: str) -> Interval:
-        """Over the images that have it."""
-        return interval([value for value in self.column(metric).values() if value is not None])
+        """Compute the mean over the pairs that have a value."""
+        return mean_interval([value for value in self.column(metric).values() if value is not None])
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What could not be measured."""
+    """A result that is missing.
+
+    Attributes:
+        name: Name of the pair, or `the clip` for the flicker of a video.
+        method: Label of the method; None if the pair itself cannot be read.
+        error: Why.
+    """
 
     name: str
-    """Of the pair."""
-    contestant: str | None
-    """None where the pair itself is at fault."""
-    error: str
-    fault: bool = False
-    """Whether it is ours, not the user's."""
+    method: str | None
+    error: TcmoaError
+
+    @property
+    def is_internal(self) -> bool:
+        """Whether the cause is not the user's input."""
+        return not isinstance(self.error, InputError)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Evaluation:
-    """Contestants measured on pairs; the first one is what the others are compared with.
+    """Methods measured on pairs; the first method is the one that the others are compared with.
 
-    `to_json` is what `tcmoa evaluate --json` prints:
+    `to_json` returns what `tcmoa evaluate --json` prints:
 
-    - `profile`, `metrics` {name: {`higher_is_better`}}, `pairs` [name], `tool`
-    - `images` {pair: {metric: value}} and `mean` {metric: value}: of the first contestant
-    - `confidence_method`: how every `confidence` came about, each the half-width of an interval
-    - `contestants` {label: {`kind`, `what`, `images`, `mean`, `confidence`, `n` (images behind a mean), `resized`
-      [pair], `skipped` {pair: {metric: reason}}, `versus_first` {metric: {`mean`, `confidence`, `n`, `real`}}, which is
-      null for the first one}}. `real` tells whether the interval of the paired difference leaves out 0.
-    - `stretched` [pair]: those with 16-bit sources, stretched to 8 bits as the Fuser does
-    - `failed` [{`name`, `contestant`, `error`}]: `contestant` is null where the pair itself could not be read
-    - `flicker` {label: fields of `tcmoa_calibration.flicker.Flicker`}: of video only, else empty
-    - `measured` and `reused`: results computed in this run, and taken from the cache
+    - `profile`, `metrics` {name: {`higher_is_better`}}, `pairs` [name], `tool`.
+    - `images` {pair: {metric: value}} and `mean` {metric: value} of the first method.
+    - `confidence_method`: how every `confidence`, the half-width of an interval, is computed.
+    - `contestants` {label: {`kind`, `what`, `images`, `mean`, `confidence`, `n` (number of pairs with a value),
+      `resized` [pair], `skipped` {pair: {metric: reason}}, `versus_first` {metric: {`mean`, `confidence`, `n`,
+      `real`}}}}: every method. `versus_first` is null for the first one; `real` is true if the interval of the paired
+      difference does not contain 0.
+    - `stretched` [pair]: pairs with 16-bit sources, stretched to 8 bits as the Fuser does.
+    - `failed` [{`name`, `contestant`, `error`}]: `contestant`, the label of the method, is null if the pair itself
+      cannot be read.
+    - `flicker` {label: fields of `tcmoa_calibration.flicker.Flicker`}: empty unless the pairs are frames of a clip.
+    - `measured` and `reused`: number of results computed in this run, and taken from the cache.
 
-    A value that does not exist is null, and its reason stands in `skipped`; an interval is null where n is below 2.
+    A missing value is null, with its reason in `skipped`. An interval is null if n is below 2.
+
+    Attributes:
+        profile: How the metrics were computed.
+        metrics: Names of the metrics.
+        pairs: Names of the pairs.
+        methods: Results by method.
+        failures: Results that are missing.
+        stretched: Pairs with 16-bit sources.
+        sources: Pictures `x` and `y` by pair.
+        flicker: Flicker by label, if the pairs are the frames of a clip and all were fused.
+        num_measured: Results computed in this run.
+        num_reused: Results taken from the cache.
     """
 
     profile: Profile
-    metrics: tuple[str, ...]
-    pairs: list[str]
-    contestants: list[ContestantResult]
-    failures: list[Failure] = field(default_factory=list)
-    stretched: list[str] = field(default_factory=list)
-    sources: dict[str, dict[str, Picture]] = field(default_factory=dict)
-    """Pair: pictures of `x` and `y`."""
-    flicker: dict[str, Flicker] = field(default_factory=dict)
-    """By contestant, where the pairs are the frames of a clip and could all be fused."""
-    measured: int = 0
-    reused: int = 0
+    metrics: tuple[MetricName, ...]
+    pairs: tuple[str, ...]
+    methods: tuple[MethodResult, ...]
+    failures: tuple[Failure, ...] = ()
+    stretched: tuple[str, ...] = ()
+    sources: Mapping[str, Mapping[str, Picture]] = field(default_factory=dict)
+    flicker: Mapping[str, Flicker] = field(default_factory=dict)
+    num_measured: int = 0
+    num_reused: int = 0
 
     @cached_property
     def means(self) -> dict[str, list[Interval]]:
-        """Metric: mean of each contestant."""
-        return {name: [entry.mean(name) for entry in self.contestants] for name in self.metrics}
+        """Mean of each method, by metric."""
+        return {name: [method.mean(name) for method in self.methods] for name in self.metrics}
 
     @cached_property
     def differences(self) -> dict[str, list[Interval]]:
-        """Metric: mean difference of each contestant but the first to the first, over the images of both."""
-        first = self.contestants[0]
+        """Mean difference of each other method to the first, by metric, over the pairs that both have."""
+        first = self.methods[0]
         return {
-            name: [paired(entry.column(name), first.column(name)) for entry in self.contestants[1:]]
+            name: [
+                difference_interval(method.column(name), first.column(name)) for method in self.methods[1:]
+            ]
             for name in self.metrics
         }
 
-    def best(self, metric: str) -> list[bool]:
-        """Whose mean is the best one; of one contestant nobody's."""
-        means = [entry.mean for entry in self.means[metric]]
+    def has_best_mean(self, metric: str) -> list[bool]:
+        """Return, for each method, whether its mean is the best one; False if there is nothing to compare."""
+        means = [interval.mean for interval in self.means[metric]]
         known = [mean for mean in means if mean is not None]
         if len(known) < 2:
             return [False] * len(means)
         best = max(known) if METRICS[metric].higher_is_better else min(known)
         return [mean == best for mean in means]
 
-    def places(self, metric: str) -> int:
-        """Digits after the point for this metric's means and differences."""
-        return decimals(mean.mean for mean in self.means[metric])
+    def decimals(self, metric: str) -> int:
+        """Return the number of decimals of this metric's means and differences."""
+        return num_decimals(interval.mean for interval in self.means[metric])
 
     @property
-    def uneven(self) -> bool:
-        """Whether contestants were measured on different images, which makes their means hard to compare."""
-        return len({frozenset(entry.images) for entry in self.contestants}) > 1
+    def has_unequal_pairs(self) -> bool:
+        """Whether methods were measured on different pairs, so that their means are hard to compare."""
+        return len({frozenset(method.images) for method in self.methods}) > 1
 
-    def to_json(self) -> dict[str, Any]:
-        """See the class."""
-        first = self.contestants[0]
-        contestants = {e.label: self._contestant_json(i, e) for i, e in enumerate(self.contestants)}
+    def to_json(self) -> JsonObject:
+        """Return the evaluation as a JSON object; see the class."""
+        methods = {method.label: self._method_json(i, method) for i, method in enumerate(self.methods)}
+        first = self.methods[0]
         return {
             "profile": self.profile,
             "metrics": {n: {"higher_is_better": METRICS[n].higher_is_better} for n in self.metrics},
-            "pairs": self.pairs,
+            "pairs": list(self.pairs),
             "images": first.images,
-            "mean": contestants[first.label]["mean"],
-            "confidence_method": METHOD,
-            "contestants": contestants,
-            "stretched": self.stretched,
-            "failed": [{"name": f.name, "contestant": f.contestant, "error": f.error} for f in self.failures],
-            "flicker": {label: asdict(found) for label, found in self.flicker.items()},
-            "measured": self.measured,
-            "reused": self.reused,
+            "mean": methods[first.label]["mean"],
+            "confidence_method": DESCRIPTION,
+            "contestants": methods,
+            "stretched": list(self.stretched),
+            "failed": [
+                {"name": f.name, "contestant": f.method, "error": str(f.error)} for f in self.failures
+            ],
+            "flicker": {label: asdict(flicker) for label, flicker in self.flicker.items()},
+            "measured": self.num_measured,
+            "reused": self.num_reused,
             "tool": f"tcmoa {__version__}",
         }
 
-    def _contestant_json(self, position: int, entry: ContestantResult) -> dict[str, Any]:
-        means = {name: self.means[name][position] for name in self.metrics}
+    def _method_json(self, index: int, method: MethodResult) -> JsonObject:
+        means = {name: self.means[name][index] for name in self.metrics}
         return {
-            "kind": entry.kind,
-            "what": entry.what,
-            "images": entry.images,
+            "kind": method.kind,
+            "what": method.description,
+            "images": method.images,
             "mean": {name: m.mean for name, m in means.items()},
             "confidence": {name: m.half_width for name, m in means.items()},
             "n": {name: m.n for name, m in means.items()},
-            "resized": entry.resized,
-            "skipped": entry.skipped,
-            "versus_first": None if position == 0 else self._versus_first(position),
+            "resized": list(method.resized),
+            "skipped": method.skipped,
+            "versus_first": None if index == 0 else self._versus_first(index),
         }
 
-    def _versus_first(self, position: int) -> dict[str, Any]:
-        told = {name: self.differences[name][position - 1] for name in self.metrics}
+    def _versus_first(self, index: int) -> JsonObject:
+        differences = {name: self.differences[name][index - 1] for name in self.metrics}
         return {
             name: {"mean": d.mean, "confidence": d.half_width, "n": d.n, "real": d.excludes_zero}
-            for name, d in told.items()
+            for name, d in differences.items()
         }
 
     def to_csv(self) -> str:
-        """One row per figure: contestant, image, metric, value; `reason` where there is no value."""
+        """Return a table with one row for each value: contestant (the method), image, metric, value, reason."""
         text = io.StringIO()
-        write = csv.writer(text, lineterminator="\n").writerow
-        write(("contestant", "image", "metric", "value", "reason"))
-        for entry in self.contestants:
-            for name, values in entry.images.items():
-                reasons: Mapping[str, str] = entry.skipped.get(name, {})
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("contestant", "image", "metric", "value", "reason"))
+        for method in self.methods:
+            for name, values in method.images.items():
+                reasons = method.skipped.get(name, {})
                 for metric, value in values.items():
-                    write(
-                        (
-                            entry.label,
-                            name,
-                            metric,
-                            "" if value is None else repr(value),
-                            reasons.get(metric, ""),
-                        )
-                    )
+                    shown = "" if value is None else repr(value)
+                    writer.writerow((method.label, name, metric, shown, reasons.get(metric, "")))
         return text.getvalue()
 
 
-def shown(interval_of: Interval, places: int, *, sign: bool = False) -> str:
-    """`0.5124 ±0.0213` with so many digits after the point; `-` without a mean."""
-    mean, half_width = interval_of.mean, interval_of.half_width
-    if mean is None:
+def format_interval(interval: Interval, decimals: int, *, sign: bool = False) -> str:
+    """Format a mean and its interval, e.g. `0.5124 ±0.0213`; `-` without a mean."""
+    if interval.mean is None:
         return "-"
-    text = f"{mean:{'+' if sign else ''}.{places}f}"
-    return text if half_width is None else f"{text} ±{half_width:.{places}f}"
+    text = f"{interval.mean:{'+' if sign else ''}.{decimals}f}"
+    return text if interval.half_width is None else f"{text} ±{interval.half_width:.{decimals}f}"
 
 
-def decimals(values: Iterable[float | None]) -> int:
-    """Digits after the point that show four digits of the largest value, as tables of papers do: 0.5124, 12.35."""
+def num_decimals(values: Iterable[float | None]) -> int:
+    """Return the decimals that show four digits of the largest value, as in tables of papers: 0.5124, 12.35."""
     whole = int(max((abs(value) for value in values if value is not None), default=0.0))
     return max(0, 4 - len(str(whole))) if whole else 4
 
 
-FLICKER_FIGURES: Final = ("excess", "pumping", "still", "sources", "share")
-"""Fields of a `Flicker` in the order of tables."""
-
-
-def flicker_cells(found: Flicker) -> list[str]:
-    """The figures of FLICKER_FIGURES as text; `-` where there is none."""
-    values = [getattr(found, name) for name in FLICKER_FIGURES]
+def format_flicker(flicker: Flicker) -> list[str]:
+    """Format the values of FLICKER_COLUMNS; `-` for a missing one."""
+    values = [getattr(flicker, name) for name in FLICKER_COLUMNS]
     return ["-" if value is None else f"{value:.4f}" for value in values]

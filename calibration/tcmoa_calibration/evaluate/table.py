@@ -1,102 +1,113 @@
-"""An evaluation in a terminal."""
+"""An evaluation as tables in a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tcmoa_calibration.evaluate.confidence import METHOD, Interval
-from tcmoa_calibration.evaluate.results import FLICKER_FIGURES, Evaluation, flicker_cells, shown
+from tcmoa_calibration.evaluate.confidence import DESCRIPTION, Interval
+from tcmoa_calibration.evaluate.results import FLICKER_COLUMNS, Evaluation, format_flicker, format_interval
 from tcmoa_calibration.metrics import METRICS
+
+_FIRST_COLUMN_WIDTH: Final = 25
+_MIN_COLUMN_WIDTH: Final = 24
+_MAX_COLUMN_WIDTH: Final = 40
 
 
 def print_tables(evaluation: Evaluation, console: Console) -> None:
-    """Means of every metric by contestant, the best marked `*`; below, differences to the first contestant.
+    """Print the mean of every metric by method, the best one marked `*`, and the differences to the first method.
 
-    As many contestants beside each other as the console is wide.
+    A table has as many methods as fit the width of the console.
     """
-    everybody = range(len(evaluation.contestants))
-    for places in _that_fit(evaluation, everybody, console.width):
-        table = _table(evaluation, places, "mean")
+    indices = range(len(evaluation.methods))
+    for group in _groups_that_fit(evaluation, indices, console.width):
+        table = _make_table(evaluation, group, "mean")
         for metric in evaluation.metrics:
-            means, best = evaluation.means[metric], evaluation.best(metric)
-            digits = evaluation.places(metric)
-            cells = (_cell(means[i], digits, "*" if best[i] else "") for i in places)
-            table.add_row(_named(metric), *cells)
+            means, is_best = evaluation.means[metric], evaluation.has_best_mean(metric)
+            decimals = evaluation.decimals(metric)
+            cells = (_cell(means[i], decimals, "*" if is_best[i] else "") for i in group)
+            table.add_row(_metric_title(metric), *cells)
         console.print(table)
     if evaluation.flicker:
         console.print(_flicker_table(evaluation))
-    first = _plain(evaluation.contestants[0].label)
-    for places in _that_fit(evaluation, everybody[1:], console.width):
-        table = _table(evaluation, places, "difference to the first")
+    for group in _groups_that_fit(evaluation, indices[1:], console.width):
+        table = _make_table(evaluation, group, "difference to the first")
         for metric in evaluation.metrics:
-            apart, digits = evaluation.differences[metric], evaluation.places(metric)
-            verdicts = ((apart[i - 1], _verdict(metric, apart[i - 1])) for i in places)
-            table.add_row(_named(metric), *(_cell(a, digits, verdict, sign=True) for a, verdict in verdicts))
+            differences, decimals = evaluation.differences[metric], evaluation.decimals(metric)
+            chosen = [differences[i - 1] for i in group]
+            cells = (_cell(d, decimals, _mark(metric, d), sign=True) for d in chosen)
+            table.add_row(_metric_title(metric), *cells)
         console.print(table)
-    for line in _notes(evaluation, first):
+    for line in _notes(evaluation):
         console.print(Text(line), soft_wrap=True)
 
 
 def _flicker_table(evaluation: Evaluation) -> Table:
-    """Contestants by row: what still places do, in grey levels."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("flicker", no_wrap=True)
-    for name in FLICKER_FIGURES:
+    for name in FLICKER_COLUMNS:
         table.add_column(name, justify="right")
-    for label, found in evaluation.flicker.items():
-        table.add_row(Text(_plain(label)), *flicker_cells(found))
+    for label, flicker in evaluation.flicker.items():
+        table.add_row(Text(_printable(label)), *format_flicker(flicker))
     return table
 
 
-def _notes(evaluation: Evaluation, first: str) -> Iterator[str]:
-    profile, many = evaluation.profile, len(evaluation.contestants) > 1
+def _notes(evaluation: Evaluation) -> Iterator[str]:
+    is_comparison = len(evaluation.methods) > 1
     counts = sorted({mean.n for means in evaluation.means.values() for mean in means})
-    images = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    told = f"profile {profile}; ± {METHOD}; n {images} of {len(evaluation.pairs)} pairs"
-    yield f"{told}; * best mean" if many else told
-    if many:
+    n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    best = "; * best mean" if is_comparison else ""
+    yield f"profile {evaluation.profile}; ± {DESCRIPTION}; n {n} of {len(evaluation.pairs)} pairs{best}"
+    if is_comparison:
+        first = _printable(evaluation.methods[0].label)
         yield (
-            f"differences to {first} on the same images: + better, - worse, = not told apart; one in twenty seems "
-            f"real by chance"
+            f"differences to {first} on the same pairs: + better, - worse, = not significant; one in twenty is "
+            f"significant by chance"
         )
     if evaluation.flicker:
-        yield "flicker in grey levels of still places, lower is better: excess and pumping are beyond both sources"
-        yield from {found.missing for found in evaluation.flicker.values() if found.missing}
-    if evaluation.uneven:
-        yield "not all have figures for the same images: compare them by the differences"
+        yield (
+            "flicker of still pixels in gray levels, lower is better; excess and pumping are changes beyond both "
+            "sources"
+        )
+        yield from {flicker.missing for flicker in evaluation.flicker.values() if flicker.missing}
+    if evaluation.has_unequal_pairs:
+        yield "methods were measured on different pairs: compare them by the differences"
     if evaluation.stretched:
-        yield f"{len(evaluation.stretched)} pairs have 16-bit sources, stretched to 8 bits first"
-    for entry in evaluation.contestants:
-        if entry.resized:
+        yield f"{len(evaluation.stretched)} pairs have 16-bit sources, which were stretched to 8 bits"
+    for method in evaluation.methods:
+        if method.resized:
             yield (
-                f"{_plain(entry.label)}: {len(entry.resized)} of {len(entry.images)} pairs were resized to the "
-                f"bundle's frame and back"
+                f"{_printable(method.label)}: {len(method.resized)} of {len(method.images)} pairs were resized to "
+                f"the bundle's frame and back"
             )
     for metric in evaluation.metrics:
         reasons = [
-            s[metric] for entry in evaluation.contestants for s in entry.skipped.values() if metric in s
+            skipped[metric]
+            for method in evaluation.methods
+            for skipped in method.skipped.values()
+            if metric in skipped
         ]
         if reasons:
-            yield f"{metric}: {len(reasons)} figures left out: {reasons[0]}"
+            yield f"{metric}: {len(reasons)} values missing: {reasons[0]}"
 
 
-def _table(evaluation: Evaluation, places: Sequence[int], what: str) -> Table:
+def _make_table(evaluation: Evaluation, group: Sequence[int], title: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(what, no_wrap=True)
-    for i in places:
-        table.add_column(Text(_plain(evaluation.contestants[i].label)), justify="right", overflow="fold")
+    table.add_column(title, no_wrap=True)
+    for i in group:
+        table.add_column(Text(_printable(evaluation.methods[i].label)), justify="right", overflow="fold")
     return table
 
 
-def _that_fit(evaluation: Evaluation, places: Sequence[int], width: int) -> Iterator[Sequence[int]]:
-    """Groups of contestants whose columns fit the width, at least one each."""
+def _groups_that_fit(evaluation: Evaluation, indices: Sequence[int], width: int) -> Iterator[Sequence[int]]:
+    """Group methods whose columns fit the width, at least one in each group."""
     group: list[int] = []
-    for i in places:
-        if group and 25 + sum(_width(evaluation, j) for j in (*group, i)) > width:
+    for i in indices:
+        if group and _FIRST_COLUMN_WIDTH + sum(_column_width(evaluation, j) for j in (*group, i)) > width:
             yield group
             group = []
         group.append(i)
@@ -104,26 +115,25 @@ def _that_fit(evaluation: Evaluation, places: Sequence[int], width: int) -> Iter
         yield group
 
 
-def _width(evaluation: Evaluation, place: int) -> int:
-    """Characters that a contestant's column wants."""
-    return max(24, min(40, len(evaluation.contestants[place].label) + 2))
+def _column_width(evaluation: Evaluation, index: int) -> int:
+    return max(_MIN_COLUMN_WIDTH, min(_MAX_COLUMN_WIDTH, len(evaluation.methods[index].label) + 2))
 
 
-def _named(metric: str) -> str:
+def _metric_title(metric: str) -> str:
     return f"{metric} {'↑' if METRICS[metric].higher_is_better else '↓'}"
 
 
-def _cell(interval: Interval, digits: int, mark: str, *, sign: bool = False) -> Text:
-    text = shown(interval, digits, sign=sign)
+def _cell(interval: Interval, decimals: int, mark: str, *, sign: bool = False) -> Text:
+    text = format_interval(interval, decimals, sign=sign)
     return Text(f"{text} {mark or ' '}", style="bold" if mark in ("*", "+") else "")
 
 
-def _verdict(metric: str, difference: Interval) -> str:
+def _mark(metric: str, difference: Interval) -> str:
     if difference.mean is None or not difference.excludes_zero:
         return "="
     return "+" if (difference.mean > 0) == METRICS[metric].higher_is_better else "-"
 
 
-def _plain(text: str) -> str:
-    """What a label may do to a terminal, taken away."""
+def _printable(text: str) -> str:
+    """Replace characters with which a label could control the terminal."""
     return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,59 +1,93 @@
-"""Contestants on video: the pairs are the frames of one clip, and what flickers is measured across them."""
+"""Flicker of methods on video: the pairs are the frames of one clip."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
-from tcmoa_calibration.evaluate.contestants import Contestant
-from tcmoa_calibration.evaluate.entrants import Entrant, Image, enter
-from tcmoa_calibration.evaluate.measure import read_pair
+from tcmoa_calibration.evaluate.measure import Outcome, SourceImages, read_sources
+from tcmoa_calibration.evaluate.methods import Method
+from tcmoa_calibration.evaluate.plan import Plan
+from tcmoa_calibration.evaluate.runners import MethodRunner, load_runner
 from tcmoa_calibration.flicker import Flicker, flicker
-from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.typing import Frame
+from tcmoa_calibration.luma import ImageArray
+from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.pairs import PairPaths
+from tcmoa_runtime.typing import Frame
+
+_MIN_FRAMES: Final = 2
 
 
-def measure_flicker(pairs: Sequence[PairPaths], contestant: Contestant) -> Flicker:
-    """Flicker of what `contestant` makes of `pairs`, the frames of one clip in the order of time.
+def measure_clips(plan: Plan, outcomes: Sequence[Outcome]) -> Iterator[Flicker | InputError]:
+    """Measure the flicker of each method, or give the reason why it cannot be measured.
 
-    Frames are read and fused one after the other, two held at a time. Raises InputError for a frame that cannot be
-    read, for frames of different sizes, and for sources of 16 bits: stretched one by one they would flicker by
-    themselves.
+    A method with a missing frame is not measured, because the gap would look like flicker.
     """
-    entrant = enter(contestant)
+    for index, method in enumerate(plan.settings.methods):
+        has_gap = any(
+            isinstance(outcome.result, TcmoaError) and outcome.method in (None, index) for outcome in outcomes
+        )
+        if len(plan.pairs) < _MIN_FRAMES:
+            yield InputError(
+                f"{len(plan.pairs)} frame; expected at least {_MIN_FRAMES} to measure flicker",
+                subject="video",
+            )
+        elif has_gap:
+            yield InputError("frames are missing; expected all of them to measure flicker", subject="video")
+        else:
+            try:
+                yield measure_flicker(plan.pairs, method)
+            except InputError as error:
+                yield error
+
+
+def measure_flicker(pairs: Sequence[PairPaths], method: Method) -> Flicker:
+    """Measure the flicker of a method on the frames of one clip, in temporal order.
+
+    Frames are read and fused one after the other; two are in memory.
+
+    Raises:
+        InputError: A frame cannot be read, frames have different sizes, or sources have 16 bits: stretching each frame
+            by itself would cause flicker.
+    """
+    runner = load_runner(method)
     try:
-        x, y, fused = _Clip(pairs, entrant).streams()
+        x, y, fused = _ClipReader(pairs, runner).streams()
         return flicker(x, y, fused)
     finally:
-        entrant.close()
+        runner.close()
 
 
-class _Clip:
-    """One pass over the frames as three streams in step: each frame is read once, by whoever asks first."""
+class _ClipReader:
+    """Reads the frames as three streams in step, each frame once."""
 
-    def __init__(self, pairs: Sequence[PairPaths], entrant: Entrant) -> None:
-        self.pairs, self.entrant = pairs, entrant
-        self._number = -1
-        self._frames: tuple[Frame, Frame] | None = None
+    def __init__(self, pairs: Sequence[PairPaths], runner: MethodRunner) -> None:
+        self._pairs, self._runner = pairs, runner
+        self._index = -1
+        self._sources: SourceImages | None = None
 
-    def streams(self) -> tuple[Iterator[Frame], Iterator[Frame], Iterator[Image]]:
-        """x, y and fused."""
+    def streams(self) -> tuple[Iterator[Frame], Iterator[Frame], Iterator[ImageArray]]:
+        """Return the frames of x, of y and of the fused video."""
+        indices = range(len(self._pairs))
         return (
-            (self._sources(i)[0] for i in range(len(self.pairs))),
-            (self._sources(i)[1] for i in range(len(self.pairs))),
-            (self._fused(i) for i in range(len(self.pairs))),
+            (self._read(i).x for i in indices),
+            (self._read(i).y for i in indices),
+            (self._fuse(i) for i in indices),
         )
 
-    def _sources(self, number: int) -> tuple[Frame, Frame]:
-        if self._frames is None or number != self._number:
-            pair = self.pairs[number]
-            x, y, stretched = read_pair(pair.x, pair.y)
-            if stretched:
+    def _read(self, index: int) -> SourceImages:
+        if self._sources is None or index != self._index:
+            pair = self._pairs[index]
+            sources = read_sources(pair)
+            if sources.is_stretched:
                 raise InputError(
-                    f"{pair.name}: 16-bit sources have no flicker defined; stretch the whole clip to 8 bits first"
+                    "16 bits; expected 8 bits to measure flicker",
+                    subject=pair.name,
+                    remedy="Stretch the whole clip to 8 bits first",
                 )
-            self._number, self._frames = number, (x, y)
-        return self._frames
+            self._index, self._sources = index, sources
+        return self._sources
 
-    def _fused(self, number: int) -> Image:
-        return self.entrant.fuse(self.pairs[number].name, *self._sources(number)).image
+    def _fuse(self, index: int) -> ImageArray:
+        sources = self._read(index)
+        return self._runner.fuse(self._pairs[index].name, sources.x, sources.y).image

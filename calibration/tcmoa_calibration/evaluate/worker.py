@@ -1,54 +1,50 @@
-"""`python -m tcmoa_calibration.evaluate.worker`: a process that measures pairs, one JSON line in, one out.
+"""`python -m tcmoa_calibration.evaluate.worker`: a process that measures pairs.
 
-The first line is the plan, each further one a task; an answer is `{"measured": [...], "notes": [...]}` or, where a
-contestant cannot be loaded, `{"stop": {"kind": ..., "message": ...}}`. Notes are the texts of warnings. It ends when
-its input does, also when the other end has died.
+stdin is a sequence of pickles: the MeasureSettings, then a PairJob each time. stdout has the reply to each job, a
+JobResult, or a TcmoaError if a method cannot be loaded. The process ends when its stdin ends, also if the parent was
+killed.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import pickle
 import sys
 import warnings
 from contextlib import suppress
-from dataclasses import asdict
-from typing import IO, Any
+from typing import IO
 
-from tcmoa_calibration.evaluate.measure import Measurer, Plan, Task
+from tcmoa_calibration.evaluate.measure import JobResult, MeasureSettings, PairEvaluator, PairJob
 from tcmoa_runtime.errors import TcmoaError
 
 
-def answer(measurer: Measurer, line: str) -> dict[str, Any]:
-    """What is told about one task."""
-    with warnings.catch_warnings(record=True) as noted:
+def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
+    """Measure pairs until `requests` ends."""
+    settings: MeasureSettings = pickle.load(requests)
+    evaluator = PairEvaluator(settings)
+    while True:
+        job: PairJob = pickle.load(requests)
+        pickle.dump(_reply(evaluator, job), replies)
+        replies.flush()
+
+
+def _reply(evaluator: PairEvaluator, job: PairJob) -> JobResult | TcmoaError:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)
         try:
-            measured = measurer.measure(Task.from_json(json.loads(line)))
+            outcomes = evaluator.measure(job)
         except TcmoaError as error:
-            return {"stop": {"kind": type(error).__name__, "message": str(error)}}
-    notes = list(dict.fromkeys(str(warning.message) for warning in noted))
-    return {"measured": [asdict(entry) for entry in measured], "notes": notes}
-
-
-def serve(tasks: IO[str], answers: IO[str]) -> None:
-    """Until `tasks` ends."""
-    first = tasks.readline()
-    if not first:
-        return
-    measurer = Measurer(Plan.from_json(json.loads(first)))
-    for line in tasks:
-        answers.write(json.dumps(answer(measurer, line), allow_nan=False) + "\n")
-        answers.flush()
+            return error
+    return JobResult(outcomes, tuple(dict.fromkeys(str(warning.message) for warning in caught)))
 
 
 def main() -> None:
-    """Serve on stdin and stdout; what libraries print goes to stderr instead."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    """Serve on stdin and stdout; what libraries print to stdout goes to stderr instead."""
+    replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    with suppress(BrokenPipeError, KeyboardInterrupt):
-        serve(sys.stdin, answers)
+    with suppress(EOFError, pickle.UnpicklingError, BrokenPipeError, KeyboardInterrupt):
+        serve(sys.stdin.buffer, replies)
 
 
 if __name__ == "__main__":

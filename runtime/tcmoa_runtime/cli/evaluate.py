@@ -1,196 +1,247 @@
-"""`tcmoa evaluate`: fusion methods side by side, by the metrics of the field."""
+"""`tcmoa evaluate`: fusion methods side by side, by the metrics of the literature."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 from rich.console import Console
 
 from tcmoa_runtime.cli.extras import require
-from tcmoa_runtime.cli.progress import console, print_json, progress_bar
+from tcmoa_runtime.cli.options import JsonOption, TextForm, parse_names, spell_for_command_line, takes_options
+from tcmoa_runtime.cli.progress import console, counted_bar, print_json
+from tcmoa_runtime.contract import TASKS, Task
 from tcmoa_runtime.errors import InputError, TcmoaError
+from tcmoa_runtime.options.evaluate import BASELINE_NAMES, BaselineName, EvaluateOptions
 from tcmoa_runtime.pairs import PairPaths, find_pairs
+from tcmoa_runtime.typing import BackendChoice
 
 if TYPE_CHECKING:
-    from tcmoa_calibration.evaluate import Contestant, Evaluation
+    from tcmoa_calibration.evaluate import Evaluation, Method
 
-WIDE: Final = 200
-"""Columns of tables that go to a file."""
+FILE_WIDTH: Final = 200
+"""Columns of tables that are not printed to a terminal."""
+
+_SOURCES: Final = "Sources"
+_METHODS: Final = "Methods"
+_OUTPUT: Final = "Output"
 
 
+def parse_baselines(text: str) -> tuple[BaselineName, ...]:
+    """Parse names with commas, `all` or `none`; EvaluateOptions checks the names."""
+    names = parse_names(text)
+    if names == ("none",):
+        return ()
+    if names == ("all",):
+        return BASELINE_NAMES
+    if not names:
+        raise InputError(f"no names; expected some of {', '.join(BASELINE_NAMES)}, or all, or none")
+    return cast("tuple[BaselineName, ...]", names)
+
+
+def split_label(text: str) -> tuple[str | None, str]:
+    """Split LABEL=PATH; an existing path may contain `=` itself.
+
+    Returns:
+        The label, None for a PATH without one, and the path.
+
+    Raises:
+        InputError: The label or the path is empty.
+    """
+    label, separator, path = text.partition("=")
+    if not separator or Path(text).exists():
+        return None, text
+    if not label.strip() or not path:
+        raise InputError(f"{text!r}; expected PATH or LABEL=PATH")
+    return label.strip(), path
+
+
+_BASELINES_FORM: Final = TextForm(parse_baselines, ",".join, "NAMES|all|none")
+
+
+@takes_options(EvaluateOptions, forms={"baselines": _BASELINES_FORM})
 def evaluate(
+    options: EvaluateOptions,
     pairs: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Sources: NAME_x.EXT and NAME_y.EXT in one folder.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Sources: a folder of NAME_x.EXT and NAME_y.EXT.",
+            rich_help_panel=_SOURCES,
+            show_default=False,
+        ),
     ] = None,
     x: Annotated[
-        Path | None, typer.Option("--x", metavar="DIR", help="Or the first sources in a folder of their own,")
+        Path | None,
+        typer.Option(
+            "--x",
+            metavar="DIR",
+            help="Instead of `--pairs`: a folder of first sources.",
+            rich_help_panel=_SOURCES,
+            show_default=False,
+        ),
     ] = None,
     y: Annotated[
-        Path | None, typer.Option("--y", metavar="DIR", help="and the second ones, of equal names.")
+        Path | None,
+        typer.Option(
+            "--y",
+            metavar="DIR",
+            help="Second sources, with the names of the first ones.",
+            rich_help_panel=_SOURCES,
+            show_default=False,
+        ),
     ] = None,
     fused: Annotated[
         list[str] | None,
-        typer.Option(metavar="[LABEL=]DIR", help="Fused images NAME.EXT or NAME_fused.EXT. May be repeated."),
+        typer.Option(
+            metavar="[LABEL=]DIR",
+            help="Folder of fused images NAME.EXT or NAME_fused.EXT. May be repeated.",
+            rich_help_panel=_METHODS,
+            show_default=False,
+        ),
     ] = None,
     bundle: Annotated[
         list[str] | None,
         typer.Option(
             metavar="[LABEL=]DIR",
-            help="A bundle that fuses each pair, resized to its frame and back where need be. May be repeated.",
+            help="Bundle that fuses each pair, resized to its frame and back if necessary. May be repeated.",
+            rich_help_panel=_METHODS,
+            show_default=False,
         ),
     ] = None,
     backend: Annotated[
-        str, typer.Option(help="What runs the bundles: onnxruntime, tensorrt, ...")
+        BackendChoice, typer.Option(help="What runs the bundles.", rich_help_panel=_METHODS)
     ] = "onnxruntime",
     weights: Annotated[
         list[str] | None,
         typer.Option(
             metavar="[LABEL=]FILE",
-            help="A checkpoint, or `tiny` or `nano`: the model itself at each pair's own size. May be repeated.",
+            help="PyTorch model that fuses each pair at its own size: a checkpoint, `tiny` or `nano`. May be repeated.",
+            rich_help_panel=_METHODS,
+            show_default=False,
         ),
     ] = None,
-    task: Annotated[str | None, typer.Option(help="vif, mef or mff, for --weights.")] = None,
-    baselines: Annotated[
-        str, typer.Option(metavar="NAMES", help="Classical methods: names, `all` or `none`.")
-    ] = "average,maximum,laplacian,mertens",
-    metrics: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="As Qabf,VIF,SSIM,MI; all when not given.")
+    task: Annotated[
+        Task | None,
+        typer.Option(help="Task of the weights.", rich_help_panel=_METHODS, show_default=False),
     ] = None,
-    profile: Annotated[
-        str, typer.Option(help="correct, or as fusion papers print: as-published, vifb, mefb, tang.")
-    ] = "correct",
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             "-o",
             metavar="DIR",
-            help="Write a report, tables, and what a further run need not repeat.",
+            help="Folder for a report with pictures, tables, and a cache: later runs measure only what has changed.",
+            rich_help_panel=_OUTPUT,
+            show_default=False,
         ),
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what --out holds of earlier runs.")] = False,
-    video: Annotated[
-        bool, typer.Option("--video", help="The pairs are frames of one clip: measure flicker too.")
-    ] = False,
-    jobs: Annotated[int | None, typer.Option(help="Processes; as many as cores when not given.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> int:
-    """Measure fused images, bundles, weights and classical baselines on pairs of sources.
+    """Evaluate fused images, bundles, weights and classical methods on pairs of sources.
 
-    The first contestant (of --fused, --bundle, --weights, --baselines in this order) is the one that the others are
-    compared with, pair by pair. With --out, report.html shows every pair with its pictures.
+    The first method, in the order `--fused`, `--bundle`, `--weights`, `--baselines`, is compared with the others, pair
+    by pair.
+
+    Examples:
+
+        tcmoa evaluate --pairs pairs/ --fused mine=fused/ --metrics Qabf,VIF,SSIM,MI -o evaluation/
+        tcmoa evaluate --pairs pairs/ --bundle night-640x480 --weights tiny --task vif --baselines all
     """
     module = require("tcmoa_calibration.evaluate", "evaluate", "calibration")
-    contestants = _contestants(module.Contestant, module, fused, bundle, backend, weights, task, baselines)
-    found = _pairs(pairs, x, y)
-    with _interruptible(out), _progress("measuring") as progress:
+    methods = _methods(module.Method, fused or [], bundle or [], backend, weights or [], task)
+    found = _find_pairs(pairs, x, y)
+    with _kept_results(out), counted_bar("measuring") as (_, on_progress):
         evaluation: Evaluation = module.evaluate_pairs(
-            found,
-            contestants=contestants,
-            profile=profile,
-            metrics=None
-            if metrics is None
-            else [name.strip() for name in metrics.split(",") if name.strip()],
-            out=out,
-            fresh=fresh,
-            jobs=jobs,
-            video=video,
-            progress=progress,
+            found, methods, options, out=out, on_progress=on_progress
         )
-    _tell(evaluation, out, as_json)
+    for failure in evaluation.failures:
+        method = "" if failure.method is None else f", {failure.method}"
+        text = f"tcmoa: error: {failure.name}{method}: {failure.error.render(spell_for_command_line)}"
+        console.print(" ".join(text.split()), markup=False, soft_wrap=True)
+    if as_json:
+        print_json(evaluation.to_json())
+    else:
+        _print_tables(evaluation, out)
+    if evaluation.failures:
+        rest = "" if out is None else f"; the others are in {out}"
+        message = f"{len(evaluation.failures)} results are missing, see above{rest}"
+        is_internal = any(failure.is_internal for failure in evaluation.failures)
+        raise TcmoaError(message) if is_internal else InputError(message)
     return 0
 
 
-def _pairs(pairs: Path | None, x: Path | None, y: Path | None) -> list[PairPaths]:
+def _find_pairs(pairs: Path | None, x: Path | None, y: Path | None) -> list[PairPaths]:
     if pairs is not None and x is None and y is None:
         return find_pairs(pairs)
     if pairs is None and x is not None and y is not None:
         return find_pairs(x, y)
-    raise InputError("the sources are not told: expected --pairs DIR, or --x DIR and --y DIR")
+    raise InputError(
+        "no sources, or some given twice; expected --pairs DIR, or --x DIR and --y DIR", subject="evaluate"
+    )
 
 
-def _contestants(
-    kinds: type[Contestant],
-    module: Any,
-    fused: list[str] | None,
-    bundle: list[str] | None,
-    backend: str,
-    weights: list[str] | None,
-    task: str | None,
-    baselines: str,
-) -> list[Contestant]:
+def _methods(
+    method: type[Method],
+    fused: list[str],
+    bundles: list[str],
+    backend: BackendChoice,
+    weights: list[str],
+    task: Task | None,
+) -> list[Method]:
+    """Make the methods that the options name."""
+    methods: list[Method] = []
+    for text in fused:
+        label, path = _split_label_of("--fused", text)
+        methods.append(method.folder(path, label))
+    for text in bundles:
+        label, path = _split_label_of("--bundle", text)
+        methods.append(method.bundle(path, label, backend))
     if task is not None and not weights:
-        raise InputError(
-            f"--task {task} is for --weights, which is not given; a bundle has a task of its own"
-        )
-    found: list[Contestant] = []
-    for text in fused or []:
-        label, path = module.split_label(text)
-        found.append(kinds.folder(path, label))
-    for text in bundle or []:
-        label, path = module.split_label(text)
-        found.append(kinds.bundle(path, label, backend))
-    for text in weights or []:
-        label, path = module.split_label(text)
-        found.append(kinds.weights(path, task, label))
-    return [*found, *module.parse_baselines(baselines)]
+        raise InputError(f"{task} without --weights; expected it with --weights only", subject="--task")
+    for text in weights:
+        label, path = _split_label_of("--weights", text)
+        if task is None:
+            raise InputError(
+                f"no task; expected --task {'|'.join(TASKS)} with it", subject=f"--weights {text}"
+            )
+        methods.append(method.weights(path, task, label))
+    return methods
+
+
+def _split_label_of(flag: str, text: str) -> tuple[str | None, str]:
+    try:
+        return split_label(text)
+    except InputError as error:
+        raise error.with_subject(flag) from error
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar that begins when the number of steps is known."""
-    with ExitStack() as stack:
-        bar: list[Callable[[int], None]] = []
-        seen = 0
-
-        def progress(done: int, total: int) -> None:
-            nonlocal seen
-            if not bar:
-                bar.append(stack.enter_context(progress_bar(what, total)))
-            bar[0](done - seen)
-            seen = done
-
-        yield progress
-
-
-@contextmanager
-def _interruptible(out: Path | None) -> Iterator[None]:
+def _kept_results(out: Path | None) -> Iterator[None]:
+    """Say on Ctrl-C that finished measurements are kept."""
     try:
         yield
     except KeyboardInterrupt:
         if out is not None:
             console.print(
-                f"tcmoa: what was measured is kept in {out}; the same command goes on from there",
+                f"tcmoa: finished measurements are kept in {out}; run the same command to continue",
                 markup=False,
                 soft_wrap=True,
             )
         raise
 
 
-def _tell(evaluation: Evaluation, out: Path | None, as_json: bool) -> None:
-    """Results on stdout, failures on stderr and as the exit code."""
-    for failure in evaluation.failures:
-        who = "" if failure.contestant is None else f", {failure.contestant}"
-        text = f"tcmoa: error: {failure.name}{who}: {failure.error}"
-        console.print(" ".join(text.split()), markup=False, soft_wrap=True)
-    if as_json:
-        print_json(evaluation.to_json())
-    else:
-        from tcmoa_calibration.evaluate.table import print_tables
+def _print_tables(evaluation: Evaluation, out: Path | None) -> None:
+    from tcmoa_calibration.evaluate.table import print_tables
 
-        screen = Console(file=sys.stdout, highlight=False, emoji=False)
-        if not screen.is_terminal:
-            screen.width = WIDE
-        print_tables(evaluation, screen)
-        if out is not None:
-            told = f"{evaluation.measured} measured, {evaluation.reused} kept from before"
-            print(f"{out / 'report.html'} ({told})")
-    if evaluation.failures:
-        where = "" if out is None else f"; the rest is in {out}"
-        message = f"{len(evaluation.failures)} results are missing, see above{where}"
-        raise TcmoaError(message) if any(f.fault for f in evaluation.failures) else InputError(message)
+    stdout = Console(file=sys.stdout, highlight=False, emoji=False)
+    if not stdout.is_terminal:
+        stdout.width = FILE_WIDTH
+    print_tables(evaluation, stdout)
+    if out is not None:
+        counts = f"{evaluation.num_measured} results measured, {evaluation.num_reused} reused"
+        print(f"{out / 'report.html'} ({counts})")

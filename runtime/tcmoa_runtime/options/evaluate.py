@@ -37,7 +37,14 @@ class EvaluateOptions:
             group="Methods",
         ),
     ] = DEFAULT_BASELINES
-    metrics: Annotated[tuple[MetricName, ...], Option("Metrics to compute.", group="Metrics")] = METRIC_NAMES
+    metrics: Annotated[
+        tuple[MetricName, ...] | None,
+        Option(
+            f"Metrics to compute, all if not given: some of {', '.join(METRIC_NAMES)}.",
+            group="Metrics",
+            metavar="Qabf,VIF,...",
+        ),
+    ] = None
     profile: Annotated[
         Profile,
         Option(
@@ -61,7 +68,7 @@ class EvaluateOptions:
             InputError: A field is out of range; the subject is its name.
         """
         check_choices(self)
-        if not self.metrics:
+        if self.metrics == ():
             raise InputError(f"no metrics; expected some of {', '.join(METRIC_NAMES)}", subject="metrics")
         if self.jobs is not None and self.jobs < 1:
             raise InputError(f"{self.jobs}; expected at least 1", subject="jobs")

@@ -1,63 +1,64 @@
 "use strict";
 (() => {
-  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const data = JSON.parse(document.getElementById("data").textContent);
   const find = (id) => document.getElementById(id);
-  const [metric, contestant, order, filter] = ["metric", "contestant", "order", "filter"].map(find);
+  const [metric, method, order, filter] = ["metric", "method", "order", "filter"].map(find);
   const articles = [...document.querySelectorAll("article.pair")];
-  const rows = [...document.querySelectorAll("#by-image tbody tr")];
+  const rows = [...document.querySelectorAll("#pair-table tbody tr")];
 
-  const digits = (value) => {
+  // Four significant digits, as in the tables.
+  const numDecimals = (value) => {
     const whole = Math.trunc(Math.abs(value));
     return whole ? Math.max(0, 4 - String(whole).length) : 4;
   };
-  const text = (value) => (value === null ? "-" : value.toFixed(digits(value)));
+  const format = (value) => (value === null ? "-" : value.toFixed(numDecimals(value)));
 
-  // ---- which metric, whose, in which order
-  function arrange() {
-    const m = Number(metric.value), c = Number(contestant.value);
-    const [name, higher] = figures.metrics[m];
+  // ---- Pairs in the order of a metric of a method.
+  function sortPairs() {
+    const m = Number(metric.value), c = Number(method.value);
+    const [name, higher] = data.metrics[m];
     const worstFirst = (a, b) => {
-      const [va, vb] = [a, b].map((e) => figures.values[e.dataset.pair][c][m]);
+      const [va, vb] = [a, b].map((e) => data.values[e.dataset.pair][c][m]);
       if (va === null || vb === null) return (va === null) - (vb === null);
       return (higher ? va - vb : vb - va) * (order.value === "best" ? -1 : 1);
     };
-    const byPlace = (a, b) => a.dataset.pair - b.dataset.pair;
-    const sorted = [...articles].sort(order.value === "name" ? byPlace : (a, b) => worstFirst(a, b) || byPlace(a, b));
+    const byIndex = (a, b) => a.dataset.pair - b.dataset.pair;
+    const sorted = [...articles].sort(order.value === "name" ? byIndex : (a, b) => worstFirst(a, b) || byIndex(a, b));
     find("pairs").append(...sorted);
     for (const label of document.querySelectorAll(".metric-name")) label.textContent = name;
     for (const article of articles)
       for (const value of article.querySelectorAll(".value"))
-        value.textContent = text(figures.values[article.dataset.pair][value.dataset.contestant][m]);
+        value.textContent = format(data.values[article.dataset.pair][value.dataset.method][m]);
     for (const row of rows)
       [...row.querySelectorAll("td")].forEach((cell, i) => {
-        const value = figures.values[row.dataset.pair][i][m];
-        cell.textContent = text(value);
+        const value = data.values[row.dataset.pair][i][m];
+        cell.textContent = format(value);
         if (value === null) delete cell.dataset.value; else cell.dataset.value = value;
       });
-    sift();
+    filterPairs();
   }
 
-  function sift() {
-    const wanted = filter.value.trim().toLowerCase();
-    let seen = 0;
+  function filterPairs() {
+    const part = filter.value.trim().toLowerCase();
+    let numShown = 0;
     for (const element of [...articles, ...rows]) {
-      element.hidden = !figures.pairs[element.dataset.pair].toLowerCase().includes(wanted);
-      if (!element.hidden && element.matches("article")) seen++;
+      element.hidden = !data.pairs[element.dataset.pair].toLowerCase().includes(part);
+      if (!element.hidden && element.matches("article")) numShown++;
     }
-    find("count").textContent = `${seen} of ${articles.length} pairs`;
+    find("count").textContent = `${numShown} of ${articles.length} pairs`;
   }
 
-  for (const control of [metric, contestant, order]) control.addEventListener("change", arrange);
-  filter.addEventListener("input", sift);
+  for (const control of [metric, method, order]) control.addEventListener("change", sortPairs);
+  filter.addEventListener("input", filterPairs);
 
-  // ---- tables sorted by a click on a header: ascending, then descending
+  // ---- Tables: a click on a header sorts, ascending first.
   for (const head of document.querySelectorAll(".sortable thead th")) {
     head.tabIndex = 0;
     const sort = () => {
       const table = head.closest("table"), body = table.tBodies[0];
-      const up = head.getAttribute("aria-sort") !== "ascending";
+      const isAscending = head.getAttribute("aria-sort") !== "ascending";
       for (const other of table.querySelectorAll("th[aria-sort]")) other.removeAttribute("aria-sort");
-      head.setAttribute("aria-sort", up ? "ascending" : "descending");
+      head.setAttribute("aria-sort", isAscending ? "ascending" : "descending");
       const key = (row) => {
         const cell = row.cells[head.cellIndex];
         if (head.cellIndex === 0) return cell.textContent.toLowerCase();
@@ -66,7 +67,7 @@
       const compare = (a, b) => {
         const [ka, kb] = [key(a), key(b)];
         if (ka === null || kb === null) return (ka === null) - (kb === null);
-        return (ka < kb ? -1 : ka > kb ? 1 : 0) * (up ? 1 : -1);
+        return (ka < kb ? -1 : ka > kb ? 1 : 0) * (isAscending ? 1 : -1);
       };
       body.append(...[...body.rows].sort(compare));
     };
@@ -76,48 +77,52 @@
     });
   }
 
-  // ---- one picture large, the others of its pair behind the arrow keys
-  const viewer = find("viewer"), shown = find("shown"), told = find("told"), stage = find("stage");
-  let pictures = [], at = 0, before = 0, article = null;
+  // ---- Viewer: one large picture, the others of its pair with the arrow keys.
+  const viewer = find("viewer"), picture = find("picture"), caption = find("caption"), stage = find("stage");
+  let links = [], current = 0, previous = 0, article = null;
 
-  function show(place, keep = false) {
-    if (!keep && place !== at) before = at;
-    at = (place + pictures.length) % pictures.length;
-    const link = pictures[at], pair = article.dataset.pair;
+  function show(index, keepPrevious = false) {
+    if (!keepPrevious && index !== current) previous = current;
+    current = (index + links.length) % links.length;
+    const link = links[current];
     const value = link.closest(".column").querySelector(".value");
-    const figure = value && link.dataset.group === "image" ? `, ${figures.metrics[metric.value][0]} ${value.textContent}` : "";
-    shown.src = link.href;
-    told.textContent = `${figures.pairs[pair]}: ${link.dataset.what}${figure} (${at + 1} of ${pictures.length})`;
-    for (const next of [at + 1, at - 1]) new Image().src = pictures[(next + pictures.length) % pictures.length].href;
+    const hasValue = value && link.dataset.group === "image";
+    const score = hasValue ? `, ${data.metrics[metric.value][0]} ${value.textContent}` : "";
+    picture.src = link.href;
+    const name = data.pairs[article.dataset.pair];
+    caption.textContent = `${name}: ${link.dataset.title}${score} (${current + 1} of ${links.length})`;
+    for (const next of [current + 1, current - 1]) new Image().src = links[(next + links.length) % links.length].href;
   }
+
+  const linksOf = (pair, group) => [...pair.querySelectorAll(`a.picture[data-group="${group}"]`)];
 
   function open(link) {
     article = link.closest("article");
-    pictures = [...article.querySelectorAll(`a.picture[data-group="${link.dataset.group}"]`)];
-    before = at = pictures.indexOf(link);
-    show(at, true);
+    links = linksOf(article, link.dataset.group);
+    previous = current = links.indexOf(link);
+    show(current, true);
     if (!viewer.open) viewer.showModal();
   }
 
-  function otherPair(step) {
-    const group = pictures[at].dataset.group, what = pictures[at].dataset.what;
+  function showOtherPair(step) {
+    const { group, title } = links[current].dataset;
     let next = article;
     do next = step > 0 ? next.nextElementSibling : next.previousElementSibling;
-    while (next && (next.hidden || !next.querySelector(`a.picture[data-group="${group}"]`)));
+    while (next && (next.hidden || !linksOf(next, group).length));
     if (!next) return;
-    const links = [...next.querySelectorAll(`a.picture[data-group="${group}"]`)];
-    open(links.find((link) => link.dataset.what === what) || links[0]);
+    const others = linksOf(next, group);
+    open(others.find((link) => link.dataset.title === title) || others[0]);
   }
 
   function zoom() {
     const [x, y] = [stage.scrollLeft, stage.scrollTop];
-    shown.classList.toggle("zoomed");
+    picture.classList.toggle("zoomed");
     stage.scrollTo(x, y);
   }
 
   const keys = {
-    ArrowRight: () => show(at + 1), ArrowLeft: () => show(at - 1), ArrowDown: () => otherPair(1),
-    ArrowUp: () => otherPair(-1), " ": () => show(before), z: zoom,
+    ArrowRight: () => show(current + 1), ArrowLeft: () => show(current - 1), ArrowDown: () => showOtherPair(1),
+    ArrowUp: () => showOtherPair(-1), " ": () => show(previous), z: zoom,
   };
   viewer.addEventListener("keydown", (event) => {
     const act = keys[event.key];
@@ -125,7 +130,7 @@
     event.preventDefault();
     act();
   });
-  shown.addEventListener("click", zoom);
+  picture.addEventListener("click", zoom);
   viewer.addEventListener("click", (event) => {
     if (event.target === stage) viewer.close();
   });
@@ -137,5 +142,5 @@
     open(link);
   });
 
-  arrange();
+  sortPairs();
 })();
