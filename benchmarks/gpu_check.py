@@ -51,7 +51,7 @@ def section(title: str, text: str) -> str:
 
 
 def report() -> tuple[int, str]:
-    """pytest's exit code, and the whole report."""
+    """Pytest's exit code, and the whole report."""
     head = f"tcmoa {__version__}, python {platform.python_version()}, {platform.platform()}, "
     parts = [section("gpu-check", head + f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")]
     parts.append(section("tcmoa doctor --json", run([*TCMOA, "doctor", "--json"])[1]))
@@ -69,9 +69,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("gpu-report.txt"), help="where the report goes")
     out = parser.parse_args().out.absolute()
     try:
-        cuda.Device.current()
+        cuda.CudaDevice.current()
     except TcmoaError as error:
-        print(f"gpu-check: no GPU to check: {str(error).partition(';')[0]}", file=sys.stderr)
+        print(f"gpu-check: no GPU to check: {error.problem}", file=sys.stderr)
         return 3
     code, text = report()
     try:

@@ -1,7 +1,7 @@
 """A contender in a process of its own: `python -m harness.contender NAME FOLDER THREADS`, told what to do on stdin.
 
-FOLDER is what `harness.build` made of a case. Besides the commands of `bench_worker.serve`: `save PATH` writes the
-fused frame, uint8 [H, W, 3].
+FOLDER is what `harness.build` made of a case. Besides the requests of `tcmoa_runtime.bench.worker.serve`: `save PATH`
+writes the fused frame, uint8 [H, W, 3].
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.plan import BUNDLES, COMPILED, EAGER, NAIVE, Case
-from tcmoa_runtime.bench.worker import Infer, Worker, serve
-from tcmoa_runtime.engine import FOLDER as ENGINES
+from tcmoa_runtime.bench.worker import RunFrame, Worker, serve
+from tcmoa_runtime.engine import ENGINES_FOLDER
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.typing import BackendName
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPILER_CACHE = "compiled"
@@ -40,18 +41,18 @@ def start(name: str, folder: Path, threads: int) -> Worker:
 
 def forget_compiled(folder: Path) -> None:
     """Delete what earlier runs compiled of a case, so that loading always is the first time's."""
-    for cache in (folder / COMPILER_CACHE, *(folder / kind / ENGINES for kind in ("fp32", "int8"))):
+    for cache in (folder / COMPILER_CACHE, *(folder / kind / ENGINES_FOLDER for kind in ("fp32", "int8"))):
         shutil.rmtree(cache, ignore_errors=True)
 
 
 def read_frames(folder: Path) -> tuple[Any, Any]:
-    """x and y of a case, uint8 [1, H, W, 3]."""
+    """X and y of a case, uint8 [1, H, W, 3]."""
     import numpy as np
 
     return np.load(folder / "x.npy"), np.load(folder / "y.npy")
 
 
-def loader(name: str, folder: Path, threads: int) -> Infer:
+def loader(name: str, folder: Path, threads: int) -> RunFrame:
     """What runs a frame and returns the fused one, uint8 [H, W, 3]; imports happen here, to be in the time of loading.
 
     Raises InputError on an unknown name.
@@ -65,7 +66,7 @@ def loader(name: str, folder: Path, threads: int) -> Infer:
     raise InputError(f"contender is {name!r}: expected {EAGER}, {COMPILED}, {NAIVE} or {', '.join(BUNDLES)}")
 
 
-def _torch(folder: Path, threads: int, *, compiled: bool) -> Infer:
+def _torch(folder: Path, threads: int, *, compiled: bool) -> RunFrame:
     import torch
 
     from harness.model import Frames, load_model
@@ -84,7 +85,7 @@ def _torch(folder: Path, threads: int, *, compiled: bool) -> Infer:
     return infer
 
 
-def _naive(path: Path, folder: Path, threads: int) -> Infer:
+def _naive(path: Path, folder: Path, threads: int) -> RunFrame:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -95,7 +96,7 @@ def _naive(path: Path, folder: Path, threads: int) -> Infer:
     return lambda: session.run(None, inputs)[0][0]
 
 
-def _bundle(folder: Path, precision: str, backend: str, threads: int) -> Infer:
+def _bundle(folder: Path, precision: str, backend: BackendName, threads: int) -> RunFrame:
     import numpy as np
 
     from tcmoa_runtime.backends.pick import load_backend
@@ -110,7 +111,7 @@ def _bundle(folder: Path, precision: str, backend: str, threads: int) -> Infer:
     return lambda: loaded.infer(inputs)[FUSED][0]
 
 
-def _save(infer: Infer, words: Sequence[str]) -> dict[str, Any]:
+def _save(infer: RunFrame, words: Sequence[str]) -> dict[str, Any]:
     import numpy as np
 
     np.save(" ".join(words), np.asarray(infer()))

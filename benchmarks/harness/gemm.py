@@ -14,7 +14,7 @@ from typing import Any, Final
 from harness.contender import environment
 from harness.plan import Plan
 from harness.rounds import Measured, run_rounds
-from tcmoa_runtime.bench.worker import Infer, Worker, serve
+from tcmoa_runtime.bench.worker import RunFrame, Worker, serve
 from tcmoa_runtime.errors import TcmoaError
 
 KINDS: Final = {
@@ -88,7 +88,7 @@ def measure_limits(
     return limits, {**failed, **measured.failed}
 
 
-def _load(kind: str, side: int, threads: int) -> Infer:
+def _load(kind: str, side: int, threads: int) -> RunFrame:
     if kind == "int8 onnxruntime":
         return _onnxruntime(side, threads)
     if kind == "int8 openvino":
@@ -117,7 +117,7 @@ def _activations(side: int) -> Any:
     return np.random.default_rng(1).integers(0, 256, (side, side)).astype(np.uint8)
 
 
-def _onnxruntime(side: int, threads: int) -> Infer:
+def _onnxruntime(side: int, threads: int) -> RunFrame:
     """MatMulInteger, uint8 by constant int8."""
     import numpy as np
     import onnx
@@ -144,7 +144,7 @@ def _onnxruntime(side: int, threads: int) -> Infer:
     return lambda: session.run(None, inputs)
 
 
-def _openvino(side: int, threads: int) -> Infer:
+def _openvino(side: int, threads: int) -> RunFrame:
     """A product of two quantised matrices, uint8 around 128 by constant int8, as in the bundles."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
@@ -169,7 +169,7 @@ def _openvino(side: int, threads: int) -> Infer:
     return _compiled(graph, {"a": _activations(side)}, "f32", threads)
 
 
-def _openvino_bf16(side: int, threads: int) -> Infer:
+def _openvino_bf16(side: int, threads: int) -> RunFrame:
     """A product of two float32 matrices that OpenVINO rounds to bfloat16, as `openvino-bf16` does."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
@@ -185,7 +185,7 @@ def _openvino_bf16(side: int, threads: int) -> Infer:
     return _compiled(graph, {"a": a}, "bf16", threads)
 
 
-def _compiled(graph: Any, inputs: dict[str, Any], precision: str, threads: int) -> Infer:
+def _compiled(graph: Any, inputs: dict[str, Any], precision: str, threads: int) -> RunFrame:
     import io
 
     import openvino as ov

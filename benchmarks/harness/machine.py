@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import Any, Final
 
 from harness.contender import ROOT
-from tcmoa_runtime.bench.measure import processor
+from tcmoa_runtime.machine import processor_name
 
 PACKAGES: Final = ("tcmoa", "torch", "onnxruntime", "openvino", "onnx", "numpy", "opencv-python-headless")
 
@@ -19,7 +19,7 @@ def describe() -> dict[str, Any]:
     """Processor, cores, memory in GB, system."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return {
-        "cpu": processor(),
+        "cpu": processor_name(),
         "cores": os.cpu_count(),
         "memory_gb": round(memory, 1),
         "system": f"{platform.system()} {platform.machine()}",

@@ -83,7 +83,7 @@ def _load(
             load_ms, first_ms = worker.load()
             raw.loaded[name] = Loaded(load_ms, first_ms, is_quiet(before, usage(worker.pid)))
             path = folder / f"fused-{name.replace(' ', '-')}.npy"
-            worker.ask(f"save {path}")
+            worker.request(f"save {path}")
             raw.images[name] = np.load(path)
             workers[name] = worker
         except TcmoaError as error:

@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.typing import BackendName
 
 EAGER: Final = "eager"
 """The baseline: the unfolded PyTorch model, run operator by operator."""
 COMPILED: Final = "torch.compile"
 NAIVE: Final = "naive ONNX"
-BUNDLES: Final = {
+BUNDLES: Final[dict[str, tuple[str, BackendName]]] = {
     "onnxruntime": ("fp32", "onnxruntime"),
     "openvino": ("fp32", "openvino"),
     "openvino-bf16": ("fp32", "openvino-bf16"),

@@ -24,7 +24,7 @@ Meter = Callable[[int], Usage]
 
 
 class Runner(Protocol):
-    """A loaded contender: `bench_worker.Worker`, or in tests what they feed."""
+    """A loaded contender: `tcmoa_runtime.bench.worker.Worker`, or in tests what they feed."""
 
     @property
     def pid(self) -> int:

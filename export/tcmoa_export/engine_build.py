@@ -26,9 +26,18 @@ from tcmoa_export.parity import judge_lowered
 from tcmoa_export.precision import PRECISIONS, Precision, lower, sign_activations
 from tcmoa_runtime.backends.tensorrt.engine_loading import import_library
 from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.engine import COMPATIBILITIES, FLAVORS, FOLDER, Engine, engine_stem, write_engine
+from tcmoa_runtime.engine import (
+    COMPATIBILITIES,
+    ENGINES_FOLDER,
+    FLAVORS,
+    BuilderGpu,
+    Engine,
+    EngineDescription,
+    engine_stem,
+    write_engine,
+)
 from tcmoa_runtime.errors import BundleError, InputError, MissingError, TcmoaError
-from tcmoa_runtime.gpu.cuda import Device
+from tcmoa_runtime.gpu.cuda import CudaDevice
 from tcmoa_runtime.images import write_bytes
 
 BUILDER_VERSION: Final = 1
@@ -135,11 +144,11 @@ def build_engine(
     key = _key(opened, options, version, device)
     path = (
         opened.path
-        / FOLDER
+        / ENGINES_FOLDER
         / f"{engine_stem(flavor, version, options.all_targets, options.precision)}.engine"
     )
     kept = None if rebuild else _kept(opened, path, key)
-    if kept is not None and (allow_unfused or not kept.manifest["options"]["allow_unfused"]):
+    if kept is not None and (allow_unfused or not kept.options["allow_unfused"]):
         say("up to date")
         return kept
     if opened.manifest.get("target") == "cpu":
@@ -153,7 +162,7 @@ def build_engine(
     report = audit(kernels, facts, options.precision)
     if not allow_unfused:
         _check(report)
-    gpu = None if device is None else {"name": device.name, "compute_capability": device.compute_capability}
+    gpu = None if device is None else BuilderGpu(device.name, device.compute_capability)
     weights = None
     if strip and options.precision != opened.precision:
         # The runtime refits from a graph of the engine's own types.
@@ -164,16 +173,18 @@ def build_engine(
         return write_engine(
             opened,
             data,
-            flavor=flavor,
-            version=version,
-            precision=options.precision,
-            targets=options.all_targets,
-            hardware_compatibility=hardware_compatibility,
-            gpu=gpu,
-            stripped=strip,
-            weights=weights,
-            options={**dataclasses.asdict(options), "allow_unfused": allow_unfused, "key": key},
-            audit=report.figures(),
+            EngineDescription(
+                flavor=cast("Any", flavor),
+                version=version,
+                precision=options.precision,
+                targets=tuple(options.all_targets),
+                hardware_compatibility=cast("Any", hardware_compatibility),
+                gpu=gpu,
+                stripped=strip,
+                weights=weights,
+                options={**dataclasses.asdict(options), "allow_unfused": allow_unfused, "key": key},
+            ),
+            report.figures(),
         )
     except BaseException:  # an interrupt, too: no weights without their engine
         if weights is not None:
@@ -203,12 +214,12 @@ def _check_targets(library: Any, version: str, targets: Sequence[str]) -> None:
             raise InputError(f"target is {target!r}: TensorRT-RTX {version} builds for {names}")
 
 
-def _device(options: BuildOptions, version: str) -> Device | None:
+def _device(options: BuildOptions, version: str) -> CudaDevice | None:
     """The GPU that is built on, where the builder needs one."""
     if options.flavor == "rtx" and not options.strip:
         return None
     try:
-        return Device.current()
+        return CudaDevice.current()
     except MissingError as error:
         what = "stripping weights" if options.strip else "TensorRT"
         instead = "leave --strip out" if options.flavor == "rtx" else "use --flavor rtx"
@@ -217,11 +228,11 @@ def _device(options: BuildOptions, version: str) -> Device | None:
         ) from error
 
 
-def _key(bundle: Bundle, options: BuildOptions, version: str, device: Device | None) -> str:
+def _key(bundle: Bundle, options: BuildOptions, version: str, device: CudaDevice | None) -> str:
     """Changes when anything does that the engine is made from."""
     parts = {
         "builder": BUILDER_VERSION,
-        "graph": {name: entry["sha256"] for name, entry in bundle.files.items()},
+        "graph": {name: entry.sha256 for name, entry in bundle.files.items()},
         "options": dataclasses.asdict(options),
         "targets": options.all_targets,
         "version": version,
@@ -234,7 +245,7 @@ def _kept(bundle: Bundle, path: Path, key: str) -> Engine | None:
     """The engine at `path` when it was built from the same and is whole."""
     try:
         engine = Engine.open(bundle, path)
-        if engine.manifest["options"].get("key") != key:
+        if engine.options.get("key") != key:
             return None
         engine.read()
         if engine.weights is not None:
@@ -308,7 +319,7 @@ class Builder:
     def _kernels(self, data: bytes) -> list[Kernel]:
         """From the engine's inspector where a GPU can load the engine, else from what the builder logged."""
         try:
-            Device.current()
+            CudaDevice.current()
         except TcmoaError:
             return kernels_from_log(self._logger.lines)
         engine = (

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -14,7 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from tcmoa_export.precision import Precision, emulate_bf16
-from tcmoa_runtime.backends.base import Backend, Tensors
+from tcmoa_runtime.backends.base import Backend, Outputs, Tensors
 from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import Contract
@@ -77,9 +77,10 @@ class GraphSession:
         self._session = ort.InferenceSession(data, options)
         self._names = [spec.name for spec in contract.outputs]
 
-    def infer(self, inputs: Tensors) -> dict[str, NDArray[Any]]:
+    def infer(self, inputs: Tensors) -> Outputs:
         """Run once; see `Backend`."""
-        return dict(zip(self._names, self._session.run(self._names, dict(inputs)), strict=True))
+        results = self._session.run(self._names, dict(inputs))
+        return cast("Outputs", dict(zip(self._names, results, strict=True)))
 
     def close(self) -> None:
         """Nothing outlives it."""

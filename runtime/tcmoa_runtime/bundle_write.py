@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tcmoa_runtime.bundle import MANIFEST, Bundle
-from tcmoa_runtime.engine import FOLDER
+from tcmoa_runtime.engine import ENGINES_FOLDER
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.manifest import SELF_HASH, file_sha256, manifest_sha256
 from tcmoa_runtime.typing import JsonObject, JsonValue
@@ -144,7 +144,7 @@ def derive_bundle(
         for name in bundle.files:
             shutil.copyfile(bundle.path / name, partial / name)
         write_manifest(partial, {**bundle.manifest, **changes})
-        if (bundle.path / FOLDER).is_dir():
-            shutil.copytree(bundle.path / FOLDER, partial / FOLDER)
+        if (bundle.path / ENGINES_FOLDER).is_dir():
+            shutil.copytree(bundle.path / ENGINES_FOLDER, partial / ENGINES_FOLDER)
         Bundle.open(partial)  # refuses changes that the runtime would not read
     return Bundle.open(target)

@@ -1,10 +1,10 @@
-"""TensorRT engines of a bundle: what is known of one before anything of it is loaded.
+"""TensorRT engines in a bundle: their descriptions, which are checked before an engine is loaded.
 
-    engines/<flavor>-<version>-<targets>-<precision>.engine   as the builder serialised it
-    engines/<same name>.json                                   what it is; carries the engine's hash and its own
+    engines/<flavor>-<version>-<targets>-<precision>.engine   as the builder serialized it
+    engines/<same name>.json                                  its description; carries the engine's hash and its own
 
-Loading an engine equals running native code: only from inside the bundle, only with a matching hash, only on
-the library version and the kind of GPU that it was built for.
+Loading an engine runs native code. So an engine is only loaded from inside its bundle, with a matching hash, on the
+library version and the kind of GPU that it was built for.
 """
 
 from __future__ import annotations
@@ -13,227 +13,285 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar, get_args
 
-from tcmoa_runtime.bundle import Bundle
+from tcmoa_runtime.bundle import Bundle, FileEntry
 from tcmoa_runtime.errors import BundleError
-from tcmoa_runtime.manifest import SELF_HASH, ManifestReader, contract_to_json, manifest_sha256, read_manifest
+from tcmoa_runtime.images import write_bytes
+from tcmoa_runtime.manifest import (
+    SELF_HASH,
+    ManifestFormat,
+    ManifestReader,
+    contract_to_json,
+    manifest_sha256,
+    read_manifest,
+)
+from tcmoa_runtime.typing import Flavor, HardwareCompatibility, JsonObject, Precision
 
-FORMAT: Final = "tcmoa-engine"
-FORMAT_VERSION: Final = 1
-FOLDER: Final = "engines"
-SUFFIX: Final = ".engine"
-FLAVORS: Final = ("tensorrt", "rtx")
-"""`tensorrt` for data centres and workstations, `rtx` for GeForce and RTX; the one preferred comes first."""
-PRECISIONS: Final = ("fp16", "bf16", "fp32")
-"""Of the graph's arithmetic; the one preferred comes first."""
-COMPATIBILITIES: Final = ("none", "ampere_plus", "same_compute_capability")
-"""On which other GPUs an engine runs, as the builder was asked."""
-LOCAL: Final = "local"
-"""Stands in a name for the targets of an engine that was built for the GPU beside it."""
+ENGINES_FOLDER: Final = "engines"
+"""Folder in a bundle for engines, and for what backends compile and measure."""
+ENGINE_SUFFIX: Final = ".engine"
+FLAVORS: Final[tuple[Flavor, ...]] = get_args(Flavor)
+"""Flavors, the preferred one first."""
+PRECISIONS: Final[tuple[Precision, ...]] = ("fp16", "bf16", "fp32")
+"""Precisions, the preferred one first."""
+COMPATIBILITIES: Final[tuple[HardwareCompatibility, ...]] = get_args(HardwareCompatibility)
+LOCAL_TARGET: Final = "local"
+"""In a file name, the target of an engine that was built for the GPU of the builder's machine."""
 
+_FORMAT: Final = "tcmoa-engine"
+_FORMAT_VERSION: Final = 1
 _VERSION: Final = re.compile(r"[0-9A-Za-z._]+")
 _TARGET: Final = re.compile(r"sm([0-9]{1,2})([0-9])")
 _CAPABILITY: Final = re.compile(r"([0-9]{1,2})\.([0-9])")
 _AMPERE: Final = (8, 0)
 
+ChoiceT = TypeVar("ChoiceT", bound=str)
+
 
 def engine_stem(flavor: str, version: str, targets: Sequence[str], precision: str) -> str:
-    """Name of an engine without suffix, e.g. `rtx-1.7.1.116-sm86+sm89-fp16` or `tensorrt-11.0.0.12-local-fp32`."""
-    return f"{flavor}-{version}-{'+'.join(targets) or LOCAL}-{precision}"
-
-
-def find_engines(bundle: Bundle) -> list[Path]:
-    """Paths of the engines in a bundle, by name; none of them is opened. Raises BundleError when unreadable."""
-    folder = bundle.path / FOLDER
-    try:
-        return sorted(p for p in folder.iterdir() if p.suffix == SUFFIX) if folder.is_dir() else []
-    except OSError as error:
-        raise BundleError(
-            f"{folder}: cannot be read: {error.strerror}; make it readable, or {_again(bundle)}"
-        ) from error
+    """Return the file name of an engine without suffix, e.g. `rtx-1.7.1.116-sm86+sm89-fp16`."""
+    return f"{flavor}-{version}-{'+'.join(targets) or LOCAL_TARGET}-{precision}"
 
 
 @dataclass(frozen=True)
-class Engine:
-    """A checked description of an engine on disk; `Engine.open` is the way to get one.
+class BuilderGpu:
+    """The GPU that an engine was built on: its name, and its compute capability, e.g. `8.9`."""
 
-    `manifest` is the parsed JSON beside it. The engine's bytes are only handed out after their hash was
-    compared.
+    name: str
+    compute_capability: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineDescription:
+    """What an engine was built for, and how.
+
+    Attributes:
+        flavor: Library that built it.
+        version: Version of that library; only the same version runs the engine.
+        precision: Precision of the graph.
+        targets: GPUs that it was built for ahead of time, e.g. `sm86`; empty: the GPU of the builder's machine.
+        hardware_compatibility: On which other GPUs it runs.
+        gpu: GPU of the builder's machine, None where the builder needed none.
+        stripped: Whether the engine has no weights and is refitted when it is loaded.
+        weights: Name in `engines/` of the ONNX file that a stripped engine is refitted from; None: the bundle's graph.
+        options: Options of the builder.
+    """
+
+    flavor: Flavor
+    version: str
+    precision: Precision
+    targets: tuple[str, ...] = ()
+    hardware_compatibility: HardwareCompatibility = "none"
+    gpu: BuilderGpu | None = None
+    stripped: bool = False
+    weights: str | None = None
+    options: JsonObject = field(default_factory=dict)
+
+    @property
+    def stem(self) -> str:
+        """File name without suffix."""
+        return engine_stem(self.flavor, self.version, self.targets, self.precision)
+
+    def mismatch(self, flavor: str, version: str, compute_capability: str) -> str | None:
+        """Say why the engine does not run on a machine.
+
+        Args:
+            flavor: Flavor of the library that is to run it.
+            version: Version of that library.
+            compute_capability: Compute capability of the GPU, e.g. `8.9`.
+
+        Returns:
+            The reason, or None when the engine runs.
+        """
+        if flavor != self.flavor:
+            return f"an engine of flavor {self.flavor}; expected {flavor}"
+        if version != self.version:
+            return f"built by {self.flavor} {self.version}; expected {version}, the installed version"
+        if _parse_pair(_CAPABILITY, compute_capability) in self._capabilities(compute_capability):
+            return None
+        return f"built for {self._describe_gpus()}; expected compute capability {compute_capability}, that of this GPU"
+
+    def _capabilities(self, candidate: str) -> set[tuple[int, int]]:
+        """Return compute capabilities that the engine runs on; whether `candidate` is among them is right."""
+        found = {_parse_pair(_TARGET, target) for target in self.targets}
+        if self.gpu is not None:
+            found.add(_parse_pair(_CAPABILITY, self.gpu.compute_capability))
+        if self.hardware_compatibility == "ampere_plus":
+            found.add(_parse_pair(_CAPABILITY, candidate))
+            return {pair for pair in found if pair >= _AMPERE}
+        return found
+
+    def _describe_gpus(self) -> str:
+        names = [target.upper() for target in self.targets]
+        if self.gpu is not None:
+            names.append(f"{self.gpu.name} ({self.gpu.compute_capability})")
+        if self.hardware_compatibility == "ampere_plus":
+            names.append("compute capability 8.0 and above")
+        return ", ".join(names) or "an unknown GPU"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine(EngineDescription):
+    """A checked description of an engine on disk; use `Engine.open`.
+
+    Attributes:
+        path: The engine.
+        bundle: The bundle that it belongs to.
+        manifest: The parsed JSON beside it: the description, and the kernels that the builder's audit found.
+        engine_entry: Hash and size of the engine.
+        weights_entry: Hash and size of the file `weights`.
     """
 
     path: Path
     bundle: Bundle
-    manifest: dict[str, Any]
+    manifest: JsonObject
+    engine_entry: FileEntry
+    weights_entry: FileEntry | None
 
     @staticmethod
     def open(bundle: Bundle, path: str | os.PathLike[str]) -> Engine:
-        """Read and check the JSON beside the engine at `path`; cheap, the engine is not touched yet.
+        """Read and check the JSON beside an engine; the engine itself is not read.
 
-        Raises BundleError when the engine lies outside the bundle, when its JSON is missing, damaged, foreign,
-        of a newer format or edited by hand, and when it describes an engine of another graph.
+        Args:
+            bundle: The bundle that the engine belongs to.
+            path: The engine.
+
+        Raises:
+            BundleError: The engine lies outside the bundle, its JSON is missing, damaged, foreign, of a newer format
+                or edited, or it describes an engine of another graph.
         """
         file = Path(path)
-        again = _again(bundle, file.name)
-        _check_inside(bundle, file, again)
+        remedy = rebuild_remedy(bundle, file.name)
+        _check_inside(bundle, file, remedy)
         manifest_path = file.with_suffix(".json")
         if not manifest_path.is_file():
-            raise BundleError(f"{file}: has no {manifest_path.name} beside it that tells what it is; {again}")
-        manifest = read_manifest(manifest_path, FORMAT, FORMAT_VERSION, "the description of an engine", again)
-        _check_manifest(ManifestReader(manifest_path, manifest, again))
-        _check_belongs(bundle, manifest_path, manifest, again)
-        engine = Engine(file, bundle, manifest)
+            raise BundleError(
+                f"has no {manifest_path.name} beside it; expected one that describes the engine",
+                subject=file,
+                remedy=remedy,
+            )
+        form = ManifestFormat(_FORMAT, _FORMAT_VERSION, "the description of an engine", remedy)
+        reader = ManifestReader(manifest_path, read_manifest(manifest_path, form), remedy)
+        engine = _read_engine(bundle, file, reader)
+        _check_graph(bundle, reader)
         if engine.stem != file.stem:
-            raise BundleError(f"{file}: its JSON describes {engine.stem}{SUFFIX}; it was renamed: {again}")
+            raise BundleError(
+                f"was renamed; expected {engine.stem}{ENGINE_SUFFIX}, which its JSON describes",
+                subject=file,
+                remedy=remedy,
+            )
         return engine
 
     @property
-    def flavor(self) -> str:
-        """`tensorrt` or `rtx`."""
-        return str(self.manifest["flavor"])
-
-    @property
-    def version(self) -> str:
-        """Exact version of the library that built it, the only one that runs it."""
-        return str(self.manifest["version"])
-
-    @property
-    def precision(self) -> str:
-        """`fp32`, `fp16` or `bf16`."""
-        return str(self.manifest["precision"])
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """GPUs it was built for ahead of time, as `sm86`; none when it was built for the GPU beside it."""
-        return tuple(self.manifest["targets"])
-
-    @property
-    def stripped(self) -> bool:
-        """Whether it holds no weights, so that they have to be refitted."""
-        return bool(self.manifest["stripped"])
-
-    @property
-    def weights(self) -> str | None:
-        """Name in `engines/` of the ONNX file that a stripped engine is refitted from; None: the bundle's graph."""
-        return None if self.manifest["weights"] is None else str(self.manifest["weights"]["file"])
-
-    @property
-    def stem(self) -> str:
-        """The name that its description asks for, without suffix."""
-        return engine_stem(self.flavor, self.version, self.targets, self.precision)
-
-    @property
-    def again(self) -> str:
-        """What to do when it must not be used."""
-        return _again(self.bundle, self.stem)
+    def remedy(self) -> str:
+        """What to do when the engine must not be used."""
+        return rebuild_remedy(self.bundle, self.stem)
 
     def read(self) -> bytes:
-        """The engine's bytes, hashed as read, so that what is loaded is what was checked; else BundleError."""
-        return self._read(self.path, self.manifest["engine"])
+        """Return the engine's bytes, hashed as read, so that what is loaded is what was checked.
+
+        Raises:
+            BundleError: Size or hash differ from the JSON, or the file cannot be read.
+        """
+        return self._read(self.path, self.engine_entry)
 
     def read_weights(self) -> bytes:
-        """The bytes of the file `weights`, hashed as read; else BundleError."""
-        return self._read(self.path.with_name(self.manifest["weights"]["file"]), self.manifest["weights"])
+        """Return the bytes of the file `weights`, hashed as read; raises BundleError like `read`."""
+        if self.weights is None or self.weights_entry is None:
+            raise ValueError("this engine has no weights file")
+        return self._read(self.path.with_name(self.weights), self.weights_entry)
 
-    def _read(self, path: Path, wanted: Mapping[str, Any]) -> bytes:
-        _check_inside(self.bundle, path, self.again)
+    def _read(self, path: Path, expected: FileEntry) -> bytes:
+        _check_inside(self.bundle, path, self.remedy)
         try:
             size = path.stat().st_size
-            data = path.read_bytes() if size == wanted["bytes"] else b""
+            data = path.read_bytes() if size == expected.bytes else b""
         except OSError as error:
-            raise BundleError(f"{path}: cannot be read: {error.strerror}; {self.again}") from error
-        if len(data) != wanted["bytes"]:
             raise BundleError(
-                f"{path}: {size} bytes, its JSON says {wanted['bytes']}; it is truncated or another file: {self.again}"
+                f"cannot be read: {error.strerror}", subject=path, remedy=self.remedy
+            ) from error
+        if len(data) != expected.bytes:
+            raise BundleError(
+                f"{size} bytes, truncated or another file; expected {expected.bytes} as in its JSON",
+                subject=path,
+                remedy=self.remedy,
             )
         arrived = hashlib.sha256(data).hexdigest()
-        if arrived != wanted["sha256"]:
+        if arrived != expected.sha256:
             raise BundleError(
-                f"{path}: SHA-256 is {arrived[:12]}…, its JSON says {wanted['sha256'][:12]}…; it was changed since it "
-                f"was built: {self.again}"
+                f"SHA-256 is {arrived[:12]}…, so the file was changed since it was built; "
+                f"expected {expected.sha256[:12]}… as in its JSON",
+                subject=path,
+                remedy=self.remedy,
             )
         return data
 
-    def fits(self, flavor: str, version: str, compute_capability: str) -> str | None:
-        """Why it does not run on this library and GPU (`compute_capability` as `8.9`), or None when it does."""
-        if flavor != self.flavor:
-            return f"it is an engine of flavor {self.flavor}, expected {flavor}"
-        if version != self.version:
-            return f"it was built by {self.flavor} {self.version}, installed is {version}"
-        if _pair(_CAPABILITY, compute_capability) in self._capabilities(compute_capability):
-            return None
-        return f"it was built for {self._built_for()}, this GPU has compute capability {compute_capability}"
 
-    def _capabilities(self, asked: str) -> set[tuple[int, int]]:
-        """Compute capabilities that it runs on, as far as `asked` is one of them."""
-        found = {_pair(_TARGET, target) for target in self.targets}
-        if self.manifest["gpu"] is not None:
-            found.add(_pair(_CAPABILITY, self.manifest["gpu"]["compute_capability"]))
-        if self.manifest["hardware_compatibility"] == "ampere_plus":
-            found = {_pair(_CAPABILITY, asked)} | found
-            return {pair for pair in found if pair >= _AMPERE}
-        return found
+def find_engines(bundle: Bundle) -> list[Path]:
+    """Return the paths of a bundle's engines, sorted by name; none is opened.
 
-    def _built_for(self) -> str:
-        names = [t.upper() for t in self.targets]
-        if self.manifest["gpu"] is not None:
-            names.append("{name} ({compute_capability})".format(**self.manifest["gpu"]))
-        if self.manifest["hardware_compatibility"] == "ampere_plus":
-            names.append("compute capability 8.0 and above")
-        return ", ".join(names) or "no GPU that its JSON names"
+    Raises:
+        BundleError: The folder cannot be read.
+    """
+    folder = bundle.path / ENGINES_FOLDER
+    try:
+        return sorted(p for p in folder.iterdir() if p.suffix == ENGINE_SUFFIX) if folder.is_dir() else []
+    except OSError as error:
+        raise BundleError(
+            f"cannot be read: {error.strerror}",
+            subject=folder,
+            remedy=f"Make it readable. Or remove it and build the engine again with `tcmoa build {bundle.path}`",
+        ) from error
 
 
 def write_engine(
-    bundle: Bundle,
-    data: bytes,
-    *,
-    flavor: str,
-    version: str,
-    precision: str,
-    targets: Sequence[str] = (),
-    hardware_compatibility: str = "none",
-    gpu: Mapping[str, str] | None = None,
-    stripped: bool = False,
-    weights: str | None = None,
-    options: Mapping[str, Any] | None = None,
-    audit: Mapping[str, Any] | None = None,
+    bundle: Bundle, data: bytes, description: EngineDescription, audit: JsonObject | None = None
 ) -> Engine:
-    """Write an engine and its JSON into the bundle, in place of one of the same name, and open it.
+    """Write an engine and its JSON into a bundle, in place of one of the same name.
 
-    `data`: the serialised engine. `gpu`: `name` and `compute_capability` ("8.9") of the machine it was built
-    on. `weights`: name of a file that already lies in `engines/`. `audit`: the figures that `inspect` shows.
-    An interruption leaves no engine with the wrong JSON. Raises BundleError on values that `Engine.open` would
-    refuse, InputError when it cannot be written.
+    Args:
+        bundle: The bundle.
+        data: The serialized engine.
+        description: What the engine was built for. Its `weights` are in `engines/` already.
+        audit: Kernels and further facts for `tcmoa inspect`; keys of the description take precedence.
+
+    Returns:
+        The engine, opened. An interruption leaves no engine with the JSON of another one.
+
+    Raises:
+        BundleError: `Engine.open` would refuse the description.
+        InputError: A file cannot be written.
     """
-    from tcmoa_runtime.images import write_bytes  # which needs numpy
-
-    folder = bundle.path / FOLDER
-    path = folder / f"{engine_stem(flavor, version, targets, precision)}{SUFFIX}"
+    folder = bundle.path / ENGINES_FOLDER
+    path = folder / f"{description.stem}{ENGINE_SUFFIX}"
     manifest_path = path.with_suffix(".json")
-    manifest: dict[str, Any] = {
+    weights = description.weights
+    gpu = description.gpu
+    manifest: JsonObject = {
         **(audit or {}),
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "flavor": flavor,
-        "version": version,
-        "precision": precision,
-        "targets": list(targets),
-        "hardware_compatibility": hardware_compatibility,
-        "gpu": None if gpu is None else dict(gpu),
-        "graph": _graph_of(bundle),
-        "engine": _entry(data),
-        "stripped": stripped,
+        "format": _FORMAT,
+        "format_version": _FORMAT_VERSION,
+        "flavor": description.flavor,
+        "version": description.version,
+        "precision": description.precision,
+        "targets": list(description.targets),
+        "hardware_compatibility": description.hardware_compatibility,
+        "gpu": None if gpu is None else {"name": gpu.name, "compute_capability": gpu.compute_capability},
+        "graph": _graph_to_json(bundle),
+        "engine": _entry_to_json(data),
+        "stripped": description.stripped,
         "weights": None
         if weights is None
-        else {"file": weights, **_entry(folder.joinpath(weights).read_bytes())},
+        else {"file": weights, **_entry_to_json(folder.joinpath(weights).read_bytes())},
         "contract": contract_to_json(bundle.contract),
-        "options": dict(options or {}),
+        "options": dict(description.options),
     }
     manifest[SELF_HASH] = manifest_sha256(manifest)
-    _check_manifest(ManifestReader(manifest_path, manifest, _again(bundle, path.name)))
+    _read_engine(bundle, path, ManifestReader(manifest_path, manifest, rebuild_remedy(bundle, path.name)))
     folder.mkdir(exist_ok=True)
     manifest_path.unlink(missing_ok=True)
     write_bytes(path, data)
@@ -241,94 +299,129 @@ def write_engine(
     return Engine.open(bundle, path)
 
 
-def _entry(data: bytes) -> dict[str, Any]:
+def rebuild_remedy(bundle: Bundle, name: str) -> str:
+    """Return the remedy for an engine of this file name that must not be used."""
+    flavor = next((flavor for flavor in FLAVORS if name.startswith(f"{flavor}-")), None)
+    which = "" if flavor is None else f", flavor {flavor}"
+    return f"Build the engine again with `tcmoa build {bundle.path}`{which}"
+
+
+def _entry_to_json(data: bytes) -> JsonObject:
     return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
-def _graph_of(bundle: Bundle) -> dict[str, Any]:
-    """Which graph an engine was built from."""
-    return {"name": bundle.graph_name, "files": {n: f["sha256"] for n, f in bundle.files.items()}}
+def _graph_to_json(bundle: Bundle) -> JsonObject:
+    """Identify the graph that an engine was built from."""
+    return {
+        "name": bundle.graph_name,
+        "files": {name: entry.sha256 for name, entry in bundle.files.items()},
+    }
 
 
-def _again(bundle: Bundle, name: str = "") -> str:
-    flavor = next((f for f in FLAVORS if name.startswith(f"{f}-")), "|".join(FLAVORS))
-    return f"build it again with `tcmoa build {bundle.path} --flavor {flavor}`"
-
-
-def _pair(pattern: re.Pattern[str], text: str) -> tuple[int, int]:
-    """Compute capability (major, minor) of `sm89` or `8.9`."""
+def _parse_pair(pattern: re.Pattern[str], text: str) -> tuple[int, int]:
+    """Parse a compute capability, `sm89` or `8.9`, into (major, minor)."""
     match = pattern.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no compute capability")
+        raise ValueError(f"{text!r} is not a compute capability")
     return int(match[1]), int(match[2])
 
 
-def _check_inside(bundle: Bundle, path: Path, again: str) -> None:
-    """An engine's file must lie in `engines/`, also after symbolic links were followed."""
-    if path.suffix == SUFFIX and not path.is_file():
-        raise BundleError(f"{path}: no such engine; {again}")
+def _check_inside(bundle: Bundle, path: Path, remedy: str) -> None:
+    """Check that a file is in `engines/`, with symbolic links followed."""
+    if path.suffix == ENGINE_SUFFIX and not path.is_file():
+        raise BundleError("no such engine", subject=path, remedy=remedy)
     try:
         folder, target = path.parent.resolve(), path.resolve()
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-        raise BundleError(f"{path}: cannot be read ({error}); {again}") from error
+        raise BundleError(f"cannot be read ({error})", subject=path, remedy=remedy) from error
     root = bundle.path.resolve()
-    if folder != root / FOLDER or target.parent != folder:
+    if folder != root / ENGINES_FOLDER or target.parent != folder:
         raise BundleError(
-            f"{path}: lies outside of {bundle.path / FOLDER}, and an engine runs as native code: engines are only "
-            f"loaded from their bundle; {again}"
+            f"outside of {bundle.path / ENGINES_FOLDER}; expected an engine of the bundle, as engines run as native "
+            "code",
+            subject=path,
+            remedy=remedy,
         )
 
 
-def _check_manifest(reader: ManifestReader) -> None:
+def _read_engine(bundle: Bundle, path: Path, reader: ManifestReader) -> Engine:
     """Check all that the runtime relies on."""
-    reader.get("flavor", str, among=FLAVORS)
-    reader.get("precision", str, among=PRECISIONS)
-    reader.get("hardware_compatibility", str, among=COMPATIBILITIES)
-    _check_text(reader, "version", _VERSION)
-    for target in reader.get("targets", list):
-        if not isinstance(target, str) or not _TARGET.fullmatch(target):
-            raise BundleError(
-                f"{reader.path}: 'targets' holds {target!r}, expected e.g. 'sm89'; {reader.again}"
-            )
-    if reader.values.get("gpu") is not None:
-        gpu = reader.part("gpu")
-        gpu.get("name", str)
-        _check_text(gpu, "compute_capability", _CAPABILITY)
+    reader.part("contract")
     graph = reader.part("graph")
     graph.get("name", str)
     graph.get("files", dict)
-    _check_entry(reader.part("engine"))
-    reader.get("stripped", bool)
-    reader.get("options", dict)
-    if reader.values.get("weights", ...) is not None:
-        weights = reader.part("weights")
-        name = weights.get("file", str)
-        if Path(name).name != name or name.startswith("."):
-            raise BundleError(
-                f"{reader.path}: 'weights.file' is {name!r}, expected a file name; {reader.again}"
-            )
-        _check_entry(weights)
+    weights, weights_entry = _read_weights(reader)
+    return Engine(
+        flavor=_read_choice(reader, "flavor", FLAVORS),
+        version=_read_text(reader, "version", _VERSION, "a version number"),
+        precision=_read_choice(reader, "precision", PRECISIONS),
+        targets=_read_targets(reader),
+        hardware_compatibility=_read_choice(reader, "hardware_compatibility", COMPATIBILITIES),
+        gpu=_read_gpu(reader),
+        stripped=reader.get("stripped", bool),
+        weights=weights,
+        options=reader.get("options", dict),
+        path=path,
+        bundle=bundle,
+        manifest=dict(reader.values),
+        engine_entry=_read_entry(reader.part("engine")),
+        weights_entry=weights_entry,
+    )
 
 
-def _check_text(reader: ManifestReader, key: str, pattern: re.Pattern[str]) -> None:
+def _read_choice(reader: ManifestReader, key: str, choices: tuple[ChoiceT, ...]) -> ChoiceT:
+    value = reader.get(key, str, among=choices)
+    return next(choice for choice in choices if choice == value)
+
+
+def _read_text(reader: ManifestReader, key: str, pattern: re.Pattern[str], expected: str) -> str:
     text = reader.get(key, str)
     if not pattern.fullmatch(text):
+        reader.refuse(key, expected)
+    return text
+
+
+def _read_targets(reader: ManifestReader) -> tuple[str, ...]:
+    targets = reader.get("targets", list)
+    if not all(isinstance(target, str) and _TARGET.fullmatch(target) for target in targets):
+        reader.refuse("targets", "compute capabilities, e.g. ['sm89']")
+    return tuple(targets)
+
+
+def _read_gpu(reader: ManifestReader) -> BuilderGpu | None:
+    if reader.values.get("gpu") is None:
+        return None
+    gpu = reader.part("gpu")
+    return BuilderGpu(
+        gpu.get("name", str),
+        _read_text(gpu, "compute_capability", _CAPABILITY, "a compute capability, e.g. '8.9'"),
+    )
+
+
+def _read_weights(reader: ManifestReader) -> tuple[str | None, FileEntry | None]:
+    if reader.values.get("weights", ...) is None:
+        return None, None
+    weights = reader.part("weights")
+    name = weights.get("file", str)
+    if Path(name).name != name or name.startswith("."):
+        weights.refuse("file", "a file name")
+    return name, _read_entry(weights)
+
+
+def _read_entry(reader: ManifestReader) -> FileEntry:
+    return FileEntry(reader.get("sha256", str), reader.get("bytes", int))
+
+
+def _check_graph(bundle: Bundle, reader: ManifestReader) -> None:
+    """Check that the engine was built from the bundle's graph."""
+    if reader.values["graph"] != _graph_to_json(bundle):
         raise BundleError(
-            f"{reader.path}: '{reader.prefix}{key}' is {text!r}, expected a version number; {reader.again}"
+            f"the engine was built from the graph '{reader.part('graph').get('name', str)}'; "
+            f"expected '{bundle.graph_name}', with the same bytes",
+            subject=reader.path,
+            remedy=reader.remedy,
         )
-
-
-def _check_entry(reader: ManifestReader) -> None:
-    reader.get("sha256", str)
-    reader.get("bytes", int)
-
-
-def _check_belongs(bundle: Bundle, path: Path, manifest: dict[str, Any], again: str) -> None:
-    """The engine must have been built from this bundle's graph."""
-    if manifest["graph"] != _graph_of(bundle):
+    if reader.values["contract"] != contract_to_json(bundle.contract):
         raise BundleError(
-            f"{path}: the engine was built from the graph '{manifest['graph']['name']}' with other bytes, this "
-            f"bundle's is '{bundle.graph_name}'; {again}"
+            "'contract' differs; expected that of bundle.json", subject=reader.path, remedy=reader.remedy
         )
-    if manifest.get("contract") != contract_to_json(bundle.contract):
-        raise BundleError(f"{path}: its 'contract' is not the one in bundle.json; {again}")

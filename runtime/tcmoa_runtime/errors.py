@@ -36,6 +36,11 @@ def first_line(error: BaseException, max_characters: int = 200) -> str:
     return (lines[0] if lines else type(error).__name__)[:max_characters]
 
 
+def in_remedy(value: object) -> str:
+    """Escape the braces of a value, e.g. a path, that goes into a `remedy` with `settings`."""
+    return str(value).replace("{", "{{").replace("}", "}}")
+
+
 class TcmoaError(Exception):
     """Base class of all errors that the project raises on purpose.
 

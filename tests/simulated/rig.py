@@ -8,17 +8,18 @@ from micro_model import frames
 from simulated import tensorrt_module
 from simulated.tensorrt_module import engine_bytes
 from tcmoa_runtime.backends.onnxruntime import OnnxRuntimeBackend
-from tcmoa_runtime.engine import write_engine
+from tcmoa_runtime.engine import BuilderGpu, EngineDescription, write_engine
 from tcmoa_runtime.gpu import dlpack
 
-GPU = {"name": "Simulated GPU", "compute_capability": "8.9"}
+GPU = BuilderGpu("Simulated GPU", "8.9")
 
 
 def add_engine(bundle, *, data=None, stripped=False, **options):
     flavor = options.pop("flavor", "rtx")
     options = {"version": tensorrt_module.VERSIONS[flavor], "precision": "fp32", "gpu": GPU, **options}
     content = engine_bytes(bundle, stripped=stripped) if data is None else data
-    return write_engine(bundle, content, flavor=flavor, stripped=stripped, **options)
+    description = EngineDescription(flavor=flavor, stripped=stripped, **options)
+    return write_engine(bundle, content, description)
 
 
 class Cases:

@@ -20,8 +20,8 @@ from tcmoa import PRESETS, Sizes, load_weights
 from tcmoa_export import GateError, audit, engine_build, kernels, parity
 from tcmoa_export.engine_build import BuildError, BuildOptions, build_engine
 from tcmoa_runtime import Bundle, BundleError, InputError, MissingError
-from tcmoa_runtime.engine import FOLDER, Engine, find_engines
-from tcmoa_runtime.gpu.cuda import Device
+from tcmoa_runtime.engine import ENGINES_FOLDER, Engine, find_engines
+from tcmoa_runtime.gpu.cuda import CudaDevice
 from tcmoa_runtime.manifest import SELF_HASH, manifest_sha256
 
 rtx = pytest.importorskip("tensorrt_rtx_bindings", reason=engine_pieces.NO_RTX, exc_type=ImportError)
@@ -30,7 +30,7 @@ VERSION = rtx.__version__
 STEM = f"rtx-{VERSION}-sm80+sm86+sm89+sm120"
 FP16 = f"{STEM}-fp16.engine"
 SIZE = (112, 130)
-GPU = Device(0, "NVIDIA Test 1", "8.6", 1 << 34, "13.0")
+GPU = CudaDevice(0, "NVIDIA Test 1", "8.6", 1 << 34, "13.0")
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,7 @@ def built(built_once, tmp_path):
 
 @pytest.fixture
 def fake_gpu(monkeypatch):
-    monkeypatch.setattr(Device, "current", staticmethod(lambda: GPU))
+    monkeypatch.setattr(CudaDevice, "current", staticmethod(lambda: GPU))
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def no_gpu(monkeypatch):
     def refuse():
         raise MissingError("no CUDA driver is installed")
 
-    monkeypatch.setattr(Device, "current", staticmethod(refuse))
+    monkeypatch.setattr(CudaDevice, "current", staticmethod(refuse))
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def no_build(monkeypatch):
 
 def left(bundle):
     """Names of what lies in engines/."""
-    folder = bundle.path / FOLDER
+    folder = bundle.path / ENGINES_FOLDER
     return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
 
 
@@ -134,7 +134,7 @@ def test_the_trained_model_is_fused_and_computes_in_what_was_asked(tiny, precisi
         f"checking {precision} against float32",
         "building the engine",
     ]
-    assert engine.path == tiny.path / FOLDER / f"{STEM}-{precision}.engine"
+    assert engine.path == tiny.path / ENGINES_FOLDER / f"{STEM}-{precision}.engine"
     figures = engine.manifest
     assert (figures["attentions"], figures["fused_attentions"]) == (10, 10)
     assert figures["kernels"] == len(figures["list"]) <= 110
@@ -153,7 +153,7 @@ def test_the_trained_model_is_fused_and_computes_in_what_was_asked(tiny, precisi
 
 
 def test_the_json_beside_it_is_complete_and_accepted(built):
-    engine = Engine.open(built, built.path / FOLDER / FP16)
+    engine = Engine.open(built, built.path / ENGINES_FOLDER / FP16)
     data = engine.path.read_bytes()
     assert engine.read() == data
     values = json.loads(engine.path.with_suffix(".json").read_bytes())
@@ -232,8 +232,8 @@ def test_another_graph_builds_anew(built, tmp_path):
     engine_pieces.export_ungated(other, tmp_path / "other", size=SIZE)
     for name in ("bundle.json", "fusion.onnx"):
         shutil.copy(tmp_path / "other" / name, built.path / name)
-    with pytest.raises(BundleError, match="other bytes"):
-        Engine.open(Bundle.open(built.path), built.path / FOLDER / FP16)
+    with pytest.raises(BundleError, match="with the same bytes"):
+        Engine.open(Bundle.open(built.path), built.path / ENGINES_FOLDER / FP16)
     engine, lines = said(build_engine, built.path)
     assert lines[-1] == "building the engine"
     assert Engine.open(Bundle.open(built.path), engine.path).read()
@@ -248,8 +248,8 @@ def test_targets_name_the_engine(built):
     again, lines = said(build_engine, built, targets=["sm86", "sm89"])
     assert (again.path, lines) == (engine.path, ["up to date"])
     assert state(build_engine(built)) == before
-    assert engine.fits("rtx", VERSION, "8.9") is None
-    assert "compute capability 8.0" in engine.fits("rtx", VERSION, "8.0")
+    assert engine.mismatch("rtx", VERSION, "8.9") is None
+    assert "compute capability 8.0" in engine.mismatch("rtx", VERSION, "8.0")
 
 
 def truncate(path):
@@ -291,7 +291,7 @@ def empty_options(path):
     ],
 )
 def test_what_is_damaged_is_built_anew(built, suffix, damage):
-    damage((built.path / FOLDER / FP16).with_suffix(suffix))
+    damage((built.path / ENGINES_FOLDER / FP16).with_suffix(suffix))
     engine, lines = said(build_engine, built)
     assert lines[-1] == "building the engine"
     assert Engine.open(built, engine.path).read()
@@ -508,7 +508,7 @@ def test_ctrl_c_keeps_the_engine_that_was_there(built):
     before = state(build_engine(built))
     with pytest.raises(KeyboardInterrupt):
         build_engine(built, rebuild=True, progress=lambda *_: signal.raise_signal(signal.SIGINT))
-    assert state(Engine.open(built, built.path / FOLDER / FP16)) == before
+    assert state(Engine.open(built, built.path / ENGINES_FOLDER / FP16)) == before
 
 
 def test_a_progress_function_that_fails_ends_the_build_with_its_own_exception(bundle, capfd):
@@ -541,8 +541,8 @@ def test_tensorrt_builds_for_the_gpu_of_this_machine(bundle, tensorrt):
     assert (engine.path.name, engine.flavor, engine.targets) == (f"{LOCAL}.engine", "tensorrt", ())
     assert engine.manifest["gpu"] == {"name": "NVIDIA Test 1", "compute_capability": "8.6"}
     assert engine.manifest["fused_attentions"] == 4
-    assert engine.fits("tensorrt", "11.0.0.12", "8.6") is None
-    assert engine.fits("tensorrt", "11.0.0.12", "8.9") is not None
+    assert engine.mismatch("tensorrt", "11.0.0.12", "8.6") is None
+    assert engine.mismatch("tensorrt", "11.0.0.12", "8.9") is not None
     assert ("hardware_compatibility_level", "none") in tensorrt
     assert said(build_engine, bundle, flavor="tensorrt")[1] == ["up to date"]
 
@@ -554,15 +554,15 @@ def test_tensorrt_keeps_its_timings(bundle, tensorrt):
         ("set_timing_cache", b"", False),
     ]
     assert left(bundle) == sorted([CACHE, f"{LOCAL}.engine", f"{LOCAL}.json"])
-    assert (bundle.path / FOLDER / CACHE).read_bytes() == b"+1 build"
+    assert (bundle.path / ENGINES_FOLDER / CACHE).read_bytes() == b"+1 build"
     tensorrt.clear()
     build_engine(bundle, flavor="tensorrt", rebuild=True)
     assert [c for c in tensorrt if "timing" in c[0]] == [
         ("create_timing_cache", b"+1 build"),
         ("set_timing_cache", b"+1 build", False),
     ]
-    assert (bundle.path / FOLDER / CACHE).read_bytes() == b"+1 build+1 build"
-    assert find_engines(bundle) == [bundle.path / FOLDER / f"{LOCAL}.engine"]
+    assert (bundle.path / ENGINES_FOLDER / CACHE).read_bytes() == b"+1 build+1 build"
+    assert find_engines(bundle) == [bundle.path / ENGINES_FOLDER / f"{LOCAL}.engine"]
 
 
 def test_where_a_gpu_can_load_the_engine_its_inspector_is_asked(bundle, fake_gpu, monkeypatch):
@@ -623,13 +623,13 @@ def test_tensorrt_for_other_gpus_too(bundle, tensorrt):
     engine = build_engine(bundle, flavor="tensorrt", hardware_compatibility="ampere_plus")
     assert ("hardware_compatibility_level", "ampere_plus") in tensorrt
     assert engine.manifest["hardware_compatibility"] == "ampere_plus"
-    assert engine.fits("tensorrt", "11.0.0.12", "8.9") is None
+    assert engine.mismatch("tensorrt", "11.0.0.12", "8.9") is None
 
 
 def test_another_gpu_builds_anew(bundle, tensorrt, monkeypatch):
     build_engine(bundle, flavor="tensorrt")
-    other = Device(0, "NVIDIA Test 2", "8.6", 1 << 34, "13.0")
-    monkeypatch.setattr(Device, "current", staticmethod(lambda: other))
+    other = CudaDevice(0, "NVIDIA Test 2", "8.6", 1 << 34, "13.0")
+    monkeypatch.setattr(CudaDevice, "current", staticmethod(lambda: other))
     engine, lines = said(build_engine, bundle, flavor="tensorrt")
     assert lines[-1] == "building the engine"
     assert engine.manifest["gpu"]["name"] == "NVIDIA Test 2"

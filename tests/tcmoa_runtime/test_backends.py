@@ -45,10 +45,10 @@ def test_the_name_tells_the_device(backend):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"x": np.zeros((1, 100, 131, 3), np.uint8)}, r"x is uint8 \[1, 100, 131, 3\]: expected uint8"),
-        ({"y": np.zeros((1, 100, 130, 3), np.float32)}, "y is float32"),
-        ({"prompt_scale": np.zeros((1, 13, 17))}, "prompt_scale is float64"),
-        ({"prompt_shift": np.zeros((13, 17), np.float32)}, "prompt_shift is float32"),
+        ({"x": np.zeros((1, 100, 131, 3), np.uint8)}, r"x: uint8 \[1, 100, 131, 3\]; expected uint8"),
+        ({"y": np.zeros((1, 100, 130, 3), np.float32)}, "y: float32"),
+        ({"prompt_scale": np.zeros((1, 13, 17))}, "prompt_scale: float64"),
+        ({"prompt_shift": np.zeros((13, 17), np.float32)}, "prompt_shift: float32"),
         ({"z": np.zeros(1)}, "inputs are"),
     ],
 )
@@ -67,7 +67,7 @@ def test_a_missing_tensor_is_refused(backend, inputs):
 
 @pytest.mark.parametrize("name", ["", "ONNXRUNTIME", "tensorrt2"])
 def test_an_unknown_backend_is_refused_with_the_known_ones(name, vif):
-    with pytest.raises(InputError, match=f"expected auto or {', '.join(BACKENDS)}"):
+    with pytest.raises(InputError, match=f"backend: '{name}'; expected one of auto, {', '.join(BACKENDS)}"):
         load_backend(Bundle.open(vif), name)
 
 

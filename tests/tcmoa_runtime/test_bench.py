@@ -10,17 +10,19 @@ import pytest
 
 from tcmoa_runtime import Bundle, Fuser
 from tcmoa_runtime.backends import pick as backends
-from tcmoa_runtime.backends.pick import load_backend
+from tcmoa_runtime.backends.pick import load_backend, read_pick, write_pick
 from tcmoa_runtime.bench import measure as module
-from tcmoa_runtime.bench.measure import Bench, Speed, bench, machine, read_pick, write_pick
+from tcmoa_runtime.bench.measure import BackendSpeed, BenchResult, measure_backends
 from tcmoa_runtime.bundle_write import derive_bundle
 from tcmoa_runtime.errors import InputError, TcmoaError
+from tcmoa_runtime.machine import machine_id
+from tcmoa_runtime.options.bench import BenchOptions
 
 pytestmark = pytest.mark.usefixtures("no_openvino")
 
 
 def speed(p50, spread=1.0):
-    return Speed(10.0, 5.0, p50, p50 * 2, 100.0, 20, spread)
+    return BackendSpeed(10.0, 5.0, p50, p50 * 2, 100.0, 20, spread)
 
 
 @pytest.fixture
@@ -41,9 +43,8 @@ def test_peak_memory_is_not_that_of_the_process_that_started_it():
 
 def test_every_backend_is_measured_in_a_process_of_its_own(bundle):
     ticks = []
-    found = bench(
-        bundle, ["onnxruntime", "tensorrt"], frames=7, threads=1, progress=lambda *t: ticks.append(t)
-    )
+    options = BenchOptions(backends=("onnxruntime", "tensorrt"), frames=7, threads=1)
+    found = measure_backends(bundle, options, on_progress=lambda *t: ticks.append(t))
     figures = found.speeds["onnxruntime"]
     assert figures.frames == 7
     assert 0 < figures.p50_ms <= figures.p99_ms
@@ -53,30 +54,30 @@ def test_every_backend_is_measured_in_a_process_of_its_own(bundle):
     assert figures.spread >= 1
     assert ticks == [(i, 5) for i in range(1, 6)]
     assert list(found.failed) == ["tensorrt"]
-    assert found.failed["tensorrt"].startswith("tensorrt: ")
+    assert str(found.failed["tensorrt"]).startswith("tensorrt: ")
     assert found.fastest == "onnxruntime"
     json.dumps(found.to_json(), allow_nan=False)
 
 
 def test_nothing_that_runs_is_an_error(bundle):
     with pytest.raises(TcmoaError, match=r"no backend runs .*: tensorrt: "):
-        bench(bundle, ["tensorrt"], frames=1)
-    with pytest.raises(InputError, match="backend is 'nonsense': expected some of onnxruntime"):
-        bench(bundle, ["nonsense"], frames=1)
-    with pytest.raises(InputError, match="frames is 0: expected 1 or more"):
-        bench(bundle, frames=0)
+        measure_backends(bundle, BenchOptions(backends=("tensorrt",), frames=1))
+    with pytest.raises(InputError, match="backends: 'nonsense'; expected one of onnxruntime"):
+        BenchOptions(backends=("nonsense",), frames=1)
+    with pytest.raises(InputError, match="frames: 0; expected 1 to"):
+        BenchOptions(frames=0)
 
 
 def test_a_process_that_dies_is_told(bundle, monkeypatch):
     monkeypatch.setattr(module.sys, "executable", "/bin/false")
     with pytest.raises(TcmoaError, match="onnxruntime: its process ended"):
-        bench(bundle, ["onnxruntime"], frames=1)
+        measure_backends(bundle, BenchOptions(backends=("onnxruntime",), frames=1))
 
 
 def test_the_fastest_is_one_that_is_exact():
-    found = Bench({"openvino-bf16": speed(1.0), "openvino": speed(3.0), "onnxruntime": speed(2.0)}, {})
+    found = BenchResult({"openvino-bf16": speed(1.0), "openvino": speed(3.0), "onnxruntime": speed(2.0)}, {})
     assert found.fastest == "onnxruntime"
-    assert Bench({"openvino-bf16": speed(1.0)}, {}).fastest is None
+    assert BenchResult({"openvino-bf16": speed(1.0)}, {}).fastest is None
     assert not speed(1.0, spread=1.5).is_steady
 
 
@@ -85,14 +86,14 @@ def test_auto_takes_what_was_picked_on_this_machine_for_this_bundle(bundle):
     assert read_pick(bundle) is None
     with Fuser.load(bundle.path) as fuser:
         assert fuser.backend.name == "onnxruntime (CPU)"
-    path = write_pick(bundle, Bench({"openvino": speed(1.0), "onnxruntime": speed(2.0)}, {}))
+    path = write_pick(bundle, BenchResult({"openvino": speed(1.0), "onnxruntime": speed(2.0)}, {}).p50_ms)
     assert read_pick(bundle) == "openvino"
     assert load_backend(bundle).name == "openvino (CPU)"
     assert load_backend(bundle, "onnxruntime").name == "onnxruntime (CPU)"
     entry = json.loads(path.read_bytes())
     for change in (
-        {"machine": {**machine(), "cpu": "another"}},
-        {"machine": {**machine(), "versions": {}}},
+        {"machine": {**machine_id(), "cpu": "another"}},
+        {"machine": {**machine_id(), "versions": {}}},
         {"graph": "0" * 64},
         {"backend": "openvino-bf16"},
         {"backend": 3},
@@ -108,7 +109,7 @@ def test_auto_takes_what_was_picked_on_this_machine_for_this_bundle(bundle):
 def test_a_pick_goes_before_an_engine_and_to_bundles_of_the_same_graph(bundle, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(backends, "find_engines", lambda _: asked.append("engines") or [])
-    write_pick(bundle, Bench({"onnxruntime": speed(1.0), "tensorrt": speed(2.0)}, {}))
+    write_pick(bundle, BenchResult({"onnxruntime": speed(1.0), "tensorrt": speed(2.0)}, {}).p50_ms)
     assert load_backend(bundle).name == "onnxruntime (CPU)"
     assert asked == []
     derived = derive_bundle(bundle, tmp_path / "derived", {"prompt_default": {"scale": 1.0, "shift": 0.5}})
@@ -116,18 +117,18 @@ def test_a_pick_goes_before_an_engine_and_to_bundles_of_the_same_graph(bundle, t
 
 
 def test_a_picked_backend_that_is_gone_is_no_fault(bundle, monkeypatch):
-    path = write_pick(bundle, Bench({"tensorrt": speed(1.0)}, {}))
+    path = write_pick(bundle, BenchResult({"tensorrt": speed(1.0)}, {}).p50_ms)
     assert read_pick(bundle) == "tensorrt"
     assert load_backend(bundle).name == "onnxruntime (CPU)"
     assert path.exists()
 
 
 def test_nothing_to_pick_and_nowhere_to_write(bundle):
-    with pytest.raises(TcmoaError, match="nothing to pick"):
-        write_pick(bundle, Bench({"openvino-bf16": speed(1.0)}, {}))
+    with pytest.raises(TcmoaError, match="no backend to pick"):
+        write_pick(bundle, BenchResult({"openvino-bf16": speed(1.0)}, {}).p50_ms)
     (bundle.path / "engines").write_text("a file")
     with pytest.raises(InputError, match="cannot be written"):
-        write_pick(bundle, Bench({"onnxruntime": speed(1.0)}, {}))
+        write_pick(bundle, BenchResult({"onnxruntime": speed(1.0)}, {}).p50_ms)
     assert not stat.S_ISDIR((bundle.path / "engines").stat().st_mode)
 
 
@@ -147,16 +148,18 @@ def test_the_command(tcmoa, bundle):
 
 
 def test_wrong_input(tcmoa, bundle, tmp_path):
-    tcmoa("bench", tmp_path).assert_error(2, "holds no bundle")
+    tcmoa("bench", tmp_path).assert_error(2, "not a bundle")
     tcmoa("bench", bundle.path, "--backend", "tensorrt").assert_error(3, "no backend runs", "tensorrt: ")
-    tcmoa("bench", bundle.path, "--frames", "0").assert_error(2, "frames is 0")
-    tcmoa("bench", bundle.path, "--backend", "cuda").assert_error(2, "backend is 'cuda'", "expected some of")
+    tcmoa("bench", bundle.path, "--frames", "0").assert_error(2, "--frames: 0; expected 1 to")
+    tcmoa("bench", bundle.path, "--backend", "cuda").assert_error(2, "--backend: 'cuda'", "expected one of")
     bundle.graph_path.write_bytes(bundle.graph_path.read_bytes()[:1000])
-    tcmoa("bench", bundle.path).assert_error(2, "fusion.onnx: 1000 bytes, bundle.json says")
+    tcmoa("bench", bundle.path).assert_error(
+        2, "fusion.onnx: 1000 bytes, truncated or another file; expected"
+    )
 
 
 def test_frames_to_measure_with_are_patches_with_a_little_noise():
-    frames = module._patches(np.random.default_rng(0), (2, 50, 70, 3))
+    frames = module._synthetic_frames(np.random.default_rng(0), (2, 50, 70, 3))
     assert (frames.shape, frames.dtype) == ((2, 50, 70, 3), np.uint8)
     assert np.ptp(frames[0, :16, :16, 0]) <= 16
     assert np.ptp(frames[0, :, :, 0]) > 100  # and nothing wrapped around, or the first would be as large

@@ -10,8 +10,8 @@ import pytest
 import engine_pieces
 from tcmoa_export import engine_build, parity
 from tcmoa_runtime import Bundle, MissingError
-from tcmoa_runtime.engine import FOLDER, Engine, find_engines
-from tcmoa_runtime.gpu.cuda import Device
+from tcmoa_runtime.engine import ENGINES_FOLDER, Engine, find_engines
+from tcmoa_runtime.gpu.cuda import CudaDevice
 
 rtx = pytest.importorskip("tensorrt_rtx_bindings", reason=engine_pieces.NO_RTX, exc_type=ImportError)
 
@@ -44,7 +44,7 @@ def said(outcome):
 
 
 def left(bundle):
-    folder = bundle / FOLDER
+    folder = bundle / ENGINES_FOLDER
     return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
 
 
@@ -89,8 +89,8 @@ def test_json_is_one_object_on_stdout(tcmoa, built):
     assert outcome.code == 0
     report = outcome.json
     assert said(outcome) == (["build: up to date"], [])
-    manifest = json.loads((built / FOLDER / NAME).with_suffix(".json").read_bytes())
-    assert report.pop("path") == str(built / FOLDER / NAME)
+    manifest = json.loads((built / ENGINES_FOLDER / NAME).with_suffix(".json").read_bytes())
+    assert report.pop("path") == str(built / ENGINES_FOLDER / NAME)
     assert len(manifest.pop("list")) == manifest["kernels"] == report["kernels"]
     assert report == manifest
     assert report["attentions"] == report["fused_attentions"] == 8
@@ -183,7 +183,7 @@ def test_missing_packages_and_gpus_end_in_one_line_and_3(tcmoa, bundle, monkeypa
     def refuse():
         raise MissingError("no CUDA driver is installed")
 
-    monkeypatch.setattr(Device, "current", staticmethod(refuse))
+    monkeypatch.setattr(CudaDevice, "current", staticmethod(refuse))
     tcmoa("build", bundle, "--strip").assert_error(3, "needs a GPU", "leave --strip out")
     for name, flavor in (("tensorrt_rtx_bindings", "rtx"), ("tensorrt", "tensorrt")):
         monkeypatch.setitem(sys.modules, name, None)
@@ -234,9 +234,9 @@ def test_unfused_engines_are_written_on_demand(tcmoa, bundle):
 
 
 def test_rebuild(tcmoa, built):
-    before = (built / FOLDER / NAME).stat().st_ino
+    before = (built / ENGINES_FOLDER / NAME).stat().st_ino
     assert tcmoa("build", built, "--target", "sm86", "--rebuild").code == 0
-    assert (built / FOLDER / NAME).stat().st_ino != before
+    assert (built / ENGINES_FOLDER / NAME).stat().st_ino != before
 
 
 def test_ctrl_c_ends_in_130_and_leaves_nothing(tcmoa, bundle, monkeypatch):

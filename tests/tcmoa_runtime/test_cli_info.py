@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tcmoa_runtime import __version__
-from tcmoa_runtime.cli.doctor import PACKAGES
+from tcmoa_runtime.cli.doctor_packages import list_packages
 
 
 def test_inspect_shows_what_a_bundle_is(tcmoa, vif):
@@ -66,7 +66,7 @@ def test_doctor_lists_packages_and_devices(tcmoa):
     outcome = tcmoa("doctor", "--json")
     assert (outcome.code, outcome.err) == (0, "")
     report = outcome.json
-    assert report["packages"].keys() == PACKAGES.keys()
+    assert report["packages"].keys() == {package.name for package in list_packages()}
     assert report["packages"]["numpy"]
     assert report["packages"]["onnxruntime"]
     cpu, *gpus = report["devices"]
@@ -85,7 +85,7 @@ def test_doctor_in_words(tcmoa, vif, no_openvino):
     lines = outcome.out.splitlines()
     assert lines[0].startswith("python 3.")
     assert any(line.startswith("onnxruntime 1.") for line in lines)
-    assert lines[-1] == "bundle: load: hashes and contract are right, onnxruntime (CPU) runs it"
+    assert lines[-1] == "bundle: load: hashes and contract are correct, onnxruntime (CPU) runs it"
 
 
 def test_doctor_says_that_a_good_bundle_loads(tcmoa, vif):
@@ -114,7 +114,7 @@ def test_doctor_finds_a_missing_onnxruntime(tcmoa, vif, monkeypatch, no_openvino
     monkeypatch.delitem(sys.modules, "tcmoa_runtime.backends.onnxruntime", raising=False)
     report = tcmoa("doctor", vif, "--json").json
     assert report["bundle"]["verdict"] == "refuse"
-    assert "no backend can run it here" in report["bundle"]["why"]
+    assert "no backend runs the bundle here" in report["bundle"]["why"]
     assert "onnxruntime cannot be imported" in report["problems"][0]
 
 

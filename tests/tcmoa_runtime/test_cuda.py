@@ -67,32 +67,32 @@ def test_each_simulated_function_gives_as_many_results(real):
 def test_without_cuda_the_extras_are_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
     with pytest.raises(MissingError, match=r"pip install 'tcmoa\[rtx\]'.*'tcmoa\[tensorrt\]'"):
-        cuda.Device.current()
+        cuda.CudaDevice.current()
 
 
 @pytest.mark.parametrize(
     ("error", "driver", "words"),
     [
         ("cudaErrorInsufficientDriver", 0, "no NVIDIA driver"),
-        ("cudaErrorInsufficientDriver", 12040, "an NVIDIA driver for CUDA 12.4"),
+        ("cudaErrorInsufficientDriver", 12040, "the NVIDIA driver supports only CUDA 12.4"),
         ("cudaErrorNoDevice", 13000, "no CUDA device"),
     ],
 )
 def test_without_driver_or_device_it_says_so_and_what_else_works(error, driver, words, device):
     device.driver = driver
     device.fail(1, cudaError_t[error], "cudaGetDeviceCount")
-    with pytest.raises(MissingError, match=f"{words}.*--backend onnxruntime"):
-        cuda.Device.current()
+    with pytest.raises(MissingError, match=f"{words}.*backend='onnxruntime'"):
+        cuda.CudaDevice.current()
 
 
 def test_a_device_tells_what_it_is(device):
-    assert cuda.Device.current() == cuda.Device(0, "Simulated GPU (no GPU)", "8.9", 8 << 30, "13.0")
-    assert cuda.free_memory() == (8 << 30, 8 << 30)
+    assert cuda.CudaDevice.current() == cuda.CudaDevice(0, "Simulated GPU (no GPU)", "8.9", 8 << 30, "13.0")
+    assert cuda.memory_info() == (8 << 30, 8 << 30)
 
 
 def test_a_device_is_current_for_a_while_only(device):
     device.current.device = 1
-    there = cuda.Device.current()
+    there = cuda.CudaDevice.current()
     device.current.device = 0
     with there.active():
         assert device.device() == 1
@@ -116,14 +116,14 @@ def test_out_of_memory_says_how_much_was_asked_for_and_what_helps(make, kind, de
         make(12345)
     assert caught.value.exit_code == 3
     text = str(caught.value)
-    assert f"out of {kind} memory: 12345 bytes were asked for ({8 << 30} of {8 << 30} free" in text
-    assert "smaller frame or batch" in text
+    assert f"out of {kind} memory: 12345 bytes requested; {8 << 30} of {8 << 30} bytes are free" in text
+    assert "smaller frames or a smaller batch" in text
     assert "\n" not in text
 
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: cuda.DeviceBuffer(8), lambda: cuda.PinnedBuffer(8), cuda.Stream, cuda.Event],
+    [lambda: cuda.DeviceBuffer(8), lambda: cuda.PinnedBuffer(8), cuda.CudaStream, cuda.CudaEvent],
     ids=["device", "pinned", "stream", "event"],
 )
 def test_everything_closes_once_and_is_of_no_use_afterwards(make, device):
@@ -138,12 +138,12 @@ def test_everything_closes_once_and_is_of_no_use_afterwards(make, device):
 def test_other_errors_name_the_function_and_the_error(device):
     device.fail(1, cudaError_t.cudaErrorUnknown, "cudaEventCreateWithFlags")
     with pytest.raises(TcmoaError, match=r"cudaEventCreateWithFlags: simulated cudaErrorUnknown"):
-        cuda.Event()
+        cuda.CudaEvent()
 
 
 def test_a_callers_stream_is_used_and_never_destroyed(device):
     handle = device.stream()
-    with cuda.Stream(handle) as stream, cuda.Event() as event:
+    with cuda.CudaStream(handle) as stream, cuda.CudaEvent() as event:
         event.record(stream)
         stream.synchronize()
     assert handle in device.streams
@@ -152,7 +152,7 @@ def test_a_callers_stream_is_used_and_never_destroyed(device):
 
 def test_copies_run_in_order_and_late(device):
     with (
-        cuda.Stream() as stream,
+        cuda.CudaStream() as stream,
         cuda.DeviceBuffer(16) as there,
         cuda.PinnedBuffer(16) as source,
         cuda.PinnedBuffer(16) as target,
@@ -168,9 +168,9 @@ def test_copies_run_in_order_and_late(device):
 
 def test_a_stream_follows_another(device):
     order = []
-    with cuda.Stream() as first, cuda.Stream() as second, cuda.Event() as event:
+    with cuda.CudaStream() as first, cuda.CudaStream() as second, cuda.CudaEvent() as event:
         device.queue(first.handle, lambda: order.append("first"))
-        second.follow(first, event)
+        second.wait_stream(first, event)
         device.queue(first.handle, lambda: order.append("later"))
         device.queue(second.handle, lambda: order.append("second"))
         second.synchronize()
@@ -196,8 +196,8 @@ def test_an_address_that_cuda_refuses_is_no_device_memory(device):
 def test_a_graph_runs_what_was_captured_each_time_it_is_launched(device):
     ran = []
     with (
-        cuda.Stream() as stream,
-        cuda.Graph.capture(stream, lambda: device.queue(stream.handle, lambda: ran.append(1))) as graph,
+        cuda.CudaStream() as stream,
+        cuda.CudaGraph.capture(stream, lambda: device.queue(stream.handle, lambda: ran.append(1))) as graph,
     ):
         stream.synchronize()
         assert ran == []
@@ -209,7 +209,7 @@ def test_a_graph_runs_what_was_captured_each_time_it_is_launched(device):
 
 def test_a_capture_leaves_other_threads_alone(device):
     modes = []
-    with cuda.Stream() as stream:
+    with cuda.CudaStream() as stream:
 
         def work():
             modes.append(device.streams[stream.handle].capture.mode)
@@ -217,16 +217,16 @@ def test_a_capture_leaves_other_threads_alone(device):
             other.start()
             other.join()
 
-        cuda.Graph.capture(stream, work).close()
+        cuda.CudaGraph.capture(stream, work).close()
     assert modes == [cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal]
 
 
 def test_what_spoils_a_capture_ends_it_cleanly(device):
-    with cuda.Stream() as stream:
+    with cuda.CudaStream() as stream:
         with pytest.raises(TcmoaError, match="CaptureUnsupported"):
-            cuda.Graph.capture(stream, stream.synchronize)
+            cuda.CudaGraph.capture(stream, stream.synchronize)
         with pytest.raises(ZeroDivisionError):
-            cuda.Graph.capture(stream, lambda: 1 // 0)
+            cuda.CudaGraph.capture(stream, lambda: 1 // 0)
         assert device.streams[stream.handle].capture is None
     assert device.live() == {}
 
@@ -235,10 +235,10 @@ def test_what_spoils_a_capture_ends_it_cleanly(device):
     "function", ["cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiate"]
 )
 def test_a_capture_that_fails_gives_everything_back(function, device):
-    with cuda.Stream() as stream:
+    with cuda.CudaStream() as stream:
         device.fail(1, cudaError_t.cudaErrorUnknown, function)
         with pytest.raises(TcmoaError, match=function):
-            cuda.Graph.capture(stream, lambda: None)
+            cuda.CudaGraph.capture(stream, lambda: None)
         device.streams[stream.handle].capture = None
 
 
@@ -266,23 +266,23 @@ class TestTheSimulationNotices:
 
     def test_a_leak(self, gpu):
         cuda.DeviceBuffer(8)
-        cuda.Stream()
+        cuda.CudaStream()
         assert gpu.live().keys() == {"device", "streams"}
 
     @pytest.mark.parametrize("nbytes", [9, 1 << 20])
     def test_a_copy_that_is_too_long(self, nbytes, gpu):
-        there, here, stream = cuda.DeviceBuffer(8), cuda.PinnedBuffer(8), cuda.Stream()
+        there, here, stream = cuda.DeviceBuffer(8), cuda.PinnedBuffer(8), cuda.CudaStream()
         there.nbytes = nbytes
         with pytest.raises(Misuse, match="go beyond the 8"):
             stream.upload(there, here)
 
     def test_a_copy_in_the_wrong_direction(self, gpu):
-        there, here, stream = cuda.DeviceBuffer(8), cuda.PinnedBuffer(8), cuda.Stream()
+        there, here, stream = cuda.DeviceBuffer(8), cuda.PinnedBuffer(8), cuda.CudaStream()
         with pytest.raises(Misuse):
             stream.download(there, here)
 
     def test_memory_that_is_freed_before_the_work_on_it_is_done(self, gpu):
-        there, here, stream = cuda.DeviceBuffer(8), cuda.PinnedBuffer(8), cuda.Stream()
+        there, here, stream = cuda.DeviceBuffer(8), cuda.PinnedBuffer(8), cuda.CudaStream()
         stream.upload(there, here)
         there.close()
         with pytest.raises(Misuse, match="was freed"):
@@ -295,7 +295,7 @@ class TestTheSimulationNotices:
             gpu.check()
 
     def test_a_copy_from_pageable_memory(self, gpu):
-        there, stream, array = cuda.DeviceBuffer(8), cuda.Stream(), np.arange(8, dtype=np.uint8)
+        there, stream, array = cuda.DeviceBuffer(8), cuda.CudaStream(), np.arange(8, dtype=np.uint8)
         gpu.cudaMemcpyAsync(there.handle, array.ctypes.data, 8, 1, stream.handle)
         assert gpu.pageable_copies == 1
         assert gpu.find(there.handle, 8, 0).tolist() == list(range(8))
@@ -303,10 +303,10 @@ class TestTheSimulationNotices:
     def test_memory_of_another_device(self, gpu):
         there, here, stream = cuda.DeviceBuffer(8), cuda.PinnedBuffer(8), gpu.stream(device=1)
         with pytest.raises(Misuse, match="memory of 0, used as that of 1"):
-            cuda.Stream(stream).upload(there, here)
+            cuda.CudaStream(stream).upload(there, here)
 
     def test_a_destroyed_stream_or_event(self, gpu):
-        stream, event = cuda.Stream(), cuda.Event()
+        stream, event = cuda.CudaStream(), cuda.CudaEvent()
         number, other = stream.handle, event.handle
         stream.close()
         event.close()
@@ -316,7 +316,7 @@ class TestTheSimulationNotices:
             gpu.cudaEventSynchronize(other)
 
     def test_a_stream_or_event_that_is_destroyed_with_work_to_do(self, gpu):
-        stream, event = cuda.Stream(), cuda.Event()
+        stream, event = cuda.CudaStream(), cuda.CudaEvent()
         event.record(stream)
         with pytest.raises(Misuse, match="operations to do"):
             stream.close()
@@ -341,7 +341,7 @@ class TestTheSimulationNotices:
             ran, streams = [], [gpu.stream(), gpu.stream()]
             for number in range(6):
                 gpu.queue(streams[number % 2], lambda r=ran, n=number: r.append(n))
-                cuda.free_memory()  # any call lets the GPU go on
+                cuda.memory_info()  # any call lets the GPU go on
             gpu.finish()
             assert [n for n in ran if n % 2] == [1, 3, 5]
             assert [n for n in ran if not n % 2] == [0, 2, 4]

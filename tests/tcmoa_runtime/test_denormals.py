@@ -13,7 +13,7 @@ from tcmoa_runtime.backends.denormals import flushed_denormals
 from tcmoa_runtime.backends.pick import load_backend
 
 known = pytest.mark.skipif(
-    denormals._found is None, reason="needs x86-64 Linux with glibc, where the flags' place is known"
+    denormals._functions is None, reason="needs x86-64 Linux with glibc, where the flags' place is known"
 )
 SMALL = np.full(4, 1e-40, np.float32)
 
@@ -47,16 +47,16 @@ def test_they_are_back_after_a_fault():
 
 
 def test_elsewhere_nothing_happens(monkeypatch):
-    monkeypatch.setattr(denormals, "_found", None)
+    monkeypatch.setattr(denormals, "_functions", None)
     with flushed_denormals():
         assert has_denormals()
     monkeypatch.setattr(sys, "platform", "win32")
-    assert denormals._functions() is None
+    assert denormals._find_functions() is None
 
 
 def test_a_state_that_cannot_be_read_is_left(monkeypatch):
     put = []
-    monkeypatch.setattr(denormals, "_found", (lambda _: 1, put.append))
+    monkeypatch.setattr(denormals, "_functions", (lambda _: 1, put.append))
     with flushed_denormals():
         assert has_denormals()
     assert put == []
@@ -95,5 +95,5 @@ def test_the_graph_runs_with_flags_set(vif, monkeypatch):
     backend = load_backend(Bundle.open(vif), "onnxruntime")
     contract = Bundle.open(vif).contract
     backend.infer({s.name: np.zeros(s.shape, s.dtype) for s in contract.inputs})
-    assert inside == [denormals._found is not None] * 2
+    assert inside == [denormals._functions is not None] * 2
     backend.close()

@@ -4,16 +4,16 @@ import dataclasses
 import json
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 
-import tcmoa_runtime
 from tcmoa_runtime import Bundle, BundleError
 from tcmoa_runtime.engine import (
-    FOLDER,
-    SUFFIX,
+    ENGINE_SUFFIX,
+    ENGINES_FOLDER,
+    BuilderGpu,
     Engine,
+    EngineDescription,
     engine_stem,
     find_engines,
     write_engine,
@@ -22,12 +22,13 @@ from tcmoa_runtime.manifest import SELF_HASH, manifest_sha256
 
 DATA = b"what a builder serialised" * 40
 WEIGHTS = b"an ONNX graph"
-GPU = {"name": "NVIDIA Something", "compute_capability": "8.9"}
+GPU = BuilderGpu("NVIDIA Something", "8.9")
 
 
 def write(bundle, data=DATA, **changes):
-    options = {"flavor": "rtx", "version": "1.7.1.116", "precision": "fp16", "gpu": GPU, **changes}
-    return write_engine(bundle, data, **options)
+    audit = changes.pop("audit", None)
+    fields = {"flavor": "rtx", "version": "1.7.1.116", "precision": "fp16", "gpu": GPU, **changes}
+    return write_engine(bundle, data, EngineDescription(**fields), audit)
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_names_tell_what_an_engine_is_for(targets, name):
 
 
 def test_a_good_engine_tells_what_it_is(bundle, engine):
-    assert engine.path == bundle.path / FOLDER / "rtx-1.7.1.116-local-fp16.engine"
+    assert engine.path == bundle.path / ENGINES_FOLDER / "rtx-1.7.1.116-local-fp16.engine"
     assert (engine.flavor, engine.version, engine.precision) == ("rtx", "1.7.1.116", "fp16")
     assert (engine.targets, engine.stripped, engine.weights) == ((), False, None)
     assert engine.read() == DATA
@@ -102,7 +103,7 @@ def test_an_engine_is_not_changed_by_accident(engine):
 def test_engines_are_found_by_name_and_none_without_a_folder(bundle):
     assert find_engines(bundle) == []
     second, first = write(bundle), write(bundle, flavor="rtx", precision="bf16")
-    (bundle.path / FOLDER / "rtx-1.7.1.116-local-fp16.runtime_cache").write_bytes(b"x")
+    (bundle.path / ENGINES_FOLDER / "rtx-1.7.1.116-local-fp16.runtime_cache").write_bytes(b"x")
     assert find_engines(bundle) == [first.path, second.path]
 
 
@@ -110,14 +111,14 @@ def test_writing_again_replaces(bundle, engine):
     again = write(bundle, b"another")
     assert again.path == engine.path
     assert again.read() == b"another"
-    assert len(list((bundle.path / FOLDER).iterdir())) == 2
+    assert len(list((bundle.path / ENGINES_FOLDER).iterdir())) == 2
 
 
 def test_an_interrupted_replacing_leaves_no_engine_with_the_old_description(bundle, engine, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tcmoa_runtime.images.write_bytes", interrupted)
+    monkeypatch.setattr("tcmoa_runtime.engine.write_bytes", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write(bundle, b"another")
     assert "has no rtx-1.7.1.116-local-fp16.json" in refusal(Engine.open, bundle, engine.path)
@@ -147,7 +148,7 @@ JSON_DAMAGES = {
     "empty": (lambda p: p.write_bytes(b""), "not valid JSON"),
     "half": (lambda p: cut(p, 0.5), "not valid JSON"),
     "binary": (lambda p: p.write_bytes(bytes(range(256))), "not valid JSON"),
-    "huge": (lambda p: p.write_bytes(b" " * ((1 << 20) + 1)), "is that large"),
+    "huge": (lambda p: p.write_bytes(b" " * ((1 << 20) + 1)), "1048577 bytes; expected at most 1048576"),
     "foreign": (lambda p: p.write_bytes(b'{"a": 1}'), "not the description of an engine"),
     "a folder": (lambda p: (p.unlink(), p.mkdir()), "has no"),
     "edited": (lambda p: p.write_text(p.read_text().replace("1.7.1.116", "1.7.1.117")), "edited or damaged"),
@@ -162,9 +163,12 @@ def test_a_damaged_description_is_refused(damage, bundle, engine):
 
 
 ENGINE_DAMAGES = {
-    "empty": (lambda p: p.write_bytes(b""), "0 bytes, its JSON says"),
+    "empty": (
+        lambda p: p.write_bytes(b""),
+        "0 bytes, truncated or another file; expected 1000 as in its JSON",
+    ),
     "half": (lambda p: cut(p, 0.5), "truncated"),
-    "longer": (lambda p: p.write_bytes(p.read_bytes() + b"x"), "its JSON says"),
+    "longer": (lambda p: p.write_bytes(p.read_bytes() + b"x"), "as in its JSON"),
     "first bit": (lambda p: flip(p, 0), "SHA-256"),
     "last bit": (lambda p: flip(p, -1), "SHA-256"),
     "gone": (lambda p: p.unlink(), "no such engine"),
@@ -188,11 +192,11 @@ def test_swapped_engines_are_refused(bundle, engine):
 
 
 def test_an_engine_under_another_name_is_refused(bundle, engine):
-    for suffix in (SUFFIX, ".json"):
+    for suffix in (ENGINE_SUFFIX, ".json"):
         old = engine.path.with_suffix(suffix)
         old.rename(old.with_name(f"rtx-1.7.1.117-local-fp16{suffix}"))
     assert "was renamed" in refusal(
-        Engine.open, bundle, bundle.path / FOLDER / "rtx-1.7.1.117-local-fp16.engine"
+        Engine.open, bundle, bundle.path / ENGINES_FOLDER / "rtx-1.7.1.117-local-fp16.engine"
     )
 
 
@@ -206,12 +210,12 @@ def setting(*keys, to):
 
 
 FORGERIES = {
-    "newer format": (setting("format_version", to=2), "format 2 is newer"),
+    "newer format": (setting("format_version", to=2), "format version 2 is newer"),
     "format zero": (setting("format_version", to=0), "'format_version' is 0"),
     "flavor": (setting("flavor", to="trt"), "'flavor' is 'trt'"),
     "precision": (setting("precision", to="int3"), "'precision'"),
     "version": (setting("version", to="1/2"), "'version' is '1/2'"),
-    "targets": (setting("targets", to=["ampere"]), "'targets' holds 'ampere'"),
+    "targets": (setting("targets", to=["ampere"]), "'targets' is ['ampere']; expected compute capabilities"),
     "no targets": (setting("targets", to=None), "'targets' is None"),
     "compatibility": (setting("hardware_compatibility", to="all"), "'hardware_compatibility'"),
     "gpu": (setting("gpu", to="8.9"), "'gpu' is '8.9'"),
@@ -250,25 +254,30 @@ def test_keys_that_the_runtime_needs_are_missed(key, bundle, engine):
 
 def test_an_engine_of_another_bundle_is_refused(bundle, exported, tmp_path, engine):
     other = shutil.copytree(exported("plain"), tmp_path / "other")
-    shutil.copytree(bundle.path / FOLDER, other / FOLDER)
-    text = refusal(Engine.open, Bundle.open(other), other / FOLDER / engine.path.name)
+    shutil.copytree(bundle.path / ENGINES_FOLDER, other / ENGINES_FOLDER)
+    text = refusal(Engine.open, Bundle.open(other), other / ENGINES_FOLDER / engine.path.name)
     assert "built from the graph" in text
-    assert f"tcmoa build {other} --flavor rtx" in text
+    assert f"`tcmoa build {other}`, flavor rtx" in text
 
 
 def test_only_engines_inside_the_bundle_are_opened(bundle, engine, tmp_path):
     outside = tmp_path / "outside"
-    shutil.copytree(bundle.path / FOLDER, outside)
+    shutil.copytree(bundle.path / ENGINES_FOLDER, outside)
     assert "native code" in refusal(Engine.open, bundle, outside / engine.path.name)
     (bundle.path / "deep").mkdir()
-    shutil.copytree(bundle.path / FOLDER, bundle.path / "deep" / FOLDER)
-    assert "native code" in refusal(Engine.open, bundle, bundle.path / "deep" / FOLDER / engine.path.name)
+    shutil.copytree(bundle.path / ENGINES_FOLDER, bundle.path / "deep" / ENGINES_FOLDER)
+    assert "native code" in refusal(
+        Engine.open, bundle, bundle.path / "deep" / ENGINES_FOLDER / engine.path.name
+    )
 
 
 def test_paths_that_come_back_into_the_bundle_are_fine(bundle, engine, monkeypatch):
     monkeypatch.chdir(bundle.path)
-    assert Engine.open(bundle, os.path.join(FOLDER, engine.path.name)).read() == DATA  # noqa: PTH118
-    assert Engine.open(bundle, bundle.path / FOLDER / ".." / FOLDER / engine.path.name).read() == DATA
+    assert Engine.open(bundle, os.path.join(ENGINES_FOLDER, engine.path.name)).read() == DATA  # noqa: PTH118
+    assert (
+        Engine.open(bundle, bundle.path / ENGINES_FOLDER / ".." / ENGINES_FOLDER / engine.path.name).read()
+        == DATA
+    )
 
 
 @pytest.mark.parametrize("linked", ["file", "folder"])
@@ -295,8 +304,8 @@ def test_links_in_a_circle_are_refused(bundle, engine):
 
 @pytest.fixture
 def stripped(bundle):
-    (bundle.path / FOLDER).mkdir()
-    (bundle.path / FOLDER / "weights.onnx").write_bytes(WEIGHTS)
+    (bundle.path / ENGINES_FOLDER).mkdir()
+    (bundle.path / ENGINES_FOLDER / "weights.onnx").write_bytes(WEIGHTS)
     return write(bundle, stripped=True, weights="weights.onnx")
 
 
@@ -336,42 +345,38 @@ FITS = [
 
 @pytest.mark.parametrize(("targets", "gpu", "compatibility", "capability", "runs"), FITS)
 def test_engines_run_on_the_gpus_they_were_built_for(targets, gpu, compatibility, capability, runs, bundle):
-    built_on = None if gpu is None else {"name": "NVIDIA X", "compute_capability": gpu}
+    built_on = None if gpu is None else BuilderGpu("NVIDIA X", gpu)
     engine = write(bundle, targets=targets, gpu=built_on, hardware_compatibility=compatibility)
-    reason = engine.fits("rtx", "1.7.1.116", capability)
+    reason = engine.mismatch("rtx", "1.7.1.116", capability)
     assert (reason is None) == runs
     assert runs or capability in reason
 
 
 def test_the_reason_names_what_it_was_built_for(bundle):
     engine = write(bundle, targets=("sm86",), hardware_compatibility="ampere_plus")
-    reason = engine.fits("rtx", "1.7.1.116", "7.5")
+    reason = engine.mismatch("rtx", "1.7.1.116", "7.5")
     assert reason == (
-        "it was built for SM86, NVIDIA Something (8.9), compute capability 8.0 and above, "
-        "this GPU has compute capability 7.5"
+        "built for SM86, NVIDIA Something (8.9), compute capability 8.0 and above; "
+        "expected compute capability 7.5, that of this GPU"
     )
 
 
 @pytest.mark.parametrize("version", ["1.7.1.117", "1.7.1", "1.7.1.116.0", ""])
 def test_only_the_exact_version_runs_it(version, engine):
-    assert engine.fits("rtx", version, "8.9") == f"it was built by rtx 1.7.1.116, installed is {version}"
+    assert engine.mismatch("rtx", version, "8.9") == (
+        f"built by rtx 1.7.1.116; expected {version}, the installed version"
+    )
 
 
 def test_only_its_own_flavor_runs_it(engine):
-    assert "flavor rtx, expected tensorrt" in engine.fits("tensorrt", "1.7.1.116", "8.9")
+    assert "flavor rtx; expected tensorrt" in engine.mismatch("tensorrt", "1.7.1.116", "8.9")
 
 
-def test_reading_needs_neither_numpy_nor_tensorrt_nor_cuda(engine, bundle, fresh_python):
+def test_reading_needs_neither_tensorrt_nor_cuda_nor_onnx_runtime(engine, bundle, fresh_python):
     code = f"""
-import types
-package = types.ModuleType("tcmoa_runtime")
-package.__path__ = [{str(Path(tcmoa_runtime.__file__).parent)!r}]
-sys.modules["tcmoa_runtime"] = package
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.engine import Engine
 print(len(Engine.open(Bundle.open({str(bundle.path)!r}), {str(engine.path)!r}).read()))
-"""  # the package's own __init__ imports the Fuser, and that numpy
-    outcome = fresh_python(
-        code, blocked={"numpy", "tensorrt", "tensorrt_rtx_bindings", "cuda", "onnxruntime"}
-    )
+"""
+    outcome = fresh_python(code, blocked={"tensorrt", "tensorrt_rtx_bindings", "cuda", "onnxruntime"})
     assert (outcome.code, outcome.out) == (0, f"{len(DATA)}\n"), outcome.err

@@ -37,7 +37,7 @@ def test_without_a_gpu_it_is_one_line_and_exit_code_3(tmp_path):
     )
     assert (done.returncode, done.stdout) == (3, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith("gpu-check: no GPU to check: there is no ")
+    assert line.startswith("gpu-check: no GPU to check: no ")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -17,10 +17,11 @@ import onnxruntime
 import pytest
 
 from tcmoa_runtime import Bundle, BundleError, MissingError
+from tcmoa_runtime.backends.compile_cache import CompileCache, graph_prefix
 from tcmoa_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from tcmoa_runtime.backends.pick import load_backend
-from tcmoa_runtime.backends.providers import PROVIDERS, Cache, cache_prefix
-from tcmoa_runtime.engine import FOLDER, find_engines
+from tcmoa_runtime.backends.providers import PROVIDERS
+from tcmoa_runtime.engine import ENGINES_FOLDER, find_engines
 
 NAMES = {
     "onnxruntime-cuda": "CUDAExecutionProvider",
@@ -158,14 +159,14 @@ def test_cuda_computes_float32_in_float32(ort, own):
         load_backend(own, backend).close()
         assert ort.sessions[-1].asked[0] == ("CUDAExecutionProvider", {"use_tf32": "0"})
     assert ort.sessions[-1].asked[1:] == [("CPUExecutionProvider", {})]
-    assert not (own.path / FOLDER).exists()
+    assert not (own.path / ENGINES_FOLDER).exists()
 
 
 def test_tensorrt_keeps_its_engines_under_a_name_of_their_own(ort, own):
     have(ort, "onnxruntime-tensorrt")
     load_backend(own, "onnxruntime-tensorrt").close()
-    prefix = f"{own.graph_name}-{own.files['fusion.onnx']['sha256'][:12]}"
-    folder = own.path / FOLDER / f"onnxruntime-tensorrt-{prefix}"
+    prefix = f"{own.graph_name}-{own.files['fusion.onnx'].sha256[:12]}"
+    folder = own.path / ENGINES_FOLDER / f"onnxruntime-tensorrt-{prefix}"
     assert ort.sessions[0].asked[0][1] == {
         "trt_fp16_enable": "False",
         "trt_int8_enable": "False",
@@ -182,19 +183,19 @@ def test_tensorrt_keeps_its_engines_under_a_name_of_their_own(ort, own):
 def test_rtx_keeps_its_kernels_in_a_folder_of_their_own(ort, own):
     have(ort, "onnxruntime-rtx")
     load_backend(own, "onnxruntime-rtx").close()
-    folder = own.path / FOLDER / f"onnxruntime-rtx-{cache_prefix(own)}"
+    folder = own.path / ENGINES_FOLDER / f"onnxruntime-rtx-{graph_prefix(own)}"
     assert ort.sessions[0].asked[0][1] == {"nv_runtime_cache_path": str(folder)}
 
 
 def test_prefixes_tell_graphs_apart_and_are_file_names(vif, exported, in_two_files, own, rehash):
-    names = [cache_prefix(Bundle.open(p)) for p in (vif, exported("mef"), exported("plain"), in_two_files)]
+    names = [graph_prefix(Bundle.open(p)) for p in (vif, exported("mef"), exported("plain"), in_two_files)]
     assert len(set(names)) == 4
     for change in (
         lambda m: m["files"]["fusion.onnx"].update(sha256="0" * 64),
         lambda m: m["graph"].update(name="../../" + "x" * 300),
     ):
         rehash(own.path, change)
-        names.append(cache_prefix(Bundle.open(own.path)))
+        names.append(graph_prefix(Bundle.open(own.path)))
     assert len(set(names)) == 6
     assert all(len(name) < 100 and Path(name).name == name and "." not in name for name in names)
 
@@ -217,7 +218,7 @@ def test_a_cache_is_used_as_it_was_left(backend, ort, own):
     have(ort, backend)
     for _ in range(3):  # without a warning
         load_backend(own, backend).close()
-        with closing(Cache.open(own, backend)) as cache:
+        with closing(CompileCache.open(own, backend)) as cache:
             assert len(cache._files()) == 1
 
 
@@ -225,8 +226,8 @@ def test_a_cache_is_used_as_it_was_left(backend, ort, own):
 def test_what_is_not_as_it_was_left_is_deleted(damage, ort, own, tmp_path):
     have(ort, "onnxruntime-tensorrt")
     load_backend(own, "onnxruntime-tensorrt").close()
-    folder = own.path / FOLDER / f"onnxruntime-tensorrt-{cache_prefix(own)}"
-    engine, seal = folder / f"{cache_prefix(own)}_123_sm89.engine", folder / "cache.json"
+    folder = own.path / ENGINES_FOLDER / f"onnxruntime-tensorrt-{graph_prefix(own)}"
+    engine, seal = folder / f"{graph_prefix(own)}_123_sm89.engine", folder / "cache.json"
     if damage == "link":
         (tmp_path / "elsewhere").write_bytes(engine.read_bytes())
         engine.unlink()
@@ -238,8 +239,8 @@ def test_what_is_not_as_it_was_left_is_deleted(damage, ort, own, tmp_path):
     else:
         changed = {"flip": b"An engine", "cut": b"an engin", "foreign": b"code"}[damage]
         (folder / "other" if damage == "foreign" else engine).write_bytes(changed)
-    with pytest.warns(RuntimeWarning, match=r"1 files are damaged.*compiled again"):
-        assert Cache.open(own, "onnxruntime-tensorrt") is not None
+    with pytest.warns(RuntimeWarning, match=r"deleted 1 files that are damaged.*compiled again"):
+        assert CompileCache.open(own, "onnxruntime-tensorrt") is not None
     assert engine.exists() == (damage == "foreign")
     assert not (folder / "other").exists()
     if damage == "link":
@@ -250,15 +251,15 @@ def test_what_is_not_as_it_was_left_is_deleted(damage, ort, own, tmp_path):
 @pytest.mark.parametrize("backend", ["onnxruntime-tensorrt", "onnxruntime-rtx"])
 def test_a_bundle_that_cannot_be_written_to_loads_without_a_cache(backend, obstacle, ort, own, tmp_path):
     have(ort, backend)
-    folder = own.path / FOLDER
+    folder = own.path / ENGINES_FOLDER
     if obstacle == "file":
         folder.write_text("")
     elif obstacle == "link":
         (tmp_path / "elsewhere").mkdir()
         folder.symlink_to(tmp_path / "elsewhere")
     else:
-        (folder / f"{backend}-{cache_prefix(own)}" / "folder").mkdir(parents=True)
-    with pytest.warns(RuntimeWarning, match=f"{backend} compiles anew at each start"):
+        (folder / f"{backend}-{graph_prefix(own)}" / "folder").mkdir(parents=True)
+    with pytest.warns(RuntimeWarning, match=f"{backend} compiles at each start"):
         loaded = load_backend(own, backend)
     loaded.close()
     assert not any("cache" in key for key in ort.sessions[0].asked[0][1])
@@ -267,7 +268,7 @@ def test_a_bundle_that_cannot_be_written_to_loads_without_a_cache(backend, obsta
 def test_a_cache_that_cannot_be_sealed_any_more_only_warns(ort, own):
     have(ort, "onnxruntime-tensorrt")
     loaded = load_backend(own, "onnxruntime-tensorrt")
-    shutil.rmtree(own.path / FOLDER)
+    shutil.rmtree(own.path / ENGINES_FOLDER)
     with pytest.warns(RuntimeWarning, match="compiled again"):
         loaded.close()
     loaded.close()
@@ -290,13 +291,13 @@ def test_a_cache_that_cannot_be_sealed_any_more_only_warns(ort, own):
         (
             "onnxruntime-cuda",
             {"onnxruntime-gpu": "1.32.0"},
-            ["onnxruntime-gpu 1.32.0 with", "run `pip install"],
+            ["onnxruntime-gpu 1.32.0 with", "Run `pip install"],
         ),
         ("onnxruntime-tensorrt", {"onnxruntime": "1.32.0"}, ["TensorrtExecutionProvider", "tensorrt` ("]),
         (
             "onnxruntime-rtx",
             {"onnxruntime": "1.32.0"},
-            ["run `pip install 'onnxruntime>=1.24' onnxruntime-ep-nv-tensorrt-rtx`"],
+            ["Run `pip install 'onnxruntime>=1.24' onnxruntime-ep-nv-tensorrt-rtx`"],
         ),
         (
             "onnxruntime-rtx",
@@ -319,7 +320,7 @@ def test_a_missing_provider_says_what_is_there_and_what_to_install(backend, vers
     for word in (NAMES[backend], "must not both be installed", *words):
         assert word in text
     assert ort.sessions == []
-    assert not (own.path / FOLDER).exists()
+    assert not (own.path / ENGINES_FOLDER).exists()
 
 
 @pytest.mark.parametrize("backend", NAMES)
@@ -328,7 +329,7 @@ def test_the_cpu_instead_is_an_error(backend, ort, own):
     ort.started = ["CPUExecutionProvider"]
     text = refusal(own, backend)
     assert f"{NAMES[backend]} of ONNX Runtime" in text
-    assert "did not start, it would run on CPUExecutionProvider" in text
+    assert "did not start; the session would run on CPUExecutionProvider" in text
     assert "tcmoa doctor" in text
 
 
@@ -358,7 +359,7 @@ def test_the_real_onnx_runtime_does_not_go_on_on_the_cpu(backend, ort, own, monk
 def test_bf16_is_for_gpus(backend, ort, own, rehash):
     rehash(own.path, lambda manifest: manifest.update(precision="bf16"))
     bundle = Bundle.open(own.path)
-    with pytest.raises(BundleError, match="no CPU arithmetic"):
+    with pytest.raises(BundleError, match="cannot run on the CPU"):
         load_backend(bundle, "onnxruntime")
     have(ort, backend)
     load_backend(bundle, backend).close()
@@ -367,7 +368,7 @@ def test_bf16_is_for_gpus(backend, ort, own, rehash):
 def test_onnxruntime_goes_on_on_the_cpu_and_says_so(ort, own, capsys):
     have(ort, "onnxruntime-cuda")
     ort.fails = RuntimeError("CUDA failure 35")
-    with pytest.warns(RuntimeWarning, match="did not start .CUDA failure 35.: the CPU is used"):
+    with pytest.warns(RuntimeWarning, match="did not start .CUDA failure 35.; falling back to the CPU"):
         loaded = load_backend(own, "onnxruntime")
     assert loaded.name == "onnxruntime (CPU)"
     loaded.close()

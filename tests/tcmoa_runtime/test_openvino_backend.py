@@ -120,14 +120,14 @@ def test_bf16_is_near(own, pair, fuser):
 def test_bf16_where_the_cpu_has_none_is_refused(vif, monkeypatch):
     monkeypatch.setattr(ov.Core, "get_property", lambda *_: ["FP32", "INT8"])
     with pytest.raises(
-        MissingError, match=r"openvino-bf16 needs a CPU with bfloat16 .* use --backend openvino"
+        MissingError, match=r"openvino-bf16: this CPU does not support bfloat16.* Use backend='openvino'"
     ):
         load_backend(Bundle.open(vif), "openvino-bf16")
 
 
 def test_wrong_tensors_are_refused_by_name(ours, vif):
     inputs = {s.name: np.zeros(s.shape, s.dtype) for s in Bundle.open(vif).contract.inputs}
-    with pytest.raises(InputError, match="y is float32"):
+    with pytest.raises(InputError, match="y: float32"):
         ours.backend.infer({**inputs, "y": inputs["y"].astype(np.float32)})
 
 
@@ -135,7 +135,7 @@ def test_after_closing_it_says_so(own, pair):
     fuser = Fuser.load(own("vif"), "openvino")
     fuser.close()
     fuser.close()
-    with pytest.raises(TcmoaError, match="closed; load the bundle again"):
+    with pytest.raises(TcmoaError, match=r"closed\. Load the bundle again"):
         fuser(*pair)
 
 
@@ -153,7 +153,7 @@ def test_another_bundles_graph_with_right_hashes_is_refused(fresh, exported, reh
         fresh,
         lambda m: m["files"].update({GRAPH: {"sha256": file_sha256(fresh / GRAPH), "bytes": size(fresh)}}),
     )
-    with pytest.raises(BundleError, match="it is another bundle's graph"):
+    with pytest.raises(BundleError, match="the graph of another bundle"):
         Fuser.load(fresh, "openvino")
 
 
@@ -189,7 +189,7 @@ def test_the_cache_is_used_again_and_damage_is_thrown_away(fresh, pair):
         np.testing.assert_array_equal(fuser(*pair), expected)
     assert {p: p.stat().st_mtime_ns for p in blobs} == before
     blobs[0].write_bytes(blobs[0].read_bytes()[:1000])
-    with pytest.warns(RuntimeWarning, match="damaged, or of a run that did not end properly"):
+    with pytest.warns(RuntimeWarning, match="damaged or left by an interrupted run"):
         fuser = Fuser.load(fresh, "openvino")
     with fuser:
         np.testing.assert_array_equal(fuser(*pair), expected)
@@ -198,7 +198,7 @@ def test_the_cache_is_used_again_and_damage_is_thrown_away(fresh, pair):
 
 def test_a_bundle_that_cannot_be_written_to_runs_without_a_cache(fresh, pair, monkeypatch):
     (fresh / "engines").write_text("in the way")
-    with pytest.warns(RuntimeWarning, match="compiles anew at each start"):
+    with pytest.warns(RuntimeWarning, match="compiles at each start"):
         fuser = Fuser.load(fresh, "openvino")
     with fuser:
         assert fuser(*pair).shape == (100, 130, 3)

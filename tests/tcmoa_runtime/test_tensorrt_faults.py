@@ -12,6 +12,7 @@ from simulated import cuda_runtime
 from simulated.rig import mixed_work
 from simulated.tensorrt_module import Library
 from tcmoa_runtime.backends.tensorrt.backend import TensorRTBackend
+from tcmoa_runtime.backends.tensorrt.slots import SlotPool
 from tcmoa_runtime.gpu import cuda
 
 pytest_plugins = ["simulated.fixtures"]
@@ -27,7 +28,7 @@ def run_mixed_work(monkeypatch, bundle, cases, seed, break_it):
         try:
             mixed_work(gpu, backend, cases, seed if seed is not None else 0)
         except BaseException:  # what is dropped of a broken backend would be missed by the next one
-            monkeypatch.setattr(TensorRTBackend, "_hand_back", lambda *_: None)
+            monkeypatch.setattr(SlotPool, "hand_back", lambda *_: None)
             raise
     backend.close()
     gc.collect()
@@ -39,87 +40,87 @@ def skip_wait(stream, event):
     """Forget one kind of wait: of a stream (by attribute of the backend) for an event (by attribute of slots)."""
 
     def break_it(patch, backend):
-        wait = cuda.Stream.wait
+        wait = cuda.CudaStream.wait_event
 
         def forgetful(self, other):
             mine = stream is None or self is getattr(backend, stream)
-            if not (mine and (event is None or any(other is getattr(s, event) for s in backend._slots))):
+            if not (mine and (event is None or any(other is getattr(s, event) for s in backend._pool.slots))):
                 wait(self, other)
 
-        patch.setattr(cuda.Stream, "wait", forgetful)
+        patch.setattr(cuda.CudaStream, "wait_event", forgetful)
 
     return break_it
 
 
 def skip_synchronize(event):
     def break_it(patch, backend):
-        synchronize = cuda.Event.synchronize
+        synchronize = cuda.CudaEvent.synchronize
 
         def forgetful(self):
-            if not any(self is getattr(s, event) for s in backend._slots):
+            if not any(self is getattr(s, event) for s in backend._pool.slots):
                 synchronize(self)
 
-        patch.setattr(cuda.Event, "synchronize", forgetful)
+        patch.setattr(cuda.CudaEvent, "synchronize", forgetful)
 
     return break_it
 
 
 def swap_inputs(patch, backend):
-    for slot in backend._slots:
+    for slot in backend._pool.slots:
         buffers = slot.device_inputs
         buffers["x"], buffers["y"] = buffers["y"], buffers["x"]
 
 
 def share_between_slots(which):
     def break_it(patch, backend):
-        first, second = backend._slots[:2]
+        first, second = backend._pool.slots[:2]
         patch.setattr(second, which, getattr(first, which))
 
     return break_it
 
 
 def forget_prompts(patch, backend):
-    upload = cuda.Stream.upload
+    upload = cuda.CudaStream.upload
 
     def forgetful(self, target, source):
-        if not any(target is s.device_inputs["prompt_shift"] for s in backend._slots):
+        if not any(target is s.device_inputs["prompt_shift"] for s in backend._pool.slots):
             upload(self, target, source)
 
-    patch.setattr(cuda.Stream, "upload", forgetful)
+    patch.setattr(cuda.CudaStream, "upload", forgetful)
 
 
 def one_byte(change):
     def break_it(patch, backend):
-        for slot in backend._slots:
+        for slot in backend._pool.slots:
             slot.device_inputs["x"].nbytes += change
 
     return break_it
 
 
 def swap_graphs(patch, backend):
-    first, second = backend._slots[:2]
+    first, second = backend._pool.slots[:2]
     first.graph, second.graph = second.graph, first.graph
 
 
 def forget_owners(patch, backend):
-    queue_inputs = TensorRTBackend._queue_inputs
+    enqueue_inputs = TensorRTBackend._enqueue_inputs
     patch.setattr(
         TensorRTBackend,
-        "_queue_inputs",
-        lambda self, slot, on_gpu, reader: queue_inputs(self, slot, on_gpu, None),
+        "_enqueue_inputs",
+        lambda self, slot, on_gpu, reader: enqueue_inputs(self, slot, on_gpu, None),
     )
 
 
 def overwrite_held_results(patch, backend):
-    patch.setattr(TensorRTBackend, "_let_wait", lambda *_: None)
-    patch.setattr("tcmoa_runtime.backends.tensorrt.backend._Lease.__del__", lambda self: None)
+    patch.setattr(SlotPool, "add_reader", lambda *_: None)
+    patch.setattr("tcmoa_runtime.backends.tensorrt.slots.SlotLease.__del__", lambda self: None)
     start = TensorRTBackend._start
 
     def release_at_once(self, inputs, wait, reader):
         slot = start(self, inputs, wait, reader)
         if reader is not None:
-            slot.readers, slot.lent = set(), False
-            self._release(slot)
+            slot.readers, slot.has_results_on_device = set(), False
+            self._pool.release(slot)
         return slot
 
     patch.setattr(TensorRTBackend, "_start", release_at_once)

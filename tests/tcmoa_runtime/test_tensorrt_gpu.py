@@ -32,9 +32,9 @@ def _missing():
     """Why these tests cannot run here and what would run them, or None."""
     how = "run `pytest -m gpu` on a machine with an NVIDIA GPU, its driver, and 'tcmoa[rtx]' or 'tcmoa[tensorrt]'"
     try:
-        cuda.Device.current()
+        cuda.CudaDevice.current()
     except TcmoaError as error:
-        return f"{str(error).partition(';')[0]}; {how}"
+        return f"{error.problem}; {how}"
     if not any(importlib.util.find_spec(name) for name in MODULES.values()):
         return f"neither tensorrt nor tensorrt_rtx_bindings is installed; {how}"
     return None
@@ -57,7 +57,7 @@ def bundle(flavor, vif, tmp_path_factory):
     from tcmoa_export.engine_build import build_engine
 
     made = Bundle.open(shutil.copytree(vif, tmp_path_factory.mktemp(flavor) / "bundle"))
-    target = "sm" + cuda.Device.current().compute_capability.replace(".", "")
+    target = cuda.CudaDevice.current().target
     if flavor == "rtx" and target not in map(str.lower, import_library("rtx").ComputeCapability.__members__):
         pytest.skip(f"TensorRT-RTX builds for no {target}; install 'tcmoa[tensorrt]' on this machine")
     for precision in LEAST_PSNR:
@@ -169,7 +169,7 @@ def test_threads_and_backends_side_by_side(bundle, flavor):
 
 def test_a_callers_stream(bundle, flavor, backend):
     inputs = make_inputs(bundle)
-    with cuda.Stream() as stream:
+    with cuda.CudaStream() as stream:
         borrowing = TensorRTBackend(bundle, flavor=flavor, precision="fp32", stream=stream.handle)
         np.testing.assert_array_equal(borrowing.infer(inputs)["fused"], backend.infer(inputs)["fused"])
         borrowing.close()
@@ -182,7 +182,7 @@ class Uploaded:
     def __init__(self, array):
         self.shape, self.typestr = array.shape, array.dtype.str
         self.buffer = cuda.DeviceBuffer(array.nbytes)
-        with cuda.Stream() as stream, cuda.PinnedBuffer(array.nbytes) as pinned:
+        with cuda.CudaStream() as stream, cuda.PinnedBuffer(array.nbytes) as pinned:
             pinned.array(str(array.dtype), array.shape)[:] = array
             stream.upload(self.buffer, pinned)
             stream.synchronize()
@@ -204,8 +204,8 @@ def test_frames_that_stay_on_the_gpu(backend, bundle):
     fused = backend.infer_device({**inputs, "x": x})["fused"]
     interface = fused.__cuda_array_interface__
     with cuda.PinnedBuffer(wanted.nbytes) as pinned, cuda.DeviceBuffer(wanted.nbytes) as there:
-        stream = cuda.Stream(interface["stream"])
-        stream.gather(there, interface["data"][0])
+        stream = cuda.CudaStream(interface["stream"])
+        stream.copy_on_device(there, interface["data"][0])
         stream.download(pinned, there)
         stream.synchronize()
         np.testing.assert_array_equal(pinned.array("uint8", wanted.shape), wanted)
@@ -248,8 +248,8 @@ def test_ten_thousand_frames_leak_nothing(backend, bundle):
     for _ in range(100):
         backend.infer(inputs)
         backend.infer_device(inputs)
-    before = cuda.free_memory()[0]
+    before = cuda.memory_info()[0]
     for _ in range(5000):
         backend.infer(inputs)
         backend.infer_device(inputs)
-    assert cuda.free_memory()[0] >= before - (1 << 20)
+    assert cuda.memory_info()[0] >= before - (1 << 20)

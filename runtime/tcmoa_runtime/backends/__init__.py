@@ -1,1 +1,1 @@
-"""What runs the graph of a bundle. One backend is one module; all offer what `backends.base.Backend` lists."""
+"""Backends: each runs the graph of a bundle with one inference library, see `backends.base.Backend`."""

@@ -1,7 +1,8 @@
-"""Numbers too small for float32's normal range cost a CPU a hundred cycles each; here they are zeros.
+"""Flushing denormal numbers to zero on the CPU.
 
-A softmax makes them of keys that are far from their query: real pairs hardly any, heavy noise (a camera without
-signal) so many that a frame of `tiny` took 1.7 times as long in ONNX Runtime. As zeros they change no grey level.
+Arithmetic on float32 numbers below the normal range costs a CPU about a hundred cycles each. A softmax produces them
+for keys that are far from their query: few for real pairs, many for noise (a camera without a signal), where ONNX
+Runtime took 1.7 times as long for a frame of `tiny`. Flushed to zero they change no gray level.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-_FLUSH: Final = 0x8040
-"""Bits of x86's MXCSR: results to zero (FTZ), operands as zero (DAZ)."""
-_MXCSR: Final = 28
-"""Its offset in glibc's fenv_t on x86-64."""
-_ROOM: Final = 256
-"""Bytes that hold fenv_t anywhere."""
+_FTZ_AND_DAZ: Final = 0x8040
+"""Bits of x86's MXCSR register: denormal results are zero (FTZ), denormal operands are zero (DAZ)."""
+_MXCSR_OFFSET: Final = 28
+"""Offset of MXCSR in glibc's fenv_t on x86-64."""
+_FENV_BYTES: Final = 256
+"""A buffer that holds fenv_t on every platform."""
 
 
-def _functions() -> tuple[Callable[..., int], Callable[..., int]] | None:
-    """C's fegetenv and fesetenv, where fenv_t is known to hold MXCSR."""
+def _find_functions() -> tuple[Callable[..., int], Callable[..., int]] | None:
+    """Return C's fegetenv and fesetenv where the layout of fenv_t is known, else None."""
     if not (sys.platform == "linux" and platform.machine() == "x86_64" and platform.libc_ver()[0] == "glibc"):
         return None
     try:
@@ -33,29 +34,30 @@ def _functions() -> tuple[Callable[..., int], Callable[..., int]] | None:
     return functions
 
 
-_found: Final = _functions()
+_functions: Final = _find_functions()
 
 
 @contextmanager
 def flushed_denormals() -> Iterator[None]:
-    """This thread computes with zeros for denormal numbers inside the with-block, and as before behind it.
+    """Flush denormals to zero in this thread, inside the with-block.
 
-    Its state is put back whatever happens inside: ONNX Runtime leaves the thread that makes a process's first session
-    flushing for good, and NumPy then warns of it. Does nothing but on x86-64 Linux with glibc.
+    The thread's floating-point state is restored afterwards, also if ONNX Runtime changed it: it leaves the thread that
+    makes the first session of a process in flushing mode, and NumPy then warns. On systems other than x86-64 Linux with
+    glibc this does nothing.
     """
-    if _found is None:
+    if _functions is None:
         yield
         return
-    get, put = _found
-    before = ctypes.create_string_buffer(_ROOM)
-    if get(before) != 0:
+    get_state, set_state = _functions
+    before = ctypes.create_string_buffer(_FENV_BYTES)
+    if get_state(before) != 0:
         yield
         return
-    inside = ctypes.create_string_buffer(before.raw, _ROOM)
-    mxcsr = ctypes.c_uint32.from_buffer(inside, _MXCSR)
-    mxcsr.value |= _FLUSH
-    put(inside)
+    flushing = ctypes.create_string_buffer(before.raw, _FENV_BYTES)
+    mxcsr = ctypes.c_uint32.from_buffer(flushing, _MXCSR_OFFSET)
+    mxcsr.value |= _FTZ_AND_DAZ
+    set_state(flushing)
     try:
         yield
     finally:
-        put(before)
+        set_state(before)

@@ -1,32 +1,152 @@
-"""Choosing and loading a backend."""
+"""Choosing and loading a backend, and the choice that `tcmoa bench` records for `auto`."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from tcmoa_runtime.backends.base import Backend
-from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.engine import FOLDER, find_engines
-from tcmoa_runtime.errors import InputError, MissingError, TcmoaError
+from tcmoa_runtime.bundle import GRAPH, Bundle
+from tcmoa_runtime.engine import ENGINES_FOLDER, find_engines
+from tcmoa_runtime.errors import EngineMismatchError, InputError, MissingError, TcmoaError, first_line
+from tcmoa_runtime.images import write_bytes
+from tcmoa_runtime.machine import machine_id
+from tcmoa_runtime.options.option import check_choice
+from tcmoa_runtime.typing import BackendChoice, BackendName
+
+BACKENDS: Final[tuple[BackendName, ...]] = get_args(BackendName)
+"""Names of the backends."""
+PICKABLE: Final[tuple[BackendName, ...]] = ("onnxruntime", "openvino", "tensorrt")
+"""Backends that may be recorded for `auto`: their results were compared with the model's.
+
+`openvino-bf16` was not; an engine of TensorRT is compared when it is built.
+"""
+
+_PICK_FILE: Final = "pick.json"
+_OPENVINO_PRECISIONS: Final = ("fp32", "int8")
+"""Precisions of bundles that OpenVINO runs as they were exported."""
 
 
-def _load_onnxruntime(bundle: Bundle, threads: int | None, backend: str = "onnxruntime") -> Backend:
+def load_backend(bundle: Bundle, name: BackendChoice = "auto", *, threads: int | None = None) -> Backend:
+    """Load a backend.
+
+    `auto` takes the backend that `tcmoa bench --pick` recorded as the fastest on this machine. Without a record it
+    takes tensorrt if the bundle has an engine that runs here, else openvino if it is installed and onnxruntime-gpu is
+    not (on CPUs it was the faster one in every comparison), else onnxruntime.
+
+    `onnxruntime` takes CUDA if ONNX Runtime has it, else the CPU. `onnxruntime-cuda`, `onnxruntime-tensorrt` and
+    `onnxruntime-rtx` take that execution provider of ONNX Runtime or raise.
+
+    OpenVINO's compiled model is kept in the bundle if openvino is named or recorded, but not if `auto` falls back to
+    it: loading a bundle by default does not write into it.
+
+    Args:
+        bundle: The bundle.
+        name: The backend.
+        threads: Threads of a backend on the CPU; None: all cores.
+
+    Raises:
+        InputError: The name is unknown, or `threads` is less than 1.
+        MissingError: A package or device is missing.
+        BundleError: The bundle is damaged, or has nothing that the backend runs.
+    """
+    if threads is not None and threads < 1:
+        raise InputError(f"{threads}; expected 1 or more", subject="threads")
+    check_choice("backend", name, ("auto", *BACKENDS))
+    if name != "auto":
+        return _LOADERS[name](bundle, threads)
+    picked = read_pick(bundle)
+    if picked is not None:
+        with suppress(TcmoaError):  # an error of the bundle is raised again below
+            return _LOADERS[picked](bundle, threads)
+    if find_engines(bundle):  # without engines, neither TensorRT nor CUDA is imported
+        with suppress(MissingError, EngineMismatchError):
+            return _load_tensorrt(bundle, threads)
+    if bundle.precision in _OPENVINO_PRECISIONS and find_spec("openvino") and not _has_onnxruntime_gpu():
+        with suppress(TcmoaError):  # as above
+            return _load_openvino(bundle, threads, use_cache=False)
+    return _load_onnxruntime(bundle, threads)
+
+
+def fastest_backend(p50_ms: Mapping[BackendName, float]) -> BackendName | None:
+    """Return the backend with the lowest median time among those that may be recorded."""
+    return min((name for name in p50_ms if name in PICKABLE), key=lambda name: p50_ms[name], default=None)
+
+
+def write_pick(bundle: Bundle, p50_ms: Mapping[BackendName, float]) -> Path:
+    """Record the fastest backend on this machine, which `auto` takes from now on.
+
+    Args:
+        bundle: The bundle that was measured.
+        p50_ms: Median time of a frame for each backend.
+
+    Returns:
+        The file in the bundle.
+
+    Raises:
+        TcmoaError: No backend that may be recorded was measured.
+        InputError: The file cannot be written.
+    """
+    fastest = fastest_backend(p50_ms)
+    if fastest is None:
+        raise TcmoaError(f"no backend to pick; expected measurements of {', '.join(PICKABLE)}")
+    path = _pick_path(bundle)
     try:
-        importlib.import_module("onnxruntime")
-    except Exception as error:  # a library that does not fit the system fails with more than ImportError
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise MissingError(
-            f"onnxruntime cannot be imported ({reason}); run `pip install onnxruntime`"
-        ) from error
+        path.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", subject=path) from error
+    entry = {
+        "graph": bundle.files[GRAPH].sha256,
+        "machine": machine_id(),
+        "backend": fastest,
+        "p50_ms": dict(p50_ms),
+    }
+    write_bytes(path, (json.dumps(entry, indent=1) + "\n").encode())
+    return path
+
+
+def read_pick(bundle: Bundle) -> BackendName | None:
+    """Return the backend that is recorded for this graph on this machine, None if there is none."""
+    try:
+        entry = json.loads(_pick_path(bundle).read_bytes())
+        is_valid = entry["graph"] == bundle.files[GRAPH].sha256 and entry["machine"] == machine_id()
+        backend = entry["backend"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return next((name for name in PICKABLE if name == backend), None) if is_valid else None
+
+
+def _pick_path(bundle: Bundle) -> Path:
+    return bundle.path / ENGINES_FOLDER / _PICK_FILE
+
+
+def _has_onnxruntime_gpu() -> bool:
+    """Return whether ONNX Runtime comes with CUDA, found without importing it: its users want their GPU."""
+    spec = find_spec("onnxruntime")
+    folders = (spec.submodule_search_locations if spec is not None else None) or ()
+    return any(True for folder in folders for _ in Path(folder, "capi").glob("*onnxruntime_providers_cuda*"))
+
+
+def _load_onnxruntime(bundle: Bundle, threads: int | None, backend: BackendName = "onnxruntime") -> Backend:
+    _import_library("onnxruntime", "pip install onnxruntime", backend)
     from tcmoa_runtime.backends.onnxruntime import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(bundle, threads=threads, backend=backend)
+
+
+def _load_openvino(
+    bundle: Bundle, threads: int | None, backend: BackendName = "openvino", *, use_cache: bool = True
+) -> Backend:
+    _import_library("openvino", "pip install 'tcmoa[openvino]'", backend)
+    from tcmoa_runtime.backends.openvino import OpenVinoBackend
+
+    return OpenVinoBackend(bundle, threads=threads, backend=backend, use_cache=use_cache)
 
 
 def _load_tensorrt(bundle: Bundle, threads: int | None) -> Backend:
@@ -35,75 +155,23 @@ def _load_tensorrt(bundle: Bundle, threads: int | None) -> Backend:
     return TensorRTBackend(bundle)
 
 
-def _load_openvino(
-    bundle: Bundle, threads: int | None, backend: str = "openvino", *, keep: bool = True
-) -> Backend:
+def _import_library(package: str, command: str, backend: BackendName) -> None:
     try:
-        importlib.import_module("openvino")
-    except Exception as error:  # as above
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        importlib.import_module(package)
+    except Exception as error:  # a native library that does not fit the system raises more than ImportError
         raise MissingError(
-            f"{backend} needs the package openvino ({reason}); run `pip install 'tcmoa[openvino]'`"
+            f"the package {package} cannot be imported ({first_line(error)})",
+            subject=f"backend {backend}",
+            remedy=f"Run `{command}`",
         ) from error
-    from tcmoa_runtime.backends.openvino import OpenVinoBackend
-
-    return OpenVinoBackend(bundle, threads=threads, backend=backend, keep=keep)
 
 
-_LOADERS: Final[dict[str, Callable[[Bundle, int | None], Backend]]] = {
+_LOADERS: Final[Mapping[BackendName, Callable[[Bundle, int | None], Backend]]] = {
     "onnxruntime": _load_onnxruntime,
-    **{
-        name: partial(_load_onnxruntime, backend=name)
-        for name in ("onnxruntime-cuda", "onnxruntime-tensorrt", "onnxruntime-rtx")
-    },
+    "onnxruntime-cuda": partial(_load_onnxruntime, backend="onnxruntime-cuda"),
+    "onnxruntime-tensorrt": partial(_load_onnxruntime, backend="onnxruntime-tensorrt"),
+    "onnxruntime-rtx": partial(_load_onnxruntime, backend="onnxruntime-rtx"),
     "openvino": _load_openvino,
     "openvino-bf16": partial(_load_openvino, backend="openvino-bf16"),
     "tensorrt": _load_tensorrt,
 }
-_OPENVINO_PRECISIONS: Final = ("fp32", "int8")
-"""What it runs as the exporter meant it."""
-BACKENDS: Final = tuple(_LOADERS)
-"""Names that `load_backend` takes besides `auto`."""
-
-
-def load_backend(bundle: Bundle, name: str = "auto", *, threads: int | None = None) -> Backend:
-    """Check what the backend needs of the bundle and load it.
-
-    `auto` takes what `tcmoa bench --pick` found to be the fastest on this machine, else tensorrt where the bundle
-    has an engine that runs there, else openvino where it is installed and onnxruntime-gpu is not, else onnxruntime.
-    On CPUs openvino was the faster of the two in every comparison of docs/speed.md. What it compiles is kept in the
-    bundle only where it is named or picked: then it starts sooner the next time (tiny 640x480: 0.76 and not 0.84 s).
-    `onnxruntime` takes CUDA where ONNX Runtime has it, else the CPU; `onnxruntime-cuda`, `-tensorrt` and `-rtx`
-    take that provider of ONNX Runtime or raise. `threads`: threads of a backend that runs on the CPU, all cores
-    when None. Raises InputError on an unknown name, MissingError when a package or device is not there,
-    BundleError when something does not match the bundle.
-    """
-    if threads is not None and threads < 1:
-        raise InputError(f"threads is {threads}: expected 1 or more")
-    if name not in ("auto", *BACKENDS):
-        raise InputError(f"backend is {name!r}: expected auto or {', '.join(BACKENDS)}")
-    if name != "auto":
-        return _LOADERS[name](bundle, threads)
-    if (bundle.path / FOLDER).is_dir():
-        from tcmoa_runtime.bench.measure import read_pick
-
-        picked = read_pick(bundle)
-        if picked is not None:
-            with suppress(TcmoaError):  # what fails for all will fail below
-                return _LOADERS[picked](bundle, threads)
-    if find_engines(bundle):  # or neither TensorRT nor CUDA is looked for
-        from tcmoa_runtime.backends.tensorrt.engine_loading import UnfitError
-
-        with suppress(MissingError, UnfitError):
-            return _load_tensorrt(bundle, threads)
-    if bundle.precision in _OPENVINO_PRECISIONS and find_spec("openvino") and not _may_take_a_gpu():
-        with suppress(TcmoaError):  # as above
-            return _load_openvino(bundle, threads, keep=False)  # nobody asked for files in the bundle
-    return _load_onnxruntime(bundle, threads)
-
-
-def _may_take_a_gpu() -> bool:
-    """Whether ONNX Runtime comes with CUDA: whoever installs that wants a GPU. Found without importing it."""
-    spec = find_spec("onnxruntime")
-    folders = (spec.submodule_search_locations if spec is not None else None) or ()
-    return any(True for folder in folders for _ in Path(folder, "capi").glob("*onnxruntime_providers_cuda*"))

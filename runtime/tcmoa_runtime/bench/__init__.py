@@ -1,1 +1,1 @@
-"""Measuring how fast the backends are, each in a process of its own."""
+"""Measuring the speed of the backends, each in a process of its own."""

@@ -1,53 +1,51 @@
-"""How fast each backend is on this machine: one process each, taking turns, and a choice that `auto` remembers.
+"""Measuring how fast each backend runs a bundle on this machine.
 
-Each backend runs in a process of its own, so that one's threads, memory and caches are no other's, and all of them stay
-loaded and run a few frames in turn: what slows the machine down for a while slows down all.
+Each backend runs in a process of its own, so that its threads, memory and caches are separate. All of them stay loaded
+and run a few frames in turn, so that a temporary load on the machine slows all of them down alike.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa_runtime.backends.pick import BACKENDS, load_backend
-from tcmoa_runtime.bench.worker import Worker, serve
-from tcmoa_runtime.bundle import GRAPH, Bundle
-from tcmoa_runtime.engine import FOLDER
-from tcmoa_runtime.errors import InputError, MissingError, TcmoaError
-from tcmoa_runtime.images import write_bytes
+from tcmoa_runtime.backends.base import Tensors
+from tcmoa_runtime.backends.pick import BACKENDS, fastest_backend, load_backend
+from tcmoa_runtime.bench.worker import LoadTimes, RunFrame, Worker, serve
+from tcmoa_runtime.bundle import Bundle
+from tcmoa_runtime.contract import PROMPT_SCALE
+from tcmoa_runtime.engine import find_engines
+from tcmoa_runtime.errors import MissingError, TcmoaError
+from tcmoa_runtime.options.bench import BenchOptions
+from tcmoa_runtime.typing import BackendName, JsonObject, OnSteps, ignore_steps
 
-CANDIDATES: Final = ("onnxruntime", "openvino", "openvino-bf16")
-"""What is measured where nothing is named, with `tensorrt` where the bundle has engines."""
-EXACT: Final = ("onnxruntime", "openvino", "tensorrt")
-"""What may be picked: what openvino-bf16 rounds nobody compared with the model; an engine was compared when built."""
-PICK: Final = "pick.json"
-"""Beside the engines: which backend was fastest, and on which machine."""
+NUM_ROUNDS: Final = 5
+MAX_STEADY_SPREAD: Final = 1.25
+"""Slowest round's median over the fastest's, up to which the times are taken as reliable."""
 
-ROUNDS: Final = 5
-UNSTEADY: Final = 1.25
-"""Slowest round's median over the fastest's, from which on the figures are said to be doubtful."""
-
-_QUANTILES: Final = (0.5, 0.99)
+_CPU_BACKENDS: Final[tuple[BackendName, ...]] = ("onnxruntime", "openvino", "openvino-bf16")
 
 
 @dataclass(frozen=True)
-class Speed:
-    """Of one backend. Milliseconds by wall clock, MB are 10^6 bytes of the process's largest resident memory.
+class BackendSpeed:
+    """Times and memory of one backend, by wall clock.
 
-    load_ms: from the bundle's path to a backend that is ready, imports included. first_ms: the first frame.
-    p50_ms, p99_ms: frames after that. spread: the slowest round's median over the fastest's.
+    Attributes:
+        load_ms: From the bundle's path to a backend that is ready, imports included.
+        first_ms: The first frame.
+        p50_ms: Median of the frames after it.
+        p99_ms: 99th percentile of the frames after it.
+        peak_mb: Peak resident memory of the process, in 10^6 bytes.
+        frames: Number of frames after the first one.
+        spread: The slowest round's median over the fastest's.
     """
 
     load_ms: float
@@ -61,182 +59,142 @@ class Speed:
     @property
     def is_steady(self) -> bool:
         """Whether the rounds agree."""
-        return self.spread <= UNSTEADY
+        return self.spread <= MAX_STEADY_SPREAD
 
 
 @dataclass(frozen=True)
-class Bench:
-    """`speeds` by backend, and for those that did not run the reason in one line."""
+class BenchResult:
+    """What was measured.
 
-    speeds: dict[str, Speed]
-    failed: dict[str, str]
+    Attributes:
+        speeds: The speed of each backend that ran.
+        failed: The error of each backend that did not.
+    """
+
+    speeds: dict[BackendName, BackendSpeed]
+    failed: dict[BackendName, TcmoaError]
 
     @property
-    def fastest(self) -> str | None:
-        """The backend with the lowest median among those that may be picked."""
-        exact = [name for name in self.speeds if name in EXACT]
-        return min(exact, key=lambda name: self.speeds[name].p50_ms, default=None)
+    def p50_ms(self) -> dict[BackendName, float]:
+        """Median time of a frame, by backend."""
+        return {name: speed.p50_ms for name, speed in self.speeds.items()}
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+    @property
+    def fastest(self) -> BackendName | None:
+        """The fastest backend that `auto` may take."""
+        return fastest_backend(self.p50_ms)
+
+    def to_json(self) -> JsonObject:
+        """Return plain values."""
         return {
             "backends": {name: asdict(speed) for name, speed in self.speeds.items()},
-            "failed": self.failed,
+            "failed": {name: str(error) for name, error in self.failed.items()},
             "fastest": self.fastest,
         }
 
 
-def bench(
-    bundle: Bundle,
-    backends: Sequence[str] = (),
-    *,
-    frames: int = 20,
-    threads: int | None = None,
-    progress: Callable[[int, int], None] = lambda _done, _of: None,
-) -> Bench:
-    """Measure `backends` (or `CANDIDATES`) on `bundle`, `frames` each after the first, in rounds.
+def measure_backends(
+    bundle: Bundle, options: BenchOptions | None = None, on_progress: OnSteps = ignore_steps
+) -> BenchResult:
+    """Measure the speed of backends.
 
-    Raises InputError on a number of frames below 1 and on an unknown backend, BundleError on a damaged bundle,
-    MissingError where no backend runs.
+    Args:
+        bundle: The bundle to run.
+        options: Which backends, and how many frames.
+        on_progress: Called with the finished rounds and the number of rounds.
+
+    Raises:
+        BundleError: The bundle is damaged.
+        MissingError: No backend runs the bundle.
     """
-    if frames < 1:
-        raise InputError(f"frames is {frames}: expected 1 or more")
-    names = list(dict.fromkeys(backends)) or _candidates(bundle)
-    unknown = [name for name in names if name not in BACKENDS]
-    if unknown:
-        raise InputError(f"backend is {unknown[0]!r}: expected some of {', '.join(BACKENDS)}")
-    failed: dict[str, str] = {}
-    firsts: dict[str, tuple[float, float]] = {}
-    times: dict[str, list[list[float]]] = {}
-    bundle.check()  # or every backend would say the same of a damaged one
+    options = options or BenchOptions()
+    names = list(dict.fromkeys(options.backends)) or _default_backends(bundle)
+    bundle.check()  # else every backend would report the same damage
+    failed: dict[BackendName, TcmoaError] = {}
+    load_times: dict[BackendName, LoadTimes] = {}
+    rounds_ms: dict[BackendName, list[list[float]]] = {}
     with ExitStack() as stack:
-        workers: dict[str, Worker] = {}
+        workers: dict[BackendName, Worker] = {}
         for name in names:
-            worker = stack.enter_context(_worker(bundle.path, name, threads))
+            worker = stack.enter_context(_start_worker(bundle.path, name, options.threads))
             try:
-                firsts[name] = worker.load()
-                workers[name], times[name] = worker, []
+                load_times[name] = worker.load()
+                workers[name], rounds_ms[name] = worker, []
             except TcmoaError as error:
-                failed[name] = str(error)
-        rounds = min(ROUNDS, frames)
-        shares = [frames // rounds + (i < frames % rounds) for i in range(rounds)]
-        for number, share in enumerate(shares):
+                failed[name] = error
+        num_rounds = min(NUM_ROUNDS, options.frames)
+        for number in range(num_rounds):
+            num_frames = options.frames // num_rounds + (number < options.frames % num_rounds)
             for name, worker in list(workers.items()):
                 try:
-                    times[name].append(worker.run(share))
+                    rounds_ms[name].append(worker.run(num_frames))
                 except TcmoaError as error:
-                    failed[name] = str(error)
+                    failed[name] = error
                     del workers[name]
-            progress(number + 1, rounds)
+            on_progress(number + 1, num_rounds)
         speeds = {
-            name: _speed(*firsts[name], times[name], worker.peak_mb()) for name, worker in workers.items()
+            name: _summarize(load_times[name], rounds_ms[name], worker.peak_mb())
+            for name, worker in workers.items()
         }
     if not speeds:
-        raise MissingError(f"no backend runs {bundle.path}: {'; '.join(failed.values())}")
-    return Bench(speeds, failed)
+        reasons = "; ".join(error.render_problem() for error in failed.values())
+        first = next(iter(failed.values()))
+        raise MissingError(
+            f"no backend runs the bundle: {reasons}",
+            subject=bundle.path,
+            remedy=first.remedy,
+            settings=first.settings,
+        )
+    return BenchResult(speeds, failed)
 
 
-def _candidates(bundle: Bundle) -> list[str]:
-    from tcmoa_runtime.engine import find_engines
-
-    return [*CANDIDATES, *(["tensorrt"] if find_engines(bundle) else [])]
+def _default_backends(bundle: Bundle) -> list[BackendName]:
+    return [*_CPU_BACKENDS, "tensorrt"] if find_engines(bundle) else [*_CPU_BACKENDS]
 
 
-def _speed(load: float, first: float, rounds: list[list[float]], peak: float) -> Speed:
-    every = sorted(value for times in rounds for value in times)
-    medians = [sorted(times)[len(times) // 2] for times in rounds]
-    p50, p99 = (every[min(len(every) - 1, round(q * (len(every) - 1)))] for q in _QUANTILES)
-    return Speed(
-        round(load, 2),
-        round(first, 2),
-        round(p50, 3),
-        round(p99, 3),
-        round(peak, 1),
-        len(every),
-        round(max(medians) / max(min(medians), 1e-9), 3),
+def _summarize(times: LoadTimes, rounds_ms: Sequence[Sequence[float]], peak_mb: float) -> BackendSpeed:
+    frames_ms = sorted(value for round_ms in rounds_ms for value in round_ms)
+    medians = [sorted(round_ms)[len(round_ms) // 2] for round_ms in rounds_ms]
+
+    def quantile(share: float) -> float:
+        return frames_ms[round(share * (len(frames_ms) - 1))]
+
+    return BackendSpeed(
+        load_ms=round(times.load_ms, 2),
+        first_ms=round(times.first_ms, 2),
+        p50_ms=round(quantile(0.5), 3),
+        p99_ms=round(quantile(0.99), 3),
+        peak_mb=round(peak_mb, 1),
+        frames=len(frames_ms),
+        spread=round(max(medians) / max(min(medians), 1e-9), 3),
     )
 
 
-def _worker(bundle: Path, backend: str, threads: int | None) -> Worker:
+def _start_worker(bundle: Path, backend: BackendName, threads: int | None) -> Worker:
     return Worker(
         backend,
         [sys.executable, "-m", "tcmoa_runtime.bench.measure", str(bundle), backend, str(threads or 0)],
     )
 
 
-def machine() -> dict[str, Any]:
-    """What a pick depends on besides the bundle: the processor and the versions of what runs on it."""
-    versions = {}
-    for package in ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx_bindings"):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return {"cpu": processor(), "cores": os.cpu_count(), "versions": versions}
-
-
-def processor() -> str:
-    """The processor's name."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:  # no Linux
-        pass
-    return platform.processor() or platform.machine()
-
-
-def write_pick(bundle: Bundle, found: Bench) -> Path:
-    """Let `auto` take the fastest backend on this machine from now on; TcmoaError where none may be picked.
-
-    Raises InputError where the bundle's folder cannot be written to.
-    """
-    fastest = found.fastest
-    if fastest is None:
-        raise TcmoaError(f"nothing to pick: none of {', '.join(EXACT)} was measured")
-    path = bundle.path / FOLDER / PICK
-    try:
-        path.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
-    entry = {
-        "graph": bundle.files[GRAPH]["sha256"],
-        "machine": machine(),
-        "backend": fastest,
-        "p50_ms": {name: speed.p50_ms for name, speed in found.speeds.items()},
-    }
-    write_bytes(path, (json.dumps(entry, indent=1) + "\n").encode())
-    return path
-
-
-def read_pick(bundle: Bundle) -> str | None:
-    """The backend that was picked for this bundle on this machine; None where there is none that still holds."""
-    try:
-        entry = json.loads((bundle.path / FOLDER / PICK).read_bytes())
-        holds = entry["graph"] == bundle.files[GRAPH]["sha256"] and entry["machine"] == machine()
-        backend = entry["backend"]
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    return str(backend) if holds and backend in EXACT else None
-
-
-def _load(path: str, backend: str, threads: int) -> Callable[[], object]:
-    """A function that runs one frame."""
+def _load(path: str, backend: BackendName, threads: int) -> RunFrame:
+    """Load a backend in the worker process."""
     bundle = Bundle.open(path)
     loaded = load_backend(bundle, backend, threads=threads or None)
     rng = np.random.default_rng(0)
-    inputs = {
-        spec.name: _patches(rng, spec.shape)
+    inputs: Tensors = {
+        spec.name: _synthetic_frames(rng, spec.shape)
         if spec.dtype == "uint8"
-        else np.full(spec.shape, "scale" in spec.name, np.float32)
+        else np.full(spec.shape, spec.name == PROMPT_SCALE, np.float32)
         for spec in bundle.contract.inputs
     }
     return lambda: loaded.infer(inputs)
 
 
-def _patches(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Flat squares of 16 pixels with a little noise, uint8 [B, H, W, C]: noise alone is nothing that a scene gives, and
-    what it makes of attention can take other times.
+def _synthetic_frames(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Make flat squares of 16 pixels with little noise, uint8 [B, H, W, C].
+
+    Noise alone would not do: attention on it has many denormal numbers, which can take other times.
     """
     batch, height, width, channels = shape
     flat = rng.integers(8, 248, (batch, -(-height // 16), -(-width // 16), channels), np.uint8)
@@ -246,4 +204,5 @@ def _patches(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.uin
 
 
 if __name__ == "__main__":
-    serve(partial(_load, sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    worker_backend = next(name for name in BACKENDS if name == sys.argv[2])
+    serve(partial(_load, sys.argv[1], worker_backend, int(sys.argv[3])))

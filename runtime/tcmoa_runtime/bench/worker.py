@@ -1,6 +1,13 @@
-"""A process that runs frames when it is told to, and how it is talked to: one line in, one line of JSON out.
+"""A process that is measured, and the protocol to control it.
 
-What is measured runs in a process of its own, so that one's threads, memory and caches are no other's.
+The parent process writes one request per line to the worker's stdin, and the worker answers each with one line of JSON
+on stdout: an object with the result, or with the parts of an error (`error`, `remedy`, `settings`). The requests are
+
+    load        load the model and run the first frame  -> {"load_ms": ..., "first_ms": ...}
+    run N       run N frames                            -> {"ms": [...]}
+    peak        peak resident memory so far             -> {"peak_mb": ...}
+
+and those that the program adds. The worker ends when its stdin is closed.
 """
 
 from __future__ import annotations
@@ -14,18 +21,32 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self, TypeAlias
 
 from tcmoa_runtime.errors import TcmoaError
+from tcmoa_runtime.typing import JsonObject
 
-Infer = Callable[[], object]
+RunFrame: TypeAlias = Callable[[], object]
 """Runs one frame."""
-Command = Callable[[Infer, Sequence[str]], dict[str, Any]]
-"""What a worker answers, from what runs a frame and the words after the command's name."""
+RequestHandler: TypeAlias = Callable[[RunFrame, Sequence[str]], JsonObject]
+"""Answers a request, given the function that runs a frame and the words after the request's name."""
+
+
+class LoadTimes(NamedTuple):
+    """Milliseconds of loading, imports included, and of the first frame."""
+
+    load_ms: float
+    first_ms: float
 
 
 class Worker:
-    """The side that asks. `command` starts a program that calls `serve`; `name` begins every error."""
+    """The parent's side of a worker process; a context manager that kills the process.
+
+    Args:
+        name: What is measured; the subject of every error.
+        command: Starts a program that calls `serve`.
+        env: Environment of the process; None: the parent's.
+    """
 
     def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
         self.name = name
@@ -48,7 +69,7 @@ class Worker:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                with suppress(OSError):  # what was not written has no reader any more
+                with suppress(OSError):  # a request that was not written yet has no reader
                     pipe.close()
 
     @property
@@ -56,88 +77,129 @@ class Worker:
         """Number of the process."""
         return self._process.pid
 
-    def load(self) -> tuple[float, float]:
-        """Milliseconds of loading and of the first frame; TcmoaError where it cannot be loaded or has ended."""
-        answer = self.ask("load")
-        return float(answer["load_ms"]), float(answer["first_ms"])
+    def load(self) -> LoadTimes:
+        """Load the model and run the first frame; raises TcmoaError like `request`."""
+        answer: Mapping[str, Any] = self.request("load")
+        return LoadTimes(float(answer["load_ms"]), float(answer["first_ms"]))
 
-    def run(self, frames: int) -> list[float]:
-        """Milliseconds of each of so many frames."""
-        return [float(value) for value in self.ask(f"run {frames}")["ms"]]
+    def run(self, num_frames: int) -> list[float]:
+        """Run frames and return the milliseconds of each."""
+        answer: Mapping[str, Any] = self.request(f"run {num_frames}")
+        return [float(value) for value in answer["ms"]]
 
     def peak_mb(self) -> float:
-        """Largest resident memory so far, in 10^6 bytes."""
-        return float(self.ask("peak")["peak_mb"])
+        """Return the peak resident memory of the process so far, in 10^6 bytes."""
+        answer: Mapping[str, Any] = self.request("peak")
+        return float(answer["peak_mb"])
 
-    def ask(self, words: str) -> dict[str, Any]:
-        """The answer to a line of words; TcmoaError where it is an error or the process has ended."""
+    def request(self, line: str) -> JsonObject:
+        """Send a request and return the answer.
+
+        Raises:
+            TcmoaError: The worker answered with an error, or its process has ended.
+        """
         process = self._process
         try:
-            assert process.stdin is not None  # they were asked for
+            assert process.stdin is not None  # because of stdin=PIPE
             assert process.stdout is not None
-            process.stdin.write(words + "\n")
+            process.stdin.write(line + "\n")
             process.stdin.flush()
-            line = process.stdout.readline()
-            answer = json.loads(line) if line else {"error": f"its process ended ({_ending(process)})"}
+            text = process.stdout.readline()
+            answer: dict[str, Any] = (
+                json.loads(text) if text else {"error": f"its process ended ({_describe_end(process)})"}
+            )
         except (OSError, ValueError) as error:
-            answer = {"error": f"its process ended ({_ending(process)}; {error})"}
+            answer = {"error": f"its process ended ({_describe_end(process)}; {error})"}
         if "error" in answer:
-            raise TcmoaError(f"{self.name}: {answer['error']}")
+            raise TcmoaError(
+                str(answer["error"]),
+                subject=self.name,
+                remedy=answer.get("remedy"),
+                settings=answer.get("settings"),
+            )
         return dict(answer)
 
 
-def _ending(process: subprocess.Popen[str]) -> str:
+def _describe_end(process: subprocess.Popen[str]) -> str:
     try:
         return f"exit status {process.wait(timeout=5)}"
     except subprocess.TimeoutExpired:
         return "it does not answer"
 
 
-def serve(load: Callable[[], Infer], commands: Mapping[str, Command] | None = None) -> None:
-    """The worker's side, until stdin ends: `load`, `run N`, `peak`, and `commands` by their first word.
+def serve(load: Callable[[], RunFrame], handlers: Mapping[str, RequestHandler] | None = None) -> None:
+    """Answer requests until stdin is closed: the worker's side of the protocol.
 
-    Time starts here, so what `load` imports is in the time of loading.
+    The time of loading starts here and includes what `load` imports.
+
+    Args:
+        load: Loads the model and returns the function that runs a frame.
+        handlers: Further requests by name.
     """
     started = time.perf_counter()
     out = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
-    os.dup2(2, 1)  # what native code prints must not come between
-    infer: Infer | None = None
+    os.dup2(2, 1)  # output of native code must not get between the answers
+    session = _Session(load, handlers or {}, started)
     for line in sys.stdin:
-        words = line.split()
-        answer: dict[str, Any]
         try:
-            if words[0] == "load":
-                infer = load()
-                loaded = time.perf_counter()
-                infer()
-                first = time.perf_counter()
-                answer = {"load_ms": (loaded - started) * 1e3, "first_ms": (first - loaded) * 1e3}
-            elif words[0] == "run" and infer is not None:
-                answer = {"ms": [_timed(infer) for _ in range(int(words[1]))]}
-            elif commands is not None and words[0] in commands and infer is not None:
-                answer = commands[words[0]](infer, words[1:])
-            else:
-                answer = {"peak_mb": peak_mb()}
-        except Exception as error:  # told to who asked
-            reason = " ".join(str(error).split()) or type(error).__name__
-            answer = {"error": reason}
+            answer = session.answer(line.split())
+        except TcmoaError as error:
+            answer = {
+                "error": error.render_problem(),
+                "remedy": error.remedy,
+                "settings": {name: str(value) for name, value in error.settings.items()},
+            }
+        except Exception as error:  # the parent reports every failure
+            answer = {"error": " ".join(str(error).split()) or type(error).__name__}
         out.write(json.dumps(answer) + "\n")
 
 
-def _timed(run: Infer) -> float:
+class _Session:
+    """State of a worker: the function that runs a frame, once it is loaded."""
+
+    def __init__(
+        self, load: Callable[[], RunFrame], handlers: Mapping[str, RequestHandler], started: float
+    ) -> None:
+        self._load, self._handlers, self._started = load, handlers, started
+        self._run_frame: RunFrame | None = None
+
+    def answer(self, words: Sequence[str]) -> JsonObject:
+        """Answer a request."""
+        name, arguments = words[0], words[1:]
+        if name == "peak":
+            return {"peak_mb": peak_mb()}
+        if name == "load":
+            return self._load_model()
+        if self._run_frame is None:
+            raise TcmoaError("not loaded yet", subject=name)
+        if name == "run":
+            return {"ms": [_time_ms(self._run_frame) for _ in range(int(arguments[0]))]}
+        if name in self._handlers:
+            return self._handlers[name](self._run_frame, arguments)
+        raise TcmoaError("unknown request", subject=name)
+
+    def _load_model(self) -> JsonObject:
+        self._run_frame = self._load()
+        loaded = time.perf_counter()
+        self._run_frame()
+        first = time.perf_counter()
+        return {"load_ms": (loaded - self._started) * 1e3, "first_ms": (first - loaded) * 1e3}
+
+
+def _time_ms(run: RunFrame) -> float:
     start = time.perf_counter()
     run()
     return (time.perf_counter() - start) * 1e3
 
 
 def peak_mb() -> float:
-    """Largest resident memory of this process so far, in 10^6 bytes."""
+    """Return the peak resident memory of this process so far, in 10^6 bytes."""
     try:
-        # Linux hands ru_maxrss on from the process that started this one; the high-water mark begins anew.
+        # On Linux ru_maxrss starts at the value of the parent process; the high-water mark starts anew.
         lines = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6
     except (OSError, StopIteration):
         import resource
 
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / 1e6 if sys.platform == "darwin" else most * 1024 / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

@@ -1,150 +1,241 @@
-"""What `tcmoa doctor` says of a bundle and its engines: load, rebuild or refuse."""
+"""What `tcmoa doctor` reports about a bundle and its engines: load, rebuild or refuse."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Literal, TypeAlias
 
 from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.engine import FLAVORS, LOCAL, PRECISIONS, Engine, engine_stem, find_engines
-from tcmoa_runtime.errors import BundleError, TcmoaError
-from tcmoa_runtime.gpu.cuda import Device
+from tcmoa_runtime.cli.options import flag_of, spell_for_command_line
+from tcmoa_runtime.engine import FLAVORS, LOCAL_TARGET, PRECISIONS, Engine, engine_stem, find_engines
+from tcmoa_runtime.errors import BundleError, TcmoaError, first_line
+from tcmoa_runtime.gpu.cuda import CudaDevice
+from tcmoa_runtime.typing import BackendChoice, Flavor, JsonObject, Precision
+
+Verdict: TypeAlias = Literal["load", "rebuild", "refuse"]
 
 _STEM: Final = re.compile(rf"({'|'.join(FLAVORS)})-([^-]+)-([^-]+)-({'|'.join(PRECISIONS)})")
-_AGAIN: Final = re.compile(r"build it again with `[^`]*`")
 
 
 @dataclass(frozen=True)
-class Flavor:
-    """A flavor of TensorRT on this machine; `version` is None when it cannot be imported.
+class FlavorStatus:
+    """What a flavor of TensorRT can do on this machine.
 
-    `targets`: compute capabilities that it builds for, as `sm89`; none when it does not tell. `crashes`: it ends
-    the process that imports it.
+    Attributes:
+        version: Installed version; None if the library cannot be imported.
+        targets: GPUs that it builds for, e.g. `sm89`; empty if it does not say.
+        builds: Whether it can build engines here.
+        runs: Whether it can run engines here.
+        why: Why it cannot do one of them.
+        crash: The error if importing it ends the process.
     """
 
-    name: str
     version: str | None = None
     targets: tuple[str, ...] = ()
     builds: bool = False
     runs: bool = False
     why: str | None = None
-    crashes: bool = False
+    crash: TcmoaError | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """`version`, `builds`, `runs` and `why` not."""
+    def to_json(self) -> JsonObject:
+        """Return what `--json` prints."""
         return {"version": self.version, "builds": self.builds, "runs": self.runs, "why": self.why}
 
 
-@dataclass
-class _Verdict:
-    """On one engine. `blocks`: a bundle with it is not loaded by `auto`, whatever else is in it."""
+@dataclass(frozen=True)
+class EngineReport:
+    """The verdict on an engine.
+
+    Attributes:
+        path: The engine.
+        verdict: `load`: it runs here. `rebuild`: it is damaged, or was built by another version or for another GPU.
+            `refuse`: it is sound, but this machine does not run it, or another engine is used in its place.
+        why: The reason for the verdict.
+        remedy: What to run, None if there is nothing to do.
+        blocks: Whether `auto` fails because of this engine, whatever else is in the bundle.
+        engine: Its description, None if that cannot be read.
+    """
 
     path: Path
-    verdict: str
+    verdict: Verdict
     why: str
+    remedy: str | None = None
     blocks: bool = False
     engine: Engine | None = None
 
-    def to_json(self) -> dict[str, str]:
-        return {"file": self.path.name, "verdict": self.verdict, "why": self.why}
+    def to_json(self) -> JsonObject:
+        """Return what `--json` prints."""
+        return {"file": self.path.name, "verdict": self.verdict, "why": self.why, "remedy": self.remedy}
 
 
-def verdict(
-    path: Path, flavors: Mapping[str, Flavor], gpu: Device | None, problems: list[str]
-) -> dict[str, Any]:
-    """`verdict` on the bundle, `why`, and `engines` with `file`, `verdict` and `why` each.
+@dataclass(frozen=True)
+class BundleReport:
+    """The verdict on a bundle.
 
-    `refuse`: the bundle is damaged, or nothing here runs it. `rebuild`: the bundle is sound, an engine is not, or
-    was built by another version or for another GPU; `why` has the command and what runs the bundle until
-    then. `load`: `why` names the backend that `auto` takes. An engine is refused, too, when only this machine is
-    to blame, which needs no rebuilding. Faults of libraries are added to `problems`.
+    Attributes:
+        verdict: `load`: `auto` loads it. `rebuild`: the bundle is sound, but an engine has to be built again. `refuse`:
+            the bundle is damaged, or `auto` does not load it.
+        why: The reason for the verdict.
+        remedy: What to do, None if there is nothing to do.
+        engines: Its engines.
     """
-    engines: list[_Verdict] = []
+
+    verdict: Verdict
+    why: str
+    remedy: str | None = None
+    engines: Sequence[EngineReport] = field(default_factory=tuple)
+
+    def to_json(self) -> JsonObject:
+        """Return what `--json` prints."""
+        return {
+            "verdict": self.verdict,
+            "why": self.why,
+            "remedy": self.remedy,
+            "engines": [engine.to_json() for engine in self.engines],
+        }
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """An attempt to load a backend: the name of the loaded one, or the error."""
+
+    name: str = ""
+    error: TcmoaError | None = None
+
+
+def examine_bundle(
+    path: Path,
+    flavors: Mapping[Flavor, FlavorStatus],
+    gpu: CudaDevice | None,
+    problems: list[TcmoaError],
+) -> BundleReport:
+    """Examine a bundle: its hashes, its engines, and which backend loads it.
+
+    Args:
+        path: Folder of the bundle.
+        flavors: State of TensorRT on this machine.
+        gpu: The GPU that is used, None without one.
+        problems: Faults of libraries are added to it.
+    """
+    engines: list[EngineReport] = []
     try:
         bundle = Bundle.open(path)
-        engines = _judge_engines(bundle, flavors, gpu)
+        engines = _examine_engines(bundle, flavors, gpu)
         bundle.check()
     except BundleError as error:
-        return _report("refuse", str(error), engines)
-    loaded, failure = _try_backends(bundle, flavors, engines, problems)
-    stale = [e for e in engines if e.verdict == "rebuild"]
+        return BundleReport("refuse", error.render_problem(), _remedy_of(error), engines)
+    return _examine_backends(bundle, flavors, engines, problems)
+
+
+def _examine_backends(
+    bundle: Bundle,
+    flavors: Mapping[Flavor, FlavorStatus],
+    engines: list[EngineReport],
+    problems: list[TcmoaError],
+) -> BundleReport:
+    crash = next(
+        (
+            error
+            for report in engines
+            if report.engine is not None and (error := flavors[report.engine.flavor].crash) is not None
+        ),
+        None,
+    )
+    # A library that crashes is not imported, which `auto` would do.
+    trial = _try_backend(bundle, "auto", problems) if crash is None else _Trial(error=crash)
+    if trial.error is None:
+        return _report_loaded(trial.name, engines)
+    fallback = _try_backend(bundle, "onnxruntime", problems) if engines else trial
+    failure = trial.error if crash is None or fallback.error is None else fallback.error
+    engines = [_blame(report, failure) for report in engines]
+    why, remedy = failure.render_problem(), _remedy_of(failure)
+    runner = f"`{spell_for_command_line('backend', 'onnxruntime')}` ({fallback.name}) runs the bundle"
+    stale = [report for report in engines if report.verdict == "rebuild"]
     if stale:
-        until = f"until then {loaded} runs it" if loaded else f"nothing else here runs it ({failure})"
-        more = f" ({len(stale)} engines in all)" if len(stale) > 1 else ""
-        return _report("rebuild", f"{stale[0].path.name}: {stale[0].why}{more}; {until}", engines)
-    if loaded and not failure:
-        return _report("load", f"hashes and contract are right, {loaded} runs it", engines)
-    if loaded:
-        return _report("refuse", f"`auto` fails: {failure}; {loaded} runs it", engines)
-    return _report("refuse", failure, engines)
+        until = f"until then no backend runs the bundle ({why})" if fallback.error else f"until then {runner}"
+        return _report_stale(stale, until, engines)
+    if fallback.error is None:
+        return BundleReport("refuse", f"backend auto fails: {why}; {runner}", remedy, engines)
+    return BundleReport("refuse", why, remedy, engines)
 
 
-def _report(what: str, why: str, engines: list[_Verdict]) -> dict[str, Any]:
-    return {"verdict": what, "why": why, "engines": [engine.to_json() for engine in engines]}
+def _report_loaded(name: str, engines: list[EngineReport]) -> BundleReport:
+    stale = [report for report in engines if report.verdict == "rebuild"]
+    if stale:
+        return _report_stale(stale, f"until then {name} runs the bundle", engines)
+    return BundleReport("load", f"hashes and contract are correct, {name} runs it", None, engines)
 
 
-def _try_backends(
-    bundle: Bundle, flavors: Mapping[str, Flavor], engines: list[_Verdict], problems: list[str]
-) -> tuple[str, str]:
-    """What runs the bundle, empty when nothing does, and why `auto` does not, empty when it does."""
-    crashing = [flavors[e.engine.flavor] for e in engines if e.engine is not None]
-    crashing = [flavor for flavor in crashing if flavor.crashes]
-    if crashing:  # `auto` would import it
-        name, failure = _try(bundle, "onnxruntime", problems)
-        return (f"`--backend onnxruntime`, {name},", f"{crashing[0].why}") if name else ("", failure)
-    name, failure = _try(bundle, "auto", problems)
-    if name:
-        return name, ""
-    for engine in engines:
-        # TensorRT itself found fault with it, although its hash is right.
-        if engine.verdict == "load" and failure.startswith(f"{engine.path}: "):
-            engine.verdict, engine.why = "rebuild", failure.removeprefix(f"{engine.path}: ")
-    if not engines:
-        return "", failure
-    name, _ = _try(bundle, "onnxruntime", problems)
-    return (f"`--backend onnxruntime`, {name}," if name else ""), failure
+def _report_stale(stale: Sequence[EngineReport], until: str, engines: list[EngineReport]) -> BundleReport:
+    first = stale[0]
+    more = f" ({len(stale)} engines to rebuild)" if len(stale) > 1 else ""
+    return BundleReport("rebuild", f"{first.path.name}: {first.why}{more}; {until}", first.remedy, engines)
 
 
-def _try(bundle: Bundle, backend: str, problems: list[str]) -> tuple[str, str]:
-    """Name of the backend when it loads, else why not."""
+def _blame(report: EngineReport, failure: TcmoaError) -> EngineReport:
+    """Change the verdict on an engine that has the right hash, but that TensorRT refused."""
+    is_refused = isinstance(failure, BundleError) and failure.subject == str(report.path)
+    if report.verdict != "load" or not is_refused:
+        return report
+    return replace(report, verdict="rebuild", why=failure.problem, remedy=_remedy_of(failure))
+
+
+def _try_backend(bundle: Bundle, name: BackendChoice, problems: list[TcmoaError]) -> _Trial:
     try:
-        loaded = load_backend(bundle, backend)
-        name = loaded.name
-        loaded.close()
+        backend = load_backend(bundle, name)
+        loaded_name = backend.name
+        backend.close()
     except BundleError as error:
-        return "", str(error)
+        return _Trial(error=error)
     except TcmoaError as error:
-        return "", f"no backend can run it here: {error}"
-    except Exception as error:  # a broken library fails with anything
-        line = (str(error).strip().splitlines() or [""])[0][:200]
-        problems.append(f"backend {backend} failed: {type(error).__name__}: {line}")
-        return "", f"no backend can run it here: {type(error).__name__}: {line}"
-    return name, ""
+        return _Trial(
+            error=TcmoaError(
+                f"no backend runs the bundle here: {error.render_problem()}",
+                remedy=error.remedy,
+                settings=error.settings,
+            )
+        )
+    except Exception as error:  # a broken library raises anything
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        problems.append(TcmoaError(f"failed: {reason}", subject=f"backend {name}"))
+        return _Trial(error=TcmoaError(f"no backend runs the bundle here: {reason}"))
+    return _Trial(loaded_name)
 
 
-def _judge_engines(bundle: Bundle, flavors: Mapping[str, Flavor], gpu: Device | None) -> list[_Verdict]:
-    verdicts = [_judge(bundle, path, flavors, gpu) for path in find_engines(bundle)]
-    runs = {
-        (v.engine.flavor, v.engine.precision): v.path.name
-        for v in verdicts
-        if v.verdict == "load" and v.engine is not None
+def _remedy_of(error: TcmoaError) -> str | None:
+    return error.render_remedy(spell_for_command_line)
+
+
+def _examine_engines(
+    bundle: Bundle, flavors: Mapping[Flavor, FlavorStatus], gpu: CudaDevice | None
+) -> list[EngineReport]:
+    reports = [_examine_engine(bundle, path, flavors, gpu) for path in find_engines(bundle)]
+    usable = {
+        (report.engine.flavor, report.engine.precision): report.path.name
+        for report in reports
+        if report.verdict == "load" and report.engine is not None
     }
-    for found in verdicts:
-        if found.verdict != "rebuild" or found.blocks or found.engine is None:
-            continue
-        other = runs.get((found.engine.flavor, found.engine.precision))
-        if other is not None:  # as after an upgrade, or in a bundle for several machines
-            found.verdict = "refuse"
-            found.why = f"{found.why.partition('; ')[0]}; {other} takes its place here"
-    return verdicts
+    return [_replaced(report, usable) for report in reports]
 
 
-def _judge(bundle: Bundle, path: Path, flavors: Mapping[str, Flavor], gpu: Device | None) -> _Verdict:
+def _replaced(report: EngineReport, usable: Mapping[tuple[Flavor, Precision], str]) -> EngineReport:
+    """Change the verdict on an engine that another one replaces, as after an upgrade or in a bundle for two GPUs."""
+    if report.verdict != "rebuild" or report.blocks or report.engine is None:
+        return report
+    other = usable.get((report.engine.flavor, report.engine.precision))
+    if other is None:
+        return report
+    return replace(report, verdict="refuse", why=f"{report.why}; {other} is used instead", remedy=None)
+
+
+def _examine_engine(
+    bundle: Bundle, path: Path, flavors: Mapping[Flavor, FlavorStatus], gpu: CudaDevice | None
+) -> EngineReport:
     engine: Engine | None = None
     try:
         engine = Engine.open(bundle, path)
@@ -152,64 +243,82 @@ def _judge(bundle: Bundle, path: Path, flavors: Mapping[str, Flavor], gpu: Devic
         if engine.weights is not None:
             engine.read_weights()
     except BundleError as error:
-        command = _rebuilding(bundle, path, engine, flavors, blocks=True)
-        why = _AGAIN.sub(lambda _: command, str(error).removeprefix(f"{path}: "))
-        return _Verdict(path, "rebuild", why, blocks=True, engine=engine)
-    flavor = flavors[engine.flavor]
-    if flavor.version is None:
-        return _Verdict(path, "refuse", f"{flavor.why}", engine=engine)
-    if flavor.version != engine.version:  # counts without a GPU, too: it may be built anew here
-        why = f"it was built by {engine.flavor} {engine.version}, installed is {flavor.version}"
-        return _Verdict(
-            path, "rebuild", f"{why}; {_rebuilding(bundle, path, engine, flavors)}", engine=engine
-        )
-    if gpu is None or not flavor.runs:
-        return _Verdict(path, "refuse", f"{flavor.why}", engine=engine)
-    unfit = engine.fits(engine.flavor, flavor.version, gpu.compute_capability)
-    if unfit is None:
-        return _Verdict(path, "load", f"runs on {gpu.name}", engine=engine)
-    command = _rebuilding(bundle, path, engine, flavors, gpu)
-    return _Verdict(path, "rebuild", f"{unfit}; {command}", engine=engine)
+        why = error.problem if error.subject == str(path) else error.render_problem()
+        remedy = _rebuild_remedy(bundle, path, engine, flavors, blocks=True)
+        return EngineReport(path, "rebuild", why, remedy, blocks=True, engine=engine)
+    status = flavors[engine.flavor]
+    if status.version is None:
+        return EngineReport(path, "refuse", f"{status.why}", engine=engine)
+    is_same_version = (
+        status.version == engine.version
+    )  # checked without a GPU too: the engine can be built again here
+    if is_same_version and (gpu is None or not status.runs):
+        return EngineReport(path, "refuse", f"{status.why}", engine=engine)
+    capability = "0.0" if gpu is None else gpu.compute_capability
+    mismatch = engine.mismatch(engine.flavor, status.version, capability)
+    if mismatch is None:
+        return EngineReport(path, "load", f"runs on {'' if gpu is None else gpu.name}", engine=engine)
+    remedy = _rebuild_remedy(bundle, path, engine, flavors, gpu if is_same_version else None)
+    return EngineReport(path, "rebuild", mismatch, remedy, engine=engine)
 
 
-def _rebuilding(
+def _rebuild_remedy(
     bundle: Bundle,
     path: Path,
     engine: Engine | None,
-    flavors: Mapping[str, Flavor],
-    gpu: Device | None = None,
+    flavors: Mapping[Flavor, FlavorStatus],
+    gpu: CudaDevice | None = None,
     *,
     blocks: bool = False,
 ) -> str:
-    """What to run for an engine in the place of this one; for `gpu`, too, when that is given.
+    """Say what to run for an engine in the place of this one.
 
-    A file that `blocks` loading, and that the new engine does not replace, is removed first.
+    Args:
+        bundle: The bundle.
+        path: The engine.
+        engine: Its description, None if that cannot be read.
+        flavors: State of TensorRT on this machine.
+        gpu: A GPU that the new engine must run on too.
+        blocks: Whether the file must be removed if the new engine does not replace it.
     """
     match = _STEM.fullmatch(path.stem)
-    options: dict[str, Any] = {}
     if engine is not None:
         name, precision, targets = engine.flavor, engine.precision, list(engine.targets)
-        options = engine.manifest["options"]
     elif match is not None:
-        name, precision = match[1], match[4]
-        targets = [] if match[3] == LOCAL else match[3].split("+")
+        name = next(flavor for flavor in FLAVORS if flavor == match[1])
+        precision = next(known for known in PRECISIONS if known == match[4])
+        targets = [] if match[3] == LOCAL_TARGET else match[3].split("+")
     else:
         remove, build = shlex.join(["rm", str(path)]), shlex.join(["tcmoa", "build", str(bundle.path)])
-        return f"remove it with `{remove}`, and build an engine with `{build}`"
+        return f"Remove it with `{remove}`, and build an engine with `{build}`."
     if gpu is not None and name == "rtx":
-        targets.append("sm" + gpu.compute_capability.replace(".", ""))
-    words = ["tcmoa", "build", str(bundle.path), "--flavor", name, "--precision", precision]
+        targets.append(gpu.target)
+    options: dict[str, object] = {"flavor": name, "precision": precision}
     if targets and name == "rtx":
-        words += ["--target", ",".join(targets)]
-    if engine is not None and engine.manifest["hardware_compatibility"] != "none":
-        words += ["--hardware-compatibility", engine.manifest["hardware_compatibility"]]
-    if isinstance(options.get("workspace_mb"), int):
-        words += ["--workspace", str(options["workspace_mb"])]
-    if engine is not None and engine.stripped:
-        words.append("--strip")
-    if options.get("allow_unfused") is True:
-        words.append("--allow-unfused")
-    command = shlex.join(words)
+        options["target"] = ",".join(targets)
+    if engine is not None:
+        options |= _options_of(engine)
+    words = [word for option, value in options.items() for word in _spell(option, value)]
+    command = shlex.join(["tcmoa", "build", str(bundle.path), *words])
     if blocks and path.stem != engine_stem(name, f"{flavors[name].version}", targets, precision):
         command = f"{shlex.join(['rm', str(path)])} && {command}"
-    return f"build it again with `{command}`"
+    return f"Build it again with `{command}`."
+
+
+def _options_of(engine: Engine) -> dict[str, object]:
+    """Return the options that an engine was built with, but for flavor, precision and targets."""
+    options: dict[str, object] = {}
+    if engine.hardware_compatibility != "none":
+        options["hardware_compatibility"] = engine.hardware_compatibility
+    workspace_mb = engine.options.get("workspace_mb")
+    if isinstance(workspace_mb, int):
+        options["workspace"] = workspace_mb
+    if engine.stripped:
+        options["strip"] = True
+    if engine.options.get("allow_unfused") is True:
+        options["allow_unfused"] = True
+    return options
+
+
+def _spell(name: str, value: object) -> list[str]:
+    return [flag_of(name)] if value is True else [flag_of(name), str(value)]

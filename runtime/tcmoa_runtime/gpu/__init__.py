@@ -1,1 +1,1 @@
-"""CUDA, DLPack and arrays in device memory: what the TensorRT backend needs of a GPU."""
+"""CUDA, DLPack and arrays in GPU memory, as the TensorRT backend uses them."""

@@ -1,7 +1,7 @@
-"""A thin layer on `cuda.bindings.runtime`: what the TensorRT backend needs of CUDA, every call checked.
+"""A thin layer on `cuda.bindings.runtime` for the TensorRT backend; every call is checked.
 
-Each class owns one handle, is a context manager, and closes once however often it is asked. Importing this
-module imports no CUDA; the first call does.
+Each class owns one handle, is a context manager, and can be closed more than once. Importing this module imports
+no CUDA; the first call does.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 from tcmoa_runtime.errors import MemoryShortageError, MissingError, TcmoaError
 
 _MODULE: Final = "cuda.bindings.runtime"
-_SMALLER: Final = "export a smaller frame or batch, take fewer slots, or end what else holds memory"
 
 LEGACY_STREAM: Final = 1
-"""Handle of the default stream that waits for all others; 2 is the default stream of each thread."""
+"""Handle of the legacy default stream, which synchronizes with all other streams (`cudaStreamLegacy`)."""
 PER_THREAD_STREAM: Final = 2
+"""Handle of the per-thread default stream (`cudaStreamPerThread`)."""
 
 
 def _runtime() -> Any:
-    """The module `cuda.bindings.runtime`; MissingError when it is not installed."""
+    """Import `cuda.bindings.runtime`; raises MissingError when it is not installed."""
     module = sys.modules.get(_MODULE)
     if module is not None:
         return module
@@ -37,33 +37,53 @@ def _runtime() -> Any:
         return importlib.import_module(_MODULE)
     except ImportError as error:
         raise MissingError(
-            f"cuda.bindings cannot be imported ({error}); run `pip install 'tcmoa[rtx]'` or "
-            f"`pip install 'tcmoa[tensorrt]'`"
+            f"the package cuda-bindings cannot be imported ({error})",
+            remedy="Run `pip install 'tcmoa[rtx]'` or `pip install 'tcmoa[tensorrt]'`",
         ) from error
 
 
 def _call(function: str, *arguments: Any) -> Any:
-    """Call a function of the runtime: its one result, or None; an error of CUDA becomes ours."""
+    """Call a function of the CUDA runtime and return its results; an error code becomes a TcmoaError."""
     runtime = _runtime()
     error, *results = getattr(runtime, function)(*arguments)
     if error != runtime.cudaError_t.cudaSuccess:
-        runtime.cudaGetLastError()  # or the library that shares this thread would find it
-        raise _translated(runtime, function, error)
+        runtime.cudaGetLastError()  # clears the error, which another library in this thread would read as its own
+        raise _error_of(runtime, function, error)
     return results[0] if len(results) == 1 else results
 
 
-def _translated(runtime: Any, function: str, error: Any) -> TcmoaError:
+def _error_of(runtime: Any, function: str, error: Any) -> TcmoaError:
+    """Make the exception for an error code of CUDA."""
     codes = runtime.cudaError_t
     text = f"{_text(runtime, 'cudaGetErrorString', error)} ({_text(runtime, 'cudaGetErrorName', error)})"
     if error == codes.cudaErrorInsufficientDriver:
         version = runtime.cudaDriverGetVersion()[1]
-        found = f"an NVIDIA driver for CUDA {_version(version)}" if version else "no NVIDIA driver"
-        return MissingError(f"there is {found}: {text}; install a newer driver, or use --backend onnxruntime")
+        found = (
+            f"the NVIDIA driver supports only CUDA {_format_version(version)}"
+            if version
+            else "no NVIDIA driver"
+        )
+        return MissingError(
+            f"{found}: {text}",
+            remedy="Install a newer driver, or use {backend}",
+            settings={"backend": "onnxruntime"},
+        )
     if error == codes.cudaErrorNoDevice:
-        return MissingError(f"there is no CUDA device: {text}; use --backend onnxruntime")
+        return MissingError(
+            f"no CUDA device: {text}", remedy="Use {backend}", settings={"backend": "onnxruntime"}
+        )
     if error == codes.cudaErrorMemoryAllocation:
-        return MemoryShortageError(f"out of GPU memory in {function}; {_SMALLER}")
-    return TcmoaError(f"CUDA failed in {function}: {text}; check the GPU with `nvidia-smi`")
+        return out_of_memory(f"out of GPU memory in {function}")
+    return TcmoaError(f"CUDA failed in {function}: {text}", remedy="Check the GPU with `nvidia-smi`")
+
+
+def out_of_memory(problem: str, subject: object = None) -> MemoryShortageError:
+    """Make the error for too little GPU memory."""
+    return MemoryShortageError(
+        problem,
+        subject=subject,
+        remedy="Export smaller frames or a smaller batch, use fewer slots, or close other programs on the GPU",
+    )
 
 
 def _text(runtime: Any, function: str, error: Any) -> str:
@@ -71,46 +91,59 @@ def _text(runtime: Any, function: str, error: Any) -> str:
     return str(text.decode(errors="replace"))
 
 
-def _version(number: int) -> str:
-    """13000 as 13.0."""
+def _format_version(number: int) -> str:
+    """Format CUDA's version number, e.g. 13000 as 13.0."""
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
 @dataclass(frozen=True)
-class Device:
-    """What is known of a GPU; `memory` in bytes, `driver` the CUDA version that the driver supports."""
+class CudaDevice:
+    """A GPU.
+
+    Attributes:
+        index: Its number in CUDA.
+        name: Its model.
+        compute_capability: Its compute capability, e.g. `8.9`.
+        memory_bytes: Its total memory.
+        driver_cuda_version: Newest CUDA version that the driver supports, e.g. `13.0`.
+    """
 
     index: int
     name: str
     compute_capability: str
-    memory: int
-    driver: str
+    memory_bytes: int
+    driver_cuda_version: str
 
     @staticmethod
-    def current() -> Device:
-        """The calling thread's device. Raises MissingError without driver or device."""
+    def current() -> CudaDevice:
+        """Return the current device of the calling thread; raises MissingError without driver or device."""
         _call("cudaGetDeviceCount")
-        return Device._of(int(_call("cudaGetDevice")))
+        return CudaDevice._at(int(_call("cudaGetDevice")))
 
     @staticmethod
-    def all() -> list[Device]:
-        """All devices that CUDA shows, by index. Raises MissingError without driver or device."""
-        return [Device._of(index) for index in range(int(_call("cudaGetDeviceCount")))]
+    def all() -> list[CudaDevice]:
+        """Return all devices by index; raises MissingError without driver or device."""
+        return [CudaDevice._at(index) for index in range(int(_call("cudaGetDeviceCount")))]
 
     @staticmethod
-    def _of(index: int) -> Device:
+    def _at(index: int) -> CudaDevice:
         properties = _call("cudaGetDeviceProperties", index)
-        return Device(
+        return CudaDevice(
             index=index,
             name=properties.name.rstrip(b"\0").decode(errors="replace"),
             compute_capability=f"{properties.major}.{properties.minor}",
-            memory=int(properties.totalGlobalMem),
-            driver=_version(_call("cudaDriverGetVersion")),
+            memory_bytes=int(properties.totalGlobalMem),
+            driver_cuda_version=_format_version(_call("cudaDriverGetVersion")),
         )
+
+    @property
+    def target(self) -> str:
+        """Its compute capability as TensorRT-RTX names it, e.g. `sm89`."""
+        return "sm" + self.compute_capability.replace(".", "")
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Make it the calling thread's device for a while: CUDA keeps a current device for each thread."""
+        """Make this the current device of the calling thread inside the with-block."""
         before = int(_call("cudaGetDevice"))
         if before == self.index:
             yield
@@ -122,30 +155,31 @@ class Device:
             _call("cudaSetDevice", before)
 
 
-def free_memory() -> tuple[int, int]:
-    """(free, total) bytes of the current device."""
+def memory_info() -> tuple[int, int]:
+    """Return (free, total) bytes of the current device's memory."""
     free, total = _call("cudaMemGetInfo")
     return int(free), int(total)
 
 
 def memory_device(pointer: int) -> int | None:
-    """Index of the device whose memory `pointer` lies in (or managed memory); None for memory of the host."""
+    """Return the index of the device that `pointer` belongs to (managed memory too), None for host memory."""
     runtime = _runtime()
-    error, found = runtime.cudaPointerGetAttributes(pointer)
-    if error == runtime.cudaError_t.cudaErrorInvalidValue:  # not known to CUDA at all
+    error, attributes = runtime.cudaPointerGetAttributes(pointer)
+    if error == runtime.cudaError_t.cudaErrorInvalidValue:  # memory that CUDA does not know
         runtime.cudaGetLastError()
         return None
     if error != runtime.cudaError_t.cudaSuccess:
-        raise _translated(runtime, "cudaPointerGetAttributes", error)
+        raise _error_of(runtime, "cudaPointerGetAttributes", error)
     types = runtime.cudaMemoryType
-    on_device = found.type in (types.cudaMemoryTypeDevice, types.cudaMemoryTypeManaged)
-    return int(found.device) if on_device else None
+    on_device = attributes.type in (types.cudaMemoryTypeDevice, types.cudaMemoryTypeManaged)
+    return int(attributes.device) if on_device else None
 
 
-class _Owned:
-    """A handle that is destroyed once, by `close`; after that it raises."""
+class _Handle:
+    """A handle of CUDA that `close` destroys, once."""
 
     _destroy: str
+    """Name of the CUDA function that destroys the handle."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
@@ -160,117 +194,120 @@ class _Owned:
 
     @property
     def handle(self) -> int:
-        """The handle or address as a number."""
+        """The handle or address as a number; raises TcmoaError once it is closed."""
         if self._handle is None:
-            raise TcmoaError(f"this {type(self).__name__} is closed; load the bundle again")
+            raise TcmoaError(f"this {type(self).__name__} is closed", remedy="Load the bundle again")
         return int(self._handle)
 
     def close(self) -> None:
-        """Free it; again does nothing."""
+        """Destroy the handle; further calls do nothing."""
         handle, self._handle = self._handle, None
         if handle is not None:
             _call(self._destroy, handle)
 
 
-def _allocated(function: str, nbytes: int, where: str, *flags: int) -> Any:
+def _allocate(function: str, nbytes: int, kind: str, *flags: int) -> Any:
+    """Allocate memory; `kind` names it in the error."""
     runtime = _runtime()
     error, address = getattr(runtime, function)(nbytes, *flags)
     if error == runtime.cudaError_t.cudaErrorMemoryAllocation:
         runtime.cudaGetLastError()
-        room = ""
+        free = ""
         with suppress(TcmoaError):
-            room = " ({} of {} free on the GPU)".format(*free_memory())
-        raise MemoryShortageError(f"out of {where} memory: {nbytes} bytes were asked for{room}; {_SMALLER}")
+            free = "; {} of {} bytes are free on the GPU".format(*memory_info())
+        raise out_of_memory(f"out of {kind} memory: {nbytes} bytes requested{free}")
     if error != runtime.cudaError_t.cudaSuccess:
-        raise _translated(runtime, function, error)
+        raise _error_of(runtime, function, error)
     return address
 
 
-class DeviceBuffer(_Owned):
+class DeviceBuffer(_Handle):
     """`nbytes` of the current device's memory; `handle` is the address."""
 
     _destroy = "cudaFree"
 
     def __init__(self, nbytes: int) -> None:
-        super().__init__(_allocated("cudaMalloc", nbytes, "GPU"))
+        super().__init__(_allocate("cudaMalloc", nbytes, "GPU"))
         self.nbytes = nbytes
 
 
-class PinnedBuffer(_Owned):
-    """`nbytes` of page-locked host memory, which the GPU copies from and to while the CPU does something else."""
+class PinnedBuffer(_Handle):
+    """`nbytes` of page-locked host memory, which copies from and to the GPU run on asynchronously."""
 
     _destroy = "cudaFreeHost"
 
     def __init__(self, nbytes: int) -> None:
-        super().__init__(_allocated("cudaHostAlloc", nbytes, "page-locked", _runtime().cudaHostAllocDefault))
+        super().__init__(_allocate("cudaHostAlloc", nbytes, "page-locked", _runtime().cudaHostAllocDefault))
         self.nbytes = nbytes
 
     def array(self, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
-        """A view of the memory, valid until `close`."""
+        """Return a view of the memory, valid until `close`."""
         view = (ctypes.c_uint8 * self.nbytes).from_address(self.handle)
         return np.frombuffer(memoryview(view), np.uint8).view(dtype).reshape(shape)
 
 
-class Event(_Owned):
-    """A point in a stream that other streams, and the host, can wait for."""
+class CudaEvent(_Handle):
+    """A point in a stream that other streams and the host can wait for."""
 
     _destroy = "cudaEventDestroy"
 
     def __init__(self) -> None:
         super().__init__(_call("cudaEventCreateWithFlags", _runtime().cudaEventDisableTiming))
 
-    def record(self, stream: Stream) -> None:
-        """Mark what is queued in `stream` up to now; what was marked before is forgotten."""
+    def record(self, stream: CudaStream) -> None:
+        """Capture what is queued in `stream` now, in place of an earlier recording."""
         _call("cudaEventRecord", self.handle, stream.handle)
 
     def synchronize(self) -> None:
-        """Block until what was marked is done; at once when nothing was."""
+        """Block until the recorded work is done; return at once if nothing was recorded."""
         _call("cudaEventSynchronize", self.handle)
 
 
-class Stream(_Owned):
-    """A queue of work. Without `handle` a new one that does not wait for the default stream.
+class CudaStream(_Handle):
+    """A queue of work on the GPU.
 
-    With `handle`, a caller's stream: used, never destroyed.
+    Args:
+        handle: A caller's stream, which is used and never destroyed; None: a new stream that does not synchronize
+            with the default stream.
     """
 
     _destroy = "cudaStreamDestroy"
 
     def __init__(self, handle: int | None = None) -> None:
-        self.borrowed = handle is not None
+        self.is_external = handle is not None
         if handle is None:
             handle = _call("cudaStreamCreateWithFlags", _runtime().cudaStreamNonBlocking)
         super().__init__(handle)
 
     def close(self) -> None:
-        """Destroy it when it is ours."""
-        if self.borrowed:
+        """Destroy the stream unless it is a caller's."""
+        if self.is_external:
             self._handle = None
         super().close()
 
     def synchronize(self) -> None:
-        """Block until all queued work is done; an error of that work is raised here."""
+        """Block until all queued work is done; errors of that work are raised here."""
         _call("cudaStreamSynchronize", self.handle)
 
-    def wait(self, event: Event) -> None:
-        """Let later work wait for what `event` marks now; at once when it marks nothing."""
+    def wait_event(self, event: CudaEvent) -> None:
+        """Make later work wait for the current recording of `event`, if there is one."""
         _call("cudaStreamWaitEvent", self.handle, event.handle, 0)
 
-    def follow(self, other: Stream, event: Event) -> None:
-        """Let later work wait for all that is queued in `other` now; `event` is only used on the way."""
+    def wait_stream(self, other: CudaStream, event: CudaEvent) -> None:
+        """Make later work wait for all work that is queued in `other` now; `event` is recorded for that."""
         event.record(other)
-        self.wait(event)
+        self.wait_event(event)
 
     def upload(self, target: DeviceBuffer, source: PinnedBuffer) -> None:
-        """Queue a copy from host to device of the whole buffer."""
+        """Queue a copy from host to device, of the size of `target`."""
         self._copy(target.handle, source.handle, target.nbytes, "cudaMemcpyHostToDevice")
 
     def download(self, target: PinnedBuffer, source: DeviceBuffer) -> None:
-        """Queue a copy from device to host of the whole buffer."""
+        """Queue a copy from device to host, of the size of `target`."""
         self._copy(target.handle, source.handle, target.nbytes, "cudaMemcpyDeviceToHost")
 
-    def gather(self, target: DeviceBuffer, pointer: int) -> None:
-        """Queue a copy within the device, as many bytes as `target` has."""
+    def copy_on_device(self, target: DeviceBuffer, pointer: int) -> None:
+        """Queue a copy within the device, of the size of `target`."""
         self._copy(target.handle, pointer, target.nbytes, "cudaMemcpyDeviceToDevice")
 
     def _copy(self, target: int, source: int, nbytes: int, kind: str) -> None:
@@ -278,39 +315,41 @@ class Stream(_Owned):
         _call("cudaMemcpyAsync", target, source, nbytes, getattr(kinds, kind), self.handle)
 
 
-class Graph(_Owned):
-    """Work that was captured once and is launched as one."""
+class CudaGraph(_Handle):
+    """Captured work that is launched as a whole."""
 
     _destroy = "cudaGraphExecDestroy"
 
     @classmethod
-    def capture(cls, stream: Stream, work: Callable[[], None]) -> Self:
-        """Record what `work` queues in `stream`; nothing of it runs yet.
+    def capture(cls, stream: CudaStream, work: Callable[[], None]) -> Self:
+        """Capture what `work` queues in `stream`, without running it.
 
-        Only what this very thread does meanwhile can disturb the capture, so that other threads may go on
-        using CUDA. Raises what `work` raises, and TcmoaError when it cannot be captured.
+        Other threads may use CUDA meanwhile: only calls of this thread can invalidate the capture.
+
+        Raises:
+            TcmoaError: The work cannot be captured.
         """
         mode = _runtime().cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         _call("cudaStreamBeginCapture", stream.handle, mode)
         try:
             work()
         except BaseException:
-            with suppress(TcmoaError):  # the reason matters, not that capturing came to nothing
-                _forget_graph(_call("cudaStreamEndCapture", stream.handle))
+            with suppress(TcmoaError):  # the first error matters, not that the capture is invalid
+                _destroy_template(_call("cudaStreamEndCapture", stream.handle))
             raise
-        graph = _call("cudaStreamEndCapture", stream.handle)
+        template = _call("cudaStreamEndCapture", stream.handle)
         try:
-            return cls(_call("cudaGraphInstantiate", graph, 0))
+            return cls(_call("cudaGraphInstantiate", template, 0))
         finally:
-            _forget_graph(graph)
+            _destroy_template(template)
 
-    def launch(self, stream: Stream) -> None:
+    def launch(self, stream: CudaStream) -> None:
         """Queue the captured work in `stream`."""
         _call("cudaGraphLaunch", self.handle, stream.handle)
 
 
-def _forget_graph(graph: Any) -> None:
-    """Destroy what a capture gave; a failure there is no reason to lose the executable graph made of it."""
-    if graph is not None and int(graph):
+def _destroy_template(template: Any) -> None:
+    """Destroy the `cudaGraph_t` of a capture; a failure does not matter, the executable graph is independent."""
+    if template is not None and int(template):
         with suppress(TcmoaError):
-            _call("cudaGraphDestroy", graph)
+            _call("cudaGraphDestroy", template)

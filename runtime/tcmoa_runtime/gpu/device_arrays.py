@@ -1,15 +1,15 @@
-"""Arrays on a GPU: what callers give (`__dlpack__`, `__cuda_array_interface__`) and what they get.
+"""Arrays in GPU memory: inputs that callers give, and results that stay there.
 
-DLPack is preferred where an object has both: its owner then orders its own work before ours, while PyTorch's
-`__cuda_array_interface__` does not tell its stream.
+An input is anything with `__dlpack__` or `__cuda_array_interface__`. DLPack is preferred where an object has both: its
+owner then orders its work before ours, while PyTorch's `__cuda_array_interface__` does not name its stream.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,13 @@ from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.gpu import dlpack
 from tcmoa_runtime.gpu.cuda import LEGACY_STREAM, memory_device
 from tcmoa_runtime.images import as_array
+from tcmoa_runtime.typing import DeviceArrayLike, SupportsCudaArrayInterface, SupportsDLPack
 
 _TYPESTR: Final = {"uint8": "|u1", "float32": "<f4"}
 
 
-def is_on_gpu(value: Any) -> bool:
-    """Whether it says that its memory is a GPU's, of whichever kind; nothing is read or waited for."""
+def is_on_gpu(value: object) -> TypeGuard[DeviceArrayLike]:
+    """Return whether an array says that it is in GPU memory, of any vendor; nothing is read or waited for."""
     if isinstance(value, np.ndarray | np.generic):
         return False
     if hasattr(value, "__dlpack_device__"):
@@ -32,64 +33,83 @@ def is_on_gpu(value: Any) -> bool:
     return hasattr(value, "__cuda_array_interface__")
 
 
-def dimensions(value: Any, name: str) -> int:
-    """Number of axes of an array of the host or a GPU; InputError where it is none."""
+def num_axes(value: object, name: str) -> int:
+    """Return the number of axes of an array in host or GPU memory.
+
+    Raises:
+        InputError: It is not an array.
+    """
     if not is_on_gpu(value):
         return host_array(value, name).ndim
-    return len(value.shape if hasattr(value, "shape") else value.__cuda_array_interface__["shape"])
+    shape = value.shape if hasattr(value, "shape") else _interface_of(value)["shape"]
+    return len(shape)
 
 
-def host_array(value: Any, name: str) -> NDArray[Any]:
-    """An array of the host as numpy's, without a copy where it is one or has `__dlpack__`; else InputError."""
+def host_array(value: object, name: str) -> NDArray[Any]:
+    """Return an array in host memory as a NumPy array, without a copy if it is one or supports DLPack.
+
+    Raises:
+        InputError: It is not an array, or cannot be read.
+    """
     if not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
         try:
             return np.from_dlpack(value)
         except (TypeError, ValueError, RuntimeError, BufferError) as error:
-            raise InputError(f"{name} is a {type(value).__name__} that cannot be read ({error})") from error
+            raise _unreadable(value, name, str(error)) from error
     return as_array(value, name)
 
 
 @dataclass(frozen=True)
 class DeviceInput:
-    """A caller's tensor on our GPU, C-contiguous and as the contract says; `release` once it was copied.
+    """A caller's tensor on the GPU, C-contiguous and as the contract says.
 
-    `stream`: the owner's stream that has to be waited for, None where that was done or is not needed. `owner`
-    is kept alive by this.
+    Attributes:
+        owner: The caller's array, kept alive by this object.
+        pointer: Address of the first element.
+        stream: The owner's stream to wait for; None where waiting is done or not needed.
+        release: Tells the owner that the tensor has been copied.
     """
 
-    owner: Any
+    owner: object
     pointer: int
     stream: int | None
     release: Callable[[], None]
 
 
-def read_input(value: Any, spec: TensorSpec, device: int, stream: int) -> DeviceInput:
-    """The tensor of `value` on GPU `device`, ready for work in `stream` once its own `stream` was waited for.
+def read_device_input(value: DeviceArrayLike, spec: TensorSpec, device: int, stream: int) -> DeviceInput:
+    """Check an input in GPU memory.
 
-    A missing batch axis of 1 is taken as there. Raises InputError in one line when it lies elsewhere, is not
-    contiguous, or has another type or shape.
+    Args:
+        value: The caller's array; a batch axis of 1 may be missing.
+        spec: What the graph expects.
+        device: Index of the CUDA device where the graph runs.
+        stream: Handle of the stream that reads the input, after it has waited for `DeviceInput.stream`.
+
+    Raises:
+        InputError: The array is on another device, not contiguous, or of another type or shape.
     """
     if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
-        return _read_dlpack(value, spec, device, stream)
+        return _read_dlpack(cast("SupportsDLPack", value), spec, device, stream)
     return _read_interface(value, spec, device)
 
 
-def _read_dlpack(value: Any, spec: TensorSpec, device: int, stream: int) -> DeviceInput:
-    kind, index = (int(n) for n in value.__dlpack_device__())
+def _read_dlpack(value: SupportsDLPack, spec: TensorSpec, device: int, stream: int) -> DeviceInput:
+    kind, index = (int(number) for number in value.__dlpack_device__())
     if kind not in dlpack.GPU_DEVICES or index != device:
         raise InputError(
-            f"{spec.name} is on device {index} of DLPack type {kind}: expected CUDA device {device} (type "
-            f"{dlpack.CUDA}), where this bundle is loaded; copy it there"
+            f"on device {index} of DLPack device type {kind}; "
+            f"expected CUDA device {device} (type {dlpack.CUDA}), where the bundle is loaded",
+            subject=spec.name,
+            remedy="Copy the array there",
         )
     try:
-        tensor = dlpack.borrow(value, stream)
+        tensor = dlpack.import_tensor(value, stream)
     except Exception as error:  # whatever its owner raises, e.g. for a tensor that requires a gradient
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(f"{spec.name} is a {type(value).__name__} that cannot be read ({reason})") from error
+        raise _unreadable(value, spec.name, str(error) or type(error).__name__) from error
     try:
-        steps = tensor.strides
-        strides = None if steps is None else tuple(n * np.dtype(spec.dtype).itemsize for n in steps)
-        _check_tensor(spec, tensor.dtype, tensor.shape, strides)
+        itemsize = np.dtype(spec.dtype).itemsize
+        strides = None if tensor.strides is None else tuple(itemsize * step for step in tensor.strides)
+        _check_layout(spec, tensor.dtype, tensor.shape, strides)
         _check_memory(spec, tensor.pointer, device)
     except BaseException:
         tensor.release()
@@ -97,92 +117,121 @@ def _read_dlpack(value: Any, spec: TensorSpec, device: int, stream: int) -> Devi
     return DeviceInput(value, tensor.pointer, None, tensor.release)
 
 
-def _read_interface(value: Any, spec: TensorSpec, device: int) -> DeviceInput:
-    interface = value.__cuda_array_interface__
+def _read_interface(value: SupportsCudaArrayInterface, spec: TensorSpec, device: int) -> DeviceInput:
+    interface = _interface_of(value)
     try:
-        shape = tuple(int(n) for n in interface["shape"])
+        shape = tuple(int(size) for size in interface["shape"])
         steps = interface.get("strides")
-        strides = None if steps is None else tuple(int(n) for n in steps)
+        strides = None if steps is None else tuple(int(step) for step in steps)
         pointer, dtype = int(interface["data"][0]), str(np.dtype(interface["typestr"]))
         stream = interface.get("stream")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{spec.name} has a __cuda_array_interface__ that cannot be read ({error!r})"
+            f"its __cuda_array_interface__ cannot be read ({error!r})", subject=spec.name
         ) from error
     if interface.get("mask") is not None:
-        raise InputError(f"{spec.name} is masked: expected an array without a mask")
+        raise InputError("masked; expected an array without a mask", subject=spec.name)
     if stream is not None and (not isinstance(stream, int) or stream <= 0):
-        raise InputError(f"{spec.name} names the stream {stream!r}: expected None, or the number of a stream")
-    _check_tensor(spec, dtype, shape, strides)
+        raise InputError(
+            f"__cuda_array_interface__ names the stream {stream!r}; expected None or a positive number",
+            subject=spec.name,
+        )
+    _check_layout(spec, dtype, shape, strides)
     _check_memory(spec, pointer, device)
     return DeviceInput(value, pointer, stream, lambda: None)
 
 
-def _check_tensor(
+def _interface_of(value: Any) -> Mapping[str, Any]:
+    interface: Mapping[str, Any] = value.__cuda_array_interface__
+    return interface
+
+
+def _unreadable(value: object, name: str, reason: str) -> InputError:
+    line = (reason.splitlines() or [""])[0][:120]
+    return InputError(f"a {type(value).__name__} that cannot be read ({line})", subject=name)
+
+
+def _check_layout(
     spec: TensorSpec, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...] | None
 ) -> None:
-    if dtype != spec.dtype or shape not in (spec.shape, _frame_shape(spec.shape)):
-        raise InputError(f"{spec.name} is {dtype} {list(shape)}: expected {spec.dtype} {list(spec.shape)}")
-    wanted = contiguous_strides(shape, np.dtype(dtype).itemsize)
+    """Check type, shape and strides (in bytes) of an input."""
+    if dtype != spec.dtype or shape not in (spec.shape, _without_batch_axis(spec.shape)):
+        raise InputError(
+            f"{dtype} {list(shape)}; expected {spec.dtype} {list(spec.shape)}", subject=spec.name
+        )
+    expected = contiguous_strides(shape, np.dtype(dtype).itemsize)
     if strides is None:
         return
-    if any(n > 1 and a != b for n, a, b in zip(shape, strides, wanted, strict=True)):
+    if any(n > 1 and a != b for n, a, b in zip(shape, strides, expected, strict=True)):
         raise InputError(
-            f"{spec.name} has strides {list(strides)}: expected {list(wanted)} (C-contiguous); make a contiguous copy"
+            f"strides {list(strides)}; expected {list(expected)} (C-contiguous)",
+            subject=spec.name,
+            remedy="Make a contiguous copy",
         )
 
 
-def _frame_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape without its batch axis, where that is 1."""
+def _without_batch_axis(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """[H, W, C] of [1, H, W, C]; other shapes are returned unchanged."""
     return shape[1:] if shape[0] == 1 else shape
 
 
 def _check_memory(spec: TensorSpec, pointer: int, device: int) -> None:
     found = memory_device(pointer)
     if found != device:
-        where = "no memory of a CUDA device" if found is None else f"memory of CUDA device {found}"
+        where = "not memory of a CUDA device" if found is None else f"memory of CUDA device {found}"
         raise InputError(
-            f"{spec.name} points to {where}: expected CUDA device {device}, where this bundle is loaded; copy it there"
+            f"{where}; expected CUDA device {device}, where the bundle is loaded",
+            subject=spec.name,
+            remedy="Copy the array there",
         )
 
 
 def contiguous_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Bytes from one element to the next along each axis of a C-contiguous array."""
+    """Return the strides of a C-contiguous array in bytes."""
     return tuple(itemsize * math.prod(shape[i + 1 :]) for i in range(len(shape)))
 
 
 class Lease(Protocol):
-    """A claim on the buffers that results lie in: while it is alive, they are neither written nor freed."""
+    """A claim on the buffers that hold results: while it is alive, they are neither overwritten nor freed."""
 
-    def let_wait(self, stream: int) -> None:
-        """Let `stream` wait until the results are there, and the next user of the buffers wait for `stream`."""
+    def add_reader(self, stream: int) -> None:
+        """Make `stream` wait for the results, and the next use of the buffers wait for `stream`."""
         ...
 
 
 class DeviceArray:
-    """A result on the GPU, C-contiguous, for anything that reads `__dlpack__` or `__cuda_array_interface__`.
+    """A result in GPU memory, C-contiguous, for anything that reads `__dlpack__` or `__cuda_array_interface__`.
 
-    Lifetime: it lies in one of the backend's slots and is valid, never overwritten, while any array of the same
-    call or any DLPack view of it is alive, also after the backend was closed; dropping the last one gives the
-    slot back. What was queued by then on the stream that the call named, or that `__dlpack__` was asked for, is
-    waited for before the slot is written again; such streams have to live as long as the backend. A reader
-    through `__cuda_array_interface__` on another stream has to keep the array until its reads are done.
+    The memory is one of the backend's slots. It is valid and not overwritten while any array of the same call, or a
+    DLPack view of one, is alive, even after the backend is closed; the slot is free once the last one is garbage
+    collected. Before the slot is used again, the backend waits for the work that was queued until then on the stream
+    that the call named and on those that `__dlpack__` was called with; these streams must live as long as the backend.
+    If you read the array through `__cuda_array_interface__` on another stream, keep it until the reads are done.
+
+    Attributes:
+        dtype: `uint8` or `float32`.
+        shape: [B, H, W, C] of the fused frames, or [B, K, 2, gh, gw] of the prompts.
+        device: Index of the CUDA device.
+        stream: Handle of the stream on which the result is ready.
     """
 
     def __init__(self, pointer: int, spec: TensorSpec, device: int, stream: int, lease: Lease) -> None:
-        self.dtype, self.shape, self.device, self.stream = spec.dtype, spec.shape, device, stream
+        self.dtype: str = spec.dtype
+        self.shape: tuple[int, ...] = spec.shape
+        self.device: int = device
+        self.stream: int = stream
         self._spec, self._pointer, self._lease = spec, pointer, lease
 
     def __repr__(self) -> str:
         return f"DeviceArray({self.dtype} {list(self.shape)} on cuda:{self.device})"
 
-    def frame(self) -> DeviceArray:
-        """The same memory without the batch axis of 1: [H, W, C] of [1, H, W, C]."""
-        spec = TensorSpec(self._spec.name, self.dtype, _frame_shape(self.shape))
+    def without_batch_axis(self) -> DeviceArray:
+        """Return the same memory without the batch axis of 1: [H, W, C] of [1, H, W, C]."""
+        spec = TensorSpec(self._spec.name, self.dtype, _without_batch_axis(self.shape))
         return DeviceArray(self._pointer, spec, self.device, self.stream, self._lease)
 
     @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
+    def __cuda_array_interface__(self) -> dict[str, object]:
         return {
             "shape": self.shape,
             "typestr": _TYPESTR[self.dtype],
@@ -202,11 +251,11 @@ class DeviceArray:
         max_version: tuple[int, int] | None = None,
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,
-    ) -> Any:
+    ) -> object:
         if dl_device not in (None, self.__dlpack_device__()) or copy:
-            raise BufferError("this array is only lent where it lies, without a copy")
+            raise BufferError("a DeviceArray is exported from its own device, without a copy")
         if stream == 0:
-            raise ValueError("stream 0 is ambiguous: 1 is the legacy default stream, 2 the per-thread one")
+            raise ValueError("stream 0 is ambiguous; expected 1 (legacy default) or 2 (per-thread default)")
         if stream != -1:
-            self._lease.let_wait(LEGACY_STREAM if stream is None else stream)
-        return dlpack.lend(self, self._pointer, self.device, self.dtype, self.shape)
+            self._lease.add_reader(LEGACY_STREAM if stream is None else stream)
+        return dlpack.export_tensor(self, self._pointer, self.device, self.dtype, self.shape)

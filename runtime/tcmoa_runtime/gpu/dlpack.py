@@ -1,7 +1,8 @@
-"""DLPack capsules of device memory, read and made with ctypes: numpy takes only those of the host.
+"""DLPack capsules of GPU memory, imported and exported with ctypes: NumPy only imports those of host memory.
 
-The structures are those of DLPack 1.x; capsules of before 1.0 are taken and made, too, which is what every
-library reads.
+The structures are those of DLPack 1.x. Both the versioned capsules of DLPack 1.0 and the older unversioned ones are
+imported; unversioned ones are exported, which every library reads.
+See https://dmlc.github.io/dlpack/latest/python_spec.html.
 """
 
 from __future__ import annotations
@@ -12,19 +13,24 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+from tcmoa_runtime.typing import SupportsDLPack
+
 CPU: Final = 1
 CUDA: Final = 2
 CUDA_HOST: Final = 3
 CUDA_MANAGED: Final = 13
 
 HOST_DEVICES: Final = (CPU, CUDA_HOST)
+"""DLPack device types of host memory."""
 GPU_DEVICES: Final = (CUDA, CUDA_MANAGED)
+"""DLPack device types of memory that CUDA reaches."""
 
-_CODES: Final = {0: "int", 1: "uint", 2: "float", 4: "bfloat", 5: "complex", 6: "bool"}
+_TYPE_NAMES: Final = {0: "int", 1: "uint", 2: "float", 4: "bfloat", 5: "complex", 6: "bool"}
 _VERSION: Final = (1, 1)
-"""Newest that is asked for; what it added to 1.0 is of no use here."""
+"""Newest version that is requested; what it adds to 1.0 is not used here."""
 
-# Renaming a capsule tells that it was taken; it keeps the pointer, so these must live as long as the module.
+# (name of a fresh capsule, name of a consumed one). A capsule keeps the pointer to its name, so these must live as
+# long as the module.
 _NAMES: Final = ((b"dltensor", b"used_dltensor"), (b"dltensor_versioned", b"used_dltensor_versioned"))
 
 
@@ -75,7 +81,7 @@ _set_name = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_char_p)((
 _new = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(
     ("PyCapsule_New", _api)
 )
-# A capsule that is being destroyed must not be touched as an object: by address only.
+# A capsule that is being destroyed must not become a Python object again, so it is passed by address.
 _is_valid_at = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(("PyCapsule_IsValid", _api))
 _pointer_at = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(
     ("PyCapsule_GetPointer", _api)
@@ -83,83 +89,107 @@ _pointer_at = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_
 
 
 @dataclass
-class Borrowed:
-    """A tensor taken from another library, theirs until `release`: dtype as numpy names it, strides in elements."""
+class ImportedTensor:
+    """A tensor in memory of another library, which must keep it until `release`.
+
+    Attributes:
+        pointer: Address of the first element.
+        device: (DLPack device type, device index).
+        dtype: Element type by NumPy's name, e.g. `uint8`.
+        shape: Size of each axis.
+        strides: Elements from one to the next along each axis; None: C-contiguous.
+    """
 
     pointer: int
     device: tuple[int, int]
     dtype: str
     shape: tuple[int, ...]
     strides: tuple[int, ...] | None
-    _give_back: Callable[[], None] | None = field(repr=False)
+    _delete: Callable[[], None] | None = field(repr=False)
 
     def release(self) -> None:
-        """Tell the owner that it is not needed any more; again does nothing."""
-        give_back, self._give_back = self._give_back, None
-        if give_back is not None:
-            give_back()
+        """Call the deleter of the owner; further calls do nothing."""
+        delete, self._delete = self._delete, None
+        if delete is not None:
+            delete()
 
 
-def borrow(owner: Any, stream: int) -> Borrowed:
-    """Take the tensor of an object with `__dlpack__` on a GPU; its owner makes it ready for `stream`.
+def import_tensor(owner: SupportsDLPack, stream: int) -> ImportedTensor:
+    """Import the tensor of another library.
 
-    Raises what the owner raises, and ValueError on a capsule that cannot be read.
+    Args:
+        owner: The array, in GPU memory.
+        stream: Handle of the CUDA stream on which the owner makes the data ready.
+
+    Raises:
+        ValueError: `__dlpack__` returned a capsule that cannot be read.
+        Exception: What the owner raises, e.g. for a tensor that requires a gradient.
     """
-    try:
-        capsule = owner.__dlpack__(stream=stream, max_version=_VERSION)
-    except TypeError:  # an owner of before DLPack 1.0 knows no max_version
-        capsule = owner.__dlpack__(stream=stream)
+    capsule = _request_capsule(owner, stream)
     for (name, used), kind in zip(_NAMES, (_Managed, _ManagedVersioned), strict=True):
         if _is_valid(capsule, name):
             address = _get_pointer(capsule, name)
             managed: Any = kind.from_address(address)
             _set_name(capsule, used)
-            give_back = partial(managed.deleter, address) if managed.deleter else None
+            delete = partial(managed.deleter, address) if managed.deleter else None
             if kind is _ManagedVersioned and managed.major != _VERSION[0]:
                 found = f"DLPack {managed.major}.{managed.minor}"
-                if give_back is not None:
-                    give_back()  # all that may be done with it
-                raise ValueError(f"{found}: expected {_VERSION[0]}.x")
-            return _read(managed.tensor, give_back)
-    raise ValueError("its __dlpack__ gave no DLPack capsule, or one that was taken before")
+                if delete is not None:
+                    delete()  # the only field that may be used whatever the major version
+                raise ValueError(f"{found}; expected {_VERSION[0]}.x")
+            return _read(managed.tensor, delete)
+    raise ValueError("__dlpack__ returned no DLPack capsule, or a consumed one")
 
 
-def _read(tensor: Any, give_back: Callable[[], None] | None) -> Borrowed:
-    dims = range(tensor.ndim)
-    kind, bits, lanes = _CODES.get(tensor.dtype.code, "unknown"), tensor.dtype.bits, tensor.dtype.lanes
-    return Borrowed(
+def _request_capsule(owner: Any, stream: int) -> object:
+    try:
+        return owner.__dlpack__(stream=stream, max_version=_VERSION)
+    except TypeError:  # before DLPack 1.0 there was no max_version
+        return owner.__dlpack__(stream=stream)
+
+
+def _read(tensor: Any, delete: Callable[[], None] | None) -> ImportedTensor:
+    axes = range(tensor.ndim)
+    kind = _TYPE_NAMES.get(tensor.dtype.code, "unknown")
+    bits, lanes = tensor.dtype.bits, tensor.dtype.lanes
+    return ImportedTensor(
         pointer=(tensor.data or 0) + tensor.byte_offset,
         device=(tensor.device.type, tensor.device.index),
         dtype=f"{kind}{bits}" if lanes == 1 else f"{kind}{bits}x{lanes}",
-        shape=tuple(tensor.shape[i] for i in dims),
-        strides=tuple(tensor.strides[i] for i in dims) if tensor.strides else None,
-        _give_back=give_back,
+        shape=tuple(tensor.shape[i] for i in axes),
+        strides=tuple(tensor.strides[i] for i in axes) if tensor.strides else None,
+        _delete=delete,
     )
 
 
-_lent: dict[int, tuple[Any, ...]] = {}
-"""What must live until a capsule's taker calls its deleter, by address of its structure."""
+_exported: dict[int, tuple[object, ...]] = {}
+"""What must live until the consumer calls the deleter, by address of the managed tensor."""
 
 
-def _take_back(address: int) -> None:
-    _lent.pop(address, None)
+def _delete_exported(address: int) -> None:
+    _exported.pop(address, None)
 
 
-def _drop_capsule(capsule: int) -> None:
-    """Nobody took it: nobody else would call the deleter."""
+def _destroy_capsule(capsule: int) -> None:
+    """Release the tensor of a capsule that was not consumed: then no consumer calls the deleter."""
     name = _NAMES[0][0]
     if _is_valid_at(capsule, name):
-        _lent.pop(_pointer_at(capsule, name), None)
+        _exported.pop(_pointer_at(capsule, name), None)
 
 
-_taken_back = _Deleter(_take_back)
-_capsule_dropped = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(_drop_capsule)
+_deleter = _Deleter(_delete_exported)
+_capsule_destructor = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(_destroy_capsule)
 
 
-def lend(owner: Any, pointer: int, device: int, dtype: str, shape: tuple[int, ...]) -> Any:
-    """A DLPack capsule of C-contiguous memory on GPU `device`; `owner` is kept alive until it is given back.
+def export_tensor(owner: object, pointer: int, device: int, dtype: str, shape: tuple[int, ...]) -> object:
+    """Make a DLPack capsule of C-contiguous GPU memory.
 
-    `dtype`: `uint8` or `float32`.
+    Args:
+        owner: Object that keeps the memory valid; it is kept alive until the consumer releases the capsule.
+        pointer: Address of the first element.
+        device: Index of the CUDA device.
+        dtype: `uint8` or `float32`.
+        shape: Size of each axis.
     """
     code, bits = {"uint8": (1, 8), "float32": (2, 32)}[dtype]
     sizes = (ctypes.c_int64 * len(shape))(*shape)
@@ -172,7 +202,7 @@ def lend(owner: Any, pointer: int, device: int, dtype: str, shape: tuple[int, ..
         None,
         0,
     )
-    managed = _Managed(tensor, None, _taken_back)
+    managed = _Managed(tensor, None, _deleter)
     address = ctypes.addressof(managed)
-    _lent[address] = (managed, sizes, owner)
-    return _new(address, _NAMES[0][0], ctypes.cast(_capsule_dropped, ctypes.c_void_p))
+    _exported[address] = (managed, sizes, owner)
+    return _new(address, _NAMES[0][0], ctypes.cast(_capsule_destructor, ctypes.c_void_p))

@@ -1,6 +1,6 @@
-"""Loading engines with TensorRT or TensorRT-RTX: one code path for both, which differ in their module's name.
+"""Choosing an engine and loading it with TensorRT or TensorRT-RTX, whose Python modules have the same interface.
 
-What is refused is refused before TensorRT sees a byte of the engine.
+An engine that is refused is refused before TensorRT reads a byte of it.
 """
 
 from __future__ import annotations
@@ -10,35 +10,54 @@ import importlib
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from tcmoa_runtime.backends.base import checked_graph, compare_tensors
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import TensorSpec
 from tcmoa_runtime.engine import FLAVORS, PRECISIONS, Engine, find_engines
-from tcmoa_runtime.errors import BundleError, InputError, MemoryShortageError, MissingError, TcmoaError
+from tcmoa_runtime.errors import (
+    BundleError,
+    EngineMismatchError,
+    InputError,
+    MissingError,
+    TcmoaError,
+    first_line,
+    in_remedy,
+)
 from tcmoa_runtime.gpu import cuda
 from tcmoa_runtime.images import write_bytes
+from tcmoa_runtime.options.option import check_choice
+from tcmoa_runtime.typing import Flavor, Precision
 
-MODULES: Final = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx_bindings"}
+MODULES: Final[Mapping[str, str]] = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx_bindings"}
 """Name of the Python module of each flavor."""
 _CACHE_MAGIC: Final = b"tcmoa runtime cache 1\n"
 _HASH_BYTES: Final = 32
 
 
-class UnfitError(BundleError):
-    """The bundle's engines are sound, but none runs on the libraries and the GPU of this machine."""
+class EngineChoice(NamedTuple):
+    """An engine that runs on this machine, the module of its library, and the GPU."""
+
+    engine: Engine
+    library: Any
+    device: cuda.CudaDevice
 
 
 def import_library(flavor: str) -> Any:
-    """The module of a flavor, or MissingError that names the extra to install."""
+    """Import the Python module of a flavor.
+
+    Raises:
+        MissingError: It cannot be imported.
+    """
     try:
         return importlib.import_module(MODULES[flavor])
-    except Exception as error:  # a library that does not fit the system fails with more than ImportError
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # a native library that does not fit the system raises more than ImportError
         raise MissingError(
-            f"{MODULES[flavor]} cannot be imported ({reason}); run `pip install 'tcmoa[{flavor}]'`"
+            f"the module {MODULES[flavor]} cannot be imported ({first_line(error)})",
+            remedy=f"Run `pip install 'tcmoa[{flavor}]'`",
         ) from error
 
 
@@ -46,18 +65,25 @@ def choose_engine(
     bundle: Bundle,
     path: str | os.PathLike[str] | None = None,
     *,
-    flavor: str | None = None,
-    precision: str | None = None,
-) -> tuple[Engine, Any, cuda.Device]:
-    """The engine at `path`, or else the bundle's first that runs here, with its library and the GPU.
+    flavor: Flavor | None = None,
+    precision: Precision | None = None,
+) -> EngineChoice:
+    """Choose an engine of a bundle: tensorrt before rtx, then fp16 before bf16 before fp32.
 
-    tensorrt comes before rtx, then fp16 before bf16 before fp32. Raises InputError on an unknown flavor or
-    precision, BundleError when there is no such engine or one is damaged, UnfitError when they are for other
-    libraries or GPUs, MissingError without library, driver or GPU.
+    Args:
+        bundle: The bundle.
+        path: The engine to take; None: the first one that runs on this machine.
+        flavor: Take an engine of this flavor only.
+        precision: Take an engine of this precision only.
+
+    Raises:
+        InputError: The flavor or precision is unknown.
+        BundleError: There is no such engine, or an engine is damaged.
+        EngineMismatchError: The engines are for other library versions or GPUs.
+        MissingError: The library, the driver or a GPU is missing.
     """
-    for name, value, known in (("flavor", flavor, FLAVORS), ("precision", precision, PRECISIONS)):
-        if value not in (None, *known):
-            raise InputError(f"{name} is {value!r}: expected {', '.join(known)}")
+    check_choice("flavor", flavor, (None, *FLAVORS))
+    check_choice("precision", precision, (None, *PRECISIONS))
     paths = [Path(path)] if path is not None else find_engines(bundle)
     engines = [
         engine
@@ -65,82 +91,91 @@ def choose_engine(
         if flavor in (None, engine.flavor) and precision in (None, engine.precision)
     ]
     if not engines:
-        asked = " ".join(filter(None, (flavor, precision)))
+        kind = " ".join(filter(None, (flavor, precision, "engine")))
         raise BundleError(
-            f"{bundle.path}: holds no {asked + ' ' if asked else ''}engine; make one with `tcmoa build {bundle.path} "
-            f"--flavor {flavor or '|'.join(FLAVORS)}`, or use --backend onnxruntime"
+            f"has no {kind}",
+            subject=bundle.path,
+            remedy=f"Build one with `tcmoa build {in_remedy(bundle.path)}`, or use {{backend}}",
+            settings={"backend": "onnxruntime"},
         )
-    engines.sort(key=lambda e: (FLAVORS.index(e.flavor), PRECISIONS.index(e.precision)))
-    return _first_that_fits(engines)
+    engines.sort(key=lambda engine: (FLAVORS.index(engine.flavor), PRECISIONS.index(engine.precision)))
+    return _first_that_runs(engines)
 
 
-def _first_that_fits(engines: list[Engine]) -> tuple[Engine, Any, cuda.Device]:
+def _first_that_runs(engines: list[Engine]) -> EngineChoice:
     missing: MissingError | None = None
-    unfit: UnfitError | None = None
+    mismatch: EngineMismatchError | None = None
     for engine in engines:
         try:
             library = import_library(engine.flavor)
         except MissingError as error:
             missing = missing or error
             continue
-        device = cuda.Device.current()
-        reason = engine.fits(engine.flavor, library.__version__, device.compute_capability)
+        device = cuda.CudaDevice.current()
+        reason = engine.mismatch(engine.flavor, library.__version__, device.compute_capability)
         if reason is None:
-            return engine, library, device
-        unfit = unfit or UnfitError(f"{engine.path}: {reason}; {engine.again}")
-    raise unfit or missing or UnfitError("no engine was given")
+            return EngineChoice(engine, library, device)
+        mismatch = mismatch or EngineMismatchError(reason, subject=engine.path, remedy=engine.remedy)
+    raise mismatch or missing or ValueError("no engines to choose from")
 
 
-class _Log:
-    """The errors that TensorRT logged last. One for the process: TensorRT keeps the first logger it is given."""
+class _ErrorLog:
+    """The last errors that TensorRT logged.
+
+    One for each library in the process, because TensorRT keeps the first logger that it is given.
+    """
 
     def __init__(self, library: Any) -> None:
         self.count = 0
         self._last: deque[str] = deque(maxlen=64)
         severities = (library.ILogger.ERROR, library.ILogger.INTERNAL_ERROR)
 
-        class Logger(library.ILogger):  # type: ignore[misc]
-            """What TensorRT writes to."""
+        class Logger(library.ILogger):  # type: ignore[misc]  # a class of a module that is imported at run time
+            """Logger for TensorRT that keeps errors."""
 
             def __init__(self) -> None:
-                library.ILogger.__init__(self)  # pybind11 wants exactly this
+                library.ILogger.__init__(self)  # pybind11 requires this call instead of super()
 
             def log(self_, severity: Any, msg: str) -> None:  # noqa: N805
-                """Keep errors, drop the rest."""
+                """Keep an error, drop other messages."""
                 if severity in severities:
                     self._last.append(msg)
                     self.count += 1
 
         self.logger = Logger()
 
-    def first_since(self, mark: int) -> str:
-        """The first error after `count` was `mark`, in one line; the later ones follow from it."""
-        fresh = list(self._last)[-(self.count - mark) :] if self.count > mark else []
-        return " ".join(fresh[0].split())[:300] if fresh else "it logged no reason"
+    def first_since(self, count: int) -> str:
+        """Return the first error since there were `count`, in one line; later ones follow from it."""
+        new = list(self._last)[-(self.count - count) :] if self.count > count else []
+        return " ".join(new[0].split())[:300] if new else "it logged no reason"
 
 
-_logs: dict[str, _Log] = {}
+_error_logs: dict[str, _ErrorLog] = {}
 
 
-def _log_of(library: Any) -> _Log:
+def _error_log_of(library: Any) -> _ErrorLog:
     name = library.__name__
-    if name not in _logs or not isinstance(_logs[name].logger, library.ILogger):
-        _logs[name] = _Log(library)
-    return _logs[name]
+    if name not in _error_logs or not isinstance(_error_logs[name].logger, library.ILogger):
+        _error_logs[name] = _ErrorLog(library)
+    return _error_logs[name]
 
 
 class LoadedEngine:
-    """A deserialised engine whose tensors were compared with the bundle's contract.
+    """A deserialized engine whose tensors have been compared with the bundle's contract.
 
-    A stripped engine gets its weights from the ONNX file that its JSON names, else from the bundle's graph;
-    that path is only tried on a simulation, never on a GPU yet.
+    A stripped engine is refitted with the weights of the ONNX file that its JSON names, else of the bundle's graph.
+    That has been tested on a simulation only, never on a GPU.
+
+    Attributes:
+        description: The engine on disk.
+        library: Module of its library.
     """
 
     def __init__(self, description: Engine, library: Any) -> None:
         self.description, self.library = description, library
-        self._log = _log_of(library)
+        self._log = _error_log_of(library)
         self._cache: Any = None
-        self._cache_blob = b""
+        self._cache_content = b""
         self._engine: Any = None
         data = description.read()
         self._runtime: Any = self._checked("start", library.Runtime, self._log.logger)
@@ -152,161 +187,154 @@ class LoadedEngine:
 
     @property
     def scratch_bytes(self) -> int:
-        """Device memory that a context works in, 256-byte aligned."""
+        """Size of the device memory that a context computes in, aligned to 256 bytes."""
         return int(self._engine.device_memory_size_v2)
 
-    def new_context(self, scratch: cuda.DeviceBuffer, addresses: dict[str, int]) -> Any:
-        """An execution context that works in `scratch` and reads and writes `addresses`, by tensor name."""
+    def new_context(self, scratch: cuda.DeviceBuffer, addresses: Mapping[str, int]) -> Any:
+        """Create an execution context.
+
+        Args:
+            scratch: Memory that it computes in.
+            addresses: Addresses that it reads and writes, by tensor name.
+        """
         strategy = self.library.ExecutionContextAllocationStrategy.USER_MANAGED
-        wanted = self._config if self._config is not None else strategy
-        context = self._checked("make a context", self._engine.create_execution_context, wanted)
+        argument = self._config if self._config is not None else strategy
+        context = self._checked("create a context", self._engine.create_execution_context, argument)
         self._run("take memory", context.set_device_memory, scratch.handle, scratch.nbytes)
         for name, address in addresses.items():
             self._checked(f"bind '{name}'", context.set_tensor_address, name, address)
         return context
 
-    def enqueue(self, context: Any, stream: cuda.Stream) -> None:
-        """Queue the engine once in `stream`; TcmoaError when it refuses."""
-        self._checked("queue the engine", context.execute_async_v3, stream.handle)
+    def enqueue(self, context: Any, stream: cuda.CudaStream) -> None:
+        """Enqueue the engine once in `stream`; raises TcmoaError when TensorRT refuses."""
+        self._checked("enqueue the engine", context.execute_async_v3, stream.handle)
 
-    def can_capture(self, context: Any, stream: cuda.Stream) -> bool:
-        """Whether the engine says that it can be captured; TensorRT has no such question, TensorRT-RTX has."""
-        ask = getattr(context, "is_stream_capturable", None)
-        return ask is None or bool(ask(stream.handle))
+    def can_capture(self, context: Any, stream: cuda.CudaStream) -> bool:
+        """Return whether the engine can be captured; only TensorRT-RTX can be asked."""
+        is_capturable = getattr(context, "is_stream_capturable", None)
+        return is_capturable is None or bool(is_capturable(stream.handle))
 
     def close(self) -> None:
-        """Drop what TensorRT holds, the newest first; contexts must be gone."""
+        """Drop TensorRT's objects, the newest first; contexts must be gone."""
         self._cache = self._config = None
         self._engine = None
         self._runtime = None
 
     def save_cache(self) -> None:
-        """Write the kernels that were compiled here beside the engine, if any are new; a failure only warns."""
+        """Write newly compiled kernels beside the engine; a failure is a warning."""
         if self._cache is None:
             return
         memory = self._cache.serialize()
-        blob = b"" if memory is None else bytes(memoryview(memory))
-        if not blob or blob == self._cache_blob:
+        content = b"" if memory is None else bytes(memoryview(memory))
+        if not content or content == self._cache_content:
             return
         try:
-            write_bytes(self._cache_path, self._cache_header(blob) + blob)
+            write_bytes(self._cache_path, self._cache_header(content) + content)
         except InputError as error:
             warnings.warn(
                 f"{error}; kernels will be compiled again at the next start", RuntimeWarning, stacklevel=3
             )
 
-    def _checked(self, what: str, step: Callable[..., Any], *arguments: Any) -> Any:
-        """The result of a step of TensorRT; what it logged becomes the error where it gives None or False."""
-        mark = self._log.count
-        result = self._run(what, step, *arguments)
+    def _checked(self, step: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call TensorRT; a result of None or False becomes an error with what TensorRT logged."""
+        count = self._log.count
+        result = self._run(step, function, *arguments)
         if result is None or result is False:
-            raise self._failure(what, self._log.first_since(mark))
+            raise self._failure(step, self._log.first_since(count))
         return result
 
-    def _run(self, what: str, step: Callable[..., Any], *arguments: Any) -> Any:
+    def _run(self, step: str, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return step(*arguments)
-        except Exception as error:  # pybind11 raises what C++ threw
-            raise self._failure(what, str(error) or type(error).__name__) from error
+            return function(*arguments)
+        except Exception as error:  # pybind11 raises what C++ throws
+            raise self._failure(step, str(error) or type(error).__name__) from error
 
-    def _failure(self, what: str, reason: str) -> TcmoaError:
+    def _failure(self, step: str, reason: str) -> TcmoaError:
         line = " ".join(reason.split())[:300]
-        text = f"{self.description.path}: {self.library.__name__} {self.library.__version__} could not {what} ({line})"
+        problem = f"{self.library.__name__} {self.library.__version__} could not {step} ({line})"
+        path = self.description.path
         if "memory" in line.lower() and "out of" in line.lower():
-            return MemoryShortageError(
-                f"{text}; export a smaller frame or batch, or end what else holds GPU memory"
-            )
+            return cuda.out_of_memory(problem, path)
         kind = BundleError if self._engine is None else TcmoaError
-        return kind(f"{text}; {self.description.again}")
+        return kind(problem, subject=path, remedy=self.description.remedy)
 
     def _refit(self) -> None:
         refitter = self._checked("refit", self.library.Refitter, self._engine, self._log.logger)
         parser = self._checked("refit", self.library.OnnxParserRefitter, refitter, self._log.logger)
-        bundle = self.description.bundle
-        if self.description.weights is not None:
-            self._checked("read the weights", parser.refit_from_bytes, self.description.read_weights())
-        elif bundle.has_external_data:
-            bundle.check()  # weights beside the graph are found through its path only
-            self._checked("read the weights", parser.refit_from_file, str(bundle.graph_path))
+        weights = (
+            checked_graph(self.description.bundle)
+            if self.description.weights is None
+            else self.description.read_weights()
+        )
+        if isinstance(weights, bytes):
+            self._checked("read the weights", parser.refit_from_bytes, weights)
         else:
-            self._checked("read the weights", parser.refit_from_bytes, bundle.read_graph())
+            self._checked("read the weights", parser.refit_from_file, os.fspath(weights))
         self._checked("refit the weights", refitter.refit_cuda_engine)
 
     def _check_tensors(self) -> None:
-        """The engine must take and give what bundle.json says, on the device, unpadded."""
+        """Check that inputs and outputs are those of bundle.json, on the device and without padding."""
         library, engine = self.library, self._engine
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        types = {library.DataType.UINT8: "uint8", library.DataType.FLOAT: "float32"}
-        contract = self.description.bundle.contract
-        for kind, mode, specs in (
-            ("input", library.TensorIOMode.INPUT, contract.inputs),
-            ("output", library.TensorIOMode.OUTPUT, contract.outputs),
-        ):
-            arrived = {
-                name: TensorSpec(
-                    name,
-                    types.get(engine.get_tensor_dtype(name), str(engine.get_tensor_dtype(name))),
-                    tuple(engine.get_tensor_shape(name)),
-                )
-                for name in names
-                if engine.get_tensor_mode(name) == mode
-            }
-            wanted = {spec.name: spec for spec in specs}
-            if arrived != wanted:
-                name = next(n for n in (*wanted, *arrived) if arrived.get(n) != wanted.get(n))
-                raise BundleError(
-                    f"{self.description.path}: {kind} '{name}' is {_shown(arrived.get(name))}, bundle.json says "
-                    f"{_shown(wanted.get(name))}; it is not this bundle's engine: {self.description.again}"
-                )
+        modes = library.TensorIOMode
+        compare_tensors(
+            (self._spec_of(name) for name in names if engine.get_tensor_mode(name) == modes.INPUT),
+            (self._spec_of(name) for name in names if engine.get_tensor_mode(name) == modes.OUTPUT),
+            self.description.bundle.contract,
+            subject=self.description.path,
+            remedy=self.description.remedy,
+        )
         for name in names:
             if (
                 engine.get_tensor_location(name) != library.TensorLocation.DEVICE
                 or engine.get_tensor_format(name) != library.TensorFormat.LINEAR
             ):
                 raise BundleError(
-                    f"{self.description.path}: tensor '{name}' is not linear memory of the GPU; "
-                    f"{self.description.again}"
+                    f"tensor '{name}' is {engine.get_tensor_format(name)} on {engine.get_tensor_location(name)}; "
+                    f"expected linear memory on the GPU",
+                    subject=self.description.path,
+                    remedy=self.description.remedy,
                 )
+
+    def _spec_of(self, name: str) -> TensorSpec:
+        types = {self.library.DataType.UINT8: "uint8", self.library.DataType.FLOAT: "float32"}
+        dtype = self._engine.get_tensor_dtype(name)
+        return TensorSpec(name, types.get(dtype, str(dtype)), tuple(self._engine.get_tensor_shape(name)))
 
     @property
     def _cache_path(self) -> Path:
         return self.description.path.with_suffix(".runtime_cache")
 
-    def _cache_header(self, blob: bytes) -> bytes:
-        """Which engine's kernels these are, and their hash: the library only checks where they were made."""
-        engine = bytes.fromhex(self.description.manifest["engine"]["sha256"])
-        return _CACHE_MAGIC + engine + hashlib.sha256(blob).digest()
+    def _cache_header(self, content: bytes) -> bytes:
+        """Make the header: hashes of the engine and of the kernels, as the library checks only the machine."""
+        engine = bytes.fromhex(self.description.engine_entry.sha256)
+        return _CACHE_MAGIC + engine + hashlib.sha256(content).digest()
 
     def _new_config(self) -> Any:
-        """TensorRT-RTX compiles kernels when they first run, and keeps them in a cache; TensorRT has nothing to."""
+        """Configure TensorRT-RTX's cache of compiled kernels; TensorRT compiles none at run time and returns None."""
         if self.description.flavor != "rtx":
             return None
         config = self._checked("configure", self._engine.create_runtime_config)
         strategy = self.library.ExecutionContextAllocationStrategy.USER_MANAGED
         self._run("configure", config.set_execution_context_allocation_strategy, strategy)
-        self._cache = self._checked("make a runtime cache", config.create_runtime_cache)
+        self._cache = self._checked("create a runtime cache", config.create_runtime_cache)
         self._load_cache()
         self._checked("take the runtime cache", config.set_runtime_cache, self._cache)
         return config
 
     def _load_cache(self) -> None:
         try:
-            text = self._cache_path.read_bytes()
+            data = self._cache_path.read_bytes()
         except FileNotFoundError:
             return
         except OSError:
-            text = b""
-        blob = text[len(_CACHE_MAGIC) + 2 * _HASH_BYTES :]
-        if text == self._cache_header(blob) + blob and self._cache.deserialize(blob):
-            self._cache_blob = blob
+            data = b""
+        content = data[len(_CACHE_MAGIC) + 2 * _HASH_BYTES :]
+        if data == self._cache_header(content) + content and self._cache.deserialize(content):
+            self._cache_content = content
             return
         warnings.warn(
-            f"{self._cache_path}: is damaged or was written on another machine, so it is ignored and written anew: "
-            f"kernels are compiled again",
+            f"{self._cache_path}: damaged or written on another machine; kernels are compiled again",
             RuntimeWarning,
             stacklevel=3,
         )
-
-
-def _shown(spec: TensorSpec | None) -> str:
-    return "absent" if spec is None else f"{spec.dtype} {list(spec.shape)}"

@@ -1,0 +1,72 @@
+"""Packages that `tcmoa doctor` lists: the requirements of this project and of its extras."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Final
+
+from tcmoa_runtime.machine import package_version
+
+PROJECT: Final = "tcmoa"
+ALTERNATIVES: Final = ("onnxruntime-gpu", "onnxruntime-ep-nv-tensorrt-rtx")
+"""Packages that no extra requires: they are listed if they are installed."""
+
+_SKIPPED_EXTRAS: Final = ("dev",)
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_EXTRA: Final = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package, its installed version, and the extras that require it; no extra: the base install does."""
+
+    name: str
+    version: str | None
+    extras: tuple[str, ...] = ()
+
+    @property
+    def is_required(self) -> bool:
+        """Whether the base install or an extra requires it."""
+        return self.name not in ALTERNATIVES
+
+    def describe(self) -> str:
+        """Describe the package in one line."""
+        if self.version is not None:
+            return f"{self.name} {self.version}"
+        target = f"'{PROJECT}[{self.extras[0]}]'" if self.extras else self.name
+        return f"{self.name} not installed; run `pip install {target}`"
+
+
+def list_packages() -> list[Package]:
+    """List the packages that this project and its extras require, and alternatives to them."""
+    try:
+        requirements = metadata.requires(PROJECT) or []
+    except metadata.PackageNotFoundError:  # a source tree that is not installed
+        requirements = []
+    extras = parse_requirements(requirements)
+    return [Package(name, package_version(name), extras.get(name, ())) for name in (*extras, *ALTERNATIVES)]
+
+
+def parse_requirements(requirements: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return the extras that require each package.
+
+    Args:
+        requirements: Requirements as in a package's metadata, e.g. `torch>=2.5; extra == 'export'`.
+
+    Returns:
+        Extras by package; empty for a package of the base install. Those of the base install come first.
+    """
+    base: dict[str, tuple[str, ...]] = {}
+    extras: dict[str, tuple[str, ...]] = {}
+    for requirement in requirements:
+        name, extra = _NAME.match(requirement), _EXTRA.search(requirement)
+        if name is None or name[0] == PROJECT:
+            continue
+        if extra is None:
+            base[name[0]] = ()
+        elif extra[1] not in _SKIPPED_EXTRAS:
+            extras[name[0]] = (*extras.get(name[0], ()), extra[1])
+    return base | {name: found for name, found in extras.items() if name not in base}

@@ -1,0 +1,48 @@
+"""Description of this machine: what a measured speed depends on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from tcmoa_runtime.typing import JsonObject
+
+_INFERENCE_PACKAGES: Final = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx_bindings")
+
+
+def processor_name() -> str:
+    """Return the name of the CPU, e.g. `AMD EPYC 9B14`."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:  # not Linux
+        pass
+    return platform.processor() or platform.machine()
+
+
+def package_version(package: str) -> str | None:
+    """Return the version of an installed package, None if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def package_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed, by name."""
+    versions = {package: package_version(package) for package in packages}
+    return {package: version for package, version in versions.items() if version is not None}
+
+
+def machine_id() -> JsonObject:
+    """Identify the machine that a timing holds for: its CPU and the versions of the inference libraries."""
+    return {
+        "cpu": processor_name(),
+        "cores": os.cpu_count(),
+        "versions": dict(package_versions(_INFERENCE_PACKAGES)),
+    }

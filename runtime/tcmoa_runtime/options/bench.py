@@ -1,0 +1,39 @@
+"""Choices of `tcmoa bench`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Final, get_args
+
+from tcmoa_runtime.options.option import Option, check_choices, check_range
+from tcmoa_runtime.typing import BackendName
+
+MAX_FRAMES: Final = 1_000_000
+MAX_THREADS: Final = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """Which backends to measure, and how long."""
+
+    backends: Annotated[
+        tuple[BackendName, ...],
+        Option(
+            f"Backends to measure, some of {', '.join(get_args(BackendName))}. If not given: onnxruntime, openvino, "
+            "openvino-bf16, and tensorrt if the bundle has engines.",
+            metavar="NAME,NAME,...",
+        ),
+    ] = ()
+    frames: Annotated[int, Option("Frames to measure with each backend, after the first one.")] = 20
+    threads: Annotated[int | None, Option("CPU threads; all cores if not given.")] = None
+
+    def __post_init__(self) -> None:
+        """Check every field by itself.
+
+        Raises:
+            InputError: A field is out of range; the subject is its name.
+        """
+        check_choices(self)
+        check_range("frames", self.frames, 1, MAX_FRAMES)
+        if self.threads is not None:
+            check_range("threads", self.threads, 1, MAX_THREADS)
