@@ -1,6 +1,6 @@
-"""The graph contract: the one seam that exporter, backends, calibration and C all rely on.
+"""The graph contract: what exporter, backends, calibration and the C library rely on.
 
-Frames are uint8 NHWC, prompts are float32 maps with one number per token of the frame:
+Frames are uint8 NHWC; prompts are float32 maps with one number per token of the frame:
 
 | tensor                        | type and shape            |                                                   |
 |-------------------------------|---------------------------|---------------------------------------------------|
@@ -27,29 +27,29 @@ PROMPT: Final = "prompt"
 
 Task = Literal["vif", "mef", "mff"]
 TASKS: Final[tuple[Task, ...]] = ("vif", "mef", "mff")
-"""Task names in the order of the published router tables."""
+"""The tasks, in the order of the published router tables."""
 
 SOURCE_ROLES: Final[dict[str, dict[str, str]]] = {
     "vif": {X: "visible", Y: "infrared"},
     "mef": {X: "over-exposed", Y: "under-exposed"},
     "mff": {X: "far focus", Y: "near focus"},
 }
-"""What `x` and `y` show, per task."""
+"""What `x` and `y` show, by task."""
 
 PATCH: Final = 16
-"""Side of a patch in pixels of the model's input; half of that in the frame when the model upsamples."""
+"""Side of a patch in pixels of the model's input; half of that in pixels of the frame when the model upsamples."""
 
 WINDOW: Final = 14
 """Side of an attention window in tokens."""
 
 
 def token_pixels(upsample: bool) -> int:
-    """Side in frame pixels that one token stands for: 8 with the x2 upsampling, 16 without."""
+    """Return the side of a token in pixels of the frame: 8 with the x2 upsampling, 16 without."""
     return PATCH // 2 if upsample else PATCH
 
 
 def token_grid(height: int, width: int, upsample: bool) -> tuple[int, int]:
-    """Tokens (gh, gw) that cover a frame of `height` x `width` pixels, the last ones perhaps in part."""
+    """Return the tokens (gh, gw) that cover a frame of `height` x `width` pixels; the last ones may exceed it."""
     side = token_pixels(upsample)
     return math.ceil(height / side), math.ceil(width / side)
 
@@ -67,8 +67,15 @@ class TensorSpec:
 class Contract:
     """The static shapes of one exported graph.
 
-    `grid` is (gh, gw), `prompts` is K, the number of TC-MoAs; `with_prompt` tells whether the graph has the
-    optional `prompt` output.
+    Attributes:
+        height: H in pixels.
+        width: W in pixels.
+        grid: (gh, gw) in tokens.
+        prompts: K, the number of TC-MoAs.
+        batch: B.
+        x_channels: 3, or 1 for a gray source.
+        y_channels: The same for y.
+        with_prompt: Whether the graph has the optional output `prompt`.
     """
 
     height: int
@@ -82,7 +89,7 @@ class Contract:
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """Specifications of x, y, prompt_scale and prompt_shift, in this order."""
+        """x, y, prompt_scale and prompt_shift, in this order."""
         frame = (self.batch, self.height, self.width)
         prompt = (self.batch, *self.grid)
         return (
@@ -94,7 +101,7 @@ class Contract:
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """Specifications of fused and, where exported, prompt."""
+        """fused and, where exported, prompt."""
         fused = TensorSpec(FUSED, "uint8", (self.batch, self.height, self.width, 3))
         if not self.with_prompt:
             return (fused,)
