@@ -1,6 +1,7 @@
-"""A small RTSP server, run by the system's Python with GStreamer's bindings: `rtsp_server.py PORT`.
+"""RTSP server of GStreamer, run by the system's Python: `rtsp_server.py PORT`.
 
-Serves rtsp://127.0.0.1:PORT/live, a moving test picture of 128x96 at 25 frames a second. Says `ready` when it listens.
+Serves a moving test image of 128x96 at 25 frames per second as rtsp://127.0.0.1:PORT/live. Prints `ready` when it
+listens.
 """
 
 import sys

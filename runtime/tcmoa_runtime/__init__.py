@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from tcmoa_runtime._version import __version__
@@ -11,6 +12,8 @@ from tcmoa_runtime.errors import BundleError, InputError, MemoryShortageError, M
 from tcmoa_runtime.fuser import Fuser
 
 if TYPE_CHECKING:
+    from tcmoa_runtime.options.source import SourceOptions
+    from tcmoa_runtime.options.stream import StreamOptions
     from tcmoa_runtime.streams.stream import Stream
 
 __all__ = [
@@ -21,17 +24,25 @@ __all__ = [
     "InputError",
     "MemoryShortageError",
     "MissingError",
+    "SourceOptions",
     "Stream",
+    "StreamOptions",
     "TcmoaError",
     "TensorSpec",
     "__version__",
 ]
 
 
-def __getattr__(name: str) -> object:
-    """`Stream` when it is first asked for: a tenth of the time of this import is its modules'."""
-    if name == "Stream":
-        from tcmoa_runtime.streams.stream import Stream
+_LAZY = {
+    "SourceOptions": "tcmoa_runtime.options.source",
+    "Stream": "tcmoa_runtime.streams.stream",
+    "StreamOptions": "tcmoa_runtime.options.stream",
+}
+"""Names that are imported when they are first used: importing streams takes a tenth of the time of this import."""
 
-        return Stream
+
+def __getattr__(name: str) -> object:
+    """Import a name of `_LAZY`."""
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

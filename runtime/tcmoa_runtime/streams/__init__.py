@@ -1,1 +1,1 @@
-"""Two sources in, one fused stream out: sources, pairing by time, the pipeline, sinks, live control."""
+"""Streams: two sources that are paired by time and fused into one output, with prompt control while they run."""

@@ -1,4 +1,4 @@
-"""No test of streams leaves a thread behind."""
+"""Fixtures of the tests of streams; one of them fails a test that leaves a thread running."""
 
 import threading
 import time
@@ -28,5 +28,5 @@ def bundle(exported):
 
 @pytest.fixture(scope="session")
 def plain_bundle(exported):
-    """The same without prompts."""
+    """A micro bundle of 130x100 without prompts."""
     return Bundle.open(exported("plain"))

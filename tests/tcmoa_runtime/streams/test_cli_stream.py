@@ -14,7 +14,7 @@ import pytest
 
 from tcmoa_runtime import Fuser
 from tcmoa_runtime.images import read_frame, write_image
-from video_pieces import FFMPEG, FFPROBE, audio_of, count_frames, leftovers, picture, probe, write
+from video_pieces import FFMPEG, FFPROBE, audio_of, count_frames, gradient, leftovers, probe, write
 
 av = pytest.importorskip("av", reason="PyAV is not installed; `pip install 'tcmoa[stream]'` runs this")
 pytestmark = pytest.mark.skipif(
@@ -38,9 +38,9 @@ JSON_KEYS = {
 def clips(tmp_path_factory):
     """x.mkv and y.mkv of 130x100, lossless, y at another rate; and the same frames of x as images."""
     folder = tmp_path_factory.mktemp("clips")
-    x = [picture(i, 100, 130) for i in range(COUNT)]
+    x = [gradient(i, 100, 130) for i in range(COUNT)]
     write(folder / "x.mkv", x, codec="ffv1")
-    write(folder / "y.mkv", [picture(3 * i, 100, 130)[::-1] for i in range(9)], codec="ffv1",
+    write(folder / "y.mkv", [gradient(3 * i, 100, 130)[::-1] for i in range(9)], codec="ffv1",
           stamps=[round(i * 1000 / 9) for i in range(9)])  # fmt: skip
     (folder / "images").mkdir()
     for i, image in enumerate(x):
@@ -96,7 +96,7 @@ def test_every_frame_of_two_files_in_order_with_its_time(clips, start, tmp_path,
     for i, image in enumerate(got):
         partner = min(range(9), key=lambda j: abs(round(j * 1000 / 9) - 40 * i))
         np.testing.assert_array_equal(
-            image, fuser(picture(i, 100, 130), picture(3 * partner, 100, 130)[::-1])
+            image, fuser(gradient(i, 100, 130), gradient(3 * partner, 100, 130)[::-1])
         )
 
 
@@ -104,7 +104,7 @@ def test_image_sequences_need_no_video_at_all(clips, start, tmp_path, fuser):
     out, _ = finished(start(clips / "images", clips / "images", "-o", f"{tmp_path}/frames/%03d.png"))
     assert f"{COUNT} frames in" in out
     for i in (0, 9, 10, 23):
-        expected = fuser(picture(i, 100, 130), picture(i, 100, 130))
+        expected = fuser(gradient(i, 100, 130), gradient(i, 100, 130))
         np.testing.assert_array_equal(read_frame(tmp_path / "frames" / f"{i:03d}.png"), expected)
 
 
@@ -214,7 +214,7 @@ def test_prompt_options_fuse_as_the_fuser_does(clips, start, tmp_path, vif):
         start(clips / "images", clips / "images", "-o", f"{tmp_path}/o/", "--prompt-shift", "0.3", "--prompt-scale",
               "1.5", "--frames", "2")
     )  # fmt: skip
-    image = picture(1, 100, 130)
+    image = gradient(1, 100, 130)
     with Fuser.load(vif) as fuser:
         expected = fuser(image, image, scale=1.5, shift=0.3)
     np.testing.assert_array_equal(read_frame(tmp_path / "o" / "000001.png"), expected)
@@ -225,7 +225,7 @@ def test_still_frames_are_fused_once(start, tmp_path):
     frames = tmp_path / "in"
     frames.mkdir()
     for i in range(6):
-        write_image(frames / f"{i}.png", picture(i // 3, 100, 130))
+        write_image(frames / f"{i}.png", gradient(i // 3, 100, 130))
     out, _ = finished(start(frames, frames, "-o", f"{tmp_path}/plain/"))
     assert "reused" not in out
     out, _ = finished(start(frames, frames, "-o", f"{tmp_path}/reused/", "--reuse", "0"))
@@ -296,7 +296,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(case, clips, tcmoa, vif, tmp
 
 
 def test_another_size_is_refused_with_a_remedy(clips, tcmoa, exported, tmp_path):
-    write_image(tmp_path / "0.png", picture(0, 50, 50))
+    write_image(tmp_path / "0.png", gradient(0, 50, 50))
     tcmoa("stream", exported("vif"), tmp_path, clips / "images", "-o", tmp_path / "f.mp4").assert_error(
         2, "x is 50x50; expected 130x100, the size of this bundle. Resize frames with --resize"
     )

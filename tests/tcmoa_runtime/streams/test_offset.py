@@ -5,9 +5,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from stream_pieces import ScriptedSource
-from tcmoa_runtime import InputError
+from stream_pieces import ScriptedSource, copying_fuser
+from tcmoa_runtime import InputError, Stream
 from tcmoa_runtime.options.stream import StreamOptions
+from tcmoa_runtime.streams import offset, stream
 from tcmoa_runtime.streams.interfaces import SourceError
 from tcmoa_runtime.streams.offset import Motion, estimate_offset, measure_offset, measure_offset_of
 
@@ -114,3 +115,13 @@ def test_sources_that_can_be_opened_only_once_are_refused():
     for given in ((x, y), ("-", "y.mp4"), ("x.mp4", y)):
         with pytest.raises(InputError, match="auto opens both sources twice"):
             measure_offset_of(*given, StreamOptions(offset="auto"))
+
+
+def test_a_stream_measures_its_offset(bundle, monkeypatch):
+    for module in (offset, stream):
+        monkeypatch.setattr(module, "open_sources", lambda *_: dict(zip("xy", sources(0.42), strict=True)))
+    options = StreamOptions(offset="auto", frames=5)
+    with Stream(copying_fuser(bundle, resize=True), "x", "y", options) as running:
+        assert len(list(running)) == 5
+    assert running.options.offset == round(running.offset_estimate.offset, 4)
+    assert running.options.offset == pytest.approx(0.42, abs=0.02)

@@ -1,5 +1,6 @@
 """Streams: every frame of a file is emitted, live frames do not queue up, and every end closes all."""
 
+import logging
 import threading
 import time
 import weakref
@@ -421,6 +422,21 @@ def test_a_backend_that_breaks_reaches_the_caller(bundle):
     with pytest.raises(RuntimeError, match="the backend broke"):
         Stream(fuser, file(10), file(10), sinks=[sink]).run()
     assert (len(sink.frames), sink.closed) == (3, 1)
+
+
+def test_any_other_error_of_a_source_reaches_the_caller(bundle):
+    x = file(10)
+    read = x.read
+    x.read = lambda: read() if x.frames < 3 else 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        Stream(copying_fuser(bundle), x, file(10)).run()
+
+
+def test_notes_are_logged(bundle, caplog):
+    stream = Stream(copying_fuser(bundle), file(10), file(10, fails_after=3))
+    stream.run()
+    assert ("tcmoa", logging.WARNING, "scripted: broke") in caplog.record_tuples
+    assert stream.notes == ["scripted: broke"]
 
 
 def test_a_stream_runs_once(bundle):
