@@ -1,12 +1,12 @@
-"""Seams of windows and a checkerboard of tokens in fused images, per task. Prints Markdown.
+"""Seams of windows, and a checkerboard of tokens, in fused images of each task. Prints a Markdown table.
 
     python benchmarks/seams.py [--weights tiny] [--pairs ../shared/data/val]
 
-For each pair of PAIRS/vif, PAIRS/mef and PAIRS/mff, fused at its own size: mean absolute step between neighbouring
-pixels of luma across the borders of a grid, over that across all other places, divided by the same ratio of the
-sources (`tcmoa_calibration.seams.excess_steps`): 1 where nothing was added. Grids: tokens (8 pixels), windows (112, for
-nano 80, among the borders of tokens), and shifted windows (half a window further, likewise). Mean over pairs, and the
-worst pair.
+Each pair of PAIRS/vif, PAIRS/mef and PAIRS/mff is fused at its own size. The ratio of the mean absolute step between
+neighboring pixels of luma across the borders of a grid to that across all other places is divided by the same ratio of
+the sources (`tcmoa_calibration.seams.excess_steps`): 1 if no seam was added. The grids are tokens (8 px), windows
+(112 px, or 80 px for nano, compared with the other borders of tokens) and shifted windows (offset by half a window,
+compared likewise). The columns are the mean over pairs and the worst pair.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -22,29 +23,37 @@ from tcmoa import load_weights
 from tcmoa.frames import fuse_frames
 from tcmoa_calibration.seams import excess_steps
 from tcmoa_runtime.contract import TASKS
-from tcmoa_runtime.images import read_frame
-from tcmoa_runtime.pairs import find_pairs
+from tcmoa_runtime.pairs import find_pairs, read_frame_pair
 
-TOKEN = 8
+TOKEN_PX: Final = 8
 
 
 def grids_of(window: int) -> dict[str, tuple[int, int, int]]:
-    """Period, offset, and the borders to compare with, as `excess_steps` takes them, for windows of `window` pixels."""
+    """Return period, offset and `among` of `excess_steps` for windows of `window` pixels, by the grid's name."""
     return {
-        "tokens": (TOKEN, 0, 1),
-        "windows": (window, 0, TOKEN),
-        "shifted windows": (window, window // 2, TOKEN),
+        "tokens": (TOKEN_PX, 0, 1),
+        "windows": (window, 0, TOKEN_PX),
+        "shifted windows": (window, window // 2, TOKEN_PX),
     }
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", default="tiny")
-    parser.add_argument("--pairs", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "val")
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--weights", default="tiny", help="a checkpoint, tiny or nano")
+    parser.add_argument(
+        "--pairs",
+        type=Path,
+        default=Path(__file__).parents[2] / "shared" / "data" / "val",
+        help="a folder that holds the folders vif, mef and mff of pairs",
+    )
     options = parser.parse_args()
     if not options.pairs.is_dir():
-        sys.exit(f"{options.pairs}: no such folder; give --pairs with the folders vif, mef and mff in it")
+        sys.exit(
+            f"{options.pairs}: no such folder; expected one with the folders vif, mef and mff. Use --pairs"
+        )
     model = load_weights(options.weights)
     grids = grids_of(model.window_pixels)
     print("| task | pairs | " + " | ".join(f"{grid}: mean, worst" for grid in grids) + " |")
@@ -53,7 +62,7 @@ def main() -> None:
         pairs = find_pairs(options.pairs / task)
         ratios = []
         for pair in pairs:
-            x, y = read_frame(pair.x), read_frame(pair.y)
+            x, y = read_frame_pair(pair)
             tensors = [torch.from_numpy(frame)[None] for frame in (x, y)]
             fused = fuse_frames(model, tensors[0], tensors[1], task).fused[0].round().byte().numpy()
             ratios.append(

@@ -23,7 +23,11 @@ from tcmoa.fidelity import information_fidelity
 from tcmoa.mef_ssim import blur, gaussian_window, mef_ssim
 from tcmoa_runtime.contract import PATCH, WINDOW
 
-LUMA = (0.2989, 0.587, 0.114)
+RGB2GRAY = (0.2989, 0.587, 0.114)
+"""Weights of R, G and B in MATLAB's rgb2gray, rounded as in its documentation.
+
+Not `tcmoa_runtime.images.LUMA` (BT.601, 0.299): it would change the losses that the shipped weights were trained with.
+"""
 _GRADIENT = ((-0.2, 0.0, 0.2), (-1.0, 0.0, 1.0), (-0.2, 0.0, 0.2))
 WINDOW_PIXELS = WINDOW * PATCH // 2
 """Side of a window of the published size in frame pixels, behind the x2 upsampling."""
@@ -34,7 +38,7 @@ _SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 
 def luma(image: Tensor) -> Tensor:
     """[B, 3, H, W] to [B, 1, H, W]."""
-    return (image * image.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+    return (image * image.new_tensor(RGB2GRAY).view(3, 1, 1)).sum(1, keepdim=True)
 
 
 def _filter_both(image: Tensor, kernel: Sequence[Sequence[float]]) -> Tensor:

@@ -236,12 +236,11 @@ def _kept_results(out: Path | None) -> Iterator[None]:
 
 
 def _print_tables(evaluation: Evaluation, out: Path | None) -> None:
-    from tcmoa_calibration.evaluate.table import print_tables
-
+    table = require("tcmoa_calibration.evaluate.table", "evaluate", "calibration")
     stdout = Console(file=sys.stdout, highlight=False, emoji=False)
     if not stdout.is_terminal:
         stdout.width = FILE_WIDTH
-    print_tables(evaluation, stdout)
+    table.print_tables(evaluation, stdout)
     if out is not None:
         counts = f"{evaluation.num_measured} results measured, {evaluation.num_reused} reused"
         print(f"{out / 'report.html'} ({counts})")
