@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick cpp cpp-fuzz cpp-check gpu-check lint types types-installed clean
+.PHONY: demo test quick docs cpp cpp-fuzz cpp-check gpu-check lint types types-installed clean
 
 demo: $(VENV)/.ready
 	$(BIN)/tcmoa demo --out demo-out
@@ -21,6 +21,11 @@ test: $(VENV)/.ready
 
 quick: $(VENV)/.ready
 	$(PYTEST) -m "not slow"
+
+# The documentation site, in build/site; warnings, e.g. broken links, are errors.
+docs: $(VENV)/.ready
+	$(BIN)/python docs/reference.py
+	$(BIN)/zensical build --strict --clean
 
 # OpenVINO's headers come with its wheel; the bundles that the tests read are made by this project's exporter.
 CPP_OPTIONS = -DOpenVINO_DIR=$(shell $(BIN)/python -c 'import importlib.util as u; print(u.find_spec("openvino").submodule_search_locations[0])')/cmake \

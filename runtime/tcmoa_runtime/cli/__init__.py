@@ -45,7 +45,7 @@ _COMMANDS: Final = MappingProxyType(
 """Commands in the order of the help, and the heading of each; a command is in the module of its name."""
 
 
-def _make_app(arguments: Sequence[str]) -> typer.Typer:
+def make_app(arguments: Sequence[str]) -> typer.Typer:
     """Make the command line with only the command that `arguments` name: importing the others takes time."""
     app = typer.Typer(
         name="tcmoa",
@@ -106,7 +106,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     try:
         with _shown_messages():
-            app = _make_app(arguments)
+            app = make_app(arguments)
             result = app(args=list(arguments) or ["--help"], prog_name="tcmoa", standalone_mode=False)
         if result == _INTERRUPTED:  # newer versions of typer catch KeyboardInterrupt themselves
             _print_line("interrupted")
