@@ -16,9 +16,9 @@ __all__ = [
     "SinkOptions",
     "StreamFormat",
     "fused",
+    "gradient",
     "np",
     "open_sink",
-    "picture",
     "stream_format",
 ]
 
@@ -27,7 +27,7 @@ HEIGHT, WIDTH = 64, 96
 BASE = Fraction(1, 1000)
 
 
-def picture(index, height=HEIGHT, width=WIDTH):
+def gradient(index, height=HEIGHT, width=WIDTH):
     """A moving gradient in which all colors occur and no two frames are equal."""
     rows, columns = np.mgrid[:height, :width]
     red = (columns * 2 + index * 5) % 256

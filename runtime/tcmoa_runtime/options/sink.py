@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.option import Option, check_choices
+from tcmoa_runtime.options.stream import OUTPUT_GROUP
 
 View: TypeAlias = Literal["fused", "side-by-side", "blend"]
 """What an output shows.
@@ -18,30 +19,30 @@ the right half the fused frame.
 """
 
 Codec: TypeAlias = Literal["h264", "hevc", "ffv1", "mjpeg"]
-"""A video codec whose encoder and settings are chosen here."""
+"""A video codec that has a default encoder and settings."""
 
 ImageFormat: TypeAlias = Literal["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp"]
 """Suffix of the image files in a folder."""
-
-_GROUP: Final = "Output"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SinkOptions:
     """How an output is encoded and what it shows."""
 
-    codec: Annotated[Codec | None, Option("Video codec; h264 by default.", group=_GROUP)] = None
+    codec: Annotated[Codec | None, Option("Video codec; h264 by default.", group=OUTPUT_GROUP)] = None
     encoder: Annotated[
         str | None,
         Option(
-            "Encoder of FFmpeg instead of a codec, e.g. libx264 or h264_nvenc.", group=_GROUP, metavar="NAME"
+            "Encoder of FFmpeg instead of a codec, e.g. libx264 or h264_nvenc.",
+            group=OUTPUT_GROUP,
+            metavar="NAME",
         ),
     ] = None
     quality: Annotated[
         int | None,
         Option(
-            "CRF of h264 (20 by default) and hevc (23), quantizer scale of mjpeg (3). Smaller is better.",
-            group=_GROUP,
+            "CRF of h264 (20 by default) and hevc (23), quantizer scale of mjpeg (3). Lower values give better quality.",
+            group=OUTPUT_GROUP,
         ),
     ] = None
     view: Annotated[
@@ -49,7 +50,7 @@ class SinkOptions:
         Option(
             "fused shows the fused frame, side-by-side shows x, fused and y in a row, blend shows the average of x "
             "and y on the left half and the fused frame on the right.",
-            group=_GROUP,
+            group=OUTPUT_GROUP,
         ),
     ] = "fused"
     encoder_options: Mapping[str, str] = field(default_factory=dict)

@@ -22,7 +22,7 @@ PromptValue: TypeAlias = float | PromptMap
 
 
 class RegionState(TypedDict):
-    """The region that is in force: its alpha and beta, and the rectangle or the number of tokens that it covers."""
+    """The current region: its alpha and beta, and the rectangle or the number of tokens that it covers."""
 
     scale: float
     shift: float
@@ -46,8 +46,8 @@ class ControlState(TypedDict):
 class StreamControl:
     """Alpha (`scale`) and beta (`shift`) of a running stream; every method may be called from any thread.
 
-    A change moves linearly from the values in force to the new ones within `ramp` seconds. A region has an alpha and
-    beta of its own; tokens that it covers in part get the weighted mean. Without a region and a transition, `values`
+    A change moves linearly from the current values to the new ones within `ramp` seconds. A region has its own
+    alpha and beta; tokens that it covers in part get the weighted mean. Without a region and a transition, `values`
     returns plain numbers, and alpha 1 with beta 0 leaves every bit of the fused frame as it is.
     """
 
@@ -174,7 +174,7 @@ class StreamControl:
             self._begin_change(duration)
 
     def values(self) -> tuple[PromptValue, PromptValue]:
-        """Return alpha and beta in force now."""
+        """Return the current alpha and beta."""
         with self._lock:
             return self._current()
 
@@ -226,7 +226,7 @@ class StreamControl:
         return pool_to_grid(pixels, self.grid, self._token_px)
 
     def _begin_change(self, duration: float) -> None:
-        """Start a transition from the values in force to the values that were set."""
+        """Start a transition from the current values to the values that were set."""
         self._start = self._current()
         inner_scale, inner_shift = self._region_prompt
         self._target = (

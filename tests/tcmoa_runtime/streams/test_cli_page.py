@@ -14,7 +14,7 @@ import pytest
 
 from page_pieces import call, request
 from tcmoa_runtime.images import write_image
-from video_pieces import picture
+from video_pieces import gradient
 
 pytest.importorskip("aiohttp", reason="aiohttp is not installed; `pip install 'tcmoa[stream]'` runs this")
 
@@ -27,7 +27,7 @@ def images(tmp_path_factory):
         (folder / side).mkdir()
         for i in range(600):
             if i < 4:
-                write_image(folder / side / f"{i:03d}.png", picture(i, 100, 130))
+                write_image(folder / side / f"{i:03d}.png", gradient(i, 100, 130))
             else:
                 (folder / side / f"{i:03d}.png").hardlink_to(folder / side / f"{i % 4:03d}.png")
     return folder

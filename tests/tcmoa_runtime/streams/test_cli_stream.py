@@ -100,7 +100,7 @@ def test_every_frame_of_two_files_in_order_with_its_time(clips, start, tmp_path,
         )
 
 
-def test_image_sequences_need_no_video_at_all(clips, start, tmp_path, fuser):
+def test_image_sequences_in_and_out(clips, start, tmp_path, fuser):
     out, _ = finished(start(clips / "images", clips / "images", "-o", f"{tmp_path}/frames/%03d.png"))
     assert f"{COUNT} frames in" in out
     for i in (0, 9, 10, 23):

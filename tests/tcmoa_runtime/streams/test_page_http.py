@@ -102,34 +102,34 @@ def test_a_wrong_query_is_refused(page, query, message):
 def test_a_change_is_visible_within_two_frames(bundle, vif):
     """The real model: the first or second frame whose fusing began after the answer shows the change."""
     sink = ListSink()
-    picture = np.random.default_rng(5).integers(0, 255, (100, 130, 3), np.uint8)
-    other = picture[::-1].copy()
+    image = np.random.default_rng(5).integers(0, 255, (100, 130, 3), np.uint8)
+    other = image[::-1].copy()
     with (
         Fuser.load(vif) as fuser,
         running_page(
             bundle,
             fuser=fuser,
             rate=10,
-            x=LiveSource(10, images=lambda _: picture),
+            x=LiveSource(10, images=lambda _: image),
             y=LiveSource(10, images=lambda _: other),
             sinks=[sink],
         ) as (page, stream),
     ):
         wait_for_frames(page, stream, 3)
-        plain = fuser(picture, other)
+        plain = fuser(image, other)
         assert all((frame.image == plain).all() for frame in sink.frames)
         status, state = call(page, "/api/control", "POST", {"shift": 0.4, "scale": 1.5, "ramp": 0})
         seen = len(sink.frames)
         assert (status, state["shift"], state["scale"]) == (200, 0.4, 1.5)
         wait_for_frames(page, stream, seen + 5)
-        wanted = fuser(picture, other, scale=1.5, shift=0.4)
+        expected = fuser(image, other, scale=1.5, shift=0.4)
         call(page, "/api/reset", "POST", {"ramp": 0})
         back = len(sink.frames)
         wait_for_frames(page, stream, back + 5)
-    assert (wanted != plain).any()
+    assert (expected != plain).any()
     # One was being fused when the answer came, perhaps another in the queue to the sink.
-    assert any((frame.image == wanted).all() for frame in sink.frames[seen : seen + 3])
-    assert (sink.frames[seen + 2].image == wanted).all()
+    assert any((frame.image == expected).all() for frame in sink.frames[seen : seen + 3])
+    assert (sink.frames[seen + 2].image == expected).all()
     assert (sink.frames[back + 2].image == plain).all()
 
 
@@ -138,13 +138,13 @@ def test_a_rectangle_and_a_mask_are_set_and_cleared(served):
     status, state = call(page, "/api/region", "PUT", {"rectangle": [8, 16, 24, 32], "shift": 0.5, "ramp": 0})
     assert status == 200
     assert state["region"] == {"scale": 1.0, "shift": 0.5, "rectangle": [8, 16, 24, 32]}
-    wanted = np.zeros((13, 17), np.float32)
-    wanted[2:6, 1:4] = 0.5
-    np.testing.assert_array_equal(stream.control.values()[1], wanted)
-    mask = (wanted > 0).astype(int).tolist()
+    expected = np.zeros((13, 17), np.float32)
+    expected[2:6, 1:4] = 0.5
+    np.testing.assert_array_equal(stream.control.values()[1], expected)
+    mask = (expected > 0).astype(int).tolist()
     status, state = call(page, "/api/region", "PUT", {"mask": mask, "shift": 0.25, "ramp": 0})
     assert state["region"] == {"scale": 1.0, "shift": 0.25, "token_count": 12.0}
-    np.testing.assert_array_equal(stream.control.values()[1], wanted / 2)
+    np.testing.assert_array_equal(stream.control.values()[1], expected / 2)
     status, state = call(page, "/api/region", "DELETE", {"ramp": 0})
     assert (status, state["region"]) == (200, None)
     assert stream.control.values() == (1.0, 0.0)

@@ -112,7 +112,7 @@ def test_frames_arrive_in_order_with_the_requested_parts(served):
     assert skipped == indices[-1] - indices[0] - (len(got) - 1)
 
 
-def test_messages_hold_statistics_and_the_prompt_in_force(served):
+def test_messages_hold_statistics_and_the_current_prompt(served):
     page, stream = served
     stream.control.set(shift=0.25, ramp=0)
 

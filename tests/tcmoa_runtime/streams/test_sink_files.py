@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream_pieces import source_frame
 from tcmoa_runtime import InputError, MissingError
 from tcmoa_runtime.images import read_frame
 from tcmoa_runtime.streams.interfaces import SinkError
@@ -22,11 +21,10 @@ from video_pieces import (
     FFPROBE,
     HEIGHT,
     WIDTH,
-    audio_of,
     count_frames,
     fused,
+    gradient,
     leftovers,
-    picture,
     probe,
     read_back,
     stream_format,
@@ -41,7 +39,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.mark.parametrize("name", ["v.mp4", "v.mov", "v.mkv"])
 def test_frame_count_rate_and_times_are_correct(tmp_path, name):
-    path = write(tmp_path / name, [picture(i) for i in range(50)])
+    path = write(tmp_path / name, [gradient(i) for i in range(50)])
     stream, times, container = probe(path)
     assert (stream["codec_name"], stream["width"], stream["height"]) == ("h264", WIDTH, HEIGHT)
     assert stream["nb_read_frames"] == "50"
@@ -54,13 +52,13 @@ def test_frame_count_rate_and_times_are_correct(tmp_path, name):
 @pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])
 def test_a_variable_rate_keeps_its_times(tmp_path, name):
     stamps = [0, 40, 85, 120, 500, 540, 1540]
-    path = write(tmp_path / name, [picture(i) for i in range(7)], stamps=stamps)
+    path = write(tmp_path / name, [gradient(i) for i in range(7)], stamps=stamps)
     np.testing.assert_allclose(probe(path)[1], np.array(stamps) / 1000, atol=6e-4)
 
 
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
 def test_ffv1_is_bit_exact(tmp_path, order):
-    images = [picture(i) for i in range(5)]
+    images = [gradient(i) for i in range(5)]
     given = images if order == "rgb" else [np.ascontiguousarray(i[..., ::-1]) for i in images]
     path = write(tmp_path / "v.mkv", given, codec="ffv1", order=order)
     np.testing.assert_array_equal(read_back(path), images)
@@ -90,7 +88,7 @@ def test_colors_agree_with_the_tags(tmp_path, height, space):
     ],
 )
 def test_codecs_and_encoders(tmp_path, options, name):
-    images = [picture(i) for i in range(6)]
+    images = [gradient(i) for i in range(6)]
     path = write(tmp_path / "v.mp4", images, **options)
     assert probe(path)[0]["codec_name"] == name
     got = read_back(path)
@@ -115,7 +113,7 @@ def test_wrong_options_of_an_encoder_fail_before_the_first_frame(tmp_path):
 
 
 def test_an_odd_size_is_kept(tmp_path):
-    path = write(tmp_path / "v.mp4", [picture(i, 63, 97) for i in range(3)])
+    path = write(tmp_path / "v.mp4", [gradient(i, 63, 97) for i in range(3)])
     stream, _, _ = probe(path)
     assert (stream["width"], stream["height"], stream["pix_fmt"]) == (97, 63, "yuv444p")
 
@@ -141,7 +139,7 @@ def test_the_old_file_is_kept_until_the_new_one_is_complete(tmp_path):
     (tmp_path / "v.mp4").write_bytes(b"old")
     sink = open_sink(str(tmp_path / "v.mp4"))
     sink.open(stream_format())
-    sink.write(fused(0, picture(0)))
+    sink.write(fused(0, gradient(0)))
     assert (tmp_path / "v.mp4").read_bytes() == b"old"
     sink.close()
     assert probe(tmp_path / "v.mp4")[0]["nb_read_frames"] == "1"
@@ -232,54 +230,19 @@ def test_a_full_disk_is_reported_with_the_number_of_images(small_disk):
     assert len(list((small_disk / "frames").iterdir())) == 4
 
 
-# Audio and metadata
-
-
-@pytest.fixture
-def with_sound(tmp_path):
-    path = tmp_path / "x.mp4"
-    subprocess.run(
-        [FFMPEG, "-v", "error", "-f", "lavfi", "-i", "testsrc=size=96x64:rate=25:duration=2", "-f", "lavfi", "-i",
-         "sine=frequency=440:duration=4", "-metadata", "title=night drive", "-c:a", "aac", path],
-        check=True,
-    )  # fmt: skip
-    return path
-
-
-@pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])
-def test_audio_and_metadata_are_copied_unchanged(tmp_path, with_sound, name):
-    path = write(tmp_path / name, [picture(i) for i in range(50)], copy_from=with_sound)
-    codecs, times, tags = audio_of(path)
-    assert codecs == ["h264", "aac"]
-    assert {k.lower(): v for k, v in tags.items()}["title"] == "night drive"
-    assert min(times) == pytest.approx(min(audio_of(with_sound)[1]), abs=0.03)
-    assert 1.8 < max(times) < 2.1  # cut where the video ends
-    assert probe(path)[0]["nb_read_frames"] == "50"
-
-
-def test_a_source_that_cannot_be_copied_is_refused_at_once(tmp_path, with_sound):
-    with pytest.raises(SinkError, match="no such file; expected a video file, whose audio"):
-        open_sink(str(tmp_path / "v.mp4"), SinkOptions(copy_from=Path("rtsp://camera/x")))
-    with pytest.raises(InputError, match=r"copied into video files only; expected FILE\.mp4"):
-        open_sink(f"{tmp_path}/frames/", SinkOptions(copy_from=with_sound))
-    (tmp_path / "t.mp4").write_text("no video")
-    with pytest.raises(SinkError, match="cannot be copied: Invalid data"):
-        open_sink(str(tmp_path / "v.mp4"), SinkOptions(copy_from=tmp_path / "t.mp4"))
-
-
 # Images, raw
 
 
 def test_images_are_numbered_and_have_the_right_colors(tmp_path):
     for order in ("rgb", "bgr"):
-        given = picture(0) if order == "rgb" else np.ascontiguousarray(picture(0)[..., ::-1])
+        given = gradient(0) if order == "rgb" else np.ascontiguousarray(gradient(0)[..., ::-1])
         sink = open_sink(f"{tmp_path}/{order}/%03d.png")
         sink.open(stream_format(order=order))
         sink.write(fused(0, given))
         sink.write(fused(7, given))
         sink.close()
         assert sorted(p.name for p in (tmp_path / order).iterdir()) == ["000.png", "007.png"]
-        np.testing.assert_array_equal(read_frame(tmp_path / order / "007.png"), picture(0))
+        np.testing.assert_array_equal(read_frame(tmp_path / order / "007.png"), gradient(0))
 
 
 def test_a_folder_without_images_is_removed(tmp_path):
@@ -299,7 +262,7 @@ sink = RawVideoSink()
 sink.open(stream_format(order="bgr"))
 try:
     for i in range(1000 if "long" in sys.argv else 3):
-        sink.write(fused(i, np.ascontiguousarray(picture(i)[..., ::-1])))
+        sink.write(fused(i, np.ascontiguousarray(gradient(i)[..., ::-1])))
 except SinkError as error:
     print(error, file=sys.stderr)
     sys.exit(2)
@@ -320,7 +283,7 @@ def test_ffmpeg_reads_the_raw_video_from_stdout(tmp_path):
     )  # fmt: skip
     first.stdout.close()
     assert first.wait(20) == 0
-    np.testing.assert_array_equal(read_back(tmp_path / "v.mkv"), [picture(i) for i in range(3)])
+    np.testing.assert_array_equal(read_back(tmp_path / "v.mkv"), [gradient(i) for i in range(3)])
 
 
 def test_a_closed_pipe_is_reported_in_one_line():
@@ -394,41 +357,6 @@ def test_a_file_size_limit_is_reported(tmp_path):
     assert "v.mkv: writing failed: File too large" in done.stdout
     assert (tmp_path / "v.mkv").stat().st_size <= 300_000
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 300_000
-
-
-# Views
-
-
-def test_side_by_side_shows_x_fused_and_y(tmp_path):
-    x = source_frame(0, 0, image=np.full((HEIGHT, WIDTH, 3), 200, np.uint8))
-    y = source_frame(0, 0, image=np.full((HEIGHT // 2, WIDTH // 2), 90, np.uint8))
-    sink = open_sink(f"{tmp_path}/%d.png", SinkOptions(view="side-by-side"))
-    sink.open(stream_format())
-    sink.write(fused(0, picture(0), x=x, y=y))
-    sink.write(fused(1, picture(1), x=x))
-    sink.close()
-    both, alone = read_frame(tmp_path / "0.png"), read_frame(tmp_path / "1.png")
-    assert both.shape == (HEIGHT, 3 * WIDTH, 3)
-    assert (both[:, :WIDTH] == 200).all()
-    np.testing.assert_array_equal(both[:, WIDTH : 2 * WIDTH], picture(0))
-    assert (both[:, 2 * WIDTH :] == 90).all()
-    assert (alone[:, 2 * WIDTH :] == 0).all()
-
-
-def test_blend_shows_the_average_beside_the_fused_frame(tmp_path):
-    x, y = (source_frame(0, 0, image=np.full((HEIGHT, WIDTH, 3), v, np.uint8)) for v in (250, 101))
-    sink = open_sink(f"{tmp_path}/%d.png", SinkOptions(view="blend"))
-    sink.open(stream_format())
-    sink.write(fused(0, picture(0), x=x, y=y))
-    sink.close()
-    got = read_frame(tmp_path / "0.png")
-    assert (got[:, : WIDTH // 2] == 176).all()
-    np.testing.assert_array_equal(got[:, WIDTH // 2 :], picture(0)[:, WIDTH // 2 :])
-
-
-def test_a_video_has_the_size_of_its_view(tmp_path):
-    path = write(tmp_path / "v.mp4", [picture(i) for i in range(3)], view="side-by-side")
-    assert probe(path)[0]["width"] == 3 * WIDTH
 
 
 def test_a_window_needs_an_opencv_with_windows():

@@ -7,7 +7,7 @@ import pytest
 
 from tcmoa_runtime.streams.interfaces import SinkError
 from tcmoa_runtime.streams.sinks import SinkOptions, open_sink
-from video_pieces import FFMPEG, FFPROBE, count_frames, free_port, fused, picture, stream_format
+from video_pieces import FFMPEG, FFPROBE, count_frames, free_port, fused, gradient, stream_format
 
 av = pytest.importorskip("av", reason="PyAV is not installed; `pip install 'tcmoa[stream]'` runs this")
 pytestmark = pytest.mark.skipif(
@@ -33,7 +33,7 @@ def stop(process):
 
 def push(sink, count, *, start=0, pause=0.02):
     for i in range(start, start + count):
-        sink.write(fused(i, picture(i, 96, 128)))
+        sink.write(fused(i, gradient(i, 96, 128)))
         time.sleep(pause)
 
 

@@ -16,7 +16,7 @@ from stream_pieces import LiveSource, ScriptedSource
 from tcmoa_runtime.streams.interfaces import SourceError
 from tcmoa_runtime.streams.sources import SourceOptions, camera, open_source, reconnecting
 from tcmoa_runtime.streams.sources.reconnecting import Reconnecting
-from video_pieces import FFMPEG, free_port, picture, write
+from video_pieces import FFMPEG, free_port, gradient, write
 
 av = pytest.importorskip("av", reason="PyAV is not installed; `pip install 'tcmoa[stream]'` runs this")
 needs_ffmpeg = pytest.mark.skipif(
@@ -118,8 +118,8 @@ def web(tmp_path):
 
 
 @needs_ffmpeg
-def test_a_file_on_a_web_server_is_a_file(web, tmp_path):
-    write(tmp_path / "v.mp4", [picture(i) for i in range(10)])
+def test_a_file_on_a_web_server_is_not_live(web, tmp_path):
+    write(tmp_path / "v.mp4", [gradient(i) for i in range(10)])
     source = open_source(f"{web}/v.mp4")
     assert not source.live
     assert "secret" not in source.name

@@ -59,7 +59,7 @@ class Header(TypedDict):
 
 @dataclass(frozen=True)
 class ViewRequest:
-    """What a browser wants to see: the parts, the width of images in pixels, and the TC-MoA of the prompt map."""
+    """What a browser has requested: the parts, the width of images in pixels, and the TC-MoA of the prompt map."""
 
     views: tuple[PartName, ...] = ("fused",)
     width: int = 640

@@ -149,7 +149,7 @@ SET_PROMPT: Final = Route(
 SET_REGION: Final = Route(
     "PUT",
     "/api/region",
-    "Set a region with an alpha and beta of its own, in place of the previous region.",
+    "Set a region with its own alpha and beta, in place of the previous region.",
     _STATE,
     body=(
         Parameter(

@@ -117,7 +117,7 @@
     }
     const isUnknown = serverRegion && !serverRegion.rectangle && !editor.shape;
     element("region-note").textContent =
-      isUnknown ? `A region of ${serverRegion.token_count} tokens, painted elsewhere, is in force.` : "";
+      isUnknown ? `A region of ${serverRegion.token_count} tokens, painted by another client, is active.` : "";
   }
   const toolButtons = document.querySelectorAll(".tool");
   for (const button of toolButtons) button.addEventListener("click", () => {
