@@ -126,13 +126,3 @@ def mask_share(
 def mask_to_shift(mask: Frame) -> NDArray[np.float64]:
     """Convert a painted mask, uint8 [H, W], to beta per pixel: black -0.5 (towards y), 128 none, white +0.5 (x)."""
     return (mask.astype(np.float64) - MASK_NEUTRAL) / MASK_LEVELS_PER_UNIT
-
-
-def parse_number(text: str, name: str) -> float:
-    """Deprecated, use tcmoa_runtime.cli.options.parse_number."""
-    from tcmoa_runtime.cli.options import parse_number as parse
-
-    try:
-        return parse(text)
-    except InputError as error:
-        raise error.with_subject(name) from error

@@ -36,7 +36,7 @@ def at_rate(rate, seconds, *, start=0.0, jitter=0.0, seed=0):
 
 
 @pytest.mark.parametrize("rates", [(30, 30), (30, 9), (9, 30), (25, 30), (30, 25), (60, 9)])
-def test_every_leading_frame_comes_out_with_the_nearest_partner(rates):
+def test_every_leading_frame_is_paired_with_the_nearest_partner(rates):
     lead = at_rate(rates[0], 20, jitter=0.008, seed=1)
     partner = at_rate(rates[1], 20, start=-0.02, jitter=0.008, seed=2)
     pairs, stats = paired(lead, partner)
@@ -47,7 +47,7 @@ def test_every_leading_frame_comes_out_with_the_nearest_partner(rates):
     assert stats["partner"] == {"nearest": len(lead), "other": 0}
 
 
-def test_partners_that_were_nearest_to_none_are_counted():
+def test_unused_partners_are_counted_as_superseded():
     pairs, stats = paired(at_rate(10, 3), at_rate(30, 3))
     used = {p.y.frame.index for p in pairs}
     between = [i for i in range(max(used)) if i not in used]
@@ -137,7 +137,7 @@ class Simulation:
         self.largest = 0
         events = sorted([*arrivals, *((at, side, None) for at, side in ends)], key=lambda event: event[0])
         count = {"x": 0, "y": 0}
-        self.came = count
+        self.arrived = count
         try:
             self._run(events, count, seconds)
         finally:
@@ -232,7 +232,7 @@ def test_without_waiting_the_statistics_count_how_often_a_nearer_partner_came_la
     assert abs(run.stats.snapshot()["partner"]["other"] - other) <= 5
 
 
-def test_a_stall_of_half_a_second_is_held_over():
+def test_the_last_frame_is_held_during_a_stall_of_half_a_second():
     """As thermal cameras do when they recalibrate."""
     arrivals = camera("x", 30, 6) + camera("y", 30, 6, missing=[(2.0, 2.5)])
     run = Simulation(arrivals, 0.01)
@@ -263,7 +263,7 @@ def test_a_leading_source_that_stops_leaves_the_pace_to_the_other():
     assert times == sorted(times)
 
 
-def test_a_leading_source_that_comes_back_leads_again():
+def test_a_leading_source_that_returns_leads_again():
     run = Simulation(camera("x", 30, 12, missing=[(3, 8)]) + camera("y", 30, 12), 0.01)
     assert run.statuses() == ["fused", "held-x", "passed-y", "fused"]
 
@@ -289,14 +289,14 @@ def test_policies_of_live_sources(on_loss, dead, statuses, lost):
     assert max(at for at, _ in run.outputs) > (5.5 if len(statuses) == 2 else 1.9)
 
 
-def test_a_source_that_died_is_lost_at_once():
+def test_a_source_that_failed_is_lost_at_once():
     arrivals = camera("x", 30, 4) + camera("y", 30, 2)
     run = Simulation(arrivals, 0.01, on_loss="stop", ends=[(2.0, "y")])
     assert run.end == End("y")
     assert max(at for at, _ in run.outputs) < 2.1
 
 
-def test_two_dead_sources_end_it():
+def test_two_failed_sources_end_the_stream():
     arrivals = camera("x", 30, 2) + camera("y", 30, 2)
     run = Simulation([*arrivals, (9.0, "x", 9.0)], 0.01, ends=[(2.1, "y"), (2.1, "x")])
     assert run.end is not None
@@ -349,4 +349,4 @@ def test_output_times_increase_and_no_frame_leads_twice(data):
     for side in "xy":
         used = {getattr(p, side).frame.index for _, p in run.outputs if getattr(p, side)}
         dropped_count = sum(n for cause, n in dropped.items() if cause.startswith(side))
-        assert len(used) + dropped_count == run.came[side]  # every frame is accounted for
+        assert len(used) + dropped_count == run.arrived[side]  # every frame is accounted for

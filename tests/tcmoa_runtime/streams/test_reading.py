@@ -75,7 +75,7 @@ def test_a_live_source_that_fails_is_the_reason_of_its_loss():
     assert caught.value is error
 
 
-def test_a_failing_source_is_recorded_and_the_other_one_read_to_its_end():
+def test_a_failing_source_is_recorded_and_the_other_one_goes_on():
     x, y = LiveSource(200, hook=lambda i: "die" if i == 3 else None), LiveSource(200)
     stats = Stats()
     pairer = LivePairer(StreamOptions(on_loss="pass"), (x.rate, y.rate), stats, NAMES)

@@ -122,10 +122,10 @@ def test_the_cache_stores_and_returns_copies():
         array[...] = 9
     for _ in range(2):
         assert cache.is_valid(*before[:3], 0.0)
-        image, again = cache.result()
+        image, prompt_again = cache.result()
         np.testing.assert_array_equal(image, before[3])
-        np.testing.assert_array_equal(again, before[4])
-        image[...] = again[...] = 7
+        np.testing.assert_array_equal(prompt_again, before[4])
+        image[...] = prompt_again[...] = 7
     np.testing.assert_array_equal(cache.sources, before[:2])
 
 

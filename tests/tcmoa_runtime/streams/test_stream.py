@@ -97,14 +97,14 @@ def test_the_callback_gets_every_frame(bundle):
     assert [f.index for f in seen] == list(range(12))
 
 
-def test_stopping_early_by_number(bundle):
+def test_a_stream_ends_after_the_given_number_of_frames(bundle):
     sink = ListSink()
     Stream(copying_fuser(bundle), file(1000), file(1000), StreamOptions(frames=7), sinks=[sink]).run()
     assert len(sink.frames) == 7
     assert sink.closed == 1
 
 
-def test_leaving_the_loop_ends_everything(bundle):
+def test_leaving_the_loop_closes_sources_and_sinks(bundle):
     x, sink = slow_file(1000), ListSink()
     with Stream(copying_fuser(bundle), x, file(1000), sinks=[sink]) as stream:
         for frame in stream:
@@ -185,7 +185,7 @@ def test_behind_a_slow_backend_live_frames_are_dropped(bundle):
     assert pts == sorted(set(pts))
 
 
-def test_sources_on_different_clocks_are_paired_by_when_they_were_seen(bundle):
+def test_sources_on_different_clocks_are_paired_by_their_arrival(bundle):
     sink = ListSink()
     x, y = LiveSource(40, epoch=5_000_000), LiveSource(40, name="other", epoch=77)
     stats = Stream(copying_fuser(bundle), x, y, StreamOptions(frames=30), sinks=[sink]).run().snapshot()
@@ -193,7 +193,7 @@ def test_sources_on_different_clocks_are_paired_by_when_they_were_seen(bundle):
     assert stats["skew_ms"]["p50"] < 40  # their own clocks are 80 minutes apart
 
 
-def test_a_live_source_that_dies_is_held_then_passed(bundle):
+def test_a_live_source_that_fails_is_held_and_then_the_other_one_passed(bundle):
     sink = ListSink()
     y = LiveSource(50, name="thermal", hook=lambda i: "die" if i == 10 else None)
     stream = Stream(
@@ -211,14 +211,14 @@ def test_a_live_source_that_dies_is_held_then_passed(bundle):
     assert sink.frames[-1].age_y is None
 
 
-def test_two_dead_sources_are_an_error(bundle):
+def test_two_failed_sources_are_an_error(bundle):
     die = {"hook": lambda i: "die" if i == 5 else None}
     stream = Stream(copying_fuser(bundle), LiveSource(50, **die), LiveSource(50, **die), sinks=[ListSink()])
     with pytest.raises(SourceError, match="died"):
         stream.run()
 
 
-def test_stop_on_loss_names_what_was_lost(bundle):
+def test_stop_on_loss_names_the_lost_source(bundle):
     y = LiveSource(50, name="thermal", hook=lambda i: 30.0 if i == 5 else None)
     sink = ListSink()
     stream = Stream(copying_fuser(bundle), LiveSource(50), y, StreamOptions(on_loss="stop"), sinks=[sink])
@@ -238,7 +238,7 @@ def test_when_x_is_lost_y_passes_alone_in_all_three_channels(bundle):
     assert len(np.unique(last.image)) == 1
 
 
-def test_a_clock_that_jumps_is_counted_and_survived(bundle):
+def test_after_a_counted_clock_jump_the_sources_are_paired_again(bundle):
     sink = ListSink()
     y = LiveSource(50, hook=lambda i: (lambda ms: ms - 4000) if i >= 25 else None)
     stats = (
@@ -335,7 +335,7 @@ def test_scale_and_shift_change_while_it_runs(bundle):
     assert (fuser.backend.calls[0]["prompt_scale"] == 1.0).all()
 
 
-def test_uncontrolled_and_alpha_1_beta_0_are_bit_identical(vif):
+def test_alpha_1_and_beta_0_change_no_bit(vif):
     rng = np.random.default_rng(3)
     images = [list(rng.integers(0, 256, (3, 100, 130, 3), np.uint8)) for _ in range(2)]
     outputs = []
@@ -415,7 +415,7 @@ def test_an_error_in_the_callers_function_reaches_the_caller(bundle):
         Stream(copying_fuser(bundle), slow_file(1000), file(1000), on_frame=fail).run()
 
 
-def test_a_backend_that_breaks_reaches_the_caller(bundle):
+def test_an_error_of_the_backend_reaches_the_caller(bundle):
     fuser = copying_fuser(bundle)
     fuser.backend.fails_at = 3
     sink = ListSink()
