@@ -39,7 +39,7 @@ def test_audio_and_metadata_are_copied_unchanged(tmp_path, with_sound, name):
 
 
 def test_a_source_that_cannot_be_copied_is_refused_at_once(tmp_path, with_sound):
-    with pytest.raises(SinkError, match="no such file; expected a video file, whose audio"):
+    with pytest.raises(SinkError, match="not a file; expected a video file, whose audio"):
         open_sink(str(tmp_path / "v.mp4"), SinkOptions(copy_from=Path("rtsp://camera/x")))
     with pytest.raises(InputError, match=r"copied into video files only; expected FILE\.mp4"):
         open_sink(f"{tmp_path}/frames/", SinkOptions(copy_from=with_sound))

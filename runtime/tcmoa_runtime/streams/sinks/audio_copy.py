@@ -17,7 +17,7 @@ def check_copyable(source: Path) -> None:
     av = import_av()
     if not source.is_file():
         raise SinkError(
-            "no such file; expected a video file, whose audio and metadata can be copied", subject=source
+            "not a file; expected a video file, whose audio and metadata can be copied", subject=source
         )
     try:
         av.open(str(source)).close()
