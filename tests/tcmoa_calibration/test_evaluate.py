@@ -86,9 +86,9 @@ def test_two_processes_give_the_result_of_one(pairs: Path, fused: Path) -> None:
 
 def test_the_best_mean_is_the_lowest_if_lower_is_better(pairs: Path, fused: Path) -> None:
     evaluation = run(pairs, Method.folder(fused), AVERAGE, metrics=("MSE", "PSNR"))
-    assert evaluation.has_best_mean("MSE") == evaluation.has_best_mean("PSNR")
-    assert sorted(evaluation.has_best_mean("MSE")) == [False, True]
-    assert run(pairs, AVERAGE).has_best_mean("SSIM") == [False]
+    assert evaluation.is_best("MSE") == evaluation.is_best("PSNR")
+    assert sorted(evaluation.is_best("MSE")) == [False, True]
+    assert run(pairs, AVERAGE).is_best("SSIM") == [False]
 
 
 def test_names_that_end_in_fused_are_found(pairs: Path, tmp_path: Path) -> None:

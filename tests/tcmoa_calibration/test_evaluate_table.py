@@ -49,7 +49,7 @@ def test_marks_agree_with_the_values(evaluation: Evaluation) -> None:
     lines = printed(evaluation, 200)
     for name, arrow in zip(METRICS, "↑↓↑", strict=True):
         means, differences = (line for line in lines if line.startswith(f"{name} {arrow}"))
-        best = evaluation.has_best_mean(name).index(True)
+        best = evaluation.is_best(name).index(True)
         assert format_interval(evaluation.means[name][best], evaluation.decimals(name)) + " *" in means
         marks = [word for word in differences.split() if word in "+-="]
         for mark, difference in zip(marks, evaluation.differences[name], strict=True):

@@ -404,7 +404,7 @@ def slow_phase(image: Plane) -> tuple[Plane, Plane, Plane]:
         angle = orientation * math.pi / 6
         filters = []
         for scale in range(4):
-            centre = 1 / (3 * 2.1**scale)
+            center = 1 / (3 * 2.1**scale)
             gabor = np.zeros((h, w))
             for (r, v), (c, u) in product(enumerate(np.fft.fftfreq(h)), enumerate(np.fft.fftfreq(w))):
                 radius = math.hypot(u, v)
@@ -415,7 +415,7 @@ def slow_phase(image: Plane) -> tuple[Plane, Plane, Plane]:
                 dc = math.cos(theta) * math.cos(angle) + math.sin(theta) * math.sin(angle)
                 away = abs(math.atan2(ds, dc))
                 gabor[r, c] = (
-                    math.exp(-(math.log(radius / centre) ** 2) / (2 * math.log(0.55) ** 2))
+                    math.exp(-(math.log(radius / center) ** 2) / (2 * math.log(0.55) ** 2))
                     / (1 + (radius / 0.45) ** 30)
                     * math.exp(-(away**2) / (2 * (math.pi / 6 / 1.2) ** 2))
                 )

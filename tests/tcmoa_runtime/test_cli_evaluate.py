@@ -200,7 +200,7 @@ def test_wrong_options_are_one_line(arguments, words, evaluate):
 def test_labels_precede_the_path(tmp_path):
     (tmp_path / "a=b").mkdir()
     assert split_label(str(tmp_path / "a=b")) == (None, str(tmp_path / "a=b"))
-    assert split_label("ours=out/fused") == ("ours", "out/fused")
+    assert split_label("mine=out/fused") == ("mine", "out/fused")
     for text in ("=x", "x="):
         with pytest.raises(InputError, match="LABEL=PATH"):
             split_label(text)

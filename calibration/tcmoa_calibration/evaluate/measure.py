@@ -23,7 +23,7 @@ from tcmoa_runtime.typing import Frame
 
 @dataclass(frozen=True)
 class MeasureSettings:
-    """What is the same for all pairs.
+    """Settings that all pairs share.
 
     Attributes:
         profile: How the metrics are computed.

@@ -101,9 +101,9 @@ class Method:
         return f"bundle {self.source}, {bundle.task}, {size}, {bundle.precision}, with {self.backend}"
 
     def fingerprint(self) -> JsonObject:
-        """Return everything but the pair that decides the fused images, to know whether a cached result is valid.
+        """Return what decides the fused images besides the pair, to check whether a cached result is still valid.
 
-        A folder has none of its own: its fused files are hashed for each pair.
+        Nothing decides the images of a folder: its files are hashed for each pair.
 
         Raises:
             InputError: The bundle or the weights cannot be read.

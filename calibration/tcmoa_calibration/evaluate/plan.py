@@ -1,4 +1,4 @@
-"""Planning an evaluation: check the input, and find what has to be measured."""
+"""Planning an evaluation: check the input, and find the pairs that have to be measured."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Work:
-    """What has to be measured, and what is known.
+    """Pairs to measure, and outcomes that are known already.
 
     Attributes:
         jobs: The pairs to measure, the largest first.
@@ -100,7 +100,7 @@ def make_plan(
 
 
 def find_work(plan: Plan, cache: MeasurementCache | None) -> Work:
-    """Look every result up in the cache; what is not there has to be measured."""
+    """Look every result up in the cache, and make jobs for those that it lacks."""
     jobs: list[PairJob] = []
     known: list[Outcome] = []
     folders = {

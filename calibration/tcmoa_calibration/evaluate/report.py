@@ -55,7 +55,9 @@ def _page(evaluation: Evaluation, pictures: str) -> Iterator[str]:
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield '<meta name="color-scheme" content="light dark">'
     yield f"<title>{title}</title>"
-    yield f"<style>\n{style}</style></head><body>"
+    num_columns = 2 + len(evaluation.methods)
+    yield f"<style>\n{style}.strip {{ grid-template-columns: repeat({num_columns}, minmax(170px, 480px)); }}"
+    yield "</style></head><body>"
     yield f"<header><h1>{title}</h1>"
     yield from _introduction(evaluation)
     yield "</header><main>"
@@ -65,7 +67,7 @@ def _page(evaluation: Evaluation, pictures: str) -> Iterator[str]:
     yield from _controls(evaluation)
     yield from _pair_table(evaluation)
     yield from _legend(evaluation)
-    yield f'<section id="pairs" style="--columns: {2 + len(evaluation.methods)}">'
+    yield '<section id="pairs">'
     for index, name in enumerate(evaluation.pairs):
         yield from _pair(evaluation, index, name, pictures)
     yield "</section></main>"
@@ -146,7 +148,7 @@ def _means(evaluation: Evaluation) -> Iterator[str]:
     for metric in evaluation.metrics:
         yield f'<tr><th scope="row">{escape(metric)} {_arrow(metric)}</th>'
         decimals = evaluation.decimals(metric)
-        cells = zip(evaluation.means[metric], evaluation.has_best_mean(metric), strict=True)
+        cells = zip(evaluation.means[metric], evaluation.is_best(metric), strict=True)
         for index, (mean, is_best) in enumerate(cells):
             difference = ""
             if index:

@@ -61,7 +61,7 @@ class Failure:
     Attributes:
         name: Name of the pair, or `the clip` for the flicker of a video.
         method: Label of the method; None if the pair itself cannot be read.
-        error: Why.
+        error: The reason.
     """
 
     name: str
@@ -135,8 +135,8 @@ class Evaluation:
             for name in self.metrics
         }
 
-    def has_best_mean(self, metric: str) -> list[bool]:
-        """Return, for each method, whether its mean is the best one; False if there is nothing to compare."""
+    def is_best(self, metric: str) -> list[bool]:
+        """Return, for each method, whether its mean is the best one; False if it is the only one with a mean."""
         means = [interval.mean for interval in self.means[metric]]
         known = [mean for mean in means if mean is not None]
         if len(known) < 2:

@@ -27,9 +27,9 @@ def print_tables(evaluation: Evaluation, console: Console) -> None:
     for group in _groups_that_fit(evaluation, indices, console.width):
         table = _make_table(evaluation, group, "mean")
         for metric in evaluation.metrics:
-            means, is_best = evaluation.means[metric], evaluation.has_best_mean(metric)
+            means, best = evaluation.means[metric], evaluation.is_best(metric)
             decimals = evaluation.decimals(metric)
-            cells = (_cell(means[i], decimals, "*" if is_best[i] else "") for i in group)
+            cells = (_cell(means[i], decimals, "*" if best[i] else "") for i in group)
             table.add_row(_metric_title(metric), *cells)
         console.print(table)
     if evaluation.flicker:
