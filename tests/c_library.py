@@ -1,4 +1,4 @@
-"""libtcmoa through ctypes: enough of `tcmoa.h` to compare it with the Python runtime."""
+"""libtcmoa through ctypes: the part of `tcmoa.h` that is needed to compare it with the Python runtime."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Frame(ctypes.Structure):
     """`tcmoa_frame`."""
 
     _fields_ = [
-        *((name, ctypes.c_int32) for name in ("format", "memory", "width", "height", "matrix", "zero")),
+        *((name, ctypes.c_int32) for name in ("format", "memory", "width", "height", "matrix", "reserved0")),
         ("planes", ctypes.c_void_p * 3),
         ("strides", ctypes.c_size_t * 3),
         ("cuda_stream", ctypes.c_void_p),
@@ -47,17 +47,17 @@ class Options(ctypes.Structure):
     ]
 
 
-class Figures(ctypes.Structure):
-    """`tcmoa_figures`."""
+class Stats(ctypes.Structure):
+    """`tcmoa_stats`."""
 
     _fields_ = [
-        *((name, ctypes.c_uint64) for name in ("frames", "failed", "dropped", "backend_ns", "convert_ns")),
+        *((name, ctypes.c_uint64) for name in ("frames", "failed", "discarded", "backend_ns", "convert_ns")),
         ("reserved", ctypes.c_uint64 * 4),
     ]
 
 
 class CFuser:
-    """A handle of libtcmoa; raises TcmoaError with its message."""
+    """A handle of libtcmoa; its errors are raised as TcmoaError."""
 
     def __init__(self, bundle: str | os.PathLike[str], backend: str = "openvino", threads: int = 0) -> None:
         self._library = ctypes.CDLL(str(LIBRARY))
@@ -88,7 +88,18 @@ class CFuser:
         shift: float = 0.0,
         out: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]:
-        """Fuse two RGB or grey frames [H, W, 3] or [H, W], uint8 or (grey) uint16, to RGB [H, W, 3]; into `out`."""
+        """Fuse two frames.
+
+        Args:
+            x: uint8 [H, W, 3] in RGB order, or gray uint8 or uint16 [H, W].
+            y: Like `x`.
+            scale: alpha of Eq. 8.
+            shift: beta of Eq. 8.
+            out: Array for the result.
+
+        Returns:
+            uint8 [H, W, 3] in RGB order; `out` where that is given.
+        """
         fused = np.empty((*x.shape[:2], 3), np.uint8) if out is None else out
         self._check(
             self._library.tcmoa_set_prompt(self._handle, ctypes.c_float(scale), ctypes.c_float(shift)),
@@ -99,11 +110,11 @@ class CFuser:
         return fused
 
     @property
-    def figures(self) -> Figures:
-        """What the handle has done so far."""
-        figures = Figures()
-        self._check(self._library.tcmoa_get_figures(self._handle, ctypes.byref(figures)), self._handle)
-        return figures
+    def stats(self) -> Stats:
+        """Counters of the handle."""
+        stats = Stats()
+        self._check(self._library.tcmoa_get_stats(self._handle, ctypes.byref(stats)), self._handle)
+        return stats
 
     def _frame(self, image: NDArray[Any]) -> Frame:
         kind = RGB8 if image.ndim == 3 else GRAY16 if image.dtype == np.uint16 else GRAY8

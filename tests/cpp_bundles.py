@@ -1,14 +1,14 @@
-"""Make the bundles that the C++ tests read, and what the Python runtime's OpenVINO backend makes of a pair.
+"""Make the bundles of the C++ tests, and the results of the Python runtime with OpenVINO for a pair of frames.
 
     python tests/cpp_bundles.py FOLDER
 
-vif-small    112x112, RGB, three channels each, with prompts
-vif-grey     112x112, BGR, y with one channel
+vif-small    112x112, RGB, three channels each, with the prompt output
+vif-gray     112x112, BGR, y with one channel
 vif-batch    112x112, batches of two, which the library refuses
 
-Beside each of the first two: x.raw, y.raw, and fused.raw for alpha 1 and beta 0, steered.raw for alpha 1.5 and beta
-0.25, prompt.raw (float32) where the bundle has it. Weights are random, of a model with widths of 32 and four blocks, so
-that thousands of frames take a minute. A folder that is complete is left as it is.
+The folder NAME-reference of the first two has x.raw and y.raw; fused.raw for alpha 1 and beta 0; prompted.raw for alpha
+1.5 and beta 0.25; and prompt.raw (float32) where the bundle has the prompt output. The model has random weights, widths
+of 32 and four blocks, so that thousands of frames take a minute. A folder that is complete is not made again.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ SIZES = Sizes(32, 2, 1, 32, 2, 1)
 SIZE = (112, 112)
 VARIANTS = {
     "vif-small": {"with_prompt": True},
-    "vif-grey": {"channel_order": "bgr", "gray": ("y",)},
+    "vif-gray": {"channel_order": "bgr", "gray": ("y",)},
     "vif-batch": {"batch": 2},
 }
 
 
 def make_pair(channels_y: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two smooth pictures with an edge each, so that a wrong order of rows, columns or channels changes them."""
+    """Return two smooth images with an edge each: a wrong order of rows, columns or channels changes them."""
     rows, cols = np.mgrid[: SIZE[0], : SIZE[1]].astype(np.float64)
     x = np.stack([2 * rows, 2 * cols, 128 + 90 * np.sin(rows / 9)], axis=-1)
     x[30:60, 20:50] = (250, 40, 90)
@@ -44,7 +44,7 @@ def make_pair(channels_y: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_reference(folder: Path) -> None:
-    """What the Python runtime makes of the pair, beside the bundle's own files."""
+    """Write a pair of frames and the results of the Python runtime for it."""
     with Fuser.load(folder, backend="openvino") as fuser:
         contract = fuser.bundle.contract
         x, y = make_pair(contract.y_channels)
@@ -52,7 +52,7 @@ def write_reference(folder: Path) -> None:
         reference.mkdir(exist_ok=True)
         x.tofile(reference / "x.raw")
         y.tofile(reference / "y.raw")
-        fuser(x, y, scale=1.5, shift=0.25).tofile(reference / "steered.raw")
+        fuser(x, y, scale=1.5, shift=0.25).tofile(reference / "prompted.raw")
         if contract.with_prompt:
             fused, prompt = fuser.with_prompt(x, y, scale=1.0, shift=0.0)
             prompt.tofile(reference / "prompt.raw")
@@ -62,7 +62,7 @@ def write_reference(folder: Path) -> None:
 
 
 def main() -> None:
-    """Make what is missing."""
+    """Make the folder unless it is complete."""
     out = Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)
     done = out / "done"

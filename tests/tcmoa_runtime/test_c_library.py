@@ -1,4 +1,4 @@
-"""libtcmoa against the Python runtime: the same bytes on OpenVINO, the same refusals word for word."""
+"""libtcmoa compared with the Python runtime: the same bytes on OpenVINO, and errors for the same faults."""
 
 import ctypes
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from c_library import LIBRARY, CFuser, Figures, Frame, Options
+from c_library import LIBRARY, CFuser, Frame, Options, Stats
 from calibration_pieces import export_micro, write_pairs
 from tcmoa import load_weights
 from tcmoa_calibration.quantize import quantize_bundle
@@ -43,24 +43,24 @@ def frames(bundle):
     )
 
 
-def test_structures_are_those_of_the_header():
-    assert (ctypes.sizeof(Frame), ctypes.sizeof(Options), ctypes.sizeof(Figures)) == (112, 176, 72)
+def test_structures_have_the_sizes_of_the_header():
+    assert (ctypes.sizeof(Frame), ctypes.sizeof(Options), ctypes.sizeof(Stats)) == (112, 176, 72)
 
 
-def test_colour_grey_and_sixteen_bits_give_the_bytes_of_python(bundle):
-    colour, grey, wide = frames(bundle)
-    with Fuser.load(bundle, "openvino", threads=1) as fuser, CFuser(bundle, threads=1) as ours:
-        for x, y in ((colour, grey), (grey, wide), (wide, colour)):
+def test_color_gray_and_16_bit_frames_give_the_bytes_of_python(bundle):
+    color, gray, wide = frames(bundle)
+    with Fuser.load(bundle, "openvino", threads=1) as fuser, CFuser(bundle, threads=1) as c_fuser:
+        for x, y in ((color, gray), (gray, wide), (wide, color)):
             for prompt in ({"scale": 1.0, "shift": 0.0}, {"scale": 1.7, "shift": -0.4}):
-                np.testing.assert_array_equal(ours(x, y, **prompt), fuser(x, y, **prompt))
-        assert ours.figures.frames == 6
+                np.testing.assert_array_equal(c_fuser(x, y, **prompt), fuser(x, y, **prompt))
+        assert c_fuser.stats.frames == 6
 
 
-def test_weights_in_a_file_of_their_own_are_found_and_checked(in_two_files, tmp_path):
+def test_weights_in_a_separate_file_are_found_and_verified(in_two_files, tmp_path):
     bundle = Path(shutil.copytree(in_two_files, tmp_path / "two"))
-    colour, grey, _ = frames(bundle)
-    with Fuser.load(bundle, "openvino", threads=1) as fuser, CFuser(bundle, threads=1) as ours:
-        np.testing.assert_array_equal(ours(colour, grey), fuser(colour, grey))
+    color, gray, _ = frames(bundle)
+    with Fuser.load(bundle, "openvino", threads=1) as fuser, CFuser(bundle, threads=1) as c_fuser:
+        np.testing.assert_array_equal(c_fuser(color, gray), fuser(color, gray))
     data = bytearray((bundle / "fusion.data").read_bytes())
     data[len(data) // 2] ^= 1
     (bundle / "fusion.data").write_bytes(data)
@@ -74,8 +74,8 @@ def test_a_bundle_in_int8_gives_the_bytes_of_python(tmp_path):
     options = QuantizeOptions(min_psnr=0, smoothing=0.5, ranges="max")
     bundle = quantize_bundle(source, found, tmp_path / "int8", options).bundle.path
     x, y = read_frame(found[0].x), read_frame(found[0].y)
-    with Fuser.load(bundle, "openvino", threads=1) as fuser, CFuser(bundle, threads=1) as ours:
-        np.testing.assert_array_equal(ours(x, y), fuser(x, y))
+    with Fuser.load(bundle, "openvino", threads=1) as fuser, CFuser(bundle, threads=1) as c_fuser:
+        np.testing.assert_array_equal(c_fuser(x, y), fuser(x, y))
 
 
 def test_a_bundle_that_aligns_its_sources_is_refused(bundle, rehash):
@@ -87,7 +87,7 @@ def test_a_bundle_that_aligns_its_sources_is_refused(bundle, rehash):
 
 
 def mutations(manifest):
-    """Manifests that are sound JSON with a right hash, and wrong."""
+    """Yield manifests with a wrong value each."""
     yield {**manifest, "format": "other"}
     yield {**manifest, "format_version": 9}
     yield {**manifest, "format_version": "1"}
@@ -101,7 +101,7 @@ def mutations(manifest):
     yield {key: value for key, value in manifest.items() if key != "prompt_default"}
 
 
-def test_what_python_refuses_is_refused_and_what_it_takes_is_taken(bundle):
+def test_manifests_are_accepted_and_refused_as_in_python(bundle):
     path = bundle / "bundle.json"
     good = json.loads(path.read_text())
 
@@ -109,7 +109,7 @@ def test_what_python_refuses_is_refused_and_what_it_takes_is_taken(bundle):
         rest = {key: value for key, value in manifest.items() if key != SELF_HASH}
         path.write_text(json.dumps({**rest, SELF_HASH: manifest_sha256(rest)}, indent=1))
 
-    # Numbers that JSON libraries write differently, and letters beyond ASCII: the hash is over Python's text.
+    # Numbers that JSON libraries write differently, and characters beyond ASCII: the hash is over the text of Python.
     write(
         {
             **good,
@@ -128,7 +128,7 @@ def test_what_python_refuses_is_refused_and_what_it_takes_is_taken(bundle):
     )
     Bundle.open(bundle)
     with CFuser(bundle, threads=1) as fuser:
-        assert fuser.figures.frames == 0
+        assert fuser.stats.frames == 0
     for wrong in mutations(good):
         write(wrong)
         with pytest.raises(BundleError):
@@ -137,8 +137,8 @@ def test_what_python_refuses_is_refused_and_what_it_takes_is_taken(bundle):
             CFuser(bundle)
 
 
-def test_a_missing_openvino_is_told_with_what_to_do(bundle, monkeypatch):
-    # The library is looked for once a process, so this needs one of its own.
+def test_a_missing_openvino_is_reported_with_a_remedy(bundle, monkeypatch):
+    # The library is loaded once per process, so the test needs another process.
     import subprocess
 
     monkeypatch.setenv("TCMOA_OPENVINO_LIBRARY", "/nowhere/libopenvino_c.so")
@@ -147,7 +147,7 @@ def test_a_missing_openvino_is_told_with_what_to_do(bundle, monkeypatch):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert "the backend openvino needs libopenvino_c (/nowhere/libopenvino_c.so" in last
+    assert "libopenvino_c.so: cannot be loaded (/nowhere/libopenvino_c.so" in last
     assert "set TCMOA_OPENVINO_LIBRARY" in last
 
 
@@ -161,11 +161,11 @@ def test_val_pairs_give_the_bytes_of_python_and_nearly_those_of_onnx_runtime(tas
     with (
         Fuser.load(tmp_path / task, "openvino") as python,
         Fuser.load(tmp_path / task, "onnxruntime") as other,
-        CFuser(tmp_path / task) as ours,
+        CFuser(tmp_path / task) as c_fuser,
     ):
         for pair in pairs:
             x, y = (resize_frame(read_frame(path), size) for path in (pair.x, pair.y))
-            fused = ours(x, y)
+            fused = c_fuser(x, y)
             np.testing.assert_array_equal(fused, python(x, y))
-            # A router's near tie may fall either way in a token, as between any two of them.
+            # A near tie of a router may be decided differently in a token, as between any two backends.
             assert (np.abs(fused.astype(int) - other(x, y)) > 1).mean() <= 1e-4

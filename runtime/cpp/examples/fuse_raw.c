@@ -1,8 +1,9 @@
-/* Fuse two raw images from files: a whole program in C.
+/* Fuse two raw images from files: a complete program in C.
  *
  *     fuse_raw BUNDLE X.rgb Y.gray OUT.rgb [BETA]
  *
- * X.rgb and OUT.rgb hold packed RGB, Y.gray one byte a pixel, of the bundle's width and height, e.g. from
+ * X.rgb and OUT.rgb contain packed RGB, Y.gray one byte per pixel, in the bundle's frame size. E.g. make them with
+ *
  *     ffmpeg -i visible.png -pix_fmt rgb24 -f rawvideo x.rgb
  *     ffmpeg -i infrared.png -pix_fmt gray -f rawvideo y.gray
  */
@@ -11,13 +12,14 @@
 
 #include "tcmoa.h"
 
-static int complain(const tcmoa_fuser *fuser) {
+static int print_error(const tcmoa_fuser *fuser) {
     char text[512];
     tcmoa_error(fuser, text, sizeof text);
     fprintf(stderr, "fuse_raw: %s\n", text);
     return 1;
 }
 
+/* Read or write a whole file; returns whether that succeeded. */
 static int transfer(const char *path, const char *mode, void *bytes, size_t count) {
     FILE *file = fopen(path, mode);
     size_t done = 0;
@@ -26,8 +28,8 @@ static int transfer(const char *path, const char *mode, void *bytes, size_t coun
         if (fclose(file) != 0) done = 0;
     }
     if (done != count) {
-        const char *advice = mode[0] == 'r' ? "expected a file of the bundle's size" : "expected a place to write to";
-        fprintf(stderr, "fuse_raw: %s: %zu of %zu bytes: %s\n", path, done, count, advice);
+        const char *expected = mode[0] == 'r' ? "a file of the bundle's frame size" : "a writable path";
+        fprintf(stderr, "fuse_raw: %s: %zu of %zu bytes; expected %s\n", path, done, count, expected);
     }
     return done == count;
 }
@@ -38,24 +40,25 @@ int main(int argc, char **argv) {
         return 2;
     }
     tcmoa_fuser *fuser = NULL;
-    if (tcmoa_open(argv[1], NULL, &fuser) != TCMOA_OK) return complain(NULL);
+    if (tcmoa_open(argv[1], NULL, &fuser) != TCMOA_OK) return print_error(NULL);
 
     tcmoa_info info;
     int failed = tcmoa_get_info(fuser, &info);
-    size_t colour = tcmoa_frame_bytes(TCMOA_RGB8, info.width, info.height);
-    size_t grey = tcmoa_frame_bytes(TCMOA_GRAY8, info.width, info.height);
-    unsigned char *x = malloc(colour), *y = malloc(grey);
+    size_t rgb_bytes = tcmoa_frame_bytes(TCMOA_RGB8, info.width, info.height);
+    size_t gray_bytes = tcmoa_frame_bytes(TCMOA_GRAY8, info.width, info.height);
+    unsigned char *x = malloc(rgb_bytes), *y = malloc(gray_bytes);
     tcmoa_frame frame_x, frame_y;
     tcmoa_frame_init(&frame_x, TCMOA_RGB8, info.width, info.height, x);
     tcmoa_frame_init(&frame_y, TCMOA_GRAY8, info.width, info.height, y);
 
-    failed = failed || x == NULL || y == NULL || !transfer(argv[2], "rb", x, colour) || !transfer(argv[3], "rb", y, grey);
+    failed = failed || x == NULL || y == NULL || !transfer(argv[2], "rb", x, rgb_bytes) ||
+             !transfer(argv[3], "rb", y, gray_bytes);
     if (!failed) {
         failed = tcmoa_set_prompt(fuser, 1.0F, argc > 5 ? strtof(argv[5], NULL) : 0.0F) != TCMOA_OK ||
-                 tcmoa_fuse(fuser, &frame_x, &frame_y, &frame_x) != TCMOA_OK; /* the result may go into x */
-        failed = failed ? complain(fuser) : !transfer(argv[4], "wb", x, colour);
+                 tcmoa_fuse(fuser, &frame_x, &frame_y, &frame_x) != TCMOA_OK; /* the result may overwrite x */
+        failed = failed ? print_error(fuser) : !transfer(argv[4], "wb", x, rgb_bytes);
     }
-    if (!failed) printf("%s, %s + %s, by %s\n", info.task, info.x_role, info.y_role, info.backend);
+    if (!failed) printf("fused %s: %s + %s with %s\n", info.task, info.x_role, info.y_role, info.backend);
     free(x);
     free(y);
     tcmoa_close(&fuser);

@@ -1,5 +1,5 @@
-// Any bytes as bundle.json. Each input is tried as it is, and where it is JSON also with the hash of its own that it
-// should have, so that what lies behind that check is reached. Only refusals may come of it.
+// Fuzzes bundle.json. Each input is tried unchanged and, where it is JSON, also with the correct hash of its own, so
+// that the code after that check is reached. The only allowed error is TCMOA_ERROR_BUNDLE with a message of one line.
 #include <unistd.h>
 
 #include <cstdint>
@@ -10,23 +10,24 @@
 #include <string_view>
 
 #include "bundle.hpp"
-#include "cache.hpp"
+#include "compile_cache.hpp"
 #include "error.hpp"
+#include "sha256.hpp"
 
 namespace {
 
 namespace fs = std::filesystem;
 
-// A folder whose graph is empty: 0 bytes, as the hash of nothing.
+// A bundle folder with an empty graph.
 const fs::path &folder() {
-    static const fs::path made = [] {
+    static const fs::path created = [] {
         fs::path path = fs::temp_directory_path() / ("tcmoa-fuzz-" + std::to_string(getpid()));
         fs::create_directories(path);
         std::ofstream(path / "fusion.onnx");
         std::atexit([] { fs::remove_all(folder()); });
         return path;
     }();
-    return made;
+    return created;
 }
 
 void open(std::string_view text) {
@@ -34,9 +35,9 @@ void open(std::string_view text) {
         .write(text.data(), static_cast<std::streamsize>(text.size()));
     try {
         const auto bundle = tcmoa::Bundle::open(folder());
-        if (bundle.contract.width < 1 || bundle.contract.height < 1 || bundle.contract.tokens() < 1) std::abort();
+        if (bundle.contract.width < 1 || bundle.contract.height < 1 || bundle.contract.num_tokens() < 1) std::abort();
         (void)tcmoa::cache_prefix(bundle);
-        bundle.check();
+        bundle.verify_files();
         (void)bundle.read_graph();
     } catch (const tcmoa::Error &error) {
         const std::string_view line = error.what();
@@ -52,10 +53,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     auto manifest = tcmoa::Manifest::parse(text, nullptr, false);
     if (!manifest.is_object()) return 0;
     try {
-        manifest.erase("manifest_sha256");
-        manifest["manifest_sha256"] = tcmoa::sha256(manifest.dump(-1, ' ', true));
+        manifest.erase(tcmoa::kManifestHash);
+        manifest[tcmoa::kManifestHash] = tcmoa::sha256(manifest.dump(-1, ' ', true));
         open(manifest.dump());
-    } catch (const tcmoa::Manifest::exception &) {  // not to be written as JSON again
+    } catch (const tcmoa::Manifest::exception &) {  // e.g. invalid UTF-8, which cannot be written as JSON
     }
     return 0;
 }

@@ -1,4 +1,3 @@
-// Caps and frames, see caps.hpp.
 #include "caps.hpp"
 
 #include <optional>
@@ -12,12 +11,13 @@ constexpr GstVideoFormat kGray16 = GST_VIDEO_FORMAT_GRAY16_LE;
 constexpr GstVideoFormat kGray16 = GST_VIDEO_FORMAT_GRAY16_BE;
 #endif
 
-// In the templates' order, but RGB first: the default of the result.
+// In order of preference for the result.
 constexpr GstVideoFormat kFormats[] = {GST_VIDEO_FORMAT_RGB,  GST_VIDEO_FORMAT_BGR,  GST_VIDEO_FORMAT_NV12,
                                        GST_VIDEO_FORMAT_I420, GST_VIDEO_FORMAT_RGBA, GST_VIDEO_FORMAT_BGRA,
                                        GST_VIDEO_FORMAT_GRAY8, kGray16};
 
-int format_of(GstVideoFormat format) {
+// A tcmoa_format; -1 where the library has no such format.
+int to_tcmoa_format(GstVideoFormat format) {
     switch (format) {
         case GST_VIDEO_FORMAT_RGB: return TCMOA_RGB8;
         case GST_VIDEO_FORMAT_BGR: return TCMOA_BGR8;
@@ -31,8 +31,8 @@ int format_of(GstVideoFormat format) {
     }
 }
 
-// Nothing for a matrix that the library does not know.
-std::optional<tcmoa_matrix> matrix_of(const GstVideoColorimetry &colorimetry) {
+// Nothing where the library does not support the matrix.
+std::optional<tcmoa_matrix> to_tcmoa_matrix(const GstVideoColorimetry &colorimetry) {
     const bool full = colorimetry.range == GST_VIDEO_COLOR_RANGE_0_255;
     switch (colorimetry.matrix) {
         case GST_VIDEO_COLOR_MATRIX_BT709: return full ? TCMOA_BT709_FULL : TCMOA_BT709_LIMITED;
@@ -44,7 +44,7 @@ std::optional<tcmoa_matrix> matrix_of(const GstVideoColorimetry &colorimetry) {
 
 bool is_yuv(const GstVideoInfo &info) { return GST_VIDEO_INFO_IS_YUV(&info); }
 
-void append(GstCaps *caps, GstVideoFormat format, const GstVideoInfo &x) {
+void append_format(GstCaps *caps, GstVideoFormat format, const GstVideoInfo &x) {
     gst_caps_append_structure(
         caps, gst_structure_new("video/x-raw", "format", G_TYPE_STRING, gst_video_format_to_string(format), "width",
                                 G_TYPE_INT, x.width, "height", G_TYPE_INT, x.height, "framerate", GST_TYPE_FRACTION,
@@ -53,7 +53,7 @@ void append(GstCaps *caps, GstVideoFormat format, const GstVideoInfo &x) {
                                 gst_video_interlace_mode_to_string(x.interlace_mode), nullptr));
 }
 
-// Say how luma and chroma of the result relate to RGB, as x does where x has them; a wish of downstream goes first.
+// Set the matrix and range of a YUV result: that of downstream, else that of x, else the default of the format.
 void set_colorimetry(GstCaps *caps, const GstVideoInfo &x) {
     GstStructure *structure = gst_caps_get_structure(caps, 0);
     GstVideoFormat format = gst_video_format_from_string(gst_structure_get_string(structure, "format"));
@@ -85,45 +85,48 @@ GstCaps *sink_caps(GstPad *pad, int width, int height, GstCaps *filter) {
     return caps;
 }
 
-std::string refusal(const GstVideoInfo &info, const char *name, int width, int height) {
-    const std::string who = name;
-    if (info.width != width || info.height != height)
-        return who + " is " + std::to_string(info.width) + "x" + std::to_string(info.height) +
-               ", this bundle fuses " + std::to_string(width) + "x" + std::to_string(height) +
-               ": put videoscale in front, or export a bundle for its size";
-    if (info.interlace_mode == GST_VIDEO_INTERLACE_MODE_ALTERNATE)
-        return who + " has one field a buffer: put deinterlace in front";
-    if (format_of(GST_VIDEO_INFO_FORMAT(&info)) < 0)
-        return who + " is " + gst_video_format_to_string(GST_VIDEO_INFO_FORMAT(&info)) +
-               ": put videoconvert in front";
-    if (is_yuv(info) && !matrix_of(info.colorimetry)) {
+std::string find_problem(const GstVideoInfo &info, const char *name, int width, int height) {
+    const std::string subject = std::string(name) + ": ";
+    if (info.width != width || info.height != height) {
+        const std::string size = std::to_string(info.width) + "x" + std::to_string(info.height);
+        return subject + size + "; expected " + std::to_string(width) + "x" + std::to_string(height) +
+               ", the bundle's frame size. Add videoscale before it, or export a bundle for " + size + ".";
+    }
+    if (info.interlace_mode == GST_VIDEO_INTERLACE_MODE_ALTERNATE) {
+        return subject + "one field per buffer; expected whole frames. Add deinterlace before it.";
+    }
+    if (to_tcmoa_format(GST_VIDEO_INFO_FORMAT(&info)) < 0) {
+        return subject + "format " + gst_video_format_to_string(GST_VIDEO_INFO_FORMAT(&info)) +
+               "; expected one of " TCMOA_GST_FORMATS ". Add videoconvert before it.";
+    }
+    if (is_yuv(info) && !to_tcmoa_matrix(info.colorimetry)) {
         gchar *text = gst_video_colorimetry_to_string(&info.colorimetry);
         const std::string colorimetry = text == nullptr ? "unknown" : text;
         g_free(text);
-        return who + " has colorimetry " + colorimetry +
-               ", expected a BT.601 or BT.709 matrix: put videoconvert and video/x-raw,colorimetry=bt709 in front";
+        return subject + "colorimetry " + colorimetry +
+               "; expected a BT.601 or BT.709 matrix. Add videoconvert ! video/x-raw,colorimetry=bt709 before it.";
     }
     return {};
 }
 
-GstCaps *source_caps(const GstVideoInfo &x, GstVideoFormat now, GstCaps *allowed) {
-    GstCaps *wanted = gst_caps_new_empty();
-    if (now != GST_VIDEO_FORMAT_UNKNOWN) append(wanted, now, x);
-    if (!GST_VIDEO_INFO_IS_GRAY(&x)) append(wanted, GST_VIDEO_INFO_FORMAT(&x), x);
-    for (const GstVideoFormat format : kFormats) append(wanted, format, x);
-    GstCaps *caps = gst_caps_intersect_full(wanted, allowed, GST_CAPS_INTERSECT_FIRST);
-    gst_caps_unref(wanted);
+GstCaps *source_caps(const GstVideoInfo &x, GstVideoFormat current, GstCaps *allowed) {
+    GstCaps *preferred = gst_caps_new_empty();
+    if (current != GST_VIDEO_FORMAT_UNKNOWN) append_format(preferred, current, x);
+    if (!GST_VIDEO_INFO_IS_GRAY(&x)) append_format(preferred, GST_VIDEO_INFO_FORMAT(&x), x);
+    for (const GstVideoFormat format : kFormats) append_format(preferred, format, x);
+    GstCaps *caps = gst_caps_intersect_full(preferred, allowed, GST_CAPS_INTERSECT_FIRST);
+    gst_caps_unref(preferred);
     if (gst_caps_is_empty(caps)) return caps;
     caps = gst_caps_truncate(caps);
     set_colorimetry(caps, x);
     return gst_caps_fixate(caps);
 }
 
-tcmoa_frame frame_of(const GstVideoFrame &frame) {
+tcmoa_frame to_tcmoa_frame(const GstVideoFrame &frame) {
     tcmoa_frame out;
     const GstVideoInfo &info = frame.info;
-    tcmoa_frame_init(&out, format_of(GST_VIDEO_INFO_FORMAT(&info)), info.width, info.height, nullptr);
-    out.matrix = matrix_of(info.colorimetry).value_or(TCMOA_BT601_LIMITED);
+    tcmoa_frame_init(&out, to_tcmoa_format(GST_VIDEO_INFO_FORMAT(&info)), info.width, info.height, nullptr);
+    out.matrix = to_tcmoa_matrix(info.colorimetry).value_or(TCMOA_BT601_LIMITED);
     for (guint plane = 0; plane < 3; ++plane) {
         const bool used = plane < GST_VIDEO_FRAME_N_PLANES(&frame);
         out.planes[plane] = used ? GST_VIDEO_FRAME_PLANE_DATA(&frame, plane) : nullptr;

@@ -1,15 +1,9 @@
 // The element `tcmoafuse`: fuses the frames of two sources with a bundle.
 #pragma once
 
-#include <gst/video/gstvideoaggregator.h>
+#include <gst/gst.h>
 
 G_BEGIN_DECLS
-
-#define TCMOA_TYPE_FUSE_PAD (tcmoa_fuse_pad_get_type())
-G_DECLARE_FINAL_TYPE(TcmoaFusePad, tcmoa_fuse_pad, TCMOA, FUSE_PAD, GstVideoAggregatorPad)
-
-#define TCMOA_TYPE_FUSE (tcmoa_fuse_get_type())
-G_DECLARE_FINAL_TYPE(TcmoaFuse, tcmoa_fuse, TCMOA, FUSE, GstVideoAggregator)
 
 GST_ELEMENT_REGISTER_DECLARE(tcmoafuse)
 

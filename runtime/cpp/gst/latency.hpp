@@ -1,4 +1,4 @@
-// How long fusing a frame takes, for the latency that the element reports.
+// Measures the time that fusing a frame takes, for the latency that the element reports.
 #pragma once
 
 #include <algorithm>
@@ -8,16 +8,16 @@
 
 namespace tcmoa::gst {
 
-// The running median of the last frames, so that one slow frame does not make the whole pipeline reconfigure.
+// Reports the running median of 31 frames, so that one slow frame does not reconfigure the pipeline.
 class LatencyMeter {
-   public:
-    // Begin with the time that the warm-up frame took.
+public:
+    // Start with the time of the first frame.
     void start(std::uint64_t ns) {
         count_ = next_ = 0;
         reported_ = ns;
     }
 
-    // Add a frame's time; true if reported() grew: the median of a full window is a quarter and 1 ms above it.
+    // Add the time of a frame. Returns whether reported() grew: the median exceeds it by more than 25 % and 1 ms.
     bool add(std::uint64_t ns) {
         times_[next_] = ns;
         next_ = (next_ + 1) % times_.size();
@@ -31,9 +31,10 @@ class LatencyMeter {
         return true;
     }
 
+    // Nanoseconds; never shrinks.
     std::uint64_t reported() const { return reported_; }
 
-   private:
+private:
     std::array<std::uint64_t, 31> times_ = {};
     std::size_t count_ = 0, next_ = 0;
     std::uint64_t reported_ = 0;

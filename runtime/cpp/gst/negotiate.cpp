@@ -1,16 +1,14 @@
-// Caps of the pads, and the latency that depends on them.
-#include "caps.hpp"
-#include "element.hpp"
+#include "negotiate.hpp"
 
-#define GST_CAT_DEFAULT tcmoa_fuse_debug
+#include "caps.hpp"
 
 namespace tcmoa::gst {
 namespace {
 
-GstVideoInfo info_of(const Feed &feed) {
-    GST_OBJECT_LOCK(feed.pad());
-    const GstVideoInfo info = feed.pad()->info;
-    GST_OBJECT_UNLOCK(feed.pad());
+GstVideoInfo info_of(const PadQueue &queue) {
+    GST_OBJECT_LOCK(queue.pad());
+    const GstVideoInfo info = queue.pad()->info;
+    GST_OBJECT_UNLOCK(queue.pad());
     return info;
 }
 
@@ -18,7 +16,7 @@ bool is_known(const GstVideoInfo &info) {
     return info.finfo != nullptr && GST_VIDEO_INFO_FORMAT(&info) != GST_VIDEO_FORMAT_UNKNOWN;
 }
 
-// As many structures as downstream has framerates: x's framerate becomes the result's.
+// `caps` with each framerate that downstream accepts: the framerate of x becomes that of the result.
 GstCaps *with_framerates_of(GstCaps *downstream, GstCaps *caps) {
     GstCaps *result = gst_caps_new_empty();
     for (guint i = 0; i < gst_caps_get_size(downstream); ++i) {
@@ -36,7 +34,7 @@ GstFlowReturn update_src_caps(GstAggregator *aggregator, GstCaps *allowed, GstCa
     auto *self = TCMOA_FUSE(aggregator);
     const GstVideoInfo x = info_of(state_of(self).x);
     if (!is_known(x)) return GST_AGGREGATOR_FLOW_NEED_DATA;
-    // A format that was agreed on stays, so that x may change its own without a stir downstream.
+    // Keep a format that was negotiated, so that x can change its format without a renegotiation downstream.
     *result = source_caps(x, GST_VIDEO_INFO_FORMAT(&GST_VIDEO_AGGREGATOR(self)->info), allowed);
     return GST_FLOW_OK;
 }
@@ -46,36 +44,35 @@ gboolean negotiated_src_caps(GstAggregator *aggregator, GstCaps *caps) {
     const tcmoa_info &bundle = state_of(self).fuser.info();
     GstVideoInfo info;
     if (!gst_video_info_from_caps(&info, caps)) return FALSE;
-    if (const std::string why = refusal(info, "src", bundle.width, bundle.height); !why.empty()) {
-        TCMOA_MESSAGE(ERROR, self, STREAM, FORMAT, why);
+    if (const auto problem = find_problem(info, "src", bundle.width, bundle.height); !problem.empty()) {
+        TCMOA_MESSAGE(ERROR, self, STREAM, FORMAT, problem);
         return FALSE;
     }
     GST_OBJECT_LOCK(self);
     GST_VIDEO_AGGREGATOR(self)->info = info;
     GST_OBJECT_UNLOCK(self);
-    // The base class would set the latency here, to one frame; fusing takes time, too.
+    // Not the base class's latency, which is one frame without the time of fusing.
     report_latency(self);
     return TRUE;
 }
 
-bool accept_caps(TcmoaFuse *self, Feed &feed, GstCaps *caps) {
+bool accept_sink_caps(TcmoaFuse *self, PadQueue &queue, GstCaps *caps) {
     State &state = state_of(self);
     const tcmoa_info &bundle = state.fuser.info();
+    const std::string name = queue.name();
     GstVideoInfo info;
-    std::string why;
-    if (gst_video_info_from_caps(&info, caps))
-        why = refusal(info, GST_OBJECT_NAME(feed.pad()), bundle.width, bundle.height);
-    else
-        why = std::string(GST_OBJECT_NAME(feed.pad())) + " has caps that are no video";
-    if (!why.empty()) {
-        state.failure = why;
-        TCMOA_MESSAGE(ERROR, self, STREAM, FORMAT, why);
+    const std::string problem = gst_video_info_from_caps(&info, caps)
+                                    ? find_problem(info, name.c_str(), bundle.width, bundle.height)
+                                    : name + ": caps are not raw video; expected video/x-raw";
+    if (!problem.empty()) {
+        state.failed = true;
+        TCMOA_MESSAGE(ERROR, self, STREAM, FORMAT, problem);
         return false;
     }
-    GST_OBJECT_LOCK(feed.pad());
-    feed.pad()->info = info;
-    GST_OBJECT_UNLOCK(feed.pad());
-    if (&feed == &state.x) gst_pad_mark_reconfigure(GST_AGGREGATOR_SRC_PAD(self));
+    GST_OBJECT_LOCK(queue.pad());
+    queue.pad()->info = info;
+    GST_OBJECT_UNLOCK(queue.pad());
+    if (&queue == &state.x) gst_pad_mark_reconfigure(GST_AGGREGATOR_SRC_PAD(self));
     else report_latency(self);
     return true;
 }
@@ -104,10 +101,10 @@ GstCaps *query_sink_caps(TcmoaFuse *self, GstPad *pad, GstCaps *filter) {
     return result;
 }
 
-// A frame of x waits for the frame of y that lasts beyond it, and then for its own turn.
+// A frame of x waits for the frame of y that ends after it, and is then fused.
 void report_latency(TcmoaFuse *self) {
     State &state = state_of(self);
-    const GstClockTime latency = MAX(state.x.interval(), state.y.interval()) + state.meter.reported();
+    const GstClockTime latency = MAX(state.x.interval(), state.y.interval()) + state.latency.reported();
     gst_aggregator_set_latency(GST_AGGREGATOR(self), latency, latency);
 }
 

@@ -1,44 +1,43 @@
-// Pairing by time, see pairing.hpp.
 #include "pairing.hpp"
 
 namespace tcmoa::gst {
 namespace {
 
-// Times are rounded to nanoseconds, which must not decide between two frames that cover as much.
+// Times are rounded to nanoseconds; the rounding must not decide between two frames that cover the same time.
 constexpr GstClockTime kRounding = GST_USECOND;
 
-// The nearest of y's last and next frame, if near enough.
-PicturePtr nearest(const Picture &frame, GstClockTime limit, const PicturePtr &last, const PicturePtr &next) {
-    PicturePtr best = last;
-    if (next && !next->gap && (!best || distance(frame, *next) < distance(frame, *best))) best = next;
+// The nearest of the last and the next frame of y that is within `limit`.
+FramePtr nearest(const TimedFrame &frame, GstClockTime limit, const FramePtr &last, const FramePtr &next) {
+    FramePtr best = last;
+    if (next && !next->is_gap && (!best || distance(frame, *next) < distance(frame, *best))) best = next;
     return best && distance(frame, *best) <= limit ? best : nullptr;
 }
 
 }  // namespace
 
-GstClockTime tolerance(const Feed &x, const Feed &y) {
+GstClockTime tolerance(const PadQueue &x, const PadQueue &y) {
     return MAX(x.interval(), y.interval()) * 3 / 2 + 20 * GST_MSECOND;
 }
 
-Partner partner_of(const Picture &frame, const Feed &x, Feed &y, bool patient) {
+Partner find_partner(const TimedFrame &frame, const PadQueue &x, PadQueue &y, bool wait) {
     const GstClockTime half = (frame.end - frame.start) / 2;
-    PicturePtr next = y.head();  // first, as it forgets flushed frames
-    PicturePtr best = y.last() && overlap(frame, *y.last()) > 0 ? y.last() : nullptr;
-    for (;; next = y.head()) {
-        // What covers half of the frame's time cannot be beaten: no wait for what is not there yet.
+    FramePtr next = y.peek();  // before last(), since it drops flushed frames
+    FramePtr best = y.last() && overlap(frame, *y.last()) > 0 ? y.last() : nullptr;
+    for (;; next = y.peek()) {
+        // No frame can cover more than one that covers half of the time: do not wait for frames that have not arrived.
         if (best && overlap(frame, *best) + kRounding >= half) break;
         if (!next) {
-            if (patient && !y.ended() && !y.untimed()) return {Match::kMore, nullptr};
+            if (wait && !y.is_eos() && !y.lacks_timestamps()) return {Match::kPending, nullptr};
             break;
         }
         if (next->start >= frame.end) break;
-        if (!next->gap && overlap(frame, *next) > 0) {
+        if (!next->is_gap && overlap(frame, *next) > 0) {
             if (best && overlap(frame, *best) + kRounding >= overlap(frame, *next)) break;
             best = next;
         }
-        // A frame that lasts longer stays at the head, so that the next frame of x finds it without a wait.
+        // A frame that lasts longer remains in the queue, so that the next frame of x finds it without waiting.
         if (next->end >= frame.end || (best && overlap(frame, *best) + kRounding >= half)) break;
-        y.take();
+        y.pop();
     }
     if (!best) best = nearest(frame, tolerance(x, y), y.last(), next);
     return {best ? Match::kFound : Match::kNone, best};

@@ -1,27 +1,27 @@
-// Which frame of y goes with a frame of x.
+// Pairing: the frame of y for a frame of x, by time.
 #pragma once
 
-#include "feed.hpp"
+#include "pad_queue.hpp"
 
 namespace tcmoa::gst {
 
 enum class Match {
-    kFound,  // `picture` is the partner
-    kNone,   // no frame of y is near in time: y is lost
-    kMore    // a frame of y that is yet to come may be the better one
+    kFound,   // `frame` is the partner
+    kNone,    // no frame of y is near in time: y is lost
+    kPending  // a later frame of y may be a better partner
 };
 
 struct Partner {
     Match match;
-    PicturePtr picture;
+    FramePtr frame;
 };
 
-// Time from a frame within which its partner must begin: one and a half frames of the slower source, and 20 ms.
-GstClockTime tolerance(const Feed &x, const Feed &y);
+// Maximum time from a frame to the start of its partner: 1.5 frames of the slower source plus 20 ms.
+GstClockTime tolerance(const PadQueue &x, const PadQueue &y);
 
-// The frame of y that covers most of the time of `frame`, the earlier one of two that cover as much; where none covers
-// any of it, the nearest one within the tolerance. Takes those frames of y from its queue that will not be needed any
-// more. `patient`: wait for frames that are not there yet.
-Partner partner_of(const Picture &frame, const Feed &x, Feed &y, bool patient);
+// Find the frame of y that covers most of the time of `frame`; the earlier of two that cover the same; where none
+// covers any of it, the nearest within the tolerance. Removes frames of y that are not needed any more from its queue.
+// With `wait`, frames that have not arrived yet are waited for (kPending).
+Partner find_partner(const TimedFrame &frame, const PadQueue &x, PadQueue &y, bool wait);
 
 }  // namespace tcmoa::gst

@@ -8,10 +8,12 @@
 #define PACKAGE "tcmoa"
 #endif
 
-#define TCMOA_TEXT_OF(number) #number
-#define TCMOA_TEXT(number) TCMOA_TEXT_OF(number)
-#define TCMOA_VERSION \
-    TCMOA_TEXT(TCMOA_VERSION_MAJOR) "." TCMOA_TEXT(TCMOA_VERSION_MINOR) "." TCMOA_TEXT(TCMOA_VERSION_PATCH)
+#define TCMOA_STRINGIZE_ARGUMENT(number) #number
+#define TCMOA_STRINGIZE(number) TCMOA_STRINGIZE_ARGUMENT(number)
+#define TCMOA_VERSION                        \
+    TCMOA_STRINGIZE(TCMOA_VERSION_MAJOR)     \
+    "." TCMOA_STRINGIZE(TCMOA_VERSION_MINOR) \
+    "." TCMOA_STRINGIZE(TCMOA_VERSION_PATCH)
 
 static gboolean plugin_init(GstPlugin *plugin) { return GST_ELEMENT_REGISTER(tcmoafuse, plugin); }
 

@@ -1,6 +1,6 @@
-/* tcmoa.h - fuse two registered images of one scene into one, from a bundle that `tcmoa export` wrote.
- *
- * Frames in, frame out:
+/**
+ * @file tcmoa.h
+ * C interface of libtcmoa: fuse two registered images of one scene with a bundle that `tcmoa export` wrote.
  *
  *     tcmoa_fuser *fuser = NULL;
  *     if (tcmoa_open("vif-640x480", NULL, &fuser) == TCMOA_OK) {
@@ -12,24 +12,24 @@
  *     }
  *     tcmoa_close(&fuser);
  *
- * Returns. Functions that can fail return TCMOA_OK (0) or a negative `tcmoa_status`; tcmoa_error() then gives the
- * reason in one line: what arrived, what was expected, what to do. A call that fails changes nothing but that line
- * and, where pixels were already being written, the frame for the result.
+ * **Errors.** Functions that can fail return TCMOA_OK (0) or a negative `tcmoa_status`. tcmoa_error() then returns one
+ * line: what it is about, what arrived, what was expected, and what to do. A call that fails changes nothing but that
+ * line and, where pixels were already being written, the frame for the result.
  *
- * Ownership. A handle belongs to the caller from tcmoa_open() to tcmoa_close(). Pixels, prompt maps, options and
- * strings that are passed in stay the caller's and are only read during the call, with one exception that
- * tcmoa_submit() states. Strings that come out belong to the handle (`tcmoa_info`) or to the library (tcmoa_version(),
- * tcmoa_status_name()) and are never freed by the caller.
+ * **Ownership.** The caller owns a handle from tcmoa_open() to tcmoa_close(). Pixels, prompt maps, options and strings
+ * that the caller passes remain the caller's and are only used during the call, with the exception that tcmoa_submit()
+ * states. Strings that the library returns belong to the handle (`tcmoa_info`) or to the library (tcmoa_version(),
+ * tcmoa_status_name()); the caller must not free them.
  *
- * Threads. All functions may be called from any thread at any time, with the same handle too, except tcmoa_close():
- * no other call with that handle may be running or come later. A handle has a number of slots (`tcmoa_options.slots`),
- * each of which holds one frame in flight; its one lock is held while a slot is taken or given back and while prompts
- * are copied, never while pixels are converted or the network runs. So calls from several threads run beside each
- * other up to the number of slots, and wait beyond it.
+ * **Threads.** All functions may be called from any thread at any time, also with the same handle. The exception is
+ * tcmoa_close(): no other call with that handle may be running or follow. A handle has a number of slots
+ * (`tcmoa_options.slots`), each for one frame in flight. Calls from several threads run concurrently up to the number
+ * of slots and wait beyond it. No lock is held while pixels are converted or the network runs.
  *
- * Memory. After a handle's slots have been used once, fusing host frames allocates nothing in this library.
+ * **Memory.** After a handle's slots have been used once, fusing host frames allocates nothing in this library.
  *
- * No C++ exception leaves the library, it writes nothing to stdout or stderr, and it installs no handlers.
+ * **Process.** No C++ exception leaves the library. It writes nothing to stdout or stderr and installs no signal
+ * handlers.
  */
 #ifndef TCMOA_H
 #define TCMOA_H
@@ -37,8 +37,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/** Version of this header; changes when the interface changes incompatibly. */
 #define TCMOA_VERSION_MAJOR 0
+/** Version of this header; changes when functions are added. */
 #define TCMOA_VERSION_MINOR 1
+/** Version of this header; changes with corrections. */
 #define TCMOA_VERSION_PATCH 0
 
 #if defined(TCMOA_STATIC)
@@ -57,189 +60,395 @@
 extern "C" {
 #endif
 
-/* A loaded bundle with everything that runs it. */
+/** A loaded bundle with the backend that runs it: the handle of all functions. */
 typedef struct tcmoa_fuser tcmoa_fuser;
 
-/* What functions return. New values may come, all of them negative. */
+/** Return value of functions that can fail. Later versions may add values, all of them negative. */
 typedef enum tcmoa_status {
+    /** The call succeeded. */
     TCMOA_OK = 0,
-    TCMOA_ERROR_INTERNAL = -1, /* a fault of this library or of what runs the network */
-    TCMOA_ERROR_INPUT = -2,    /* an argument, option, frame or prompt is wrong */
-    TCMOA_ERROR_BUNDLE = -3,   /* the bundle is missing, damaged, foreign or too new; nothing of it was loaded */
-    TCMOA_ERROR_MISSING = -4,  /* a library, driver or device that is needed is not there */
-    TCMOA_ERROR_MEMORY = -5,   /* not enough memory, on the host or on the GPU */
-    TCMOA_ERROR_BUSY = -6,     /* all slots hold frames: take a result first, then try again */
-    TCMOA_ERROR_TIMEOUT = -7   /* the frame is not ready yet: wait again */
+    /** An error inside the library or the backend. */
+    TCMOA_ERROR_INTERNAL = -1,
+    /** An argument, option, frame or prompt is wrong. */
+    TCMOA_ERROR_INPUT = -2,
+    /** The bundle is missing, damaged, of another format or too new; nothing of it was loaded. */
+    TCMOA_ERROR_BUNDLE = -3,
+    /** A required library, driver or device is missing. */
+    TCMOA_ERROR_MISSING = -4,
+    /** Not enough memory on the host or the GPU. */
+    TCMOA_ERROR_MEMORY = -5,
+    /** All slots are in use: take a result with tcmoa_wait(), then try again. */
+    TCMOA_ERROR_BUSY = -6,
+    /** The frame is not ready yet: call tcmoa_wait() again. */
+    TCMOA_ERROR_TIMEOUT = -7
 } tcmoa_status;
 
-/* Layout of pixels. Rows lie top to bottom, `stride` bytes apart. */
+/** Format of pixels. Rows are stored top to bottom, `stride` bytes apart. */
 typedef enum tcmoa_format {
-    TCMOA_RGB8 = 0,   /* 3 bytes a pixel */
-    TCMOA_BGR8 = 1,   /* 3 bytes a pixel */
-    TCMOA_RGBA8 = 2,  /* 4 bytes a pixel; alpha is ignored in sources and 255 in results */
-    TCMOA_BGRA8 = 3,  /* 4 bytes a pixel; alpha as above */
-    TCMOA_GRAY8 = 4,  /* 1 byte a pixel, full range; repeated in three channels, or luma of the result (BT.601) */
-    TCMOA_GRAY16 = 5, /* 2 bytes a pixel in the machine's byte order. In sources, percentiles of each frame become
-                         black and white (`tcmoa_options.stretch_low`, `stretch_high`); in results, luma times 257 */
-    TCMOA_NV12 = 6,   /* plane 0: luma; plane 1: interleaved U, V at half width and height, rounded up */
-    TCMOA_I420 = 7    /* planes 0, 1, 2: luma, U, V; chroma as above */
+    /** 3 bytes per pixel: R, G, B. */
+    TCMOA_RGB8 = 0,
+    /** 3 bytes per pixel: B, G, R. */
+    TCMOA_BGR8 = 1,
+    /** 4 bytes per pixel: R, G, B, alpha. Alpha is ignored in sources and 255 in results. */
+    TCMOA_RGBA8 = 2,
+    /** 4 bytes per pixel: B, G, R, alpha. Alpha as in TCMOA_RGBA8. */
+    TCMOA_BGRA8 = 3,
+    /** 1 byte per pixel, full range. A source is repeated in three channels; a result is BT.601 luma. */
+    TCMOA_GRAY8 = 4,
+    /**
+     * 2 bytes per pixel in the byte order of the machine. In a source, two percentiles of each frame become black and
+     * white (`tcmoa_options.stretch_low`, `stretch_high`); a result is BT.601 luma times 257.
+     */
+    TCMOA_GRAY16 = 5,
+    /** Plane 0: luma. Plane 1: interleaved U and V at half the width and height, rounded up. */
+    TCMOA_NV12 = 6,
+    /** Planes 0, 1, 2: luma, U, V. Chroma as in TCMOA_NV12. */
+    TCMOA_I420 = 7
 } tcmoa_format;
 
-/* How luma and chroma of NV12 and I420 relate to RGB. Ignored for other formats. */
+/** Matrix and range of luma and chroma in NV12 and I420. Ignored for other formats. */
 typedef enum tcmoa_matrix {
-    TCMOA_BT601_LIMITED = 0, /* luma 16 to 235: most cameras and videos below HD */
-    TCMOA_BT709_LIMITED = 1, /* HD video */
-    TCMOA_BT601_FULL = 2,    /* luma 0 to 255: JPEG and MJPEG */
+    /** BT.601, luma 16 to 235: most cameras and videos below HD. */
+    TCMOA_BT601_LIMITED = 0,
+    /** BT.709, luma 16 to 235: HD video. */
+    TCMOA_BT709_LIMITED = 1,
+    /** BT.601, luma 0 to 255: JPEG and MJPEG. */
+    TCMOA_BT601_FULL = 2,
+    /** BT.709, luma 0 to 255. */
     TCMOA_BT709_FULL = 3
 } tcmoa_matrix;
 
-/* Where pixels lie. */
+/** Memory that holds the pixels. */
 typedef enum tcmoa_memory {
+    /** Host memory. */
     TCMOA_HOST = 0,
-    TCMOA_CUDA = 1 /* memory of the GPU that the handle runs on; packed RGB8 or BGR8 (GRAY8 for a source that the
-                      bundle takes with one channel), in the bundle's channel order, with a stride of a row's bytes */
+    /**
+     * Memory of the GPU on which the handle runs. The frame must be packed RGB8 or BGR8 in the bundle's channel order,
+     * or GRAY8 for a source that the bundle takes with one channel, with a stride of exactly one row.
+     */
+    TCMOA_CUDA = 1
 } tcmoa_memory;
 
-/* One image. Fill it with tcmoa_frame_init(), then change what differs. */
+/** One image. Fill it with tcmoa_frame_init(), then set the fields that differ. The caller owns the pixels. */
 typedef struct tcmoa_frame {
-    int32_t format;     /* tcmoa_format */
-    int32_t memory;     /* tcmoa_memory */
-    int32_t width;      /* pixels */
-    int32_t height;     /* pixels */
-    int32_t matrix;     /* tcmoa_matrix */
-    int32_t zero;       /* must be 0 */
-    void *planes[3];    /* first byte of each plane; unused ones NULL. Sources are only read */
-    size_t strides[3];  /* bytes from row to row, of each plane */
-    void *cuda_stream;  /* CUDA memory only: the CUstream or cudaStream_t whose earlier work writes a source, and whose
-                           later work may read a result; NULL is the legacy default stream */
-    uint64_t reserved[4]; /* must be 0 */
+    /** A `tcmoa_format`. */
+    int32_t format;
+    /** A `tcmoa_memory`. */
+    int32_t memory;
+    /** Width in pixels. */
+    int32_t width;
+    /** Height in pixels. */
+    int32_t height;
+    /** A `tcmoa_matrix`. */
+    int32_t matrix;
+    /** Must be 0. */
+    int32_t reserved0;
+    /** First byte of each plane; NULL for planes that the format does not have. Sources are only read. */
+    void *planes[3];
+    /** Bytes from one row to the next, per plane. */
+    size_t strides[3];
+    /**
+     * CUDA memory only: the CUstream or cudaStream_t whose earlier work writes a source, and whose later work may read
+     * a result. NULL is the legacy default stream. The caller owns the stream.
+     */
+    void *cuda_stream;
+    /** Must be 0. */
+    uint64_t reserved[4];
 } tcmoa_frame;
 
-/* How a bundle is loaded. Fill it with tcmoa_options_default(), then change what differs. */
+/** How a bundle is loaded. Fill it with tcmoa_options_default(), then set the fields that differ. */
 typedef struct tcmoa_options {
-    size_t struct_size;   /* set by tcmoa_options_default(): which version of this struct the caller knows */
-    const char *backend;  /* "auto" or NULL: an engine that runs here, else OpenVINO; "openvino", "openvino-bf16",
-                             "tensorrt" */
-    int32_t threads;      /* threads of a backend on the CPU; 0: all cores */
-    int32_t slots;        /* frames in flight at a time, 1 to 16; default 2 */
-    double stretch_low;   /* percentile of a GRAY16 frame that becomes black; default 1 */
-    double stretch_high;  /* percentile that becomes white; default 99 */
-    int32_t cuda_device;  /* GPU for "tensorrt"; default 0 */
-    int32_t cuda_graph;   /* 1 (default): launch the engine as one CUDA graph; 0: do not */
-    uint64_t reserved[16]; /* must be 0 */
+    /** Size of this struct in the caller's header; set by tcmoa_options_default(). */
+    size_t struct_size;
+    /**
+     * "openvino", "openvino-bf16", "tensorrt", or "auto" (also NULL): TensorRT where the bundle has an engine that runs
+     * on this machine, else OpenVINO. Only read during tcmoa_open().
+     */
+    const char *backend;
+    /** Number of threads of a backend on the CPU, 0 to 1024; 0 (default): all cores. */
+    int32_t threads;
+    /** Number of frames in flight at a time, 1 to 16; default 2. */
+    int32_t slots;
+    /** Percentile of a GRAY16 source that becomes black, 0 <= stretch_low < stretch_high <= 100; default 1. */
+    double stretch_low;
+    /** Percentile of a GRAY16 source that becomes white; default 99. */
+    double stretch_high;
+    /** Index of the GPU for "tensorrt"; default 0. */
+    int32_t cuda_device;
+    /** 1 (default): launch an engine as one CUDA graph; 0: without a graph. */
+    int32_t cuda_graph;
+    /** Must be 0. */
+    uint64_t reserved[16];
 } tcmoa_options;
 
-/* What a handle is. Strings belong to the handle. */
+/** Description of a handle. The strings belong to the handle and are valid until tcmoa_close(). */
 typedef struct tcmoa_info {
-    int32_t width, height;            /* of all frames, pixels */
-    int32_t x_channels, y_channels;   /* channels that the graph sees of x and y: 3, or 1 */
-    int32_t grid_width, grid_height;  /* tokens of a prompt map: gw, gh */
-    int32_t token_pixels;             /* side of a token in pixels: 8 or 16 */
-    int32_t prompts;                  /* number K of TC-MoAs */
-    int32_t has_prompt;               /* 1 if the graph gives its prompts, see tcmoa_fuse_with_prompt() */
-    int32_t slots;                    /* frames in flight at a time */
-    float default_scale, default_shift; /* alpha and beta that hold until others are set */
-    const char *task;                 /* "vif", "mef" or "mff" */
-    const char *x_role, *y_role;      /* what x and y show, e.g. "visible" and "infrared" */
-    const char *channel_order;        /* "rgb" or "bgr": of CUDA frames, and the order that needs no swapping */
-    const char *precision;            /* of the graph's arithmetic: "fp32", "fp16", "bf16" */
-    const char *preset;               /* sizes of the model: "tiny", "base", "large", "custom" */
-    const char *backend;              /* what runs it, e.g. "openvino (CPU)" */
+    /** Width of all frames in pixels. */
+    int32_t width;
+    /** Height of all frames in pixels. */
+    int32_t height;
+    /** Number of channels of x in the graph: 3 or 1. */
+    int32_t x_channels;
+    /** Number of channels of y in the graph: 3 or 1. */
+    int32_t y_channels;
+    /** Width gw of a prompt map in tokens. */
+    int32_t grid_width;
+    /** Height gh of a prompt map in tokens. */
+    int32_t grid_height;
+    /** Side of a token in pixels: 8 or 16. */
+    int32_t token_pixels;
+    /** Number K of TC-MoAs in the model. */
+    int32_t num_prompts;
+    /** 1 where the graph outputs its prompts, see tcmoa_fuse_with_prompt(); else 0. */
+    int32_t has_prompt;
+    /** Number of frames in flight at a time. */
+    int32_t slots;
+    /** alpha of Eq. 8 until another is set. */
+    float default_scale;
+    /** beta of Eq. 8 until another is set. */
+    float default_shift;
+    /** "vif", "mef" or "mff". */
+    const char *task;
+    /** What x shows, e.g. "visible". */
+    const char *x_role;
+    /** What y shows, e.g. "infrared". */
+    const char *y_role;
+    /** "rgb" or "bgr": the order that needs no conversion, and the required order of CUDA frames. */
+    const char *channel_order;
+    /** Precision of the graph's arithmetic, e.g. "fp32". */
+    const char *precision;
+    /** Size of the model: "tiny", "base", "large", "custom" or another name. */
+    const char *preset;
+    /** The backend that runs the graph, e.g. "openvino (CPU)". */
+    const char *backend;
+    /** 0. */
     uint64_t reserved[8];
 } tcmoa_info;
 
-/* What a handle has done so far. Times are sums over frames, in nanoseconds. */
-typedef struct tcmoa_figures {
-    uint64_t frames;       /* frames fused */
-    uint64_t failed;       /* frames that failed after they had a slot */
-    uint64_t dropped;      /* frames that were given up by tcmoa_discard() */
-    uint64_t backend_ns;   /* from starting the network to its end */
-    uint64_t convert_ns;   /* turning frames into the graph's tensors and back */
+/** Counters of a handle since tcmoa_open(). Times are sums over the frames in `frames`, in nanoseconds. */
+typedef struct tcmoa_stats {
+    /** Number of frames fused. */
+    uint64_t frames;
+    /** Number of frames that failed after they had a slot. */
+    uint64_t failed;
+    /** Number of frames that were discarded with tcmoa_discard(). */
+    uint64_t discarded;
+    /** Time from the start of the network to its end. */
+    uint64_t backend_ns;
+    /** Time for converting frames to the graph's tensors and back. */
+    uint64_t convert_ns;
+    /** 0. */
     uint64_t reserved[4];
-} tcmoa_figures;
+} tcmoa_stats;
 
-/* "MAJOR.MINOR.PATCH" of the library that is loaded, which may be newer than the header. */
+/**
+ * Return the version of the library that is loaded, which may differ from the header's.
+ *
+ * @return "MAJOR.MINOR.PATCH"; belongs to the library.
+ */
 TCMOA_API const char *tcmoa_version(void);
 
-/* Name of a status, as "TCMOA_ERROR_INPUT"; "unknown status" for a value that this library does not know. */
+/**
+ * Return the name of a status.
+ *
+ * @param status A return value of this library.
+ * @return E.g. "TCMOA_ERROR_INPUT", or "unknown status"; belongs to the library.
+ */
 TCMOA_API const char *tcmoa_status_name(int status);
 
-/* Set all options to their defaults. `options` may be NULL, then nothing happens. */
+/**
+ * Set all options to their defaults.
+ *
+ * @param options Struct to fill; NULL does nothing.
+ */
 TCMOA_API void tcmoa_options_default(tcmoa_options *options);
 
-/* Describe an image in host memory whose rows and planes follow each other without gaps: sets every field, with
- * matrix TCMOA_BT601_LIMITED. An unknown format or a side below 1 is not refused here but where the frame is used.
- * `frame` may be NULL, then nothing happens. */
+/**
+ * Describe an image in host memory whose rows and planes follow each other without gaps.
+ *
+ * Sets every field, with the matrix TCMOA_BT601_LIMITED. Does not fail: an unknown format or a wrong size is refused by
+ * the function that uses the frame.
+ *
+ * @param frame Struct to fill; NULL does nothing.
+ * @param format A `tcmoa_format`.
+ * @param width Width in pixels, 1 to 65536.
+ * @param height Height in pixels, 1 to 65536.
+ * @param data First byte of the image, tcmoa_frame_bytes() long, owned by the caller; NULL leaves the planes NULL.
+ */
 TCMOA_API void tcmoa_frame_init(tcmoa_frame *frame, int format, int width, int height, void *data);
 
-/* Bytes that such an image takes; 0 for an unknown format, a side below 1, or one above 65536. */
+/**
+ * Return the size of an image whose rows and planes follow each other without gaps.
+ *
+ * @param format A `tcmoa_format`.
+ * @param width Width in pixels, 1 to 65536.
+ * @param height Height in pixels, 1 to 65536.
+ * @return Number of bytes; 0 for an unknown format or a size out of range.
+ */
 TCMOA_API size_t tcmoa_frame_bytes(int format, int width, int height);
 
-/* Check the bundle folder at `path` (UTF-8), load it and warm it up.
+/**
+ * Check a bundle, load it and warm it up.
  *
- * bundle.json and the graph, or the engine, are compared with their hashes before anything of them is loaded. What
- * OpenVINO compiles is kept in the bundle's `engines/` where that can be written to, so that the next start is fast.
+ * bundle.json and the graph, or the engine, are compared with their hashes before anything of them is loaded.
+ * OpenVINO's compiled model is cached in the bundle's folder `engines` where that is writable, which makes the next
+ * start fast.
  *
- * options  NULL for the defaults
- * fuser    receives the handle, or NULL on failure; tcmoa_error(NULL, ...) tells why
+ * @param path Bundle folder in UTF-8, as `tcmoa export` wrote it.
+ * @param options Options, only read during the call; NULL for the defaults.
+ * @param fuser Receives the handle, owned by the caller, or NULL where the call fails. Close it with tcmoa_close().
+ * @return TCMOA_OK, or TCMOA_ERROR_INPUT, TCMOA_ERROR_BUNDLE, TCMOA_ERROR_MISSING, TCMOA_ERROR_MEMORY or
+ *     TCMOA_ERROR_INTERNAL; then tcmoa_error() with NULL has the message.
  */
 TCMOA_API int tcmoa_open(const char *path, const tcmoa_options *options, tcmoa_fuser **fuser);
 
-/* Wait for all frames in flight, free everything and set `*fuser` to NULL. NULL and `*fuser` NULL do nothing.
- * No other call with this handle may be running. */
+/**
+ * Wait for all frames in flight, free the handle and set it to NULL.
+ *
+ * Not thread-safe: no other call with this handle may be running or follow.
+ *
+ * @param fuser Address of a handle; NULL, or the address of NULL, does nothing.
+ */
 TCMOA_API void tcmoa_close(tcmoa_fuser **fuser);
 
-/* Copy the reason of the last failed call with this handle, by any thread, to `text`: UTF-8, one line, always ended
- * with 0, cut to `size` bytes. With `fuser` NULL: of the calling thread's last failed call without a handle (a failed
- * tcmoa_open(), or a NULL handle). Returns the bytes of the whole message without its end; 0 if there was no failure.
- * `text` may be NULL if `size` is 0. */
+/**
+ * Copy the message of the last failed call.
+ *
+ * The message is one line of UTF-8: `subject: problem; expected what. Remedy.` With a handle it is of the last failed
+ * call with this handle, by any thread. Without one it is of the calling thread's last failed call without a handle: a
+ * failed tcmoa_open(), or a call with a NULL handle.
+ *
+ * @param fuser A handle, or NULL.
+ * @param text Buffer of the caller; receives at most `size` bytes with the final 0. May be NULL where `size` is 0.
+ * @param size Size of the buffer in bytes.
+ * @return Length of the whole message in bytes, without the final 0; 0 where no call failed yet.
+ */
 TCMOA_API size_t tcmoa_error(const tcmoa_fuser *fuser, char *text, size_t size);
 
-/* What the handle is. */
+/**
+ * Get the description of a handle.
+ *
+ * @param fuser A handle.
+ * @param info Struct to fill.
+ * @return TCMOA_OK or TCMOA_ERROR_INPUT.
+ */
 TCMOA_API int tcmoa_get_info(tcmoa_fuser *fuser, tcmoa_info *info);
 
-/* What it has done so far. */
-TCMOA_API int tcmoa_get_figures(tcmoa_fuser *fuser, tcmoa_figures *figures);
+/**
+ * Get the counters of a handle.
+ *
+ * @param fuser A handle.
+ * @param stats Struct to fill.
+ * @return TCMOA_OK or TCMOA_ERROR_INPUT.
+ */
+TCMOA_API int tcmoa_get_stats(tcmoa_fuser *fuser, tcmoa_stats *stats);
 
-/* Set alpha (`scale`) and beta (`shift`) of Eq. 8 for the whole frame, from -16 to 16, for frames that start later.
- * alpha 1 and beta 0 leave the prompts as the network gives them; more beta is more of x. Costs microseconds. */
+/**
+ * Set alpha and beta of Eq. 8 for the whole frame; frames that start later use them.
+ *
+ * alpha 1 and beta 0 leave the prompts of the network unchanged; a larger beta gives x more weight. Takes microseconds.
+ *
+ * @param fuser A handle.
+ * @param scale alpha, from -16 to 16.
+ * @param shift beta, from -16 to 16.
+ * @return TCMOA_OK or TCMOA_ERROR_INPUT.
+ */
 TCMOA_API int tcmoa_set_prompt(tcmoa_fuser *fuser, float scale, float shift);
 
-/* The same per token: row-major maps of `count` = grid_width * grid_height numbers, which are copied. A map that is
- * NULL keeps what is set. */
+/**
+ * Set alpha and beta of Eq. 8 per token; frames that start later use them.
+ *
+ * Maps are row-major [gh, gw] (`grid_height`, `grid_width` of `tcmoa_info`) with values from -16 to 16, and are copied.
+ *
+ * @param fuser A handle.
+ * @param scale Map of alpha, owned by the caller; NULL keeps the current one.
+ * @param shift Map of beta, owned by the caller; NULL keeps the current one.
+ * @param count Number of values in each map: gh * gw.
+ * @return TCMOA_OK or TCMOA_ERROR_INPUT.
+ */
 TCMOA_API int tcmoa_set_prompt_maps(tcmoa_fuser *fuser, const float *scale, const float *shift, size_t count);
 
-/* Copy the maps that hold now; either may be NULL. `count` as above. */
+/**
+ * Copy the current maps of alpha and beta of Eq. 8, row-major [gh, gw].
+ *
+ * @param fuser A handle.
+ * @param scale Buffer of the caller for alpha, or NULL.
+ * @param shift Buffer of the caller for beta, or NULL.
+ * @param count Number of values in each buffer: gh * gw.
+ * @return TCMOA_OK or TCMOA_ERROR_INPUT.
+ */
 TCMOA_API int tcmoa_get_prompt_maps(tcmoa_fuser *fuser, float *scale, float *shift, size_t count);
 
-/* Fuse one pair, and return when `fused` holds the result.
+/**
+ * Fuse one pair of frames and wait for the result.
  *
- * x, y, fused: frames of the bundle's width and height, in any formats. `fused` may share memory with x or y. Packed
- * host frames in the bundle's channel order (one channel where its graph takes one) are worked on where they lie, with
- * OpenVINO; all others are copied. Leave x and y as they are until it returns. What `fused` holds after a failure is
- * not defined.
- * Waits for a free slot where all are in use by other threads; TCMOA_ERROR_BUSY where all hold submitted frames, which
- * somebody has to take first. */
+ * Frames have the bundle's width and height and any formats; `fused` may share memory with a source. With OpenVINO,
+ * packed host frames in the bundle's channel order (one channel where the graph takes one) are used without a copy.
+ * Where all slots are in use by other threads, the call waits for a free one. After a failure the content of `fused` is
+ * undefined.
+ *
+ * @param fuser A handle.
+ * @param x First source, owned by the caller; must not change during the call.
+ * @param y Second source, owned by the caller; must not change during the call.
+ * @param fused Frame for the result, owned by the caller.
+ * @return TCMOA_OK, or TCMOA_ERROR_INPUT, TCMOA_ERROR_BUSY (all slots hold submitted frames), TCMOA_ERROR_MEMORY or
+ *     TCMOA_ERROR_INTERNAL.
+ */
 TCMOA_API int tcmoa_fuse(tcmoa_fuser *fuser, const tcmoa_frame *x, const tcmoa_frame *y, const tcmoa_frame *fused);
 
-/* The same, with the prompts after Eq. 8: float32 [K, 2, gh, gw], prompt_x and prompt_y of the K TC-MoAs.
- * count: numbers that `prompt` has room for, exactly K * 2 * gh * gw. Needs a bundle exported --with-prompt. */
+/**
+ * Fuse one pair of frames, wait for the result, and get the prompts after Eq. 8.
+ *
+ * Needs a bundle that was exported with its prompt output (`has_prompt` of `tcmoa_info`). Otherwise as tcmoa_fuse().
+ *
+ * @param fuser A handle.
+ * @param x First source, as in tcmoa_fuse().
+ * @param y Second source, as in tcmoa_fuse().
+ * @param fused Frame for the result, as in tcmoa_fuse().
+ * @param prompt Buffer of the caller for float32 [K, 2, gh, gw], row-major: prompt_x and prompt_y of the K TC-MoAs.
+ * @param count Number of floats in `prompt`: exactly K * 2 * gh * gw.
+ * @return As tcmoa_fuse().
+ */
 TCMOA_API int tcmoa_fuse_with_prompt(tcmoa_fuser *fuser, const tcmoa_frame *x, const tcmoa_frame *y,
                                      const tcmoa_frame *fused, float *prompt, size_t count);
 
-/* Start one pair and return at once. Host pixels are copied before it returns; CUDA pixels must stay as they are until
- * tcmoa_wait() or tcmoa_discard() returned. TCMOA_ERROR_BUSY, without waiting, when all slots hold frames.
+/**
+ * Start to fuse one pair of frames and return without waiting.
  *
- * ticket   receives a number, never 0, that stands for the frame */
+ * Each started frame occupies a slot until tcmoa_wait() or tcmoa_discard() takes its ticket.
+ *
+ * @param fuser A handle.
+ * @param x First source, owned by the caller. Host pixels are copied before the call returns; CUDA pixels must not
+ * change
+ *     until tcmoa_wait() or tcmoa_discard() has returned for this ticket.
+ * @param y Second source, as x.
+ * @param ticket Receives a number that identifies the frame; never 0.
+ * @return TCMOA_OK, or TCMOA_ERROR_INPUT, TCMOA_ERROR_BUSY (no slot is free), TCMOA_ERROR_MEMORY or
+ *     TCMOA_ERROR_INTERNAL.
+ */
 TCMOA_API int tcmoa_submit(tcmoa_fuser *fuser, const tcmoa_frame *x, const tcmoa_frame *y, uint64_t *ticket);
 
-/* Wait for a started frame and write it to `fused`; its slot is free afterwards, also when the frame failed.
+/**
+ * Wait for a started frame and write its result.
  *
- * timeout_ms  TCMOA_ERROR_TIMEOUT after so many milliseconds, and the ticket stays good; 0 only asks; below 0: no limit
- * A `fused` that is refused leaves the ticket good, too. A ticket that is unknown or was taken before is refused. */
+ * The ticket is invalid and the slot free after success and after a failure of the network. The ticket stays valid
+ * after TCMOA_ERROR_TIMEOUT, and where `fused` is refused. One thread at a time may wait for a ticket.
+ *
+ * @param fuser A handle.
+ * @param ticket Ticket of tcmoa_submit() that was not taken yet.
+ * @param fused Frame for the result, owned by the caller.
+ * @param timeout_ms Maximum time to wait in milliseconds; 0 returns at once; negative: no limit.
+ * @return TCMOA_OK, or TCMOA_ERROR_TIMEOUT, TCMOA_ERROR_INPUT, TCMOA_ERROR_MEMORY or TCMOA_ERROR_INTERNAL.
+ */
 TCMOA_API int tcmoa_wait(tcmoa_fuser *fuser, uint64_t ticket, const tcmoa_frame *fused, int64_t timeout_ms);
 
-/* Give up a started frame. Waits until the network is done with it. */
+/**
+ * Wait for a started frame, drop its result and free its slot.
+ *
+ * @param fuser A handle.
+ * @param ticket Ticket of tcmoa_submit() that was not taken yet.
+ * @return TCMOA_OK or TCMOA_ERROR_INPUT.
+ */
 TCMOA_API int tcmoa_discard(tcmoa_fuser *fuser, uint64_t ticket);
 
 #ifdef __cplusplus

@@ -1,7 +1,6 @@
-// The functions of tcmoa.h: arguments checked, exceptions turned into statuses and messages.
+// The functions of tcmoa.h: arguments are checked, exceptions become statuses and messages.
 #include <algorithm>
-#include <cmath>
-#include <cstring>
+#include <chrono>
 #include <memory>
 #include <new>
 #include <string>
@@ -9,6 +8,7 @@
 #include "error.hpp"
 #include "fuser.hpp"
 #include "handle.hpp"
+#include "load_backend.hpp"
 #include "tcmoa.h"
 
 namespace {
@@ -16,74 +16,92 @@ namespace {
 using tcmoa::Error;
 using tcmoa::fail_input;
 
-constexpr int kMostSlots = 16;
-constexpr int kMostThreads = 1024;
+constexpr int kMaxSlots = 16;
+constexpr int kMaxThreads = 1024;
+constexpr int kMaxCudaDevice = 1023;
+constexpr std::int64_t kMaxTimeoutMs = 86'400'000;  // a day; far below what overflows a clock
 
-thread_local std::string last_error;  // of calls without a handle
+thread_local tcmoa::LastError last_error;  // of calls without a handle
 
-void remember(tcmoa_fuser *fuser, const char *text) noexcept {
-    try {
-        if (fuser == nullptr) {
-            last_error = text;
-        } else {
-            fuser->fuser.set_error(text);
-        }
-    } catch (const std::bad_alloc &) {  // the status has to do
-    }
+void set_error(tcmoa_fuser *fuser, std::string_view message) noexcept {
+    (fuser == nullptr ? last_error : fuser->error).set(message);
 }
 
-// Run `step`; what it throws becomes a status and a message.
-template <typename Step>
-int guarded(tcmoa_fuser *fuser, Step step) noexcept {
+// Run `body`; an exception becomes a status and a message.
+template <typename Body>
+int guarded(tcmoa_fuser *fuser, Body body) noexcept {
     try {
-        return step();
+        return body();
     } catch (const Error &error) {
-        remember(fuser, error.what());
+        set_error(fuser, error.what());
         return error.status();
     } catch (const std::bad_alloc &) {
-        remember(fuser, "not enough memory; export a smaller frame, or end what else holds memory");
+        set_error(fuser, "out of memory. Export a smaller frame, or end other programs.");
         return TCMOA_ERROR_MEMORY;
     } catch (const std::exception &error) {
-        remember(fuser, ("unexpected: " + tcmoa::first_line(error.what()) + "; please report it").c_str());
+        set_error(fuser, "internal error: " + tcmoa::first_line(error.what()) + ". Please report it.");
         return TCMOA_ERROR_INTERNAL;
     } catch (...) {
-        remember(fuser, "unexpected: an exception of another language; please report it");
+        set_error(fuser, "internal error: unknown exception. Please report it.");
         return TCMOA_ERROR_INTERNAL;
     }
 }
 
-template <typename Step>
-int with_handle(tcmoa_fuser *fuser, const char *function, Step step) noexcept {
+template <typename Body>
+int with_handle(tcmoa_fuser *fuser, const char *function, Body body) noexcept {
     return guarded(fuser, [&] {
-        if (fuser == nullptr) fail_input(std::string(function) + ": the handle is NULL: expected one from tcmoa_open()");
-        step(fuser->fuser);
+        if (fuser == nullptr) fail_input(function, "the handle is NULL; expected a handle of tcmoa_open()");
+        body(fuser->fuser);
         return TCMOA_OK;
     });
 }
 
+void require(const void *pointer, const char *function, const char *parameter) {
+    if (pointer == nullptr) fail_input(function, std::string(parameter) + " is NULL; expected an address to write to");
+}
+
+void check_range(const char *option, int value, int min, int max) {
+    if (value >= min && value <= max) return;
+    fail_input(std::string("options.") + option,
+               std::to_string(value) + "; expected " + std::to_string(min) + " to " + std::to_string(max));
+}
+
 void check_options(const tcmoa_options &options) {
     for (auto word : options.reserved) {
-        if (word != 0) fail_input("options.reserved is not 0: fill the options with tcmoa_options_default() first");
+        if (word != 0) {
+            fail_input("options.reserved", "not 0; expected 0",
+                       "fill the options with tcmoa_options_default() before setting fields");
+        }
     }
     const std::string backend = options.backend == nullptr ? "auto" : options.backend;
     if (backend != "auto" && backend != "openvino" && backend != "openvino-bf16" && backend != "tensorrt") {
-        fail_input("options.backend is '" + tcmoa::shown(backend) +
-                   "': expected auto, openvino, openvino-bf16 or tensorrt");
+        fail_input("options.backend",
+                   "'" + tcmoa::printable(backend) + "'; expected auto, openvino, openvino-bf16 or tensorrt");
     }
-    const auto check_range = [](const char *name, int value, int least, int most) {
-        if (value < least || value > most) {
-            fail_input("options." + std::string(name) + " is " + std::to_string(value) + ": expected " +
-                       std::to_string(least) + " to " + std::to_string(most));
-        }
-    };
-    check_range("threads", options.threads, 0, kMostThreads);
-    check_range("slots", options.slots, 1, kMostSlots);
-    check_range("cuda_device", options.cuda_device, 0, 1023);
+    check_range("threads", options.threads, 0, kMaxThreads);
+    check_range("slots", options.slots, 1, kMaxSlots);
+    check_range("cuda_device", options.cuda_device, 0, kMaxCudaDevice);
     check_range("cuda_graph", options.cuda_graph, 0, 1);
     if (!(options.stretch_low >= 0 && options.stretch_low < options.stretch_high && options.stretch_high <= 100)) {
-        fail_input("options.stretch_low and stretch_high are " + std::to_string(options.stretch_low) + " and " +
-                   std::to_string(options.stretch_high) + ": expected percentiles 0 <= low < high <= 100");
+        fail_input("options.stretch_low, options.stretch_high",
+                   std::to_string(options.stretch_low) + ", " + std::to_string(options.stretch_high) +
+                       "; expected percentiles 0 <= low < high <= 100");
     }
+}
+
+tcmoa_options copy_options(const tcmoa_options *options) {
+    tcmoa_options copy;
+    tcmoa_options_default(&copy);
+    if (options == nullptr) return copy;
+    if (options->struct_size != sizeof(tcmoa_options)) {
+        fail_input("options.struct_size",
+                   std::to_string(options->struct_size) + "; expected " + std::to_string(sizeof(tcmoa_options)) +
+                       ", the size in libtcmoa " + tcmoa_version(),
+                   "call tcmoa_options_default(), and compile with the header of this version");
+    }
+    copy = *options;
+    check_options(copy);
+    return copy;
 }
 
 }  // namespace
@@ -91,8 +109,8 @@ void check_options(const tcmoa_options &options) {
 extern "C" {
 
 const char *tcmoa_version(void) {
-#define TCMOA_TEXT(number) #number
-#define TCMOA_JOIN(major, minor, patch) TCMOA_TEXT(major) "." TCMOA_TEXT(minor) "." TCMOA_TEXT(patch)
+#define TCMOA_STRINGIZE(number) #number
+#define TCMOA_JOIN(major, minor, patch) TCMOA_STRINGIZE(major) "." TCMOA_STRINGIZE(minor) "." TCMOA_STRINGIZE(patch)
     return TCMOA_JOIN(TCMOA_VERSION_MAJOR, TCMOA_VERSION_MINOR, TCMOA_VERSION_PATCH);
 }
 
@@ -127,26 +145,16 @@ void tcmoa_options_default(tcmoa_options *options) {
 int tcmoa_open(const char *path, const tcmoa_options *options, tcmoa_fuser **fuser) {
     if (fuser != nullptr) *fuser = nullptr;
     return guarded(nullptr, [&] {
-        if (fuser == nullptr) fail_input("tcmoa_open: fuser is NULL: expected where the handle goes");
-        if (path == nullptr) fail_input("tcmoa_open: path is NULL: expected a bundle folder");
-        tcmoa_options chosen;
-        tcmoa_options_default(&chosen);
-        if (options != nullptr) {
-            if (options->struct_size != sizeof(tcmoa_options)) {
-                fail_input("options.struct_size is " + std::to_string(options->struct_size) + ": expected " +
-                           std::to_string(sizeof(tcmoa_options)) + ", as tcmoa_options_default() of libtcmoa " +
-                           tcmoa_version() + " sets it; compile against its header");
-            }
-            chosen = *options;
-        }
-        check_options(chosen);
+        require(fuser, "tcmoa_open", "fuser");
+        if (path == nullptr) fail_input("tcmoa_open", "path is NULL; expected a bundle folder");
+        const auto chosen = copy_options(options);
         auto bundle = std::make_unique<const tcmoa::Bundle>(tcmoa::Bundle::open(path));
-        tcmoa::BackendOptions wanted;
-        if (chosen.backend != nullptr) wanted.name = chosen.backend;
-        wanted.threads = chosen.threads;
-        wanted.cuda_device = chosen.cuda_device;
-        wanted.cuda_graph = chosen.cuda_graph != 0;
-        auto backend = tcmoa::load_backend(*bundle, wanted);
+        tcmoa::BackendOptions backend_options;
+        if (chosen.backend != nullptr) backend_options.name = chosen.backend;
+        backend_options.threads = chosen.threads;
+        backend_options.cuda_device = chosen.cuda_device;
+        backend_options.cuda_graph = chosen.cuda_graph != 0;
+        auto backend = tcmoa::load_backend(*bundle, backend_options);
         *fuser = new tcmoa_fuser(std::move(bundle), std::move(backend), chosen);
         return TCMOA_OK;
     });
@@ -159,42 +167,36 @@ void tcmoa_close(tcmoa_fuser **fuser) {
 }
 
 size_t tcmoa_error(const tcmoa_fuser *fuser, char *text, size_t size) {
-    if (text == nullptr) size = 0;
-    if (fuser != nullptr) return fuser->fuser.copy_error(text, size);
-    if (size > 0) {
-        const auto bytes = std::min(size - 1, last_error.size());
-        std::memcpy(text, last_error.data(), bytes);
-        text[bytes] = '\0';
-    }
-    return last_error.size();
+    return (fuser == nullptr ? last_error : fuser->error).copy_to(text, size);
 }
 
 int tcmoa_get_info(tcmoa_fuser *fuser, tcmoa_info *info) {
     return with_handle(fuser, "tcmoa_get_info", [&](tcmoa::Fuser &handle) {
-        if (info == nullptr) fail_input("tcmoa_get_info: info is NULL: expected where the answer goes");
+        require(info, "tcmoa_get_info", "info");
         *info = handle.info();
     });
 }
 
-int tcmoa_get_figures(tcmoa_fuser *fuser, tcmoa_figures *figures) {
-    return with_handle(fuser, "tcmoa_get_figures", [&](tcmoa::Fuser &handle) {
-        if (figures == nullptr) fail_input("tcmoa_get_figures: figures is NULL: expected where the answer goes");
-        *figures = handle.figures();
+int tcmoa_get_stats(tcmoa_fuser *fuser, tcmoa_stats *stats) {
+    return with_handle(fuser, "tcmoa_get_stats", [&](tcmoa::Fuser &handle) {
+        require(stats, "tcmoa_get_stats", "stats");
+        *stats = handle.stats();
     });
 }
 
 int tcmoa_set_prompt(tcmoa_fuser *fuser, float scale, float shift) {
-    return with_handle(fuser, "tcmoa_set_prompt", [&](tcmoa::Fuser &handle) { handle.set_prompt(scale, shift); });
+    return with_handle(fuser, "tcmoa_set_prompt",
+                       [&](tcmoa::Fuser &handle) { handle.prompt_maps().set(scale, shift); });
 }
 
 int tcmoa_set_prompt_maps(tcmoa_fuser *fuser, const float *scale, const float *shift, size_t count) {
     return with_handle(fuser, "tcmoa_set_prompt_maps",
-                       [&](tcmoa::Fuser &handle) { handle.set_prompt_maps(scale, shift, count); });
+                       [&](tcmoa::Fuser &handle) { handle.prompt_maps().set_maps(scale, shift, count); });
 }
 
 int tcmoa_get_prompt_maps(tcmoa_fuser *fuser, float *scale, float *shift, size_t count) {
     return with_handle(fuser, "tcmoa_get_prompt_maps",
-                       [&](tcmoa::Fuser &handle) { handle.get_prompt_maps(scale, shift, count); });
+                       [&](tcmoa::Fuser &handle) { handle.prompt_maps().get_maps(scale, shift, count); });
 }
 
 int tcmoa_fuse(tcmoa_fuser *fuser, const tcmoa_frame *x, const tcmoa_frame *y, const tcmoa_frame *fused) {
@@ -205,14 +207,14 @@ int tcmoa_fuse(tcmoa_fuser *fuser, const tcmoa_frame *x, const tcmoa_frame *y, c
 int tcmoa_fuse_with_prompt(tcmoa_fuser *fuser, const tcmoa_frame *x, const tcmoa_frame *y, const tcmoa_frame *fused,
                            float *prompt, size_t count) {
     return with_handle(fuser, "tcmoa_fuse_with_prompt", [&](tcmoa::Fuser &handle) {
-        if (prompt == nullptr) fail_input("tcmoa_fuse_with_prompt: prompt is NULL: expected where the prompts go");
+        require(prompt, "tcmoa_fuse_with_prompt", "prompt");
         handle.fuse(x, y, fused, prompt, count);
     });
 }
 
 int tcmoa_submit(tcmoa_fuser *fuser, const tcmoa_frame *x, const tcmoa_frame *y, uint64_t *ticket) {
     return with_handle(fuser, "tcmoa_submit", [&](tcmoa::Fuser &handle) {
-        if (ticket == nullptr) fail_input("tcmoa_submit: ticket is NULL: expected where the ticket goes");
+        require(ticket, "tcmoa_submit", "ticket");
         *ticket = handle.submit(x, y);
     });
 }
@@ -220,12 +222,11 @@ int tcmoa_submit(tcmoa_fuser *fuser, const tcmoa_frame *x, const tcmoa_frame *y,
 int tcmoa_wait(tcmoa_fuser *fuser, uint64_t ticket, const tcmoa_frame *fused, int64_t timeout_ms) {
     bool done = true;
     const int status = with_handle(fuser, "tcmoa_wait", [&](tcmoa::Fuser &handle) {
-        // A day is no limit to anybody, and far from what clocks overflow at.
-        const auto limit = std::clamp<int64_t>(timeout_ms, -1, 86'400'000);
-        done = handle.wait(ticket, fused, std::chrono::milliseconds(limit));
+        const auto timeout = std::clamp<std::int64_t>(timeout_ms, -1, kMaxTimeoutMs);
+        done = handle.wait(ticket, fused, std::chrono::milliseconds(timeout));
     });
     if (status == TCMOA_OK && !done) {
-        remember(fuser, "the frame is not ready yet: wait again");
+        set_error(fuser, "the frame is not ready yet. Call tcmoa_wait() again.");
         return TCMOA_ERROR_TIMEOUT;
     }
     return status;

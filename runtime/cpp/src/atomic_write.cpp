@@ -31,7 +31,9 @@ bool write_all(int descriptor, std::string_view data) {
 }  // namespace
 
 void atomic_write(const std::filesystem::path &path, std::string_view data) {
-    const std::string name = "." + path.filename().string() + ".XXXXXX";
+    std::string name(".");
+    name += path.filename().string();
+    name += ".XXXXXX";
     std::string temporary = (path.parent_path() / name).string();
     const int descriptor = mkstemp(temporary.data());
     if (descriptor < 0) fail_write(path);

@@ -1,5 +1,5 @@
-// The graph contract: names, types and shapes of the tensors on which the exporter, the backends and this library agree.
-// tcmoa_runtime/contract.py is the same table in Python.
+// The graph contract: names, types and shapes of the tensors on which the exporter, the backends and this library
+// agree. tcmoa_runtime/contract.py is the same table in Python.
 //
 //   x, y                        uint8   [B, H, W, 3 or 1]
 //   prompt_scale, prompt_shift  float32 [B, gh, gw]

@@ -41,7 +41,7 @@ Device::Properties Device::properties(int index) {
     if (count == 0) fail_missing("CUDA", "no GPU found", std::string(kCheckGpu) + ", or " + kUseOpenVino);
     if (index < 0 || index >= count) {
         fail_input("options.cuda_device",
-                   std::to_string(index) + "; expected 0 to " + std::to_string(count - 1) + ", the GPUs of this machine");
+                   std::to_string(index) + "; expected 0 to " + std::to_string(count - 1) + " on this machine");
     }
     Properties found;
     driver.check(driver.cuDeviceGet(&found.device, index), "cuDeviceGet");

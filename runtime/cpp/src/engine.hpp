@@ -1,10 +1,10 @@
-// TensorRT engines of a bundle: what is known of one before anything of it is loaded; see tcmoa_runtime/engine.py.
+// TensorRT engines of a bundle: their descriptions, checked before anything is loaded; see tcmoa_runtime/engine.py.
 //
-//   engines/<flavour>-<version>-<targets>-<precision>.engine   as the builder serialised it
-//   engines/<same name>.json                                   what it is; carries the engine's hash and its own
+//   engines/<flavor>-<version>-<targets>-<precision>.engine   as TensorRT serialized it
+//   engines/<same name>.json                                  its description, with the engine's hash and its own
 //
-// Loading an engine equals running native code: only from inside the bundle, only with a matching hash, only on the
-// library version and the kind of GPU that it was built for.
+// An engine is native code: it is loaded only from inside its bundle, only with a matching hash, and only by the
+// library version and on the GPUs that it was built for.
 #pragma once
 
 #include <filesystem>
@@ -17,53 +17,52 @@
 
 namespace tcmoa {
 
-// `tensorrt` for data centres and workstations, `rtx` for GeForce and RTX.
-enum class Flavour { tensorrt, rtx };
+enum class Flavor { tensorrt, rtx };  // TensorRT, TensorRT-RTX
 
-std::string name_of(Flavour flavour);
+const char *name_of(Flavor flavor);
 
-// A compute capability as {8, 9}.
+// A CUDA compute capability, e.g. {8, 9}.
 using Capability = std::pair<int, int>;
 
 class Engine {
 public:
-    // Read and check the JSON beside the engine at `path`; cheap, the engine is not touched yet. Throws Error
-    // (TCMOA_ERROR_BUNDLE) when the engine lies outside the bundle, when its JSON is missing, damaged, foreign, of a
-    // newer format or edited by hand, and when it describes an engine of another graph.
+    // Read and check the JSON file beside the engine at `path`; cheap, the engine is not read yet. Throws Error
+    // (TCMOA_ERROR_BUNDLE) where the engine is outside of the bundle, its JSON is missing, damaged, of another format,
+    // of a newer version or edited, or describes an engine of another graph.
     static Engine open(const Bundle &bundle, const std::filesystem::path &path);
 
     std::filesystem::path path;
-    Flavour flavour = Flavour::tensorrt;
-    std::string version;                // exact, of the library that built it, the only one that runs it
-    std::string precision;              // "fp16", "bf16" or "fp32"
-    std::vector<std::string> targets;   // GPUs it was built for ahead of time, as "sm86"
-    std::string compatibility;          // on which other GPUs it runs: "none", "ampere_plus", "same_compute_capability"
-    std::optional<Capability> gpu;      // of the machine that it was built on
+    Flavor flavor = Flavor::tensorrt;
+    std::string version;               // of the library that built it, the only version that runs it
+    std::string precision;             // "fp16", "bf16" or "fp32"
+    std::vector<std::string> targets;  // GPUs that it was built for ahead of time, e.g. "sm86"
+    std::string compatibility;         // other GPUs: "none", "ampere_plus" or "same_compute_capability"
+    std::optional<Capability> gpu;     // of the machine that built it
     std::string gpu_name;
-    bool stripped = false;              // holds no weights
+    bool stripped = false;  // holds no weights
     FileEntry file;
-    std::string again;                  // what to do when it must not be used
+    std::string remedy;  // what to do where it cannot be used
 
-    // The name that its description asks for, without suffix.
+    // File name without suffix that follows from the description.
     [[nodiscard]] std::string stem() const;
 
-    // Its place in the order of preference; less is better.
+    // Order of preference; the lowest comes first.
     [[nodiscard]] int rank() const;
 
-    // The engine's bytes, hashed as read, so that what is loaded is what was checked; else Error (TCMOA_ERROR_BUNDLE).
+    // The engine's bytes, verified as they were read. Throws Error (TCMOA_ERROR_BUNDLE).
     [[nodiscard]] std::string read() const;
 
-    // Why it does not run on this library and GPU; empty when it does.
-    [[nodiscard]] std::string unfit(const std::string &installed, Capability gpu_here) const;
+    // Why the engine does not run with this version of the library on this GPU; empty where it runs.
+    [[nodiscard]] std::string incompatibility(const std::string &library_version, Capability capability) const;
 
 private:
-    std::filesystem::path root_;  // the bundle's folder
+    std::filesystem::path bundle_path_;
 };
 
-// Paths of the engines in a bundle, by name; none of them is opened. Throws Error when unreadable.
+// Paths of the engines in a bundle, sorted by name; none is opened. Throws Error (TCMOA_ERROR_BUNDLE).
 std::vector<std::filesystem::path> find_engines(const Bundle &bundle);
 
-// What to do about an engine of this name, or about there being none.
-std::string build_again(const std::filesystem::path &bundle, std::string_view name = "");
+// The command that builds an engine whose file has this name; without a name, of either flavor.
+std::string build_command(const std::filesystem::path &bundle, std::string_view name = "");
 
 }  // namespace tcmoa

@@ -1,106 +1,120 @@
-// What a tcmoa_frame must be before a pixel of it is touched.
-#include <cstdlib>
+#include "frame.hpp"
+
+#include <array>
 #include <string>
 
 #include "error.hpp"
-#include "pixels.hpp"
 
 namespace tcmoa {
 namespace {
 
-constexpr int kLargestSide = 65536;
+constexpr int kMaxSide = 65536;
 
+// Size of a plane without gaps between rows.
 struct Plane {
-    std::size_t row_bytes, rows;
+    std::size_t row_bytes, num_rows;
 };
 
-// Planes of a format; 0 for an unknown one.
-int planes_of(int format, std::size_t width, std::size_t height, Plane (&planes)[3]) {
-    const std::size_t half_w = (width + 1) / 2, half_h = (height + 1) / 2;
+struct Layout {
+    int num_planes = 0;  // 0: unknown format
+    std::array<Plane, 3> planes{};
+};
+
+Layout layout_of(int format, std::size_t width, std::size_t height) {
+    const std::size_t half_width = (width + 1) / 2, half_height = (height + 1) / 2;
     switch (format) {
         case TCMOA_RGB8:
         case TCMOA_BGR8:
-            planes[0] = {3 * width, height};
-            return 1;
+            return {1, {{{3 * width, height}}}};
         case TCMOA_RGBA8:
         case TCMOA_BGRA8:
-            planes[0] = {4 * width, height};
-            return 1;
+            return {1, {{{4 * width, height}}}};
         case TCMOA_GRAY8:
-            planes[0] = {width, height};
-            return 1;
+            return {1, {{{width, height}}}};
         case TCMOA_GRAY16:
-            planes[0] = {2 * width, height};
-            return 1;
+            return {1, {{{2 * width, height}}}};
         case TCMOA_NV12:
-            planes[0] = {width, height};
-            planes[1] = {2 * half_w, half_h};
-            return 2;
+            return {2, {{{width, height}, {2 * half_width, half_height}}}};
         case TCMOA_I420:
-            planes[0] = {width, height};
-            planes[1] = planes[2] = {half_w, half_h};
-            return 3;
+            return {3, {{{width, height}, {half_width, half_height}, {half_width, half_height}}}};
         default:
-            return 0;
+            return {};
     }
 }
 
-bool is_side(int side) { return side >= 1 && side <= kLargestSide; }
+// The same for sides that a caller passed; no planes where a side is out of range.
+Layout checked_layout(int format, int width, int height) {
+    const auto is_side = [](int side) { return side >= 1 && side <= kMaxSide; };
+    if (!is_side(width) || !is_side(height)) return {};
+    return layout_of(format, static_cast<std::size_t>(width), static_cast<std::size_t>(height));
+}
+
+std::string size_text(std::int64_t width, std::int64_t height) {
+    return std::to_string(width) + "x" + std::to_string(height);
+}
+
+void check_fields(const tcmoa_frame &frame, const char *name) {
+    if (frame.memory != TCMOA_HOST && frame.memory != TCMOA_CUDA) {
+        fail_input(name, "memory is " + std::to_string(frame.memory) + "; expected TCMOA_HOST (0) or TCMOA_CUDA (1)");
+    }
+    if (frame.matrix < TCMOA_BT601_LIMITED || frame.matrix > TCMOA_BT709_FULL) {
+        fail_input(name, "matrix is " + std::to_string(frame.matrix) + "; expected a tcmoa_matrix, 0 to 3");
+    }
+    bool zero = frame.reserved0 == 0;
+    for (auto word : frame.reserved) zero = zero && word == 0;
+    if (!zero) {
+        fail_input(name, "reserved fields are not 0; expected 0",
+                   "fill the frame with tcmoa_frame_init() before setting fields");
+    }
+}
+
+void check_plane(const tcmoa_frame &frame, const char *name, int index, const Plane &plane) {
+    const auto fail = [&](const std::string &problem) {
+        fail_input(name, "plane " + std::to_string(index) + " " + problem);
+    };
+    if (frame.planes[index] == nullptr) fail("is NULL; expected the address of its first byte");
+    const auto stride = frame.strides[index];
+    if (stride < plane.row_bytes) {
+        fail("has a stride of " + std::to_string(stride) + " bytes; expected " + std::to_string(plane.row_bytes) +
+             " or more");
+    }
+    const auto max_stride = static_cast<std::size_t>(PTRDIFF_MAX) / plane.num_rows;
+    if (stride > max_stride) {
+        fail("has a stride of " + std::to_string(stride) + " bytes; expected at most " + std::to_string(max_stride) +
+             ", so that all rows fit into memory");
+    }
+}
 
 }  // namespace
 
 void check_frame(const tcmoa_frame *frame, const char *name, std::int64_t width, std::int64_t height) {
-    const std::string who = name;
-    if (frame == nullptr) fail_input(who + " is NULL: expected a tcmoa_frame, see tcmoa_frame_init()");
+    if (frame == nullptr) fail_input(name, "NULL; expected a tcmoa_frame, see tcmoa_frame_init()");
     if (frame->width != width || frame->height != height) {
-        fail_input(who + " is " + std::to_string(frame->width) + "x" + std::to_string(frame->height) +
-                   ", this bundle fuses " + std::to_string(width) + "x" + std::to_string(height) +
-                   ": scale it first, or export a bundle for its size");
+        const auto size = size_text(frame->width, frame->height);
+        fail_input(name, size + "; expected " + size_text(width, height) + ", the bundle's frame size",
+                   "scale the frame, or export a bundle for " + size);
     }
-    Plane planes[3] = {};
-    const int count = planes_of(frame->format, static_cast<std::size_t>(width), static_cast<std::size_t>(height), planes);
-    if (count == 0) {
-        fail_input(who + " has format " + std::to_string(frame->format) + ": expected a tcmoa_format, 0 to 7");
+    const auto layout =
+        layout_of(frame->format, static_cast<std::size_t>(width), static_cast<std::size_t>(height));
+    if (layout.num_planes == 0) {
+        fail_input(name, "format is " + std::to_string(frame->format) + "; expected a tcmoa_format, 0 to 7");
     }
-    if (frame->memory != TCMOA_HOST && frame->memory != TCMOA_CUDA) {
-        fail_input(who + " has memory " + std::to_string(frame->memory) + ": expected TCMOA_HOST (0) or TCMOA_CUDA (1)");
-    }
-    if (frame->matrix < TCMOA_BT601_LIMITED || frame->matrix > TCMOA_BT709_FULL) {
-        fail_input(who + " has matrix " + std::to_string(frame->matrix) + ": expected a tcmoa_matrix, 0 to 3");
-    }
-    bool zero = frame->zero == 0;
-    for (auto word : frame->reserved) zero = zero && word == 0;
-    if (!zero) {
-        fail_input(who + " has reserved fields that are not 0: fill it with tcmoa_frame_init() before setting fields");
-    }
-    for (int i = 0; i < count; ++i) {
-        if (frame->planes[i] == nullptr) {
-            fail_input(who + " has no plane " + std::to_string(i) + ": expected its first byte, it is NULL");
-        }
-        if (frame->strides[i] < planes[i].row_bytes) {
-            fail_input(who + " has a stride of " + std::to_string(frame->strides[i]) + " bytes in plane " +
-                       std::to_string(i) + ": expected " + std::to_string(planes[i].row_bytes) + " or more");
-        }
-        if (frame->strides[i] > static_cast<std::size_t>(PTRDIFF_MAX) / planes[i].rows) {
-            fail_input(who + " has a stride of " + std::to_string(frame->strides[i]) + " bytes in plane " +
-                       std::to_string(i) + ": its rows do not fit into memory");
-        }
+    check_fields(*frame, name);
+    for (int i = 0; i < layout.num_planes; ++i) {
+        check_plane(*frame, name, i, layout.planes[static_cast<std::size_t>(i)]);
     }
     if (frame->format == TCMOA_GRAY16 && frame->memory == TCMOA_HOST &&
         (reinterpret_cast<std::uintptr_t>(frame->planes[0]) % 2 != 0 || frame->strides[0] % 2 != 0)) {
-        fail_input(who + " is GRAY16 at an odd address or with an odd stride: expected multiples of 2 bytes");
+        fail_input(name, "GRAY16 at an odd address or with an odd stride; expected multiples of 2 bytes");
     }
 }
 
 }  // namespace tcmoa
 
 extern "C" size_t tcmoa_frame_bytes(int format, int width, int height) {
-    if (!tcmoa::is_side(width) || !tcmoa::is_side(height)) return 0;
-    tcmoa::Plane planes[3] = {};
+    const auto layout = tcmoa::checked_layout(format, width, height);
     std::size_t bytes = 0;
-    const int count =
-        tcmoa::planes_of(format, static_cast<std::size_t>(width), static_cast<std::size_t>(height), planes);
-    for (int i = 0; i < count; ++i) bytes += planes[i].row_bytes * planes[i].rows;
+    for (const auto &plane : layout.planes) bytes += plane.row_bytes * plane.num_rows;
     return bytes;
 }
 
@@ -110,14 +124,13 @@ extern "C" void tcmoa_frame_init(tcmoa_frame *frame, int format, int width, int 
     frame->format = format;
     frame->width = width;
     frame->height = height;
-    if (!tcmoa::is_side(width) || !tcmoa::is_side(height)) return;
-    tcmoa::Plane planes[3] = {};
-    const int count =
-        tcmoa::planes_of(format, static_cast<std::size_t>(width), static_cast<std::size_t>(height), planes);
+    const auto layout = tcmoa::checked_layout(format, width, height);
     auto *next = static_cast<std::uint8_t *>(data);
-    for (int i = 0; i < count && data != nullptr; ++i) {
+    for (int i = 0; i < layout.num_planes; ++i) {
+        const auto &plane = layout.planes[static_cast<std::size_t>(i)];
+        frame->strides[i] = plane.row_bytes;
+        if (data == nullptr) continue;
         frame->planes[i] = next;
-        next += planes[i].row_bytes * planes[i].rows;
+        next += plane.row_bytes * plane.num_rows;
     }
-    for (int i = 0; i < count; ++i) frame->strides[i] = planes[i].row_bytes;
 }

@@ -1,34 +1,23 @@
 #include "fuser.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <cstdio>
-#include <cstring>
 #include <functional>
 
 #include "error.hpp"
+#include "frame.hpp"
 
 namespace tcmoa {
 namespace {
 
-constexpr float kLargestPrompt = 16.0F;  // beyond it the image is long destroyed, and 16-bit arithmetic may overflow
+constexpr std::chrono::milliseconds kNoLimit(-1);
 
-void check_prompts(const float *values, std::size_t count, const char *name) {
-    for (std::size_t i = 0; i < count; ++i) {
-        if (std::abs(values[i]) <= kLargestPrompt) continue;  // NaN is not
-        char text[32];
-        std::snprintf(text, sizeof text, "%g", static_cast<double>(values[i]));
-        fail_input(std::string(name) + " holds " + text + ": expected numbers from -16 to 16");
-    }
+const char *role_of(const std::string &task, bool is_x) {
+    if (task == "vif") return is_x ? "visible" : "infrared";
+    if (task == "mef") return is_x ? "over-exposed" : "under-exposed";
+    return is_x ? "far focus" : "near focus";
 }
 
-const char *role_of(const std::string &task, bool x) {
-    if (task == "vif") return x ? "visible" : "infrared";
-    if (task == "mef") return x ? "over-exposed" : "under-exposed";
-    return x ? "far focus" : "near focus";
-}
-
-std::uint64_t since(std::chrono::steady_clock::time_point start) {
+std::uint64_t nanoseconds_since(std::chrono::steady_clock::time_point start) {
     return static_cast<std::uint64_t>((std::chrono::steady_clock::now() - start) / std::chrono::nanoseconds(1));
 }
 
@@ -37,40 +26,25 @@ std::uint64_t since(std::chrono::steady_clock::time_point start) {
 Fuser::Fuser(std::unique_ptr<const Bundle> bundle, std::unique_ptr<Backend> backend, const tcmoa_options &options)
     : bundle_(std::move(bundle)),
       backend_(std::move(backend)),
-      low_(options.stretch_low),
-      high_(options.stretch_high),
-      scale_(bundle_->contract.tokens(), bundle_->default_scale),
-      shift_(bundle_->contract.tokens(), bundle_->default_shift) {
-    for (int i = 0; i < options.slots; ++i) {
-        places_.push_back(std::make_unique<Place>());
-        places_.back()->slot = backend_->new_slot();
-    }
-    backend_name_ = backend_->name();
+      percentiles_{options.stretch_low, options.stretch_high},
+      prompt_maps_(bundle_->contract, bundle_->default_scale, bundle_->default_shift),
+      slots_(*backend_, options.slots),
+      backend_name_(backend_->name()) {
     warm_up();
 }
 
-Fuser::~Fuser() {
-    for (auto &place : places_) {
-        if (place->state != State::flying) continue;
-        try {
-            (void)place->slot->ready(std::chrono::milliseconds(-1));
-        } catch (const std::exception &) {  // nobody is left to be told
-        }
-    }
-}
+Fuser::~Fuser() { slots_.drain(); }
 
-// Backends allocate, and GPUs compile, when a slot runs first.
+// Backends allocate, and GPUs compile, when a slot runs for the first time.
 void Fuser::warm_up() {
-    for (auto &place : places_) {
-        const auto &tensors = place->slot->tensors();
+    for (auto &slot : slots_.slots()) {
+        const auto &tensors = slot->slot->tensors();
         std::fill(tensors.x.begin(), tensors.x.end(), std::uint8_t{0});
         std::fill(tensors.y.begin(), tensors.y.end(), std::uint8_t{0});
-        std::copy(scale_.begin(), scale_.end(), tensors.scale.begin());
-        std::copy(shift_.begin(), shift_.end(), tensors.shift.begin());
-        place->prompts_seen = prompts_generation_;
-        place->slot->start({}, {});
-        (void)place->slot->ready(std::chrono::milliseconds(-1));
-        place->slot->collect();
+        prompt_maps_.copy_to(tensors, slot->prompt_version);
+        slot->slot->start({}, {});
+        (void)slot->slot->wait_for(kNoLimit);
+        slot->slot->collect();
     }
 }
 
@@ -79,14 +53,14 @@ tcmoa_info Fuser::info() const noexcept {
     tcmoa_info info{};
     info.width = static_cast<std::int32_t>(contract.width);
     info.height = static_cast<std::int32_t>(contract.height);
-    info.x_channels = static_cast<std::int32_t>(contract.x_channels);
-    info.y_channels = static_cast<std::int32_t>(contract.y_channels);
+    info.x_channels = x_channels();
+    info.y_channels = y_channels();
     info.grid_width = static_cast<std::int32_t>(contract.grid_width);
     info.grid_height = static_cast<std::int32_t>(contract.grid_height);
     info.token_pixels = bundle_->token_pixels;
-    info.prompts = static_cast<std::int32_t>(contract.prompts);
+    info.num_prompts = static_cast<std::int32_t>(contract.num_prompts);
     info.has_prompt = contract.with_prompt ? 1 : 0;
-    info.slots = static_cast<std::int32_t>(places_.size());
+    info.slots = static_cast<std::int32_t>(slots_.slots().size());
     info.default_scale = bundle_->default_scale;
     info.default_shift = bundle_->default_shift;
     info.task = bundle_->task.c_str();
@@ -99,305 +73,183 @@ tcmoa_info Fuser::info() const noexcept {
     return info;
 }
 
-tcmoa_figures Fuser::figures() const {
-    const std::lock_guard guard(lock_);
-    return figures_;
+tcmoa_stats Fuser::stats() const {
+    const std::lock_guard guard(stats_lock_);
+    return stats_;
 }
 
-void Fuser::set_prompt(float scale, float shift) {
-    check_prompts(&scale, 1, "scale");
-    check_prompts(&shift, 1, "shift");
-    const std::lock_guard guard(lock_);
-    std::fill(scale_.begin(), scale_.end(), scale);
-    std::fill(shift_.begin(), shift_.end(), shift);
-    ++prompts_generation_;
-}
-
-void Fuser::check_count(std::size_t count) const {
-    const auto &contract = bundle_->contract;
-    if (count == contract.tokens()) return;
-    fail_input("count is " + std::to_string(count) + ": expected " + std::to_string(contract.tokens()) + ", " +
-               std::to_string(contract.grid_width) + "x" + std::to_string(contract.grid_height) +
-               " tokens of this bundle");
-}
-
-void Fuser::set_prompt_maps(const float *scale, const float *shift, std::size_t count) {
-    check_count(count);
-    if (scale != nullptr) check_prompts(scale, count, "scale");
-    if (shift != nullptr) check_prompts(shift, count, "shift");
-    const std::lock_guard guard(lock_);
-    if (scale != nullptr) std::copy_n(scale, count, scale_.begin());
-    if (shift != nullptr) std::copy_n(shift, count, shift_.begin());
-    ++prompts_generation_;
-}
-
-void Fuser::get_prompt_maps(float *scale, float *shift, std::size_t count) const {
-    check_count(count);
-    const std::lock_guard guard(lock_);
-    if (scale != nullptr) std::copy(scale_.begin(), scale_.end(), scale);
-    if (shift != nullptr) std::copy(shift_.begin(), shift_.end(), shift);
-}
-
-// `channels`: what the graph takes of a source; 3 for the result.
+// channels: of the frame's tensor.
 void Fuser::check(const tcmoa_frame *frame, const char *name, int channels) const {
     check_frame(frame, name, bundle_->contract.width, bundle_->contract.height);
     if (frame->memory != TCMOA_CUDA) return;
-    const std::string who = name;
-    if (!backend_->takes_cuda()) {
-        fail_input(who + " lies in CUDA memory, but " + backend_name_ +
-                   " runs this handle: pass host memory, or load it with the backend tensorrt");
+    if (!backend_->accepts_cuda()) {
+        fail_input(name, "in CUDA memory; expected host memory, since " + backend_name_ + " runs this handle",
+                   "pass host memory, or load the bundle with the backend tensorrt");
     }
-    if (packed(*frame, channels)) return;
-    fail_input(who + " in CUDA memory has format " + std::to_string(frame->format) + " and stride " +
-               std::to_string(frame->strides[0]) + ": expected format " + std::to_string(tensor_format(channels)) +
-               " and stride " + std::to_string(channels * frame->width) + ", as the graph reads it there");
+    if (is_packed_tensor(*frame, channels)) return;
+    fail_input(name, "format " + std::to_string(frame->format) + " with a stride of " +
+                         std::to_string(frame->strides[0]) + " bytes in CUDA memory; expected format " +
+                         std::to_string(tensor_format(channels)) + " with a stride of " +
+                         std::to_string(channels * frame->width) + " bytes, the layout of the graph's tensor");
 }
 
 int Fuser::tensor_format(int channels) const {
-    return channels == 1 ? TCMOA_GRAY8 : bgr() ? TCMOA_BGR8 : TCMOA_RGB8;
+    return channels == 1 ? TCMOA_GRAY8 : is_bgr() ? TCMOA_BGR8 : TCMOA_RGB8;
 }
 
-// Whether the frame's bytes are those of a tensor with so many channels.
-bool Fuser::packed(const tcmoa_frame &frame, int channels) const {
+// Whether the frame's bytes are those of a tensor with this number of channels.
+bool Fuser::is_packed_tensor(const tcmoa_frame &frame, int channels) const {
     return frame.format == tensor_format(channels) &&
            frame.strides[0] == static_cast<std::size_t>(channels) * static_cast<std::size_t>(frame.width);
 }
 
-// What the network can work on where it lies. A result that shares memory with a source goes through the slot's tensor:
-// the network reads its sources to the end.
-Borrowed Fuser::to_borrow(const tcmoa_frame &x, const tcmoa_frame &y, const tcmoa_frame &fused) const {
-    if (!backend_->borrows()) return {};
-    const auto cx = static_cast<int>(bundle_->contract.x_channels), cy = static_cast<int>(bundle_->contract.y_channels);
+// The frames that the network can use where they are. A result that overlaps a source goes through the slot's own
+// tensor: the network may read its sources until it is done.
+ExternalBuffers Fuser::external_buffers(const tcmoa_frame &x, const tcmoa_frame &y, const tcmoa_frame &fused) const {
+    if (!backend_->accepts_external_buffers()) return {};
     const auto pixels = static_cast<std::size_t>(x.width) * static_cast<std::size_t>(x.height);
-    const auto end = [pixels](const std::uint8_t *begin, int channels) {
+    const auto end_of = [pixels](const std::uint8_t *begin, int channels) {
         return begin + pixels * static_cast<std::size_t>(channels);
     };
-    const auto bytes = [](const tcmoa_frame &frame) { return static_cast<std::uint8_t *>(frame.planes[0]); };
-    Borrowed borrowed;
-    if (packed(x, cx)) borrowed.x = bytes(x);
-    if (packed(y, cy)) borrowed.y = bytes(y);
-    if (packed(fused, 3)) borrowed.fused = bytes(fused);
-    const auto shares = [&](const std::uint8_t *source, int channels) {
-        const std::less<> before;  // pointers into different arrays have this order, but no `<`
-        return source != nullptr && before(source, end(borrowed.fused, 3)) && before(borrowed.fused, end(source, channels));
+    const auto bytes_of = [](const tcmoa_frame &frame) { return static_cast<std::uint8_t *>(frame.planes[0]); };
+    ExternalBuffers external;
+    if (is_packed_tensor(x, x_channels())) external.x = bytes_of(x);
+    if (is_packed_tensor(y, y_channels())) external.y = bytes_of(y);
+    if (!is_packed_tensor(fused, 3)) return external;
+    auto *result = bytes_of(fused);
+    const auto overlaps = [&](const std::uint8_t *source, int channels) {
+        const std::less<> before;  // `<` is undefined for pointers into different arrays
+        return source != nullptr && before(source, end_of(result, 3)) && before(result, end_of(source, channels));
     };
-    if (borrowed.fused != nullptr && (shares(borrowed.x, cx) || shares(borrowed.y, cy))) borrowed.fused = nullptr;
-    return borrowed;
+    if (!overlaps(external.x, x_channels()) && !overlaps(external.y, y_channels())) external.fused = result;
+    return external;
 }
 
-Fuser::Place *Fuser::acquire(bool wait) {
-    std::unique_lock guard(lock_);
-    for (;;) {
-        for (auto &place : places_) {
-            if (place->state != State::free) continue;
-            place->state = State::used;
-            return place.get();
-        }
-        // Frames that were submitted hold their slots until somebody takes them: waiting for that could be for ever.
-        const auto flying = [](const auto &place) { return place->state == State::flying; };
-        if (!wait || std::all_of(places_.begin(), places_.end(), flying)) return nullptr;
-        freed_.wait(guard);
-    }
-}
-
-void Fuser::release(Place &place) noexcept {
-    {
-        const std::lock_guard guard(lock_);
-        place.state = State::free;
-        place.ticket = 0;
-    }
-    freed_.notify_all();
-}
-
-void Fuser::count_failure() noexcept {
-    const std::lock_guard guard(lock_);
-    ++figures_.failed;
-}
-
-DeviceFrame Fuser::source(Place &place, const tcmoa_frame &frame, const void *borrowed, std::span<std::uint8_t> tensor,
-                          int channels) const {
+// Convert a source on the host to its tensor unless the network uses it where it is.
+DeviceFrame Fuser::load_source(FrameSlot &slot, const tcmoa_frame &frame, const void *external,
+                               std::span<std::uint8_t> tensor, int channels) const {
     if (frame.memory == TCMOA_CUDA) return {frame.planes[0], frame.cuda_stream};
-    if (borrowed != nullptr) return {};
-    frame_to_tensor(frame, tensor, channels, bgr(), low_, high_, place.scratch);
+    if (external == nullptr) frame_to_tensor(frame, tensor, channels, is_bgr(), percentiles_, slot.scratch);
     return {};
 }
 
-void Fuser::start(Place &place, const tcmoa_frame &x, const tcmoa_frame &y, const Borrowed &borrowed) {
-    const auto begin = Clock::now();
-    const auto &tensors = place.slot->tensors();
-    const auto &contract = bundle_->contract;
-    const auto device_x = source(place, x, borrowed.x, tensors.x, static_cast<int>(contract.x_channels));
-    const auto device_y = source(place, y, borrowed.y, tensors.y, static_cast<int>(contract.y_channels));
-    {
-        const std::lock_guard guard(lock_);
-        if (place.prompts_seen != prompts_generation_) {
-            std::copy(scale_.begin(), scale_.end(), tensors.scale.begin());
-            std::copy(shift_.begin(), shift_.end(), tensors.shift.begin());
-            place.prompts_seen = prompts_generation_;
-        }
-    }
-    if (backend_->borrows()) place.slot->borrow(borrowed);
-    place.borrowed = borrowed;
-    place.convert_ns = since(begin);
-    place.started = Clock::now();
-    place.slot->start(device_x, device_y);
+void Fuser::start(FrameSlot &slot, const tcmoa_frame &x, const tcmoa_frame &y, const ExternalBuffers &external) {
+    const auto begin = std::chrono::steady_clock::now();
+    const auto &tensors = slot.slot->tensors();
+    const auto device_x = load_source(slot, x, external.x, tensors.x, x_channels());
+    const auto device_y = load_source(slot, y, external.y, tensors.y, y_channels());
+    prompt_maps_.copy_to(tensors, slot.prompt_version);
+    if (backend_->accepts_external_buffers()) slot.slot->bind(external);
+    slot.external = external;
+    slot.convert_ns = nanoseconds_since(begin);
+    slot.started = std::chrono::steady_clock::now();
+    slot.slot->start(device_x, device_y);
 }
 
-// After `ready`: results into the caller's memory.
-void Fuser::finish(Place &place, const tcmoa_frame &fused, float *prompt) {
-    const auto backend_ns = since(place.started);
-    const auto begin = Clock::now();
-    const auto &tensors = place.slot->tensors();
+// After the network is done: move the results to the caller's memory.
+void Fuser::finish(FrameSlot &slot, const tcmoa_frame &fused, float *prompt) {
+    const auto backend_ns = nanoseconds_since(slot.started);
+    const auto begin = std::chrono::steady_clock::now();
+    const auto &tensors = slot.slot->tensors();
     if (fused.memory == TCMOA_CUDA) {
-        place.slot->collect_to(fused.planes[0], fused.cuda_stream);
-        if (prompt != nullptr) place.slot->collect();
+        slot.slot->collect_to(fused.planes[0], fused.cuda_stream);
+        if (prompt != nullptr) slot.slot->collect();
     } else {
-        place.slot->collect();
-        if (place.borrowed.fused == nullptr) tensor_to_frame(tensors.fused, bgr(), fused);
+        slot.slot->collect();
+        if (slot.external.fused == nullptr) tensor_to_frame(tensors.fused, is_bgr(), fused);
     }
     if (prompt != nullptr) std::copy(tensors.prompt.begin(), tensors.prompt.end(), prompt);
-    const std::lock_guard guard(lock_);
-    ++figures_.frames;
-    figures_.backend_ns += backend_ns;
-    figures_.convert_ns += place.convert_ns + since(begin);
+    const std::lock_guard guard(stats_lock_);
+    ++stats_.frames;
+    stats_.backend_ns += backend_ns;
+    stats_.convert_ns += slot.convert_ns + nanoseconds_since(begin);
+}
+
+void Fuser::release_failed(FrameSlot &slot) noexcept {
+    {
+        const std::lock_guard guard(stats_lock_);
+        ++stats_.failed;
+    }
+    slots_.release(slot);
+}
+
+void Fuser::check_prompt_count(std::size_t count) const {
+    const auto &contract = bundle_->contract;
+    if (!contract.with_prompt) {
+        fail_input(bundle_->path.string(), "has no prompt output; expected a bundle that was exported with it",
+                   "export it with `tcmoa export --with-prompt`");
+    }
+    const auto expected = static_cast<std::size_t>(contract.num_prompts) * 2 * contract.num_tokens();
+    if (count == expected) return;
+    fail_input("count", std::to_string(count) + "; expected " + std::to_string(expected) + " floats, " +
+                            std::to_string(contract.num_prompts) + "x2x" + std::to_string(contract.grid_height) + "x" +
+                            std::to_string(contract.grid_width));
 }
 
 void Fuser::fuse(const tcmoa_frame *x, const tcmoa_frame *y, const tcmoa_frame *fused, float *prompt,
                  std::size_t count) {
-    const auto &contract = bundle_->contract;
-    check(x, kX, static_cast<int>(contract.x_channels));
-    check(y, kY, static_cast<int>(contract.y_channels));
+    check(x, kX, x_channels());
+    check(y, kY, y_channels());
     check(fused, kFused, 3);
-    if (prompt != nullptr) {
-        if (!contract.with_prompt) {
-            fail_input(bundle_->path.string() + ": has no prompt output; export it with --with-prompt");
-        }
-        const auto numbers = static_cast<std::size_t>(contract.prompts) * 2 * contract.tokens();
-        if (count != numbers) {
-            fail_input("count is " + std::to_string(count) + ": expected room for " + std::to_string(numbers) +
-                       " numbers, " + std::to_string(contract.prompts) + " x 2 x " +
-                       std::to_string(contract.grid_height) + " x " + std::to_string(contract.grid_width));
-        }
-    }
-    Place *place = acquire(true);
-    if (place == nullptr) {
-        throw Error(TCMOA_ERROR_BUSY, "all " + std::to_string(places_.size()) +
-                                          " slots hold submitted frames: take one with tcmoa_wait(), or load the "
-                                          "bundle with more slots");
-    }
+    if (prompt != nullptr) check_prompt_count(count);
+    FrameSlot &slot = slots_.acquire();
     try {
-        start(*place, *x, *y, to_borrow(*x, *y, *fused));
-        (void)place->slot->ready(std::chrono::milliseconds(-1));
-        finish(*place, *fused, prompt);
+        start(slot, *x, *y, external_buffers(*x, *y, *fused));
+        (void)slot.slot->wait_for(kNoLimit);
+        finish(slot, *fused, prompt);
     } catch (...) {
-        count_failure();
-        release(*place);
+        release_failed(slot);
         throw;
     }
-    release(*place);
+    slots_.release(slot);
 }
 
 std::uint64_t Fuser::submit(const tcmoa_frame *x, const tcmoa_frame *y) {
-    const auto &contract = bundle_->contract;
-    check(x, kX, static_cast<int>(contract.x_channels));
-    check(y, kY, static_cast<int>(contract.y_channels));
-    Place *place = acquire(false);
-    if (place == nullptr) {
-        throw Error(TCMOA_ERROR_BUSY, "all " + std::to_string(places_.size()) +
-                                          " slots are in use: take a frame with tcmoa_wait() first, or load the bundle "
-                                          "with more slots");
-    }
+    check(x, kX, x_channels());
+    check(y, kY, y_channels());
+    FrameSlot &slot = slots_.try_acquire();
     try {
-        start(*place, *x, *y, {});  // the caller's memory is its own again when this returns
+        start(slot, *x, *y, {});  // no external buffers: the caller may change its memory after this returns
     } catch (...) {
-        count_failure();
-        release(*place);
+        release_failed(slot);
         throw;
     }
-    std::uint64_t ticket = 0;
-    {
-        const std::lock_guard guard(lock_);
-        ticket = place->ticket = next_ticket_++;
-        place->state = State::flying;
-    }
-    freed_.notify_all();  // who waits for a slot may now have to give up
-    return ticket;
-}
-
-Fuser::Place &Fuser::take(std::uint64_t ticket) {
-    const std::lock_guard guard(lock_);
-    for (auto &place : places_) {
-        if (place->ticket != ticket || ticket == 0) continue;
-        if (place->state != State::flying) {
-            fail_input("ticket " + std::to_string(ticket) + " is being waited for by another thread: take it in one");
-        }
-        place->state = State::used;
-        return *place;
-    }
-    fail_input("ticket " + std::to_string(ticket) +
-               " stands for no frame: expected one from tcmoa_submit() that was not taken yet");
+    return slots_.submit(slot);
 }
 
 bool Fuser::wait(std::uint64_t ticket, const tcmoa_frame *fused, std::chrono::milliseconds timeout) {
     check(fused, kFused, 3);
-    Place &place = take(ticket);
+    FrameSlot &slot = slots_.take(ticket);
     try {
-        if (!place.slot->ready(timeout)) {
-            {
-                const std::lock_guard guard(lock_);
-                place.state = State::flying;
-            }
-            freed_.notify_all();  // as in `submit`
+        if (!slot.slot->wait_for(timeout)) {
+            slots_.put_back(slot);
             return false;
         }
-        finish(place, *fused, nullptr);
+        finish(slot, *fused, nullptr);
     } catch (const Error &error) {
-        if (error.status() == TCMOA_ERROR_INPUT) {  // `fused` lies where it must not: another one may do
-            {
-                const std::lock_guard guard(lock_);
-                place.state = State::flying;
-            }
-            freed_.notify_all();
-            throw;
-        }
-        count_failure();
-        release(place);
+        // `fused` is in memory that the GPU refuses: the result can still go to another frame.
+        if (error.status() == TCMOA_ERROR_INPUT) slots_.put_back(slot);
+        else release_failed(slot);
         throw;
     } catch (...) {
-        count_failure();
-        release(place);
+        release_failed(slot);
         throw;
     }
-    release(place);
+    slots_.release(slot);
     return true;
 }
 
 void Fuser::discard(std::uint64_t ticket) {
-    Place &place = take(ticket);
+    FrameSlot &slot = slots_.take(ticket);
     try {
-        (void)place.slot->ready(std::chrono::milliseconds(-1));
-    } catch (const std::exception &) {  // given up: how it ended is of no interest
+        (void)slot.slot->wait_for(kNoLimit);
+    } catch (const std::exception &) {  // discarded whether it failed or not
     }
     {
-        const std::lock_guard guard(lock_);
-        ++figures_.dropped;
+        const std::lock_guard guard(stats_lock_);
+        ++stats_.discarded;
     }
-    release(place);
-}
-
-void Fuser::set_error(std::string_view text) {
-    const std::lock_guard guard(error_lock_);
-    error_ = text;  // into the same memory where that is enough
-}
-
-std::size_t Fuser::copy_error(char *text, std::size_t size) const noexcept {
-    const std::lock_guard guard(error_lock_);
-    if (size > 0) {
-        const auto bytes = std::min(size - 1, error_.size());
-        std::memcpy(text, error_.data(), bytes);
-        text[bytes] = '\0';
-    }
-    return error_.size();
+    slots_.release(slot);
 }
 
 }  // namespace tcmoa

@@ -1,9 +1,11 @@
-#include <cstdint>
+#include "kernel_cache.hpp"
+
 #include <fstream>
 #include <iterator>
+#include <system_error>
 
-#include "cache.hpp"
-#include "tensorrt.hpp"
+#include "atomic_write.hpp"
+#include "sha256.hpp"
 
 namespace tcmoa {
 namespace {
@@ -11,8 +13,8 @@ namespace {
 constexpr std::string_view kMagic = "tcmoa runtime cache 1\n";
 constexpr std::size_t kHashBytes = 32;
 
-// A SHA-256 as bytes.
-std::string raw(const std::string &hex) {
+// A hexadecimal SHA-256 as bytes.
+std::string from_hex(const std::string &hex) {
     const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
     std::string bytes;
     for (std::size_t i = 0; i + 1 < hex.size(); i += 2) {
@@ -27,9 +29,9 @@ KernelCache::KernelCache(const Engine &engine) : path_(engine.path), engine_hash
     path_.replace_extension(".runtime_cache");
 }
 
-// Which engine's kernels these are, and their hash: the library only checks where they were made.
-std::string KernelCache::header(std::string_view blob) const {
-    return std::string(kMagic) + raw(engine_hash_) + raw(sha256(blob));
+// Format, the engine's hash, and the kernels' hash: TensorRT-RTX itself only checks for which GPU they were compiled.
+std::string KernelCache::header(std::string_view kernels) const {
+    return std::string(kMagic) + from_hex(engine_hash_) + from_hex(sha256(kernels));
 }
 
 void KernelCache::load(LoadedEngine &loaded) {
@@ -39,15 +41,17 @@ void KernelCache::load(LoadedEngine &loaded) {
     const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
     const std::size_t start = kMagic.size() + 2 * kHashBytes;
     if (text.size() <= start) return;
-    const auto blob = std::string_view(text).substr(start);
-    if (std::string_view(text).substr(0, start) == header(blob) && loaded.take_kernels(blob)) kept_ = blob;
+    const auto kernels = std::string_view(text).substr(start);
+    if (std::string_view(text).substr(0, start) == header(kernels) && loaded.load_kernels(kernels)) {
+        loaded_kernels_ = kernels;
+    }
 }
 
 void KernelCache::save(const LoadedEngine &loaded) noexcept {
     try {
-        const auto blob = loaded.kernels();
-        if (!blob.empty() && blob != kept_) write_file(path_, header(blob) + blob);
-    } catch (...) {  // nobody to tell: kernels are compiled again at the next start
+        const auto kernels = loaded.compiled_kernels();
+        if (!kernels.empty() && kernels != loaded_kernels_) atomic_write(path_, header(kernels) + kernels);
+    } catch (...) {
     }
 }
 

@@ -24,8 +24,8 @@ struct ManifestKind {
     std::string_view remedy;      // for messages, e.g. "export it again"
 };
 
-// Read the JSON object in `path`. Throws Error (TCMOA_ERROR_BUNDLE) where it is unreadable, larger than 1 MiB, not JSON,
-// of another format, of a newer version, or does not match its own hash.
+// Read the JSON object in `path`. Throws Error (TCMOA_ERROR_BUNDLE) where it is unreadable, larger than 1 MiB, not
+// JSON, of another format, of a newer version, or does not match its own hash.
 Manifest read_manifest(const std::filesystem::path &path, const ManifestKind &kind);
 
 // The same from the text of the file; `path` is for messages.

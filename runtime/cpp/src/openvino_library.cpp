@@ -17,8 +17,8 @@ namespace {
 OpenVinoLibrary load() {
     const SharedLibrary library(
         "TCMOA_OPENVINO_LIBRARY", {TCMOA_OPENVINO_LIBRARY_HINT, TCMOA_OPENVINO_SONAME, "libopenvino_c.so"},
-        "install OpenVINO 2025 or newer, then set TCMOA_OPENVINO_LIBRARY to the path of its libopenvino_c.so or add its "
-        "folder to the system's loader");
+        "install OpenVINO 2025 or newer, then set TCMOA_OPENVINO_LIBRARY to the path of its libopenvino_c.so, or add "
+        "its folder to the system's loader");
     OpenVinoLibrary functions;
 #define TCMOA_LOAD(name) functions.name = library.function<decltype(functions.name)>(#name);
     TCMOA_OPENVINO_FUNCTIONS(TCMOA_LOAD)
@@ -52,7 +52,8 @@ std::string OpenVinoLibrary::reason(ov_status_e status) const {
 }
 
 void OpenVinoLibrary::check(const char *action, ov_status_e status) const {
-    if (status != OK) fail_internal("OpenVINO " + version(), std::string("failed to ") + action + " (" + reason(status) + ")");
+    if (status == OK) return;
+    fail_internal("OpenVINO " + version(), std::string("failed to ") + action + " (" + reason(status) + ")");
 }
 
 }  // namespace tcmoa

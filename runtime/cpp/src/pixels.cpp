@@ -7,10 +7,10 @@
 namespace tcmoa {
 namespace {
 
-constexpr float kRed = 0.299F, kGreen = 0.587F, kBlue = 0.114F;  // luma of BT.601 full range
+constexpr float kRed = 0.299F, kGreen = 0.587F, kBlue = 0.114F;  // luma of BT.601, full range
 
-// Round half to even, as numpy does, in a form that compilers turn into vectors: adding 1.5 * 2^23 leaves no bits for
-// a fraction. For 0 <= value <= 255.
+// Round half to even, as numpy does, for 0 <= value <= 255. Adding 1.5 * 2^23 leaves no bits for a fraction, and
+// compilers can vectorize it.
 inline std::uint8_t rounded(float value) {
     constexpr float magic = 12582912.0F;
     return static_cast<std::uint8_t>((value + magic) - magic);
@@ -20,17 +20,17 @@ inline std::uint8_t luma(float red, float green, float blue) {
     return rounded(std::min(kRed * red + kGreen * green + kBlue * blue, 255.0F));
 }
 
-const std::uint8_t *row_of(const tcmoa_frame &frame, int plane, std::size_t y) {
+const std::uint8_t *input_row(const tcmoa_frame &frame, int plane, std::size_t y) {
     return static_cast<const std::uint8_t *>(frame.planes[plane]) + y * frame.strides[plane];
 }
 
-std::uint8_t *row_to_write(const tcmoa_frame &frame, int plane, std::size_t y) {
+std::uint8_t *output_row(const tcmoa_frame &frame, int plane, std::size_t y) {
     return static_cast<std::uint8_t *>(frame.planes[plane]) + y * frame.strides[plane];
 }
 
-// Numbers between luma, chroma and RGB, in 1/65536; for kr and kb of the standard.
+// Coefficients between YUV and RGB in units of 1/65536.
 struct Matrix {
-    int luma_zero;                                 // 16, or 0
+    int luma_zero;                                 // luma of black: 16 (limited range) or 0 (full range)
     int to_luma, red_v, green_u, green_v, blue_u;  // YUV to RGB
     int y_red, y_green, y_blue;                    // RGB to YUV
     int u_red, u_green, u_blue, v_red, v_green, v_blue;
@@ -38,6 +38,7 @@ struct Matrix {
 
 constexpr int fixed(double value) { return static_cast<int>(value * 65536 + (value < 0 ? -0.5 : 0.5)); }
 
+// From Kr and Kb of BT.601 or BT.709.
 constexpr Matrix matrix_of(double kr, double kb, bool limited) {
     const double kg = 1 - kr - kb, y = limited ? 219.0 / 255 : 1, c = limited ? 224.0 / 255 : 1;
     return {limited ? 16 : 0,
@@ -49,7 +50,7 @@ constexpr Matrix matrix_of(double kr, double kb, bool limited) {
             fixed(kr * y),
             fixed(y) - fixed(kr * y) - fixed(kb * y),  // white stays white
             fixed(kb * y),
-            // Rows of chroma add up to 0: grey stays grey.
+            // The coefficients of a chroma value add up to 0: gray stays gray.
             fixed(-kr / (1 - kb) / 2 * c),
             -fixed(-kr / (1 - kb) / 2 * c) - fixed(c / 2),
             fixed(c / 2),
@@ -65,12 +66,12 @@ inline std::uint8_t clipped(int fixed_point) {
     return static_cast<std::uint8_t>(std::clamp((fixed_point + 32768) >> 16, 0, 255));
 }
 
-// Rows of red, green and blue bytes, `step` bytes from pixel to pixel.
+// Packed RGB in any order. step: bytes per pixel; red, blue: position of the channel.
 template <int step, int red, int blue>
 void packed_to_tensor(const tcmoa_frame &frame, std::uint8_t *out, int channels, bool bgr, std::size_t width,
                       std::size_t height) {
     for (std::size_t y = 0; y < height; ++y, out += width * static_cast<std::size_t>(channels)) {
-        const std::uint8_t *in = row_of(frame, 0, y);
+        const std::uint8_t *in = input_row(frame, 0, y);
         if (channels == 1) {
             for (std::size_t i = 0; i < width; ++i) {
                 out[i] = luma(in[step * i + red], in[step * i + 1], in[step * i + blue]);
@@ -93,41 +94,42 @@ void packed_to_tensor(const tcmoa_frame &frame, std::uint8_t *out, int channels,
     }
 }
 
-void repeat(const std::uint8_t *grey, std::uint8_t *out, int channels, std::size_t width) {
+// Write a row of gray pixels to 1 or 3 channels.
+void repeat(const std::uint8_t *gray, std::uint8_t *out, int channels, std::size_t width) {
     if (channels == 1) {
-        std::memcpy(out, grey, width);
+        std::memcpy(out, gray, width);
         return;
     }
-    for (std::size_t i = 0; i < width; ++i) out[3 * i] = out[3 * i + 1] = out[3 * i + 2] = grey[i];
+    for (std::size_t i = 0; i < width; ++i) out[3 * i] = out[3 * i + 1] = out[3 * i + 2] = gray[i];
 }
 
-// A percentile of `count` numbers by linear interpolation, as numpy.percentile has it by default.
+// A percentile of `count` values by linear interpolation, with the arithmetic of numpy.percentile's default method.
 double percentile(const StretchScratch &scratch, std::uint64_t count, double percent) {
-    const double at = static_cast<double>(count - 1) * (percent / 100);
-    const double below = std::floor(at), share = at - below;
+    const double position = static_cast<double>(count - 1) * (percent / 100);
+    const double below = std::floor(position), fraction = position - below;
     const auto rank = static_cast<std::uint64_t>(below), last = count - 1;
     double values[2] = {};
     std::uint64_t seen = 0;
     std::size_t level = 0;
     for (int i = 0; i < 2; ++i) {
-        const auto wanted = std::min(rank + static_cast<std::uint64_t>(i), last);
-        while (seen + scratch.histogram[level] <= wanted) seen += scratch.histogram[level++];
+        const auto target = std::min(rank + static_cast<std::uint64_t>(i), last);
+        while (seen + scratch.histogram[level] <= target) seen += scratch.histogram[level++];
         values[i] = static_cast<double>(level);
     }
     const double step = values[1] - values[0];
-    return share >= 0.5 ? values[1] - step * (1 - share) : values[0] + step * share;
+    return fraction >= 0.5 ? values[1] - step * (1 - fraction) : values[0] + step * fraction;
 }
 
 void gray16_to_tensor(const tcmoa_frame &frame, std::uint8_t *out, int channels, std::size_t width,
-                      std::size_t height, double low_percent, double high_percent, StretchScratch &scratch) {
+                      std::size_t height, StretchPercentiles percentiles, StretchScratch &scratch) {
     std::fill(scratch.histogram.begin(), scratch.histogram.end(), 0U);
-    const auto row = [&frame](std::size_t y) { return reinterpret_cast<const std::uint16_t *>(row_of(frame, 0, y)); };
+    const auto row = [&](std::size_t y) { return reinterpret_cast<const std::uint16_t *>(input_row(frame, 0, y)); };
     for (std::size_t y = 0; y < height; ++y) {
         const auto *in = row(y);
         for (std::size_t i = 0; i < width; ++i) ++scratch.histogram[in[i]];
     }
     const std::uint64_t count = static_cast<std::uint64_t>(width) * height;
-    double low = percentile(scratch, count, low_percent), high = percentile(scratch, count, high_percent);
+    double low = percentile(scratch, count, percentiles.low), high = percentile(scratch, count, percentiles.high);
     double span = high - low;
     if (span <= 0) {
         low = percentile(scratch, count, 0);
@@ -138,7 +140,7 @@ void gray16_to_tensor(const tcmoa_frame &frame, std::uint8_t *out, int channels,
     for (std::size_t y = 0; y < height; ++y, out += width * static_cast<std::size_t>(channels)) {
         const auto *in = row(y);
         for (std::size_t i = 0; i < width; ++i) {
-            // Clipped before it is rounded: the same, as 0 and 255 are whole.
+            // Clip first, then round: the same result, since 0 and 255 are integers.
             const float value = std::clamp((static_cast<float>(in[i]) - zero) * gain, 0.0F, 255.0F);
             if (channels == 1) {
                 out[i] = rounded(value);
@@ -149,25 +151,25 @@ void gray16_to_tensor(const tcmoa_frame &frame, std::uint8_t *out, int channels,
     }
 }
 
-// NV12 and I420: `u` and `v` are the planes, `step` the bytes from one chroma value to the next.
+// NV12 and I420. step: bytes from one chroma value to the next.
 void yuv_to_tensor(const tcmoa_frame &frame, std::uint8_t *out, int channels, bool bgr, std::size_t width,
                    std::size_t height) {
     const bool nv12 = frame.format == TCMOA_NV12;
     const Matrix &m = kMatrices[frame.matrix];
     const std::size_t step = nv12 ? 2 : 1, first = bgr ? 2 : 0, last = bgr ? 0 : 2;
     for (std::size_t y = 0; y < height; ++y, out += width * static_cast<std::size_t>(channels)) {
-        const std::uint8_t *in = row_of(frame, 0, y);
+        const std::uint8_t *in = input_row(frame, 0, y);
         if (channels == 1) {
             for (std::size_t i = 0; i < width; ++i) out[i] = clipped((in[i] - m.luma_zero) * m.to_luma);
             continue;
         }
-        const std::uint8_t *u = row_of(frame, 1, y / 2), *v = nv12 ? u + 1 : row_of(frame, 2, y / 2);
+        const std::uint8_t *u = input_row(frame, 1, y / 2), *v = nv12 ? u + 1 : input_row(frame, 2, y / 2);
         for (std::size_t i = 0; i < width; ++i) {
-            const int grey = (in[i] - m.luma_zero) * m.to_luma;
+            const int gray = (in[i] - m.luma_zero) * m.to_luma;
             const int du = u[i / 2 * step] - 128, dv = v[i / 2 * step] - 128;
-            out[3 * i + first] = clipped(grey + m.red_v * dv);
-            out[3 * i + 1] = clipped(grey + m.green_u * du + m.green_v * dv);
-            out[3 * i + last] = clipped(grey + m.blue_u * du);
+            out[3 * i + first] = clipped(gray + m.red_v * dv);
+            out[3 * i + 1] = clipped(gray + m.green_u * du + m.green_v * dv);
+            out[3 * i + last] = clipped(gray + m.blue_u * du);
         }
     }
 }
@@ -179,15 +181,15 @@ void tensor_to_yuv(const std::uint8_t *in, std::size_t red, std::size_t blue, co
     const std::size_t step = nv12 ? 2 : 1, pitch = 3 * width;
     for (std::size_t y = 0; y < height; ++y) {
         const std::uint8_t *row = in + y * pitch;
-        std::uint8_t *out = row_to_write(frame, 0, y);
+        std::uint8_t *out = output_row(frame, 0, y);
         for (std::size_t i = 0; i < width; ++i) {
             const std::uint8_t *p = row + 3 * i;
             out[i] = clipped(m.y_red * p[red] + m.y_green * p[1] + m.y_blue * p[blue] + (m.luma_zero << 16));
         }
         if (y % 2 != 0) continue;
-        // The mean of the four pixels that share a chroma value; the last column and row stand for two.
+        // The mean of the four pixels that share a chroma value; an odd last column or row counts twice.
         const std::uint8_t *under = y + 1 < height ? row + pitch : row;
-        std::uint8_t *u = row_to_write(frame, 1, y / 2), *v = nv12 ? u + 1 : row_to_write(frame, 2, y / 2);
+        std::uint8_t *u = output_row(frame, 1, y / 2), *v = nv12 ? u + 1 : output_row(frame, 2, y / 2);
         for (std::size_t i = 0; i < width; i += 2) {
             const std::size_t a = 3 * i, b = i + 1 < width ? a + 3 : a;
             const int r = row[a + red] + row[b + red] + under[a + red] + under[b + red];
@@ -201,8 +203,8 @@ void tensor_to_yuv(const std::uint8_t *in, std::size_t red, std::size_t blue, co
 
 }  // namespace
 
-void frame_to_tensor(const tcmoa_frame &frame, std::span<std::uint8_t> tensor, int channels, bool bgr, double low,
-                     double high, StretchScratch &scratch) {
+void frame_to_tensor(const tcmoa_frame &frame, std::span<std::uint8_t> tensor, int channels, bool bgr,
+                     StretchPercentiles percentiles, StretchScratch &scratch) {
     const auto width = static_cast<std::size_t>(frame.width), height = static_cast<std::size_t>(frame.height);
     std::uint8_t *out = tensor.data();
     switch (frame.format) {
@@ -216,11 +218,11 @@ void frame_to_tensor(const tcmoa_frame &frame, std::span<std::uint8_t> tensor, i
             return packed_to_tensor<4, 2, 0>(frame, out, channels, bgr, width, height);
         case TCMOA_GRAY8:
             for (std::size_t y = 0; y < height; ++y, out += width * static_cast<std::size_t>(channels)) {
-                repeat(row_of(frame, 0, y), out, channels, width);
+                repeat(input_row(frame, 0, y), out, channels, width);
             }
             return;
         case TCMOA_GRAY16:
-            return gray16_to_tensor(frame, out, channels, width, height, low, high, scratch);
+            return gray16_to_tensor(frame, out, channels, width, height, percentiles, scratch);
         default:
             return yuv_to_tensor(frame, out, channels, bgr, width, height);
     }
@@ -234,7 +236,7 @@ void tensor_to_frame(std::span<const std::uint8_t> tensor, bool bgr, const tcmoa
     }
     for (std::size_t y = 0; y < height; ++y) {
         const std::uint8_t *in = tensor.data() + 3 * width * y;
-        std::uint8_t *out = row_to_write(frame, 0, y);
+        std::uint8_t *out = output_row(frame, 0, y);
         const bool out_bgr = frame.format == TCMOA_BGR8 || frame.format == TCMOA_BGRA8;
         const std::size_t first = out_bgr == bgr ? 0 : 2, last = 2 - first;
         switch (frame.format) {

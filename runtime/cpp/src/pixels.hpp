@@ -1,4 +1,4 @@
-// Frames of any format into the graph's packed uint8 tensors, and back.
+// Conversion of frames of any format to the graph's packed uint8 tensors, and back.
 #pragma once
 
 #include <cstdint>
@@ -9,20 +9,22 @@
 
 namespace tcmoa {
 
-// Throws Error (TCMOA_ERROR_INPUT) unless `frame` is a complete image of width x height; `name` is for the message.
-void check_frame(const tcmoa_frame *frame, const char *name, std::int64_t width, std::int64_t height);
+// Percentiles of a GRAY16 frame that become black and white, 0 <= low < high <= 100; numpy.percentile's default method.
+struct StretchPercentiles {
+    double low, high;
+};
 
-// Memory that the conversion of one GRAY16 frame works in; made once.
+// Memory for the conversion of a GRAY16 frame; allocated once per slot.
 struct StretchScratch {
     std::vector<std::uint32_t> histogram = std::vector<std::uint32_t>(1 << 16);
 };
 
-// A checked host frame as packed uint8 [H, W, channels], with three channels in RGB order, or BGR where `bgr`.
-// low and high: percentiles of a GRAY16 frame that become black and white, as numpy.percentile has them.
-void frame_to_tensor(const tcmoa_frame &frame, std::span<std::uint8_t> tensor, int channels, bool bgr, double low,
-                     double high, StretchScratch &scratch);
+// Convert a checked host frame to packed uint8 [H, W, channels] with 1 or 3 channels, in BGR order where `bgr`, else
+// RGB.
+void frame_to_tensor(const tcmoa_frame &frame, std::span<std::uint8_t> tensor, int channels, bool bgr,
+                     StretchPercentiles percentiles, StretchScratch &scratch);
 
-// Packed uint8 [H, W, 3] in RGB order, or BGR where `bgr`, into a checked host frame.
+// Convert packed uint8 [H, W, 3], in BGR order where `bgr`, else RGB, to a checked host frame.
 void tensor_to_frame(std::span<const std::uint8_t> tensor, bool bgr, const tcmoa_frame &frame);
 
 }  // namespace tcmoa

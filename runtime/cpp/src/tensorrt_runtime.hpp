@@ -1,52 +1,51 @@
-// What the backend needs of TensorRT or TensorRT-RTX, without a word of their headers: those two define the same names
-// differently, and most machines that build this library have neither.
+// What the backend needs of TensorRT or TensorRT-RTX, without their headers: both define the same names differently,
+// and most machines that build this library have neither.
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "contract.hpp"
 #include "engine.hpp"
 
 namespace tcmoa {
 
-// An engine's input or output as the library has it.
-struct EngineTensor {
-    std::string name, type;  // type as in messages: "uint8", "float32" or another
-    std::vector<std::int64_t> shape;
-    bool input = false;
-    bool plain = false;  // linear memory of the GPU
+// The inputs and outputs that an engine reports.
+struct EngineTensors {
+    std::vector<ReportedTensor> inputs, outputs;
+    std::string unsupported;  // name of a tensor that is not in linear GPU memory; empty where there is none
 };
 
-// What runs an engine once at a time. All calls want the GPU's context to be current.
+// Runs an engine, once at a time. The GPU must be current in all calls.
 class EngineContext {
 public:
     virtual ~EngineContext() = default;
 
-    // Use so much memory of the GPU to work in, 256-byte aligned.
-    virtual void work_in(void *scratch, std::size_t bytes) = 0;
-    virtual void bind(const char *name, void *address) = 0;
+    // Use this GPU memory, 256-byte aligned, for intermediate results.
+    virtual void set_scratch(void *memory, std::size_t bytes) = 0;
+    virtual void bind(const char *tensor, void *address) = 0;
 
-    // Queue the engine once in `stream`; throws what the library logged when it refuses.
+    // Enqueue the engine once in `stream`. Throws Error with what the library logged.
     virtual void enqueue(void *stream) = 0;
 
-    // Whether the library says that it can be captured. TensorRT has no such question, TensorRT-RTX has.
+    // Whether the library supports capturing the engine in a CUDA graph. Only TensorRT-RTX can be asked; true
+    // otherwise.
     [[nodiscard]] virtual bool can_capture(void *stream) const = 0;
 };
 
 class LoadedEngine {
 public:
     virtual ~LoadedEngine() = default;
-    [[nodiscard]] virtual std::size_t scratch_bytes() const = 0;  // that a context works in
-    [[nodiscard]] virtual std::vector<EngineTensor> tensors() const = 0;
+    [[nodiscard]] virtual std::size_t scratch_bytes() const = 0;  // needed by a context
+    [[nodiscard]] virtual EngineTensors tensors() const = 0;
 
-    // The kernels that were compiled in an earlier run, before the first context; false where the library refuses
-    // them. And those of this run; empty where there are none. Only TensorRT-RTX compiles any.
-    virtual bool take_kernels(std::string_view blob) = 0;
-    [[nodiscard]] virtual std::string kernels() const = 0;
+    // Load kernels that were compiled in an earlier process, before the first context. Returns false where the library
+    // refuses them. Only TensorRT-RTX compiles kernels at run time.
+    virtual bool load_kernels(std::string_view kernels) = 0;
+    [[nodiscard]] virtual std::string compiled_kernels() const = 0;  // empty where there are none
     [[nodiscard]] virtual std::unique_ptr<EngineContext> new_context() = 0;
 };
 
@@ -54,19 +53,19 @@ class TensorRt {
 public:
     virtual ~TensorRt() = default;
 
-    // All four numbers, as "1.7.1.116".
+    // All four numbers, e.g. "1.7.1.116".
     [[nodiscard]] virtual std::string version() const = 0;
 
-    // Throws Error (TCMOA_ERROR_BUNDLE) with what the library logged when it refuses `blob`, the engine's bytes. The
-    // description is only read during the call.
-    [[nodiscard]] virtual std::unique_ptr<LoadedEngine> load(const Engine &description, std::string_view blob) = 0;
+    // Load an engine from its bytes. Throws Error (TCMOA_ERROR_BUNDLE) with what the library logged where it refuses
+    // them. `description` is only read during the call.
+    [[nodiscard]] virtual std::unique_ptr<LoadedEngine> load(const Engine &description, std::string_view bytes) = 0;
 };
 
-// The library of a flavour in this process; Error (TCMOA_ERROR_MISSING) that says what to do where there is none, or
-// where this library was built without it.
-TensorRt &tensorrt_library(Flavour flavour);
+// The library of a flavor in this process. Throws Error (TCMOA_ERROR_MISSING) where it is not installed, or where
+// libtcmoa was built without it.
+TensorRt &tensorrt_library(Flavor flavor);
 
-// One of these each is built per flavour; `tensorrt_library` is what knows which are.
+// Each is compiled where its headers were found; only `tensorrt_library` calls them.
 TensorRt &open_tensorrt();
 TensorRt &open_tensorrt_rtx();
 

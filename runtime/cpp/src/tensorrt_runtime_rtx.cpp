@@ -1,3 +1,3 @@
-// tensorrt_runtime.cpp with the headers of TensorRT-RTX.
-#define TCMOA_FLAVOUR_RTX
+// tensorrt_runtime.cpp compiled with the headers of TensorRT-RTX.
+#define TCMOA_FLAVOR_RTX
 #include "tensorrt_runtime.cpp"

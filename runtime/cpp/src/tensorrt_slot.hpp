@@ -1,14 +1,16 @@
-// One frame in flight on the GPU; the streams and events are explained in tensorrt.hpp.
+// One frame in flight on the GPU; its streams and events are explained in tensorrt_session.hpp.
 #pragma once
 
 #include <array>
+#include <memory>
 #include <vector>
 
-#include "tensorrt.hpp"
+#include "backend.hpp"
+#include "tensorrt_session.hpp"
 
 namespace tcmoa {
 
-// Tensors one after another in one allocation on each side, so that one copy moves neighbours together.
+// Tensors that follow each other in one allocation on the host and one on the GPU, so that one copy moves several.
 struct TensorBlock {
     explicit TensorBlock(std::vector<TensorSpec> tensors);
 
@@ -26,46 +28,46 @@ struct TensorBlock {
 
 class TensorRtSlot final : public Slot {
 public:
-    // The backend's device is current, here alone.
-    explicit TensorRtSlot(TensorRtBackend &backend);
+    // The session's device is current; in the other functions it need not be.
+    explicit TensorRtSlot(TensorRtSession &session);
     ~TensorRtSlot() override;
     TensorRtSlot(const TensorRtSlot &) = delete;
     TensorRtSlot &operator=(const TensorRtSlot &) = delete;
 
-    [[nodiscard]] const Tensors &tensors() const noexcept override { return tensors_; }
+    [[nodiscard]] const HostTensors &tensors() const noexcept override { return tensors_; }
     void start(const DeviceFrame &x, const DeviceFrame &y) override;
-    bool ready(std::chrono::milliseconds timeout) override;
+    bool wait_for(std::chrono::milliseconds timeout) override;
     void collect() override;
     void collect_to(void *pointer, void *stream) override;
 
 private:
-    using Sources = std::array<DeviceFrame, 2>;
+    using Sources = std::array<DeviceFrame, 2>;  // x, y
 
-    // All that is freed while the device is current; the newest first.
-    struct Parts {
-        explicit Parts(const Contract &contract);
+    // Freed while the device is current, the last member first.
+    struct Resources {
+        explicit Resources(const Contract &contract);
         TensorBlock inputs, outputs;
         cuda::Event uploaded, computed, downloaded, copied;
-        std::array<cuda::Event, 2> gathered;
+        std::array<cuda::Event, 2> gathered;  // x, y: copied from the caller's GPU memory
         std::unique_ptr<EngineContext> context;
         cuda::Graph graph;
     };
 
     void warm_up();
-    void queue(const Sources &sources);
-    void upload(const Sources &sources);
-    void download();
-    void drain() noexcept;
+    void enqueue(const Sources &sources);
+    void enqueue_upload(const Sources &sources);
+    void enqueue_download();
+    void synchronize() noexcept;
     void record(const cuda::Event &event, cuda::Handle stream) const;
     void wait(cuda::Handle stream, const cuda::Event &event) const;
 
-    TensorRtBackend &backend_;
+    TensorRtSession &session_;
     const cuda::Driver &driver_;
-    cuda::Handle copy_in_, compute_, copy_out_;
-    std::unique_ptr<Parts> parts_;
-    Tensors tensors_;
-    bool downloads_ = true;     // whether results go to the host unasked: as long as the last ones were wanted there
-    bool downloading_ = false;  // the frame in flight has been queued so
+    const cuda::Handle copy_in_, compute_, copy_out_;
+    std::unique_ptr<Resources> resources_;
+    HostTensors tensors_;
+    bool download_early_ = true;  // enqueue the download with the frame: the last result was collected on the host
+    bool downloading_ = false;    // the download of the frame in flight is enqueued
 };
 
 }  // namespace tcmoa

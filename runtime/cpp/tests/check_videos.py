@@ -1,4 +1,4 @@
-"""Make two short videos and have the OpenCV example fuse them.
+"""Fuse two short videos with the OpenCV example and compare the result with the Python runtime.
 
 python check_videos.py FUSE_VIDEOS BUNDLES
 """
@@ -17,7 +17,7 @@ from tcmoa_runtime import Fuser
 
 
 def write_video(path: Path, frames: list[np.ndarray]) -> None:
-    """Motion JPEG at 10 frames/s."""
+    """Write a Motion JPEG video with 10 frames per second."""
     height, width = frames[0].shape[:2]
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (width, height))
     assert writer.isOpened(), path
@@ -27,7 +27,7 @@ def write_video(path: Path, frames: list[np.ndarray]) -> None:
 
 
 def read_video(path: Path) -> list[np.ndarray]:
-    """All frames of a video, BGR."""
+    """Return all frames of a video, uint8 [H, W, 3] in BGR order."""
     video, frames = cv2.VideoCapture(str(path)), []
     while True:
         good, frame = video.read()
@@ -37,17 +37,17 @@ def read_video(path: Path) -> list[np.ndarray]:
 
 
 def blurred(frame: np.ndarray) -> np.ndarray:
-    """Luma without what JPEG does not keep, flat."""
+    """Return the blurred luma of a frame as a flat array, without the details that JPEG loses."""
     return cv2.blur(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), (5, 5)).ravel().astype(float)
 
 
 def main() -> None:
-    """Exits with what went wrong."""
-    program, bundle = Path(sys.argv[1]), Path(sys.argv[2]) / "vif-grey"
+    """Run the example; a failed check exits with its message."""
+    program, bundle = Path(sys.argv[1]), Path(sys.argv[2]) / "vif-gray"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        x = np.fromfile(bundle.with_name("vif-grey-reference") / "x.raw", np.uint8).reshape(112, 112, 3)
-        y = np.fromfile(bundle.with_name("vif-grey-reference") / "y.raw", np.uint8).reshape(112, 112)
+        x = np.fromfile(bundle.with_name("vif-gray-reference") / "x.raw", np.uint8).reshape(112, 112, 3)
+        y = np.fromfile(bundle.with_name("vif-gray-reference") / "y.raw", np.uint8).reshape(112, 112)
         write_video(folder / "x.avi", [np.roll(x, 4 * i, axis=1) for i in range(6)])
         write_video(
             folder / "y.avi", [np.repeat(np.roll(y, 4 * i, axis=1)[..., None], 3, axis=2) for i in range(5)]
@@ -55,24 +55,24 @@ def main() -> None:
         command = [program, bundle, folder / "x.avi", folder / "y.avi", folder / "out.avi"]
         done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        assert "5 frames of 112x112, by openvino (CPU)" in done.stdout, (
+        assert "5 frames of 112x112 with openvino (CPU)" in done.stdout, (
             done.stdout
-        )  # until the shorter one ends
+        )  # the length of the shorter video
         fused = read_video(folder / "out.avi")
         assert len(fused) == 5, len(fused)
         with Fuser.load(bundle, backend="openvino") as fuser:
             for i, pair in enumerate(
                 zip(read_video(folder / "x.avi"), read_video(folder / "y.avi"), strict=False)
             ):
-                # JPEG takes most of the fine colour grain that random weights make: blurred luma is left.
-                alike = np.corrcoef(blurred(fuser(*pair)), blurred(fused[i]))[0, 1]
-                assert alike > 0.9, (
-                    f"frame {i} has a correlation of {alike:.3f} with what Python makes of the pair"
+                # JPEG loses most of the fine color noise that random weights produce; blurred luma remains.
+                correlation = np.corrcoef(blurred(fuser(*pair)), blurred(fused[i]))[0, 1]
+                assert correlation > 0.9, (
+                    f"frame {i} has a correlation of {correlation:.3f} with the result of the Python runtime"
                 )
         command = [program, bundle, "none.avi", "none.avi", folder / "out.avi"]
         done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
         assert done.returncode == 1
-        assert "none.avi: not a readable video" in done.stderr, done.stderr
+        assert "none.avi: cannot be read; expected a video" in done.stderr, done.stderr
     print("videos fused")
 
 

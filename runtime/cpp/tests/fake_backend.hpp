@@ -1,4 +1,4 @@
-// A backend whose arithmetic the tests know: fused = mean of x and y, plus 100 * shift at the token of the pixel.
+// A backend with simple arithmetic: fused = mean of x and y, plus 100 * shift at the token of the pixel.
 #pragma once
 
 #include <atomic>
@@ -9,19 +9,20 @@
 #include <vector>
 
 #include "backend.hpp"
+#include "contract.hpp"
 #include "error.hpp"
 
 namespace tcmoa::testing {
 
-// What happens to the frames of a FakeBackend; shared with the test.
+// Controls and counters of a FakeBackend; shared with the test.
 struct Script {
     std::mutex lock;
     std::condition_variable changed;
-    std::atomic<bool> borrows = false;    // whether slots work in the caller's memory
-    bool held = false;                    // frames are not ready until this is false
-    std::atomic<int> fail_starts = 0;     // so many starts throw
-    std::atomic<int> fail_runs = 0;       // so many frames fail in the network
-    std::atomic<int> running = 0, most_running = 0;
+    std::atomic<bool> accepts_external_buffers = false;
+    bool held = false;                 // frames are not ready as long as this is set
+    std::atomic<int> fail_starts = 0;  // number of starts that will throw
+    std::atomic<int> fail_runs = 0;    // number of frames that will fail in the network
+    std::atomic<int> running = 0, max_running = 0;
 
     void hold(bool value) {
         {
@@ -35,35 +36,35 @@ struct Script {
 class FakeSlot final : public Slot {
 public:
     FakeSlot(const Contract &contract, std::shared_ptr<Script> script) : contract_(contract), script_(std::move(script)) {
-        for (const auto &spec : contract.inputs()) memory_.emplace_back(spec.bytes());
-        for (const auto &spec : contract.outputs()) memory_.emplace_back(spec.bytes());
-        const auto numbers = [](std::vector<std::uint8_t> &bytes) {
+        for (const auto &spec : contract.inputs()) memory_.emplace_back(spec.num_bytes());
+        for (const auto &spec : contract.outputs()) memory_.emplace_back(spec.num_bytes());
+        const auto floats = [](std::vector<std::uint8_t> &bytes) {
             return std::span(reinterpret_cast<float *>(bytes.data()), bytes.size() / sizeof(float));
         };
-        views_.x = memory_[0];
-        views_.y = memory_[1];
-        views_.scale = numbers(memory_[2]);
-        views_.shift = numbers(memory_[3]);
-        views_.fused = memory_[4];
-        if (contract.with_prompt) views_.prompt = numbers(memory_[5]);
+        tensors_.x = memory_[0];
+        tensors_.y = memory_[1];
+        tensors_.scale = floats(memory_[2]);
+        tensors_.shift = floats(memory_[3]);
+        tensors_.fused = memory_[4];
+        if (contract.with_prompt) tensors_.prompt = floats(memory_[5]);
     }
 
-    [[nodiscard]] const Tensors &tensors() const noexcept override { return views_; }
+    [[nodiscard]] const HostTensors &tensors() const noexcept override { return tensors_; }
 
-    void borrow(const Borrowed &borrowed) override { borrowed_ = borrowed; }
+    void bind(const ExternalBuffers &buffers) override { external_ = buffers; }
 
     void start(const DeviceFrame &, const DeviceFrame &) override {
         if (script_->fail_starts > 0) {
             --script_->fail_starts;
-            fail_internal("the fake backend was told not to start");
+            fail_internal("fake backend", "failed to start");
         }
         const int now = ++script_->running;
-        int most = script_->most_running;
-        while (now > most && !script_->most_running.compare_exchange_weak(most, now)) {
+        int max = script_->max_running;
+        while (now > max && !script_->max_running.compare_exchange_weak(max, now)) {
         }
     }
 
-    bool ready(std::chrono::milliseconds timeout) override {
+    bool wait_for(std::chrono::milliseconds timeout) override {
         std::unique_lock guard(script_->lock);
         const auto free = [this] { return !script_->held; };
         if (timeout.count() < 0) {
@@ -74,7 +75,7 @@ public:
         --script_->running;
         if (script_->fail_runs > 0) {
             --script_->fail_runs;
-            fail_internal("the fake backend was told to fail");
+            fail_internal("fake backend", "failed in the network");
         }
         return true;
     }
@@ -83,35 +84,35 @@ public:
         const auto width = static_cast<std::size_t>(contract_.width);
         const auto grid = static_cast<std::size_t>(contract_.grid_width), token = 16UL;
         const auto cx = static_cast<std::size_t>(contract_.x_channels), cy = static_cast<std::size_t>(contract_.y_channels);
-        const auto *x_in = borrowed_.x != nullptr ? borrowed_.x : views_.x.data();
-        const auto *y_in = borrowed_.y != nullptr ? borrowed_.y : views_.y.data();
-        auto *out = borrowed_.fused != nullptr ? borrowed_.fused : views_.fused.data();
-        for (std::size_t i = 0; i < views_.fused.size(); ++i) {
+        const auto *x_in = external_.x != nullptr ? external_.x : tensors_.x.data();
+        const auto *y_in = external_.y != nullptr ? external_.y : tensors_.y.data();
+        auto *out = external_.fused != nullptr ? external_.fused : tensors_.fused.data();
+        for (std::size_t i = 0; i < tensors_.fused.size(); ++i) {
             const std::size_t pixel = i / 3, row = pixel / width, column = pixel % width;
             const int x = x_in[cx == 3 ? i : pixel], y = y_in[cy == 3 ? i : pixel];
-            const float shift = views_.shift[row / token * grid + column / token];
+            const float shift = tensors_.shift[row / token * grid + column / token];
             const float value = static_cast<float>((x + y) / 2) + 100 * shift;
             out[i] = static_cast<std::uint8_t>(value < 0 ? 0 : value > 255 ? 255 : value);
         }
-        for (std::size_t i = 0; i < views_.prompt.size(); ++i) views_.prompt[i] = static_cast<float>(i);
+        for (std::size_t i = 0; i < tensors_.prompt.size(); ++i) tensors_.prompt[i] = static_cast<float>(i);
     }
 
-    void collect_to(void *, void *) override { fail_internal("the fake backend has no GPU"); }
+    void collect_to(void *, void *) override { fail_internal("fake backend", "has no GPU"); }
 
 private:
     const Contract contract_;
     const std::shared_ptr<Script> script_;
     std::vector<std::vector<std::uint8_t>> memory_;
-    Tensors views_;
-    Borrowed borrowed_;
+    HostTensors tensors_;
+    ExternalBuffers external_;
 };
 
 class FakeBackend final : public Backend {
 public:
     FakeBackend(const Contract &contract, std::shared_ptr<Script> script) : contract_(contract), script_(std::move(script)) {}
     [[nodiscard]] std::string name() const override { return "fake"; }
-    [[nodiscard]] bool takes_cuda() const noexcept override { return false; }
-    [[nodiscard]] bool borrows() const noexcept override { return script_->borrows; }
+    [[nodiscard]] bool accepts_cuda() const noexcept override { return false; }
+    [[nodiscard]] bool accepts_external_buffers() const noexcept override { return script_->accepts_external_buffers; }
     [[nodiscard]] std::unique_ptr<Slot> new_slot() override { return std::make_unique<FakeSlot>(contract_, script_); }
 
 private:

@@ -1,4 +1,4 @@
-// Bundles on disk for the tests, as tests/cpp_bundles.py made them, and folders that vanish.
+// Test bundles that tests/cpp_bundles.py made, and temporary folders.
 #pragma once
 
 #include <stdlib.h>
@@ -19,7 +19,7 @@ namespace tcmoa::testing {
 namespace fs = std::filesystem;
 using Bytes = std::vector<std::uint8_t>;
 
-// The folder of a test bundle; the build passes where they are.
+// The folder of a test bundle. The environment variable TCMOA_TEST_BUNDLES names their folder.
 inline fs::path bundle_folder(const std::string &name) {
     const char *folder = std::getenv("TCMOA_TEST_BUNDLES");
     if (folder == nullptr) FAIL("TCMOA_TEST_BUNDLES is not set: run the tests with ctest, or `make cpp`");
@@ -43,25 +43,25 @@ inline void write_text(const fs::path &path, std::string_view text) {
     std::ofstream(path, std::ios::binary | std::ios::trunc).write(text.data(), static_cast<std::streamsize>(text.size()));
 }
 
-// A folder that is gone with its test.
-class Scratch {
+// A temporary folder that is deleted at the end of the test.
+class TemporaryFolder {
 public:
-    Scratch() {
+    TemporaryFolder() {
         std::string name = (fs::temp_directory_path() / "tcmoa-XXXXXX").string();
-        if (mkdtemp(name.data()) == nullptr) FAIL("no temporary folder");
+        if (mkdtemp(name.data()) == nullptr) FAIL("a temporary folder cannot be created");
         path_ = name;
     }
-    ~Scratch() {
+    ~TemporaryFolder() {
         std::error_code ignored;
         fs::permissions(path_, fs::perms::owner_all, ignored);
         fs::remove_all(path_, ignored);
     }
-    Scratch(const Scratch &) = delete;
-    Scratch &operator=(const Scratch &) = delete;
+    TemporaryFolder(const TemporaryFolder &) = delete;
+    TemporaryFolder &operator=(const TemporaryFolder &) = delete;
 
     [[nodiscard]] const fs::path &path() const { return path_; }
 
-    // A copy of a test bundle without what was compiled from it.
+    // Copy a test bundle without its compile caches.
     [[nodiscard]] fs::path copy(const std::string &name) const {
         const auto target = path_ / name;
         fs::create_directory(target);
@@ -75,22 +75,23 @@ private:
     fs::path path_;
 };
 
+// The message of the last failed call.
 inline std::string error_of(const tcmoa_fuser *fuser) {
     std::string text(tcmoa_error(fuser, nullptr, 0), '\0');
     tcmoa_error(fuser, text.data(), text.size() + 1);
     return text;
 }
 
-// A pair of a test bundle and what the Python runtime's OpenVINO backend makes of it.
+// A pair of frames for a test bundle, and the results of the Python runtime with OpenVINO.
 struct Reference {
-    Bytes x, y, fused, steered;
+    Bytes x, y, fused, prompted;  // fused: alpha 1, beta 0; prompted: alpha 1.5, beta 0.25
 
     explicit Reference(const std::string &name) {
         const auto folder = bundle_folder(name + "-reference");
         x = read_bytes(folder / "x.raw");
         y = read_bytes(folder / "y.raw");
         fused = read_bytes(folder / "fused.raw");
-        steered = read_bytes(folder / "steered.raw");
+        prompted = read_bytes(folder / "prompted.raw");
     }
 };
 

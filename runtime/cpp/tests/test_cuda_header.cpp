@@ -1,31 +1,31 @@
-// The declarations of libcuda's functions in src/cuda.hpp against CUDA's own header, where that is installed: as many
-// parameters, of the same sizes and kinds.
+// The declarations in src/cuda_driver.hpp against cuda.h where that is installed: the same number of parameters, of the
+// same sizes and kinds.
 #include <catch2/catch.hpp>
 
 #if __has_include(<cuda.h>)
 #include <cuda.h>
 #include <type_traits>
 
-#include "cuda.hpp"
+#include "cuda_driver.hpp"
 
-// cuda.h declares what its names stand for; these it declares under no other name.
+// cuda.h maps most names to versioned ones; this one it declares without a version.
 #ifndef cuStreamBeginCapture_v2
 #define cuStreamBeginCapture_v2 cuStreamBeginCapture
 #endif
 
 namespace {
 
-template <typename Ours, typename Theirs>
-constexpr bool alike = sizeof(Ours) == sizeof(Theirs) && std::is_pointer_v<Ours> == std::is_pointer_v<Theirs> &&
-                       (std::is_pointer_v<Ours> || std::is_enum_v<Theirs> ||
-                        std::is_unsigned_v<Ours> == std::is_unsigned_v<Theirs>);
+template <typename Declared, typename Official>
+constexpr bool matches = sizeof(Declared) == sizeof(Official) && std::is_pointer_v<Declared> == std::is_pointer_v<Official> &&
+                       (std::is_pointer_v<Declared> || std::is_enum_v<Official> ||
+                        std::is_unsigned_v<Declared> == std::is_unsigned_v<Official>);
 
-template <typename Ours, typename Theirs>
+template <typename Declared, typename Official>
 struct Same : std::false_type {};
 
-template <typename R, typename... Ours, typename S, typename... Theirs>
-struct Same<R (*)(Ours...), S (*)(Theirs...)>
-    : std::bool_constant<sizeof...(Ours) == sizeof...(Theirs) && alike<R, S> && (alike<Ours, Theirs> && ...)> {};
+template <typename R, typename... Declared, typename S, typename... Official>
+struct Same<R (*)(Declared...), S (*)(Official...)>
+    : std::bool_constant<sizeof...(Declared) == sizeof...(Official) && matches<R, S> && (matches<Declared, Official> && ...)> {};
 
 }  // namespace
 
@@ -39,5 +39,5 @@ TEST_CASE("the functions of libcuda are declared as in cuda.h") {
     CHECK(tcmoa::cuda::kLegacyStream == CU_STREAM_LEGACY);
 }
 #else
-TEST_CASE("the functions of libcuda are declared as in cuda.h", "[!hide]") { WARN("there is no cuda.h"); }
+TEST_CASE("the functions of libcuda are declared as in cuda.h", "[!hide]") { WARN("cuda.h is not installed"); }
 #endif

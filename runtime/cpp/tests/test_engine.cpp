@@ -1,16 +1,16 @@
-// Engine descriptions: what is refused before anything of an engine is loaded.
+// Descriptions of engines: faults are found before anything of an engine is loaded.
 #include <catch2/catch.hpp>
 
 #include "engine.hpp"
-#include "standin/toy.hpp"
+#include "simulated/toy_bundle.hpp"
 
 using namespace tcmoa;
 using namespace tcmoa::testing;
 
 namespace {
 
-// What opening the engine, with its description changed, is refused with.
-std::string refused(const ToyBundle::Change &change) {
+// The message of opening an engine whose description was changed.
+std::string error_of_changed(const ToyBundle::Change &change) {
     const ToyBundle toy;
     const auto path = toy.add_engine(change);
     return refusal([&] { (void)Engine::open(toy.open(), path); });
@@ -18,7 +18,7 @@ std::string refused(const ToyBundle::Change &change) {
 
 }  // namespace
 
-TEST_CASE("a good engine tells what it is") {
+TEST_CASE("a description is read") {
     const ToyBundle toy;
     const auto path = toy.add_engine([](Manifest &engine) {
         engine["targets"] = {"sm86", "sm120"};
@@ -26,15 +26,15 @@ TEST_CASE("a good engine tells what it is") {
     });
     const auto engine = Engine::open(toy.open(), path);
     CHECK(engine.stem() == "tensorrt-10.99.0.7-sm86+sm120-fp16");
-    CHECK(engine.flavour == Flavour::tensorrt);
+    CHECK(engine.flavor == Flavor::tensorrt);
     CHECK(engine.gpu == Capability{8, 9});
     CHECK(engine.gpu_name == "Simulated GPU 0");
     CHECK_FALSE(engine.stripped);
     CHECK(engine.read() == toy_engine(toy.contract));
-    CHECK(has(engine.again, "tcmoa build " + toy.folder.string() + " --flavour tensorrt`"));
+    CHECK(has(engine.remedy, "tcmoa build " + toy.folder.string() + " --flavor tensorrt`"));
 }
 
-TEST_CASE("engines are found by name, and none without a folder") {
+TEST_CASE("engines are found by name, and none without their folder") {
     const ToyBundle toy;
     CHECK(find_engines(toy.open()).empty());
     const auto rtx = toy.add_engine(as_rtx), plain = toy.add_engine();
@@ -46,11 +46,11 @@ TEST_CASE("engines are found by name, and none without a folder") {
     CHECK(find_engines(toy.open()).empty());
 }
 
-TEST_CASE("a wrong description with the right hash is refused") {
+TEST_CASE("a description with a valid hash and a wrong value is refused") {
     const std::vector<std::pair<ToyBundle::Change, std::string>> cases = {
         {[](Manifest &m) { m["format"] = "other"; }, "not the description of an engine"},
         {[](Manifest &m) { m["format_version"] = 2; }, "newer"},
-        {[](Manifest &m) { m["flavour"] = "other"; }, "'flavour' is \"other\""},
+        {[](Manifest &m) { m["flavor"] = "other"; }, "'flavor' is \"other\""},
         {[](Manifest &m) { m["precision"] = "int8"; }, "'precision'"},
         {[](Manifest &m) { m["hardware_compatibility"] = "all"; }, "'hardware_compatibility'"},
         {[](Manifest &m) { m["version"] = 10; }, "'version' is 10"},
@@ -68,19 +68,19 @@ TEST_CASE("a wrong description with the right hash is refused") {
         {[](Manifest &m) { m["graph"]["files"]["fusion.data"] = "0"; }, "with other bytes"},
         {[](Manifest &m) { m["engine"]["bytes"] = "3"; }, "'engine.bytes'"},
         {[](Manifest &m) { m["stripped"] = 0; }, "'stripped'"},
-        {[](Manifest &m) { m["contract"]["inputs"]["x"]["shape"][1] = 17; }, "'contract' is not the one"},
-        {[](Manifest &m) { m["contract"] = nullptr; }, "'contract' is not the one"},
+        {[](Manifest &m) { m["contract"]["inputs"]["x"]["shape"][1] = 17; }, "'contract' is another one"},
+        {[](Manifest &m) { m["contract"] = nullptr; }, "'contract' is another one"},
     };
-    for (const auto &[change, words] : cases) {
-        const auto text = refused(change);
-        INFO(text << " / " << words);
-        CHECK(has(text, words));
-        CHECK(has(text, "build it again with `tcmoa build"));
+    for (const auto &[change, expected] : cases) {
+        const auto text = error_of_changed(change);
+        INFO(text << " / " << expected);
+        CHECK(has(text, expected));
+        CHECK(has(text, "it again with `tcmoa build"));
     }
-    for (const char *key : {"flavour", "version", "precision", "targets", "hardware_compatibility", "graph", "engine",
+    for (const char *key : {"flavor", "version", "precision", "targets", "hardware_compatibility", "graph", "engine",
                             "stripped", "options", "contract"}) {
         INFO(key);
-        CHECK(has(refused([&](Manifest &m) { m.erase(key); }), key));
+        CHECK(has(error_of_changed([&](Manifest &m) { m.erase(key); }), key));
     }
 }
 
@@ -90,9 +90,9 @@ TEST_CASE("a damaged or swapped engine is refused") {
     const auto engine = Engine::open(toy.open(), path);
     const auto text = read_text(path);
     write_text(path, text + " ");
-    CHECK(has(refusal([&] { (void)engine.read(); }), "truncated or another file"));
+    CHECK(has(refusal([&] { (void)engine.read(); }), "(truncated, or another file)"));
     write_text(path, text.substr(0, text.size() - 1) + "x");
-    CHECK(has(refusal([&] { (void)engine.read(); }), "its JSON says"));
+    CHECK(has(refusal([&] { (void)engine.read(); }), "as in its JSON"));
     fs::remove(path);
     CHECK(has(refusal([&] { (void)engine.read(); }), "no such engine"));
 }
@@ -109,7 +109,7 @@ TEST_CASE("a damaged or missing description is refused") {
         (void)refusal([&] { (void)Engine::open(toy.open(), path); });
     }
     fs::remove(description);
-    CHECK(has(refusal([&] { (void)Engine::open(toy.open(), path); }), "beside it that tells what it is"));
+    CHECK(has(refusal([&] { (void)Engine::open(toy.open(), path); }), "has no description"));
 }
 
 TEST_CASE("an engine under another name is refused") {
@@ -118,7 +118,7 @@ TEST_CASE("an engine under another name is refused") {
     const auto other = path.parent_path() / "tensorrt-10.99.0.7-local-fp32.engine";
     fs::rename(path, other);
     fs::rename(fs::path(path).replace_extension(".json"), fs::path(other).replace_extension(".json"));
-    CHECK(has(refusal([&] { (void)Engine::open(toy.open(), other); }), "it was renamed"));
+    CHECK(has(refusal([&] { (void)Engine::open(toy.open(), other); }), "renamed since it was built"));
 }
 
 TEST_CASE("only engines inside the bundle are opened") {
@@ -128,68 +128,68 @@ TEST_CASE("only engines inside the bundle are opened") {
 
     SECTION("a path of another bundle") {
         const auto other = elsewhere.add_engine();
-        CHECK(has(refusal([&] { (void)Engine::open(bundle, other); }), "lies outside of"));
+        CHECK(has(refusal([&] { (void)Engine::open(bundle, other); }), "outside of its bundle"));
     }
-    SECTION("a link that leaves it") {
-        const auto target = toy.scratch.path() / path.filename();
+    SECTION("a link out of the bundle") {
+        const auto target = toy.temporary.path() / path.filename();
         fs::rename(path, target);
         fs::create_symlink(target, path);
         CHECK(has(refusal([&] { (void)Engine::open(bundle, path); }), "native code"));
     }
-    SECTION("a folder that is a link that leaves it") {
-        fs::rename(toy.folder / "engines", toy.scratch.path() / "moved");
-        fs::create_directory_symlink(toy.scratch.path() / "moved", toy.folder / "engines");
-        CHECK(has(refusal([&] { (void)Engine::open(bundle, path); }), "lies outside of"));
+    SECTION("a folder that is a link out of the bundle") {
+        fs::rename(toy.folder / "engines", toy.temporary.path() / "moved");
+        fs::create_directory_symlink(toy.temporary.path() / "moved", toy.folder / "engines");
+        CHECK(has(refusal([&] { (void)Engine::open(bundle, path); }), "outside of its bundle"));
     }
-    SECTION("links in a circle") {
+    SECTION("a circular link") {
         fs::remove(path);
         fs::create_symlink(path, path);
         CHECK(has(refusal([&] { (void)Engine::open(bundle, path); }), "cannot be read"));
     }
-    SECTION("a link that is made after it was opened") {
+    SECTION("a link that is created after the engine was opened") {
         const auto engine = Engine::open(bundle, path);
-        const auto target = toy.scratch.path() / path.filename();
+        const auto target = toy.temporary.path() / path.filename();
         fs::rename(path, target);
         fs::create_symlink(target, path);
-        CHECK(has(refusal([&] { (void)engine.read(); }), "lies outside of"));
+        CHECK(has(refusal([&] { (void)engine.read(); }), "outside of its bundle"));
     }
-    SECTION("a bundle that is itself a link is fine") {
-        fs::create_directory_symlink(toy.folder, toy.scratch.path() / "link");
-        const auto linked = Bundle::open(toy.scratch.path() / "link");
+    SECTION("a bundle that is itself a link is accepted") {
+        fs::create_directory_symlink(toy.folder, toy.temporary.path() / "link");
+        const auto linked = Bundle::open(toy.temporary.path() / "link");
         CHECK(Engine::open(linked, find_engines(linked).at(0)).precision == "fp16");
     }
-    SECTION("a path that comes back into it is fine") {
+    SECTION("a path that returns to the bundle is accepted") {
         const auto around = toy.folder / "engines" / ".." / "engines" / path.filename();
         CHECK(Engine::open(bundle, around).precision == "fp16");
     }
 }
 
-TEST_CASE("engines run on the version and the GPUs that they were built for") {
+TEST_CASE("engines run with the version and on the GPUs that they were built for") {
     const auto opened = [](const ToyBundle::Change &change) {
         const ToyBundle toy;
         return Engine::open(toy.open(), toy.add_engine(change));
     };
     const auto local = opened({});
-    CHECK(local.unfit(kTensorRtVersion, {8, 9}).empty());
-    CHECK(local.unfit(kTensorRtVersion, {8, 6}) ==
-          "it was built for Simulated GPU 0 (8.9), this GPU has compute capability 8.6");
-    CHECK(local.unfit("10.99.0.8", {8, 9}) == "it was built by tensorrt 10.99.0.7, installed is 10.99.0.8");
-    CHECK_FALSE(local.unfit("10.99.0", {8, 9}).empty());
+    CHECK(local.incompatibility(kTensorRtVersion, {8, 9}).empty());
+    CHECK(local.incompatibility(kTensorRtVersion, {8, 6}) ==
+          "built for Simulated GPU 0 (8.9); expected this GPU's compute capability 8.6");
+    CHECK(local.incompatibility("10.99.0.8", {8, 9}) == "built by tensorrt 10.99.0.7; expected the installed version 10.99.0.8");
+    CHECK_FALSE(local.incompatibility("10.99.0", {8, 9}).empty());
 
     const auto ahead = opened([](Manifest &m) {
         m["targets"] = {"sm86", "sm120"};
         m["gpu"] = nullptr;
     });
-    CHECK(ahead.unfit(kTensorRtVersion, {8, 6}).empty());
-    CHECK(ahead.unfit(kTensorRtVersion, {12, 0}).empty());
-    CHECK(ahead.unfit(kTensorRtVersion, {8, 9}) ==
-          "it was built for SM86, SM120, this GPU has compute capability 8.9");
+    CHECK(ahead.incompatibility(kTensorRtVersion, {8, 6}).empty());
+    CHECK(ahead.incompatibility(kTensorRtVersion, {12, 0}).empty());
+    CHECK(ahead.incompatibility(kTensorRtVersion, {8, 9}) ==
+          "built for SM86, SM120; expected this GPU's compute capability 8.9");
 
     const auto wide = opened([](Manifest &m) { m["hardware_compatibility"] = "ampere_plus"; });
-    CHECK(wide.unfit(kTensorRtVersion, {12, 0}).empty());
-    CHECK(wide.unfit(kTensorRtVersion, {8, 0}).empty());
-    CHECK(has(wide.unfit(kTensorRtVersion, {7, 5}), "compute capability 8.0 and above"));
+    CHECK(wide.incompatibility(kTensorRtVersion, {12, 0}).empty());
+    CHECK(wide.incompatibility(kTensorRtVersion, {8, 0}).empty());
+    CHECK(has(wide.incompatibility(kTensorRtVersion, {7, 5}), "compute capability 8.0 and above"));
 
     const auto nowhere = opened([](Manifest &m) { m["gpu"] = nullptr; });
-    CHECK(has(nowhere.unfit(kTensorRtVersion, {8, 9}), "no GPU that its JSON names"));
+    CHECK(has(nowhere.incompatibility(kTensorRtVersion, {8, 9}), "no GPU that its JSON names"));
 }

@@ -1,4 +1,4 @@
-// Slots, tickets, prompts and memory, on a backend whose arithmetic is known.
+// Slots, tickets, prompts and memory, on a backend with simple arithmetic.
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cstdlib>
@@ -14,13 +14,12 @@ using namespace tcmoa;
 using namespace tcmoa::testing;
 using Catch::Matchers::Contains;
 
-// Every allocation of this program, by any thread and also of C, is counted where the C library lets us: sanitizers
-// have an allocator of their own.
+// Counts every allocation of this program, by any thread and also in C. Not with sanitizers, which replace malloc.
 #ifdef TCMOA_SANITIZED
-constexpr bool kCounts = false;
+constexpr bool kCountsAllocations = false;
 static std::uint64_t allocations() { return 0; }
 #else
-constexpr bool kCounts = true;
+constexpr bool kCountsAllocations = true;
 static std::atomic<std::uint64_t> counted = 0;
 static std::uint64_t allocations() { return counted; }
 
@@ -74,16 +73,16 @@ struct Handle {
     int submit(std::uint64_t &ticket) { return tcmoa_submit(fuser, &frame_x, &frame_y, &ticket); }
     int wait(std::uint64_t ticket, std::int64_t ms = -1) { return tcmoa_wait(fuser, ticket, &frame_out, ms); }
     [[nodiscard]] std::string error() const { return error_of(fuser); }
-    [[nodiscard]] tcmoa_figures figures() const {
-        tcmoa_figures figures;
-        REQUIRE(tcmoa_get_figures(fuser, &figures) == TCMOA_OK);
-        return figures;
+    [[nodiscard]] tcmoa_stats stats() const {
+        tcmoa_stats stats;
+        REQUIRE(tcmoa_get_stats(fuser, &stats) == TCMOA_OK);
+        return stats;
     }
 };
 
 }  // namespace
 
-TEST_CASE("a pair is fused, and prompts change what comes next") {
+TEST_CASE("a pair is fused, and prompts change the frames that start later") {
     Handle handle;
     REQUIRE(handle.fuse() == TCMOA_OK);
     CHECK(handle.out == Bytes(handle.out.size(), 75));
@@ -108,21 +107,21 @@ TEST_CASE("a pair is fused, and prompts change what comes next") {
     REQUIRE(tcmoa_get_prompt_maps(handle.fuser, nullptr, nullptr, 49) == TCMOA_OK);
 }
 
-TEST_CASE("the result may go where a source lies") {
+TEST_CASE("the result may be written over a source") {
     Handle handle;
-    handle.script->borrows = GENERATE(false, true);
+    handle.script->accepts_external_buffers = GENERATE(false, true);
     REQUIRE(tcmoa_fuse(handle.fuser, &handle.frame_x, &handle.frame_y, &handle.frame_x) == TCMOA_OK);
     CHECK(handle.x == Bytes(handle.x.size(), 75));
 }
 
-TEST_CASE("packed host frames are worked on where they lie, others and submitted ones are copied") {
+TEST_CASE("packed host frames are used without a copy; other frames and submitted frames are copied") {
     Handle handle(1);
-    handle.script->borrows = true;
+    handle.script->accepts_external_buffers = true;
     REQUIRE(handle.fuse() == TCMOA_OK);
     CHECK(handle.out == Bytes(handle.out.size(), 75));
 
-    // Held in the network, a source that is changed shows whether it was copied.
-    const auto changed_on_the_way = [&](Bytes &source, auto &&call) {
+    // A source that changes while the network runs shows whether it was copied.
+    const auto fuse_changed = [&](Bytes &source, auto &&call) {
         handle.script->hold(true);
         std::thread other(call);
         while (handle.script->running == 0) std::this_thread::yield();
@@ -133,26 +132,26 @@ TEST_CASE("packed host frames are worked on where they lie, others and submitted
         return int{handle.out[0]};
     };
     const auto fuse = [&] { CHECK(handle.fuse() == TCMOA_OK); };
-    CHECK(changed_on_the_way(handle.y, fuse) == 150);
-    CHECK(changed_on_the_way(handle.y, [&] {
+    CHECK(fuse_changed(handle.y, fuse) == 150);
+    CHECK(fuse_changed(handle.y, [&] {
               std::uint64_t ticket = 0;
               CHECK(handle.submit(ticket) == TCMOA_OK);
               CHECK(handle.wait(ticket) == TCMOA_OK);
           }) == 75);
     handle.frame_y.format = TCMOA_BGR8;
-    CHECK(changed_on_the_way(handle.y, fuse) == 75);
+    CHECK(fuse_changed(handle.y, fuse) == 75);
     Bytes wide(112 * 340, 50);
     handle.frame_y.format = TCMOA_RGB8;
     handle.frame_y.planes[0] = wide.data();
     handle.frame_y.strides[0] = 340;
-    CHECK(changed_on_the_way(wide, fuse) == 75);
+    CHECK(fuse_changed(wide, fuse) == 75);
     CHECK(handle.out == Bytes(handle.out.size(), 75));
 }
 
-TEST_CASE("a result that overlaps a source in part is not written before the source was read") {
+TEST_CASE("a result that partly overlaps a source is not written before the source was read") {
     Handle handle;
-    handle.script->borrows = true;
-    Bytes both(2 * handle.x.size(), 100);  // x, and the result one row further
+    handle.script->accepts_external_buffers = true;
+    Bytes both(2 * handle.x.size(), 100);  // x, and the result one row below
     handle.frame_x.planes[0] = both.data();
     handle.frame_out.planes[0] = both.data() + 336;
     REQUIRE(handle.fuse() == TCMOA_OK);
@@ -161,7 +160,7 @@ TEST_CASE("a result that overlaps a source in part is not written before the sou
     CHECK(both[113 * 336] == 100);
 }
 
-TEST_CASE("prompts come out of a bundle that has them") {
+TEST_CASE("prompts are returned by a bundle with a prompt output") {
     Handle handle;
     std::vector<float> prompt(2 * 2 * 49);
     const auto fuse = [&](float *data, std::size_t count) {
@@ -170,57 +169,57 @@ TEST_CASE("prompts come out of a bundle that has them") {
     REQUIRE(fuse(prompt.data(), prompt.size()) == TCMOA_OK);
     CHECK(prompt[195] == 195.0F);
     CHECK(fuse(prompt.data(), 195) == TCMOA_ERROR_INPUT);
-    CHECK(handle.error() == "count is 195: expected room for 196 numbers, 2 x 2 x 7 x 7");
+    CHECK(handle.error() == "count: 195; expected 196 floats, 2x2x7x7");
     CHECK(fuse(nullptr, 196) == TCMOA_ERROR_INPUT);
     CHECK_THAT(handle.error(), Contains("prompt is NULL"));
-    Handle grey(1, "vif-grey");
-    CHECK(tcmoa_fuse_with_prompt(grey.fuser, &grey.frame_x, &grey.frame_y, &grey.frame_out, prompt.data(), 196) ==
+    Handle gray(1, "vif-gray");
+    CHECK(tcmoa_fuse_with_prompt(gray.fuser, &gray.frame_x, &gray.frame_y, &gray.frame_out, prompt.data(), 196) ==
           TCMOA_ERROR_INPUT);
-    CHECK_THAT(grey.error(), Contains("has no prompt output; export it with --with-prompt"));
+    CHECK_THAT(gray.error(), Contains("has no prompt output; expected a bundle that was exported with it. Export it with `tcmoa export --with-prompt`"));
 }
 
-TEST_CASE("frames are started, waited for and given up by ticket") {
+TEST_CASE("frames are submitted, waited for and discarded by ticket") {
     Handle handle;
     std::uint64_t first = 0, second = 0, third = 0;
     handle.script->hold(true);
     REQUIRE(handle.submit(first) == TCMOA_OK);
-    std::fill(handle.x.begin(), handle.x.end(), std::uint8_t{200});  // copied: the first frame does not see it
+    std::fill(handle.x.begin(), handle.x.end(), std::uint8_t{200});  // after the copy of the first frame
     REQUIRE(handle.submit(second) == TCMOA_OK);
     CHECK(first != second);
     CHECK(handle.submit(third) == TCMOA_ERROR_BUSY);
-    CHECK(handle.error() == "all 2 slots are in use: take a frame with tcmoa_wait() first, or load the bundle with more slots");
+    CHECK(handle.error() == "slots: all 2 are in use; expected a free one. Take a frame with tcmoa_wait() first, or load the bundle with more slots.");
     CHECK(handle.fuse() == TCMOA_ERROR_BUSY);
-    CHECK_THAT(handle.error(), Contains("all 2 slots hold submitted frames"));
+    CHECK_THAT(handle.error(), Contains("slots: all 2 hold submitted frames"));
     CHECK(handle.wait(first, 0) == TCMOA_ERROR_TIMEOUT);
-    CHECK(handle.error() == "the frame is not ready yet: wait again");
+    CHECK(handle.error() == "the frame is not ready yet. Call tcmoa_wait() again.");
     CHECK(handle.wait(first, 5) == TCMOA_ERROR_TIMEOUT);
     handle.script->hold(false);
 
     tcmoa_frame small = handle.frame_out;
     small.width = 64;
-    CHECK(tcmoa_wait(handle.fuser, first, &small, -1) == TCMOA_ERROR_INPUT);  // leaves the ticket good
+    CHECK(tcmoa_wait(handle.fuser, first, &small, -1) == TCMOA_ERROR_INPUT);  // the ticket stays valid
     REQUIRE(handle.wait(first, 1000) == TCMOA_OK);
     CHECK(handle.out[0] == 75);
     CHECK(handle.wait(first) == TCMOA_ERROR_INPUT);
-    CHECK_THAT(handle.error(), Contains("stands for no frame: expected one from tcmoa_submit() that was not taken yet"));
+    CHECK_THAT(handle.error(), Contains("has no frame; expected a ticket of tcmoa_submit() that was not taken yet"));
     REQUIRE(tcmoa_discard(handle.fuser, second) == TCMOA_OK);
     CHECK(tcmoa_discard(handle.fuser, second) == TCMOA_ERROR_INPUT);
     CHECK(handle.wait(0) == TCMOA_ERROR_INPUT);
     REQUIRE(handle.submit(third) == TCMOA_OK);
     REQUIRE(handle.wait(third) == TCMOA_OK);
     CHECK(handle.out[0] == 125);
-    CHECK(handle.figures().frames == 2);
-    CHECK(handle.figures().dropped == 1);
-    REQUIRE(handle.submit(third) == TCMOA_OK);  // closing waits for it
+    CHECK(handle.stats().frames == 2);
+    CHECK(handle.stats().discarded == 1);
+    REQUIRE(handle.submit(third) == TCMOA_OK);  // tcmoa_close() waits for it
 }
 
-TEST_CASE("a ticket that one thread waits for is refused to others") {
+TEST_CASE("a ticket for which one thread waits is refused to other threads") {
     Handle handle;
     std::uint64_t ticket = 0;
     handle.script->hold(true);
     REQUIRE(handle.submit(ticket) == TCMOA_OK);
     std::atomic<int> status = 1;
-    // The other thread below has the ticket for moments, and then this one is refused.
+    // The main thread has the ticket for moments; then this thread is refused.
     std::thread waiting([&] {
         do status = handle.wait(ticket);
         while (status == TCMOA_ERROR_INPUT);
@@ -228,23 +227,23 @@ TEST_CASE("a ticket that one thread waits for is refused to others") {
     const auto refused = [&] {
         return tcmoa_discard(handle.fuser, ticket) == TCMOA_ERROR_INPUT;
     };
-    // Until the thread has it, asking without waiting leaves it there.
+    // Poll until the thread has taken the ticket; a timeout leaves the ticket valid.
     tcmoa_frame frame = handle.frame_out;
     Bytes other(handle.out.size());
     frame.planes[0] = other.data();
     while (tcmoa_wait(handle.fuser, ticket, &frame, 0) == TCMOA_ERROR_TIMEOUT) std::this_thread::yield();
     CHECK(refused());
-    CHECK_THAT(handle.error(), Contains("is being waited for by another thread"));
+    CHECK_THAT(handle.error(), Contains("another thread waits for it"));
     handle.script->hold(false);
     waiting.join();
     CHECK(status == TCMOA_OK);
 }
 
-TEST_CASE("a frame that fails leaves its slot free") {
+TEST_CASE("the slot of a frame that fails becomes free") {
     Handle handle(1);
     handle.script->fail_starts = 1;
     CHECK(handle.fuse() == TCMOA_ERROR_INTERNAL);
-    CHECK(handle.error() == "the fake backend was told not to start");
+    CHECK(handle.error() == "fake backend: failed to start");
     handle.script->fail_runs = 1;
     CHECK(handle.fuse() == TCMOA_ERROR_INTERNAL);
     std::uint64_t ticket = 0;
@@ -259,13 +258,13 @@ TEST_CASE("a frame that fails leaves its slot free") {
     CHECK(tcmoa_discard(handle.fuser, ticket) == TCMOA_OK);
     REQUIRE(handle.fuse() == TCMOA_OK);
     CHECK(handle.out[0] == 75);
-    CHECK(handle.figures().frames == 1);
-    CHECK(handle.figures().failed == 4);
+    CHECK(handle.stats().frames == 1);
+    CHECK(handle.stats().failed == 4);
 }
 
-TEST_CASE("after warm-up, frames allocate nothing") {
+TEST_CASE("frames allocate nothing after warm-up") {
     Handle handle;
-    handle.script->borrows = GENERATE(false, true);
+    handle.script->accepts_external_buffers = GENERATE(false, true);
     Bytes wide(2 * 112 * 112, 7);
     tcmoa_frame gray16;
     tcmoa_frame_init(&gray16, TCMOA_GRAY16, 112, 112, wide.data());
@@ -283,13 +282,13 @@ TEST_CASE("after warm-up, frames allocate nothing") {
     const auto after = allocations();
     CHECK(good);
     CHECK(after == before);
-    if (kCounts) {
-        const Bytes counted_too(10);
+    if (kCountsAllocations) {
+        const Bytes counted_bytes(10);
         CHECK(allocations() > after);
     }
 }
 
-TEST_CASE("threads share a handle up to its slots, and wait beyond") {
+TEST_CASE("threads use a handle concurrently up to its slots and wait beyond") {
     Handle handle(2);
     std::atomic<int> failures = 0;
     std::vector<std::thread> threads;
@@ -303,7 +302,7 @@ TEST_CASE("threads share a handle up to its slots, and wait beyond") {
             tcmoa_frame_init(&fo, TCMOA_RGB8, 112, 112, out.data());
             for (int i = 0; i < 40; ++i) {
                 if (i % 8 == 0) tcmoa_set_prompt(handle.fuser, 1.0F + static_cast<float>(t), 0.0F);
-                if (i % 5 == 0) {  // a wrong call beside good ones
+                if (i % 5 == 0) {  // an invalid call concurrently with valid ones
                     tcmoa_frame wrong = fx;
                     wrong.width = 1;
                     failures += tcmoa_fuse(handle.fuser, &wrong, &fy, &fo) != TCMOA_ERROR_INPUT;
@@ -316,16 +315,16 @@ TEST_CASE("threads share a handle up to its slots, and wait beyond") {
     }
     for (auto &thread : threads) thread.join();
     CHECK(failures == 0);
-    CHECK(handle.script->most_running <= 2);
-    CHECK(handle.figures().frames == 240);
+    CHECK(handle.script->max_running <= 2);
+    CHECK(handle.stats().frames == 240);
 }
 
-TEST_CASE("who waits for a slot is told when only submitted frames are left") {
+TEST_CASE("a thread that waits for a slot gets an error when all slots hold submitted frames") {
     Handle handle(1);
     handle.script->hold(true);
     std::uint64_t ticket = 0;
     REQUIRE(handle.submit(ticket) == TCMOA_OK);
-    // A thread that polls the ticket has the slot for moments; a fuse() that comes meanwhile must not wait for ever.
+    // A thread that polls the ticket uses the slot for moments; tcmoa_fuse() must not wait forever for it.
     std::atomic<bool> stop = false;
     std::thread polling([&] {
         tcmoa_frame frame = handle.frame_out;
@@ -334,7 +333,9 @@ TEST_CASE("who waits for a slot is told when only submitted frames are left") {
     Bytes out(handle.out.size());
     tcmoa_frame frame = handle.frame_out;
     frame.planes[0] = out.data();
-    for (int i = 0; i < 50; ++i) REQUIRE(tcmoa_fuse(handle.fuser, &handle.frame_x, &handle.frame_y, &frame) == TCMOA_ERROR_BUSY);
+    for (int i = 0; i < 50; ++i) {
+        REQUIRE(tcmoa_fuse(handle.fuser, &handle.frame_x, &handle.frame_y, &frame) == TCMOA_ERROR_BUSY);
+    }
     stop = true;
     polling.join();
     handle.script->hold(false);

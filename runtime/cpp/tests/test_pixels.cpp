@@ -1,4 +1,4 @@
-// Conversions against slow and obvious ones.
+// Conversions of pixels against slow and simple implementations.
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
@@ -20,7 +20,7 @@ Bytes noise(std::size_t count, unsigned seed) {
     return bytes;
 }
 
-// An image with gaps of `gap` bytes between rows, filled with 0xAA where there are no pixels.
+// An image with gaps of `gap` bytes between rows; seed 0: filled with 0xAA.
 struct Image {
     Bytes bytes;
     tcmoa_frame frame{};
@@ -55,7 +55,7 @@ struct Yuv {
 };
 constexpr Yuv kYuv[] = {{0.299, 0.114, true}, {0.2126, 0.0722, true}, {0.299, 0.114, false}, {0.2126, 0.0722, false}};
 
-// BT.601 and BT.709 by the book.
+// The equations of BT.601 and BT.709.
 std::array<double, 3> yuv_to_rgb(const Yuv &m, double y, double u, double v) {
     const double kg = 1 - m.kr - m.kb;
     y = m.limited ? (y - 16) / 219 : y / 255;
@@ -74,7 +74,7 @@ double clip(double value) { return std::clamp(value, 0.0, 255.0); }
 
 }  // namespace
 
-TEST_CASE("packed formats become the tensor's channels in its order, and come back") {
+TEST_CASE("packed formats are converted to the channel order of the tensor and back") {
     const int format = GENERATE(TCMOA_RGB8, TCMOA_BGR8, TCMOA_RGBA8, TCMOA_BGRA8);
     const bool bgr = GENERATE(false, true);
     const auto gap = GENERATE(std::size_t{0}, std::size_t{5});
@@ -84,12 +84,12 @@ TEST_CASE("packed formats become the tensor's channels in its order, and come ba
     const Image in(format, width, height, gap, 3);
     Bytes tensor(3 * width * height);
     StretchScratch scratch;
-    frame_to_tensor(in.frame, tensor, 3, bgr, 1, 99, scratch);
+    frame_to_tensor(in.frame, tensor, 3, bgr, {1, 99}, scratch);
     for (int y = 0; y < height; ++y) {
         for (std::size_t x = 0; x < width; ++x) {
             for (std::size_t c = 0; c < 3; ++c) {
-                const std::size_t there = frame_bgr == bgr ? c : 2 - c;
-                REQUIRE(tensor[(static_cast<std::size_t>(y) * width + x) * 3 + c] == in.at(0, y, x * step + there));
+                const std::size_t channel = frame_bgr == bgr ? c : 2 - c;
+                REQUIRE(tensor[(static_cast<std::size_t>(y) * width + x) * 3 + c] == in.at(0, y, x * step + channel));
             }
         }
     }
@@ -104,42 +104,42 @@ TEST_CASE("packed formats become the tensor's channels in its order, and come ba
     }
 }
 
-TEST_CASE("colour becomes luma of BT.601 for a source of one channel") {
+TEST_CASE("color becomes BT.601 luma for a source with one channel") {
     const int format = GENERATE(TCMOA_RGB8, TCMOA_BGRA8);
     const Image in(format, 9, 5, 2, 4);
     const std::size_t step = format == TCMOA_RGB8 ? 3 : 4, red = format == TCMOA_RGB8 ? 0 : 2;
     Bytes tensor(45);
     StretchScratch scratch;
-    frame_to_tensor(in.frame, tensor, 1, true, 1, 99, scratch);
+    frame_to_tensor(in.frame, tensor, 1, true, {1, 99}, scratch);
     for (int y = 0; y < 5; ++y) {
         for (std::size_t x = 0; x < 9; ++x) {
-            const double want = 0.299 * in.at(0, y, x * step + red) + 0.587 * in.at(0, y, x * step + 1) +
+            const double expected = 0.299 * in.at(0, y, x * step + red) + 0.587 * in.at(0, y, x * step + 1) +
                                 0.114 * in.at(0, y, x * step + 2 - red);
-            REQUIRE(std::abs(tensor[static_cast<std::size_t>(y) * 9 + x] - want) <= 0.501);
+            REQUIRE(std::abs(tensor[static_cast<std::size_t>(y) * 9 + x] - expected) <= 0.501);
         }
     }
 }
 
-TEST_CASE("grey is repeated in all channels, and results become luma") {
+TEST_CASE("gray is repeated in all channels, and results become luma") {
     const Image in(TCMOA_GRAY8, 9, 5, 3, 5);
     Bytes tensor(135), one(45);
     StretchScratch scratch;
-    frame_to_tensor(in.frame, tensor, 3, false, 1, 99, scratch);
-    frame_to_tensor(in.frame, one, 1, false, 1, 99, scratch);
+    frame_to_tensor(in.frame, tensor, 3, false, {1, 99}, scratch);
+    frame_to_tensor(in.frame, one, 1, false, {1, 99}, scratch);
     for (std::size_t i = 0; i < tensor.size(); ++i) REQUIRE(tensor[i] == one[i / 3]);
     Image out(TCMOA_GRAY8, 9, 5, 3, 0), wide(TCMOA_GRAY16, 9, 5, 4, 0);
     tensor_to_frame(tensor, false, out.frame);
     tensor_to_frame(tensor, true, wide.frame);
     for (int y = 0; y < 5; ++y) {
         for (std::size_t x = 0; x < 9; ++x) {
-            REQUIRE(out.at(0, y, x) == in.at(0, y, x));  // grey stays grey
+            REQUIRE(out.at(0, y, x) == in.at(0, y, x));  // gray stays gray
             REQUIRE(wide.at(0, y, 2 * x) == in.at(0, y, x));
             REQUIRE(wide.at(0, y, 2 * x + 1) == in.at(0, y, x));
         }
     }
 }
 
-TEST_CASE("percentiles of 16 bits become black and white, by linear interpolation between sorted values") {
+TEST_CASE("percentiles of 16-bit frames become black and white, interpolated linearly between sorted values") {
     const int width = 23, height = 11;
     std::mt19937 random(GENERATE(1U, 2U, 3U));
     const int spread = GENERATE(1, 3, 5000, 65536);
@@ -161,15 +161,15 @@ TEST_CASE("percentiles of 16 bits become black and white, by linear interpolatio
     tcmoa_frame_init(&frame, TCMOA_GRAY16, width, height, values.data());
     Bytes tensor(3 * values.size());
     StretchScratch scratch;
-    frame_to_tensor(frame, tensor, 3, false, low, high, scratch);
+    frame_to_tensor(frame, tensor, 3, false, {low, high}, scratch);
     for (std::size_t i = 0; i < values.size(); ++i) {
-        const double want = clip((values[i] - black) * 255 / (white - black));
-        REQUIRE(std::abs(tensor[3 * i] - want) <= 0.51);
+        const double expected = clip((values[i] - black) * 255 / (white - black));
+        REQUIRE(std::abs(tensor[3 * i] - expected) <= 0.51);
         REQUIRE(tensor[3 * i + 2] == tensor[3 * i]);
     }
 }
 
-TEST_CASE("NV12 and I420 follow BT.601 and BT.709, limited and full") {
+TEST_CASE("NV12 and I420 follow BT.601 and BT.709 in limited and full range") {
     const int format = GENERATE(TCMOA_NV12, TCMOA_I420);
     const int matrix = GENERATE(0, 1, 2, 3);
     const bool bgr = GENERATE(false, true);
@@ -177,10 +177,10 @@ TEST_CASE("NV12 and I420 follow BT.601 and BT.709, limited and full") {
     Image in(format, width, height, 3, 7);
     in.frame.matrix = matrix;
     const auto &m = kYuv[matrix];
-    Bytes tensor(static_cast<std::size_t>(3 * width * height)), grey(tensor.size() / 3);
+    Bytes tensor(static_cast<std::size_t>(3 * width * height)), gray(tensor.size() / 3);
     StretchScratch scratch;
-    frame_to_tensor(in.frame, tensor, 3, bgr, 1, 99, scratch);
-    frame_to_tensor(in.frame, grey, 1, bgr, 1, 99, scratch);
+    frame_to_tensor(in.frame, tensor, 3, bgr, {1, 99}, scratch);
+    frame_to_tensor(in.frame, gray, 1, bgr, {1, 99}, scratch);
     Image out(format, width, height, 3, 0);
     out.frame.matrix = matrix;
     tensor_to_frame(tensor, bgr, out.frame);
@@ -194,9 +194,9 @@ TEST_CASE("NV12 and I420 follow BT.601 and BT.709, limited and full") {
         for (int x = 0; x < width; ++x) {
             const int luma = in.at(0, y, static_cast<std::size_t>(x));
             const auto [u, v] = chroma(in, y, x);
-            const auto want = yuv_to_rgb(m, luma, u, v);
-            for (std::size_t c = 0; c < 3; ++c) REQUIRE(std::abs(pixel(y, x)[bgr ? 2 - c : c] - clip(want[c])) <= 0.51);
-            REQUIRE(std::abs(grey[static_cast<std::size_t>(y * width + x)] - clip(yuv_to_rgb(m, luma, 128, 128)[1])) <= 0.51);
+            const auto expected = yuv_to_rgb(m, luma, u, v);
+            for (std::size_t c = 0; c < 3; ++c) REQUIRE(std::abs(pixel(y, x)[bgr ? 2 - c : c] - clip(expected[c])) <= 0.51);
+            REQUIRE(std::abs(gray[static_cast<std::size_t>(y * width + x)] - clip(yuv_to_rgb(m, luma, 128, 128)[1])) <= 0.51);
             const auto *p = pixel(y, x);
             const auto back = rgb_to_yuv(m, p[bgr ? 2 : 0], p[1], p[bgr ? 0 : 2]);
             REQUIRE(std::abs(out.at(0, y, static_cast<std::size_t>(x)) - back[0]) <= 0.52);
@@ -211,31 +211,31 @@ TEST_CASE("NV12 and I420 follow BT.601 and BT.709, limited and full") {
                     r += p[bgr ? 2 : 0] / 4.0, g += p[1] / 4.0, b += p[bgr ? 0 : 2] / 4.0;
                 }
             }
-            const auto want = rgb_to_yuv(m, r, g, b);
+            const auto expected = rgb_to_yuv(m, r, g, b);
             const auto [u, v] = chroma(out, y, x);
-            REQUIRE(std::abs(u - clip(want[1])) <= 0.55);
-            REQUIRE(std::abs(v - clip(want[2])) <= 0.55);
+            REQUIRE(std::abs(u - clip(expected[1])) <= 0.55);
+            REQUIRE(std::abs(v - clip(expected[2])) <= 0.55);
         }
     }
 }
 
-TEST_CASE("black, white and grey stay what they are through NV12") {
+TEST_CASE("black, white and gray are unchanged by NV12") {
     const int matrix = GENERATE(0, 1, 2, 3);
     for (int level = 0; level < 256; ++level) {
-        Bytes tensor(12, static_cast<std::uint8_t>(level)), again(12);
+        Bytes tensor(12, static_cast<std::uint8_t>(level)), result(12);
         Image image(TCMOA_NV12, 2, 2, 0, 0);
         image.frame.matrix = matrix;
         tensor_to_frame(tensor, false, image.frame);
         REQUIRE(image.at(1, 0, 0) == 128);
         REQUIRE(image.at(1, 0, 1) == 128);
         StretchScratch scratch;
-        frame_to_tensor(image.frame, again, 3, false, 1, 99, scratch);
-        REQUIRE(std::abs(again[0] - level) <= (matrix < 2 ? 1 : 0));
-        if (level == 0 || level == 255) REQUIRE(again[0] == level);
+        frame_to_tensor(image.frame, result, 3, false, {1, 99}, scratch);
+        REQUIRE(std::abs(result[0] - level) <= (matrix < 2 ? 1 : 0));
+        if (level == 0 || level == 255) REQUIRE(result[0] == level);
     }
 }
 
-TEST_CASE("bytes of a frame") {
+TEST_CASE("the size of a frame in bytes") {
     CHECK(tcmoa_frame_bytes(TCMOA_RGB8, 640, 480) == 921600);
     CHECK(tcmoa_frame_bytes(TCMOA_NV12, 641, 481) == 641 * 481 + 2 * 321 * 241);
     CHECK(tcmoa_frame_bytes(TCMOA_I420, 3, 3) == 9 + 2 * 4);

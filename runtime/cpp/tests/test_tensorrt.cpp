@@ -1,4 +1,4 @@
-// The TensorRT backend on the simulated GPU of standin/: none of this ever ran on a real one.
+// The TensorRT backend on the simulated GPU; never on a real one.
 #include <catch2/catch.hpp>
 
 #include <atomic>
@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "cuda.hpp"
-#include "standin/rig.hpp"
+#include "simulated/gpu_fixture.hpp"
 
 using namespace tcmoa;
 using namespace tcmoa::testing;
@@ -18,8 +18,8 @@ thread_local bool count_allocations = false;
 thread_local int allocations = 0;
 }  // namespace
 
-#ifndef TCMOA_SANITIZED  // sanitizers have operators of their own
-// Of the tests and the library, not of the stand-ins, which use malloc while work is queued.
+#ifndef TCMOA_SANITIZED  // sanitizers replace these operators themselves
+// Counts allocations of the tests and the library. The simulated libraries use malloc while work is enqueued.
 void *operator new(std::size_t bytes) {
     if (count_allocations) ++allocations;
     if (void *pointer = std::malloc(bytes)) return pointer;
@@ -34,38 +34,38 @@ void operator delete(void *pointer) noexcept { std::free(pointer); }
 void operator delete(void *pointer, std::size_t) noexcept { std::free(pointer); }
 #endif
 
-TEST_CASE("host frames are fused, with and without a graph, whatever runs when") {
+TEST_CASE("host frames are fused, with and without a CUDA graph, however late the GPU runs") {
     for (const bool graph : {true, false}) {
         for (const bool eager : {true, false}) {
             for (const bool rtx : {true, false}) {
                 INFO("graph " << graph << ", eager " << eager << ", rtx " << rtx);
-                Rig rig(rtx ? as_rtx : ToyBundle::Change{}, graph);
-                standin::control().eager = eager;
+                GpuFixture gpu(rtx ? as_rtx : ToyBundle::Change{}, graph);
+                simulated::control().eager = eager;
                 const std::string kind = rtx ? "rtx 1.99.2.16" : "tensorrt 10.99.0.7";
-                CHECK(rig.backend->name() == "tensorrt (" + kind + ", Simulated GPU 0, fp16)");
-                CHECK(rig.backend->takes_cuda());
-                const auto slot = rig.backend->new_slot();
-                const int queued = standin::counts().queued;
+                CHECK(gpu.backend->name() == "tensorrt (" + kind + ", Simulated GPU 0, fp16)");
+                CHECK(gpu.backend->accepts_cuda());
+                const auto slot = gpu.backend->new_slot();
+                const int enqueued = simulated::counts().enqueued;
                 for (int seed = 0; seed < 5; ++seed) {
                     const Frame frame(seed);
                     frame.put(*slot);
                     slot->start({}, {});
-                    CHECK(slot->ready(std::chrono::milliseconds(-1)));
+                    CHECK(slot->wait_for(std::chrono::milliseconds(-1)));
                     slot->collect();
                     frame.check(*slot);
                 }
-                CHECK(standin::counts().queued == queued + (graph ? 0 : 5));
-                CHECK(standin::counts().launches == (graph ? 5 : 0));
+                CHECK(simulated::counts().enqueued == enqueued + (graph ? 0 : 5));
+                CHECK(simulated::counts().launches == (graph ? 5 : 0));
             }
         }
     }
 }
 
-TEST_CASE("frames in flight come back in any order, and each goes up in one copy") {
-    Rig rig;
+TEST_CASE("frames in flight are collected in any order, and each is uploaded in one copy") {
+    GpuFixture gpu;
     std::vector<std::unique_ptr<Slot>> slots;
-    for (int i = 0; i < 4; ++i) slots.push_back(rig.backend->new_slot());
-    const int before = standin::counts().copies_in;
+    for (int i = 0; i < 4; ++i) slots.push_back(gpu.backend->new_slot());
+    const int before = simulated::counts().copies_in;
     for (int round = 0; round < 3; ++round) {
         for (int i = 0; i < 4; ++i) {
             Frame(round * 4 + i).put(*slots[static_cast<std::size_t>(i)]);
@@ -73,48 +73,48 @@ TEST_CASE("frames in flight come back in any order, and each goes up in one copy
         }
         for (const int i : {2, 0, 3, 1}) {
             auto &slot = *slots[static_cast<std::size_t>(i)];
-            CHECK(slot.ready(std::chrono::milliseconds(-1)));
+            CHECK(slot.wait_for(std::chrono::milliseconds(-1)));
             slot.collect();
             Frame(round * 4 + i).check(slot);
         }
     }
-    CHECK(standin::counts().copies_in == before + 12);
+    CHECK(simulated::counts().copies_in == before + 12);
 }
 
-TEST_CASE("waiting has a limit, and asking does not wait") {
-    Rig rig;
-    const auto slot = rig.backend->new_slot();
+TEST_CASE("waiting has a timeout, and a timeout of 0 does not wait") {
+    GpuFixture gpu;
+    const auto slot = gpu.backend->new_slot();
     const Frame frame(1);
     frame.put(*slot);
     slot->start({}, {});
-    standin::control().stalled = true;
-    CHECK_FALSE(slot->ready(std::chrono::milliseconds(0)));
+    simulated::control().stalled = true;
+    CHECK_FALSE(slot->wait_for(std::chrono::milliseconds(0)));
     const auto start = std::chrono::steady_clock::now();
-    CHECK_FALSE(slot->ready(std::chrono::milliseconds(20)));
+    CHECK_FALSE(slot->wait_for(std::chrono::milliseconds(20)));
     CHECK(std::chrono::steady_clock::now() - start >= std::chrono::milliseconds(20));
-    standin::control().stalled = false;
-    CHECK(slot->ready(std::chrono::milliseconds(10000)));
+    simulated::control().stalled = false;
+    CHECK(slot->wait_for(std::chrono::milliseconds(10000)));
     slot->collect();
     frame.check(*slot);
 }
 
-TEST_CASE("frames on the GPU are gathered in their owner's stream, which may write on at once") {
+TEST_CASE("frames on the GPU are copied in the caller's stream, which may overwrite them right after the start") {
     for (const bool eager : {true, false}) {
         for (const int which : {0, 1, 2, 3}) {  // bit 0: x, bit 1: y
             INFO("eager " << eager << ", on the GPU " << which);
-            Rig rig;
-            standin::control().eager = eager;
-            const auto slot = rig.backend->new_slot();
-            Owner owner(*rig.device);
+            GpuFixture gpu;
+            simulated::control().eager = eager;
+            const auto slot = gpu.backend->new_slot();
+            GpuCaller caller(*gpu.device);
             for (int seed = 0; seed < 3; ++seed) {
                 const Frame frame(seed);
                 frame.put(*slot);
                 DeviceFrame x, y;
-                if ((which & 1) != 0) x = {owner.write(0, frame.x), owner.stream()};
-                if ((which & 2) != 0) y = {owner.write(1, frame.y), owner.stream()};
+                if ((which & 1) != 0) x = {caller.write(0, frame.x), caller.stream()};
+                if ((which & 2) != 0) y = {caller.write(1, frame.y), caller.stream()};
                 slot->start(x, y);
-                owner.scribble();  // in the same stream: after the frame was gathered
-                CHECK(slot->ready(std::chrono::milliseconds(-1)));
+                caller.overwrite();  // in the same stream: after the copy
+                CHECK(slot->wait_for(std::chrono::milliseconds(-1)));
                 slot->collect();
                 frame.check(*slot);
             }
@@ -122,22 +122,22 @@ TEST_CASE("frames on the GPU are gathered in their owner's stream, which may wri
     }
 }
 
-TEST_CASE("results go to the GPU in their reader's stream") {
+TEST_CASE("results are copied to the GPU in the caller's stream") {
     for (const bool eager : {true, false}) {
         for (const bool legacy : {true, false}) {
-            Rig rig;
-            standin::control().eager = eager;
-            const auto slot = rig.backend->new_slot();
-            Owner owner(*rig.device, legacy);
+            GpuFixture gpu;
+            simulated::control().eager = eager;
+            const auto slot = gpu.backend->new_slot();
+            GpuCaller caller(*gpu.device, legacy);
             for (int seed = 0; seed < 3; ++seed) {
                 const Frame frame(seed);
                 frame.put(*slot);
                 slot->start({}, {});
-                owner.scribble();  // earlier work on the memory that the result goes to
-                CHECK(slot->ready(std::chrono::milliseconds(-1)));
-                slot->collect_to(owner.memory(2), owner.stream());
-                CHECK(owner.now(2, frame.fused.size()) == frame.fused);
-                slot->collect();  // for the prompts, and the host's copy
+                caller.overwrite();  // earlier work on the memory of the result
+                CHECK(slot->wait_for(std::chrono::milliseconds(-1)));
+                slot->collect_to(caller.memory(2), caller.stream());
+                CHECK(caller.read(2, frame.fused.size()) == frame.fused);
+                slot->collect();  // the prompts, and the result on the host
                 frame.check(*slot);
             }
         }
@@ -145,33 +145,33 @@ TEST_CASE("results go to the GPU in their reader's stream") {
 }
 
 TEST_CASE("results that stay on the GPU are not copied to the host") {
-    Rig rig;
-    const auto slot = rig.backend->new_slot();
-    Owner owner(*rig.device);
+    GpuFixture gpu;
+    const auto slot = gpu.backend->new_slot();
+    GpuCaller caller(*gpu.device);
     for (int seed = 0; seed < 4; ++seed) {
         Frame(seed).put(*slot);
         slot->start({}, {});
-        CHECK(slot->ready(std::chrono::milliseconds(-1)));
-        slot->collect_to(owner.memory(2), owner.stream());
+        CHECK(slot->wait_for(std::chrono::milliseconds(-1)));
+        slot->collect_to(caller.memory(2), caller.stream());
     }
-    CHECK(standin::counts().copies_out == 1);  // of the first, when that was not known yet
+    CHECK(simulated::counts().copies_out == 1);  // of the first frame: the backend does not know yet where results are collected
 }
 
-TEST_CASE("memory and streams of others are refused, and the slot goes on") {
-    Rig rig;
-    const auto slot = rig.backend->new_slot();
-    Owner owner(*rig.device);
+TEST_CASE("memory and streams of another GPU or context are refused, and the slot remains usable") {
+    GpuFixture gpu;
+    const auto slot = gpu.backend->new_slot();
+    GpuCaller caller(*gpu.device);
     std::vector<std::uint8_t> host(4096);
-    void *other_gpu = standin_foreign_memory(4096, 1, 1), *other_context = standin_foreign_memory(4096, 0, 0);
+    void *other_gpu = simulated_foreign_memory(4096, 1, 1), *other_context = simulated_foreign_memory(4096, 0, 0);
     const std::vector<std::pair<DeviceFrame, std::string>> cases = {
-        {{host.data(), nullptr}, "not in memory of a GPU"},
-        {{slot->tensors().x.data(), nullptr}, "not in memory of a GPU"},
-        {{other_gpu, nullptr}, "on GPU 1, expected GPU 0"},
-        {{other_context, nullptr}, "another CUDA context"},
-        {{owner.memory(0), standin_foreign_stream()}, "its cuda_stream is not of"},
+        {{host.data(), nullptr}, "not in GPU memory"},
+        {{slot->tensors().x.data(), nullptr}, "not in GPU memory"},
+        {{other_gpu, nullptr}, "on GPU 1; expected GPU 0"},
+        {{other_context, nullptr}, "a CUDA context other than the GPU's primary one"},
+        {{caller.memory(0), simulated_foreign_stream()}, "cuda_stream is not of"},
     };
     for (const auto &one : cases) {
-        // No structured binding: clang before 16 cannot capture one.
+        // Not a structured binding, which lambdas of clang before version 16 cannot capture.
         const auto &frame = one.first;
         const auto &words = one.second;
         const auto as_x = refusal([&] { slot->start(frame, {}); }, TCMOA_ERROR_INPUT);
@@ -181,29 +181,29 @@ TEST_CASE("memory and streams of others are refused, and the slot goes on") {
         const Frame good(3);
         good.put(*slot);
         slot->start({}, {});
-        CHECK(slot->ready(std::chrono::milliseconds(-1)));
+        CHECK(slot->wait_for(std::chrono::milliseconds(-1)));
         CHECK(has(refusal([&] { slot->collect_to(frame.pointer, frame.stream); }, TCMOA_ERROR_INPUT), "fused: "));
         slot->collect();
         good.check(*slot);
     }
-    standin_free_foreign(other_gpu);
-    standin_free_foreign(other_context);
+    simulated_free_foreign(other_gpu);
+    simulated_free_foreign(other_context);
 }
 
-TEST_CASE("a frame allocates nothing once its slot has run") {
-    Rig rig;
-    const auto slot = rig.backend->new_slot();
-    Owner owner(*rig.device);
+TEST_CASE("a frame allocates nothing after its slot has run once") {
+    GpuFixture gpu;
+    const auto slot = gpu.backend->new_slot();
+    GpuCaller caller(*gpu.device);
     const Frame frame(2);
     for (int round = 0; round < 3; ++round) {
         frame.put(*slot);
-        void *x = owner.write(0, frame.x);
+        void *x = caller.write(0, frame.x);
         allocations = 0;
         count_allocations = true;
-        slot->start({x, owner.stream()}, {});
-        while (!slot->ready(std::chrono::milliseconds(0))) {
+        slot->start({x, caller.stream()}, {});
+        while (!slot->wait_for(std::chrono::milliseconds(0))) {
         }
-        slot->collect_to(owner.memory(2), owner.stream());
+        slot->collect_to(caller.memory(2), caller.stream());
         slot->collect();
         count_allocations = false;
         CHECK(allocations == 0);
@@ -211,61 +211,61 @@ TEST_CASE("a frame allocates nothing once its slot has run") {
     }
 }
 
-TEST_CASE("several threads fuse at a time, each in its slot, and others come and go") {
-    Rig rig;
-    standin::control().pause_us = 500;  // so that frames of others come between, where they can
+TEST_CASE("several threads fuse at the same time, each with its slot, while other slots are created and destroyed") {
+    GpuFixture gpu;
+    simulated::control().pause_us = 500;  // so that frames of other threads interleave where nothing prevents it
     std::atomic<int> wrong{0};
     std::vector<std::thread> threads;
     for (int t = 0; t < 4; ++t) {
         threads.emplace_back([&, t] {
             for (int lives = 0; lives < (t < 2 ? 5 : 60); ++lives) {
-                const auto slot = rig.backend->new_slot();
+                const auto slot = gpu.backend->new_slot();
                 for (int i = 0; i < (t < 2 ? 60 : 3); ++i) {
                     const Frame frame(t * 1000 + i);
                     frame.put(*slot);
                     slot->start({}, {});
-                    while (!slot->ready(std::chrono::milliseconds(i % 2 == 0 ? -1 : 1))) {
+                    while (!slot->wait_for(std::chrono::milliseconds(i % 2 == 0 ? -1 : 1))) {
                     }
                     slot->collect();
                     if (!frame.matches(*slot)) ++wrong;
                 }
             }
-            if (standin_depth() != 0) ++wrong;
+            if (simulated_context_depth() != 0) ++wrong;
         });
     }
     for (auto &thread : threads) thread.join();
     CHECK(wrong == 0);
-    CHECK(rig.backend->name().find("without") == std::string::npos);  // no capture was disturbed
+    CHECK(gpu.backend->name().find("without") == std::string::npos);  // no capture was invalidated
 }
 
-TEST_CASE("where a capture fails frames are right without a graph, and the name says so") {
+TEST_CASE("where a capture fails, frames are fused without a CUDA graph, and the name says so") {
     const std::vector<std::function<void()>> causes = {
-        [] { standin::control().capturable = false; },
-        [] { standin::control().fail_function = "cuStreamBeginCapture"; },
-        [] { standin::control().fail_function = "cuStreamEndCapture"; },
-        [] { standin::control().fail_function = "cuGraphInstantiate"; },
+        [] { simulated::control().capturable = false; },
+        [] { simulated::control().fail_function = "cuStreamBeginCapture"; },
+        [] { simulated::control().fail_function = "cuStreamEndCapture"; },
+        [] { simulated::control().fail_function = "cuGraphInstantiate"; },
         [] {
-            standin::control().refuse = "queue";
-            standin::control().refuse_after = 1;
+            simulated::control().refuse = "enqueue";
+            simulated::control().refuse_after = 1;
         },
     };
     for (const auto &cause : causes) {
-        Rig rig(as_rtx);
+        GpuFixture gpu(as_rtx);
         cause();
-        const auto slot = rig.backend->new_slot();
-        CHECK(has(rig.backend->name(), "fp16, without a CUDA graph)"));
+        const auto slot = gpu.backend->new_slot();
+        CHECK(has(gpu.backend->name(), "fp16, without a CUDA graph)"));
         const Frame frame(7);
         frame.put(*slot);
         slot->start({}, {});
-        CHECK(slot->ready(std::chrono::milliseconds(-1)));
+        CHECK(slot->wait_for(std::chrono::milliseconds(-1)));
         slot->collect();
         frame.check(*slot);
     }
 }
 
-TEST_CASE("a slot that is dropped with a frame in flight waits for it") {
-    Rig rig;
-    auto slot = rig.backend->new_slot();
+TEST_CASE("a slot that is destroyed with a frame in flight waits for it") {
+    GpuFixture gpu;
+    auto slot = gpu.backend->new_slot();
     Frame(1).put(*slot);
     slot->start({}, {});
     slot.reset();

@@ -1,7 +1,7 @@
-// The C ABI with the TensorRT backend on the simulated GPU of standin/: never on a real one.
+// The C interface with the TensorRT backend on the simulated GPU; never on a real one.
 #include <catch2/catch.hpp>
 
-#include "standin/rig.hpp"
+#include "simulated/gpu_fixture.hpp"
 #include "tcmoa.h"
 
 using namespace tcmoa;
@@ -33,8 +33,8 @@ tcmoa_frame frame_of(int format, void *data, void *stream = nullptr, bool cuda =
 
 }  // namespace
 
-TEST_CASE("the C ABI fuses frames of the host and of the GPU") {
-    const Watch watch;
+TEST_CASE("the C interface fuses frames in host and GPU memory") {
+    const LeakCheck leak_check;
     const ToyBundle toy;
     toy.add_engine();
     const cuda::Device device(0);
@@ -43,7 +43,7 @@ TEST_CASE("the C ABI fuses frames of the host and of the GPU") {
         tcmoa_info info;
         REQUIRE(tcmoa_get_info(handle.fuser, &info) == TCMOA_OK);
         CHECK(std::string(info.backend) == "tensorrt (tensorrt 10.99.0.7, Simulated GPU 0, fp16)");
-        Owner owner(device);
+        GpuCaller caller(device);
         for (int seed = 0; seed < 4; ++seed) {
             Frame pair(seed);
             REQUIRE(tcmoa_set_prompt_maps(handle.fuser, pair.scale.data(), pair.shift.data(), pair.scale.size()) ==
@@ -54,21 +54,21 @@ TEST_CASE("the C ABI fuses frames of the host and of the GPU") {
             CHECK(tcmoa_fuse(handle.fuser, &x, &y, &fused) == TCMOA_OK);
             CHECK(result == pair.fused);
 
-            x = frame_of(TCMOA_RGB8, owner.write(0, pair.x), owner.stream(), true);
-            y = frame_of(TCMOA_GRAY8, owner.write(1, pair.y), owner.stream(), true);
-            fused = frame_of(TCMOA_RGB8, owner.memory(2), owner.stream(), true);
+            x = frame_of(TCMOA_RGB8, caller.write(0, pair.x), caller.stream(), true);
+            y = frame_of(TCMOA_GRAY8, caller.write(1, pair.y), caller.stream(), true);
+            fused = frame_of(TCMOA_RGB8, caller.memory(2), caller.stream(), true);
             std::vector<float> prompt(pair.prompt.size());
             CHECK(tcmoa_fuse(handle.fuser, &x, &y, &fused) == TCMOA_OK);
-            CHECK(owner.now(2, pair.fused.size()) == pair.fused);
+            CHECK(caller.read(2, pair.fused.size()) == pair.fused);
             CHECK(tcmoa_fuse_with_prompt(handle.fuser, &x, &y, &fused, prompt.data(), prompt.size()) == TCMOA_OK);
             CHECK(prompt == pair.prompt);
 
             std::uint64_t ticket = 0;
             CHECK(tcmoa_submit(handle.fuser, &x, &y, &ticket) == TCMOA_OK);
             auto wrong = fused;
-            wrong.planes[0] = result.data();  // of the host
+            wrong.planes[0] = result.data();  // host memory
             CHECK(tcmoa_wait(handle.fuser, ticket, &wrong, -1) == TCMOA_ERROR_INPUT);
-            CHECK(has(error_of(handle.fuser), "not in memory of a GPU"));
+            CHECK(has(error_of(handle.fuser), "not in GPU memory"));
             (void)tcmoa_discard(handle.fuser, ticket);
             CHECK(tcmoa_submit(handle.fuser, &x, &y, &ticket) == TCMOA_OK);
             fused = frame_of(TCMOA_RGB8, result.data());
@@ -80,17 +80,17 @@ TEST_CASE("the C ABI fuses frames of the host and of the GPU") {
     }
 }
 
-TEST_CASE("the C ABI says why tensorrt cannot be had") {
-    const Watch watch;
+TEST_CASE("the C interface reports why tensorrt cannot be loaded") {
+    const LeakCheck leak_check;
     const ToyBundle toy;
     tcmoa_options options;
     tcmoa_options_default(&options);
     options.backend = "tensorrt";
     tcmoa_fuser *fuser = nullptr;
     CHECK(tcmoa_open(toy.folder.c_str(), &options, &fuser) == TCMOA_ERROR_BUNDLE);
-    CHECK(has(error_of(nullptr), "holds no engine"));
+    CHECK(has(error_of(nullptr), "has no engine"));
     toy.add_engine();
-    standin::control().devices = 0;
+    simulated::control().devices = 0;
     CHECK(tcmoa_open(toy.folder.c_str(), &options, &fuser) == TCMOA_ERROR_MISSING);
-    CHECK(has(error_of(nullptr), "there is no CUDA device"));
+    CHECK(has(error_of(nullptr), "no GPU found"));
 }

@@ -1,4 +1,4 @@
-// What goes wrong says so in one message, and neither crashes nor hangs.
+// Each failure posts one message, and neither crashes nor hangs.
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
@@ -22,9 +22,9 @@ void check_error(GstMessage *message, GQuark domain, int code, const std::string
     g_error_free(error);
 }
 
-// A copy of the test bundle in a folder of its own.
+// A copy of the test bundle in a temporary folder.
 class Copy {
-   public:
+public:
     Copy() : path_(fs::temp_directory_path() / "tcmoafuse-damaged") {
         fs::remove_all(path_);
         fs::copy(bundle_folder(), path_, fs::copy_options::recursive);
@@ -32,35 +32,35 @@ class Copy {
     ~Copy() { fs::remove_all(path_); }
     fs::path path() const { return path_; }
 
-   private:
+private:
     fs::path path_;
 };
 
 }  // namespace
 
-TEST_CASE("no bundle, a missing one, a damaged one: the state change fails") {
-    Fed run;
+TEST_CASE("the state change fails without a bundle, and with a missing or damaged one") {
+    FedPipeline run;
     std::string part;
     std::unique_ptr<Copy> copy;
-    SECTION("none is set") {
-        g_object_set(run.fuse(), "bundle", nullptr, nullptr);
-        part = "bundle is not set";
+    SECTION("not set") {
+        g_object_set(run.fuser(), "bundle", nullptr, nullptr);
+        part = "bundle: not set";
     }
-    SECTION("a folder that is not there") {
-        g_object_set(run.fuse(), "bundle", "/nowhere/bundle", nullptr);
+    SECTION("a missing folder") {
+        g_object_set(run.fuser(), "bundle", "/nowhere/bundle", nullptr);
         part = "/nowhere/bundle";
     }
-    SECTION("a manifest that is cut off") {
+    SECTION("a truncated manifest") {
         copy = std::make_unique<Copy>();
         fs::resize_file(copy->path() / "bundle.json", 40);
-        g_object_set(run.fuse(), "bundle", copy->path().c_str(), nullptr);
+        g_object_set(run.fuser(), "bundle", copy->path().c_str(), nullptr);
         part = "bundle.json";
     }
-    SECTION("a graph with another byte") {
+    SECTION("a graph with an additional byte") {
         copy = std::make_unique<Copy>();
         for (const auto &entry : fs::directory_iterator(copy->path()))
             if (entry.path().extension() == ".onnx") std::ofstream(entry.path(), std::ios::app) << "x";
-        g_object_set(run.fuse(), "bundle", copy->path().c_str(), nullptr);
+        g_object_set(run.fuser(), "bundle", copy->path().c_str(), nullptr);
         part = ".onnx";
     }
     CHECK(run.set_state(GST_STATE_PLAYING) == GST_STATE_CHANGE_FAILURE);
@@ -68,9 +68,9 @@ TEST_CASE("no bundle, a missing one, a damaged one: the state change fails") {
     REQUIRE(errors.size() == 1);
     check_error(errors[0], GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_NOT_FOUND, part);
 
-    // The element is as good as new.
+    // The element remains usable.
     REQUIRE(run.set_state(GST_STATE_NULL) == GST_STATE_CHANGE_SUCCESS);
-    g_object_set(run.fuse(), "bundle", bundle_folder().c_str(), nullptr);
+    g_object_set(run.fuser(), "bundle", bundle_folder().c_str(), nullptr);
     const Caps caps = caps_of("RGB");
     run.play();
     run.push_frames("x", caps.get(), 30, 1);
@@ -78,86 +78,89 @@ TEST_CASE("no bundle, a missing one, a damaged one: the state change fails") {
     CHECK(run.pull());
 }
 
-TEST_CASE("a backend that is not known") {
-    Fed run("backend=abacus");
+TEST_CASE("an unknown backend") {
+    FedPipeline run("backend=abacus");
     CHECK(run.set_state(GST_STATE_PLAYING) == GST_STATE_CHANGE_FAILURE);
     const auto errors = run.messages(GST_MESSAGE_ERROR);
     REQUIRE(errors.size() == 1);
     check_error(errors[0], GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_SETTINGS, "abacus");
 }
 
-TEST_CASE("a bundle that is set in READY is opened; in PAUSED a change is refused") {
-    Fed run;
-    g_object_set(run.fuse(), "bundle", nullptr, nullptr);
+TEST_CASE("a bundle that is set in READY is opened; a change in PAUSED is refused") {
+    FedPipeline run;
+    g_object_set(run.fuser(), "bundle", nullptr, nullptr);
     REQUIRE(run.set_state(GST_STATE_READY) == GST_STATE_CHANGE_SUCCESS);
-    g_object_set(run.fuse(), "bundle", bundle_folder().c_str(), nullptr);
+    g_object_set(run.fuser(), "bundle", bundle_folder().c_str(), nullptr);
     const Caps caps = caps_of("RGB");
     run.push_frames("x", caps.get(), 30, 1);
     run.push_frames("y", caps.get(), 30, 1);
     REQUIRE(run.set_state(GST_STATE_PAUSED) == GST_STATE_CHANGE_SUCCESS);
     CHECK(run.messages(GST_MESSAGE_WARNING).empty());
-    g_object_set(run.fuse(), "bundle", "/nowhere", nullptr);
+    g_object_set(run.fuser(), "bundle", "/nowhere", nullptr);
     const auto warnings = run.messages(GST_MESSAGE_WARNING);
     REQUIRE(warnings.size() == 1);
-    CHECK(text_of(warnings[0]) == "bundle can only be changed in NULL or READY: the old value stays");
+    CHECK(text_of(warnings[0]) == "bundle: not changed; expected the state NULL or READY. Stop the element first.");
     gchar *now = nullptr;
-    g_object_get(run.fuse(), "bundle", &now, nullptr);
+    g_object_get(run.fuser(), "bundle", &now, nullptr);
     CHECK(std::string(now) == bundle_folder());
     g_free(now);
 }
 
 TEST_CASE("frames of another size") {
-    const Caps right = caps_of("RGB"), wrong = caps_of("RGB", 30, 64, 48);
+    const Caps matching = caps_of("RGB"), wrong = caps_of("RGB", 30, 64, 48);
     const std::string source = GENERATE("x", "y");
     const bool from_start = GENERATE(true, false);
     CAPTURE(source, from_start);
-    Fed run;
+    FedPipeline run;
     run.play();
     const std::string other = source == "x" ? "y" : "x";
-    if (!from_start) run.push_frames(source.c_str(), right.get(), 30, 1);
-    run.push_frames(other.c_str(), right.get(), 30, 3);
+    if (!from_start) run.push_frames(source.c_str(), matching.get(), 30, 1);
+    run.push_frames(other.c_str(), matching.get(), 30, 3);
     if (!from_start) REQUIRE(run.pull());
     run.set_caps(source.c_str(), wrong.get());
-    run.push(source.c_str(), frame(wrong.get(), 1, 1, 30));
-    check_error(run.finish().get(), GST_STREAM_ERROR, GST_STREAM_ERROR_FORMAT,
-                "sink_" + source + " is 64x48, this bundle fuses 112x112: put videoscale in front");
+    run.push(source.c_str(), make_frame(wrong.get(), 1, 1, 30));
+    check_error(run.wait_for_end().get(), GST_STREAM_ERROR, GST_STREAM_ERROR_FORMAT,
+                "sink_" + source + ": 64x48; expected 112x112, the bundle's frame size. Add videoscale before it");
     CHECK(run.set_state(GST_STATE_NULL) == GST_STATE_CHANGE_SUCCESS);
 }
 
-TEST_CASE("a matrix of luma and chroma that the library does not know") {
-    Fed run;
+TEST_CASE("an unsupported YUV matrix") {
+    FedPipeline run;
     run.play();
     const Caps caps = caps_of("NV12", 30, kSide, kSide, "bt2020");
     run.push_frames("x", caps.get(), 30, 1);
-    check_error(run.finish().get(), GST_STREAM_ERROR, GST_STREAM_ERROR_FORMAT, "sink_x has colorimetry bt2020");
+    check_error(run.wait_for_end().get(), GST_STREAM_ERROR, GST_STREAM_ERROR_FORMAT,
+                "sink_x: colorimetry bt2020; expected a BT.601 or BT.709 matrix");
 }
 
-TEST_CASE("downstream takes no format that there is") {
-    Fed run("", "capsfilter caps=video/x-raw,width=32 !");
+TEST_CASE("downstream accepts no format of the element") {
+    FedPipeline run("", "capsfilter caps=video/x-raw,width=32 !");
     run.play();
     const Caps caps = caps_of("RGB");
     run.push_frames("x", caps.get(), 30, 2);
     run.push_frames("y", caps.get(), 30, 2);
-    CHECK(GST_MESSAGE_TYPE(run.finish().get()) == GST_MESSAGE_ERROR);
+    CHECK(GST_MESSAGE_TYPE(run.wait_for_end().get()) == GST_MESSAGE_ERROR);
     CHECK(run.set_state(GST_STATE_NULL) == GST_STATE_CHANGE_SUCCESS);
 }
 
-TEST_CASE("frames without time stamps") {
-    Fed run;
+TEST_CASE("frames without timestamps") {
+    FedPipeline run;
     run.play();
     const Caps caps = caps_of("RGB");
     run.set_caps("x", caps.get());
-    run.push("x", picture(caps.get(), 0));
+    run.push("x", make_buffer(caps.get(), 0));
     run.push_frames("y", caps.get(), 30, 2);
-    check_error(run.finish().get(), GST_STREAM_ERROR, GST_STREAM_ERROR_FORMAT, "frames have no time stamps");
+    check_error(run.wait_for_end().get(), GST_STREAM_ERROR, GST_STREAM_ERROR_FORMAT,
+                "sink_x: frame without a timestamp");
 }
 
-TEST_CASE("a source that counts bytes, not time") {
+TEST_CASE("a source with a segment in bytes") {
     Pipeline run(
         "tcmoafuse name=f bundle=BUNDLE ! fakesink appsrc name=x format=bytes ! f.sink_x videotestsrc ! f.sink_y");
     const Caps caps = caps_of("RGB");
     gst_app_src_set_caps(GST_APP_SRC(run.element("x")), caps.get());
-    gst_app_src_push_buffer(GST_APP_SRC(run.element("x")), picture(caps.get(), 0).release());
+    gst_app_src_push_buffer(GST_APP_SRC(run.element("x")), make_buffer(caps.get(), 0).release());
     run.play();
-    check_error(run.finish().get(), GST_STREAM_ERROR, GST_STREAM_ERROR_FORMAT, "sink_x counts bytes, not time");
+    check_error(run.wait_for_end().get(), GST_STREAM_ERROR, GST_STREAM_ERROR_FORMAT,
+                "sink_x: segment in bytes; expected time");
 }

@@ -1,16 +1,16 @@
-// QoS in pipelines that wait for every frame, and the arithmetic of QoS and latency.
+// QoS in pipelines that are not live, and the arithmetic of QoS and latency.
 #include <catch2/catch.hpp>
 
 #include "../latency.hpp"
-#include "../quality.hpp"
+#include "../qos.hpp"
 #include "pipeline.hpp"
 
 using tcmoa::gst::LatencyMeter;
-using tcmoa::gst::Quality;
+using tcmoa::gst::QosState;
 
-TEST_CASE("late frames are skipped, counted and told") {
+TEST_CASE("late frames are skipped, counted and reported") {
     const Caps caps = caps_of("RGB");
-    Fed run;
+    FedPipeline run;
     run.play();
     run.push_frames("x", caps.get(), 30, 1);
     run.push_frames("y", caps.get(), 30, 1);
@@ -21,7 +21,7 @@ TEST_CASE("late frames are skipped, counted and told") {
     run.push_frames("y", caps.get(), 30, 9, 1);
     run.end("x");
     run.end("y");
-    // Twice the delay and one frame: 233.3 ms, where frame 7 begins.
+    // Twice the delay plus one frame is 233.3 ms, the start of frame 7.
     const auto samples = run.pull_all();
     REQUIRE(samples.size() == 3);
     for (int i = 0; i < 3; ++i)
@@ -55,9 +55,9 @@ TEST_CASE("late frames are skipped, counted and told") {
     }
 }
 
-TEST_CASE("a skipped frame of y is still there to be held") {
+TEST_CASE("a frame of y that was skipped can still be held") {
     const Caps caps = caps_of("RGB");
-    Fed run;
+    FedPipeline run;
     run.play();
     run.push_frames("x", caps.get(), 30, 1);
     run.push_frames("y", caps.get(), 30, 1);
@@ -71,43 +71,43 @@ TEST_CASE("a skipped frame of y is still there to be held") {
     const auto samples = run.pull_all();
     REQUIRE(samples.size() == 6);
     CHECK(run.stat("dropped") == 3);
-    const Buffer x = picture(caps.get(), 9), y = picture(caps.get(), 102);
+    const Buffer x = make_buffer(caps.get(), 9), y = make_buffer(caps.get(), 102);
     CHECK(bytes_of(gst_sample_get_buffer(samples[5].get())) ==
           reference().fuse(x.get(), caps.get(), y.get(), caps.get(), caps.get()));
 }
 
-TEST_CASE("quality: early frames lower the bar again, a reset forgets it") {
-    Quality quality;
-    CHECK(quality.late(0) == 0);
-    quality.update(1, 10, 1000, true, 30);
-    CHECK(quality.late(1005) == 5);
-    CHECK(quality.late(1010) == 0);
-    quality.update(1, 10, 1000, false, 30);
-    CHECK(quality.late(1049) == 1);
-    quality.update(1, -400, 1000, false, 30);
-    CHECK(quality.late(600) == 0);
-    CHECK(quality.late(599) == 1);
-    quality.update(1, -4000, 1000, false, 30);
-    CHECK(quality.late(0) == 0);
-    quality.update(1, 10, GST_CLOCK_TIME_NONE, false, 30);
-    CHECK(quality.late(0) == 0);
-    quality.update(1, 10, 1000, true, 30);
-    quality.reset();
-    CHECK(quality.late(0) == 0);
+TEST_CASE("QoS: early frames reduce the lateness, and a reset clears it") {
+    QosState qos;
+    CHECK(qos.lateness(0) == 0);
+    qos.update(1, 10, 1000, true, 30);
+    CHECK(qos.lateness(1005) == 5);
+    CHECK(qos.lateness(1010) == 0);
+    qos.update(1, 10, 1000, false, 30);
+    CHECK(qos.lateness(1049) == 1);
+    qos.update(1, -400, 1000, false, 30);
+    CHECK(qos.lateness(600) == 0);
+    CHECK(qos.lateness(599) == 1);
+    qos.update(1, -4000, 1000, false, 30);
+    CHECK(qos.lateness(0) == 0);
+    qos.update(1, 10, GST_CLOCK_TIME_NONE, false, 30);
+    CHECK(qos.lateness(0) == 0);
+    qos.update(1, 10, 1000, true, 30);
+    qos.reset();
+    CHECK(qos.lateness(0) == 0);
 }
 
-TEST_CASE("latency: the median of 31 frames has to grow by a quarter and 1 ms") {
+TEST_CASE("latency: the median of 31 frames must grow by more than 25 % and 1 ms") {
     LatencyMeter meter;
     meter.start(10'000'000);
     CHECK(meter.reported() == 10'000'000);
-    for (int i = 0; i < 30; ++i) CHECK_FALSE(meter.add(20'000'000));  // too few to judge
+    for (int i = 0; i < 30; ++i) CHECK_FALSE(meter.add(20'000'000));  // fewer than 31 frames
     CHECK(meter.add(20'000'000));
     CHECK(meter.reported() == 20'000'000);
     for (int i = 0; i < 100; ++i) CHECK_FALSE(meter.add(26'000'000));  // 25 % and 1 ms
     for (int i = 0; i < 15; ++i) CHECK_FALSE(meter.add(90'000'000));   // not the median yet
     CHECK(meter.add(90'000'000));
     CHECK(meter.reported() == 90'000'000);
-    for (int i = 0; i < 100; ++i) CHECK_FALSE(meter.add(1'000'000));  // it never shrinks: no stir for that
+    for (int i = 0; i < 100; ++i) CHECK_FALSE(meter.add(1'000'000));  // it never shrinks
     CHECK(meter.reported() == 90'000'000);
     meter.start(5'000'000);
     CHECK(meter.reported() == 5'000'000);

@@ -1,15 +1,15 @@
-// Live sources, with a clock that only the tests move: deadlines, and sources that die without an end.
+// Live sources with a test clock: deadlines, and sources that stop without EOS.
 #include <gst/check/gstharness.h>
 
 #include <catch2/catch.hpp>
 
-#include "pictures.hpp"
+#include "video_frames.hpp"
 
 namespace {
 
-class Live {
-   public:
-    explicit Live(const char *policy, int rate = 30) : caps_(caps_of("RGB", rate)), rate_(rate) {
+class LivePipeline {
+public:
+    explicit LivePipeline(const char *policy, int rate = 30) : caps_(caps_of("RGB", rate)), rate_(rate) {
         GstElement *fuse = gst_element_factory_make("tcmoafuse", nullptr);
         REQUIRE(fuse != nullptr);
         gst_util_set_object_arg(G_OBJECT(fuse), "on-loss", policy);
@@ -22,14 +22,14 @@ class Live {
         gst_element_set_bus(fuse, bus_);
         gst_object_unref(fuse);
     }
-    ~Live() {
+    ~LivePipeline() {
         gst_element_set_bus(x_->element, nullptr);
         gst_object_unref(bus_);
         gst_harness_teardown(y_);
         gst_harness_teardown(x_);
     }
-    Live(const Live &) = delete;
-    Live &operator=(const Live &) = delete;
+    LivePipeline(const LivePipeline &) = delete;
+    LivePipeline &operator=(const LivePipeline &) = delete;
 
     GstHarness *x() { return x_; }
     GstHarness *y() { return y_; }
@@ -37,14 +37,15 @@ class Live {
     void push_x(int index) { REQUIRE(gst_harness_push(x_, frame_of(index, 0).release()) == GST_FLOW_OK); }
     void push_y(int index) { REQUIRE(gst_harness_push(y_, frame_of(index, 100).release()) == GST_FLOW_OK); }
 
-    // Let the next deadline pass; unless the stream `ends` by it, until the element waits for the one after it.
+    // Advance the clock to the next deadline and, unless the stream `ends` there, wait until the element waits for the
+    // following one.
     void crank(bool ends = false) {
         REQUIRE(gst_harness_wait_for_clock_id_waits(x_, 1, 20));
         REQUIRE(gst_harness_crank_single_clock_wait(x_));
         if (!ends) REQUIRE(gst_harness_wait_for_clock_id_waits(x_, 1, 20));
     }
 
-    // The next result, which must have the time of frame `index`; its pixels.
+    // The pixels of the next result, which must have the time of frame `index`.
     Bytes pull(int index) {
         const Buffer out(gst_harness_pull(x_));
         REQUIRE(out);
@@ -52,16 +53,16 @@ class Live {
         return bytes_of(out.get());
     }
 
-    // What must come out for frames `x` and `y`; below 0: the other one alone.
-    Bytes wanted(int x, int y) {
-        const Buffer in_x = picture(caps_.get(), x < 0 ? 0 : static_cast<unsigned>(x));
-        const Buffer in_y = picture(caps_.get(), y < 0 ? 0 : 100 + static_cast<unsigned>(y));
+    // The expected result for the frames `x` and `y`; negative: the other one is passed without fusing.
+    Bytes expected(int x, int y) {
+        const Buffer in_x = make_buffer(caps_.get(), x < 0 ? 0 : static_cast<unsigned>(x));
+        const Buffer in_y = make_buffer(caps_.get(), y < 0 ? 0 : 100 + static_cast<unsigned>(y));
         if (x < 0) return bytes_of(in_y.get());
         if (y < 0) return bytes_of(in_x.get());
         return reference().fuse(in_x.get(), caps_.get(), in_y.get(), caps_.get(), caps_.get());
     }
 
-    // Texts of the warnings and infos so far.
+    // The warnings and infos so far, up to a semicolon.
     std::vector<std::string> notes() {
         std::vector<std::string> texts;
         while (GstMessage *next = gst_bus_pop_filtered(
@@ -70,13 +71,14 @@ class Live {
             GError *error = nullptr;
             if (GST_MESSAGE_TYPE(next) == GST_MESSAGE_WARNING) gst_message_parse_warning(next, &error, nullptr);
             else gst_message_parse_info(next, &error, nullptr);
-            texts.push_back(std::string(error->message).substr(0, 14));
+            const std::string text = error->message;
+            texts.push_back(text.substr(0, text.find(';')));
             g_error_free(error);
         }
         return texts;
     }
 
-    void await_end() {
+    void wait_for_eos() {
         for (;;) {
             GstEvent *event = gst_harness_pull_event(x_);
             REQUIRE(event != nullptr);
@@ -86,36 +88,35 @@ class Live {
         }
     }
 
-   private:
+private:
     Buffer frame_of(int index, unsigned seed) {
-        return frame(caps_.get(), seed + static_cast<unsigned>(index), index, rate_);
+        return make_frame(caps_.get(), seed + static_cast<unsigned>(index), index, rate_);
     }
 
     Caps caps_;
     int rate_;
     GstHarness *x_, *y_;
     GstBus *bus_;
-    
 };
 
 using Notes = std::vector<std::string>;
 
 }  // namespace
 
-TEST_CASE("live: a frame that has its partner does not wait for the clock") {
-    Live live("hold");
+TEST_CASE("live: a frame with a partner does not wait for the clock") {
+    LivePipeline live("hold");
     for (int i = 0; i < 5; ++i) {
         live.push_x(i);
         live.push_y(i);
-        CHECK(live.pull(i) == live.wanted(i, i));
+        CHECK(live.pull(i) == live.expected(i, i));
     }
     CHECK(live.notes().empty());
 }
 
-TEST_CASE("live: y dies without an end") {
+TEST_CASE("live: y stops without EOS") {
     const std::string policy = GENERATE("hold", "pass", "stop");
     CAPTURE(policy);
-    Live live(policy.c_str());
+    LivePipeline live(policy.c_str());
     for (int i = 0; i < 2; ++i) {
         live.push_x(i);
         live.push_y(i);
@@ -124,32 +125,32 @@ TEST_CASE("live: y dies without an end") {
     for (int i = 2; i < 4; ++i) {  // late, but not lost yet
         live.push_x(i);
         live.crank();
-        CHECK(live.pull(i) == live.wanted(i, 1));
+        CHECK(live.pull(i) == live.expected(i, 1));
     }
     CHECK(live.notes().empty());
     live.push_x(4);
     live.crank(policy == "stop");
     if (policy == "stop") {
-        live.await_end();
-        CHECK(live.notes() == Notes{"sink_y is lost"});
+        live.wait_for_eos();
+        CHECK(live.notes() == Notes{"sink_y: source lost"});
         return;
     }
-    CHECK(live.pull(4) == live.wanted(4, policy == "hold" ? 1 : -1));
+    CHECK(live.pull(4) == live.expected(4, policy == "hold" ? 1 : -1));
     live.push_x(5);
     live.crank();
-    CHECK(live.pull(5) == live.wanted(5, policy == "hold" ? 1 : -1));
-    CHECK(live.notes() == Notes{"sink_y is lost"});  // once
+    CHECK(live.pull(5) == live.expected(5, policy == "hold" ? 1 : -1));
+    CHECK(live.notes() == Notes{"sink_y: source lost"});  // once
 
     live.push_x(6);
     live.push_y(6);
-    CHECK(live.pull(6) == live.wanted(6, 6));
-    CHECK(live.notes() == Notes{"sink_y is back"});
+    CHECK(live.pull(6) == live.expected(6, 6));
+    CHECK(live.notes() == Notes{"sink_y: source recovered"});
 }
 
-TEST_CASE("live: x dies without an end, y leads until it is back") {
+TEST_CASE("live: x stops without EOS, and y leads until x recovers") {
     const std::string policy = GENERATE("hold", "pass", "stop");
     CAPTURE(policy);
-    Live live(policy.c_str());
+    LivePipeline live(policy.c_str());
     for (int i = 0; i < 2; ++i) {
         live.push_x(i);
         live.push_y(i);
@@ -161,41 +162,41 @@ TEST_CASE("live: x dies without an end, y leads until it is back") {
     CHECK(live.notes().empty());
     live.crank(policy == "stop");
     if (policy == "stop") {
-        live.await_end();
-        CHECK(live.notes() == Notes{"sink_x is lost"});
+        live.wait_for_eos();
+        CHECK(live.notes() == Notes{"sink_x: source lost"});
         return;
     }
-    CHECK(live.pull(2) == live.wanted(policy == "hold" ? 1 : -1, 2));
+    CHECK(live.pull(2) == live.expected(policy == "hold" ? 1 : -1, 2));
     live.push_y(3);
     live.crank();
-    CHECK(live.pull(3) == live.wanted(policy == "hold" ? 1 : -1, 3));
-    CHECK(live.notes() == Notes{"sink_x is lost"});
+    CHECK(live.pull(3) == live.expected(policy == "hold" ? 1 : -1, 3));
+    CHECK(live.notes() == Notes{"sink_x: source lost"});
 
-    live.push_x(2);  // y's frame is out already in its place
+    live.push_x(2);  // a frame of y was output in its place
     live.push_x(6);
     live.push_y(6);
-    CHECK(live.pull(6) == live.wanted(6, 6));
-    CHECK(live.notes() == Notes{"sink_x is back"});
+    CHECK(live.pull(6) == live.expected(6, 6));
+    CHECK(live.notes() == Notes{"sink_x: source recovered"});
 }
 
 TEST_CASE("live: x ends while y goes on") {
-    Live live("hold");
+    LivePipeline live("hold");
     live.push_x(0);
     live.push_y(0);
     live.pull(0);
     REQUIRE(gst_harness_push_event(live.x(), gst_event_new_eos()));
-    live.await_end();
+    live.wait_for_eos();
 }
 
-TEST_CASE("live: y takes its time to begin, which is no loss for 5 seconds") {
+TEST_CASE("live: y may start up to 5 seconds later than x without being lost") {
     const std::string policy = GENERATE("hold", "pass");
-    Live live(policy.c_str(), 1);
+    LivePipeline live(policy.c_str(), 1);
     for (int i = 0; i < 6; ++i) {
         live.push_x(i);
         live.crank();
-        if (policy == "pass" || i == 5) CHECK(live.pull(i) == live.wanted(i, -1));
+        if (policy == "pass" || i == 5) CHECK(live.pull(i) == live.expected(i, -1));
     }
-    CHECK(live.notes() == Notes{"sink_y is lost"});
+    CHECK(live.notes() == Notes{"sink_y: source lost"});
     GstStructure *all = nullptr;
     g_object_get(live.x()->element, "stats", &all, nullptr);
     guint64 unpaired = 0;
@@ -204,8 +205,8 @@ TEST_CASE("live: y takes its time to begin, which is no loss for 5 seconds") {
     CHECK(unpaired == (policy == "pass" ? 0 : 5));
 }
 
-TEST_CASE("live: the latency has a frame of the slower source, and what fusing takes") {
-    Live live("hold");
+TEST_CASE("live: the latency is a frame of the slower source plus the time of fusing") {
+    LivePipeline live("hold");
     live.push_x(0);
     live.push_y(0);
     live.pull(0);
@@ -216,25 +217,25 @@ TEST_CASE("live: the latency has a frame of the slower source, and what fusing t
     CHECK(gst_harness_query_latency(live.x()) == first + 100 * GST_MSECOND);
     gst_harness_set_upstream_latency(live.x(), 0);
 
-    // y slows down: its caps alone change the latency.
+    // The latency changes with the framerate in the caps of y.
     gst_harness_set_src_caps(live.y(), caps_of("RGB", 10).release());
-    REQUIRE(gst_harness_push(live.y(), frame(caps_of("RGB", 10).get(), 100, 1, 10).release()) == GST_FLOW_OK);
+    REQUIRE(gst_harness_push(live.y(), make_frame(caps_of("RGB", 10).get(), 100, 1, 10).release()) == GST_FLOW_OK);
     live.push_x(1);
     live.pull(1);
     CHECK(gst_harness_query_latency(live.x()) == first + time_of(1, 10) - time_of(1, 30));
 }
 
-TEST_CASE("live: frames that downstream says are late are skipped") {
-    Live live("hold");
+TEST_CASE("live: frames that are late by QoS are skipped") {
+    LivePipeline live("hold");
     live.push_x(0);
     live.push_y(0);
     live.pull(0);
     REQUIRE(gst_harness_push_upstream_event(
         live.x(), gst_event_new_qos(GST_QOS_TYPE_UNDERFLOW, 1.5, 100 * GST_MSECOND, 0)));
-    // Frames 1 and 2 begin before 100 ms. A live source cannot catch up, so no more than that is skipped.
+    // Frames 1 and 2 start before 100 ms. A live source cannot catch up, so no more frames are skipped.
     for (int i = 1; i < 4; ++i) {
         live.push_x(i);
         live.push_y(i);
     }
-    CHECK(live.pull(3) == live.wanted(3, 3));
+    CHECK(live.pull(3) == live.expected(3, 3));
 }

@@ -1,4 +1,4 @@
-// States in a circle, what is left behind, and what gst-inspect-1.0 prints.
+// Repeated state changes, leaks, and the output of gst-inspect-1.0.
 #include <catch2/catch.hpp>
 #include <atomic>
 #include <cstdio>
@@ -7,12 +7,12 @@
 
 namespace {
 
-std::atomic<int> alive = 0;
+std::atomic<int> live_buffers = 0;
 
-// A buffer that is counted until it is freed.
+// Count a buffer until it is freed.
 Buffer counted(Buffer buffer) {
-    ++alive;
-    gst_mini_object_weak_ref(GST_MINI_OBJECT(buffer.get()), [](gpointer, GstMiniObject *) { --alive; }, nullptr);
+    ++live_buffers;
+    gst_mini_object_weak_ref(GST_MINI_OBJECT(buffer.get()), [](gpointer, GstMiniObject *) { --live_buffers; }, nullptr);
     return buffer;
 }
 
@@ -28,40 +28,40 @@ std::string output_of(const char *command) {
 
 }  // namespace
 
-TEST_CASE("playing and resting in turns leaves no frame behind") {
+TEST_CASE("repeated playing and stopping leaks no frame") {
     const Caps caps = caps_of("RGB");
     bool freed = false;
     {
-        Fed run;
+        FedPipeline run;
         g_object_weak_ref(
-            G_OBJECT(run.fuse()), [](gpointer flag, GObject *) { *static_cast<bool *>(flag) = true; }, &freed);
+            G_OBJECT(run.fuser()), [](gpointer flag, GObject *) { *static_cast<bool *>(flag) = true; }, &freed);
         for (int round = 0; round < 4; ++round) {
             CAPTURE(round);
             run.play();
             run.set_caps("x", caps.get());
             run.set_caps("y", caps.get());
             for (int i = 0; i < 6; ++i) {
-                run.push("x", counted(frame(caps.get(), static_cast<unsigned>(i), i, 30)));
-                if (i < 4) run.push("y", counted(frame(caps.get(), 100 + static_cast<unsigned>(i), i, 30)));
+                run.push("x", counted(make_frame(caps.get(), static_cast<unsigned>(i), i, 30)));
+                if (i < 4) run.push("y", counted(make_frame(caps.get(), 100 + static_cast<unsigned>(i), i, 30)));
             }
-            for (int i = 0; i < 4; ++i) {  // the others stay in queues
+            for (int i = 0; i < 4; ++i) {  // the others remain in the queues
                 const Sample sample = run.pull();
                 REQUIRE(sample);
                 CHECK(GST_BUFFER_PTS(gst_sample_get_buffer(sample.get())) == time_of(i, 30));
             }
-            const GstState rest = round % 2 == 0 ? GST_STATE_NULL : GST_STATE_READY;
-            REQUIRE(run.set_state(rest) == GST_STATE_CHANGE_SUCCESS);
-            CHECK(alive == 0);
+            const GstState stopped = round % 2 == 0 ? GST_STATE_NULL : GST_STATE_READY;
+            REQUIRE(run.set_state(stopped) == GST_STATE_CHANGE_SUCCESS);
+            CHECK(live_buffers == 0);
         }
         CHECK(run.messages(GST_MESSAGE_ERROR).empty());
         CHECK(run.messages(GST_MESSAGE_WARNING).empty());
     }
     CHECK(freed);
-    CHECK(alive == 0);
+    CHECK(live_buffers == 0);
 }
 
-TEST_CASE("it can be stopped while frames are fused, and while it waits for one") {
-    const bool starves = GENERATE(false, true);  // y gives one frame and neither more nor an end
+TEST_CASE("the element can be stopped while it fuses frames and while it waits for one") {
+    const bool starves = GENERATE(false, true);  // y sends one frame and no EOS
     const std::string y = starves ? "appsrc name=y format=time" : "videotestsrc";
     Pipeline run(
         "tcmoafuse name=f bundle=BUNDLE ! fakesink sync=false"
@@ -71,17 +71,17 @@ TEST_CASE("it can be stopped while frames are fused, and while it waits for one"
         run.play();
         if (starves) {
             gst_app_src_set_caps(GST_APP_SRC(run.element("y")), caps.get());
-            gst_app_src_push_buffer(GST_APP_SRC(run.element("y")), frame(caps.get(), 100, 0, 30).release());
+            gst_app_src_push_buffer(GST_APP_SRC(run.element("y")), make_frame(caps.get(), 100, 0, 30).release());
         }
-        if (round % 2 == 1) run.set_state(GST_STATE_PLAYING);  // waits until the first frame is out
+        if (round % 2 == 1) run.set_state(GST_STATE_PLAYING);  // waits for the first output frame
         CHECK(run.set_state(GST_STATE_READY) == GST_STATE_CHANGE_SUCCESS);
         CHECK(run.messages(GST_MESSAGE_ERROR).empty());
     }
 }
 
-TEST_CASE("stats stay after the bundle is closed, and begin anew with the next") {
+TEST_CASE("stats are kept after the bundle is closed and reset when it is opened again") {
     const Caps caps = caps_of("RGB");
-    Fed run;
+    FedPipeline run;
     CHECK(run.stat("frames") == 0);
     run.play();
     run.push_frames("x", caps.get(), 30, 3);
@@ -98,7 +98,7 @@ TEST_CASE("stats stay after the bundle is closed, and begin anew with the next")
     CHECK(run.stat("frames") == 0);
 }
 
-TEST_CASE("gst-inspect-1.0 prints what the element is") {
+TEST_CASE("gst-inspect-1.0 prints the description of the element") {
     const std::string text = output_of("gst-inspect-1.0 --no-colors tcmoafuse");
     for (const char *part :
          {"TC-MoA image fusion", "Filter/Effect/Video", "Apache 2.0", "GstVideoAggregator", "SINK template: 'sink_x'",

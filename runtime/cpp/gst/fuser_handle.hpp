@@ -1,0 +1,52 @@
+// An open bundle: the handle of the C library, its description and its errors.
+#pragma once
+
+#include <tcmoa.h>
+
+#include <cstdint>
+#include <string>
+
+namespace tcmoa::gst {
+
+struct FuserStats {
+    std::uint64_t frames = 0, failed = 0, backend_ns = 0, convert_ns = 0;
+};
+
+class FuserHandle {
+public:
+    FuserHandle() = default;
+    ~FuserHandle() { close(); }
+    FuserHandle(const FuserHandle &) = delete;
+    FuserHandle &operator=(const FuserHandle &) = delete;
+
+    // Open `bundle` and fuse one black pair, which measures the time of a frame. Returns a tcmoa_status.
+    int open(const std::string &bundle, const std::string &backend, int threads);
+    void close();
+
+    int fuse(const tcmoa_frame &x, const tcmoa_frame &y, const tcmoa_frame &fused);
+    int set_prompt(double scale, double shift);
+
+    explicit operator bool() const { return handle_ != nullptr; }
+    const tcmoa_info &info() const { return info_; }
+    const std::string &bundle() const { return bundle_; }
+    std::uint64_t first_frame_ns() const { return first_frame_ns_; }
+
+    // Counters since open(), without the black pair.
+    FuserStats stats() const;
+
+    // One line: why the last call failed.
+    std::string error() const;
+
+private:
+    int warm_up();
+
+    tcmoa_fuser *handle_ = nullptr;
+    tcmoa_info info_ = {};
+    std::string bundle_;
+    FuserStats warm_up_stats_;
+    std::uint64_t first_frame_ns_ = 0;
+    double scale_ = 0, shift_ = 0;
+    bool prompt_is_set_ = false;
+};
+
+}  // namespace tcmoa::gst

@@ -1,0 +1,21 @@
+// Negotiation of caps, and the latency that depends on them.
+#pragma once
+
+#include "state.hpp"
+
+namespace tcmoa::gst {
+
+// Virtual functions of GstAggregator.
+GstFlowReturn update_src_caps(GstAggregator *aggregator, GstCaps *allowed, GstCaps **result);
+gboolean negotiated_src_caps(GstAggregator *aggregator, GstCaps *caps);
+
+// Use new caps of a sink pad; where the bundle cannot fuse such frames, post an error and return false.
+bool accept_sink_caps(TcmoaFuse *self, PadQueue &queue, GstCaps *caps);
+
+// The caps that a sink pad accepts, owned by the caller. `filter` may be NULL.
+GstCaps *query_sink_caps(TcmoaFuse *self, GstPad *pad, GstCaps *filter);
+
+// Report the latency of the element: one frame of the slower source plus the time of fusing.
+void report_latency(TcmoaFuse *self);
+
+}  // namespace tcmoa::gst

@@ -1,7 +1,0 @@
-// A stand-in for TensorRT's header: a version that does not exist.
-#pragma once
-
-#define NV_TENSORRT_MAJOR 10
-#define NV_TENSORRT_MINOR 99
-#define NV_TENSORRT_PATCH 0
-#define NV_TENSORRT_BUILD 7
