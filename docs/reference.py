@@ -29,7 +29,8 @@ def escape(text: str) -> str:
 def split_help(text: str) -> tuple[str, list[str]]:
     """Split a command's help into prose and the commands of its examples."""
     prose, _, examples = inspect.cleandoc(text or "").partition("Examples:")
-    return prose.strip(), [line.strip() for line in examples.splitlines() if line.strip()]
+    lines = (line.strip() for line in examples.splitlines())
+    return prose.strip(), [line for line in lines if line and not line.startswith("```")]
 
 
 def describe_values(parameter: Any) -> str:

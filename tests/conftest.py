@@ -19,7 +19,7 @@ settings.load_profile("steady")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The README's tests first: they take longest, and one process of several has to do them all."""
-    items.sort(key=lambda item: item.path.name != "test_readme.py")
+    items.sort(key=lambda item: item.path.name != "test_documents.py")
 
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

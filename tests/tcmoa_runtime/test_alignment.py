@@ -139,7 +139,7 @@ def test_the_command_line_fuses_and_inspects_it(aligned, exported, sources, pair
     np.testing.assert_array_equal(cv2.imread(str(out))[..., ::-1], expected)
     shown = tcmoa("inspect", bundle)
     assert "\nalignment  y is moved by up to " in shown.out
-    assert "(homography, sure to 0.25); gradient correlation 0.100 before, 0.400 after, 12 pairs" in shown.out
+    assert "(homography, uncertainty 0.25 pixels); gradient correlation 0.100 before, 0.400 after, 12 pairs" in shown.out
     assert tcmoa("inspect", bundle, "--json").json["alignment"] == alignment().to_json()
     assert "alignment" not in tcmoa("inspect", exported("vif")).out
 

@@ -18,7 +18,7 @@ from typing import Final
 
 import typer
 
-from tcmoa_runtime.cli.options import spell_for_command_line
+from tcmoa_runtime.cli.options import help_of, spell_for_command_line
 from tcmoa_runtime.cli.version import print_version
 from tcmoa_runtime.errors import TcmoaError
 
@@ -61,7 +61,8 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
         if name == "calibrate":
             app.add_typer(module.app, rich_help_panel=_COMMANDS[name])
         else:
-            app.command(name, rich_help_panel=_COMMANDS[name])(getattr(module, name))
+            command = getattr(module, name)
+            app.command(name, help=help_of(command), rich_help_panel=_COMMANDS[name])(command)
     return app
 
 

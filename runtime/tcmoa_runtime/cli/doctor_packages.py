@@ -14,7 +14,7 @@ PROJECT: Final = "tcmoa"
 ALTERNATIVES: Final = ("onnxruntime-gpu", "onnxruntime-ep-nv-tensorrt-rtx")
 """Packages that no extra requires: they are listed if they are installed."""
 
-_SKIPPED_EXTRAS: Final = ("dev",)
+_SKIPPED_EXTRAS: Final = ("dev", "docs")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _EXTRA: Final = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
 

@@ -42,6 +42,18 @@ def flag_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def help_of(command: Command) -> str:
+    """Return the docstring of a command for its help, with the block of examples fenced.
+
+    typer removes the indentation that makes the block code in Markdown.
+    """
+    text = inspect.cleandoc(command.__doc__ or "")
+    prose, mark, examples = text.partition("Examples:\n")
+    if not mark:
+        return text
+    return f"{prose}Examples:\n\n```sh\n{inspect.cleandoc(examples).strip()}\n```"
+
+
 def spell_for_command_line(name: str, value: object) -> str:
     """Spell an option and its value, e.g. `("precision", "fp16")` as `--precision fp16`."""
     if value is False:

@@ -58,7 +58,7 @@ def start(vif, images):
 
 
 def frames(page, **options):
-    return call(page, "/api/figures", **options)[1]["frames"]
+    return call(page, "/api/stats", **options)[1]["frames"]
 
 
 def wait_for_frames(page, count, **options):

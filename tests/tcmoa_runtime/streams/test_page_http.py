@@ -60,11 +60,11 @@ def test_state_holds_the_prompt_and_the_stream(page, bundle):
 def test_statistics_and_prometheus_agree(served):
     page, stream = served
     wait_for_frames(page, stream, 5)
-    before = call(page, "/api/figures")[1]["frames"]
+    before = call(page, "/api/stats")[1]["frames"]
     _, headers, text = request(page, "/metrics")
     assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     (counted,) = re.findall(rb"^tcmoa_frames_total (\d+)$", text, re.MULTILINE)
-    assert 5 <= before <= int(counted) <= call(page, "/api/figures")[1]["frames"]
+    assert 5 <= before <= int(counted) <= call(page, "/api/stats")[1]["frames"]
 
 
 @pytest.mark.parametrize("view", ["fused", "x", "y"])
@@ -217,7 +217,7 @@ def test_unknown_paths_and_methods_are_refused(page):
 def test_every_route_requires_the_token(bundle):
     with running_page(bundle, token=TOKEN) as (page, stream):
         for method, path in (
-            ("GET", "/"), ("GET", "/live"), ("GET", "/metrics"), ("GET", "/api/state"), ("GET", "/api/figures"),
+            ("GET", "/"), ("GET", "/live"), ("GET", "/metrics"), ("GET", "/api/state"), ("GET", "/api/stats"),
             ("GET", "/api/frame.jpg"), ("POST", "/api/control"), ("PUT", "/api/region"), ("DELETE", "/api/region"),
             ("POST", "/api/reset"),
         ):  # fmt: skip
@@ -297,5 +297,5 @@ def test_without_aiohttp_the_message_says_what_to_install(monkeypatch):
 
 
 def test_responses_are_strict_json(page):
-    for path in ("/api/state", "/api/figures"):
+    for path in ("/api/state", "/api/stats"):
         json.loads(request(page, path)[2], parse_constant=lambda name: pytest.fail(name))

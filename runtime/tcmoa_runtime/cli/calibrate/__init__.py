@@ -7,14 +7,12 @@ import typer
 from tcmoa_runtime.cli.calibrate.align import align
 from tcmoa_runtime.cli.calibrate.prompt import prompt
 from tcmoa_runtime.cli.calibrate.quantize import fp8, int8
+from tcmoa_runtime.cli.options import help_of
 
 app = typer.Typer(
     name="calibrate",
     help="Make a new bundle from one and sample pairs: low precision, prompts, alignment of the two cameras.",
     no_args_is_help=True,
-    rich_markup_mode=None,
 )
-app.command("int8")(int8)
-app.command("fp8")(fp8)
-app.command()(prompt)
-app.command()(align)
+for name, command in {"int8": int8, "fp8": fp8, "prompt": prompt, "align": align}.items():
+    app.command(name, help=help_of(command))(command)

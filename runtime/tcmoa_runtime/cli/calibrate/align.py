@@ -41,7 +41,9 @@ def align(
     One matrix holds for all pairs, so the scene must be distant, or the cameras close to each other. `tcmoa fuse` and
     `tcmoa stream` apply it (about 1 ms for a frame of 640x480). The command fails when the uncertainty exceeds 1.5 px.
 
-    Example: tcmoa calibrate align night --pairs pairs -o night-aligned --move x --preview edges.png
+    Examples:
+
+        tcmoa calibrate align night --pairs pairs -o night-aligned --move x --preview edges.png
     """
     module = require("tcmoa_calibration.align", "calibrate align", "calibration")
     if preview is not None:

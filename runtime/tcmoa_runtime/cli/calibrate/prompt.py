@@ -62,7 +62,9 @@ def prompt(
     Alpha and beta are searched on two thirds of the pairs. If they are no better than the bundle's default on the
     held-out pairs, no bundle is written (exit code 2). `tcmoa export --routers` selects the routers.
 
-    Example: tcmoa calibrate prompt night --pairs medical -o medical --objective Qabf+0.5*SSIM --surface surface.png
+    Examples:
+
+        tcmoa calibrate prompt night --pairs medical -o medical --objective Qabf+0.5*SSIM --surface surface.png
     """
     module = require("tcmoa_calibration.prompt", "calibrate prompt", "calibration")
     if surface is not None:

@@ -114,7 +114,7 @@ STATE: Final = Route(
 )
 STATS: Final = Route(
     "GET",
-    "/api/figures",
+    "/api/stats",
     "Statistics of the stream.",
     "The keys of `tcmoa stream`'s JSON: frames, rates, dropped frames by cause, and percentiles of latency, age and "
     "duration in milliseconds.",

@@ -1,0 +1,127 @@
+"""`tcmoa calibrate int8` and `fp8`: a bundle in 8 bits from a float32 one and real pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tcmoa_runtime.cli.calibrate.shared import OutOption, check_picture, print_rows
+from tcmoa_runtime.cli.extras import require
+from tcmoa_runtime.cli.options import (
+    NUMBER,
+    BundleArgument,
+    JsonOption,
+    TextForm,
+    parse_number,
+    takes_options,
+)
+from tcmoa_runtime.cli.progress import counted_bar, print_json
+from tcmoa_runtime.cli.source_pairs import PairsOption, XOption, YOption, find_source_pairs
+from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.images import write_image
+from tcmoa_runtime.options.quantize import LowPrecision, QuantizeOptions
+
+if TYPE_CHECKING:
+    from tcmoa_calibration.quantize import QuantizationResult
+
+
+def _parse_smoothing(text: str) -> float | None:
+    """Parse a number, or `auto`."""
+    if text == "auto":
+        return None
+    try:
+        return parse_number(text)
+    except InputError:
+        raise InputError(f"{text!r}; expected a number from 0 to below 1, or auto") from None
+
+
+CurveOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.png", help="Draw the whole trade-off.", rich_help_panel="Output"),
+]
+_SMOOTHING = TextForm(_parse_smoothing, NUMBER.format, "STRENGTH")
+
+
+def _command(number_format: LowPrecision, description: str) -> Callable[..., None]:
+    """Return the command of a number format; both commands have the same options."""
+
+    def command(
+        options: QuantizeOptions,
+        bundle: BundleArgument,
+        out: OutOption,
+        pairs: PairsOption = None,
+        x: XOption = None,
+        y: YOption = None,
+        curve: CurveOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        module = require("tcmoa_calibration.quantize", f"calibrate {number_format}", "calibration")
+        if curve is not None:
+            check_picture(curve, "--curve")
+        found = find_source_pairs(pairs, x, y)
+        chosen = replace(
+            options, number_format=number_format, sensitivity=options.sensitivity or curve is not None
+        )
+        with counted_bar(number_format) as (on_message, on_progress):
+            result: QuantizationResult = module.quantize_bundle(
+                bundle, found, out, chosen, on_message=on_message, on_progress=on_progress
+            )
+        if curve is not None:
+            title = f"{result.bundle.preset} {result.bundle.task}, {number_format}"
+            budget = module.ErrorBudget.from_options(chosen)
+            write_image(curve, module.draw_curve(result.curve, budget, result.num_quantized, title))
+        if as_json:
+            print_json(result.to_json())
+            return
+        print_rows(_rows(result))
+
+    command.__doc__ = description
+    return takes_options(QuantizeOptions, forms={"smoothing": _SMOOTHING})(command)
+
+
+int8 = _command(
+    "int8",
+    """Quantize the backbone of a float32 bundle to int8, as far as the image allows.
+
+    The half blocks with the largest error stay in float32 until the limits hold on held-out pairs. An interrupted
+    calibration continues where it stopped.
+
+    Examples:
+
+        tcmoa calibrate int8 night --pairs pairs -o night-int8 --min-psnr 50
+    """,
+)
+fp8 = _command(
+    "fp8",
+    """Quantize the backbone of a float32 bundle to fp8 (E4M3), for TensorRT on Ada, Hopper and Blackwell GPUs.
+
+    CPUs run the result as a slow simulation; `tcmoa build` makes the engine. The half blocks with the largest error
+    stay in float32 until the limits hold on held-out pairs.
+
+    Examples:
+
+        tcmoa calibrate fp8 night --pairs pairs -o night-fp8
+    """,
+)
+
+
+def _rows(result: QuantizationResult) -> list[tuple[str, str]]:
+    """Return label and value of each line of the report."""
+    kept = f"; float32: {', '.join(result.kept_float32)}" if result.kept_float32 else ""
+    fit, held_out = len(result.pairs.fit), len(result.pairs.held_out)
+    skipped = f", {len(result.pairs.skipped)} skipped" if result.pairs.skipped else ""
+    ratio = result.bytes_after / result.bytes_before
+    return [
+        ("bundle", f"{result.bundle.path}, {ratio:.2f} times the size of the float32 bundle"),
+        (
+            "quantized",
+            f"{result.num_linears} linear layers, {result.num_quantized} of {result.num_groups} half blocks{kept}",
+        ),
+        ("scheme", str(result.scheme)),
+        ("error", f"{result.error.describe()}, against float32 on {held_out} held-out pairs"),
+        ("pairs", f"{fit} for the ranges, {held_out} held out{skipped}"),
+    ]

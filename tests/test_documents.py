@@ -1,0 +1,277 @@
+"""Every command and every line of Python in the README and the documentation runs, as a newcomer would run it."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer.main
+
+from tcmoa_runtime.cli import make_app
+from tcmoa_runtime.images import read_frame
+from tcmoa_runtime.streams.interfaces import FusedFrame, StreamFormat
+from tcmoa_runtime.streams.page.routes import ROUTES
+from tcmoa_runtime.streams.sinks import open_sink
+
+ROOT = Path(__file__).parents[1]
+GENERATED = {"command-line.md", "c.md", "http.md"}
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    *sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name not in GENERATED),
+]
+"""The README first: later pages use the bundle that it exports."""
+
+
+def blocks(language, pages=PAGES):
+    """Code blocks of a language, in the order of the pages: (page, text)."""
+    return [
+        (page.name, text)
+        for page in pages
+        for text in re.findall(
+            rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+        )
+    ]
+
+
+def lines_of(language):
+    """Commands of the blocks of a language: (page, words)."""
+    for page, text in blocks(language):
+        for line in text.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words:
+                yield page, words
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder in which the demo has run."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    tcmoa(folder, ["demo", "--out", "demo-out"])
+    for name in ("x", "y"):
+        film(folder / f"{name}.mp4", read_frame(folder / "demo-out" / f"vif_coffee_{name}.png"))
+    return folder
+
+
+def film(path, picture):
+    """The user's own video: here four frames of a picture that slides by."""
+    sink = open_sink(str(path))
+    sink.open(StreamFormat(*picture.shape[:2], "rgb", Fraction(1, 25), Fraction(25), live=False))
+    for i in range(4):
+        image = np.roll(picture, 4 * i, axis=1)
+        sink.write(FusedFrame(image, i, Fraction(1, 25), i, "fused", None, None, None, None, 0.0))
+    sink.close()
+
+
+def tcmoa(folder, arguments):
+    """Run the `tcmoa` command of this environment in `folder` and return what it printed."""
+    command = [sys.executable, "-c", "from tcmoa_runtime.cli import main; main()", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"tcmoa {shlex.join(arguments)}: {done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_demo_writes_the_images_of_the_documents(place):
+    written = {path.name for path in (place / "demo-out").iterdir()}
+    assert {"contact_sheet.jpg", "prompt_strip.jpg", "vif-448x336", "mef-448x336", "mff-448x336"} <= written
+    assert (ROOT / "docs" / "contact_sheet.jpg").is_file()
+    assert (ROOT / "docs" / "prompt_strip.jpg").is_file()
+
+
+@pytest.mark.slow
+def test_every_tcmoa_command_runs(place):
+    seen = set()
+    for page, words in lines_of("bash"):
+        assert words[0] == "tcmoa", f"{page}: {words}"
+        if tuple(words) not in seen:
+            seen.add(tuple(words))
+            tcmoa(place, words[1:])
+    assert len(seen) >= 15
+    assert (place / "fused.png").read_bytes() != (place / "redder.png").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("page", "code"), blocks("python"), ids=[page for page, _ in blocks("python")])
+def test_every_block_of_python_runs(page, code, place):
+    if not (place / "night-448x336").exists():
+        tcmoa(place, shlex.split("export --weights tiny --task vif --size 448x336 --out night-448x336"))
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{page}: {done.stderr}"
+
+
+def check_parses(words):
+    """The command line knows the command, its options and the choices; nothing is run."""
+    group = typer.main.get_command(make_app(()))
+    name, *rest = words
+    command = group.commands[name]
+    if hasattr(command, "commands"):
+        command, rest = command.commands[rest[0]], rest[1:]
+    command.make_context(name, rest)
+
+
+def check_make(words):
+    makefile = (ROOT / "Makefile").read_text()
+    for target in words:
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def check_install(words):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for group in re.findall(r"\[([\w,]+)\]", " ".join(words)):
+        assert set(group.split(",")) <= extras.keys()
+
+
+def test_commands_that_are_not_run_here_exist():
+    """`make` targets, extras, packages, routes and files that the other blocks name."""
+    ci_packages = (ROOT / ".ci/run").read_text()
+    examples = {
+        tuple(shlex.split(route.curl())) for route in ROUTES if route.has_example
+    }  # run by test_page_routes
+    count = 0
+    for page, words in lines_of("sh"):
+        count += 1
+        words = [word for word in words if not re.match(r"[A-Z_]+=", word)]
+        program, rest = words[0], words[1:]
+        if program == "make":
+            check_make(rest)
+        elif program == "tcmoa":
+            check_parses(rest)
+            for word in rest:
+                assert not word.endswith(".toml") or (ROOT / word).is_file(), word
+        elif program == "pip":
+            check_install(rest)
+        elif program == "curl":
+            assert tuple(words) in examples, f"{page}: {shlex.join(words)}"
+        elif program == "apt-get":
+            assert all(package in ci_packages for package in rest[1:])
+        elif program == "cmake":  # make cpp runs these with other paths
+            assert rest[0] in ("-S", "--build", "--install")
+        elif program == "python":  # tests/benchmarks runs it
+            assert (ROOT / rest[0]).is_file()
+        else:
+            assert words == ["source", ".venv/bin/activate"], f"{page}: {words}"
+    assert count >= 30
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_between_files_lead_somewhere(page):
+    for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
+        target = (page.parent / link).resolve()
+        assert target.exists() or target.name in GENERATED, link
+
+
+def test_the_readme_fits_on_two_screens():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 90
+
+
+@pytest.mark.slow
+def test_the_documentation_builds_without_warnings():
+    python = Path(sys.executable)
+    subprocess.run([python, ROOT / "docs" / "reference.py"], check=True)
+    command = [python.with_name("zensical"), "build", "--strict", "--config-file", ROOT / "zensical.toml"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for page in ("command-line", "python", "c", "http"):
+        assert (ROOT / "build" / "site" / "reference" / page / "index.html").is_file()
+
+
+@pytest.mark.slow
+def test_a_base_install_fuses_without_torch(place, tmp_path):
+    """`pip install .` with no extra, in a clean environment: then `tcmoa fuse`."""
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    python = venv / "bin" / "python"
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(ROOT)]
+    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    if done.returncode and re.search(
+        r"NewConnectionError|Temporary failure|No matching distribution", done.stderr
+    ):
+        pytest.skip("no package index in reach; run with one to try a clean install")
+    assert done.returncode == 0, done.stderr
+    bundle, demo = place / "demo-out" / "vif-448x336", place / "demo-out"
+    fuse = [
+        "fuse",
+        str(bundle),
+        str(demo / "vif_coffee_x.png"),
+        str(demo / "vif_coffee_y.png"),
+        "-o",
+        "out.png",
+    ]
+    # The parent's environment must not lend its packages.
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    run = subprocess.run(
+        [str(venv / "bin" / "tcmoa"), *fuse],
+        cwd=tmp_path,
+        env=clean,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    fused, shown = (
+        read_frame(path).astype(int)
+        for path in (tmp_path / "out.png", place / "demo-out" / "vif_coffee_fused.png")
+    )
+    assert np.abs(fused - shown).max() <= 1  # the demo has OpenVINO
+    listed = subprocess.run(
+        [str(python), "-m", "pip", "list"], env=clean, capture_output=True, text=True, check=True
+    ).stdout
+    assert not re.search(r"^(torch|onnx|scikit-image) ", listed, flags=re.MULTILINE)
+    missing = subprocess.run(
+        [
+            str(venv / "bin" / "tcmoa"),
+            "export",
+            "--weights",
+            "tiny",
+            "--task",
+            "vif",
+            "--size",
+            "64x64",
+            "-o",
+            "b",
+        ],
+        cwd=tmp_path,
+        env=clean,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert missing.returncode == 3
+    assert "pip install 'tcmoa[export]'" in missing.stderr
+
+
+@pytest.mark.slow
+def test_the_gstreamer_pipeline_fuses_two_videos(place):
+    plugins = ROOT / "build" / "cpp" / "gst"
+    if not (plugins / "libgsttcmoa.so").exists():
+        pytest.skip("the GStreamer element is not built; `make cpp` builds it, and this runs")
+    if not (place / "night-448x336").exists():
+        tcmoa(place, shlex.split("export --weights tiny --task vif --size 448x336 --out night-448x336"))
+    ((_, pipeline),) = blocks("gst")
+    command = pipeline.replace(
+        "GST_PLUGIN_PATH=build/cpp/gst", f"GST_PLUGIN_PATH={shlex.quote(str(plugins))}"
+    )
+    assert command != pipeline
+    environment = {**os.environ, "GST_REGISTRY": str(place / "registry.bin")}
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=place, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(read_video(place / "fused-gst.mp4"))) == 4
+
+
+def read_video(path):
+    import av
+
+    with av.open(str(path)) as container:
+        yield from (frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
