@@ -1,6 +1,6 @@
-# Two commands for a fresh machine: `make demo` and `make test`. On one with an NVIDIA GPU: `make gpu-check`.
-# The C library and the GStreamer element: `make cpp`; under fuzzers and sanitizers: `make cpp-fuzz`, `make cpp-check`.
-# Everything lives in .venv; it is made anew when pyproject.toml or constraints.txt change.
+# On a fresh machine run `make demo` or `make test`; on a machine with an NVIDIA GPU `make gpu-check`.
+# `make cpp` builds the C library and the GStreamer element; `make cpp-fuzz` and `make cpp-check` run fuzzers and sanitizers.
+# Everything is installed into .venv, which is updated when pyproject.toml or constraints.txt change.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,8 +11,8 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.ready
 	$(BIN)/tcmoa demo --out demo-out
 
-# Two processes: most tests keep one core busy, or wait. A file's tests stay together and share what takes long to make,
-# and files keep their order: the longest is the first (tests/conftest.py).
+# Two processes, because most tests keep one core busy or wait. The tests of a file stay in one process and share slow
+# fixtures. Files keep their order: the longest is the first (tests/conftest.py).
 TEST_JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
@@ -27,7 +27,7 @@ docs: $(VENV)/.ready
 	$(BIN)/python docs/reference.py
 	$(BIN)/zensical build --strict --clean
 
-# OpenVINO's headers come with its wheel; the bundles that the tests read are made by this project's exporter.
+# OpenVINO's headers are in its wheel. The exporter makes the bundles that the tests read.
 CPP_OPTIONS = -DOpenVINO_DIR=$(shell $(BIN)/python -c 'import importlib.util as u; print(u.find_spec("openvino").submodule_search_locations[0])')/cmake \
 	-DTCMOA_PYTHON=$(CURDIR)/$(BIN)/python -DTCMOA_TEST_BUNDLES=$(CURDIR)/build/cpp-bundles
 CPP_JOBS ?= 2
@@ -38,8 +38,8 @@ cpp: $(VENV)/.ready
 	cmake --build build/cpp --parallel $(CPP_JOBS)
 	ctest --test-dir build/cpp --output-on-failure --no-tests=error --parallel $(CPP_JOBS)
 
-# clang for all of it, as only that has libFuzzer. OpenVINO does not load under sanitizers (it asks the loader for
-# RTLD_DEEPBIND), so they run the tests of our own code: bundles, pixels, slots and threads, and the simulated GPU.
+# clang throughout, because only clang has libFuzzer. OpenVINO does not load under sanitizers (it needs RTLD_DEEPBIND), so
+# they run the tests of bundles, pixels, slots, threads and the simulated GPU.
 CHECKED = tcmoa_tests tcmoa_tensorrt_tests
 CHECK_OPTIONS = $(CPP_OPTIONS) -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=Debug \
 	-DTCMOA_BUILD_EXAMPLES=OFF -DTCMOA_GSTREAMER=OFF
@@ -74,7 +74,7 @@ types: $(VENV)/.ready
 	$(BIN)/mypy
 
 $(VENV)/.ready: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -c 'import sys; sys.exit("Python " + sys.version.split()[0] + "; expected 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@

@@ -142,11 +142,14 @@ def comment_text(comment: str) -> str:
 
 def c_page() -> str:
     """Return the page about the C header."""
+    header = HEADER.read_text(encoding="utf-8")
+    introduction = comment_text(header[: header.index("*/") + 2]).partition("\n")[2]
     lines = [
         "# C header\n",
         "Generated from `tcmoa.h`. [C and C++](../guides/cpp.md) shows how to build and link, and a whole program.\n",
+        introduction.strip() + "\n",
     ]
-    for match in DECLARATION.finditer(HEADER.read_text(encoding="utf-8")):
+    for match in DECLARATION.finditer(header):
         code = match["code"]
         found = re.search(r"\b(tcmoa_\w+)\(", code.partition("{")[0]) or re.search(r"(\w+);$", code)
         lines += [
