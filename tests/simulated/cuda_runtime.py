@@ -1,4 +1,4 @@
-"""`cuda.bindings.runtime`, simulated: see the package's docstring."""
+"""A simulated `cuda.bindings.runtime`, see the package's docstring."""
 # ruff: noqa: N801, N802, N815, N818
 # The names are CUDA's.
 
@@ -21,7 +21,7 @@ LEGACY, PER_THREAD = 1, 2
 
 
 class Misuse(AssertionError):
-    """Something that would be undefined, or silently wrong, on a real GPU."""
+    """A call that is undefined behavior, or silently wrong, on a real GPU."""
 
 
 class cudaError_t(enum.IntEnum):
@@ -90,7 +90,7 @@ class Memory:
 
 @dataclass
 class Record:
-    """One recording of an event: done once the stream reached it."""
+    """A recording of an event; done once the stream has reached it."""
 
     stream: "Stream"
     done: bool = False
@@ -121,14 +121,14 @@ class Event:
 
 @dataclass
 class Operation:
-    """Work in a queue: `run` does it, once `after` (a recording that it waits for) is done."""
+    """Work in a stream: `run` executes it, once the recording `after` is done."""
 
     run: object
     after: Record | None = None
 
 
 class Device:
-    """All that a process sees of CUDA. `seed` None runs work as late as possible, a number in random turns."""
+    """CUDA as a process sees it. Without `seed`, work runs as late as possible; with one, in random turns."""
 
     def __init__(self, *, devices=1, seed=None, capability=(8, 9), memory=8 << 30):
         self.devices, self.capability, self.memory = devices, capability, memory
@@ -143,14 +143,14 @@ class Device:
         self.next_handle = 0x1000
         self.pageable_copies = 0
 
-    # --- what tests use ---------------------------------------------------------------------------------
+    # --- for tests ---------------------------------------------------------------------------------------
 
     def fail(self, nth, error, function=None):
-        """Let the `nth` call of `function` (None: of any) from now on give `error`."""
+        """Make the `nth` call of `function` (None: of any function) from now on return `error`."""
         self.failures[function, self.counts[function] + nth] = error
 
     def live(self):
-        """What is not given back, by kind."""
+        """Resources that are not freed, by kind."""
         held = {
             "device": [m for m in self.memories if not m.freed and m.device is not None],
             "pinned": [m for m in self.memories if not m.freed and m.device is None],
@@ -163,20 +163,20 @@ class Device:
         return {kind: things for kind, things in held.items() if things}
 
     def check(self):
-        """Fail on misuse that somebody swallowed, and on writes outside of memory."""
+        """Fail on misuse whose exception was caught, and on writes outside of allocations."""
         for memory in self.memories:
             if not memory.freed:
                 memory.check_guards()
         assert not self.misuses
 
     def finish(self):
-        """Run all that is queued."""
+        """Run all queued work."""
         with self.lock:
             for stream in list(self.streams.values()):
                 self.drain(stream)
 
     def array(self, values, device=0):
-        """Device memory with these values; freed by `release`."""
+        """Allocate device memory with these values; `release` frees it."""
         values = np.ascontiguousarray(values)
         memory = Memory(values.nbytes, device)
         memory.content[:] = values.reshape(-1).view(np.uint8)
@@ -189,16 +189,16 @@ class Device:
         memory.freed = True
 
     def stream(self, device=0):
-        """A caller's stream."""
+        """Create a caller's stream."""
         self.next_handle += 0x10
         self.streams[self.next_handle] = Stream(self.next_handle, device)
         return self.next_handle
 
     def queue(self, handle, run):
-        """A caller's own work in a stream."""
+        """Enqueue a caller's work in a stream."""
         self.push(self.stream_of(handle), Operation(run))
 
-    # --- the machine ------------------------------------------------------------------------------------
+    # --- the simulation ---------------------------------------------------------------------------------
 
     def misuse(self, text):
         error = Misuse(text)
@@ -206,7 +206,7 @@ class Device:
         raise error
 
     def find(self, address, nbytes, device):
-        """The bytes at an address, in memory of `device` (None: page-locked)."""
+        """Return the bytes at an address in memory of `device` (None: page-locked host memory)."""
         for memory in self.memories:
             if memory.address <= address < memory.address + memory.nbytes and not memory.freed:
                 if memory.device != device:
@@ -215,7 +215,7 @@ class Device:
                 if start + nbytes > memory.nbytes:
                     self.misuse(f"{nbytes} bytes at {address:#x} go beyond the {memory.nbytes} of the memory")
                 return memory.content[start : start + nbytes]
-        self.misuse(f"{address:#x} is no memory that is allocated, or was freed")
+        self.misuse(f"{address:#x} is not allocated, or was freed")
         return None
 
     def known(self, address):
@@ -242,7 +242,7 @@ class Device:
             stream.queue.append(operation)
 
     def step(self, stream):
-        """Run a stream's next operation, and first what it waits for."""
+        """Run a stream's next operation, after the work that it waits for."""
         operation = stream.queue[0]
         if operation.after is not None and not operation.after.done:
             self.reach(operation.after)
@@ -260,7 +260,7 @@ class Device:
             self.step(stream)
 
     def wander(self):
-        """Run a few operations of random streams, as a GPU may at any time."""
+        """Run a few operations of random streams, as a GPU may do at any time."""
         if self.random is None:
             return
         for _ in range(self.random.randrange(4)):
@@ -270,7 +270,7 @@ class Device:
             self.step(self.random.choice(busy))
 
     def forbid_in_capture(self):
-        """What must not be called while a stream is being captured; it spoils the capture."""
+        """Return the error of a call that invalidates a capture, None outside of a capture."""
         me = threading.get_ident()
         for stream in self.streams.values():
             capture = stream.capture
@@ -335,7 +335,7 @@ class Device:
         if (error := self.forbid_in_capture()) is not None:
             return error, None
         if size <= 0:
-            self.misuse(f"{size} bytes were asked for")
+            self.misuse(f"{size} bytes requested")
         memory = Memory(size, device)
         self.memories.append(memory)
         return OK, memory.address
@@ -364,13 +364,13 @@ class Device:
 
     def cudaStreamCreateWithFlags(self, flags):
         if flags != CONSTANTS["cudaStreamNonBlocking"]:
-            self.misuse("a stream that waits for the default stream")
+            self.misuse("a stream that synchronizes with the default stream")
         return OK, self.stream(self.device())
 
     def cudaStreamDestroy(self, stream):
         found = self.stream_of(stream)
         if found.queue or found.capture:
-            self.misuse(f"stream {found.handle:#x} is destroyed with {len(found.queue)} operations to do")
+            self.misuse(f"stream {found.handle:#x} is destroyed with {len(found.queue)} operations pending")
         del self.streams[found.handle]
         return (OK,)
 
@@ -423,7 +423,7 @@ class Device:
         target_at = device if kind in (kinds.cudaMemcpyHostToDevice, kinds.cudaMemcpyDeviceToDevice) else None
         source_at = device if kind in (kinds.cudaMemcpyDeviceToHost, kinds.cudaMemcpyDeviceToDevice) else None
         pageable = [p for p, at in ((dst, target_at), (src, source_at)) if at is None and not self.known(p)]
-        if pageable:  # allowed, but the CPU stands still for it
+        if pageable:  # allowed, but synchronous
             self.pageable_copies += 1
             self.drain(found)
             if target_at is None:
@@ -451,7 +451,7 @@ class Device:
         found = self.stream_of(stream)
         capture, found.capture = found.capture, None
         if capture is None or capture.thread != threading.get_ident():
-            self.misuse("a capture is ended that was not begun by this thread")
+            self.misuse("a capture is ended by a thread that did not begin it")
         if capture.invalid:
             return cudaError_t.cudaErrorStreamCaptureInvalidated, None
         handle = self.handle()
@@ -485,7 +485,7 @@ class Device:
 
 
 FUNCTIONS = tuple(name for name in vars(Device) if name.startswith("cuda"))
-RESULTS = {  # how many results a function gives besides the error, where that is not known from success
+RESULTS = {  # number of results besides the error, of functions that return some
     **dict.fromkeys(("cudaMemGetInfo",), 2),
     **dict.fromkeys(
         (
@@ -501,11 +501,11 @@ RESULTS = {  # how many results a function gives besides the error, where that i
     **dict.fromkeys(("cudaStreamEndCapture", "cudaGraphInstantiate", "cudaPointerGetAttributes"), 1),
 }
 ASIDE = ("cudaGetLastError", "cudaGetErrorName", "cudaGetErrorString")
-"""Functions about errors: they are not counted and never fail."""
+"""Functions about errors, which are not counted and never fail."""
 
 
 def install(monkeypatch, device):
-    """Let `cuda.bindings.runtime` be a simulation of `device` until the test ends."""
+    """Replace `cuda.bindings.runtime` by a simulation of `device` until the test ends."""
     module = types.ModuleType(MODULE)
     for kind in ENUMS:
         setattr(module, kind.__name__, kind)
@@ -529,7 +529,7 @@ def _counted(device, name):
                 device.counts[key] += 1
                 error = device.failures.pop((key, device.counts[key]), None)
                 if error is not None:
-                    if name == "cudaStreamEndCapture":  # which ends it in any case
+                    if name == "cudaStreamEndCapture":  # which ends the capture in any case
                         device.stream_of(arguments[0]).capture = None
                     return (error, *[None] * RESULTS.get(name, 0))
             device.wander()

@@ -1,6 +1,6 @@
-"""Fixtures of the tests of the TensorRT backend, all of them simulated: no GPU is used.
+"""Fixtures for tests of the TensorRT backend on a simulated GPU.
 
-A plugin of pytest: test files name it in `pytest_plugins`.
+A plugin of pytest: test files list it in `pytest_plugins`.
 """
 
 import gc
@@ -19,7 +19,7 @@ from tcmoa_runtime.backends.tensorrt.backend import TensorRTBackend
 
 @pytest.fixture(scope="module")
 def bundle(vif, tmp_path_factory):
-    """A bundle with one rtx engine; never to be changed."""
+    """A bundle with one rtx engine; tests must not change it."""
     copy = Bundle.open(shutil.copytree(vif, tmp_path_factory.mktemp("engines") / "bundle"))
     add_engine(copy)
     return copy
@@ -27,13 +27,13 @@ def bundle(vif, tmp_path_factory):
 
 @pytest.fixture
 def own(vif, tmp_path):
-    """A bundle without engines, to be changed."""
+    """A bundle without engines, which a test may change."""
     return Bundle.open(shutil.copytree(vif, tmp_path / "own"))
 
 
 @pytest.fixture
 def device(monkeypatch):
-    """A simulated GPU that has to be left as it was found."""
+    """A simulated GPU on which everything must be freed."""
     simulated = cuda_runtime.Device(devices=2)
     cuda_runtime.install(monkeypatch, simulated)
     yield simulated
@@ -45,7 +45,7 @@ def device(monkeypatch):
 
 @pytest.fixture
 def library(device, monkeypatch):
-    """The simulated TensorRT-RTX; plain TensorRT is not installed."""
+    """The simulated TensorRT-RTX; TensorRT is not installed."""
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     return Library(device, "rtx").install(monkeypatch)
 

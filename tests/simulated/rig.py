@@ -1,4 +1,4 @@
-"""Pieces of the tests of the TensorRT backend, all of them simulated: no GPU is used."""
+"""Engines, inputs, arrays and workloads for tests of the TensorRT backend on a simulated GPU."""
 
 import random
 
@@ -23,7 +23,7 @@ def add_engine(bundle, *, data=None, stripped=False, **options):
 
 
 class Cases:
-    """Inputs by number, and what the onnxruntime backend makes of them."""
+    """Inputs by number, and their results with the onnxruntime backend."""
 
     def __init__(self, bundle):
         self.contract = bundle.contract
@@ -48,17 +48,17 @@ class Cases:
         return self.known[number]
 
     def same(self, outputs, number):
-        wanted = self.outputs(number)
-        return outputs.keys() == wanted.keys() and all(
-            outputs[n].dtype == wanted[n].dtype
-            and outputs[n].shape == wanted[n].shape
-            and outputs[n].tobytes() == wanted[n].tobytes()
-            for n in wanted
+        expected = self.outputs(number)
+        return outputs.keys() == expected.keys() and all(
+            outputs[n].dtype == expected[n].dtype
+            and outputs[n].shape == expected[n].shape
+            and outputs[n].tobytes() == expected[n].tobytes()
+            for n in expected
         )
 
 
 class OnGpu:
-    """A caller's array on the simulated GPU, with a `__cuda_array_interface__`."""
+    """A caller's array on the simulated GPU with a `__cuda_array_interface__`."""
 
     def __init__(self, gpu, values, *, device=0, **changes):
         self.gpu, self.memory = gpu, gpu.array(values, device)
@@ -79,7 +79,7 @@ class OnGpu:
 
 
 class ByDlpack:
-    """A caller's array on the simulated GPU, with `__dlpack__`: numpy's own capsule, said to be of a GPU."""
+    """A caller's array on the simulated GPU with `__dlpack__`: NumPy's capsule, relabeled as GPU memory."""
 
     def __init__(self, gpu, values, *, index=0, kind=dlpack.CUDA, versioned=True, in_memory_of=None):
         self.gpu = gpu
@@ -115,7 +115,7 @@ class ByDlpack:
 
 
 def read(gpu, array):
-    """A result on the simulated GPU as numpy's, by `__cuda_array_interface__`, waiting for its stream."""
+    """Copy a result from the simulated GPU by its `__cuda_array_interface__`, after waiting for its stream."""
     interface = array.__cuda_array_interface__
     gpu.cudaStreamSynchronize(interface["stream"])
     size = int(np.prod(interface["shape"])) * np.dtype(interface["typestr"]).itemsize
@@ -124,7 +124,7 @@ def read(gpu, array):
 
 
 def mixed_work(gpu, backend, cases, seed, rounds=14):
-    """Tickets taken, dropped and held, results left on the GPU and read there late, inputs made there late."""
+    """Take, drop and hold tickets; leave results on the GPU and read them late; write inputs on the GPU late."""
     rng = random.Random(seed)
     stream = gpu.stream()
     held = []
@@ -137,7 +137,7 @@ def mixed_work(gpu, backend, cases, seed, rounds=14):
             inputs = {n: a.copy() for n, a in cases.inputs(number).items()}
             held.append((backend.submit(inputs), number))
             for array in inputs.values():
-                array.fill(77)  # staged: may be changed at once
+                array.fill(77)  # it was staged, so it may be changed at once
         elif what == "dropped":
             backend.submit(cases.inputs(number))
         else:
@@ -149,7 +149,7 @@ def mixed_work(gpu, backend, cases, seed, rounds=14):
 
 
 def on_the_gpu(gpu, backend, cases, stream, number):
-    """A frame that is written into one array by its owner's stream, fused, read there, and overwritten there."""
+    """Write a frame in its owner's stream, fuse it, read the result in that stream, and overwrite the frame."""
     inputs, kept = cases.inputs(number), {}
     x = OnGpu(gpu, np.zeros_like(inputs["x"]))
     gpu.queue(stream, lambda: x.memory.content.__setitem__(slice(None), inputs["x"].ravel()))

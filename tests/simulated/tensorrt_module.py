@@ -1,4 +1,4 @@
-"""`tensorrt` and `tensorrt_rtx_bindings`, simulated: see the package's docstring."""
+"""Simulated `tensorrt` and `tensorrt_rtx_bindings`, see the package's docstring."""
 
 import enum
 import functools
@@ -47,7 +47,7 @@ class ExecutionContextAllocationStrategy(enum.Enum):
 
 
 class ILogger:
-    """As pybind11's: a subclass has to call this `__init__`."""
+    """Like a class of pybind11: a subclass must call this `__init__`."""
 
     INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
 
@@ -56,7 +56,7 @@ class ILogger:
 
 
 def engine_bytes(bundle, *, stripped=False, **changes):
-    """An "engine" of a bundle: its tensors as JSON, then the graph, unless it is `stripped`.
+    """Make an "engine" of a bundle: its tensors as JSON, then the graph unless it is `stripped`.
 
     `changes`: other descriptions of tensors by name, None to leave one out.
     """
@@ -87,7 +87,7 @@ def session_of(graph):
 
 
 class Library:
-    """One flavor. Tests set what is to go wrong: `refuse_enqueue`, `refuse` (names of steps), `capturable`."""
+    """The library of a flavor. Tests set what fails: `refuse_enqueue`, `refuse` (names of steps), `capturable`."""
 
     def __init__(self, device, flavor, version=None):
         self.device, self.flavor = device, flavor
@@ -116,7 +116,7 @@ class Library:
         return self
 
     def refused(self, step, logger):
-        """Whether a step is to fail; it logs why, as TensorRT does, and something that follows from it."""
+        """Return whether a step fails; if so, log the reason and a consequence of it, like TensorRT."""
         if step not in self.refuse:
             return False
         logger.log(ILogger.WARNING, "simulated warning")
@@ -219,7 +219,7 @@ class IRuntimeCache:
 
 
 class IExecutionContext:
-    """Runs the graph with ONNX Runtime when its stream comes to it, on the addresses bound when it was queued."""
+    """Runs the graph with ONNX Runtime when its stream reaches it, on the addresses bound when it was enqueued."""
 
     def __init__(self, engine):
         self.engine, self.library, self.device = engine, engine.library, engine.library.device
@@ -279,7 +279,7 @@ class IExecutionContext:
         for name, address in addresses.items():
             into = inputs if self.engine.tensors[name]["mode"] == "INPUT" else outputs
             into[name] = self.view(name, address)
-        # Poison may look like NaN or more than a cast can take; on a GPU the warm-up's result is as meaningless.
+        # Poisoned memory may be NaN or overflow a cast; the result of a warm-up is meaningless on a GPU too.
         clean = {n: np.nan_to_num(a, nan=0, posinf=0, neginf=0) for n, a in inputs.items()}
         for name, result in zip(
             outputs, session_of(self.engine.graph).run(list(outputs), clean), strict=True
@@ -293,7 +293,7 @@ class IExecutionContext:
 
 
 class RtxExecutionContext(IExecutionContext):
-    """Only TensorRT-RTX has this question."""
+    """Only TensorRT-RTX has `is_stream_capturable`."""
 
     def is_stream_capturable(self, stream):
         return self.library.capturable

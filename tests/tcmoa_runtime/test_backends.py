@@ -1,4 +1,4 @@
-"""The backends' contract: checked tensors in, contract tensors out."""
+"""Loading and running a backend: inputs are checked, outputs match the contract."""
 
 import sys
 
@@ -23,22 +23,22 @@ def inputs(vif):
     return {s.name: np.zeros(s.shape, s.dtype) for s in Bundle.open(vif).contract.inputs}
 
 
-def test_outputs_are_as_the_contract_says(backend, inputs, vif):
+def test_outputs_match_the_contract(backend, inputs, vif):
     outputs = backend.infer(inputs)
-    wanted = Bundle.open(vif).contract.outputs
+    expected = Bundle.open(vif).contract.outputs
     assert [(n, str(a.dtype), a.shape) for n, a in outputs.items()] == [
-        (s.name, s.dtype, s.shape) for s in wanted
+        (s.name, s.dtype, s.shape) for s in expected
     ]
 
 
-def test_each_run_gives_new_arrays(backend, inputs):
+def test_each_run_returns_new_arrays(backend, inputs):
     first = backend.infer(inputs)["fused"]
     copy = first.copy()
     backend.infer({**inputs, "x": inputs["x"] + 255})
     np.testing.assert_array_equal(first, copy)
 
 
-def test_the_name_tells_the_device(backend):
+def test_the_name_contains_the_device(backend):
     assert backend.name in ("onnxruntime (CPU)", "onnxruntime (CUDA)", "openvino (CPU)")
 
 
@@ -72,7 +72,7 @@ def test_an_unknown_backend_is_refused_with_the_known_ones(name, vif):
 
 
 @pytest.mark.parametrize("threads", [0, -1])
-def test_less_than_one_thread_is_refused(threads, vif):
+def test_fewer_than_one_thread_is_refused(threads, vif):
     with pytest.raises(InputError, match="expected 1 or more"):
         load_backend(Bundle.open(vif), threads=threads)
 
@@ -91,7 +91,7 @@ def test_threads_reach_onnx_runtime(threads, vif, monkeypatch):
     assert seen == [threads]
 
 
-def test_a_backend_whose_package_is_missing_says_what_to_install(vif, monkeypatch, no_openvino):
+def test_a_missing_package_error_says_what_to_install(vif, monkeypatch, no_openvino):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.delitem(sys.modules, "tcmoa_runtime.backends.onnxruntime", raising=False)
     with pytest.raises(MissingError, match="pip install onnxruntime"):

@@ -1,4 +1,4 @@
-"""`tcmoa bench`: what it measures, and what `auto` makes of a pick. No figure is judged."""
+"""`tcmoa bench`: what it measures, and how `auto` uses the recorded pick. No time is asserted."""
 
 import json
 import stat
@@ -27,11 +27,11 @@ def speed(p50, spread=1.0):
 
 @pytest.fixture
 def bundle(broken):
-    """A bundle that may be written to."""
+    """A writable copy of a bundle."""
     return Bundle.open(broken)
 
 
-def test_peak_memory_is_not_that_of_the_process_that_started_it():
+def test_peak_memory_does_not_include_the_parent_process():
     child = "from tcmoa_runtime.bench.worker import peak_mb; print(peak_mb())"
     parent = (
         "import subprocess, sys; held = bytearray(b'1') * 700_000_000; "
@@ -41,7 +41,7 @@ def test_peak_memory_is_not_that_of_the_process_that_started_it():
     assert 5 < float(done.stdout) < 600
 
 
-def test_every_backend_is_measured_in_a_process_of_its_own(bundle):
+def test_every_backend_is_measured_in_its_own_process(bundle):
     ticks = []
     options = BenchOptions(backends=("onnxruntime", "tensorrt"), frames=7, threads=1)
     found = measure_backends(bundle, options, on_progress=lambda *t: ticks.append(t))
@@ -49,7 +49,7 @@ def test_every_backend_is_measured_in_a_process_of_its_own(bundle):
     assert figures.frames == 7
     assert 0 < figures.p50_ms <= figures.p99_ms
     assert figures.first_ms > 0
-    assert figures.load_ms > 10  # imports are in it
+    assert figures.load_ms > 10  # includes imports
     assert 20 < figures.peak_mb < 4000
     assert figures.spread >= 1
     assert ticks == [(i, 5) for i in range(1, 6)]
@@ -59,7 +59,7 @@ def test_every_backend_is_measured_in_a_process_of_its_own(bundle):
     json.dumps(found.to_json(), allow_nan=False)
 
 
-def test_nothing_that_runs_is_an_error(bundle):
+def test_no_running_backend_and_wrong_options_are_errors(bundle):
     with pytest.raises(TcmoaError, match=r"no backend runs .*: tensorrt: "):
         measure_backends(bundle, BenchOptions(backends=("tensorrt",), frames=1))
     with pytest.raises(InputError, match="backends: 'nonsense'; expected one of onnxruntime"):
@@ -68,20 +68,20 @@ def test_nothing_that_runs_is_an_error(bundle):
         BenchOptions(frames=0)
 
 
-def test_a_process_that_dies_is_told(bundle, monkeypatch):
+def test_a_process_that_dies_is_reported(bundle, monkeypatch):
     monkeypatch.setattr(module.sys, "executable", "/bin/false")
     with pytest.raises(TcmoaError, match="onnxruntime: its process ended"):
         measure_backends(bundle, BenchOptions(backends=("onnxruntime",), frames=1))
 
 
-def test_the_fastest_is_one_that_is_exact():
+def test_only_exact_backends_count_as_fastest():
     found = BenchResult({"openvino-bf16": speed(1.0), "openvino": speed(3.0), "onnxruntime": speed(2.0)}, {})
     assert found.fastest == "onnxruntime"
     assert BenchResult({"openvino-bf16": speed(1.0)}, {}).fastest is None
     assert not speed(1.0, spread=1.5).is_steady
 
 
-def test_auto_takes_what_was_picked_on_this_machine_for_this_bundle(bundle):
+def test_auto_takes_the_pick_for_this_machine_and_bundle(bundle):
     pytest.importorskip("openvino", reason="openvino is not installed: pip install 'tcmoa[openvino]'")
     assert read_pick(bundle) is None
     with Fuser.load(bundle.path) as fuser:
@@ -106,7 +106,7 @@ def test_auto_takes_what_was_picked_on_this_machine_for_this_bundle(bundle):
         assert read_pick(bundle) is None
 
 
-def test_a_pick_goes_before_an_engine_and_to_bundles_of_the_same_graph(bundle, tmp_path, monkeypatch):
+def test_a_pick_takes_precedence_over_engines_and_is_copied_to_derived_bundles(bundle, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(backends, "find_engines", lambda _: asked.append("engines") or [])
     write_pick(bundle, BenchResult({"onnxruntime": speed(1.0), "tensorrt": speed(2.0)}, {}).p50_ms)
@@ -116,14 +116,14 @@ def test_a_pick_goes_before_an_engine_and_to_bundles_of_the_same_graph(bundle, t
     assert read_pick(derived) == "onnxruntime"
 
 
-def test_a_picked_backend_that_is_gone_is_no_fault(bundle, monkeypatch):
+def test_auto_falls_back_when_the_picked_backend_is_missing(bundle, monkeypatch):
     path = write_pick(bundle, BenchResult({"tensorrt": speed(1.0)}, {}).p50_ms)
     assert read_pick(bundle) == "tensorrt"
     assert load_backend(bundle).name == "onnxruntime (CPU)"
     assert path.exists()
 
 
-def test_nothing_to_pick_and_nowhere_to_write(bundle):
+def test_a_pick_needs_an_exact_backend_and_a_writable_bundle(bundle):
     with pytest.raises(TcmoaError, match="no backend to pick"):
         write_pick(bundle, BenchResult({"openvino-bf16": speed(1.0)}, {}).p50_ms)
     (bundle.path / "engines").write_text("a file")
@@ -132,7 +132,7 @@ def test_nothing_to_pick_and_nowhere_to_write(bundle):
     assert not stat.S_ISDIR((bundle.path / "engines").stat().st_mode)
 
 
-def test_the_command(tcmoa, bundle):
+def test_the_command_prints_a_table_and_json(tcmoa, bundle):
     done = tcmoa(
         "bench", bundle.path, "--backend", "onnxruntime", "--frames", "3", "--threads", "1", "--pick"
     )
@@ -147,7 +147,7 @@ def test_the_command(tcmoa, bundle):
     assert figures["picked"] is None
 
 
-def test_wrong_input(tcmoa, bundle, tmp_path):
+def test_wrong_input_is_one_line(tcmoa, bundle, tmp_path):
     tcmoa("bench", tmp_path).assert_error(2, "not a bundle")
     tcmoa("bench", bundle.path, "--backend", "tensorrt").assert_error(3, "no backend runs", "tensorrt: ")
     tcmoa("bench", bundle.path, "--frames", "0").assert_error(2, "--frames: 0; expected 1 to")
@@ -158,9 +158,11 @@ def test_wrong_input(tcmoa, bundle, tmp_path):
     )
 
 
-def test_frames_to_measure_with_are_patches_with_a_little_noise():
+def test_synthetic_frames_are_flat_squares_with_little_noise():
     frames = module._synthetic_frames(np.random.default_rng(0), (2, 50, 70, 3))
     assert (frames.shape, frames.dtype) == ((2, 50, 70, 3), np.uint8)
     assert np.ptp(frames[0, :16, :16, 0]) <= 16
-    assert np.ptp(frames[0, :, :, 0]) > 100  # and nothing wrapped around, or the first would be as large
+    assert (
+        np.ptp(frames[0, :, :, 0]) > 100
+    )  # and no value wrapped around, or the first range would be as large
     assert frames.flags.c_contiguous

@@ -1,4 +1,4 @@
-"""`tcmoa fuse --backend`: what is there to choose, and what is refused."""
+"""`tcmoa fuse --backend`: its choices, and the errors of backends that cannot run."""
 
 import sys
 
@@ -57,7 +57,7 @@ def test_a_provider_that_is_not_installed_is_missing(backend, fuse, vif, monkeyp
 
 
 @pytest.mark.parametrize("backend", ["auto", "onnxruntime"])
-def test_the_others_fuse(backend, fuse, vif, tmp_path):
+def test_auto_and_onnxruntime_fuse(backend, fuse, vif, tmp_path):
     outcome = fuse(vif, backend)
     assert (outcome.code, outcome.err) == (0, "")
     assert (tmp_path / "f.png").is_file()

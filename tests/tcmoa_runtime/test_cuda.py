@@ -1,4 +1,4 @@
-"""The layer on CUDA, against a simulated runtime (`simulated.cuda_runtime`): no GPU is used here."""
+"""The CUDA layer on a simulated runtime (`simulated.cuda_runtime`); no GPU is used."""
 
 import importlib
 import inspect
@@ -16,7 +16,7 @@ from tcmoa_runtime.gpu import cuda
 
 @pytest.fixture
 def device(monkeypatch):
-    """A simulated GPU that has to be left as it was found."""
+    """A simulated GPU on which everything must be freed."""
     simulated = cuda_runtime.Device(devices=2)
     cuda_runtime.install(monkeypatch, simulated)
     yield simulated
@@ -26,33 +26,33 @@ def device(monkeypatch):
 
 @pytest.fixture
 def real():
-    """The real `cuda.bindings.runtime`, of which only names and signatures are looked at."""
+    """The real `cuda.bindings.runtime`, of which only names and signatures are inspected."""
     try:
         return importlib.import_module("cuda.bindings.runtime")
     except ImportError:
         pytest.skip(
-            "cuda.bindings is not installed; `pip install cuda-bindings` runs this, without a GPU, too"
+            "cuda.bindings is not installed; `pip install cuda-bindings` enables this test, also without a GPU"
         )
 
 
 @pytest.mark.parametrize("name", cuda_runtime.FUNCTIONS)
-def test_each_simulated_function_is_one_of_cuda_with_as_many_parameters(name, real):
+def test_each_simulated_function_has_the_parameters_of_the_real_one(name, real):
     simulated = list(inspect.signature(getattr(cuda_runtime.Device, name)).parameters)[1:]
     assert simulated == list(inspect.signature(getattr(real, name)).parameters)
 
 
 @pytest.mark.parametrize("kind", cuda_runtime.ENUMS, ids=lambda kind: kind.__name__)
-def test_each_simulated_number_is_cudas(kind, real):
+def test_each_simulated_enum_value_is_the_real_one(kind, real):
     for member in kind:
         assert int(getattr(getattr(real, kind.__name__), member.name)) == member
 
 
-def test_each_simulated_constant_is_cudas(real):
+def test_each_simulated_constant_is_the_real_one(real):
     assert {name: getattr(real, name) for name in cuda_runtime.CONSTANTS} == cuda_runtime.CONSTANTS
 
 
-def test_each_simulated_function_gives_as_many_results(real):
-    """Without a driver, real functions give an error and None for each result; with one, these do nothing."""
+def test_each_simulated_function_returns_as_many_results_as_the_real_one(real):
+    """Without a driver, real functions return an error and None for each result; with one, these have no effect."""
     for name, arguments in {
         "cudaGetDeviceCount": (),
         "cudaDriverGetVersion": (),
@@ -64,7 +64,7 @@ def test_each_simulated_function_gives_as_many_results(real):
         assert len(getattr(real, name)(*arguments)) == len(simulated), name
 
 
-def test_without_cuda_the_extras_are_named(monkeypatch):
+def test_without_cuda_bindings_the_error_names_the_extras(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
     with pytest.raises(MissingError, match=r"pip install 'tcmoa\[rtx\]'.*'tcmoa\[tensorrt\]'"):
         cuda.CudaDevice.current()
@@ -78,19 +78,19 @@ def test_without_cuda_the_extras_are_named(monkeypatch):
         ("cudaErrorNoDevice", 13000, "no CUDA device"),
     ],
 )
-def test_without_driver_or_device_it_says_so_and_what_else_works(error, driver, words, device):
+def test_without_driver_or_device_the_error_names_another_backend(error, driver, words, device):
     device.driver = driver
     device.fail(1, cudaError_t[error], "cudaGetDeviceCount")
     with pytest.raises(MissingError, match=f"{words}.*backend='onnxruntime'"):
         cuda.CudaDevice.current()
 
 
-def test_a_device_tells_what_it_is(device):
+def test_a_device_has_name_capability_memory_and_driver(device):
     assert cuda.CudaDevice.current() == cuda.CudaDevice(0, "Simulated GPU (no GPU)", "8.9", 8 << 30, "13.0")
     assert cuda.memory_info() == (8 << 30, 8 << 30)
 
 
-def test_a_device_is_current_for_a_while_only(device):
+def test_a_device_is_current_inside_the_with_block_only(device):
     device.current.device = 1
     there = cuda.CudaDevice.current()
     device.current.device = 0
@@ -109,7 +109,7 @@ def test_a_device_is_current_for_a_while_only(device):
     [(cuda.DeviceBuffer, "GPU"), (cuda.PinnedBuffer, "page-locked")],
     ids=["device", "pinned"],
 )
-def test_out_of_memory_says_how_much_was_asked_for_and_what_helps(make, kind, device):
+def test_an_out_of_memory_error_names_the_size_and_a_remedy(make, kind, device):
     for function in ("cudaMalloc", "cudaHostAlloc"):
         device.fail(1, cudaError_t.cudaErrorMemoryAllocation, function)
     with pytest.raises(MemoryShortageError) as caught:
@@ -126,7 +126,7 @@ def test_out_of_memory_says_how_much_was_asked_for_and_what_helps(make, kind, de
     [lambda: cuda.DeviceBuffer(8), lambda: cuda.PinnedBuffer(8), cuda.CudaStream, cuda.CudaEvent],
     ids=["device", "pinned", "stream", "event"],
 )
-def test_everything_closes_once_and_is_of_no_use_afterwards(make, device):
+def test_every_handle_closes_once_and_is_unusable_afterwards(make, device):
     with make() as thing:
         assert thing.handle
     thing.close()
@@ -150,7 +150,7 @@ def test_a_callers_stream_is_used_and_never_destroyed(device):
     del device.streams[handle]
 
 
-def test_copies_run_in_order_and_late(device):
+def test_copies_run_asynchronously_in_order(device):
     with (
         cuda.CudaStream() as stream,
         cuda.DeviceBuffer(16) as there,
@@ -166,7 +166,7 @@ def test_copies_run_in_order_and_late(device):
     assert device.pageable_copies == 0
 
 
-def test_a_stream_follows_another(device):
+def test_a_stream_waits_for_another(device):
     order = []
     with cuda.CudaStream() as first, cuda.CudaStream() as second, cuda.CudaEvent() as event:
         device.queue(first.handle, lambda: order.append("first"))
@@ -178,14 +178,14 @@ def test_a_stream_follows_another(device):
         first.synchronize()
 
 
-def test_memory_is_known_by_its_address(device):
+def test_the_device_of_an_address_is_found(device):
     with cuda.DeviceBuffer(8) as there, cuda.PinnedBuffer(8) as pinned:
         assert cuda.memory_device(there.handle + 7) == 0
         assert cuda.memory_device(pinned.handle) is None
     assert cuda.memory_device(np.zeros(8).ctypes.data) is None
 
 
-def test_an_address_that_cuda_refuses_is_no_device_memory(device):
+def test_an_address_that_cuda_refuses_is_not_device_memory(device):
     device.fail(1, cudaError_t.cudaErrorInvalidValue, "cudaPointerGetAttributes")
     assert cuda.memory_device(8) is None
     device.fail(1, cudaError_t.cudaErrorUnknown, "cudaPointerGetAttributes")
@@ -193,7 +193,7 @@ def test_an_address_that_cuda_refuses_is_no_device_memory(device):
         cuda.memory_device(8)
 
 
-def test_a_graph_runs_what_was_captured_each_time_it_is_launched(device):
+def test_a_graph_runs_the_captured_work_at_each_launch(device):
     ran = []
     with (
         cuda.CudaStream() as stream,
@@ -207,7 +207,7 @@ def test_a_graph_runs_what_was_captured_each_time_it_is_launched(device):
     assert ran == [1, 1]
 
 
-def test_a_capture_leaves_other_threads_alone(device):
+def test_a_capture_does_not_affect_other_threads(device):
     modes = []
     with cuda.CudaStream() as stream:
 
@@ -221,7 +221,7 @@ def test_a_capture_leaves_other_threads_alone(device):
     assert modes == [cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal]
 
 
-def test_what_spoils_a_capture_ends_it_cleanly(device):
+def test_work_that_invalidates_a_capture_ends_it_cleanly(device):
     with cuda.CudaStream() as stream:
         with pytest.raises(TcmoaError, match="CaptureUnsupported"):
             cuda.CudaGraph.capture(stream, stream.synchronize)
@@ -234,7 +234,7 @@ def test_what_spoils_a_capture_ends_it_cleanly(device):
 @pytest.mark.parametrize(
     "function", ["cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiate"]
 )
-def test_a_capture_that_fails_gives_everything_back(function, device):
+def test_a_failed_capture_frees_everything(function, device):
     with cuda.CudaStream() as stream:
         device.fail(1, cudaError_t.cudaErrorUnknown, function)
         with pytest.raises(TcmoaError, match=function):
@@ -242,8 +242,8 @@ def test_a_capture_that_fails_gives_everything_back(function, device):
         device.streams[stream.handle].capture = None
 
 
-class TestTheSimulationNotices:
-    """Or the tests of the backend would pass for nothing."""
+class TestTheSimulationDetects:
+    """The tests of the backend rely on this."""
 
     @pytest.fixture
     def gpu(self, monkeypatch):
@@ -318,7 +318,7 @@ class TestTheSimulationNotices:
     def test_a_stream_or_event_that_is_destroyed_with_work_to_do(self, gpu):
         stream, event = cuda.CudaStream(), cuda.CudaEvent()
         event.record(stream)
-        with pytest.raises(Misuse, match="operations to do"):
+        with pytest.raises(Misuse, match="operations pending"):
             stream.close()
         with pytest.raises(Misuse, match="before its stream reached it"):
             event.close()

@@ -1,4 +1,4 @@
-"""What is too small for float32's normal range is zero while a frame is fused, and what it was before and after."""
+"""Denormal numbers are flushed to zero while a frame is fused, and only then."""
 
 import sys
 import threading
@@ -13,7 +13,8 @@ from tcmoa_runtime.backends.denormals import flushed_denormals
 from tcmoa_runtime.backends.pick import load_backend
 
 known = pytest.mark.skipif(
-    denormals._functions is None, reason="needs x86-64 Linux with glibc, where the flags' place is known"
+    denormals._functions is None,
+    reason="needs x86-64 Linux with glibc, where the layout of the flags is known",
 )
 SMALL = np.full(4, 1e-40, np.float32)
 
@@ -23,7 +24,7 @@ def has_denormals():
 
 
 @known
-def test_they_are_zero_inside_and_back_behind():
+def test_denormals_are_zero_inside_and_restored_afterwards():
     assert has_denormals()
     seen, go = [], threading.Event()
     other = threading.Thread(target=lambda: seen.append(go.wait(10) and has_denormals()))
@@ -32,7 +33,7 @@ def test_they_are_zero_inside_and_back_behind():
         assert not np.any(SMALL * np.float32(1))
         go.set()
         other.join()
-        assert seen == [True]  # of this thread only
+        assert seen == [True]  # only this thread is changed
         with flushed_denormals():
             pass
         assert not np.any(SMALL * np.float32(1))
@@ -40,13 +41,13 @@ def test_they_are_zero_inside_and_back_behind():
 
 
 @known
-def test_they_are_back_after_a_fault():
+def test_denormals_are_restored_after_an_exception():
     with pytest.raises(KeyError), flushed_denormals():
         raise KeyError
     assert has_denormals()
 
 
-def test_elsewhere_nothing_happens(monkeypatch):
+def test_other_platforms_are_not_changed(monkeypatch):
     monkeypatch.setattr(denormals, "_functions", None)
     with flushed_denormals():
         assert has_denormals()
@@ -54,7 +55,7 @@ def test_elsewhere_nothing_happens(monkeypatch):
     assert denormals._find_functions() is None
 
 
-def test_a_state_that_cannot_be_read_is_left(monkeypatch):
+def test_a_state_that_cannot_be_read_is_not_changed(monkeypatch):
     put = []
     monkeypatch.setattr(denormals, "_functions", (lambda _: 1, put.append))
     with flushed_denormals():
@@ -62,8 +63,8 @@ def test_a_state_that_cannot_be_read_is_left(monkeypatch):
     assert put == []
 
 
-def test_loading_and_fusing_leave_the_process_as_it_was(fresh_python, vif):
-    """The first session of a process is what ONNX Runtime would leave its thread changed by."""
+def test_loading_and_fusing_do_not_change_the_state_of_the_process(fresh_python, vif):
+    """ONNX Runtime changes the thread that makes the first session of a process."""
     outcome = fresh_python(
         "import warnings; warnings.simplefilter('error')\n"
         "import numpy as np\n"
@@ -76,8 +77,8 @@ def test_loading_and_fusing_leave_the_process_as_it_was(fresh_python, vif):
     assert (outcome.code, outcome.out, outcome.err) == (0, "True\n", "")
 
 
-def test_the_graph_runs_with_flags_set(vif, monkeypatch):
-    """Both in the threads of the session, by its option, and in the one that calls."""
+def test_the_graph_runs_with_flushed_denormals(vif, monkeypatch):
+    """Both in the threads of the session, by its option, and in the calling thread."""
     inside = []
     session = ort.InferenceSession
 

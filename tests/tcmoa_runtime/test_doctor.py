@@ -1,4 +1,4 @@
-"""`tcmoa doctor` on a machine with a GPU, the wrong one, or none, all simulated, and with libraries that are broken."""
+"""`tcmoa doctor` with a simulated GPU, an unsupported one, or none, and with broken libraries."""
 
 import importlib.util
 import json
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("no_openvino")
 
 
 class NoDriver(cuda_runtime.Device):
-    """A machine with CUDA's runtime and no driver."""
+    """A machine with the CUDA runtime and without a driver."""
 
     def __init__(self):
         super().__init__()
@@ -48,8 +48,8 @@ def no_driver(monkeypatch):
 
 
 @pytest.fixture
-def judge(tcmoa):
-    """The report on a bundle; its exit code has to be that of the verdict."""
+def report_on(tcmoa):
+    """Run `tcmoa doctor` on a bundle and return its report; the exit code must match the verdict."""
 
     def call(bundle):
         outcome = tcmoa("doctor", bundle.path, "--json")
@@ -76,7 +76,7 @@ def verdicts(report):
 
 
 def command(text):
-    """The command that a text says to run."""
+    """The command in a remedy."""
     (found,) = re.findall(r"Build it again with `([^`]*)`", text)
     return found
 
@@ -118,7 +118,7 @@ def test_without_a_driver_rtx_builds_and_tensorrt_does_not(no_driver, tcmoa, mon
     assert report["problems"] == []
 
 
-def test_a_gpu_that_rtx_does_not_know(monkeypatch, tcmoa):
+def test_a_gpu_that_rtx_does_not_support(monkeypatch, tcmoa):
     device = cuda_runtime.Device(capability=(9, 0))
     cuda_runtime.install(monkeypatch, device)
     for flavor in ("rtx", "tensorrt"):
@@ -131,14 +131,14 @@ def test_a_gpu_that_rtx_does_not_know(monkeypatch, tcmoa):
     assert (flavors["tensorrt"]["builds"], flavors["tensorrt"]["runs"]) == (True, True)
 
 
-def test_without_the_builder_nothing_is_built(library, tcmoa, monkeypatch):
+def test_without_onnx_no_flavor_builds(library, tcmoa, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     flavor = tcmoa("doctor", "--json").json["flavors"]["rtx"]
     assert (flavor["builds"], flavor["runs"]) == (False, True)
     assert flavor["why"] == "Building an engine needs onnx. Run `pip install 'tcmoa[rtx]'`."
 
 
-def test_without_cuda_bindings_it_says_what_brings_them(library, tcmoa, monkeypatch):
+def test_without_cuda_bindings_the_report_says_what_to_install(library, tcmoa, monkeypatch):
     monkeypatch.setitem(sys.modules, cuda_runtime.MODULE, None)
     report = tcmoa("doctor", "--json").json
     assert report["driver"] is None
@@ -153,7 +153,7 @@ def test_packages_are_those_of_the_project_and_of_every_extra():
     for extra, requirements in {"": project["dependencies"], **extras}.items():
         for requirement in requirements:
             name = re.match(r"[A-Za-z0-9._-]+", requirement)[0]
-            if extra != "dev" and name != "tcmoa":
+            if extra not in ("dev", "docs") and name != "tcmoa":
                 assert name in listed
                 assert not extra or extra in listed[name]
     assert set(ALTERNATIVES) <= listed.keys()
@@ -179,7 +179,7 @@ def test_requirements_are_read_from_metadata():
 
 @pytest.fixture
 def broken_library(tmp_path, monkeypatch):
-    """Let a module be what its code says, in this process and in others."""
+    """Replace a module by code, in this process and in child processes."""
 
     def make(name, code):
         (tmp_path / f"{name}.py").write_text(code)
@@ -212,7 +212,7 @@ def test_a_broken_library_is_a_problem_in_one_line(
 ):
     broken_library("tensorrt", code)
     if "sleep" in code:
-        # By the module, as `tcmoa_runtime.cli.doctor` is the command.
+        # Through `sys.modules`, because the attribute `tcmoa_runtime.cli.doctor` may be the command.
         monkeypatch.setattr(sys.modules[examine.__module__], "_PROBE_SECONDS", 0.4)
     outcome = tcmoa("doctor", "--json")
     assert (outcome.code, outcome.err) == (0, "")
@@ -228,29 +228,29 @@ def test_a_library_that_prints_is_no_problem(broken_library, no_driver, tcmoa):
     assert tcmoa("doctor", "--json").json["flavors"]["tensorrt"]["version"] == "11.0"
 
 
-def test_a_library_that_crashes_is_not_loaded_for_a_bundle(own, broken_library, library, judge):
+def test_a_library_that_crashes_is_not_loaded_for_a_bundle(own, broken_library, library, report_on):
     add_engine(own, flavor="tensorrt")
     broken_library("tensorrt", "import os\nos.abort()")
-    report = judge(own)
+    report = report_on(own)
     assert verdicts(report) == ("refuse", [("tensorrt-11.0.0.12-local-fp32.engine", "refuse")])
     assert "backend auto fails: importing tensorrt ends Python by signal 6" in report["bundle"]["why"]
     assert f"`--backend onnxruntime` ({ONNX}) runs the bundle" in report["bundle"]["why"]
     assert "tensorrt" not in sys.modules
 
 
-def test_a_library_that_cannot_be_imported_leaves_onnx_runtime(own, broken_library, library, judge):
+def test_onnx_runtime_is_used_when_tensorrt_cannot_be_imported(own, broken_library, library, report_on):
     add_engine(own, flavor="tensorrt")
     broken_library("tensorrt", "raise OSError('libnvinfer.so')")
-    report = judge(own)
+    report = report_on(own)
     assert verdicts(report) == ("load", [("tensorrt-11.0.0.12-local-fp32.engine", "refuse")])
     assert f"{ONNX} runs it" in report["bundle"]["why"]
     assert len(report["problems"]) == 1
 
 
 @pytest.mark.parametrize("module", [types.SimpleNamespace(), 7])
-def test_broken_cuda_bindings_are_a_problem(module, no_driver, vif, judge, monkeypatch):
+def test_broken_cuda_bindings_are_a_problem(module, no_driver, vif, report_on, monkeypatch):
     monkeypatch.setitem(sys.modules, cuda_runtime.MODULE, module)
-    report = judge(Bundle.open(vif))
+    report = report_on(Bundle.open(vif))
     (problem,) = report["problems"]
     assert "cuda.bindings does not work" in problem
     assert report["bundle"]["verdict"] == "load"
@@ -276,10 +276,10 @@ def test_a_broken_onnxruntime_is_a_problem(broken_library, vif, tcmoa, monkeypat
     )
 
 
-def test_a_library_without_what_it_should_have_is_a_problem(own, library, judge, monkeypatch):
+def test_a_library_without_an_expected_class_is_a_problem(own, library, report_on, monkeypatch):
     add_engine(own)
     monkeypatch.delattr(sys.modules["tensorrt_rtx_bindings"], "ILogger")
-    report = judge(own)
+    report = report_on(own)
     assert report["bundle"]["verdict"] == "refuse"
     assert f"`--backend onnxruntime` ({ONNX}) runs the bundle" in report["bundle"]["why"]
     (problem,) = report["problems"]
@@ -289,9 +289,9 @@ def test_a_library_without_what_it_should_have_is_a_problem(own, library, judge,
 # --- a bundle's engines ---------------------------------------------------------------------------------------
 
 
-def test_an_engine_that_runs_here_is_loaded(own, library, judge, tcmoa):
+def test_an_engine_that_runs_here_is_loaded(own, library, report_on, tcmoa):
     add_engine(own)
-    report = judge(own)
+    report = report_on(own)
     assert verdicts(report) == ("load", [("rtx-1.7.1.116-local-fp32.engine", "load")])
     assert report["bundle"]["why"] == f"hashes and contract are correct, {RTX} runs it"
     assert report["bundle"]["engines"][0]["why"] == f"runs on {NAME}"
@@ -300,18 +300,18 @@ def test_an_engine_that_runs_here_is_loaded(own, library, judge, tcmoa):
     assert lines[-1].startswith("bundle: load: ")
 
 
-def test_an_engine_for_another_gpu_is_to_be_built_for_this_one_too(own, library, judge):
+def test_an_engine_for_another_gpu_must_be_built_for_this_one_too(own, library, report_on):
     add_engine(own, targets=("sm120",), gpu=None)
-    report = judge(own)
+    report = report_on(own)
     assert verdicts(report) == ("rebuild", [("rtx-1.7.1.116-sm120-fp32.engine", "rebuild")])
     why = report["bundle"]["why"]
     assert "built for SM120; expected compute capability 8.9, that of this GPU" in why
-    wanted = ["--flavor", "rtx", "--precision", "fp32", "--target", "sm120,sm89"]
-    assert shlex.split(command(report["bundle"]["remedy"])) == ["tcmoa", "build", str(own.path), *wanted]
+    expected = ["--flavor", "rtx", "--precision", "fp32", "--target", "sm120,sm89"]
+    assert shlex.split(command(report["bundle"]["remedy"])) == ["tcmoa", "build", str(own.path), *expected]
     assert why.endswith(f"until then {ONNX} runs the bundle")
 
 
-def test_a_tensorrt_engine_of_another_gpu_is_built_in_its_place(own, device, judge, monkeypatch):
+def test_the_remedy_for_a_tensorrt_engine_keeps_its_options(own, device, report_on, monkeypatch):
     Library(device, "tensorrt").install(monkeypatch)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", None)
     options = {"workspace_mb": 512, "allow_unfused": True}
@@ -324,7 +324,7 @@ def test_a_tensorrt_engine_of_another_gpu_is_built_in_its_place(own, device, jud
         stripped=True,
         options=options,
     )
-    words = shlex.split(command(judge(own)["bundle"]["remedy"]))
+    words = shlex.split(command(report_on(own)["bundle"]["remedy"]))
     assert words[3:] == [
         *("--flavor", "tensorrt", "--precision", "fp32"),
         *("--hardware-compatibility", "same_compute_capability", "--workspace", "512"),
@@ -333,10 +333,10 @@ def test_a_tensorrt_engine_of_another_gpu_is_built_in_its_place(own, device, jud
 
 
 @pytest.mark.parametrize("machine", ["library", "no_driver"])
-def test_an_engine_of_another_version_is_to_be_built_again(machine, own, judge, request):
+def test_an_engine_of_another_version_must_be_built_again(machine, own, report_on, request):
     request.getfixturevalue(machine)
     add_engine(own, version="1.6.0.1", targets=("sm86", "sm89"))
-    report = judge(own)
+    report = report_on(own)
     assert verdicts(report) == ("rebuild", [("rtx-1.6.0.1-sm86+sm89-fp32.engine", "rebuild")])
     why = report["bundle"]["why"]
     assert "built by rtx 1.6.0.1; expected 1.7.1.116, the installed version" in why
@@ -344,26 +344,26 @@ def test_an_engine_of_another_version_is_to_be_built_again(machine, own, judge, 
     assert why.endswith(f"until then {ONNX} runs the bundle")
 
 
-def test_without_a_driver_engines_wait_and_onnx_runtime_runs_it(own, no_driver, judge):
+def test_without_a_driver_onnx_runtime_runs_a_bundle_with_engines(own, no_driver, report_on):
     add_engine(own)
-    report = judge(own)
+    report = report_on(own)
     assert verdicts(report) == ("load", [("rtx-1.7.1.116-local-fp32.engine", "refuse")])
     assert "no NVIDIA driver" in report["bundle"]["engines"][0]["why"]
     assert f"{ONNX} runs it" in report["bundle"]["why"]
 
 
-def test_an_engine_whose_library_is_not_installed_waits(own, library, judge):
+def test_an_engine_whose_library_is_not_installed_is_refused(own, library, report_on):
     add_engine(own, flavor="tensorrt")
-    report = judge(own)
+    report = report_on(own)
     assert verdicts(report) == ("load", [("tensorrt-11.0.0.12-local-fp32.engine", "refuse")])
     assert "pip install 'tcmoa[tensorrt]'" in report["bundle"]["engines"][0]["why"]
 
 
-def test_engines_that_another_one_stands_in_for_need_no_rebuilding(own, library, judge):
+def test_engines_that_another_one_replaces_need_no_rebuild(own, library, report_on):
     add_engine(own)
     add_engine(own, version="1.6.0.1")
     add_engine(own, targets=("sm120",), gpu=None)
-    report = judge(own)
+    report = report_on(own)
     assert report["bundle"]["verdict"] == "load"
     by_name = {e["file"]: e for e in report["bundle"]["engines"]}
     assert {name: e["verdict"] for name, e in by_name.items()} == {
@@ -377,10 +377,10 @@ def test_engines_that_another_one_stands_in_for_need_no_rebuilding(own, library,
     )
 
 
-def test_an_engine_of_another_precision_does_not_stand_in(own, library, judge):
+def test_an_engine_of_another_precision_is_no_replacement(own, library, report_on):
     add_engine(own)
     add_engine(own, version="1.6.0.1", precision="fp16")
-    report = judge(own)
+    report = report_on(own)
     assert report["bundle"]["verdict"] == "rebuild"
     assert report["bundle"]["why"].endswith(f"until then {RTX} runs the bundle")
 
@@ -388,88 +388,89 @@ def test_an_engine_of_another_precision_does_not_stand_in(own, library, judge):
 @pytest.mark.parametrize("suffix", [".engine", ".json"])
 @pytest.mark.parametrize("damage", [cut, flip])
 @pytest.mark.parametrize("machine", ["library", "no_driver"])
-def test_a_damaged_engine_is_to_be_built_again(machine, damage, suffix, own, judge, request):
+def test_a_damaged_engine_must_be_built_again(machine, damage, suffix, own, report_on, request):
     request.getfixturevalue(machine)
     add_engine(own, targets=("sm89",))
     damage(own.path / ENGINES_FOLDER / f"rtx-1.7.1.116-sm89-fp32{suffix}")
-    report = judge(own)
+    report = report_on(own)
     assert verdicts(report) == ("rebuild", [("rtx-1.7.1.116-sm89-fp32.engine", "rebuild")])
     why = report["bundle"]["why"]
-    wanted = ["--flavor", "rtx", "--precision", "fp32", "--target", "sm89"]
-    assert shlex.split(command(report["bundle"]["remedy"])) == ["tcmoa", "build", str(own.path), *wanted]
+    expected = ["--flavor", "rtx", "--precision", "fp32", "--target", "sm89"]
+    assert shlex.split(command(report["bundle"]["remedy"])) == ["tcmoa", "build", str(own.path), *expected]
     assert ONNX in why.rpartition("; ")[2]
 
 
-def test_what_a_new_engine_does_not_replace_is_removed_first(own, library, judge):
+def test_a_file_that_a_new_engine_does_not_overwrite_is_removed_first(own, library, report_on):
     path = add_engine(own, version="1.6.0.1", targets=("sm89",)).path
     flip(path.with_suffix(".json"))
-    words = shlex.split(command(judge(own)["bundle"]["remedy"]))
+    words = shlex.split(command(report_on(own)["bundle"]["remedy"]))
     assert words[:4] == ["rm", str(path), "&&", "tcmoa"]
     for suffix in (".engine", ".json"):
         path.with_suffix(suffix).rename(path.with_name("my engine" + suffix))
     path = path.with_name("my engine.engine")
-    remedy = judge(own)["bundle"]["remedy"]
+    remedy = report_on(own)["bundle"]["remedy"]
     assert f"Remove it with `{shlex.join(['rm', str(path)])}`" in remedy
     assert f"`tcmoa build {own.path}`" in remedy
 
 
-def test_engines_of_another_graph_are_to_be_built_again(own, library, exported, tmp_path, judge):
+def test_engines_of_another_graph_must_be_built_again(own, library, exported, tmp_path, report_on):
     other = Bundle.open(shutil.copytree(exported("plain"), tmp_path / "other"))
     add_engine(other)
     shutil.copytree(other.path / ENGINES_FOLDER, own.path / ENGINES_FOLDER)
-    report = judge(own)
+    report = report_on(own)
     assert verdicts(report) == ("rebuild", [("rtx-1.7.1.116-local-fp32.engine", "rebuild")])
     assert f"was built from the graph '{other.graph_name}'" in report["bundle"]["why"]
     assert command(report["bundle"]["remedy"]).startswith(f"tcmoa build {own.path} ")
     assert report["bundle"]["why"].endswith(f"until then `--backend onnxruntime` ({ONNX}) runs the bundle")
 
 
-def test_an_engine_that_tensorrt_finds_fault_with_is_to_be_built_again(own, library, judge):
+def test_an_engine_that_tensorrt_refuses_must_be_built_again(own, library, report_on):
     add_engine(own)
     library.refuse = {"deserialize"}
-    report = judge(own)
+    report = report_on(own)
     assert verdicts(report) == ("rebuild", [("rtx-1.7.1.116-local-fp32.engine", "rebuild")])
     assert "simulated failure of deserialize" in report["bundle"]["why"]
 
 
-def test_a_bf16_bundle_has_nothing_else(own, library, judge, rehash):
+def test_a_bf16_bundle_has_no_other_backend(own, library, report_on, rehash):
     rehash(own.path, lambda manifest: manifest.update(precision="bf16"))
     bundle = Bundle.open(own.path)
-    report = judge(bundle)
+    report = report_on(bundle)
     assert verdicts(report) == ("refuse", [])
     assert "cannot run on the CPU" in report["bundle"]["why"]
     add_engine(bundle, precision="bf16", version="1.6.0.1")
-    report = judge(bundle)
+    report = report_on(bundle)
     assert report["bundle"]["verdict"] == "rebuild"
     assert "until then no backend runs the bundle" in report["bundle"]["why"]
 
 
-def test_a_damaged_bundle_is_refused_and_its_engines_listed(own, library, judge):
+def test_a_damaged_bundle_is_refused_and_its_engines_listed(own, library, report_on):
     add_engine(own)
     cut(own.graph_path)
-    report = judge(own)
+    report = report_on(own)
     assert verdicts(report) == ("refuse", [("rtx-1.7.1.116-local-fp32.engine", "load")])
     assert "truncated or another file" in report["bundle"]["why"]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", json.dumps({"format": "tcmoa-engine"}).encode()])
-def test_any_json_beside_an_engine_gets_a_verdict(content, own, library, judge):
+def test_any_json_beside_an_engine_gets_a_verdict(content, own, library, report_on):
     path = add_engine(own).path.with_suffix(".json")
     path.write_bytes(content)
-    assert judge(own)["bundle"]["verdict"] == "rebuild"
+    assert report_on(own)["bundle"]["verdict"] == "rebuild"
 
 
 @pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx_bindings") is None, reason="tensorrt_rtx_bindings is not installed"
 )
-def test_the_command_mends_it_with_the_real_library(own, tcmoa, monkeypatch, tmp_path):
-    """No GPU is used: the real TensorRT-RTX builds without one."""
-    from tcmoa_export.engine_build import build_engine
+def test_the_remedy_works_with_the_real_library(own, tcmoa, monkeypatch, tmp_path):
+    """The real TensorRT-RTX builds without a GPU."""
+    from tcmoa_export.engines.build import build_engine
+    from tcmoa_runtime.options.build import BuildOptions
 
     cuda_runtime.install(monkeypatch, NoDriver())
     renamed = tmp_path / "with space"
     bundle = Bundle.open(own.path.rename(renamed))
-    engine = build_engine(bundle, flavor="rtx", precision="fp16", targets=("sm89",))
+    engine = build_engine(bundle, BuildOptions(targets=("sm89",)))
     assert examine(bundle.path).bundle.verdict == "load"
     flip(engine.path)
     flip(engine.path.with_suffix(".json"))

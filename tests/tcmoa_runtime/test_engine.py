@@ -1,4 +1,4 @@
-"""Engines of a bundle: what a good one tells, and that everything else is refused before it is read as code."""
+"""Engines of a bundle: reading their description, and refusing damaged or foreign ones before they are loaded."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ from tcmoa_runtime.engine import (
 )
 from tcmoa_runtime.manifest import SELF_HASH, manifest_sha256
 
-DATA = b"what a builder serialised" * 40
+DATA = b"what a builder serialized" * 40
 WEIGHTS = b"an ONNX graph"
 GPU = BuilderGpu("NVIDIA Something", "8.9")
 
@@ -42,7 +42,7 @@ def engine(bundle):
 
 
 def refusal(call, *arguments):
-    """The one line that a call is refused with; it says how to mend it."""
+    """Return the message of a refused call, which is one line and names the command to run."""
     with pytest.raises(BundleError) as caught:
         call(*arguments)
     text = str(caught.value)
@@ -52,7 +52,7 @@ def refusal(call, *arguments):
 
 
 def change(engine, function, *, sign=True):
-    """Change an engine's JSON, with the right hash of its own unless told otherwise."""
+    """Change an engine's JSON; with `sign`, update its own hash."""
     path = engine.path.with_suffix(".json")
     manifest = json.loads(path.read_bytes())
     function(manifest)
@@ -65,11 +65,11 @@ def change(engine, function, *, sign=True):
     ("targets", "name"),
     [((), "rtx-1.7.1.116-local-fp16"), (("sm86", "sm89"), "rtx-1.7.1.116-sm86+sm89-fp16")],
 )
-def test_names_tell_what_an_engine_is_for(targets, name):
+def test_file_names_describe_engines(targets, name):
     assert engine_stem("rtx", "1.7.1.116", targets, "fp16") == name
 
 
-def test_a_good_engine_tells_what_it_is(bundle, engine):
+def test_an_engine_has_the_fields_of_its_description(bundle, engine):
     assert engine.path == bundle.path / ENGINES_FOLDER / "rtx-1.7.1.116-local-fp16.engine"
     assert (engine.flavor, engine.version, engine.precision) == ("rtx", "1.7.1.116", "fp16")
     assert (engine.targets, engine.stripped, engine.weights) == ((), False, None)
@@ -78,7 +78,7 @@ def test_a_good_engine_tells_what_it_is(bundle, engine):
     assert Engine.open(bundle, str(engine.path)).manifest == engine.manifest
 
 
-def test_figures_and_options_of_the_builder_are_kept(bundle):
+def test_audit_and_options_of_the_builder_are_kept(bundle):
     audit = {
         "kernels": 7,
         "attentions": 2,
@@ -91,30 +91,30 @@ def test_figures_and_options_of_the_builder_are_kept(bundle):
     assert written.manifest["options"] == {"level": 3}
 
 
-def test_figures_cannot_pass_for_what_an_engine_is(bundle):
+def test_the_audit_cannot_overwrite_the_description(bundle):
     assert write(bundle, audit={"flavor": "tensorrt", "engine": {}}).flavor == "rtx"
 
 
-def test_an_engine_is_not_changed_by_accident(engine):
+def test_an_engine_is_immutable(engine):
     with pytest.raises(dataclasses.FrozenInstanceError):
         engine.path = "x"
 
 
-def test_engines_are_found_by_name_and_none_without_a_folder(bundle):
+def test_engines_are_found_sorted_by_name(bundle):
     assert find_engines(bundle) == []
     second, first = write(bundle), write(bundle, flavor="rtx", precision="bf16")
     (bundle.path / ENGINES_FOLDER / "rtx-1.7.1.116-local-fp16.runtime_cache").write_bytes(b"x")
     assert find_engines(bundle) == [first.path, second.path]
 
 
-def test_writing_again_replaces(bundle, engine):
+def test_writing_an_engine_again_replaces_it(bundle, engine):
     again = write(bundle, b"another")
     assert again.path == engine.path
     assert again.read() == b"another"
     assert len(list((bundle.path / ENGINES_FOLDER).iterdir())) == 2
 
 
-def test_an_interrupted_replacing_leaves_no_engine_with_the_old_description(bundle, engine, monkeypatch):
+def test_an_interrupted_write_leaves_no_engine_with_the_old_description(bundle, engine, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -127,7 +127,7 @@ def test_an_interrupted_replacing_leaves_no_engine_with_the_old_description(bund
 @pytest.mark.parametrize(
     "changes", [{"flavor": "trt"}, {"precision": "fp8"}, {"targets": ["8.9"]}, {"version": ""}]
 )
-def test_what_could_not_be_opened_is_not_written(changes, bundle, tree):
+def test_an_engine_that_could_not_be_opened_is_not_written(changes, bundle, tree):
     before = tree(bundle.path)
     refusal(lambda: write(bundle, **changes))
     assert tree(bundle.path) == before
@@ -247,7 +247,7 @@ def test_a_wrong_description_with_the_right_hash_is_refused(forgery, bundle, eng
     "key",
     ["flavor", "version", "precision", "targets", "hardware_compatibility", "graph", "engine", "weights"],
 )
-def test_keys_that_the_runtime_needs_are_missed(key, bundle, engine):
+def test_a_missing_key_is_refused(key, bundle, engine):
     change(engine, lambda manifest: manifest.pop(key))
     refusal(Engine.open, bundle, engine.path)
 
@@ -271,7 +271,7 @@ def test_only_engines_inside_the_bundle_are_opened(bundle, engine, tmp_path):
     )
 
 
-def test_paths_that_come_back_into_the_bundle_are_fine(bundle, engine, monkeypatch):
+def test_paths_that_lead_back_into_the_bundle_are_accepted(bundle, engine, monkeypatch):
     monkeypatch.chdir(bundle.path)
     assert Engine.open(bundle, os.path.join(ENGINES_FOLDER, engine.path.name)).read() == DATA  # noqa: PTH118
     assert (
@@ -289,7 +289,7 @@ def test_links_that_leave_the_bundle_are_refused(linked, bundle, engine, tmp_pat
     assert "native code" in refusal(Engine.open, bundle, engine.path)
 
 
-def test_a_bundle_that_is_itself_a_link_is_fine(bundle, engine, tmp_path):
+def test_a_bundle_that_is_a_link_is_accepted(bundle, engine, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(bundle.path)
     (path,) = find_engines(Bundle.open(link))
@@ -309,7 +309,7 @@ def stripped(bundle):
     return write(bundle, stripped=True, weights="weights.onnx")
 
 
-def test_weights_of_a_stripped_engine_are_read_from_beside_it(stripped):
+def test_the_weights_of_a_stripped_engine_are_read(stripped):
     assert (stripped.stripped, stripped.weights) == (True, "weights.onnx")
     assert stripped.read_weights() == WEIGHTS
 
@@ -352,7 +352,7 @@ def test_engines_run_on_the_gpus_they_were_built_for(targets, gpu, compatibility
     assert runs or capability in reason
 
 
-def test_the_reason_names_what_it_was_built_for(bundle):
+def test_the_mismatch_names_the_gpus_an_engine_was_built_for(bundle):
     engine = write(bundle, targets=("sm86",), hardware_compatibility="ampere_plus")
     reason = engine.mismatch("rtx", "1.7.1.116", "7.5")
     assert reason == (
@@ -368,7 +368,7 @@ def test_only_the_exact_version_runs_it(version, engine):
     )
 
 
-def test_only_its_own_flavor_runs_it(engine):
+def test_only_the_same_flavor_runs_it(engine):
     assert "flavor rtx; expected tensorrt" in engine.mismatch("tensorrt", "1.7.1.116", "8.9")
 
 

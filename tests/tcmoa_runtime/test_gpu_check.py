@@ -1,4 +1,4 @@
-"""`make gpu-check` where there is no GPU, and its report with the long steps left out."""
+"""`make gpu-check` without a GPU, and its report with the long steps replaced."""
 
 import importlib.util
 import os
@@ -24,7 +24,7 @@ def script(monkeypatch, tmp_path):
     return module
 
 
-def test_without_a_gpu_it_is_one_line_and_exit_code_3(tmp_path):
+def test_without_a_gpu_the_exit_code_is_3(tmp_path):
     out = tmp_path / "report.txt"
     hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
@@ -42,7 +42,7 @@ def test_without_a_gpu_it_is_one_line_and_exit_code_3(tmp_path):
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_the_report_holds_all_that_was_printed(code, script, monkeypatch, tmp_path, capsys):
+def test_the_report_contains_the_output_of_the_tests(code, script, monkeypatch, tmp_path, capsys):
     cuda_runtime.install(monkeypatch, cuda_runtime.Device())
     monkeypatch.setattr(
         script, "PYTEST", [sys.executable, "-c", f"print('p50 1.234 ms'); raise SystemExit({code})"]

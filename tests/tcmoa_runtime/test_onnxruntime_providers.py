@@ -1,7 +1,7 @@
-"""ONNX Runtime's GPU providers: what they are asked for, and what happens without them.
+"""ONNX Runtime's GPU providers: which options they get, and what happens without them.
 
-No GPU is used: ONNX Runtime is made to say that it has a provider, what a session is asked for is recorded, and
-the graph runs on the CPU. Tests that only check real providers are marked `gpu`.
+No GPU is used: a fake ONNX Runtime reports that it has a provider, records the arguments of sessions, and runs the
+graph on the CPU. Tests of real providers are marked `gpu`.
 """
 
 import importlib.metadata
@@ -33,18 +33,18 @@ RealSession, RealOptions = onnxruntime.InferenceSession, onnxruntime.SessionOpti
 
 
 @dataclass
-class Ort:
-    """What ONNX Runtime is made to say, and what it was asked."""
+class FakeOrt:
+    """What the fake ONNX Runtime reports, and the sessions that were created."""
 
     available: list = field(default_factory=lambda: ["CPUExecutionProvider"])
-    started: list | None = None  # providers that sessions say they have; None: those that were asked for
+    started: list | None = None  # providers that sessions report; None: the requested ones
     versions: dict = field(default_factory=lambda: {"onnxruntime": "1.32.0"})
-    fails: Exception | None = None  # of a session that is not on the CPU alone
+    fails: Exception | None = None  # raised by a session that is not on the CPU alone
     sessions: list = field(default_factory=list)
 
 
 class Options(RealOptions):
-    """Session options that take devices of a plugin which is not there."""
+    """Session options that accept devices of a plugin that does not exist."""
 
     devices, settings = (), None
 
@@ -54,10 +54,10 @@ class Options(RealOptions):
 
 @pytest.fixture
 def ort(monkeypatch):
-    said = Ort()
+    fake = FakeOrt()
 
     class Session:
-        """Writes into a cache as the providers do: TensorRT when it is made, TensorRT-RTX when it ends."""
+        """A session that writes into the cache: TensorRT on creation, TensorRT-RTX on destruction."""
 
         real = runtime_cache = None
 
@@ -65,10 +65,10 @@ def ort(monkeypatch):
             self.asked = [p if isinstance(p, tuple) else (p, {}) for p in providers or ()]
             if options.devices:
                 self.asked = [(options.devices[0].ep_name, options.settings)]
-            said.sessions.append(types.SimpleNamespace(asked=self.asked, options=options, rest=rest))
+            fake.sessions.append(types.SimpleNamespace(asked=self.asked, options=options, rest=rest))
             name, settings = self.asked[0]
-            if said.fails is not None and name != "CPUExecutionProvider":
-                raise said.fails
+            if fake.fails is not None and name != "CPUExecutionProvider":
+                raise fake.fails
             if settings.get("trt_engine_cache_enable") == "True":
                 engine = settings["trt_engine_cache_prefix"] + "_123_sm89.engine"
                 Path(settings["trt_engine_cache_path"], engine).write_bytes(b"an engine")
@@ -76,7 +76,7 @@ def ort(monkeypatch):
             self.real = RealSession(source, providers=["CPUExecutionProvider"])
 
         def get_providers(self):
-            return [name for name, _ in self.asked] if said.started is None else said.started
+            return [name for name, _ in self.asked] if fake.started is None else fake.started
 
         def __getattr__(self, name):
             return getattr(self.real, name)
@@ -87,18 +87,18 @@ def ort(monkeypatch):
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: said.available)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: fake.available)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn"), raising=False)
     monkeypatch.setitem(sys.modules, PLUGIN, None)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
 
     def version(name):
-        if name not in said.versions:
+        if name not in fake.versions:
             raise importlib.metadata.PackageNotFoundError(name)
-        return said.versions[name]
+        return fake.versions[name]
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    return said
+    return fake
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def refusal(bundle, backend):
     return text
 
 
-# --- what a session is asked for ------------------------------------------------------------------------------
+# --- arguments of a session ------------------------------------------------------------------------------------
 
 
 def test_every_provider_is_a_backend():
@@ -132,7 +132,7 @@ def test_every_provider_is_a_backend():
 
 
 @pytest.mark.parametrize("backend", NAMES)
-def test_only_the_provider_that_was_named_is_asked_for(backend, ort, own):
+def test_only_the_named_provider_is_requested(backend, ort, own):
     have(ort, backend)
     with closing(load_backend(own, backend, threads=3)) as loaded:
         (session,) = ort.sessions
@@ -144,13 +144,13 @@ def test_only_the_provider_that_was_named_is_asked_for(backend, ort, own):
 
 
 @pytest.mark.parametrize("backend", NAMES)
-def test_frames_go_through_it(backend, ort, own):
+def test_frames_are_fused_by_the_provider(backend, ort, own):
     inputs = make_inputs(own)
     with closing(load_backend(own, "onnxruntime")) as loaded:
-        wanted = loaded.infer(inputs)["fused"]
+        expected = loaded.infer(inputs)["fused"]
     have(ort, backend)
     with closing(load_backend(own, backend)) as loaded:
-        np.testing.assert_array_equal(loaded.infer(inputs)["fused"], wanted)
+        np.testing.assert_array_equal(loaded.infer(inputs)["fused"], expected)
 
 
 def test_cuda_computes_float32_in_float32(ort, own):
@@ -162,7 +162,7 @@ def test_cuda_computes_float32_in_float32(ort, own):
     assert not (own.path / ENGINES_FOLDER).exists()
 
 
-def test_tensorrt_keeps_its_engines_under_a_name_of_their_own(ort, own):
+def test_tensorrt_caches_engines_under_a_unique_name(ort, own):
     have(ort, "onnxruntime-tensorrt")
     load_backend(own, "onnxruntime-tensorrt").close()
     prefix = f"{own.graph_name}-{own.files['fusion.onnx'].sha256[:12]}"
@@ -177,17 +177,17 @@ def test_tensorrt_keeps_its_engines_under_a_name_of_their_own(ort, own):
         "trt_timing_cache_path": str(folder),
     }
     assert sorted(p.name for p in folder.iterdir()) == ["cache.json", f"{prefix}_123_sm89.engine"]
-    assert find_engines(own) == []  # ours are others
+    assert find_engines(own) == []  # the cached engine is not one of the bundle's
 
 
-def test_rtx_keeps_its_kernels_in_a_folder_of_their_own(ort, own):
+def test_rtx_caches_kernels_in_a_unique_folder(ort, own):
     have(ort, "onnxruntime-rtx")
     load_backend(own, "onnxruntime-rtx").close()
     folder = own.path / ENGINES_FOLDER / f"onnxruntime-rtx-{graph_prefix(own)}"
     assert ort.sessions[0].asked[0][1] == {"nv_runtime_cache_path": str(folder)}
 
 
-def test_prefixes_tell_graphs_apart_and_are_file_names(vif, exported, in_two_files, own, rehash):
+def test_graph_prefixes_are_unique_file_names(vif, exported, in_two_files, own, rehash):
     names = [graph_prefix(Bundle.open(p)) for p in (vif, exported("mef"), exported("plain"), in_two_files)]
     assert len(set(names)) == 4
     for change in (
@@ -200,7 +200,7 @@ def test_prefixes_tell_graphs_apart_and_are_file_names(vif, exported, in_two_fil
     assert all(len(name) < 100 and Path(name).name == name and "." not in name for name in names)
 
 
-def test_what_is_loaded_before_it_prints_nothing(ort, own, capsys, monkeypatch, tmp_path):
+def test_preloading_libraries_prints_nothing(ort, own, capsys, monkeypatch, tmp_path):
     monkeypatch.delitem(sys.modules, "tensorrt")
     (tmp_path / "tensorrt.py").write_text("print('loaded')\nraise OSError('libnvinfer.so')")
     monkeypatch.syspath_prepend(tmp_path)
@@ -214,7 +214,7 @@ def test_what_is_loaded_before_it_prints_nothing(ort, own, capsys, monkeypatch, 
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime-tensorrt", "onnxruntime-rtx"])
-def test_a_cache_is_used_as_it_was_left(backend, ort, own):
+def test_an_unchanged_cache_is_used_again(backend, ort, own):
     have(ort, backend)
     for _ in range(3):  # without a warning
         load_backend(own, backend).close()
@@ -223,7 +223,7 @@ def test_a_cache_is_used_as_it_was_left(backend, ort, own):
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "foreign", "link", "no seal", "wrong seal", "odd seal"])
-def test_what_is_not_as_it_was_left_is_deleted(damage, ort, own, tmp_path):
+def test_changed_cache_files_are_deleted(damage, ort, own, tmp_path):
     have(ort, "onnxruntime-tensorrt")
     load_backend(own, "onnxruntime-tensorrt").close()
     folder = own.path / ENGINES_FOLDER / f"onnxruntime-tensorrt-{graph_prefix(own)}"
@@ -265,7 +265,7 @@ def test_a_bundle_that_cannot_be_written_to_loads_without_a_cache(backend, obsta
     assert not any("cache" in key for key in ort.sessions[0].asked[0][1])
 
 
-def test_a_cache_that_cannot_be_sealed_any_more_only_warns(ort, own):
+def test_a_cache_that_cannot_be_sealed_is_a_warning(ort, own):
     have(ort, "onnxruntime-tensorrt")
     loaded = load_backend(own, "onnxruntime-tensorrt")
     shutil.rmtree(own.path / ENGINES_FOLDER)
@@ -314,7 +314,9 @@ def test_a_cache_that_cannot_be_sealed_any_more_only_warns(ort, own):
         ),
     ],
 )
-def test_a_missing_provider_says_what_is_there_and_what_to_install(backend, versions, words, ort, own):
+def test_a_missing_provider_error_says_what_is_installed_and_what_to_install(
+    backend, versions, words, ort, own
+):
     ort.versions = versions
     text = refusal(own, backend)
     for word in (NAMES[backend], "must not both be installed", *words):
@@ -324,7 +326,7 @@ def test_a_missing_provider_says_what_is_there_and_what_to_install(backend, vers
 
 
 @pytest.mark.parametrize("backend", NAMES)
-def test_the_cpu_instead_is_an_error(backend, ort, own):
+def test_a_session_that_falls_back_to_the_cpu_is_an_error(backend, ort, own):
     have(ort, backend)
     ort.started = ["CPUExecutionProvider"]
     text = refusal(own, backend)
@@ -343,11 +345,11 @@ def test_a_provider_that_fails_is_an_error(backend, ort, own):
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
 @pytest.mark.parametrize("backend", ["onnxruntime-cuda", "onnxruntime-tensorrt"])
-def test_the_real_onnx_runtime_does_not_go_on_on_the_cpu(backend, ort, own, monkeypatch):
-    """It knows these two by name, builds a session without them, and would run it on the CPU."""
+def test_the_real_onnx_runtime_does_not_fall_back_to_the_cpu(backend, ort, own, monkeypatch):
+    """It knows these two providers by name, creates a session without them, and would run it on the CPU."""
     have(ort, backend)
     if NAMES[backend] in onnxruntime.capi._pybind_state.get_available_providers():
-        pytest.skip("this one is really there")
+        pytest.skip("the provider is installed")
     monkeypatch.setattr(onnxruntime, "InferenceSession", RealSession)
     assert "fallback to CPU EP has been explicitly disabled" in refusal(own, backend)
 
@@ -356,7 +358,7 @@ def test_the_real_onnx_runtime_does_not_go_on_on_the_cpu(backend, ort, own, monk
 
 
 @pytest.mark.parametrize("backend", NAMES)
-def test_bf16_is_for_gpus(backend, ort, own, rehash):
+def test_bf16_needs_a_gpu(backend, ort, own, rehash):
     rehash(own.path, lambda manifest: manifest.update(precision="bf16"))
     bundle = Bundle.open(own.path)
     with pytest.raises(BundleError, match="cannot run on the CPU"):
@@ -365,7 +367,7 @@ def test_bf16_is_for_gpus(backend, ort, own, rehash):
     load_backend(bundle, backend).close()
 
 
-def test_onnxruntime_goes_on_on_the_cpu_and_says_so(ort, own, capsys):
+def test_onnxruntime_falls_back_to_the_cpu_with_a_warning(ort, own, capsys):
     have(ort, "onnxruntime-cuda")
     ort.fails = RuntimeError("CUDA failure 35")
     with pytest.warns(RuntimeWarning, match="did not start .CUDA failure 35.; falling back to the CPU"):
@@ -375,7 +377,7 @@ def test_onnxruntime_goes_on_on_the_cpu_and_says_so(ort, own, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_onnxruntime_has_no_cpu_for_bf16(ort, own, rehash):
+def test_onnxruntime_does_not_fall_back_to_the_cpu_for_bf16(ort, own, rehash):
     rehash(own.path, lambda manifest: manifest.update(precision="bf16"))
     have(ort, "onnxruntime-cuda")
     ort.fails = RuntimeError("CUDA failure 35")
@@ -388,7 +390,7 @@ def test_onnxruntime_has_no_cpu_for_bf16(ort, own, rehash):
 
 @pytest.fixture
 def plugin(ort, monkeypatch):
-    """The plugin package beside the plain onnxruntime, with two GPUs once it is registered."""
+    """The plugin package beside onnxruntime, with two GPUs once it is registered."""
     ort.versions["onnxruntime-ep-nv-tensorrt-rtx-cu13"] = "0.4.0"
     made = types.SimpleNamespace(
         gpus=[types.SimpleNamespace(ep_name="nv_tensorrt_rtx", number=n) for n in range(2)],
@@ -437,7 +439,7 @@ def test_a_plugin_that_cannot_be_registered_is_missing(plugin, own):
     assert "pip install -U onnxruntime onnxruntime-ep-nv-tensorrt-rtx" in text
 
 
-def test_an_onnxruntime_that_knows_no_plugins_is_too_old(plugin, own, monkeypatch):
+def test_an_onnxruntime_without_plugins_is_too_old(plugin, own, monkeypatch):
     monkeypatch.delattr(onnxruntime, "register_execution_provider_library")
     assert "'onnxruntime>=1.24'" in refusal(own, "onnxruntime-rtx")
 
@@ -445,7 +447,7 @@ def test_an_onnxruntime_that_knows_no_plugins_is_too_old(plugin, own, monkeypatc
 @pytest.mark.skipif(
     not hasattr(onnxruntime, "register_execution_provider_library"), reason="this ONNX Runtime has no plugins"
 )
-def test_the_real_onnx_runtime_has_what_a_plugin_needs():
+def test_the_real_onnx_runtime_has_the_plugin_functions():
     assert all(hasattr(device, "ep_name") for device in onnxruntime.get_ep_devices())
     assert hasattr(RealOptions, "add_provider_for_devices")
     with pytest.raises(Exception, match="/nowhere"):
@@ -457,18 +459,18 @@ def test_the_real_onnx_runtime_has_what_a_plugin_needs():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("backend", NAMES)
-def test_frames_of_a_real_provider_are_those_of_the_cpu(backend, own):
-    """Never run by the project yet: it had no GPU."""
+def test_frames_of_a_real_provider_equal_those_of_the_cpu(backend, own):
+    """Not run by this project yet, for lack of a GPU."""
     try:
         loaded = OnnxRuntimeBackend(own, backend=backend)
     except MissingError as error:
         pytest.skip(str(error))
     inputs = make_inputs(own)
     graph = RealSession(own.read_graph(), providers=["CPUExecutionProvider"])
-    (wanted,) = graph.run(["fused"], inputs)
+    (expected,) = graph.run(["fused"], inputs)
     with closing(loaded):
         got = loaded.infer(inputs)["fused"]
-    error = np.square(got.astype(np.float64) - wanted).mean()
+    error = np.square(got.astype(np.float64) - expected).mean()
     psnr = 10 * np.log10(255**2 / max(error, 1e-12))
     print(f"{loaded.name}: {psnr:.1f} dB")
     assert psnr >= 50  # the TensorRT providers may use TF32

@@ -1,4 +1,4 @@
-"""OpenVINO: the same frames as ONNX Runtime, the same refusals, and a cache that is not trusted blindly."""
+"""OpenVINO: the same frames and errors as with ONNX Runtime, and a cache whose files are checked."""
 
 import shutil
 import types
@@ -16,14 +16,14 @@ from tcmoa_runtime.cli import run
 from tcmoa_runtime.manifest import file_sha256
 
 ov = pytest.importorskip(
-    "openvino", reason="openvino is not installed; `pip install 'tcmoa[openvino]'` runs this"
+    "openvino", reason="openvino is not installed; `pip install 'tcmoa[openvino]'` enables these tests"
 )
 HAS_BF16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @pytest.fixture(scope="module")
 def own(exported, tmp_path_factory):
-    """Bundles by name, copied: OpenVINO keeps what it compiled in them."""
+    """Copies of bundles by name, because OpenVINO writes its cache into them."""
     folder = tmp_path_factory.mktemp("openvino")
 
     def copy_of(name):
@@ -34,35 +34,35 @@ def own(exported, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ours(own):
+def openvino_fuser(own):
     with Fuser.load(own("vif"), "openvino", threads=1) as loaded:
         yield loaded
 
 
 @pytest.fixture
 def fresh(exported, tmp_path):
-    """A copy without any cache, to be damaged."""
+    """A copy without a cache, to be damaged."""
     return Path(
         shutil.copytree(exported("vif"), tmp_path / "fresh", ignore=shutil.ignore_patterns("engines"))
     )
 
 
-def test_it_fuses_what_onnx_runtime_fuses(ours, fuser, four_pairs, grey_levels_apart):
+def test_frames_are_close_to_those_of_onnx_runtime(openvino_fuser, fuser, four_pairs, grey_levels_apart):
     x, y = four_pairs
     shifts = np.linspace(-0.4, 0.4, 4 * 221).reshape(4, 13, 17)
-    got, prompts = ours.with_prompt(x, y, shift=shifts)
+    got, prompts = openvino_fuser.with_prompt(x, y, shift=shifts)
     expected, expected_prompts = fuser.with_prompt(x, y, shift=shifts)
     assert grey_levels_apart(got, expected) <= 1
     np.testing.assert_allclose(prompts, expected_prompts, atol=1e-3)
 
 
-def test_auto_takes_it_and_leaves_the_bundle_as_it_is(fresh):
+def test_auto_takes_openvino_and_does_not_write_into_the_bundle(fresh):
     with Fuser.load(fresh) as chosen:
         assert chosen.backend.name == "openvino (CPU)"
-    assert not (fresh / "engines").exists()  # by name it keeps what it compiled there
+    assert not (fresh / "engines").exists()  # if openvino is named, its cache is kept there
 
 
-def test_auto_goes_on_with_onnx_runtime_where_it_cannot_load(fresh, monkeypatch):
+def test_auto_falls_back_to_onnx_runtime_where_openvino_cannot_load(fresh, monkeypatch):
     def refuse(*_, **__):
         raise RuntimeError("no such operation")
 
@@ -72,7 +72,7 @@ def test_auto_goes_on_with_onnx_runtime_where_it_cannot_load(fresh, monkeypatch)
     assert load_backend(Bundle.open(fresh)).name == "onnxruntime (CPU)"
 
 
-def test_auto_leaves_a_gpu_to_onnx_runtime(fresh, tmp_path, monkeypatch):
+def test_auto_prefers_onnx_runtime_with_cuda(fresh, tmp_path, monkeypatch):
     package = tmp_path / "onnxruntime"
     (package / "capi").mkdir(parents=True)
     (package / "capi" / "libonnxruntime_providers_cuda.so").touch()
@@ -93,31 +93,31 @@ def test_weights_in_a_file_of_their_own(in_two_files, tmp_path, pair, fuser, gre
         assert grey_levels_apart(got(*pair), fuser(*pair)) <= 1
 
 
-def test_results_are_not_written_again(ours, pair):
-    first = ours(*pair)
+def test_results_are_not_overwritten(openvino_fuser, pair):
+    first = openvino_fuser(*pair)
     copy = first.copy()
-    ours(pair[1], pair[0])
+    openvino_fuser(pair[1], pair[0])
     np.testing.assert_array_equal(first, copy)
 
 
-def test_threads_may_share_it(ours, four_pairs):
+def test_threads_may_share_it(openvino_fuser, four_pairs):
     x, y = four_pairs
-    expected = [ours(a, b) for a, b in zip(x, y, strict=True)]
+    expected = [openvino_fuser(a, b) for a, b in zip(x, y, strict=True)]
     with ThreadPoolExecutor(4) as pool:
-        got = list(pool.map(lambda i: ours(x[i % 4], y[i % 4]), range(24)))
+        got = list(pool.map(lambda i: openvino_fuser(x[i % 4], y[i % 4]), range(24)))
     for i, frame in enumerate(got):
         np.testing.assert_array_equal(frame, expected[i % 4])
 
 
-@pytest.mark.skipif(not HAS_BF16, reason="this CPU has no bfloat16 arithmetic; one that has runs this")
-def test_bf16_is_near(own, pair, fuser):
+@pytest.mark.skipif(not HAS_BF16, reason="this CPU does not support bfloat16")
+def test_bf16_is_close_to_float32(own, pair, fuser):
     with Fuser.load(own("vif"), "openvino-bf16") as low:
         assert low.backend.name == "openvino-bf16 (CPU)"
         error = low(*pair).astype(float) - fuser(*pair)
     assert 10 * np.log10(255**2 / np.mean(error**2)) > 25
 
 
-def test_bf16_where_the_cpu_has_none_is_refused(vif, monkeypatch):
+def test_bf16_needs_a_cpu_that_supports_it(vif, monkeypatch):
     monkeypatch.setattr(ov.Core, "get_property", lambda *_: ["FP32", "INT8"])
     with pytest.raises(
         MissingError, match=r"openvino-bf16: this CPU does not support bfloat16.* Use backend='openvino'"
@@ -125,13 +125,13 @@ def test_bf16_where_the_cpu_has_none_is_refused(vif, monkeypatch):
         load_backend(Bundle.open(vif), "openvino-bf16")
 
 
-def test_wrong_tensors_are_refused_by_name(ours, vif):
+def test_wrong_tensors_are_refused_by_name(openvino_fuser, vif):
     inputs = {s.name: np.zeros(s.shape, s.dtype) for s in Bundle.open(vif).contract.inputs}
     with pytest.raises(InputError, match="y: float32"):
-        ours.backend.infer({**inputs, "y": inputs["y"].astype(np.float32)})
+        openvino_fuser.backend.infer({**inputs, "y": inputs["y"].astype(np.float32)})
 
 
-def test_after_closing_it_says_so(own, pair):
+def test_a_closed_backend_raises(own, pair):
     fuser = Fuser.load(own("vif"), "openvino")
     fuser.close()
     fuser.close()
@@ -178,7 +178,7 @@ def test_a_damaged_graph_is_refused_before_it_is_loaded(fresh):
         Fuser.load(fresh, "openvino")
 
 
-def test_the_cache_is_used_again_and_damage_is_thrown_away(fresh, pair):
+def test_the_cache_is_used_again_and_damaged_files_are_deleted(fresh, pair):
     with Fuser.load(fresh, "openvino") as fuser:
         expected = fuser(*pair)
     (folder,) = (fresh / "engines").iterdir()
@@ -204,7 +204,7 @@ def test_a_bundle_that_cannot_be_written_to_runs_without_a_cache(fresh, pair, mo
         assert fuser(*pair).shape == (100, 130, 3)
 
 
-def test_without_the_package_it_says_what_to_install(vif, fresh_python):
+def test_without_the_package_the_error_says_what_to_install(vif, fresh_python):
     code = f"from tcmoa_runtime import Fuser\nFuser.load({str(vif)!r}, 'openvino')"
     outcome = fresh_python(code, blocked={"openvino"})
     assert outcome.code == 1

@@ -1,4 +1,4 @@
-"""Arrays on a GPU into the TensorRT backend and out of it, on a simulated CUDA: no GPU is used here."""
+"""Arrays in GPU memory as inputs and results of the TensorRT backend, on a simulated CUDA; no GPU is used."""
 
 import gc
 import weakref
@@ -62,7 +62,7 @@ def test_arrays_on_the_gpu_are_taken_without_a_host_copy(make, batch_axis, backe
 
 
 @pytest.mark.parametrize("make", [OnGpu, ByDlpack])
-def test_an_input_lives_until_it_was_copied(make, backend, device, cases):
+def test_an_input_is_kept_alive_until_it_is_copied(make, backend, device, cases):
     x = make(device, cases.inputs(0)["x"])
     gone, memory = weakref.ref(x), x.memory
     ticket = backend.submit({**cases.inputs(0), "x": x})
@@ -74,7 +74,7 @@ def test_an_input_lives_until_it_was_copied(make, backend, device, cases):
     device.release(memory)
 
 
-def test_the_owner_is_waited_for_in_either_protocol(backend, device, cases):
+def test_the_backend_waits_for_the_owner_in_both_protocols(backend, device, cases):
     inputs, stream = cases.inputs(5), device.stream()
     x = OnGpu(device, np.zeros_like(inputs["x"]), stream=stream)
     y = ByDlpack(device, np.zeros_like(inputs["y"]))
@@ -85,7 +85,7 @@ def test_the_owner_is_waited_for_in_either_protocol(backend, device, cases):
 
     y.ready = write_y
     ticket = backend.submit({**inputs, "x": x, "y": y})
-    device.queue(stream, lambda: x.memory.content.fill(9))  # the owner's next frame
+    device.queue(stream, lambda: x.memory.content.fill(9))  # the owner writes its next frame
     device.drain(device.streams[stream])
     assert cases.same(ticket.result(), 5)
     x.free()
@@ -127,7 +127,7 @@ def test_wrong_cuda_array_interfaces_are_refused_in_one_line(wrong, backend, dev
     x.free()
 
 
-def test_contiguous_strides_and_those_of_axes_of_one_are_taken(backend, device, cases):
+def test_strides_of_axes_of_size_one_are_ignored(backend, device, cases):
     inputs = cases.inputs(0)
     x = OnGpu(device, inputs["x"], strides=(7, 390, 3, 1), mask=None, stream=None)
     assert cases.same(backend.infer({**inputs, "x": x}), 0)
@@ -156,7 +156,7 @@ WRONG_TENSORS = {
 
 
 @pytest.mark.parametrize("wrong", WRONG_TENSORS)
-def test_wrong_dlpack_tensors_are_refused_and_given_back(wrong, backend, device, cases):
+def test_wrong_dlpack_tensors_are_refused_and_released(wrong, backend, device, cases):
     make, words = WRONG_TENSORS[wrong]
     inputs = cases.inputs(0)
     x = make(device, np.ascontiguousarray(inputs["x"]))
@@ -172,7 +172,7 @@ def test_wrong_dlpack_tensors_are_refused_and_given_back(wrong, backend, device,
 
 
 class Awkward:
-    """An object whose `__dlpack__` does something else than give a fresh capsule."""
+    """An object whose `__dlpack__` does not return a fresh capsule."""
 
     def __init__(self, give):
         self.give = give
@@ -215,8 +215,8 @@ def test_awkward_dlpack_owners_are_refused_in_one_line(give, words, backend, cas
     assert "\n" not in str(caught.value)
 
 
-def test_where_an_object_has_both_protocols_dlpack_is_taken(backend, device, cases):
-    """PyTorch's `__cuda_array_interface__` does not tell its stream."""
+def test_dlpack_is_preferred_where_an_object_has_both_protocols(backend, device, cases):
+    """PyTorch's `__cuda_array_interface__` does not name its stream."""
 
     class Both(ByDlpack):
         @property
@@ -253,31 +253,31 @@ def test_held_results_are_never_overwritten(backend, device, cases):
         backend.infer(cases.inputs(0))
     fused = others["fused"].without_batch_axis()
     del others
-    with pytest.raises(TcmoaError, match="all 2 slots"):  # one array of the call is enough
+    with pytest.raises(TcmoaError, match="all 2 slots"):  # one array of the call keeps the slot
         backend.infer(cases.inputs(0))
     del fused
     assert cases.same(backend.infer(cases.inputs(0)), 0)
 
 
-def test_a_results_dlpack_capsule_keeps_its_slot(backend, device, cases):
+def test_a_dlpack_capsule_of_a_result_keeps_its_slot(backend, device, cases):
     results = backend.infer_device(cases.inputs(1))
     assert results["prompt"].__dlpack_device__() == (dlpack.CUDA, 0)
     stream = device.stream()
     capsule = results["prompt"].__dlpack__(stream=stream, max_version=(1, 1))
-    device.drain(device.streams[stream])  # which was made to wait
-    wanted = cases.outputs(1)["prompt"]
-    memory = device.find(results["prompt"].__cuda_array_interface__["data"][0], wanted.nbytes, 0)
-    assert memory.tobytes() == wanted.tobytes()
+    device.drain(device.streams[stream])  # it waits for the result
+    expected = cases.outputs(1)["prompt"]
+    memory = device.find(results["prompt"].__cuda_array_interface__["data"][0], expected.nbytes, 0)
+    assert memory.tobytes() == expected.tobytes()
     del results
-    assert taken_by_numpy(capsule, wanted)
+    assert numpy_reads(capsule, expected)
     del capsule
     backend.infer(cases.inputs(0))
     device.finish()
     del device.streams[stream]
 
 
-def taken_by_numpy(capsule, wanted):
-    """Whether numpy reads the capsule as `wanted`, told that it is of the host; holding it keeps the memory."""
+def numpy_reads(capsule, expected):
+    """Whether NumPy reads `expected` from the capsule, relabeled as host memory; the array keeps the memory alive."""
     managed = dlpack._Managed.from_address(dlpack._get_pointer(capsule, b"dltensor"))
     managed.tensor.device.type = dlpack.CPU
 
@@ -289,10 +289,10 @@ def taken_by_numpy(capsule, wanted):
             return dlpack.CPU, 0
 
     array = np.from_dlpack(Given())
-    return array.shape == wanted.shape and array.tobytes() == wanted.tobytes()
+    return array.shape == expected.shape and array.tobytes() == expected.tobytes()
 
 
-def test_capsules_that_nobody_takes_hold_nothing(backend, cases):
+def test_capsules_that_are_not_consumed_keep_nothing_alive(backend, cases):
     results = backend.infer_device(cases.inputs(1))
     for stream in (None, -1, 1):
         results["fused"].__dlpack__(stream=stream)
@@ -302,7 +302,7 @@ def test_capsules_that_nobody_takes_hold_nothing(backend, cases):
     assert not dlpack._exported
 
 
-def test_results_are_only_lent_as_they_are(backend, cases):
+def test_results_are_exported_without_conversion_only(backend, cases):
     fused = backend.infer_device(cases.inputs(1))["fused"]
     fused.__dlpack__(dl_device=(dlpack.CUDA, 0), copy=False)
     with pytest.raises(BufferError):
@@ -314,11 +314,11 @@ def test_results_are_only_lent_as_they_are(backend, cases):
 
 
 def test_results_feed_the_next_call(backend, device, cases):
-    """Fused with y again, without leaving the GPU, in both protocols."""
+    """A result on the GPU is the input of the next call."""
     first = backend.infer_device(cases.inputs(0))["fused"]
-    wanted = cases.reference.infer({**cases.inputs(0), "x": cases.outputs(0)["fused"]})
+    expected = cases.reference.infer({**cases.inputs(0), "x": cases.outputs(0)["fused"]})
     again = backend.infer_device({**cases.inputs(0), "x": first})
-    assert read(device, again["fused"]).tobytes() == wanted["fused"].tobytes()
+    assert read(device, again["fused"]).tobytes() == expected["fused"].tobytes()
 
 
 def test_results_outlive_the_backend(bundle, library, device, cases):
@@ -330,16 +330,16 @@ def test_results_outlive_the_backend(bundle, library, device, cases):
     assert device.live().keys() == {"device"}
     assert len(device.live()["device"]) == len(results)
     address = results["fused"].__cuda_array_interface__["data"][0]
-    wanted = cases.outputs(1)["fused"]
-    assert device.find(address, wanted.nbytes, 0).tobytes() == wanted.tobytes()
+    expected = cases.outputs(1)["fused"]
+    assert device.find(address, expected.nbytes, 0).tobytes() == expected.tobytes()
     capsule = results["fused"].__dlpack__()
     del results
-    assert taken_by_numpy(capsule, wanted)
+    assert numpy_reads(capsule, expected)
     del capsule
     assert device.live() == {}
 
 
-def test_results_that_are_dropped_while_another_device_is_current_are_freed(bundle, library, device, cases):
+def test_results_dropped_while_another_device_is_current_are_freed(bundle, library, device, cases):
     backend = TensorRTBackend(bundle)
     results = backend.infer_device(cases.inputs(1))
     backend.close()
@@ -355,13 +355,13 @@ def fuser(bundle, backend):
     return Fuser(bundle, backend)
 
 
-def test_the_fuser_gives_what_it_gives_with_onnxruntime(fuser, bundle, cases, four_pairs):
+def test_the_fuser_returns_the_same_as_with_onnxruntime(fuser, bundle, cases, four_pairs):
     x, y = four_pairs
     reference = Fuser(bundle, cases.reference)
     np.testing.assert_array_equal(fuser(x, y, shift=0.3), reference(x, y, shift=0.3))
     fused, prompt = fuser.with_prompt(x[0], y[0])
-    wanted, wanted_prompt = reference.with_prompt(x[0], y[0])
-    np.testing.assert_array_equal(fused, wanted)
+    expected, wanted_prompt = reference.with_prompt(x[0], y[0])
+    np.testing.assert_array_equal(fused, expected)
     np.testing.assert_array_equal(prompt, wanted_prompt)
 
 
@@ -369,12 +369,12 @@ def test_the_fuser_gives_what_it_gives_with_onnxruntime(fuser, bundle, cases, fo
 @pytest.mark.parametrize("single", [True, False])
 def test_the_fuser_leaves_frames_on_the_gpu(make, single, fuser, bundle, device, cases, pair):
     shift = np.random.default_rng(0).uniform(-0.5, 0.5, fuser.grid)
-    wanted, wanted_prompt = Fuser(bundle, cases.reference).with_prompt(*pair, shift=shift)
+    expected, wanted_prompt = Fuser(bundle, cases.reference).with_prompt(*pair, shift=shift)
     x, y = (make(device, a if single else a[None]) for a in pair)
     fused, prompt = fuser.with_prompt(x, y, shift=shift)
     assert isinstance(fused, DeviceArray)
     assert fused.shape == ((100, 130, 3) if single else (1, 100, 130, 3))
-    assert read(device, fused).tobytes() == wanted.tobytes()
+    assert read(device, fused).tobytes() == expected.tobytes()
     assert read(device, prompt).tobytes() == wanted_prompt.tobytes()
     del fused, prompt
     for _ in range(4):
@@ -386,10 +386,10 @@ def test_the_fuser_leaves_frames_on_the_gpu(make, single, fuser, bundle, device,
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_the_fuser_takes_one_frame_from_each_side(which, fuser, bundle, device, cases, pair):
-    wanted = Fuser(bundle, cases.reference)(*pair)
+    expected = Fuser(bundle, cases.reference)(*pair)
     there = OnGpu(device, pair[which])
     given = [there if i == which else a for i, a in enumerate(pair)]
-    assert read(device, fuser(*given)).tobytes() == wanted.tobytes()
+    assert read(device, fuser(*given)).tobytes() == expected.tobytes()
     there.free()
 
 
@@ -409,7 +409,7 @@ def test_the_fuser_converts_nothing_on_the_gpu(change, words, fuser, device, pai
     x.free()
 
 
-def test_the_fuser_refuses_frames_on_the_gpu_where_the_backend_has_none(bundle, cases, device, pair):
+def test_the_fuser_refuses_frames_on_the_gpu_with_a_cpu_backend(bundle, cases, device, pair):
     x = OnGpu(device, pair[0])
     with pytest.raises(InputError):
         Fuser(bundle, cases.reference)(x, pair[1])

@@ -1,6 +1,6 @@
-"""The TensorRT backend against a simulated CUDA and a simulated TensorRT: no GPU and no kernel is run here.
+"""The TensorRT backend on a simulated CUDA and TensorRT; no GPU is used and no kernel is run.
 
-What it computes is compared byte for byte with the onnxruntime backend, as the simulated engine runs the same
+Its results are compared byte for byte with those of the onnxruntime backend, as the simulated engine runs the same
 graph.
 """
 
@@ -28,7 +28,7 @@ pytest_plugins = ["simulated.fixtures"]
 @pytest.mark.parametrize("flavor", ["rtx", "tensorrt"])
 @pytest.mark.parametrize("cuda_graph", [True, False])
 @pytest.mark.parametrize("slots", [1, 3])
-def test_frames_are_byte_for_byte_those_of_onnxruntime(
+def test_frames_equal_those_of_onnxruntime_byte_for_byte(
     flavor, cuda_graph, slots, own, cases, device, monkeypatch
 ):
     Library(device, flavor).install(monkeypatch)
@@ -54,12 +54,12 @@ def test_every_contract_is_taken(kind, exported, tmp_path, library):
         closing(OnnxRuntimeBackend(bundle, threads=1)) as reference,
     ):
         assert backend.inputs == bundle.contract.inputs
-        got, wanted = backend.infer(inputs), reference.infer(inputs)
-    assert {n: a.tobytes() for n, a in got.items()} == {n: a.tobytes() for n, a in wanted.items()}
+        got, expected = backend.infer(inputs), reference.infer(inputs)
+    assert {n: a.tobytes() for n, a in got.items()} == {n: a.tobytes() for n, a in expected.items()}
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_any_interleaving_of_the_streams_gives_the_same_frames(seed, bundle, cases, monkeypatch):
+def test_every_interleaving_of_the_streams_gives_the_same_frames(seed, bundle, cases, monkeypatch):
     gpu = cuda_runtime.Device(seed=seed)
     cuda_runtime.install(monkeypatch, gpu)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
@@ -71,7 +71,7 @@ def test_any_interleaving_of_the_streams_gives_the_same_frames(seed, bundle, cas
     assert gpu.live() == {}
 
 
-def test_results_are_new_arrays_and_a_ticket_gives_the_same_ones_again(backend, cases):
+def test_results_are_new_arrays_and_a_ticket_returns_the_same_ones_again(backend, cases):
     ticket = backend.submit(cases.inputs(0))
     first = ticket.result()
     backend.infer(cases.inputs(1))
@@ -79,7 +79,7 @@ def test_results_are_new_arrays_and_a_ticket_gives_the_same_ones_again(backend, 
     assert cases.same(first, 0)
 
 
-def test_frames_in_flight_come_back_in_any_order(bundle, library, cases):
+def test_results_may_be_taken_in_any_order(bundle, library, cases):
     with closing(TensorRTBackend(bundle, slots=3)) as backend:
         tickets = [backend.submit(cases.inputs(n)) for n in range(3)]
         for number in (2, 0, 1):
@@ -96,7 +96,7 @@ def test_copies_overlap_with_compute(backend, device, cases):
     assert cases.same(first.result(), 0)
 
 
-def test_the_graph_is_captured_once_and_the_engine_never_queued_again(backend, library, device, cases):
+def test_the_graph_is_captured_once_and_the_engine_not_enqueued_again(backend, library, device, cases):
     before = library.enqueues
     for number in range(4):
         backend.infer(cases.inputs(number))
@@ -109,11 +109,11 @@ def test_prompts_reach_a_captured_graph(backend, cases):
     for number in (1, 2, 3):
         prompts = {n: a for n, a in cases.inputs(number).items() if n.startswith("prompt")}
         mixed = {**inputs, **prompts}
-        wanted = cases.reference.infer(mixed)
-        assert backend.infer(mixed)["fused"].tobytes() == wanted["fused"].tobytes()
+        expected = cases.reference.infer(mixed)
+        assert backend.infer(mixed)["fused"].tobytes() == expected["fused"].tobytes()
 
 
-def test_holding_every_slot_is_an_error_not_a_deadlock(backend, cases):
+def test_holding_every_slot_is_an_error_and_not_a_deadlock(backend, cases):
     tickets = [backend.submit(cases.inputs(n)) for n in range(2)]
     with pytest.raises(
         TcmoaError, match=r"all 2 slots hold frames of this thread. Take the result of a ticket"
@@ -124,7 +124,7 @@ def test_holding_every_slot_is_an_error_not_a_deadlock(backend, cases):
     assert cases.same(tickets[1].result(), 1)
 
 
-def test_dropped_tickets_give_their_slots_back(backend, cases):
+def test_dropped_tickets_return_their_slots(backend, cases):
     for number in range(5):
         backend.submit(cases.inputs(number))
     assert cases.same(backend.infer(cases.inputs(1)), 1)
@@ -177,7 +177,7 @@ def assert_threads_agree(backends, cases):
 
 
 @pytest.mark.parametrize("handle", ["own", 0, 1])
-def test_a_callers_stream_is_computed_in_and_left_alone(handle, bundle, library, device, cases):
+def test_a_callers_stream_is_used_and_not_destroyed(handle, bundle, library, device, cases):
     stream = device.stream() if handle == "own" else handle
     with closing(TensorRTBackend(bundle, stream=stream)) as backend:
         assert backend.uses_graph
@@ -194,7 +194,7 @@ def test_a_callers_stream_is_computed_in_and_left_alone(handle, bundle, library,
 
 
 @pytest.mark.parametrize("stream", [-1, 2, 1.5, "1", True, None])
-def test_what_is_no_stream_is_refused(stream, bundle, library, backend, cases):
+def test_a_wrong_stream_is_refused(stream, bundle, library, backend, cases):
     if stream is not None:
         with pytest.raises(InputError, match=r"stream: .*expected the handle"):
             TensorRTBackend(bundle, stream=stream)
@@ -204,16 +204,16 @@ def test_what_is_no_stream_is_refused(stream, bundle, library, backend, cases):
 
 
 @pytest.mark.parametrize("slots", [0, 65])
-def test_slots_are_bounded(slots, bundle):
+def test_the_number_of_slots_is_limited(slots, bundle):
     with pytest.raises(InputError, match="expected 1 to 64"):
         TensorRTBackend(bundle, slots=slots)
 
 
-def test_the_name_tells_flavor_version_gpu_and_precision(backend):
+def test_the_name_contains_flavor_version_gpu_and_precision(backend):
     assert backend.name == "tensorrt (rtx 1.7.1.116, Simulated GPU (no GPU), fp32)"
 
 
-def test_work_goes_to_the_device_it_was_loaded_on_from_any_thread(bundle, library, device, cases):
+def test_work_runs_on_the_loading_device_from_any_thread(bundle, library, device, cases):
     device.current.device = 1
     with closing(TensorRTBackend(bundle)) as backend:
         device.current.device = 0
@@ -228,7 +228,7 @@ def test_work_goes_to_the_device_it_was_loaded_on_from_any_thread(bundle, librar
     device.current.device = 0
 
 
-def test_everything_is_given_back_in_order(bundle, library, device):
+def test_everything_is_freed_in_order(bundle, library, device):
     backend = TensorRTBackend(bundle)
     before = len(device.calls)
     backend.close()
@@ -301,7 +301,7 @@ def count_allocations(bundle, device):
     return {f: device.counts[f] - n for f, n in before.items()}
 
 
-def test_out_of_memory_at_each_allocation_in_turn_leaves_nothing(bundle, library, device, cases):
+def test_out_of_memory_at_any_allocation_frees_everything(bundle, library, device, cases):
     counts = count_allocations(bundle, device)
     assert counts == {"cudaMalloc": 1 + 2 * 6, "cudaHostAlloc": 2 * 6}
     for function, count in counts.items():
@@ -318,8 +318,8 @@ def test_out_of_memory_at_each_allocation_in_turn_leaves_nothing(bundle, library
 
 
 @pytest.mark.filterwarnings("ignore:.*runs without a CUDA graph:RuntimeWarning")
-def test_any_call_of_cuda_may_fail_while_loading_and_nothing_is_left(bundle, library, device):
-    """A destroying call that fails keeps its own one thing, as it would on a GPU."""
+def test_any_cuda_call_may_fail_while_loading_and_everything_is_freed(bundle, library, device):
+    """A destroying call that fails leaks its own handle, as it would on a GPU."""
     before = device.counts[None]
     TensorRTBackend(bundle).close()
     calls = device.calls[-(device.counts[None] - before) :]
@@ -339,21 +339,21 @@ def test_any_call_of_cuda_may_fail_while_loading_and_nothing_is_left(bundle, lib
 
 
 @pytest.mark.parametrize("call", ["infer", "infer_device"])
-def test_any_call_of_cuda_may_fail_during_a_frame_and_no_slot_is_lost(call, bundle, library, device, cases):
+def test_any_cuda_call_may_fail_during_a_frame_and_no_slot_is_lost(call, bundle, library, device, cases):
     with closing(TensorRTBackend(bundle)) as backend:
         infer = getattr(backend, call)
         before = device.counts[None]
         infer(cases.inputs(0))
         for nth in range(1, device.counts[None] - before + 1):
             device.fail(nth, cudaError_t.cudaErrorUnknown)
-            with suppress(TcmoaError):  # dropping results on the GPU is silent
+            with suppress(TcmoaError):  # garbage collecting results on the GPU raises nothing
                 infer(cases.inputs(1))
                 assert call == "infer_device"
             assert cases.same(backend.infer(cases.inputs(2)), 2), nth
             device.failures.clear()
 
 
-def test_any_call_of_cuda_may_fail_while_closing_and_the_rest_is_given_back(bundle, library, device):
+def test_any_cuda_call_may_fail_while_closing_and_the_rest_is_freed(bundle, library, device):
     backend = TensorRTBackend(bundle)
     before = len(device.calls)
     backend.close()
@@ -373,7 +373,7 @@ def test_any_call_of_cuda_may_fail_while_closing_and_the_rest_is_given_back(bund
         device.streams = {h: s for h, s in device.streams.items() if h <= 2}
 
 
-def test_a_constructor_that_is_interrupted_leaves_nothing(bundle, library, device, monkeypatch):
+def test_an_interrupted_constructor_frees_everything(bundle, library, device, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -386,7 +386,7 @@ def test_a_constructor_that_is_interrupted_leaves_nothing(bundle, library, devic
 
 
 @pytest.mark.slow
-def test_many_frames_hold_no_more_than_one(bundle, library, device, cases):
+def test_many_frames_hold_no_more_memory_than_one(bundle, library, device, cases):
     with closing(TensorRTBackend(bundle)) as backend:
         backend.infer(cases.inputs(0))
         held = {kind: len(things) for kind, things in device.live().items()}

@@ -1,6 +1,6 @@
-"""The TensorRT backend broken on purpose, on a simulated CUDA: the comparison with onnxruntime has to notice.
+"""The TensorRT backend with planted faults on a simulated CUDA: comparing it with onnxruntime must detect each.
 
-Or the other tests might pass for nothing. No GPU is used here.
+That shows that the other tests can fail. No GPU is used.
 """
 
 import gc
@@ -27,7 +27,7 @@ def run_mixed_work(monkeypatch, bundle, cases, seed, break_it):
         break_it(patch, backend)
         try:
             mixed_work(gpu, backend, cases, seed if seed is not None else 0)
-        except BaseException:  # what is dropped of a broken backend would be missed by the next one
+        except BaseException:  # slots of a broken backend must not be reclaimed later
             monkeypatch.setattr(SlotPool, "hand_back", lambda *_: None)
             raise
     backend.close()
@@ -37,17 +37,17 @@ def run_mixed_work(monkeypatch, bundle, cases, seed, break_it):
 
 
 def skip_wait(stream, event):
-    """Forget one kind of wait: of a stream (by attribute of the backend) for an event (by attribute of slots)."""
+    """Skip one kind of wait: of a stream (an attribute of the backend) for an event (an attribute of slots)."""
 
     def break_it(patch, backend):
         wait = cuda.CudaStream.wait_event
 
-        def forgetful(self, other):
+        def skipping(self, other):
             mine = stream is None or self is getattr(backend, stream)
             if not (mine and (event is None or any(other is getattr(s, event) for s in backend._pool.slots))):
                 wait(self, other)
 
-        patch.setattr(cuda.CudaStream, "wait_event", forgetful)
+        patch.setattr(cuda.CudaStream, "wait_event", skipping)
 
     return break_it
 
@@ -56,11 +56,11 @@ def skip_synchronize(event):
     def break_it(patch, backend):
         synchronize = cuda.CudaEvent.synchronize
 
-        def forgetful(self):
+        def skipping(self):
             if not any(self is getattr(s, event) for s in backend._pool.slots):
                 synchronize(self)
 
-        patch.setattr(cuda.CudaEvent, "synchronize", forgetful)
+        patch.setattr(cuda.CudaEvent, "synchronize", skipping)
 
     return break_it
 
@@ -82,11 +82,11 @@ def share_between_slots(which):
 def forget_prompts(patch, backend):
     upload = cuda.CudaStream.upload
 
-    def forgetful(self, target, source):
+    def skipping(self, target, source):
         if not any(target is s.device_inputs["prompt_shift"] for s in backend._pool.slots):
             upload(self, target, source)
 
-    patch.setattr(cuda.CudaStream, "upload", forgetful)
+    patch.setattr(cuda.CudaStream, "upload", skipping)
 
 
 def one_byte(change):
@@ -148,15 +148,15 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_broken_backend_is_noticed(fault, bundle, cases, monkeypatch):
+def test_a_broken_backend_is_detected(fault, bundle, cases, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     for seed in (None, *range(20)):
         try:
             run_mixed_work(monkeypatch, bundle, cases, seed, FAULTS[fault])
-        except AssertionError:  # Misuse among them
+        except AssertionError:  # Misuse is one
             gc.collect()
             return
-    pytest.fail("the comparison with onnxruntime noticed nothing")
+    pytest.fail("the comparison with onnxruntime detected nothing")
 
 
 def test_a_backend_that_is_not_broken_passes_the_same_work(bundle, cases, monkeypatch):

@@ -1,10 +1,10 @@
-"""The TensorRT backend on a real GPU: parity, latency, threads, and that nothing leaks.
+"""The TensorRT backend on a real GPU: parity, latency, threads and leaks.
 
     pytest -m gpu -s tests/tcmoa_runtime/test_tensorrt_gpu.py
 
-`make gpu-check` runs it, too, and writes a report with the figures that are printed here.
+`make gpu-check` runs it too and writes a report with the values that are printed here.
 
-Skipped where there is no CUDA device. Never run by the project yet: it had no GPU.
+Skipped without a CUDA device. Not run by this project yet, for lack of a GPU.
 """
 
 import importlib.util
@@ -24,12 +24,12 @@ from tcmoa_runtime.cli.build import engine_rows
 from tcmoa_runtime.engine import find_engines
 from tcmoa_runtime.gpu import cuda
 
-LEAST_PSNR = {"fp32": 60.0, "fp16": 50.0, "bf16": 45.0}
-"""dB from ONNX Runtime on the float32 graph."""
+MIN_PSNR_DB = {"fp32": 60.0, "fp16": 50.0, "bf16": 45.0}
+"""PSNR against ONNX Runtime on the float32 graph."""
 
 
 def _missing():
-    """Why these tests cannot run here and what would run them, or None."""
+    """Return why these tests cannot run here and how to run them, or None."""
     how = "run `pytest -m gpu` on a machine with an NVIDIA GPU, its driver, and 'tcmoa[rtx]' or 'tcmoa[tensorrt]'"
     try:
         cuda.CudaDevice.current()
@@ -54,18 +54,20 @@ def flavor(request):
 @pytest.fixture(scope="module")
 def bundle(flavor, vif, tmp_path_factory):
     """The micro bundle with an engine of each precision, built on this machine."""
-    from tcmoa_export.engine_build import build_engine
+    from tcmoa_export.engines.build import build_engine
+    from tcmoa_runtime.options.build import BuildOptions
 
     made = Bundle.open(shutil.copytree(vif, tmp_path_factory.mktemp(flavor) / "bundle"))
     target = cuda.CudaDevice.current().target
     if flavor == "rtx" and target not in map(str.lower, import_library("rtx").ComputeCapability.__members__):
-        pytest.skip(f"TensorRT-RTX builds for no {target}; install 'tcmoa[tensorrt]' on this machine")
-    for precision in LEAST_PSNR:
+        pytest.skip(f"TensorRT-RTX does not build for {target}; install 'tcmoa[tensorrt]' on this machine")
+    for precision in MIN_PSNR_DB:
         targets = (target,) if flavor == "rtx" else ()
-        engine = build_engine(made, flavor=flavor, precision=precision, targets=targets, allow_unfused=True)
+        options = BuildOptions(flavor=flavor, precision=precision, targets=targets, allow_unfused=True)
+        engine = build_engine(made, options)
         for label, text in engine_rows(engine):  # for the report of `make gpu-check`
             print(f"{label:<10}  {text}")
-    assert len(find_engines(made)) == len(LEAST_PSNR)
+    assert len(find_engines(made)) == len(MIN_PSNR_DB)
     return made
 
 
@@ -96,21 +98,23 @@ def psnr(a, b):
     return 10 * np.log10(255**2 / max(error, 1e-12))
 
 
-@pytest.mark.parametrize("precision", LEAST_PSNR)
+@pytest.mark.parametrize("precision", MIN_PSNR_DB)
 @pytest.mark.parametrize("cuda_graph", [True, False])
-def test_frames_are_those_of_onnxruntime_in_float32(precision, cuda_graph, bundle, flavor, reference):
+def test_frames_are_close_to_those_of_onnxruntime_in_float32(
+    precision, cuda_graph, bundle, flavor, reference
+):
     backend = TensorRTBackend(bundle, flavor=flavor, precision=precision, cuda_graph=cuda_graph)
     assert backend.uses_graph == cuda_graph
     for seed in range(3):
         inputs = make_inputs(bundle, seed)
-        got, wanted = backend.infer(inputs), reference.infer(inputs)
-        found = psnr(got["fused"], wanted["fused"])
+        got, expected = backend.infer(inputs), reference.infer(inputs)
+        found = psnr(got["fused"], expected["fused"])
         print(f"{backend.name}, graph {cuda_graph}: {found:.1f} dB")
-        assert found >= LEAST_PSNR[precision]
+        assert found >= MIN_PSNR_DB[precision]
     backend.close()
 
 
-def test_prompts_steer_a_captured_graph(backend, bundle):
+def test_prompts_change_the_result_of_a_captured_graph(backend, bundle):
     inputs = make_inputs(bundle)
     first = backend.infer(inputs)["fused"]
     other = backend.infer({**inputs, "prompt_shift": inputs["prompt_shift"] + 0.5})["fused"]
@@ -118,7 +122,7 @@ def test_prompts_steer_a_captured_graph(backend, bundle):
     np.testing.assert_array_equal(backend.infer(inputs)["fused"], first)
 
 
-@pytest.mark.parametrize("precision", LEAST_PSNR)
+@pytest.mark.parametrize("precision", MIN_PSNR_DB)
 def test_latency_with_and_without_a_cuda_graph(precision, bundle, flavor):
     for cuda_graph in (True, False):
         backend = TensorRTBackend(bundle, flavor=flavor, precision=precision, cuda_graph=cuda_graph)
@@ -136,25 +140,25 @@ def test_latency_with_and_without_a_cuda_graph(precision, bundle, flavor):
 
 def test_frames_in_flight_keep_their_order(bundle, flavor):
     backend = TensorRTBackend(bundle, flavor=flavor, precision="fp32", slots=3)
-    wanted = [backend.infer(make_inputs(bundle, seed))["fused"] for seed in range(6)]
+    expected = [backend.infer(make_inputs(bundle, seed))["fused"] for seed in range(6)]
     tickets = []
     for number in range(60):
         tickets.append((number % 6, backend.submit(make_inputs(bundle, number % 6))))
         if len(tickets) == 3:
             seed, ticket = tickets.pop(0)
-            np.testing.assert_array_equal(ticket.result()["fused"], wanted[seed])
+            np.testing.assert_array_equal(ticket.result()["fused"], expected[seed])
     del tickets
     backend.close()
 
 
 def test_threads_and_backends_side_by_side(bundle, flavor):
     backends = [TensorRTBackend(bundle, flavor=flavor, precision="fp32") for _ in range(2)]
-    wanted = [backends[0].infer(make_inputs(bundle, seed))["fused"] for seed in range(4)]
+    expected = [backends[0].infer(make_inputs(bundle, seed))["fused"] for seed in range(4)]
     wrong = []
 
     def work(backend, seed):
         for _ in range(100):
-            if (backend.infer(make_inputs(bundle, seed))["fused"] != wanted[seed]).any():
+            if (backend.infer(make_inputs(bundle, seed))["fused"] != expected[seed]).any():
                 wrong.append(seed)
 
     threads = [threading.Thread(target=work, args=(backends[n % 2], n)) for n in range(4)]
@@ -199,34 +203,34 @@ class Uploaded:
 
 def test_frames_that_stay_on_the_gpu(backend, bundle):
     inputs = make_inputs(bundle)
-    wanted = backend.infer(inputs)["fused"]
+    expected = backend.infer(inputs)["fused"]
     x = Uploaded(inputs["x"])
     fused = backend.infer_device({**inputs, "x": x})["fused"]
     interface = fused.__cuda_array_interface__
-    with cuda.PinnedBuffer(wanted.nbytes) as pinned, cuda.DeviceBuffer(wanted.nbytes) as there:
+    with cuda.PinnedBuffer(expected.nbytes) as pinned, cuda.DeviceBuffer(expected.nbytes) as there:
         stream = cuda.CudaStream(interface["stream"])
         stream.copy_on_device(there, interface["data"][0])
         stream.download(pinned, there)
         stream.synchronize()
-        np.testing.assert_array_equal(pinned.array("uint8", wanted.shape), wanted)
+        np.testing.assert_array_equal(pinned.array("uint8", expected.shape), expected)
     x.buffer.close()
 
 
-def test_cupy_and_torch_read_and_feed_it_where_they_are_installed(backend, bundle):
+def test_cupy_and_torch_arrays_are_exchanged_where_installed(backend, bundle):
     inputs = make_inputs(bundle)
-    wanted = backend.infer(inputs)["fused"]
+    expected = backend.infer(inputs)["fused"]
     tried = 0
     if importlib.util.find_spec("cupy"):
         import cupy
 
         fused = backend.infer_device({n: cupy.asarray(a) for n, a in inputs.items()})["fused"]
-        np.testing.assert_array_equal(cupy.asnumpy(cupy.from_dlpack(fused)), wanted)
-        np.testing.assert_array_equal(cupy.asnumpy(cupy.asarray(fused)), wanted)
+        np.testing.assert_array_equal(cupy.asnumpy(cupy.from_dlpack(fused)), expected)
+        np.testing.assert_array_equal(cupy.asnumpy(cupy.asarray(fused)), expected)
         tried += 1
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         fused = backend.infer_device({n: torch.from_numpy(a).cuda() for n, a in inputs.items()})["fused"]
-        np.testing.assert_array_equal(torch.from_dlpack(fused).cpu().numpy(), wanted)
+        np.testing.assert_array_equal(torch.from_dlpack(fused).cpu().numpy(), expected)
         tried += 1
     if not tried:
         pytest.skip("neither CuPy nor a CUDA build of PyTorch is installed")

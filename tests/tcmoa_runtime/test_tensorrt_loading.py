@@ -1,4 +1,4 @@
-"""Which engine is loaded and which is refused, with a simulated CUDA and a simulated TensorRT: no GPU is used here."""
+"""Choosing and refusing engines, on a simulated CUDA and TensorRT; no GPU is used."""
 
 import importlib.util
 import itertools
@@ -21,7 +21,7 @@ pytest_plugins = ["simulated.fixtures"]
 
 
 def refused(bundle, library, error=BundleError, **options):
-    """The one line that loading is refused with, before TensorRT was given a byte."""
+    """Return the one-line error of loading, which is raised before TensorRT reads a byte."""
     with pytest.raises(error) as caught:
         TensorRTBackend(bundle, **options)
     assert library.loaded == 0
@@ -29,7 +29,7 @@ def refused(bundle, library, error=BundleError, **options):
     return str(caught.value)
 
 
-def test_without_an_engine_it_says_how_to_build_one(own, library):
+def test_without_an_engine_the_error_says_how_to_build_one(own, library):
     assert f"{own.path}: has no engine. Build one with `tcmoa build {own.path}`" in refused(own, library)
     add_engine(own)
     assert "has no fp16 engine" in refused(own, library, precision="fp16")
@@ -52,8 +52,8 @@ def test_the_preferred_engine_is_tensorrt_then_fp16_then_bf16_then_fp32(own, dev
         chosen.append((engine.flavor, engine.precision))
         assert engine.path in paths
         engine.path.unlink()
-    wanted = list(itertools.product(("tensorrt", "rtx"), ("fp16", "bf16", "fp32")))
-    assert chosen == wanted
+    expected = list(itertools.product(("tensorrt", "rtx"), ("fp16", "bf16", "fp32")))
+    assert chosen == expected
 
 
 def test_an_engine_is_taken_by_flavor_precision_or_path(own, device, monkeypatch):
@@ -70,7 +70,7 @@ def test_an_engine_is_taken_by_flavor_precision_or_path(own, device, monkeypatch
             assert backend.name.startswith(f"tensorrt ({start} ")
 
 
-def test_engines_that_do_not_fit_are_passed_over(own, library, cases):
+def test_mismatched_engines_are_skipped(own, library, cases):
     add_engine(own, precision="fp16", version="1.6.0.1")
     add_engine(own, precision="bf16", targets=("sm120",), gpu=None)
     add_engine(own, flavor="tensorrt", precision="fp16")  # whose library is not installed
@@ -96,7 +96,7 @@ def test_an_engine_of_another_gpu_is_refused(own, library, device):
 
 
 @pytest.mark.parametrize("flavor", ["rtx", "tensorrt"])
-def test_a_missing_library_is_named_by_its_extra(flavor, own, library, monkeypatch):
+def test_a_missing_library_error_names_the_extra(flavor, own, library, monkeypatch):
     add_engine(own, flavor=flavor)
     monkeypatch.setitem(sys.modules, tensorrt_module.NAMES[flavor], None)
     assert f"pip install 'tcmoa[{flavor}]'" in refused(own, library, MissingError)
@@ -185,7 +185,7 @@ def test_an_engine_with_other_tensors_is_refused(wrong, own, library):
 
 
 @pytest.mark.parametrize("step", ["deserialize", "context", "address", "enqueue"])
-def test_what_tensorrt_logged_first_becomes_the_error(step, bundle, library):
+def test_the_first_logged_error_is_reported(step, bundle, library):
     library.refuse.add(step)
     with pytest.raises(TcmoaError) as caught:
         TensorRTBackend(bundle)
@@ -196,7 +196,7 @@ def test_what_tensorrt_logged_first_becomes_the_error(step, bundle, library):
     assert "\n" not in text
 
 
-def test_an_older_error_is_not_taken_for_a_new_one(own, bundle, library):
+def test_an_older_logged_error_is_not_reported_again(own, bundle, library):
     library.refuse.add("context")
     with pytest.raises(TcmoaError, match="simulated failure of context"):
         TensorRTBackend(bundle)
@@ -207,12 +207,12 @@ def test_an_older_error_is_not_taken_for_a_new_one(own, bundle, library):
 
 
 def test_one_logger_serves_all_backends(bundle, library):
-    """TensorRT keeps the first one it is given, so that must outlive the first backend."""
+    """TensorRT keeps the first logger that it is given, so that must outlive the first backend."""
     with closing(TensorRTBackend(bundle)) as one, closing(TensorRTBackend(bundle)) as other:
         assert one._loaded._runtime.logger is other._loaded._runtime.logger
 
 
-def test_an_engine_out_of_memory_advises_less(bundle, library, monkeypatch):
+def test_out_of_memory_in_tensorrt_is_a_memory_shortage(bundle, library, monkeypatch):
     def out_of_memory(self, strategy):
         raise RuntimeError("CUDA error: out of memory\nat somewhere")
 
@@ -225,7 +225,7 @@ def test_an_engine_out_of_memory_advises_less(bundle, library, monkeypatch):
 @pytest.mark.parametrize("cuda_graph", [True, False])
 @pytest.mark.parametrize("nth", [1, 2, 3, 4])
 def test_a_refused_enqueue_raises_or_falls_back(cuda_graph, nth, bundle, library, device, cases):
-    """Two slots: enqueues 1 and 2 warm up, 3 and 4 are captured, or are frames."""
+    """With two slots, enqueues 1 and 2 warm up; 3 and 4 are captured, or are frames without a graph."""
     library.refuse_enqueue = nth
     if nth <= 2:
         with pytest.raises(TcmoaError, match="could not enqueue the engine"):
@@ -251,7 +251,7 @@ def test_a_refused_enqueue_raises_or_falls_back(cuda_graph, nth, bundle, library
 
 
 @pytest.mark.parametrize("cause", ["not capturable", "syncs", "capture", "instantiate", "second"])
-def test_where_a_capture_fails_frames_are_right_without_a_graph(cause, bundle, library, device, cases):
+def test_frames_are_correct_without_a_graph_where_a_capture_fails(cause, bundle, library, device, cases):
     library.capturable = cause != "not capturable"
     library.sync_in_enqueue = cause == "syncs"
     if cause == "instantiate":
@@ -269,13 +269,13 @@ def test_where_a_capture_fails_frames_are_right_without_a_graph(cause, bundle, l
             assert cases.same(backend.infer(cases.inputs(number)), number)
 
 
-def test_a_stripped_engine_gets_the_weights_of_the_bundles_graph(own, library, cases):
+def test_a_stripped_engine_is_refitted_from_the_graph(own, library, cases):
     add_engine(own, stripped=True)
     with closing(TensorRTBackend(own)) as backend:
         assert cases.same(backend.infer(cases.inputs(0)), 0)
 
 
-def test_a_stripped_engine_gets_the_weights_of_the_file_it_names(own, library, cases):
+def test_a_stripped_engine_is_refitted_from_its_weights_file(own, library, cases):
     (own.path / ENGINES_FOLDER).mkdir()
     shutil.copy(own.graph_path, own.path / ENGINES_FOLDER / "weights.onnx")
     add_engine(own, stripped=True, weights="weights.onnx")
@@ -321,7 +321,7 @@ def cache_path(own, library):
     return add_engine(own).path.with_suffix(".runtime_cache")
 
 
-def test_the_runtime_cache_is_kept_beside_the_engine(own, library, cache_path):
+def test_the_runtime_cache_is_saved_beside_the_engine(own, library, cache_path):
     TensorRTBackend(own).close()
     assert cache_path.read_bytes().endswith(library.cache_content)
     assert library.cache_deserialized == []
@@ -338,18 +338,18 @@ def test_the_runtime_cache_is_kept_beside_the_engine(own, library, cache_path):
 @pytest.mark.parametrize(
     "damage", [cut, flip, lambda p: p.write_bytes(b""), lambda p: p.write_bytes(b"x" * 200)]
 )
-def test_a_damaged_runtime_cache_is_ignored_with_a_note(damage, own, library, cache_path, cases):
+def test_a_damaged_runtime_cache_is_ignored_with_a_warning(damage, own, library, cache_path, cases):
     TensorRTBackend(own).close()
     damage(cache_path)
     with pytest.warns(RuntimeWarning, match="damaged or written on another machine"):
         backend = TensorRTBackend(own)
     with closing(backend):
         assert cases.same(backend.infer(cases.inputs(0)), 0)
-    assert library.cache_deserialized == []  # the library never sees it
+    assert library.cache_deserialized == []  # the library does not read it
     assert cache_path.read_bytes().endswith(library.cache_content)
 
 
-def test_a_runtime_cache_of_another_engine_is_ignored_with_a_note(own, library, cache_path):
+def test_a_runtime_cache_of_another_engine_is_ignored_with_a_warning(own, library, cache_path):
     TensorRTBackend(own).close()
     add_engine(own, data=engine_bytes(own, x={"note": "another engine"}))
     with pytest.warns(RuntimeWarning, match="damaged or written"):
@@ -357,21 +357,21 @@ def test_a_runtime_cache_of_another_engine_is_ignored_with_a_note(own, library, 
     assert library.cache_deserialized == []
 
 
-def test_a_runtime_cache_that_the_library_refuses_is_ignored_with_a_note(own, library, cache_path):
+def test_a_runtime_cache_that_the_library_refuses_is_ignored_with_a_warning(own, library, cache_path):
     TensorRTBackend(own).close()
     library.refuse.add("cache")
     with pytest.warns(RuntimeWarning, match="damaged or written"):
         TensorRTBackend(own).close()
 
 
-def test_a_runtime_cache_that_cannot_be_written_is_a_note(own, library, cache_path, device):
-    cache_path.mkdir()  # where the file has to go; a folder that may not be written to is no test for root
+def test_a_runtime_cache_that_cannot_be_written_is_a_warning(own, library, cache_path, device):
+    cache_path.mkdir()  # a folder in place of the file; permissions would not stop root
     with pytest.warns(RuntimeWarning) as caught:
         TensorRTBackend(own).close()
     assert "compiled again at the next start" in str(caught[-1].message)
 
 
-def test_no_runtime_cache_is_written_where_there_is_none(own, library, cache_path):
+def test_an_empty_runtime_cache_is_not_written(own, library, cache_path):
     library.cache_content = b""
     TensorRTBackend(own).close()
     assert not cache_path.exists()
@@ -417,7 +417,7 @@ def test_auto_refuses_a_damaged_engine(own, library):
         load_backend(own)
 
 
-def test_auto_looks_for_neither_tensorrt_nor_cuda_without_an_engine(vif, fresh_python):
+def test_auto_imports_neither_tensorrt_nor_cuda_without_an_engine(vif, fresh_python):
     outcome = fresh_python(
         f"from tcmoa_runtime import Fuser\n"
         f"Fuser.load({str(vif)!r}).close()\n"
@@ -429,7 +429,7 @@ def test_auto_looks_for_neither_tensorrt_nor_cuda_without_an_engine(vif, fresh_p
 @pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx_bindings") is None, reason="tensorrt_rtx_bindings is not installed"
 )
-def test_the_real_library_has_all_that_the_simulated_one_is_asked_for():
+def test_the_real_library_has_the_members_of_the_simulated_one():
     real = pytest.importorskip("tensorrt_rtx_bindings")
     for name in (
         "Runtime",
