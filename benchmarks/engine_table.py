@@ -3,7 +3,7 @@
     python benchmarks/engine_table.py [--precision fp16] [--presets nano,tiny,base,large] [--sizes 640x480,448x448-]
 
 A size that ends in `-` is without the model's x2 upsampling. Where no weights ship they are random: they decide
-nothing here. Bounds come from the kernels' bytes and operations and from datasheets (`tcmoa_export.audit.GPUS`):
+nothing here. Bounds come from the kernels' bytes and operations and from datasheets (`tcmoa_export.engines.gpus.GPUS`):
 nothing was run.
 """
 
@@ -18,29 +18,32 @@ import torch
 
 from tcmoa import PRESETS, TCMoA, load_weights
 from tcmoa.weights import bundled_weights
-from tcmoa_export.audit import GPUS, Audit, audit, graph_facts
-from tcmoa_export.engine_build import Builder, BuildOptions
+from tcmoa_export.engines.audit import Audit, audit
+from tcmoa_export.engines.builder import EngineBuilder
+from tcmoa_export.engines.gpus import GPUS
+from tcmoa_export.engines.graph_summary import summarize_graph
+from tcmoa_export.engines.plan import plan_build
 from tcmoa_export.network import build_graph
 from tcmoa_export.spec import make_spec
-from tcmoa_runtime.backends.tensorrt.engine_loading import import_library
-from tcmoa_runtime.cli.export import parse_size
+from tcmoa_runtime.cli.options import parse_size
+from tcmoa_runtime.options.build import BuildOptions
 from tcmoa_runtime.options.export import ExportOptions
+from tcmoa_runtime.typing import Precision
 
 
-def build(preset: str, size: tuple[int, int], precision: str, *, upsample: bool) -> tuple[Audit, float]:
-    """The audit of an engine, and the seconds that the builder took."""
+def build(preset: str, size: tuple[int, int], precision: Precision, *, upsample: bool) -> tuple[Audit, float]:
+    """Return the audit of an engine, and the seconds that the builder took."""
     torch.manual_seed(0)
     ships = bundled_weights(preset).is_file()
     model = load_weights(preset, upsample=upsample) if ships else TCMoA(PRESETS[preset], upsample=upsample)
     spec = make_spec(model.eval(), ExportOptions(task="vif", size=size, precision=precision))
     graph = build_graph(model, spec, preset, "0")
     del model
-    facts = graph_facts(graph)
-    options = BuildOptions("rtx", spec.precision)
-    builder = Builder(import_library("rtx"), options, Path(), lambda _name, _done, _of: None)
+    summary = summarize_graph(graph)
+    builder = EngineBuilder(plan_build(BuildOptions(), precision), Path())
     began = time.perf_counter()
     _, kernels = builder.build(graph)
-    return audit(kernels, facts, spec.precision), time.perf_counter() - began
+    return audit(kernels, summary, precision), time.perf_counter() - began
 
 
 def main() -> None:
@@ -59,13 +62,13 @@ def main() -> None:
             for precision in arguments.precision.split(","):
                 upsample = not text.endswith("-")
                 result, seconds = build(preset, parse_size(text.rstrip("-")), precision, upsample=upsample)
-                attentions = len(result.facts.attentions)
+                attentions = len(result.graph.attentions)
                 fused = attentions - len(result.unfused)
                 bounds = " | ".join(f"{result.bound_ms(gpu):.2f} ms" for gpu in GPUS)
                 print(
                     f"| {preset} | {text.rstrip('-')}{'' if upsample else ', not upsampled'} | {precision} | "
                     f"{len(result.kernels)} | {fused} of {attentions} | {result.bytes_moved / 1e9:.3f} "
-                    f"({result.facts.minimum_bytes / 1e9:.3f}) | {sum(result.flops()) / 1e9:.0f} | {seconds:.1f} s | "
+                    f"({result.graph.min_bytes / 1e9:.3f}) | {sum(result.flops()) / 1e9:.0f} | {seconds:.1f} s | "
                     f"{bounds} |"
                 )
                 sys.stdout.flush()

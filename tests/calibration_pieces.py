@@ -1,9 +1,9 @@
 """A bundle of the trained model that is small enough to calibrate in seconds, and pairs made from photographs."""
 
-from engine_pieces import export_ungated
+from engine_pieces import export_unchecked
 from micro_model import scrambled
 from tcmoa import load_weights
-from tcmoa_export.photographs import PHOTOGRAPHS, made_pair
+from tcmoa_export.photographs import PHOTOGRAPHS, make_pair
 from tcmoa_runtime.images import write_image
 
 SIDE = 112
@@ -11,19 +11,19 @@ SIDE = 112
 
 def export_tiny(out, **options):
     """The trained tiny at 112x112, one window a source; its comparison with the model is another test's."""
-    return export_ungated(load_weights("tiny"), out, **{"size": (SIDE, SIDE), **options})
+    return export_unchecked(load_weights("tiny"), out, **{"size": (SIDE, SIDE), **options})
 
 
 def export_micro(out, **options):
     """A random model of small blocks, whose graphs take milliseconds."""
-    return export_ungated(scrambled(), out, **{"size": (SIDE, SIDE), **options})
+    return export_unchecked(scrambled(), out, **{"size": (SIDE, SIDE), **options})
 
 
 def write_pairs(folder, count, task="vif", size=(SIDE, SIDE)):
     """`count` pairs NAME_x.png, NAME_y.png in `folder`, all different."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(count):
-        pair = made_pair(task, PHOTOGRAPHS[i % len(PHOTOGRAPHS)], size, i)
+        pair = make_pair(task, PHOTOGRAPHS[i % len(PHOTOGRAPHS)], size, i)
         write_image(folder / f"{i:02}_x.png", pair.x)
         write_image(folder / f"{i:02}_y.png", pair.y)
     return folder

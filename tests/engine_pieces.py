@@ -1,4 +1,4 @@
-"""Engines for tests: bundles without the gate, TensorRT-RTX's builder on a graph, and a `tensorrt` to build with."""
+"""Engines for tests: bundles without the comparison, TensorRT-RTX's builder on a graph, and a simulated `tensorrt`."""
 
 import types
 from pathlib import Path
@@ -7,39 +7,41 @@ import torch
 
 from tcmoa import TCMoA
 from tcmoa_export import bundle_export, export_bundle
-from tcmoa_export.audit import audit, graph_facts
-from tcmoa_export.engine_build import Builder, BuildOptions
+from tcmoa_export.engines.audit import audit
+from tcmoa_export.engines.builder import EngineBuilder
+from tcmoa_export.engines.graph_summary import summarize_graph
+from tcmoa_export.engines.plan import plan_build
 from tcmoa_export.network import build_graph
 from tcmoa_export.parity import Parity
 from tcmoa_export.spec import make_spec
+from tcmoa_runtime.options.build import BuildOptions
 from tcmoa_runtime.options.export import ExportOptions
 
 NO_RTX = "tensorrt_rtx_bindings is not installed: pip install 'tcmoa[rtx]'"
 """Why tests of the real builder are skipped; it builds without a GPU, so CI runs them."""
 
 
-def export_ungated(model, out, **options):
-    """A bundle for task vif whose comparison with the model is left out: the tests of the export do that."""
+def export_unchecked(model, out, **options):
+    """Export a bundle, for task vif by default, without comparing it with the model: the tests of the export do."""
     passed = Parity(0, [], "none", 0, 0.0, 0.0, None, None)
-    before = bundle_export.run_gate
-    bundle_export.run_gate = lambda *_: passed
+    original = bundle_export.check_export
+    bundle_export.check_export = lambda *_: passed
     try:
         return export_bundle(model, ExportOptions(**{"task": "vif", **options}), out)
     finally:
-        bundle_export.run_gate = before
+        bundle_export.check_export = original
 
 
-def audit_of(library, model, size, precision):
-    """The audit of the RTX engine of a model; a bundle of this size would only cost time."""
+def audit_of(model, size, precision):
+    """Return the audit of the RTX engine of a model; a bundle of this size would only cost time."""
     spec = make_spec(model, ExportOptions(task="vif", size=size, precision=precision))
     graph = build_graph(model, spec, "test", "0")
-    builder = Builder(library, BuildOptions("rtx", precision), Path(), lambda *_: None)
-    _, kernels = builder.build(graph)
-    return audit(kernels, graph_facts(graph), precision)
+    _, kernels = EngineBuilder(plan_build(BuildOptions(), precision), Path()).build(graph)
+    return audit(kernels, summarize_graph(graph), precision)
 
 
 def random_weights(sizes):
-    """A model as it starts, without x2 upsampling: fusion depends on shapes alone."""
+    """Return a newly initialized model without x2 upsampling: fusion depends on shapes alone."""
     torch.manual_seed(0)
     return TCMoA(sizes, upsample=False).eval()
 
@@ -53,7 +55,7 @@ class _TimingCache:
 
 
 class _Config:
-    """What TensorRT's config has and RTX's has not is kept here; all else goes to the real one."""
+    """Keeps what only TensorRT's config has; everything else goes to RTX's config."""
 
     _OWN = frozenset({"hardware_compatibility_level"})
 
@@ -70,7 +72,7 @@ class _Config:
             setattr(self.real, name, value)
 
     def set_flag(self, flag):
-        self.calls.append(("set_flag", flag.name))  # stripping would want a GPU
+        self.calls.append(("set_flag", flag.name))  # stripping would need a GPU
 
     def create_timing_cache(self, blob):
         self.calls.append(("create_timing_cache", blob))
@@ -82,7 +84,7 @@ class _Config:
 
 
 def tensorrt_from(rtx, version="11.0.0.12"):
-    """A module `tensorrt` that builds with TensorRT-RTX, and the list of what its config is asked for."""
+    """Return a module `tensorrt` that builds with TensorRT-RTX, and the list of calls of its config."""
     calls = []
 
     class Builder:
@@ -96,7 +98,7 @@ def tensorrt_from(rtx, version="11.0.0.12"):
             return _Config(self._real.create_builder_config(), calls)
 
         def build_serialized_network(self, network, config):
-            config.real.num_compute_capabilities = 1  # RTX has to know the GPU that TensorRT would look at
+            config.real.num_compute_capabilities = 1  # RTX needs to know the GPU, which TensorRT would detect
             config.real.set_compute_capability(rtx.ComputeCapability.SM86, 0)
             return self._real.build_serialized_network(network, config.real)
 

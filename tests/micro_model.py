@@ -9,7 +9,7 @@ MICRO = Sizes(64, 6, 2, 64, 4, 2)
 
 
 def scrambled(sizes=MICRO, *, upsample=True, seed=0):
-    """A model with random parameters, none of them at a neutral value."""
+    """Return a model with random parameters, none of them neutral."""
     generator = torch.Generator().manual_seed(seed)
     model = TCMoA(sizes, upsample=upsample).eval()
     with torch.no_grad():
@@ -30,13 +30,13 @@ def scrambled(sizes=MICRO, *, upsample=True, seed=0):
             else:
                 fan_in = parameter[0].numel()
                 parameter.copy_(noise * fan_in**-0.5)
-        # Keep the picture within 0..255, so that clipping hides nothing.
+        # Keep the image within 0..255, so that clipping hides no difference.
         model.decoder_pred.weight.mul_(0.3)
     return model
 
 
 def frames(height, width, count=1, seed=0):
-    """Smooth random frames with some structure: uint8 [count, H, W, 3]."""
+    """Return smooth random frames with some structure: uint8 [count, H, W, 3]."""
     rng = np.random.default_rng(seed)
     rows, cols = np.mgrid[:height, :width] / 40
     phase = rng.uniform(0, 6, (count, 1, 1, 3, 2))

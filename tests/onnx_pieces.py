@@ -1,22 +1,23 @@
-"""Running pieces of a graph, and whole ones, in ONNX Runtime."""
+"""Running parts of a graph, and whole graphs, in ONNX Runtime."""
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 
-from tcmoa_export.emit import Graph
-from tcmoa_export.precision import emulate_bf16, lower
+from tcmoa_export.bf16_emulation import emulate_bf16
+from tcmoa_export.graph_builder import GraphBuilder
+from tcmoa_export.precision import lower
 
 
 def run_piece(build, precision="fp32", **inputs):
-    """Run `build(graph, *names)` (one output name or several) on arrays in ONNX Runtime; a list of float32 arrays.
+    """Run `build(graph, *names)`, which returns one or several output names, on arrays; return float32 arrays.
 
-    `precision`: as lowered to it, inputs and outputs rounded; bf16 emulated.
+    With another `precision` the graph is lowered, inputs and outputs rounded; bf16 is emulated.
     """
-    graph = Graph()
+    graph = GraphBuilder()
     results = build(graph, *inputs)
     results = [results] if isinstance(results, str) else list(results)
-    model = graph.model("piece", [], [], "0")
+    model = graph.build("piece", [], [], "0")
     for name, value in inputs.items():
         dtype = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
         model.graph.input.append(onnx.helper.make_tensor_value_info(name, dtype, value.shape))
@@ -26,7 +27,7 @@ def run_piece(build, precision="fp32", **inputs):
     for name in results:
         model.graph.output.append(onnx.ValueInfoProto(name=name))
     model = onnx.shape_inference.infer_shapes(model)
-    if precision != "bf16":  # emulation reads rounded numbers where the checker sees a low precision's names
+    if precision != "bf16":  # the checker expects bfloat16 where emulation has float32
         onnx.checker.check_model(model)
     options = ort.SessionOptions()
     options.log_severity_level = 3
@@ -36,7 +37,7 @@ def run_piece(build, precision="fp32", **inputs):
 
 
 def run_graph(proto, **inputs):
-    """Outputs of a whole model by name."""
+    """Return the outputs of a whole model by name."""
     session = ort.InferenceSession(proto.SerializeToString())
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, inputs), strict=True))

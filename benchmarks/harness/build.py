@@ -29,8 +29,8 @@ from harness.work import CASE, MADE, fingerprint
 from tcmoa import TCMoA
 from tcmoa_calibration.quantize import Budget, calibrate_low_precision
 from tcmoa_export import export_bundle
-from tcmoa_export.audit import graph_facts
-from tcmoa_export.photographs import PHOTOGRAPHS, made_pair
+from tcmoa_export.engines.graph_summary import summarize_graph
+from tcmoa_export.photographs import PHOTOGRAPHS, make_pair
 from tcmoa_runtime.bench.worker import peak_mb
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.errors import TcmoaError
@@ -51,7 +51,7 @@ def sources(case: Case) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
         pair = find_pairs(folder)[0]
         x, y = (np.asarray(cv2.resize(read_frame(path), size), np.uint8) for path in (pair.x, pair.y))
         return x, y, f"real pair {pair.name}, resized"
-    made = made_pair(case.task, PHOTOGRAPHS[0], (case.height, case.width))
+    made = make_pair(case.task, PHOTOGRAPHS[0], (case.height, case.width))
     return made.x, made.y, f"photograph {made.name}: {made.origin}"
 
 
@@ -62,7 +62,7 @@ def calibration_pairs(case: Case, folder: Path) -> tuple[list[PairPaths], str]:
         return find_pairs(real), "real training pairs"
     folder.mkdir(exist_ok=True)
     for i in range(case.calibration_pairs):
-        made = made_pair(case.task, PHOTOGRAPHS[i % len(PHOTOGRAPHS)], (case.height, case.width), i)
+        made = make_pair(case.task, PHOTOGRAPHS[i % len(PHOTOGRAPHS)], (case.height, case.width), i)
         write_image(folder / f"{i:02}_x.png", made.x)
         write_image(folder / f"{i:02}_y.png", made.y)
     return find_pairs(folder), "pairs made of photographs"
@@ -141,7 +141,7 @@ def build(folder: Path) -> None:
         "export": {"seconds": seconds, "peak_mb": peak_mb(), "parity": bundle.manifest["parity"]},
         "pair": pair,
         "weights": weights,
-        "flops": sum(graph_facts(onnx.load(bundle.graph_path)).flops.values()),
+        "flops": sum(summarize_graph(onnx.load(bundle.graph_path)).flops.values()),
         "notes": {},
         "failed": {},
     }

@@ -1,10 +1,10 @@
-"""Backbone blocks as ONNX: tokens are a 2-D [M, C] matrix in window order everywhere but inside attention.
+"""Backbone blocks as ONNX.
 
-That is the form in which attention kernels read q, k and v through strides, without a copy. These are three products:
-TensorRT makes one of them again (same kernels, same bytes), and CPUs are spared the copies of a Split (5 to 7 % of a
-frame). Attention is decomposed: in ONNX Runtime on two CPU cores opset 23's Attention was no faster on base 448x448
-(2019 against 2007 ms) and 4 % faster on tiny 640x480 (1362 against 1422 ms); this one form is also what TensorRT fuses
-with least traffic.
+Tokens are the matrix [M, C] of `TokenGraph` everywhere but inside attention, where kernels read q, k and v through
+strides, without a copy. q, k and v are three products: TensorRT merges them into one (same kernels, same bytes), and
+CPUs save the copies of a Split (5 to 7 % of a frame). Attention is decomposed into MatMul, Add and Softmax, the form
+that TensorRT fuses with the least traffic. Opset 23's Attention is no alternative: ONNX Runtime on two CPU cores takes
+2019 ms with it and 2007 ms without on base 448x448, 1362 and 1422 ms on tiny 640x480.
 """
 
 from __future__ import annotations
@@ -13,97 +13,88 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tcmoa.blocks import Attention, Block, Mlp, RelativePositionBias
-from tcmoa_export.emit import Graph
 from tcmoa_export.folds import fold_qkv, linear_after_norm, plain_linear, position_bias
-from tcmoa_export.layout import Layout
+from tcmoa_export.graph_builder import GraphBuilder
+from tcmoa_export.token_graph import TokenGraph
+from tcmoa_export.token_layout import Index
 
 
-def move_blocks(graph: Graph, tokens: str, layout: Layout, direction: int, images: int, channels: int) -> str:
-    """Roll each image's tokens [images*tokens, C] by half a window: one gather of quadrants."""
-    blocks = images * layout.tokens // layout.block
-    shape, axis = ((layout.block, blocks), 1) if layout.places_first else ((blocks, layout.block), 0)
-    grouped = graph.reshape(tokens, *shape, channels)
-    moved = graph.gather(grouped, layout.shifted_blocks(direction, images), axis)
-    return graph.reshape(moved, images * layout.tokens, channels)
-
-
-def attend(
-    graph: Graph,
-    parts: Sequence[str],
-    attention: Attention,
-    bias: RelativePositionBias,
-    layout: Layout,
-    images: int,
-) -> str:
-    """Softmax(q k^T + bias) v of each window, from the products q, k and v, each [M, C], to [M, C]."""
-    window = layout.window_tokens
-    count = images * layout.tokens // window
+def attend(tg: TokenGraph, qkv: Sequence[str], attention: Attention, bias: RelativePositionBias) -> str:
+    """Add Softmax(q k^T + bias) v of each window: q, k and v, each [M, C], to [M, C]."""
+    graph, layout = tg.graph, tg.layout
+    tokens = layout.tokens_per_window
+    windows = tg.rows // tokens
     channels = attention.proj.in_features
-    depth = channels // attention.heads
     # To [window, head, token, channel], and k to [window, head, channel, token].
-    token, of_window = (0, 1) if layout.places_first else (1, 0)
-    shape = (window, count) if layout.places_first else (count, window)
-    heads = [graph.reshape(part, *shape, attention.heads, depth) for part in parts]
-    q = graph.transpose(heads[0], of_window, 2, token, 3)
-    k = graph.transpose(heads[1], of_window, 2, 3, token)
-    v = graph.transpose(heads[2], of_window, 2, token, 3)
-    table = graph.real(position_bias(bias, layout.window_index_in_attention), "position_bias")
-    # Each product alone in float32, its result in 16 bits again: TensorRT reads this as 16-bit operands that are
-    # accumulated in float32, and still fuses the whole. In fp16 it may otherwise accumulate in fp16; one float32
-    # stretch over both products and the softmax would not be fused.
+    token_axis, window_axis = (0, 1) if layout.is_position_major else (1, 0)
+    shape = (tokens, windows) if layout.is_position_major else (windows, tokens)
+    heads = [graph.reshape(part, *shape, attention.heads, channels // attention.heads) for part in qkv]
+    q = graph.transpose(heads[0], window_axis, 2, token_axis, 3)
+    k = graph.transpose(heads[1], window_axis, 2, 3, token_axis)
+    v = graph.transpose(heads[2], window_axis, 2, token_axis, 3)
+    table = graph.floats(position_bias(bias, layout.raster_of_in_window), "position_bias")
+    # Each product alone is float32 and its result 16 bits: TensorRT reads this as 16-bit operands accumulated in
+    # float32 and still fuses the whole attention. In fp16 it may otherwise accumulate in fp16; one float32 region over
+    # both products and the softmax would not be fused.
     with graph.float32():
         logits = graph.op("MatMul", q, k)
     weights = graph.op("Softmax", graph.add(logits, table), axis=-1)
     with graph.float32():
         product = graph.op("MatMul", weights, v)
-    mixed = graph.transpose(product, *((2, 0) if layout.places_first else (0, 2)), 1, 3)
-    return graph.reshape(mixed, count * window, channels)
+    mixed = graph.transpose(product, *((2, 0) if layout.is_position_major else (0, 2)), 1, 3)
+    return tg.merge_images(mixed, channels)
 
 
-def gelu(graph: Graph, a: str) -> str:
-    """x/2 * (1 + erf(x / sqrt 2)), the chain that every runtime's fusion knows."""
-    erf = graph.op("Erf", graph.op("Div", a, graph.scalar(math.sqrt(2))))
-    return graph.mul(graph.mul(a, graph.add(erf, graph.scalar(1.0))), graph.scalar(0.5))
-
-
-def mlp(graph: Graph, tokens: str, block: Block) -> str:
-    """Tokens [M, C] plus their MLP."""
-    layer: Mlp = block.mlp
-    first, second = linear_after_norm(block.norm2, layer.fc1), plain_linear(layer.fc2)
-    normed = graph.normalise(tokens, layer.fc1.in_features, block.norm2.eps)
-    hidden = gelu(graph, graph.matmul(normed, first.weight, first.bias))
-    return graph.residual(tokens, graph.matmul(hidden, second.weight, second.bias))
-
-
-def attention_part(
-    graph: Graph,
+def add_attention(
+    tg: TokenGraph,
     tokens: str,
     block: Block,
     bias: RelativePositionBias,
-    layout: Layout,
-    images: int,
     *,
-    keep: NDArray[np.int64] | None = None,
+    keep: Index | None = None,
 ) -> str:
-    """Tokens [M, C] plus their windowed attention, shifted where the block is.
+    """Add a block's norm and windowed attention to tokens [M, C], with the residual.
 
-    The tokens themselves stay where they are: the shift is in what the norm reads, and undone in what is added.
-    `keep` lists the rows to go on with, in the order wanted; without it all stay.
+    In a shifted block the tokens stay where they are: the norm reads them rolled, and what is added is rolled back.
+
+    Args:
+        tg: The graph.
+        tokens: The token matrix.
+        block: The block.
+        bias: The block's relative position bias.
+        keep: Rows of the result, in this order; all rows if None.
+
+    Returns:
+        [M, C], or [len(keep), C].
     """
-    channels = block.attn.proj.in_features
-    source = move_blocks(graph, tokens, layout, 1, images, channels) if block.shift else tokens
+    graph, channels = tg.graph, block.attn.proj.in_features
+    source = tg.roll(tokens, channels, 1) if block.shift else tokens
     weight, offset = fold_qkv(block.norm1, block.attn)
-    normed = graph.normalise(source, channels, block.norm1.eps, offset)
-    parts = [graph.matmul(normed, np.ascontiguousarray(part)) for part in np.split(weight, 3, axis=1)]
+    normed = graph.layer_norm(source, channels, block.norm1.eps, offset)
+    qkv = [graph.linear(normed, np.ascontiguousarray(part)) for part in np.split(weight, 3, axis=1)]
     proj = plain_linear(block.attn.proj)
-    mixed = attend(graph, parts, block.attn, bias, layout, images)
-    change = graph.matmul(mixed, proj.weight, proj.bias)
+    mixed = attend(tg, qkv, block.attn, bias)
+    change = graph.linear(mixed, proj.weight, proj.bias)
     if keep is not None:
-        places = layout.shifted_rows(-1, images)[keep] if block.shift else keep
-        return graph.residual(graph.gather(tokens, keep, 0), graph.gather(change, places, 0))
+        rows = tg.layout.shifted_rows(-1, tg.images)[keep] if block.shift else keep
+        return graph.residual(graph.gather(tokens, keep, 0), graph.gather(change, rows, 0))
     if block.shift:
-        change = move_blocks(graph, change, layout, -1, images, channels)
+        change = tg.roll(change, channels, -1)
     return graph.residual(tokens, change)
+
+
+def add_mlp(graph: GraphBuilder, tokens: str, block: Block) -> str:
+    """Add a block's norm and MLP to tokens [M, C], with the residual."""
+    layer: Mlp = block.mlp
+    first, second = linear_after_norm(block.norm2, layer.fc1), plain_linear(layer.fc2)
+    normed = graph.layer_norm(tokens, layer.fc1.in_features, block.norm2.eps)
+    hidden = gelu(graph, graph.linear(normed, first.weight, first.bias))
+    return graph.residual(tokens, graph.linear(hidden, second.weight, second.bias))
+
+
+def gelu(graph: GraphBuilder, a: str) -> str:
+    """Add x/2 * (1 + erf(x / sqrt 2)), the chain that the runtimes' fusions recognize."""
+    erf = graph.op("Erf", graph.op("Div", a, graph.scalar(math.sqrt(2))))
+    return graph.mul(graph.mul(a, graph.add(erf, graph.scalar(1.0))), graph.scalar(0.5))

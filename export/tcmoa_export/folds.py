@@ -1,13 +1,13 @@
-"""Folding: exact algebra on weights, each step a small function with a test against the unfolded model.
+"""Folding: exact algebra on weights. Each step is a small function with a test against the unfolded model.
 
-Everything is computed in float64 and returned as float32 NumPy arrays. Linear weights come out as ONNX's
-MatMul wants them, [in, out]: y = x @ weight + bias.
+Everything is computed in float64 and returned as float32 NumPy arrays. Linear weights are returned as ONNX's MatMul
+takes them, [in, out]: y = x @ weight + bias.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final
 
 import numpy as np
 import torch
@@ -15,18 +15,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tcmoa.blocks import Attention, RelativePositionBias
-from tcmoa.frames import ColorMode
-from tcmoa.moa import AdapterBank, RouterBank, TaskCustomisedMoA
+from tcmoa.moa import AdapterBank, RouterBank, TaskCustomizedMoA
 from tcmoa.model import IMAGE_MEAN, IMAGE_STD, positions_on_grid
 from tcmoa_runtime.images import LUMA
+from tcmoa_runtime.typing import ChannelOrder, ColorMode
 
 Array = NDArray[np.float32]
-ChannelOrder = Literal["rgb", "bgr"]
 
 
 @dataclass(frozen=True)
-class Linear:
-    """y = x @ weight + bias; weight [in, out], bias [out]."""
+class FoldedLinear:
+    """A linear layer y = x @ weight + bias; weight [in, out], bias [out]."""
 
     weight: Array
     bias: Array
@@ -41,42 +40,41 @@ def _array(tensor: Tensor) -> Array:
 
 
 def fold_norm(norm: nn.LayerNorm, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """LayerNorm's gamma and beta into the linear behind it: float64 weight [out, in] and bias [out].
+    """Fold LayerNorm's gamma and beta into the linear layer after it: float64 weight [out, in] and bias [out].
 
-    W (gamma * n + beta) + b = (W gamma) n + (W beta + b). The weight then is centred (`centre_weight`).
+    W (gamma * n + beta) + b = (W gamma) n + (W beta + b). The weight is then centered (`center_weight`).
     """
     weight = _double(weight)
     gamma, beta = _double(norm.weight), _double(norm.bias)
     folded_bias = weight @ beta
     if bias is not None:
         folded_bias = folded_bias + _double(bias)
-    return centre_weight(weight * gamma, gamma), folded_bias
+    return center_weight(weight * gamma, gamma), folded_bias
 
 
-def centre_weight(weight: Tensor, gamma: Tensor) -> Tensor:
-    """Take a multiple of the all-ones vector off each row of a weight [out, in] behind a LayerNorm: W - m 1^T.
+def center_weight(weight: Tensor, gamma: Tensor) -> Tensor:
+    """Subtract a multiple of the all-ones vector from each row of a weight [out, in] after a LayerNorm: W - m 1^T.
 
-    A normalised token is orthogonal to it, so no result changes; but every number that is rounded to 16 bits
-    errs in proportion to its size, and m can be chosen so that the weights of large channels are small. A
-    channel that training gave a small gamma is a large one: m is the mean with weights 1/gamma^2, cut to
-    1e-6..1 of the largest.
+    A normalized token is orthogonal to that vector, so no result changes. But the rounding error of a 16-bit number is
+    proportional to its size, and m can be chosen so that the weights of large channels are small. A channel with a
+    small trained gamma is a large one: m is the mean with weights 1/gamma^2, clamped to 1e-6..1 of the largest.
     """
     inverse = 1 / gamma.square().clamp(min=1e-12)
     share = (inverse / inverse.max()).clamp(min=1e-6)
     return weight - (weight @ share / share.sum())[:, None]
 
 
-OFFSETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
-"""Root mean squares of `null_offset` to choose from."""
+OFFSET_SCALES: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
+"""Root mean squares that `choose_offset` tries."""
 
 
-def null_offset(norm: nn.LayerNorm, weight: Tensor, bias: Tensor) -> Tensor:
-    """a [C]: what the LayerNorm in front of `weight` [out, C] adds to its result, to carry `bias` (below).
+def choose_offset(norm: nn.LayerNorm, weight: Tensor, bias: Tensor) -> Tensor:
+    """Choose the offset a [C] that is added to the normalized tokens so that `weight` [out, C] can carry `bias`.
 
-    Exact whatever it is; chosen for 16 bits, where every number errs in proportion to its size. It follows the
-    sizes that the normalised channels are thought to have (large where training made gamma small, as in
-    `centre_weight`), so that no channel's number drowns in its own offset, and its own size is the one of
-    `OFFSETS` with the least sum of squared terms of the product: a small offset needs large weights.
+    See `carry_bias`, which is exact for every offset. This one is chosen for 16 bits, where the rounding error of a
+    number is proportional to its size. It follows the expected sizes of the normalized channels (large where the
+    trained gamma is small, as in `center_weight`), so that no channel drowns in its own offset. Its scale is the one of
+    `OFFSET_SCALES` with the smallest sum of squared terms of the product: a small offset needs large weights.
     """
     inverse = 1 / _double(norm.weight).abs().clamp(min=1e-6)
     sizes = (inverse / inverse.max()).clamp(min=1e-2)
@@ -91,45 +89,46 @@ def null_offset(norm: nn.LayerNorm, weight: Tensor, bias: Tensor) -> Tensor:
         u = (bias - weight @ offset) / offset.sum()
         return float((1 + scale**2) * (fixed + 2 * (u @ mixed) + u.square().sum() * squares.sum()))
 
-    return min(OFFSETS, key=terms) * sizes
+    return min(OFFSET_SCALES, key=terms) * sizes
 
 
-def linear_after_norm(norm: nn.LayerNorm, linear: nn.Linear) -> Linear:
-    """`fold_norm` for a torch Linear."""
+def linear_after_norm(norm: nn.LayerNorm, linear: nn.Linear) -> FoldedLinear:
+    """Fold a LayerNorm into the linear layer after it."""
     weight, bias = fold_norm(norm, linear.weight, linear.bias)
-    return Linear(_array(weight.T), _array(bias))
+    return FoldedLinear(_array(weight.T), _array(bias))
 
 
-def plain_linear(linear: nn.Linear) -> Linear:
-    """A Linear as it is, weight transposed for MatMul."""
-    return Linear(_array(_double(linear.weight).T), _array(_double(linear.bias)))
+def plain_linear(linear: nn.Linear) -> FoldedLinear:
+    """Convert a linear layer, its weight transposed for MatMul."""
+    return FoldedLinear(_array(_double(linear.weight).T), _array(_double(linear.bias)))
 
 
-def ride_on_null_direction(weight: Tensor, bias: Tensor, offset: Tensor) -> Tensor:
-    """Put a linear's bias into its weight [out, in], for inputs n + a with n normalised and a = `offset` [in].
+def carry_bias(weight: Tensor, bias: Tensor, offset: Tensor) -> Tensor:
+    """Fold a linear layer's bias into its weight [out, in], for inputs n + a with n normalized and a = `offset` [in].
 
-    A normalised token n is orthogonal to the all-ones vector, so W' = W + ((b - W a) / sum(a)) 1^T gives
-    W'(n + a) = W n + b exactly. The product then needs no bias, and attention can read it without a copy.
+    A normalized token n is orthogonal to the all-ones vector, so W' = W + ((b - W a) / sum(a)) 1^T gives
+    W'(n + a) = W n + b exactly. The product needs no bias, and attention can read it without a copy.
     """
     return weight + ((bias - weight @ offset) / offset.sum())[:, None]
 
 
 def fold_qkv(norm: nn.LayerNorm, attention: Attention) -> tuple[Array, Array]:
-    """LayerNorm's affine, 1/sqrt(d) of the logits (into q) and all biases, in one weight [C, 3C].
+    """Fold LayerNorm's affine, the factor 1/sqrt(d) of the logits (into q) and all biases into one weight [C, 3C].
 
-    Its input is the normalised token plus the second result, the offset [C] that carries the biases.
+    Returns:
+        The weight, and the offset [C] to add to the normalized tokens, which carries the biases.
     """
     weight, bias = fold_norm(norm, attention.qkv.weight, attention.qkv.bias)
     dim = weight.shape[1]
-    offset = null_offset(norm, weight, bias)
+    offset = choose_offset(norm, weight, bias)
     scale = torch.ones(3 * dim, dtype=torch.float64)
     scale[:dim] = attention.scale
-    folded = ride_on_null_direction(weight * scale[:, None], bias * scale, offset)
+    folded = carry_bias(weight * scale[:, None], bias * scale, offset)
     return _array(folded.T), _array(offset)
 
 
 def position_bias(bias: RelativePositionBias, order: NDArray[np.int64]) -> Array:
-    """Relative position bias [1, heads, tokens, tokens] for window tokens in the given raster `order`."""
+    """Return the relative position bias [1, heads, tokens, tokens] of a window's tokens in `order`."""
     table = bias().detach()[:, order][:, :, order]
     return _array(table[None])
 
@@ -137,9 +136,17 @@ def position_bias(bias: RelativePositionBias, order: NDArray[np.int64]) -> Array
 def fold_positions(
     table: Tensor, bias: Tensor, grid: tuple[int, int], order: NDArray[np.int64], *, as_published: bool
 ) -> Array:
-    """Position embedding on `grid` plus a bias [C], as one constant [tokens, C] in the given raster `order`.
+    """Fold the position embeddings on `grid` and a bias [C] into one constant [tokens, C].
 
-    A table of equal rows (ours are zero: the relative bias tells positions apart) gives one row [1, C].
+    Args:
+        table: Position embeddings [1, 1 + n, C]; the first row is the class token's.
+        bias: Bias [C].
+        grid: Size (gh, gw) of the image in tokens.
+        order: Raster index of each row of the result.
+        as_published: Whether to interpolate as the authors do; see `positions_on_grid`.
+
+    Returns:
+        [tokens, C]; [1, C] if all positions are equal, e.g. zero, as in the weights of this package.
     """
     if bool((table[:, 1:] == table[:, 1:2]).all()):
         return _array(_double(table[:, 1]) + _double(bias))
@@ -148,9 +155,10 @@ def fold_positions(
 
 
 def upsampled_kernel(kernel: Tensor) -> Tensor:
-    """A [C, 3, p, p] patch kernel on a x2 bilinear image as one on the image itself: [C, 3, p/2+2, p/2+2].
+    """Fold x2 bilinear upsampling (align_corners=False) into a patch kernel [C, 3, p, p] of stride p.
 
-    Its stride is p/2, on an image with one replicated pixel around it (align_corners=False).
+    Returns:
+        A kernel [C, 3, p/2 + 2, p/2 + 2] of stride p/2, for an image padded by one replicated pixel on each side.
     """
     side = kernel.shape[-1] // 2
     matrix = torch.zeros(2 * side, side + 2, dtype=torch.float64)
@@ -167,12 +175,15 @@ def _mean_std() -> tuple[Tensor, Tensor]:
 def fold_head(
     conv: nn.Conv2d, *, upsample: bool, channel_order: ChannelOrder, color: ColorMode
 ) -> tuple[Array, Tensor]:
-    """0..255 to 0..1, ImageNet normalisation, luma, x2 upsampling, patch embedding: ONE convolution.
+    """Fold the scaling to 0..1, ImageNet normalization, luma, x2 upsampling and patch embedding into one convolution.
 
-    Returns the kernel [C, 3, k, k] for frames in `channel_order` and the float64 bias [C]. All the folded
-    steps are linear and keep constants, so edge replication commutes with them.
+    All folded steps are linear and map constant images to constant images, so edge replication commutes with them.
+
+    Returns:
+        The kernel [C, 3, k, k] for frames in `channel_order`, 0..255, and the float64 bias [C].
     """
-    assert conv.bias is not None
+    if conv.bias is None:
+        raise ValueError("the patch embedding has no bias")
     mean, std = _mean_std()
     kernel = _double(conv.weight)
     if upsample:
@@ -195,11 +206,11 @@ def fold_tail(
     upsample: bool,
     channel_order: ChannelOrder,
     color: ColorMode,
-) -> Linear:
-    """Final norm, prediction, nearest x1/2, de-normalisation to 0..255, luma: one linear.
+) -> FoldedLinear:
+    """Fold the final norm, prediction, nearest x1/2 downsampling, scaling to 0..255 and luma into one linear layer.
 
-    Its outputs are the pixels that a token keeps, (row, column, channel): 8*8*3 of 16*16*3 with upsampling,
-    one channel with `luma`.
+    Its outputs are the pixels that a token keeps, (row, column, channel): 8*8*3 of 16*16*3 with upsampling, one channel
+    with `luma`.
     """
     weight, bias = fold_norm(norm, linear.weight, linear.bias)
     mean, std = _mean_std()
@@ -213,38 +224,40 @@ def fold_tail(
         bias = (bias * weights).sum(2, keepdim=True)
     elif channel_order == "bgr":
         weight, bias = weight.flip(2), bias.flip(2)
-    return Linear(_array(weight.flatten(0, 2).T), _array(bias.flatten()))
+    return FoldedLinear(_array(weight.flatten(0, 2).T), _array(bias.flatten()))
 
 
-def fold_reduction(norm: nn.LayerNorm, linear: nn.Linear) -> Linear:
-    """The prompt generator's first norm, over both sources, into its reduction: [2C, C/4]."""
+def fold_reduction(norm: nn.LayerNorm, linear: nn.Linear) -> FoldedLinear:
+    """Fold the prompt generator's first norm, over both sources, into its reduction: [2C, C/4]."""
     weight, bias = fold_norm(norm, linear.weight, None)
-    return Linear(_array(weight.T), _array(bias))
+    return FoldedLinear(_array(weight.T), _array(bias))
 
 
-def fold_router(norm: nn.LayerNorm, routers: RouterBank, task: int) -> Linear:
-    """One task's router and the norm before it: [C/4, N]; its noise is training's and gone."""
+def fold_router(norm: nn.LayerNorm, routers: RouterBank, task: int) -> FoldedLinear:
+    """Fold the norm into one task's router: [C/4, N]. The noise is for training only."""
     weight, bias = fold_norm(norm, routers.gate[task].T, None)
-    return Linear(_array(weight.T), _array(bias))
+    return FoldedLinear(_array(weight.T), _array(bias))
 
 
-def fold_adapters(norm: nn.LayerNorm, bank: AdapterBank, router: Linear) -> tuple[Linear, Linear]:
-    """The N adapters and the router as two products around one ReLU: [C/4, H] and [H, N*C/4 + N].
+def fold_adapters(
+    norm: nn.LayerNorm, bank: AdapterBank, router: FoldedLinear
+) -> tuple[FoldedLinear, FoldedLinear]:
+    """Fold the N adapters and the router into two linear layers around one ReLU: [C/4, H] and [H, N*C/4 + N].
 
-    The norm before the adapters goes into the first, the second is block-diagonal. The router's logits l ride
-    along as relu(l) - relu(-l), so that no product of their own is needed: H is N*C/32 + 2N.
+    The first includes the norm before the adapters, the second is block-diagonal. The router's logits l pass through
+    the ReLU as relu(l) - relu(-l), so that they need no product of their own: H is N*C/32 + 2N.
     """
     downs = [fold_norm(norm, adapter.fc1.weight, adapter.fc1.bias) for adapter in bank.adapters]
     ups = [adapter.fc2 for adapter in bank.adapters]
     experts = len(ups)
-    down = Linear(
+    down = FoldedLinear(
         np.concatenate(
             [_array(torch.cat([weight for weight, _ in downs]).T), router.weight, -router.weight], axis=1
         ),
         np.concatenate([_array(torch.cat([bias for _, bias in downs])), router.bias, -router.bias]),
     )
     identity = torch.eye(experts, dtype=torch.float64)
-    up = Linear(
+    up = FoldedLinear(
         _array(torch.block_diag(*[_double(up.weight).T for up in ups], torch.cat([identity, -identity]))),
         np.concatenate([_array(torch.cat([_double(up.bias) for up in ups])), np.zeros(experts, np.float32)]),
     )
@@ -252,28 +265,32 @@ def fold_adapters(norm: nn.LayerNorm, bank: AdapterBank, router: Linear) -> tupl
 
 
 @dataclass(frozen=True)
-class Fusion:
-    """Prompt-driven fusion: `down` [C, C/4], 3x3 `kernel` [C/4, C/4, 3, 3], `up` [C/4, C] times the mix scalar.
+class FoldedFusion:
+    """Prompt-driven fusion.
 
-    `keep` is 1 - a, the share that each source keeps of itself.
+    Attributes:
+        down: First convolution [C, C/4].
+        kernel: 3x3 kernel [C/4, C/4, 3, 3].
+        up: Last convolution [C/4, C], times the mix scalar a.
+        keep: 1 - a, the share that each source keeps of itself.
     """
 
-    down: Linear
+    down: FoldedLinear
     kernel: Array
     up: Array
     keep: float
 
 
-def fold_fusion(moa: TaskCustomisedMoA, task: int) -> Fusion:
-    """S_x + S_y as a bias of the first convolution, the mix scalar a in the last one."""
+def fold_fusion(moa: TaskCustomizedMoA, task: int) -> FoldedFusion:
+    """Fold the source embeddings S_x + S_y into the bias of the first convolution, the mix scalar into the last."""
     conv1, conv2, conv3 = (
         _double(conv.weight) for conv in (moa.fusion.conv1, moa.fusion.conv2, moa.fusion.conv3)
     )
     embedding = _double(moa.source_embedding[task]).sum(0)
     mix = _double(moa.mix)
     down = conv1[:, :, 0, 0]
-    return Fusion(
-        Linear(_array(down.T), _array(down @ embedding)),
+    return FoldedFusion(
+        FoldedLinear(_array(down.T), _array(down @ embedding)),
         _array(conv2),
         _array((conv3[:, :, 0, 0] * mix).T),
         float(1 - mix),

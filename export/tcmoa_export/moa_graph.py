@@ -1,54 +1,76 @@
-"""A TC-MoA as ONNX, one task's router folded in: no TopK, no Scatter, no control flow."""
+"""A TC-MoA as ONNX, with one task's router folded in: no TopK, no Scatter, no control flow."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Final, NamedTuple
 
 import numpy as np
 from onnx import TensorProto
 
-from tcmoa.moa import GATE_FLOOR, PROMPT_MEAN, TaskCustomisedMoA
-from tcmoa_export.emit import Graph
+from tcmoa.moa import GATE_FLOOR, PROMPT_MEAN, TaskCustomizedMoA
 from tcmoa_export.folds import fold_adapters, fold_fusion, fold_reduction, fold_router
-from tcmoa_export.layout import Index, Layout
+from tcmoa_export.graph_builder import GraphBuilder
+from tcmoa_export.token_graph import TokenGraph
+from tcmoa_export.token_layout import TokenLayout
 
-BARRED = -1e30
-"""Logit of an adapter that is not among the top K: its softmax is an exact 0."""
+MASKED_LOGIT: Final = -1e30
+"""Logit of an adapter that is not among the top K: its softmax is exactly 0."""
 
-EPSILON = float(np.finfo(np.float64).eps)
-"""What an exact 0 inside the adapters' log becomes, as published."""
+LOG_EPSILON: Final = float(np.finfo(np.float64).eps)
+"""Replaces an exact 0 inside the logarithm of the adapters, as published."""
 
-SPREAD_FLOOR = 1e-12
-"""Added to the standard deviation that re-standardisation divides by, as published."""
+STD_EPSILON: Final = 1e-12
+"""Added to the standard deviation that re-standardization divides by, as published."""
 
 
 @dataclass(frozen=True)
 class ControlMaps:
-    """Eq. 8 on tokens in raster order, each [M, 1]: p' = scale*p + offset, offsets mu*(1 - scale) +- shift."""
+    """Eq. 8 on tokens in raster order, each [M, 1]: p' = scale * p + offset.
+
+    Attributes:
+        scale: alpha.
+        offset_x: mu * (1 - alpha) + beta, for prompt_x.
+        offset_y: mu * (1 - alpha) - beta, for prompt_y.
+    """
 
     scale: str
     offset_x: str
     offset_y: str
 
 
-def control_maps(graph: Graph, scale: str, shift: str, layout: Layout, batch: int) -> ControlMaps:
-    """From the frame's prompt maps [B, gh, gw] to every token of every image."""
+class MoAValues(NamedTuple):
+    """Results of a TC-MoA.
+
+    Attributes:
+        tokens: The fused sources' token matrix.
+        prompt_x: Prompt of x after Eq. 8, [M, 1] in raster order.
+        prompt_y: Prompt of y.
+    """
+
+    tokens: str
+    prompt_x: str
+    prompt_y: str
+
+
+def control_maps(graph: GraphBuilder, scale: str, shift: str, layout: TokenLayout, batch: int) -> ControlMaps:
+    """Spread the frame's prompt maps [B, gh, gw] to every token of every image."""
     gh, gw = layout.grid
     maps = []
     for value in (scale, shift):
-        taken = graph.gather(graph.reshape(value, batch, gh * gw), layout.prompt_source, 1)
-        maps.append(graph.reshape(taken, batch * len(layout.prompt_source), 1))
-    centre = graph.mul(graph.op("Sub", graph.scalar(1.0), maps[0]), graph.scalar(PROMPT_MEAN))
-    return ControlMaps(maps[0], graph.add(centre, maps[1]), graph.op("Sub", centre, maps[1]))
+        taken = graph.gather(graph.reshape(value, batch, gh * gw), layout.map_index, 1)
+        maps.append(graph.reshape(taken, batch * len(layout.map_index), 1))
+    center = graph.mul(graph.op("Sub", graph.scalar(1.0), maps[0]), graph.scalar(PROMPT_MEAN))
+    return ControlMaps(maps[0], graph.add(center, maps[1]), graph.op("Sub", center, maps[1]))
 
 
-def gates(graph: Graph, logits: str, tokens: int, experts: int, top_k: int) -> str:
-    """Softmax over the K largest of N logits [M, N], 0 elsewhere and where it is at most `GATE_FLOOR`.
+def top_k_gates(graph: GraphBuilder, logits: str, tokens: int, experts: int, top_k: int) -> str:
+    """Add the softmax over the K largest of N logits [M, N]; all other gates, and those up to `GATE_FLOOR`, are 0.
 
-    Each logit is compared with each: j is before i when it is larger, or equal and of lower index; the K
-    adapters with fewer than K before them are the top ones. No TopK, no Scatter, no product.
+    Each logit is compared with each other: j ranks before i when it is larger, or equal and of lower index. The top K
+    are those with fewer than K before them.
     """
     own, other = graph.reshape(logits, tokens, experts, 1), graph.reshape(logits, tokens, 1, experts)
     lower_index = np.tri(experts, k=-1, dtype=np.bool_)
@@ -56,138 +78,137 @@ def gates(graph: Graph, logits: str, tokens: int, experts: int, top_k: int) -> s
     before = graph.op("Cast", graph.op("Or", graph.op("Greater", other, own), tie), to=TensorProto.FLOAT)
     rank = graph.op("ReduceSum", before, graph.integers([2], "axes"), keepdims=0)
     chosen = graph.op("Less", rank, graph.scalar(top_k - 0.5))
-    weights = graph.op("Softmax", graph.op("Where", chosen, logits, graph.scalar(BARRED)), axis=-1)
+    weights = graph.op("Softmax", graph.op("Where", chosen, logits, graph.scalar(MASKED_LOGIT)), axis=-1)
     counts = graph.op("Greater", weights, graph.scalar(GATE_FLOOR))
     return graph.op("Where", counts, weights, graph.scalar(0.0))
 
 
-def prompts(graph: Graph, pair: str, moa: TaskCustomisedMoA, task: int, tokens: int) -> list[str]:
-    """prompt_x and prompt_y before Eq. 8, each [M, 1], from both sources' tokens side by side [M, 2C].
+def generate_prompts(
+    graph: GraphBuilder, pair: str, module: TaskCustomizedMoA, task: int, tokens: int
+) -> list[str]:
+    """Add prompt_x and prompt_y before Eq. 8, each [M, 1], from both sources' tokens side by side [M, 2C].
 
-    From the second product on all is row by row on matrices: so TensorRT makes one kernel of the whole gating,
-    Eq. 8 and the mixing of the sources, where 3-D forms leave a kernel of its own for the means.
+    From the second product on everything is row by row on matrices. TensorRT makes one kernel of the gating, Eq. 8 and
+    the mixing of the sources; 3-D forms leave a separate kernel for the means.
     """
-    generator = moa.prompts
+    generator = module.prompts
     narrow = generator.reduce.out_features
     routers = generator.routers
     experts = routers.gate.shape[2]
-    normed = graph.normalise(pair, generator.reduce.in_features, generator.norm1.eps)
+    normed = graph.layer_norm(pair, generator.reduce.in_features, generator.norm1.eps)
     reduction = fold_reduction(generator.norm1, generator.reduce)
-    reduced = graph.matmul(normed, reduction.weight, reduction.bias)
-    u = graph.normalise(reduced, narrow, generator.norm2.eps)  # [M, C/4]
+    reduced = graph.linear(normed, reduction.weight, reduction.bias)
+    u = graph.layer_norm(reduced, narrow, generator.norm2.eps)  # [M, C/4]
     down, up = fold_adapters(generator.norm2, generator.bank, fold_router(generator.norm2, routers, task))
-    hidden = graph.op("Relu", graph.matmul(u, down.weight, down.bias))
-    both = graph.matmul(hidden, up.weight, up.bias)
+    hidden = graph.op("Relu", graph.linear(u, down.weight, down.bias))
+    both = graph.linear(hidden, up.weight, up.bias)
     outputs, logits = graph.split(both, (experts * narrow, experts))
-    weights = graph.split(gates(graph, logits, tokens, experts, routers.top_k), (1,) * experts)
+    gates = graph.split(top_k_gates(graph, logits, tokens, experts, routers.top_k), (1,) * experts)
     raised = graph.split(graph.op("Exp", outputs), (narrow,) * experts)
-    mixed = reduce(graph.add, map(graph.mul, raised, weights))  # [M, C/4]
+    mixed = reduce(graph.add, map(graph.mul, raised, gates))  # [M, C/4]
     zero = graph.op("Equal", mixed, graph.scalar(0.0))
-    logs = graph.op("Log", graph.op("Where", zero, graph.scalar(EPSILON), mixed))
+    logs = graph.op("Log", graph.op("Where", zero, graph.scalar(LOG_EPSILON), mixed))
     halves = graph.split(logs, (narrow // 2, narrow // 2))
     return [graph.op("Sigmoid", graph.mean(half, [1], keepdims=True)) for half in halves]
 
 
-def fuse(
-    graph: Graph,
-    sources: Sequence[str],
-    shares: Sequence[str],
-    moa: TaskCustomisedMoA,
-    task: int,
-    layout: Layout,
-    images: int,
+def fuse_sources(
+    tg: TokenGraph, sources: Sequence[str], prompts: Sequence[str], module: TaskCustomizedMoA, task: int
 ) -> tuple[str, float]:
-    """a * (prompt-driven fusion) of both sources' tokens [M, C] in raster order, and 1 - a."""
-    folded = fold_fusion(moa, task)
-    dim, narrow = folded.down.weight.shape
-    h = graph.add(graph.mul(sources[0], shares[0]), graph.mul(sources[1], shares[1]))
-    # Raster order is how convolutions that like channels last hold an image, so TensorRT moves nothing here. As
-    # a matrix product in front of the 3x3 convolution the first would be followed by a copy.
-    image = graph.transpose(graph.reshape(h, images, *layout.image_grid, dim), 0, 3, 1, 2)
-    down = np.ascontiguousarray(folded.down.weight.T[:, :, None, None])
-    image = graph.op("Conv", image, graph.real(down, "down"), graph.real(folded.down.bias, "bias"))
-    image = graph.op("Conv", image, graph.real(folded.kernel, "kernel"), pads=[1, 1, 1, 1])
-    tokens = graph.reshape(graph.transpose(image, 0, 2, 3, 1), images * layout.tokens, narrow)
-    return graph.matmul(tokens, folded.up), folded.keep
+    """Add the prompt-driven fusion of both sources' tokens [M, C] in raster order, times the mix scalar a.
 
+    Args:
+        tg: The graph, with the token matrix of one source.
+        sources: Tokens of x and y.
+        prompts: prompt_x and prompt_y after Eq. 8, [M, 1].
+        module: The TC-MoA.
+        task: Index of the task.
 
-def restandardise(graph: Graph, new: str, old: str, layout: Layout, images: int, dim: int) -> str:
-    """Give each image of `new` [images*tokens, C] the mean and unbiased standard deviation of `old`, in float32.
-
-    Moments come token by token and are then put together (mean of variances plus variance of means), so that
-    the large tensors are read once for them.
+    Returns:
+        Tokens [M, C] in raster order, and 1 - a.
     """
-    numbers = layout.tokens * dim
-    unbiased = numbers / (numbers - 1)
-    first, rest = layout.groups
+    graph, layout = tg.graph, tg.layout
+    folded = fold_fusion(module, task)
+    channels, narrow = folded.down.weight.shape
+    h = graph.add(graph.mul(sources[0], prompts[0]), graph.mul(sources[1], prompts[1]))
+    # Tokens in raster order are an image in NHWC, the layout that TensorRT's convolutions prefer: no copy. With the
+    # first convolution written as a matrix product, a copy would follow it.
+    image = graph.transpose(graph.reshape(h, tg.images, *layout.image_grid, channels), 0, 3, 1, 2)
+    down = np.ascontiguousarray(folded.down.weight.T[:, :, None, None])
+    image = graph.op("Conv", image, graph.floats(down, "down"), graph.floats(folded.down.bias, "bias"))
+    image = graph.op("Conv", image, graph.floats(folded.kernel, "kernel"), pads=[1, 1, 1, 1])
+    tokens = tg.merge_images(graph.transpose(image, 0, 2, 3, 1), narrow)
+    return graph.linear(tokens, folded.up), folded.keep
 
-    def by_token(tokens: str) -> tuple[str, str]:
+
+def restandardize(tg: TokenGraph, new: str, old: str, channels: int) -> str:
+    """Give each image of `new` [M, C] the mean and the unbiased standard deviation of `old`, in float32.
+
+    Moments are computed by token and then combined (mean of variances plus variance of means), so that the large
+    tensors are read once for them.
+    """
+    graph = tg.graph
+    outer, inner = tg.layout.axes_around_images
+    count = tg.layout.tokens_per_image * channels
+    unbiased = count / (count - 1)
+
+    def moments_by_token(tokens: str) -> tuple[str, str]:
         means = graph.mean(tokens, [1], keepdims=True)
-        apart = graph.op("Sub", tokens, means)
-        return means, graph.mean(graph.mul(apart, apart), [1], keepdims=True)
+        deviations = graph.op("Sub", tokens, means)
+        return means, graph.mean(graph.mul(deviations, deviations), [1], keepdims=True)
 
     with graph.float32():
-        pairs = zip(by_token(new), by_token(old), strict=True)
-        shape = (first, images, rest, 2)
+        pairs = zip(moments_by_token(new), moments_by_token(old), strict=True)
+        shape = (outer, tg.images, inner, 2)
         means, variances = (graph.reshape(graph.concat(pair, 1), *shape) for pair in pairs)
         mean = graph.mean(means, [0, 2], keepdims=True)
         between = graph.op("Sub", means, mean)
         total = graph.add(variances, graph.mul(between, between))
         variance = graph.mul(graph.mean(total, [0, 2], keepdims=True), graph.scalar(unbiased))
         new_mean, old_mean = graph.split(mean, (1, 1), axis=3)  # [1, images, 1, 1]
-        new_spread, old_spread = graph.split(graph.op("Sqrt", variance), (1, 1), axis=3)
-        ratio = graph.op("Div", old_spread, graph.add(new_spread, graph.scalar(SPREAD_FLOOR)))
-        grouped = graph.reshape(new, first, images, rest, dim)
+        new_std, old_std = graph.split(graph.op("Sqrt", variance), (1, 1), axis=3)
+        ratio = graph.op("Div", old_std, graph.add(new_std, graph.scalar(STD_EPSILON)))
+        grouped = tg.split_images(new, channels)
         result = graph.add(graph.mul(graph.op("Sub", grouped, new_mean), ratio), old_mean)
-        return graph.reshape(result, images * layout.tokens, dim)
+        return tg.merge_images(result, channels)
 
 
-def side_by_side(graph: Graph, tokens: str, rows: Index, dim: int) -> str:
-    """Both sources' tokens as [M, 2C] in raster order: one gather of `rows` [2, M] of the token matrix."""
-    pairs = graph.gather(tokens, np.ascontiguousarray(rows.T), 0)
-    return graph.reshape(pairs, rows.shape[1], 2 * dim)
-
-
-def first_source(graph: Graph, tokens: str, layout: Layout, images: int, dim: int) -> str:
-    """x's tokens [M, C] of both sources' [2M, C], both in window order."""
-    grouped = graph.reshape(tokens, layout.groups[0], 2, -1)
-    x = graph.split(grouped, (1, 1))[0]
-    return graph.reshape(x, images * layout.tokens, dim)
-
-
-def moa(
-    graph: Graph,
+def add_moa(
+    tg: TokenGraph,
     tokens: str,
-    module: TaskCustomisedMoA,
+    module: TaskCustomizedMoA,
     task: int,
     control: ControlMaps,
-    layout: Layout,
-    images: int,
     *,
     only_x: bool,
-) -> tuple[str, str, str]:
-    """Fuse both sources' tokens [2M, C]; `only_x` where nothing behind reads y: the result is then [M, C].
+) -> MoAValues:
+    """Add a TC-MoA that fuses both sources' tokens.
 
-    Also returns prompt_x and prompt_y after Eq. 8, each [M, 1] in raster order.
+    Args:
+        tg: The graph, with the token matrix of both sources.
+        tokens: The token matrix.
+        module: The TC-MoA.
+        task: Index of the task whose router decides.
+        control: Eq. 8 for each token.
+        only_x: Whether the result holds x only, because nothing reads y afterwards.
     """
-    count = images * layout.tokens
-    dim = module.fusion.conv1.in_channels
-    rows = layout.rows(2 * images).reshape(2, count)
-    pair = side_by_side(graph, tokens, rows, dim)
-    # Exponentials, logarithms and near ties of the routers: float32 in every precision.
+    graph, single = tg.graph, tg.one_source
+    channels = module.fusion.conv1.in_channels
+    pair = tg.pair_sources(tokens, channels)
+    # Exponentials, logarithms and near ties of the routers need float32 in every precision.
     with graph.float32():
-        raw = prompts(graph, pair, module, task, count)
-        shares = [
+        raw = generate_prompts(graph, pair, module, task, single.rows)
+        prompts = [
             graph.add(graph.mul(one, control.scale), offset)
             for one, offset in zip(raw, (control.offset_x, control.offset_y), strict=True)
         ]
-    # Gathered anew for the mixing: no kernel has to write a copy for another.
-    sources = [graph.gather(tokens, own, 0) for own in rows]
-    fused, keep = fuse(graph, sources, shares, module, task, layout, images)
-    kept_sources = 1 if only_x else 2
-    old = first_source(graph, tokens, layout, images, dim) if only_x else tokens
-    window_order = layout.places(kept_sources * images) % count
+    # Gathered a second time for the mixing: otherwise one kernel would write a copy for another.
+    sources = [graph.gather(tokens, rows, 0) for rows in tg.source_rows]
+    fused, keep = fuse_sources(single, sources, prompts, module, task)
+    kept = single if only_x else tg
+    old = tg.take_x(tokens, channels) if only_x else tokens
+    window_order = tg.layout.raster_positions(kept.images) % single.rows
     new = graph.add(graph.mul(old, graph.scalar(keep)), graph.gather(fused, window_order, 0))
-    if module.restandardises:
-        new = restandardise(graph, new, old, layout, kept_sources * images, dim)
-    return new, shares[0], shares[1]
+    if module.restandardizes:
+        new = restandardize(kept, new, old, channels)
+    return MoAValues(new, prompts[0], prompts[1])

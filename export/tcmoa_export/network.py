@@ -1,4 +1,4 @@
-"""The whole fixed graph: frames in, frame out."""
+"""The whole static graph: frames in, frame out."""
 
 from __future__ import annotations
 
@@ -8,126 +8,115 @@ import onnx
 
 from tcmoa import TCMoA
 from tcmoa.model import Stage
-from tcmoa_export.blocks_graph import attention_part, mlp
-from tcmoa_export.emit import Graph
+from tcmoa_export.blocks_graph import add_attention, add_mlp
 from tcmoa_export.folds import fold_norm
-from tcmoa_export.frame_graph import add_positions, head, tail
-from tcmoa_export.moa_graph import ControlMaps, control_maps, first_source, moa
+from tcmoa_export.frame_graph import add_positions, frames_to_tokens, tokens_to_frame
+from tcmoa_export.graph_builder import GraphBuilder
+from tcmoa_export.moa_graph import ControlMaps, add_moa, control_maps
 from tcmoa_export.precision import lower
 from tcmoa_export.spec import ExportSpec
+from tcmoa_export.token_graph import TokenGraph
 from tcmoa_runtime.contract import PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
 
-Prompts = list[tuple[str, str]]
+PromptPair = tuple[str, str]
 
 
 def build_graph(model: TCMoA, spec: ExportSpec, name: str, producer_version: str) -> onnx.ModelProto:
-    """Fold `model` into one ONNX model as `spec` says; `name` begins the graph's name."""
-    graph = Graph()
+    """Fold a model into one ONNX model.
+
+    Args:
+        model: The model, in evaluation mode.
+        spec: What to export.
+        name: Beginning of the graph's name.
+        producer_version: Version of this package, recorded in the model.
+    """
+    options = spec.options
+    graph = GraphBuilder()
+    both = TokenGraph(graph, spec.layout, 2 * spec.images)
     with graph.scope("head"):
         # 0..255 are exact in every precision.
-        frames = {s: graph.op("Cast", s, to=onnx.TensorProto.FLOAT) for s in (X, Y)}
+        frames = {source: graph.op("Cast", source, to=onnx.TensorProto.FLOAT) for source in (X, Y)}
         with graph.float32(only_for_bf16=True):
-            tokens = head(graph, frames, model, spec)
+            tokens = frames_to_tokens(both, frames, model, spec)
     with graph.scope("control"), graph.float32():
-        control = control_maps(graph, PROMPT_SCALE, PROMPT_SHIFT, spec.layout, spec.batch)
+        control = control_maps(graph, PROMPT_SCALE, PROMPT_SHIFT, spec.layout, options.batch)
     split = model.sizes.encoder_moas
-    tokens, prompts = _encode(graph, tokens, model, spec, control, spec.routers[:split])
-    with graph.precise_residuals():
-        tokens, more = _decode(graph, tokens, model, spec, control, spec.routers[split:])
-    with graph.scope("tail"):
-        tail(graph, tokens, model, spec, frames[X])
-    if spec.with_prompt:
-        with graph.scope("prompt"), graph.float32():
-            _prompt_output(graph, prompts + more, spec)
-    proto = graph.model(name, spec.contract.inputs, spec.contract.outputs, producer_version)
-    return lower(proto, spec.precision)
-
-
-def _encode(
-    graph: Graph, tokens: str, model: TCMoA, spec: ExportSpec, control: ControlMaps, routers: Sequence[int]
-) -> tuple[str, Prompts]:
-    stage: Stage = model.encoder
-    prompts: Prompts = []
-    for i, block in enumerate(stage.blocks):
-        with graph.scope(f"encoder.{i}"):
-            with graph.scope("attention"):
-                tokens = attention_part(
-                    graph, tokens, block, stage.biases[i // 2], spec.layout, 2 * spec.images
-                )
-            with graph.scope("mlp"):
-                tokens = mlp(graph, tokens, block)
-        if i in stage.moa_after:
-            k = stage.moa_after[i]
-            with graph.scope(f"encoder_moa.{k}"):
-                tokens, prompt_x, prompt_y = moa(
-                    graph,
-                    tokens,
-                    stage.moas[k],
-                    routers[k],
-                    control,
-                    spec.layout,
-                    spec.images,
-                    only_x=False,
-                )
-            prompts.append((prompt_x, prompt_y))
+    tokens, prompts = _add_stage(both, tokens, "encoder", model.encoder, spec.routers[:split], control)
     with graph.scope("decoder_embed"):
-        weight, bias = fold_norm(model.norm, model.decoder_embed.weight, model.decoder_embed.bias)
-        normed = graph.normalise(tokens, model.sizes.embed_dim, model.norm.eps)
-        with graph.float32(only_for_bf16=True):
-            tokens = graph.matmul(normed, weight.T.contiguous().float().numpy())
-            tokens = add_positions(graph, tokens, model.decoder_pos_embed, bias, spec, 2)
-    return tokens, prompts
+        tokens = _embed_for_decoder(both, tokens, model, spec)
+    with graph.precise_residuals():
+        tokens, more = _add_stage(
+            both, tokens, "decoder", model.decoder, spec.routers[split:], control, is_last=True
+        )
+    with graph.scope("tail"):
+        tokens_to_frame(graph, tokens, model, spec, frames[X])
+    if options.with_prompt:
+        with graph.scope("prompt"), graph.float32():
+            _add_prompt_output(graph, prompts + more, spec)
+    proto = graph.build(name, spec.contract.inputs, spec.contract.outputs, producer_version)
+    return lower(proto, options.precision)
 
 
-def _decode(
-    graph: Graph, tokens: str, model: TCMoA, spec: ExportSpec, control: ControlMaps, routers: Sequence[int]
-) -> tuple[str, Prompts]:
-    """The decoder up to its final norm: kept tokens in raster order [B*n*kept, C], and the prompts.
+def _add_stage(
+    tg: TokenGraph,
+    tokens: str,
+    name: str,
+    stage: Stage,
+    routers: Sequence[int],
+    control: ControlMaps,
+    *,
+    is_last: bool = False,
+) -> tuple[str, list[PromptPair]]:
+    """Add the encoder or decoder to both sources' tokens.
 
-    After the last TC-MoA only x goes on, and after the last attention only the tokens that reach the frame.
+    In the last stage only x goes on after the last TC-MoA, and after the last attention only the tokens that reach the
+    frame, in raster order: [B * n * kept, C].
+
+    Returns:
+        The tokens, and the prompts of each TC-MoA.
     """
-    stage, layout = model.decoder, spec.layout
-    dim = model.sizes.decoder_embed_dim
-    last_moa = max(stage.moa_after, default=-1)
-    last = len(stage.blocks) - 1
-    prompts: Prompts = []
-    sources = 2
-    if last_moa < 0:
-        tokens, sources = first_source(graph, tokens, layout, spec.images, dim), 1
+    graph, layout = tg.graph, tg.layout
+    last_block, last_moa = len(stage.blocks) - 1, max(stage.moa_after, default=-1)
+    prompts: list[PromptPair] = []
+    if is_last and not stage.moa_after:
+        tokens, tg = tg.take_x(tokens, stage.blocks[0].attn.proj.in_features), tg.one_source
     for i, block in enumerate(stage.blocks):
-        keep = layout.kept_rows(spec.images) if i == last and last_moa < last else None
-        with graph.scope(f"decoder.{i}"):
+        ends_here = is_last and i == last_block and i not in stage.moa_after
+        with graph.scope(f"{name}.{i}"):
             with graph.scope("attention"):
-                tokens = attention_part(
-                    graph, tokens, block, stage.biases[i // 2], layout, sources * spec.images, keep=keep
-                )
+                keep = layout.kept_rows(tg.images) if ends_here else None
+                tokens = add_attention(tg, tokens, block, stage.biases[i // 2], keep=keep)
             with graph.scope("mlp"):
-                tokens = mlp(graph, tokens, block)
+                tokens = add_mlp(graph, tokens, block)
         if i in stage.moa_after:
-            k = stage.moa_after[i]
-            with graph.scope(f"decoder_moa.{k}"):
-                tokens, prompt_x, prompt_y = moa(
-                    graph,
-                    tokens,
-                    stage.moas[k],
-                    routers[k],
-                    control,
-                    layout,
-                    spec.images,
-                    only_x=i == last_moa,
-                )
-            prompts.append((prompt_x, prompt_y))
-            if i == last_moa:
-                sources = 1
-    if last_moa == last:
-        tokens = graph.gather(tokens, layout.kept_rows(spec.images), 0)
+            k, only_x = stage.moa_after[i], is_last and i == last_moa
+            with graph.scope(f"{name}_moa.{k}"):
+                values = add_moa(tg, tokens, stage.moas[k], routers[k], control, only_x=only_x)
+            tokens = values.tokens
+            prompts.append((values.prompt_x, values.prompt_y))
+            if only_x:
+                tg = tg.one_source
+    if is_last and last_block in stage.moa_after:
+        tokens = graph.gather(tokens, layout.kept_rows(tg.images), 0)
     return tokens, prompts
 
 
-def _prompt_output(graph: Graph, prompts: Prompts, spec: ExportSpec) -> None:
-    """The optional output `prompt` [B, K, 2, gh, gw] from per-token prompts [M, 1] in raster order."""
-    per_frame = len(spec.layout.prompt_source)
-    rows = [graph.reshape(p, spec.batch, 1, per_frame) for pair in prompts for p in pair]
-    taken = graph.gather(graph.concat(rows, 1), spec.layout.prompt_target, 2)
-    shape = (spec.batch, len(prompts), 2, *spec.layout.grid)
+def _embed_for_decoder(tg: TokenGraph, tokens: str, model: TCMoA, spec: ExportSpec) -> str:
+    """Add the encoder's final norm, the projection to the decoder's width, and the decoder's positions."""
+    graph = tg.graph
+    weight, bias = fold_norm(model.norm, model.decoder_embed.weight, model.decoder_embed.bias)
+    normed = graph.layer_norm(tokens, model.sizes.embed_dim, model.norm.eps)
+    with graph.float32(only_for_bf16=True):
+        tokens = graph.linear(normed, weight.T.contiguous().float().numpy())
+        return add_positions(
+            tg, tokens, model.decoder_pos_embed, bias, as_published=spec.options.as_published
+        )
+
+
+def _add_prompt_output(graph: GraphBuilder, prompts: Sequence[PromptPair], spec: ExportSpec) -> None:
+    """Add the output `prompt` [B, K, 2, gh, gw] from prompts [M, 1] by token in raster order."""
+    batch, layout = spec.options.batch, spec.layout
+    rows = [graph.reshape(p, batch, 1, len(layout.map_index)) for pair in prompts for p in pair]
+    taken = graph.gather(graph.concat(rows, 1), layout.image_index, 2)
+    shape = (batch, len(prompts), 2, *layout.grid)
     graph.output("Reshape", PROMPT, taken, graph.integers(shape))

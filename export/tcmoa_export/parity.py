@@ -1,50 +1,55 @@
-"""How near a graph comes to its reference, and the bounds within which it may be used."""
+"""How close a graph's results are to those of a reference, and the bounds that they must meet."""
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Final
 
 import numpy as np
-import onnx
-import onnxruntime as ort
-from numpy.typing import NDArray
 
-from tcmoa_export.precision import Precision, emulate_bf16
-from tcmoa_runtime.backends.base import Backend, Outputs, Tensors
-from tcmoa_runtime.backends.pick import load_backend
-from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.contract import Contract
-from tcmoa_runtime.errors import MissingError, TcmoaError
-from tcmoa_runtime.fuser import Fuser
-from tcmoa_runtime.images import read_frame
-from tcmoa_runtime.pairs import find_pairs
+from tcmoa_runtime.errors import TcmoaError
+from tcmoa_runtime.typing import Frame, JsonObject, Precision, PromptMap
 
-Frame = NDArray[np.uint8]
-Prompts = NDArray[np.float32]
+MAX_DIFFERING: Final = 0.005
+"""Share of values that may differ by one gray level: near .5 rounding may fall either way."""
+MAX_BEYOND_ONE: Final = 1e-4
+"""Share of values that may differ by more: in single tokens a near tie of a router may fall either way."""
+PROMPT_QUANTILE: Final[Mapping[Precision, float]] = {"fp32": 0.9999, "fp16": 0.99, "bf16": 0.99}
+"""Quantile of the differences of prompts that is compared: the fewer bits, the more near ties fall either way."""
+MAX_PROMPT_DIFFERENCE: Final[Mapping[Precision, float]] = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.15}
+"""Bound of that quantile."""
+MIN_PSNR_DB: Final[dict[Precision, float]] = {"fp16": 50.0, "bf16": 45.0}
+"""Lowest PSNR to the float32 model; in these precisions it replaces the shares above."""
 
-MOST_DIFFERING = 0.005
-"""Share of values that may differ by one grey level: rounding falls either way where the result is near .5."""
-MOST_BEYOND_ONE = 1e-4
-"""Share of values that may differ by more: a router's near tie can fall either way in a token."""
-MOST_PROMPT_DIFFERENCE = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.15}
-"""Of the quantile below of all prompts."""
-PROMPT_QUANTILE = {"fp32": 0.9999, "fp16": 0.99, "bf16": 0.99}
-"""A router's near tie can fall either way in a token, and does so in more of them the fewer bits tokens have."""
-LEAST_PSNR = {"fp16": 50.0, "bf16": 45.0}
-"""Of results in a precision below float32, in dB to the float32 model; there it replaces the shares above."""
+
+@dataclass(frozen=True)
+class Results:
+    """Results of one implementation on several frames.
+
+    Attributes:
+        fused: Frames uint8 [H, W, 3], RGB.
+        prompts: Prompts float32 [K, 2, gh, gw]; empty where they are not an output.
+    """
+
+    fused: list[Frame] = field(default_factory=list)
+    prompts: list[PromptMap] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How near the graph is to the unfolded float32 model, over all tried frames.
+    """How close a graph is to the unfolded float32 model, over all frames of a check.
 
-    `max_difference` in grey levels of uint8 results; `differing` and `beyond_one` are shares of values;
-    `psnr_db` is None where all values agree; `prompt_difference` is the `PROMPT_QUANTILE` of all prompts', None
-    without that output.
+    Attributes:
+        frames: Number of frames.
+        pictures: Names of the image pairs.
+        backend: What ran the graph.
+        max_difference: Largest difference in gray levels.
+        differing: Share of values that differ.
+        beyond_one: Share of values that differ by more than one gray level.
+        psnr_db: PSNR; None where all values agree.
+        prompt_difference: `PROMPT_QUANTILE` of the differences of prompts; None without that output.
     """
 
     frames: int
@@ -56,145 +61,72 @@ class Parity:
     psnr_db: float | None
     prompt_difference: float | None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for the manifest."""
+    def to_dict(self) -> JsonObject:
+        """Return plain values for bundle.json."""
         return asdict(self)
 
 
-class GateError(TcmoaError):
-    """The exported graph does not give the model's images; no bundle was written."""
+class ParityError(TcmoaError):
+    """A graph's results differ from the model's by more than its precision may cause; nothing was written."""
 
 
-class GraphSession:
-    """A graph that is no bundle's own in ONNX Runtime; bf16 as `emulate_bf16` makes it."""
-
-    def __init__(self, model: onnx.ModelProto, contract: Contract, precision: Precision) -> None:
-        emulated = precision == "bf16"
-        self.name = f"onnxruntime (CPU){', bfloat16 emulated' if emulated else ''}"
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        data = (emulate_bf16(model) if emulated else model).SerializeToString()
-        self._session = ort.InferenceSession(data, options)
-        self._names = [spec.name for spec in contract.outputs]
-
-    def infer(self, inputs: Tensors) -> Outputs:
-        """Run once; see `Backend`."""
-        results = self._session.run(self._names, dict(inputs))
-        return cast("Outputs", dict(zip(self._names, results, strict=True)))
-
-    def close(self) -> None:
-        """Nothing outlives it."""
-
-
-def measure(
-    precision: Precision,
-    pictures: Sequence[str],
-    backend: str,
-    fused: Sequence[Frame],
-    expected: Sequence[Frame],
-    prompts: Sequence[Prompts],
-    expected_prompts: Sequence[Prompts],
+def measure_parity(
+    results: Results, expected: Results, *, precision: Precision, pictures: Sequence[str], backend: str
 ) -> Parity:
-    """Compare uint8 frames [H, W, 3], and prompts [K, 2, gh, gw] where there are any, frame by frame."""
-    difference = np.stack([np.abs(f.astype(np.int16) - r) for f, r in zip(fused, expected, strict=True)])
-    squares = float(np.mean(difference.astype(np.float64) ** 2))
-    apart = None
-    if prompts:
-        gaps = [np.abs(p - r).reshape(-1) for p, r in zip(prompts, expected_prompts, strict=True)]
-        apart = float(np.quantile(np.concatenate(gaps), PROMPT_QUANTILE[precision]))
+    """Compare results with expected ones, frame by frame."""
+    pairs = zip(results.fused, expected.fused, strict=True)
+    difference = np.stack([np.abs(a.astype(np.int16) - b) for a, b in pairs])
+    mean_square = float(np.mean(difference.astype(np.float64) ** 2))
+    prompt_difference = None
+    if results.prompts:
+        prompts = zip(results.prompts, expected.prompts, strict=True)
+        gaps = np.concatenate([np.abs(a - b).reshape(-1) for a, b in prompts])
+        prompt_difference = float(np.quantile(gaps, PROMPT_QUANTILE[precision]))
     return Parity(
-        frames=len(fused),
+        frames=len(results.fused),
         pictures=list(dict.fromkeys(pictures)),
         backend=backend,
         max_difference=int(difference.max()),
         differing=float(np.mean(difference > 0)),
         beyond_one=float(np.mean(difference > 1)),
-        psnr_db=round(10 * math.log10(255**2 / squares), 2) if squares else None,
-        prompt_difference=apart,
+        psnr_db=round(10 * math.log10(255**2 / mean_square), 2) if mean_square else None,
+        prompt_difference=prompt_difference,
     )
 
 
-def judge(parity: Parity, precision: Precision = "fp32") -> None:
-    """Raise GateError when a figure is beyond its bound for the precision."""
-    apart, most_apart = parity.prompt_difference or 0.0, MOST_PROMPT_DIFFERENCE[precision]
-    if precision in LEAST_PSNR:
-        least = LEAST_PSNR[precision]
-        if parity.psnr_db is not None and not parity.psnr_db >= least:
-            raise GateError(
-                f"the {precision} graph is too far from the model: {parity.psnr_db} dB, at least {least:g} expected; "
-                f"nothing was written: use {'fp16 or fp32' if precision == 'bf16' else 'fp32'}"
-            )
-        bounds = [("difference of prompts", apart, most_apart)]
+def check_parity(parity: Parity, precision: Precision) -> None:
+    """Raise ParityError when a number is beyond its bound for the precision; NaN is."""
+    prompts = ("the difference of prompts", parity.prompt_difference or 0.0, MAX_PROMPT_DIFFERENCE[precision])
+    if precision in MIN_PSNR_DB:
+        _check_psnr(parity, precision)
+        bounds = [prompts]
     else:
         bounds = [
-            ("share of values that differ", parity.differing, MOST_DIFFERING),
-            ("share of values that differ by more than one grey level", parity.beyond_one, MOST_BEYOND_ONE),
-            ("difference of prompts", apart, most_apart),
+            ("the share of values that differ", parity.differing, MAX_DIFFERING),
+            (
+                "the share of values that differ by more than one gray level",
+                parity.beyond_one,
+                MAX_BEYOND_ONE,
+            ),
+            prompts,
         ]
     for what, value, bound in bounds:
         if not value <= bound:
-            raise GateError(
-                f"the exported graph does not match the model: {what} is {value:.3g}, at most {bound:g} allowed "
-                f"(largest difference {parity.max_difference} grey levels); nothing was written"
+            raise ParityError(
+                f"differs from the model: {what} is {value:.3g}; expected at most {bound:g} (the largest difference "
+                f"is {parity.max_difference} gray levels)",
+                subject=f"the {precision} graph",
+                remedy="Nothing was written. Please report it, with the weights if you can",
             )
 
 
-def judge_lowered(
-    bundle: Bundle,
-    model: onnx.ModelProto,
-    precision: Precision,
-    pairs: str | os.PathLike[str] | None,
-    say: Callable[[str], None],
-) -> Parity:
-    """Compare a float32 bundle's graph with itself in `precision` on one batch of frames; GateError when too far.
-
-    `pairs`: a folder of real pairs, else pairs made from photographs, which need the training side; MissingError
-    without it. Neither PyTorch nor the weights file is needed with `pairs`.
-    """
-    say(f"checking {precision} against {'float32' if bundle.precision == 'fp32' else bundle.precision}")
-    frames = _frames(bundle, pairs)
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)  # emulation changes what it is given
-    session: Backend = GraphSession(copy, bundle.contract, precision)
-    results: list[tuple[list[Frame], list[Prompts]]] = []
-    for backend in (load_backend(bundle, "onnxruntime"), session):
-        with Fuser(bundle, backend, resize=True) as fuser:
-            x, y = (np.stack([frame[side] for frame in frames]) for side in (1, 2))
-            if bundle.contract.with_prompt:
-                fused, prompts = fuser.with_prompt(x, y)
-                results.append((list(fused), list(prompts)))
-            else:
-                results.append((list(fuser(x, y)), []))
-    (expected, expected_prompts), (fused, prompts) = results
-    names = [frame[0] for frame in frames]
-    parity = measure(precision, names, session.name, fused, expected, prompts, expected_prompts)
-    judge(parity, precision)
-    return parity
-
-
-def _frames(bundle: Bundle, pairs: str | os.PathLike[str] | None) -> list[tuple[str, Frame, Frame]]:
-    """Name, x and y of a batch of frames in the bundle's size."""
-    contract = bundle.contract
-    count = contract.batch
-    if pairs is not None:
-        found = find_pairs(pairs)
-        chosen = [found[i % len(found)] for i in range(count)]
-        return [
-            (p.name, _sized(read_frame(p.x), contract), _sized(read_frame(p.y), contract)) for p in chosen
-        ]
-    try:
-        from tcmoa_export.photographs import PHOTOGRAPHS, made_pair
-    except ImportError as error:
-        raise MissingError(
-            f"checking a lowered graph needs pictures: give --pairs DIR, or install tcmoa[export] for photographs "
-            f"({error})"
-        ) from error
-    size = (contract.height, contract.width)
-    made = [made_pair(bundle.task, PHOTOGRAPHS[i % len(PHOTOGRAPHS)], size, i) for i in range(count)]
-    return [(f"photograph {m.name}", m.x, m.y) for m in made]
-
-
-def _sized(frame: Frame, contract: Contract) -> Frame:
-    import cv2
-
-    return np.asarray(cv2.resize(frame, (contract.width, contract.height)), np.uint8)
+def _check_psnr(parity: Parity, precision: Precision) -> None:
+    if parity.psnr_db is None or parity.psnr_db >= MIN_PSNR_DB[precision]:
+        return
+    others = "fp16 or fp32" if precision == "bf16" else "fp32"
+    raise ParityError(
+        f"too far from the model: PSNR {parity.psnr_db} dB; expected at least {MIN_PSNR_DB[precision]:g} dB",
+        subject=f"the {precision} graph",
+        remedy=f"Nothing was written. Use {{precision}} {others}",
+        settings={"precision": ...},
+    )

@@ -1,106 +1,93 @@
-"""What to export: one task, one frame size, and the options that shape the graph."""
+"""What to export: the options, resolved against the model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from tcmoa import TCMoA
-from tcmoa.frames import CROP, ColorMode, Fit, choose_fit
+from tcmoa.frame_fit import CROP, choose_fit
 from tcmoa.presets import TC_MOA
-from tcmoa_export.folds import ChannelOrder
-from tcmoa_export.layout import ORDER_FOR, Layout
-from tcmoa_export.precision import Precision
-from tcmoa_runtime.contract import Contract, token_pixels
+from tcmoa_export.token_layout import ORDER_FOR, TokenLayout
+from tcmoa_runtime.contract import PATCH, Contract, token_pixels
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.export import ExportOptions
 
 
 @dataclass(frozen=True)
 class ExportSpec:
-    """All that decides a graph besides the weights.
+    """Everything that decides a graph besides the weights.
 
-    `routers` holds the task index whose router each TC-MoA uses, encoder's first. `x_channels` and
-    `y_channels` are 3, or 1 for a source that comes as one channel.
+    Attributes:
+        options: The caller's choices.
+        routers: Index of the task whose router each TC-MoA uses, the encoder's first.
+        layout: Geometry of the frame and its tokens.
     """
 
-    task: str
+    options: ExportOptions
     routers: tuple[int, ...]
-    layout: Layout
-    channel_order: ChannelOrder = "rgb"
-    color: ColorMode = "rgb"
-    batch: int = 1
-    x_channels: int = 3
-    y_channels: int = 3
-    with_prompt: bool = False
-    as_published: bool = False
-    precision: Precision = "fp32"
-
-    @property
-    def target(self) -> str:
-        """`gpu` or `cpu`: what the order of the tokens suits."""
-        return next(target for target, order in ORDER_FOR.items() if order == self.layout.order)
+    layout: TokenLayout
 
     @property
     def images(self) -> int:
-        """Images of one source that the blocks see at once: batch times crops."""
-        return self.batch * len(self.layout.starts)
+        """Number of images of one source that the blocks see at once: batch times crops."""
+        return self.options.batch * len(self.layout.origins)
 
-    @property
+    @cached_property
     def contract(self) -> Contract:
         """Names, types and shapes of the graph's inputs and outputs."""
+        options = self.options
         return Contract(
             height=self.layout.height,
             width=self.layout.width,
             grid=self.layout.grid,
             prompts=len(self.routers),
-            batch=self.batch,
-            x_channels=self.x_channels,
-            y_channels=self.y_channels,
-            with_prompt=self.with_prompt,
+            batch=options.batch,
+            x_channels=1 if "x" in options.gray else 3,
+            y_channels=1 if "y" in options.gray else 3,
+            with_prompt=options.with_prompt,
         )
 
 
 def make_spec(model: TCMoA, options: ExportOptions) -> ExportSpec:
-    """Combine the options with the model.
+    """Resolve the options against the model.
 
     Raises:
         InputError: The options do not fit the model; the subject is the option's name.
     """
-    task, routers, as_published = options.task, options.routers, options.as_published
-    height, width = options.size
-    if task not in model.sizes.tasks:
-        raise InputError(f"task is {task!r}: these weights know {', '.join(model.sizes.tasks)}")
-    if model.sizes.adaptation != TC_MOA:
+    sizes = model.sizes
+    if options.task not in sizes.tasks:
         raise InputError(
-            f"these weights are the baseline '{model.sizes.adaptation}' of the paper's Table 5, for training and "
-            f"comparison only: expected a TC-MoA"
+            f"{options.task!r}; expected one of {', '.join(sizes.tasks)}, the tasks of these weights",
+            subject="task",
         )
-    if model.sizes.patch_size != 16 or model.sizes.window % 2:
+    if sizes.adaptation != TC_MOA:
         raise InputError(
-            f"patches of {model.sizes.patch_size} pixels and windows of {model.sizes.window} tokens: "
-            f"expected patches of 16 and an even window"
+            f"the baseline {sizes.adaptation!r} of the paper's Table 5, for training and comparison only; expected a "
+            f"TC-MoA",
+            subject="weights",
+        )
+    if sizes.patch_size != PATCH or sizes.window % 2:
+        raise InputError(
+            f"patches of {sizes.patch_size} pixels and windows of {sizes.window} tokens; expected patches of {PATCH} "
+            f"pixels and an even window",
+            subject="weights",
         )
     try:
-        indices = model.router_indices(task, routers)
+        routers = model.router_indices(options.task, options.routers)
     except ValueError as error:
-        raise InputError(f"routers: {error}") from error
-    fit: Fit = choose_fit(height, width, as_published=as_published)
-    window_pixels = model.sizes.window * token_pixels(model.upsample)
-    if fit == "crops" and CROP % window_pixels:
+        raise InputError(str(error), subject="routers") from error
+    height, width = options.size
+    fit = choose_fit(height, width, as_published=options.as_published)
+    window_px = sizes.window * token_pixels(model.upsample)
+    if fit == "crops" and CROP % window_px:
         raise InputError(
-            f"the authors' crops of {CROP} pixels are no whole windows of {window_pixels}, which these weights have: "
-            f"export without --as-published"
+            f"crops of {CROP} pixels; expected a multiple of {window_px}, the window of these weights in pixels",
+            subject="as_published",
+            remedy="Export without {as_published}",
+            settings={"as_published": ...},
         )
+    order = ORDER_FOR[options.target]
     return ExportSpec(
-        task=task,
-        routers=tuple(indices),
-        layout=Layout(height, width, fit, model.upsample, model.sizes.window, ORDER_FOR[options.target]),
-        channel_order=options.channel_order,
-        color=options.color,
-        batch=options.batch,
-        x_channels=1 if "x" in options.gray else 3,
-        y_channels=1 if "y" in options.gray else 3,
-        with_prompt=options.with_prompt,
-        as_published=as_published,
-        precision=options.precision,
+        options, tuple(routers), TokenLayout(height, width, fit, model.upsample, sizes.window, order)
     )

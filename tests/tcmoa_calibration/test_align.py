@@ -9,7 +9,7 @@ from tcmoa_calibration.align.preview import draw_preview
 from tcmoa_calibration.align.pyramid import PyramidLevel, centered_to_pixels, edge_plane, level_sizes
 from tcmoa_calibration.align.refine import normal_equations
 from tcmoa_calibration.sample_pairs import SamplePair, read_sample_pairs
-from tcmoa_export.photographs import PHOTOGRAPHS, made_pair
+from tcmoa_export.photographs import PHOTOGRAPHS, make_pair
 from tcmoa_runtime.alignment import map_points
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import read_frame, resize_frame, write_image
@@ -44,7 +44,7 @@ def two_views(matrix, size=SIZE, count=4, swap=False):
     inset = np.array([[1, 0, MARGIN], [0, 1, MARGIN], [0, 0, 1.0]])
     samples = []
     for number in range(count):
-        pair = made_pair("vif", PHOTOGRAPHS[number % 3], (h + 2 * MARGIN, w + 2 * MARGIN))
+        pair = make_pair("vif", PHOTOGRAPHS[number % 3], (h + 2 * MARGIN, w + 2 * MARGIN))
         x, y = (frame[:, ::-1] if number >= 3 else frame for frame in (pair.x, pair.y))
         # The pixel q of y is the scene's at inset @ matrix^-1 @ q.
         back = inset @ np.linalg.inv(matrix)

@@ -21,7 +21,7 @@ from tcmoa_calibration.prompt.report import Prompt
 from tcmoa_calibration.prompt.surface import BEST_COLOR, DEFAULT_COLOR, Surface, draw_surface
 from tcmoa_calibration.sample_pairs import read_split
 from tcmoa_export import export_bundle
-from tcmoa_export.photographs import PHOTOGRAPHS, made_pair
+from tcmoa_export.photographs import PHOTOGRAPHS, make_pair
 from tcmoa_runtime import Bundle, Fuser
 from tcmoa_runtime.alignment import Alignment
 from tcmoa_runtime.bundle_write import derive_bundle
@@ -67,7 +67,7 @@ def pairs(tmp_path_factory):
     """Six pairs made from photographs, larger than the bundle's frame."""
     folder = tmp_path_factory.mktemp("pairs")
     for task, name in product(("vif", "mff"), PHOTOGRAPHS):
-        made = made_pair(task, name, (120, 140))
+        made = make_pair(task, name, (120, 140))
         write(folder / f"{task}_{name}_x.png", made.x)
         write(folder / f"{task}_{name}_y.png", made.y)
     return find_pairs(folder)

@@ -7,5 +7,5 @@ from micro_model import scrambled
 
 @pytest.fixture(scope="session")
 def micro():
-    """A small model with random parameters, none of them neutral."""
+    """Return a small model with random parameters, none of them neutral."""
     return scrambled()

@@ -1,4 +1,4 @@
-"""Each fold against the unfolded modules, in float64 where the algebra is meant to be exact."""
+"""Each fold against the unfolded modules, in float64 where the algebra is exact."""
 
 import numpy as np
 import pytest
@@ -21,15 +21,15 @@ def random_norm(dim, eps=1e-6):
     return norm
 
 
-def normalised(x, eps=1e-6):
+def normalized(x, eps=1e-6):
     return F.layer_norm(x, x.shape[-1:], eps=eps)
 
 
-def test_layer_norms_affine_goes_into_the_next_linear():
+def test_the_affine_of_a_norm_is_folded_into_the_next_linear_layer():
     torch.manual_seed(0)
     norm, linear, x = random_norm(32), nn.Linear(32, 20), torch.randn(7, 32)
     folded = folds.linear_after_norm(norm, linear)
-    got = normalised(x).numpy() @ folded.weight + folded.bias
+    got = normalized(x).numpy() @ folded.weight + folded.bias
     np.testing.assert_allclose(got, linear(norm(x)).detach(), **CLOSE)
 
 
@@ -40,44 +40,44 @@ def test_layer_norms_affine_goes_into_the_next_linear():
     seed=st.integers(0, 10**6),
     constant=st.floats(0.1, 5) | st.floats(-5, -0.1),
 )
-def test_a_bias_rides_on_the_null_direction_exactly(dim, outputs, seed, constant):
+def test_a_weight_carries_a_bias_exactly(dim, outputs, seed, constant):
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(outputs, dim, generator=generator, dtype=torch.float64)
     bias = torch.randn(outputs, generator=generator, dtype=torch.float64)
     n = torch.randn(5, dim, generator=generator, dtype=torch.float64)
     n = n - n.mean(1, keepdim=True)
     offset = constant * (0.1 + torch.rand(dim, generator=generator, dtype=torch.float64))
-    carried = folds.ride_on_null_direction(weight, bias, offset)
+    carried = folds.carry_bias(weight, bias, offset)
     assert torch.allclose((n + offset) @ carried.T, n @ weight.T + bias, rtol=0, atol=1e-10 * dim)
 
 
 @settings(max_examples=50, deadline=None)
 @given(dim=st.integers(2, 80), seed=st.integers(0, 10**6))
-def test_centring_a_weight_changes_no_product_with_a_normalised_token(dim, seed):
+def test_centering_a_weight_changes_no_product_with_a_normalized_token(dim, seed):
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(6, dim, generator=generator, dtype=torch.float64)
     gamma = torch.randn(dim, generator=generator, dtype=torch.float64)
     n = torch.randn(5, dim, generator=generator, dtype=torch.float64)
     n = n - n.mean(1, keepdim=True)
-    assert torch.allclose(n @ folds.centre_weight(weight, gamma).T, n @ weight.T, rtol=0, atol=1e-10)
+    assert torch.allclose(n @ folds.center_weight(weight, gamma).T, n @ weight.T, rtol=0, atol=1e-10)
 
 
-def test_centring_takes_the_weight_off_channels_of_small_gamma():
+def test_centering_reduces_the_weights_of_channels_with_small_gamma():
     gamma = torch.tensor([40.0, 40.0, 0.25, 0.25], dtype=torch.float64)
-    centred = folds.centre_weight(torch.tensor([[1.0, 2.0, 7.0, 7.0]], dtype=torch.float64), gamma)
-    assert centred[0, 2:].abs().max() < 0.01
+    centered = folds.center_weight(torch.tensor([[1.0, 2.0, 7.0, 7.0]], dtype=torch.float64), gamma)
+    assert centered[0, 2:].abs().max() < 0.01
     torch.testing.assert_close(
-        centred[0, :2], torch.tensor([-6.0, -5.0], dtype=torch.float64), rtol=0, atol=0.01
+        centered[0, :2], torch.tensor([-6.0, -5.0], dtype=torch.float64), rtol=0, atol=0.01
     )
 
 
-def test_qkv_takes_the_norm_the_biases_and_the_logits_scale(micro):
+def test_qkv_includes_the_norm_the_biases_and_the_scale_of_the_logits(micro):
     block = micro.encoder.blocks[0]
     x = torch.randn(11, 64, generator=torch.Generator().manual_seed(1))
     expected = block.attn.qkv(block.norm1(x)).detach().clone()
     expected[:, :64] *= block.attn.scale
     weight, offset = folds.fold_qkv(block.norm1, block.attn)
-    got = (normalised(x).numpy() + offset) @ weight
+    got = (normalized(x).numpy() + offset) @ weight
     np.testing.assert_allclose(got, expected, **CLOSE)
 
 
@@ -87,7 +87,7 @@ def test_the_offset_is_small_where_gamma_is_large_and_larger_for_larger_biases()
         norm.weight.copy_(torch.tensor([8.0, 4.0, 1.0, 1.0]))
     weight = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     small, large = (
-        folds.null_offset(norm, weight, torch.full((6,), b, dtype=torch.float64)) for b in (0.01, 9.0)
+        folds.choose_offset(norm, weight, torch.full((6,), b, dtype=torch.float64)) for b in (0.01, 9.0)
     )
     for offset in (small, large):
         torch.testing.assert_close(offset[1:] / offset[0], torch.tensor([2.0, 8.0, 8.0], dtype=torch.float64))
@@ -95,22 +95,22 @@ def test_the_offset_is_small_where_gamma_is_large_and_larger_for_larger_biases()
 
 
 def test_the_offset_is_the_one_with_the_smallest_terms(micro):
-    """Against the sum written out: squares of what is multiplied, whose roundings are in proportion to it."""
+    """Against the sum written out: squares of the factors, to which their rounding errors are proportional."""
     block = micro.encoder.blocks[1]
     weight, bias = folds.fold_norm(block.norm1, block.attn.qkv.weight, block.attn.qkv.bias)
     with torch.no_grad():
-        chosen = folds.null_offset(block.norm1, weight, bias)
+        chosen = folds.choose_offset(block.norm1, weight, bias)
         sizes = chosen / chosen.square().mean().sqrt()
 
         def terms(offset):
-            carried = folds.ride_on_null_direction(weight, bias, offset)
+            carried = folds.carry_bias(weight, bias, offset)
             return ((sizes.square() + offset.square()) * carried.square()).sum()
 
-        least = min(folds.OFFSETS, key=lambda scale: terms(scale * sizes))
-    torch.testing.assert_close(chosen, least * sizes)
+        best = min(folds.OFFSET_SCALES, key=lambda scale: terms(scale * sizes))
+    torch.testing.assert_close(chosen, best * sizes)
 
 
-def test_position_bias_follows_the_order_of_window_tokens(micro):
+def test_position_bias_follows_the_order_of_the_window_tokens(micro):
     table = micro.encoder.biases[0]
     order = np.random.default_rng(0).permutation(196)
     folded = folds.position_bias(table, order)
@@ -138,7 +138,7 @@ def test_equal_positions_become_a_single_row():
 
 @settings(max_examples=25, deadline=None)
 @given(rows=st.integers(1, 4), cols=st.integers(1, 4), seed=st.integers(0, 10**6))
-def test_bilinear_upsampling_and_patches_are_one_10x10_convolution_of_stride_8(rows, cols, seed):
+def test_bilinear_upsampling_and_patch_embedding_are_one_10x10_convolution_of_stride_8(rows, cols, seed):
     generator = torch.Generator().manual_seed(seed)
     image = torch.rand(2, 3, 8 * rows, 8 * cols, generator=generator, dtype=torch.float64)
     kernel = torch.randn(5, 3, 16, 16, generator=generator, dtype=torch.float64)
@@ -159,14 +159,14 @@ def test_the_head_is_one_convolution_on_0_to_255(micro, upsample, order, color):
         0, 256, (1, 3, 2 * side, 3 * side), generator=torch.Generator().manual_seed(2)
     ).float()
     mean, std = torch.tensor(IMAGE_MEAN).view(3, 1, 1), torch.tensor(IMAGE_STD).view(3, 1, 1)
-    seen = image
+    visible = image
     if color == "luma":
-        seen = (
+        visible = (
             (image * torch.tensor((0.299, 0.587, 0.114)).view(3, 1, 1))
             .sum(1, keepdim=True)
             .expand(-1, 3, -1, -1)
         )
-    normal = (seen / 255 - mean) / std
+    normal = (visible / 255 - mean) / std
     if upsample:
         normal = F.interpolate(normal, scale_factor=2.0, mode="bilinear", align_corners=False)
     expected = micro.patch_embed.proj(normal)
@@ -183,7 +183,7 @@ def test_the_head_is_one_convolution_on_0_to_255(micro, upsample, order, color):
 @pytest.mark.parametrize("upsample", [True, False])
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
 @pytest.mark.parametrize("color", ["rgb", "luma"])
-def test_the_tail_computes_only_the_pixels_that_are_kept(micro, upsample, order, color):
+def test_the_tail_computes_only_the_kept_pixels(micro, upsample, order, color):
     tokens = torch.randn(6, 64, generator=torch.Generator().manual_seed(3))
     side = 8 if upsample else 16
     patches = micro.decoder_pred(micro.decoder_norm(tokens)).view(6, 16, 16, 3)
@@ -198,21 +198,21 @@ def test_the_tail_computes_only_the_pixels_that_are_kept(micro, upsample, order,
     )
     channels = 1 if color == "luma" else 3
     assert folded.weight.shape == (64, side * side * channels)
-    got = normalised(tokens).numpy() @ folded.weight + folded.bias
+    got = normalized(tokens).numpy() @ folded.weight + folded.bias
     np.testing.assert_allclose(got, pixels.flatten(1).detach(), rtol=1e-4, atol=5e-3)
 
 
-def test_reduction_router_and_adapters_take_the_norms_before_them(micro):
+def test_reduction_router_and_adapters_include_the_norms_before_them(micro):
     generator = micro.encoder.moas[0].prompts
     pair = torch.randn(9, 128, generator=torch.Generator().manual_seed(4))
     with torch.no_grad():
         reduced = generator.reduce(generator.norm1(pair))
         u = generator.norm2(reduced)
     folded = folds.fold_reduction(generator.norm1, generator.reduce)
-    got = normalised(pair, generator.norm1.eps).numpy() @ folded.weight + folded.bias
+    got = normalized(pair, generator.norm1.eps).numpy() @ folded.weight + folded.bias
     np.testing.assert_allclose(got, reduced, **CLOSE)
 
-    plain = normalised(reduced, generator.norm2.eps).numpy()
+    plain = normalized(reduced, generator.norm2.eps).numpy()
     for task in range(3):
         router = folds.fold_router(generator.norm2, generator.routers, task)
         expected = (u @ generator.routers.gate[task]).detach()
@@ -221,14 +221,14 @@ def test_reduction_router_and_adapters_take_the_norms_before_them(micro):
     down, up = folds.fold_adapters(generator.norm2, generator.bank, router)
     hidden = np.maximum(plain @ down.weight + down.bias, 0)
     outputs, logits = np.split(hidden @ up.weight + up.bias, [4 * 16], axis=1)
-    # The last task's logits ride through the ReLU as relu(l) - relu(-l).
+    # The last task's logits pass through the ReLU as relu(l) - relu(-l).
     np.testing.assert_allclose(logits, expected, **CLOSE)
     outputs = outputs.reshape(9, 4, 16)
     for i, adapter in enumerate(generator.bank.adapters):
         np.testing.assert_allclose(outputs[:, i], adapter(u).detach(), **CLOSE)
 
 
-def test_source_embeddings_and_mix_go_into_the_fusion_convolutions(micro):
+def test_source_embeddings_and_mix_are_folded_into_the_fusion_convolutions(micro):
     moa = micro.encoder.moas[1]
     x, y = (torch.randn(1, 14, 14, 64, generator=torch.Generator().manual_seed(s)) for s in (6, 7))
     px, py = (torch.rand(1, 14, 14, 1, generator=torch.Generator().manual_seed(s)) for s in (8, 9))

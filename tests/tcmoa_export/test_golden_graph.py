@@ -13,11 +13,11 @@ CASES = ["vif_224x224", "mef_224x224", "mff_224x224", "mef_224x448", "vif_112x22
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_uint8_graph_gives_the_authors_image(case, golden, tmp_path):
+def test_the_uint8_graph_gives_the_image_of_the_authors_code(case, golden, tmp_path):
     task = case.split("_")[0]
     expected = load_file(golden / f"{case}.safetensors")
     x, y = expected["source_x"].numpy(), expected["source_y"].numpy()
-    wanted = np.round(expected["fused"].reshape(3, *x.shape[:2]).permute(1, 2, 0).numpy())
+    image = np.round(expected["fused"].reshape(3, *x.shape[:2]).permute(1, 2, 0).numpy())
     model = load_weights(golden / "checkpoint.safetensors", upsample=case.endswith("_up2"))
     export_bundle(
         model,
@@ -27,7 +27,7 @@ def test_the_uint8_graph_gives_the_authors_image(case, golden, tmp_path):
     with Fuser.load(tmp_path / "bundle") as fuser:
         fused, prompts = fuser.with_prompt(x, y)
 
-    difference = np.abs(fused.astype(int) - wanted)
+    difference = np.abs(fused.astype(int) - image)
     assert difference.max() <= 1
     assert (difference > 0).mean() < 0.005
     for k in range(len(prompts)):

@@ -1,4 +1,4 @@
-"""The whole graph against the unfolded model, over the options; and what the graph must not contain."""
+"""The whole graph against the unfolded model, for every option, and what the graph must not contain."""
 
 import numpy as np
 import onnx
@@ -8,7 +8,7 @@ import torch
 from micro_model import MICRO, frames, scrambled
 from onnx_pieces import run_graph
 from tcmoa import Sizes
-from tcmoa.frames import fuse_frames
+from tcmoa.reference import fuse_frames
 from tcmoa_export.network import build_graph
 from tcmoa_export.spec import make_spec
 from tcmoa_runtime.errors import InputError
@@ -18,13 +18,13 @@ SMALL = (100, 130)
 
 
 def compare(model, size, task="vif", *, scale=None, shift=None, seed=0, **options):
-    """Largest and mean difference in grey levels, and largest of prompts, of graph against model."""
+    """Return the largest difference in gray levels, the share of values that differ, and the largest of prompts."""
     spec = make_spec(model, ExportOptions(task=task, size=size, with_prompt=True, **options))
-    batch = spec.batch
+    batch = spec.options.batch
     x, y = frames(*size, batch, seed), frames(*size, batch, seed + 100)
-    # A source of one channel is the same grey in all three for the model.
-    x = np.repeat(x[..., :1], 3, -1) if spec.x_channels == 1 else x
-    y = np.repeat(y[..., :1], 3, -1) if spec.y_channels == 1 else y
+    # To the model, a source of one channel has the same gray in all three.
+    x = np.repeat(x[..., :1], 3, -1) if spec.contract.x_channels == 1 else x
+    y = np.repeat(y[..., :1], 3, -1) if spec.contract.y_channels == 1 else y
     rng = np.random.default_rng(seed)
     shape = (batch, *spec.layout.grid)
     scale = (
@@ -38,7 +38,7 @@ def compare(model, size, task="vif", *, scale=None, shift=None, seed=0, **option
         else np.full(shape, shift, np.float32)
     )
 
-    model.as_published = spec.as_published
+    model.as_published = spec.options.as_published
     try:
         expected = fuse_frames(
             model,
@@ -49,20 +49,20 @@ def compare(model, size, task="vif", *, scale=None, shift=None, seed=0, **option
             shift=torch.from_numpy(shift),
             routers=[model.sizes.tasks[r] for r in spec.routers],
             fit=spec.layout.fit,
-            color=spec.color,
+            color=spec.options.color,
         )
     finally:
         model.as_published = False
-    flip = spec.channel_order == "bgr"
+    flip = spec.options.channel_order == "bgr"
 
-    def given(frame, channels):
+    def to_graph(frame, channels):
         return np.ascontiguousarray(frame[..., :1] if channels == 1 else frame[..., ::-1] if flip else frame)
 
     proto = build_graph(model, spec, "test", "0")
     got = run_graph(
         proto,
-        x=given(x, spec.x_channels),
-        y=given(y, spec.y_channels),
+        x=to_graph(x, spec.contract.x_channels),
+        y=to_graph(y, spec.contract.y_channels),
         prompt_scale=scale,
         prompt_shift=shift,
     )
@@ -70,7 +70,7 @@ def compare(model, size, task="vif", *, scale=None, shift=None, seed=0, **option
     difference = np.abs(fused.astype(int) - expected.fused.round().numpy())
     assert fused.shape == (batch, *size, 3)
     assert got["prompt"].shape == tuple(expected.prompt.shape)
-    assert fused.std() > 5  # a real picture, not a constant
+    assert fused.std() > 5  # an image, not a constant
     return difference.max(), (difference > 0).mean(), np.abs(got["prompt"] - expected.prompt.numpy()).max()
 
 
@@ -83,7 +83,7 @@ def assert_equal_to_model(*args, **options):
 
 @pytest.fixture(params=["gpu", "cpu"])
 def target(request):
-    """Both orders of tokens."""
+    """Parametrize by both orders of tokens."""
     return request.param
 
 
@@ -141,7 +141,7 @@ def test_as_published_crops_of_448(micro, options, target):
 @pytest.mark.parametrize(
     "sizes",
     [
-        Sizes(64, 2, 2, 64, 2, 2),  # the decoder's only TC-MoA stands after its last block
+        Sizes(64, 2, 2, 64, 2, 2),  # the decoder's only TC-MoA is after its last block
         Sizes(64, 8, 2, 96, 8, 3),  # two in the decoder, widths differ
         Sizes(64, 4, 4, 64, 2, 2, tau=8),  # none in the decoder
         Sizes(64, 4, 2, 64, 4, 2, experts=6, top_k=3),
@@ -153,21 +153,21 @@ def test_every_shape_of_model(sizes, target):
     assert_equal_to_model(scrambled(sizes), SMALL, target=target)
 
 
-def test_crops_that_are_no_whole_windows_are_refused():
+def test_crops_that_are_not_whole_windows_are_refused():
     model = scrambled(Sizes(64, 4, 2, 64, 4, 2, window=10))
     assert make_spec(model, ExportOptions(task="vif", size=(470, 920))).layout.fit == "pad"
-    with pytest.raises(InputError, match="crops of 448 pixels are no whole windows of 80"):
+    with pytest.raises(InputError, match="crops of 448 pixels; expected a multiple of 80"):
         make_spec(model, ExportOptions(task="vif", size=(470, 920), as_published=True))
 
 
 def test_alpha_one_and_beta_zero_change_no_bit(micro):
-    """Constant maps of 1 and 0 give what a graph without any prompt control gives."""
+    """Constant maps of 1 and 0 give the results of a graph without prompt control."""
     spec = make_spec(micro, ExportOptions(task="mef", size=SMALL, with_prompt=True))
     proto = build_graph(micro, spec, "test", "0")
     inputs = {"x": frames(*SMALL, 1, 1), "y": frames(*SMALL, 1, 2)}
     ones = np.ones((1, *spec.layout.grid), np.float32)
     controlled = run_graph(proto, **inputs, prompt_scale=ones, prompt_shift=0 * ones)
-    # Take the control out: p*1 + 0 becomes an Identity.
+    # Remove the control: p*1 + 0 becomes an Identity.
     for node in proto.graph.node:
         if node.op_type in ("Mul", "Add", "Sub") and any(i.startswith("control/") for i in node.input):
             raw = [i for i in node.input if not i.startswith("control/")]
@@ -186,7 +186,7 @@ FORBIDDEN = {"TopK", "If", "Loop", "Scan", "Scatter", "ScatterElements", "Scatte
 
 
 @pytest.mark.parametrize("options", [{}, {"color": "luma"}, {"as_published": True}], ids=str)
-def test_the_graph_holds_what_every_backend_takes(micro, options):
+def test_the_graph_contains_only_what_every_backend_supports(micro, options):
     size = (470, 500) if options.get("as_published") else SMALL
     spec = make_spec(micro, ExportOptions(task="vif", size=size, with_prompt=True, **options))
     proto = build_graph(micro, spec, "test", "0")
@@ -200,19 +200,21 @@ def test_the_graph_holds_what_every_backend_takes(micro, options):
         for name in (*node.input, *node.output):
             if name in types:
                 shape = types[name].shape.dim
-                assert len(shape) <= 8, f"{node.name}: TensorRT takes 8 dimensions at most"
+                assert len(shape) <= 8, f"{node.name}: TensorRT supports at most 8 dimensions"
                 assert all(d.HasField("dim_value") for d in shape), f"{node.name}: shapes are static"
                 if types[name].elem_type == onnx.TensorProto.UINT8:
-                    assert node.op_type == "Cast", f"{node.name}: TensorRT takes nothing but a Cast on uint8"
+                    assert node.op_type == "Cast", (
+                        f"{node.name}: TensorRT supports nothing but a Cast on uint8"
+                    )
     used = {name for node in proto.graph.node for name in node.input}
-    assert {t.name for t in proto.graph.initializer} <= used, "a constant that nothing reads"
+    assert {t.name for t in proto.graph.initializer} <= used, "an unused constant"
 
 
 def test_y_and_the_padding_are_not_computed_after_the_last_moa_and_attention(micro):
     spec = make_spec(micro, ExportOptions(task="vif", size=SMALL))
     proto = onnx.shape_inference.infer_shapes(build_graph(micro, spec, "test", "0"), data_prop=True)
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in proto.graph.value_info}
-    tokens = spec.layout.tokens
+    tokens = spec.layout.tokens_per_image
     assert shapes["decoder.1/mlp/MatMul"][0] == 2 * tokens
     assert shapes["decoder.2/mlp/MatMul"][0] == tokens
     assert shapes["decoder.3/attention/MatMul"][0] == tokens
@@ -221,7 +223,7 @@ def test_y_and_the_padding_are_not_computed_after_the_last_moa_and_attention(mic
     assert shapes["tail/MatMul"] == [gh * gw, 8 * 8 * 3]
 
 
-def test_graphs_are_named_by_what_they_hold(micro):
+def test_graphs_are_named_by_their_content(micro):
     names = set()
     for size, model in ((SMALL, micro), ((96, 130), micro), (SMALL, scrambled(MICRO, seed=1))):
         proto = build_graph(model, make_spec(model, ExportOptions(task="vif", size=size)), "stem", "0")
@@ -235,17 +237,17 @@ def test_graphs_are_named_by_what_they_hold(micro):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"task": "x-ray"}, "expected one of vif, mef, mff"),
-        ({"size": (0, 10)}, "size is 10x0"),
-        ({"size": (9000, 10)}, "expected 1x1 to 8192x8192"),
-        ({"batch": 0}, "batch is 0"),
-        ({"precision": "int4"}, "precision is 'int4'"),
-        ({"channel_order": "rbg"}, "expected one of rgb, bgr"),
-        ({"color": "hsv"}, "expected one of rgb, luma"),
-        ({"target": "npu"}, "expected one of gpu, cpu"),
-        ({"gray": ("z",)}, "expected one of x, y"),
-        ({"routers": ("vif",)}, "1 routers given, this model has 3"),
-        ({"routers": ("vif", "vif", "xyz")}, "unknown task 'xyz'"),
+        ({"task": "x-ray"}, "task: 'x-ray'; expected one of vif, mef, mff"),
+        ({"size": (0, 10)}, "size: 10x0; expected 1x1 to 8192x8192 pixels"),
+        ({"size": (9000, 10)}, "size: 10x9000; expected 1x1 to 8192x8192 pixels"),
+        ({"batch": 0}, "batch: 0 frames; expected 1 to 64 frames"),
+        ({"precision": "int4"}, "precision: 'int4'; expected one of fp32, fp16, bf16"),
+        ({"channel_order": "rbg"}, "channel_order: 'rbg'; expected one of rgb, bgr"),
+        ({"color": "hsv"}, "color: 'hsv'; expected one of rgb, luma"),
+        ({"target": "npu"}, "target: 'npu'; expected one of gpu, cpu"),
+        ({"gray": ("z",)}, "gray: 'z'; expected one of x, y"),
+        ({"routers": ("vif",)}, "routers: 1 routers given, this model has 3"),
+        ({"routers": ("vif", "vif", "xyz")}, "routers: 'xyz'; expected one of vif, mef, mff"),
     ],
     ids=str,
 )

@@ -1,4 +1,4 @@
-"""The same graph in OpenVINO: what one backend fuses, the other does too."""
+"""The same graph in OpenVINO gives the same frames."""
 
 import numpy as np
 import pytest

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from tcmoa_export.photographs import PHOTOGRAPHS, made_pair, photograph
+from tcmoa_export.photographs import PHOTOGRAPHS, make_pair, photograph
 from tcmoa_runtime.errors import InputError
 
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 @pytest.mark.parametrize("size", [(48, 64), (700, 500), (1, 1)])
-def test_a_photograph_is_cut_to_any_size(name, size):
+def test_a_photograph_is_cropped_to_any_size(name, size):
     image = photograph(name, *size)
     assert image.shape == (*size, 3)
     assert image.dtype == np.uint8
@@ -17,8 +17,8 @@ def test_a_photograph_is_cut_to_any_size(name, size):
 
 
 @pytest.mark.parametrize("task", ["vif", "mef", "mff"])
-def test_pairs_are_two_different_views_and_made_again_alike(task):
-    a, b = made_pair(task, "coffee", (96, 128), seed=3), made_pair(task, "coffee", (96, 128), seed=3)
+def test_pairs_are_two_different_images_and_deterministic(task):
+    a, b = make_pair(task, "coffee", (96, 128), seed=3), make_pair(task, "coffee", (96, 128), seed=3)
     np.testing.assert_array_equal(a.x, b.x)
     np.testing.assert_array_equal(a.y, b.y)
     assert np.abs(a.x.astype(int) - a.y).mean() > 1
@@ -26,7 +26,7 @@ def test_pairs_are_two_different_views_and_made_again_alike(task):
 
 
 def test_exposures_are_brighter_and_darker_than_the_photograph():
-    pair, photo = made_pair("mef", "coffee", (96, 128)), photograph("coffee", 96, 128)
+    pair, photo = make_pair("mef", "coffee", (96, 128)), photograph("coffee", 96, 128)
     assert pair.x.mean() > photo.mean() > pair.y.mean()
 
 

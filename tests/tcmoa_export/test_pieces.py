@@ -1,4 +1,4 @@
-"""Pieces of the graph in ONNX Runtime against the modules that they stand for."""
+"""Parts of the graph in ONNX Runtime against the modules that they replace."""
 
 from dataclasses import replace
 
@@ -10,27 +10,28 @@ from hypothesis import strategies as st
 
 from onnx_pieces import run_piece
 from tcmoa.blocks import Block
-from tcmoa.moa import PromptControl, restandardise
+from tcmoa.moa import PromptControl, restandardize
 from tcmoa_export import blocks_graph, moa_graph
-from tcmoa_export.layout import Layout
+from tcmoa_export.token_graph import TokenGraph
+from tcmoa_export.token_layout import TokenLayout
 
-LAYOUT = Layout(200, 300, "pad", True, 14)  # 2 x 3 windows
+LAYOUT = TokenLayout(200, 300, "pad", True, 14)  # 2 x 3 windows
 CLOSE = {"rtol": 1e-4, "atol": 5e-5}
 
 
-@pytest.fixture(autouse=True, scope="module", params=["places", "windows"])
+@pytest.fixture(autouse=True, scope="module", params=["position_major", "window_major"])
 def order(request):
-    """All of it in both orders of tokens."""
+    """Run every test in both orders of tokens."""
     globals()["LAYOUT"] = replace(LAYOUT, order=request.param)
 
 
 def to_window_order(grid):
-    """[B, gh, gw, C] to [B*tokens, C] in window order."""
-    return np.ascontiguousarray(to_raster_order(grid)[LAYOUT.places(len(grid))])
+    """Rearrange [B, gh, gw, C] into [B*tokens, C] in window order."""
+    return np.ascontiguousarray(to_raster_order(grid)[LAYOUT.raster_positions(len(grid))])
 
 
 def to_raster_order(grid):
-    """[B, gh, gw, C] to [B*tokens, C]."""
+    """Rearrange [B, gh, gw, C] into [B*tokens, C]."""
     return grid.reshape(-1, grid.shape[-1])
 
 
@@ -47,8 +48,8 @@ def test_a_block_attends_in_windows_shifted_or_not(micro, index):
         expected = block(grid, bias()).numpy()
 
     def build(graph, t):
-        attended = blocks_graph.attention_part(graph, t, block, bias, LAYOUT, 2)
-        return blocks_graph.mlp(graph, attended, block)
+        attended = blocks_graph.add_attention(TokenGraph(graph, LAYOUT, 2), t, block, bias)
+        return blocks_graph.add_mlp(graph, attended, block)
 
     (got,) = run_piece(build, t=to_window_order(grid.numpy()))
     np.testing.assert_allclose(got, to_window_order(expected), **CLOSE)
@@ -64,15 +65,15 @@ def test_keeping_tokens_undoes_the_shift_in_the_same_gather(micro, index):
     keep = LAYOUT.kept_rows(2)
 
     def build(graph, t):
-        attended = blocks_graph.attention_part(graph, t, block, bias, LAYOUT, 2, keep=keep)
-        return blocks_graph.mlp(graph, attended, block)
+        attended = blocks_graph.add_attention(TokenGraph(graph, LAYOUT, 2), t, block, bias, keep=keep)
+        return blocks_graph.add_mlp(graph, attended, block)
 
     (got,) = run_piece(build, t=to_window_order(grid.numpy()))
     rows, cols = LAYOUT.kept_grid
     np.testing.assert_allclose(got, expected[:, :rows, :cols].reshape(-1, 64), **CLOSE)
 
 
-def test_gates_equal_the_router_bank_with_near_ties_and_tiny_gates(micro):
+def test_gates_equal_the_router_bank_with_near_ties_and_small_gates(micro):
     bank = micro.encoder.moas[0].prompts.routers
     u = (
         torch.randn(500, 16, generator=torch.Generator().manual_seed(2)) * 8
@@ -81,7 +82,7 @@ def test_gates_equal_the_router_bank_with_near_ties_and_tiny_gates(micro):
         expected, _ = bank(u, 2)
         logits = (u @ bank.gate[2]).numpy()
     assert ((expected.numpy() > 0).sum(1) < 2).any()
-    (got,) = run_piece(lambda graph, z: moa_graph.gates(graph, z, 500, 4, 2), z=logits)
+    (got,) = run_piece(lambda graph, z: moa_graph.top_k_gates(graph, z, 500, 4, 2), z=logits)
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
 
 
@@ -98,7 +99,9 @@ def test_gates_equal_the_router_bank_with_near_ties_and_tiny_gates(micro):
 def test_ties_of_the_router_are_broken_by_index(logits, experts, top_k):
     top_k = min(top_k, experts)
     values = np.array(logits, np.float32)[:, :experts]
-    (got,) = run_piece(lambda graph, z: moa_graph.gates(graph, z, len(values), experts, top_k), z=values)
+    (got,) = run_piece(
+        lambda graph, z: moa_graph.top_k_gates(graph, z, len(values), experts, top_k), z=values
+    )
     for row, weights in zip(values, got, strict=True):
         chosen = sorted(range(experts), key=lambda i: (-row[i], i))[:top_k]
         raised = np.zeros(experts)
@@ -124,31 +127,31 @@ def test_a_moa_equals_the_unfolded_one_under_prompt_maps(micro, stage, task, onl
 
     def build(graph, t, a, b):
         maps = moa_graph.control_maps(graph, a, b, LAYOUT, 1)
-        return moa_graph.moa(graph, t, module, task, maps, LAYOUT, 1, only_x=only_x)
+        return moa_graph.add_moa(TokenGraph(graph, LAYOUT, 2), t, module, task, maps, only_x=only_x)
 
     both = to_window_order(np.concatenate([x.numpy(), y.numpy()]))
     new, prompt_x, prompt_y = run_piece(build, t=both, a=scale.numpy(), b=shift.numpy())
-    wanted = [expected.x] if only_x else [expected.x, expected.y]
-    np.testing.assert_allclose(new, to_window_order(np.concatenate([z.numpy() for z in wanted])), **CLOSE)
+    sources = [expected.x] if only_x else [expected.x, expected.y]
+    np.testing.assert_allclose(new, to_window_order(np.concatenate([z.numpy() for z in sources])), **CLOSE)
     for got, prompt in ((prompt_x, expected.prompt_x), (prompt_y, expected.prompt_y)):
         np.testing.assert_allclose(got, to_raster_order(prompt[..., None].numpy()), rtol=0, atol=1e-5)
 
 
-def test_restandardising_gives_each_image_its_old_moments():
+def test_restandardization_gives_each_image_its_old_moments():
     old, new = tokens(6), 3 * tokens(7) + 2
-    expected = restandardise(new, old).numpy()
+    expected = restandardize(new, old).numpy()
 
     def build(graph, n, o):
-        return moa_graph.restandardise(graph, n, o, LAYOUT, 2, 64)
+        return moa_graph.restandardize(TokenGraph(graph, LAYOUT, 2), n, o, 64)
 
     (got,) = run_piece(build, n=to_window_order(new.numpy()), o=to_window_order(old.numpy()))
     np.testing.assert_allclose(got, to_window_order(expected), **CLOSE)
 
 
 def test_an_exact_zero_in_the_adapters_log_becomes_epsilon_as_published(micro):
-    """Adapters that all say -infinity leave exp = 0: the prompt is then sigmoid(log(eps)), not NaN."""
+    """When every adapter outputs a large negative number, exp is 0 and the prompt is sigmoid(log(eps)), not NaN."""
     module = micro.encoder.moas[0]
-    kept = [adapter.fc2.bias.detach().clone() for adapter in module.prompts.bank.adapters]
+    biases = [adapter.fc2.bias.detach().clone() for adapter in module.prompts.bank.adapters]
     try:
         with torch.no_grad():
             for adapter in module.prompts.bank.adapters:
@@ -158,12 +161,12 @@ def test_an_exact_zero_in_the_adapters_log_becomes_epsilon_as_published(micro):
         pair = np.concatenate([to_raster_order(x.numpy()), to_raster_order(y.numpy())], axis=1)
 
         def build(graph, t):
-            return moa_graph.prompts(graph, t, module, 0, LAYOUT.tokens)
+            return moa_graph.generate_prompts(graph, t, module, 0, LAYOUT.tokens_per_image)
 
         got, _ = run_piece(build, t=pair)
     finally:
         with torch.no_grad():
-            for adapter, bias in zip(module.prompts.bank.adapters, kept, strict=True):
+            for adapter, bias in zip(module.prompts.bank.adapters, biases, strict=True):
                 adapter.fc2.bias.copy_(bias)
     assert np.isfinite(got).all()
     assert got.max() < 1e-10

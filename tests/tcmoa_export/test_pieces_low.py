@@ -1,6 +1,6 @@
-"""Each folded piece in float32, fp16 and bf16, with random and with trained weights, against the unfolded module.
+"""Each folded part in float32, fp16 and bf16, with random and with trained weights, against the unfolded module.
 
-Errors are root mean squares, relative to the root mean square of what the unfolded float32 module gives.
+Errors are root mean squares, relative to the root mean square of the unfolded float32 module's result.
 """
 
 import numpy as np
@@ -10,13 +10,14 @@ import torch
 from micro_model import scrambled
 from onnx_pieces import run_piece
 from tcmoa import load_weights
-from tcmoa.moa import PromptControl, restandardise
+from tcmoa.moa import PromptControl, restandardize
 from tcmoa_export import blocks_graph, folds, moa_graph
-from tcmoa_export.layout import Layout
+from tcmoa_export.token_graph import TokenGraph
+from tcmoa_export.token_layout import TokenLayout
 
-LAYOUT = Layout(112, 224, "pad", True, 14)  # 1 x 2 windows
+LAYOUT = TokenLayout(112, 224, "pad", True, 14)  # 1 x 2 windows
 LIMITS = {"fp32": 5e-6, "fp16": 2e-3, "bf16": 1.6e-2}
-"""A few roundings of 24, 11 and 8 bits."""
+"""Relative errors of a few roundings to 24, 11 and 8 bits."""
 
 every_precision = pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 
@@ -27,8 +28,8 @@ def model(request):
 
 
 @pytest.fixture(scope="module")
-def seen(model):
-    """Token grids that each stage's blocks see in a real pass: {stage: [2, gh, gw, C]}."""
+def stage_inputs(model):
+    """Return the inputs of each stage's first block in a forward pass: {stage: [2, gh, gw, C]}."""
     found = {}
     hooks = [
         getattr(model, stage)
@@ -46,46 +47,46 @@ def seen(model):
     return found
 
 
-def error(got, expected):
+def relative_error(got, expected):
     return np.sqrt(np.mean((got - expected) ** 2) / np.mean(expected**2))
 
 
 def to_window_order(grid):
     flat = grid.reshape(-1, grid.shape[-1])
-    return np.ascontiguousarray(flat[LAYOUT.places(len(grid))])
+    return np.ascontiguousarray(flat[LAYOUT.raster_positions(len(grid))])
 
 
 @every_precision
 @pytest.mark.parametrize("stage", ["encoder", "decoder"])
 @pytest.mark.parametrize("index", [0, 1], ids=["plain", "shifted"])
-def test_a_block(model, seen, stage, index, precision):
+def test_a_block(model, stage_inputs, stage, index, precision):
     module = getattr(model, stage)
     block, bias = module.blocks[index], module.biases[0]
     with torch.no_grad():
-        expected = to_window_order(block(seen[stage], bias()).numpy())
+        expected = to_window_order(block(stage_inputs[stage], bias()).numpy())
 
     def build(graph, tokens):
-        attended = blocks_graph.attention_part(graph, tokens, block, bias, LAYOUT, 2)
-        return blocks_graph.mlp(graph, attended, block)
+        attended = blocks_graph.add_attention(TokenGraph(graph, LAYOUT, 2), tokens, block, bias)
+        return blocks_graph.add_mlp(graph, attended, block)
 
-    (got,) = run_piece(build, precision, t=to_window_order(seen[stage].numpy()))
-    assert error(got, expected) < LIMITS[precision]
+    (got,) = run_piece(build, precision, t=to_window_order(stage_inputs[stage].numpy()))
+    assert relative_error(got, expected) < LIMITS[precision]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_what_a_block_adds(model, seen, precision):
-    """Without the residual, which would hide errors of the branches behind its own size.
+def test_the_branches_of_a_block(model, stage_inputs, precision):
+    """The residual is subtracted, because it would hide errors of the branches.
 
-    Not in fp16, which has no way to keep the residual stream in float32.
+    Not in fp16, where the residual stream cannot be kept in float32.
     """
     block, bias = model.encoder.blocks[1], model.encoder.biases[0]
-    tokens = seen["encoder"]
+    tokens = stage_inputs["encoder"]
     with torch.no_grad():
         expected = to_window_order((block(tokens, bias()) - tokens).numpy())
 
     def build(graph, tokens):
-        attended = blocks_graph.attention_part(graph, tokens, block, bias, LAYOUT, 2)
-        both = blocks_graph.mlp(graph, attended, block)
+        attended = blocks_graph.add_attention(TokenGraph(graph, LAYOUT, 2), tokens, block, bias)
+        both = blocks_graph.add_mlp(graph, attended, block)
         with graph.float32():
             return graph.op("Sub", both, tokens)
 
@@ -94,15 +95,15 @@ def test_what_a_block_adds(model, seen, precision):
             return build(graph, tokens)
 
     (got,) = run_piece(build_precise, precision, t=to_window_order(tokens.numpy()))
-    assert error(got, expected) < {"fp32": 1e-4, "bf16": 0.05}[precision]
+    assert relative_error(got, expected) < {"fp32": 1e-4, "bf16": 0.05}[precision]
 
 
 @every_precision
 @pytest.mark.parametrize("task", [0, 1, 2])
 @pytest.mark.parametrize("stage", ["encoder", "decoder"])
-def test_a_moa(model, seen, stage, task, precision):
+def test_a_moa(model, stage_inputs, stage, task, precision):
     module = getattr(model, stage).moas[0]
-    x, y = seen[stage][:1], seen[stage][1:]
+    x, y = stage_inputs[stage][:1], stage_inputs[stage][1:]
     scale, shift = torch.full((1, 14, 28), 1.2), torch.full((1, 14, 28), 0.1)
     with torch.no_grad():
         expected = module(x, y, task, PromptControl(scale, shift))
@@ -110,37 +111,37 @@ def test_a_moa(model, seen, stage, task, precision):
     def build(graph, t, a, b):
         with graph.float32():
             maps = moa_graph.control_maps(graph, a, b, LAYOUT, 1)
-        return moa_graph.moa(graph, t, module, task, maps, LAYOUT, 1, only_x=False)
+        return moa_graph.add_moa(TokenGraph(graph, LAYOUT, 2), t, module, task, maps, only_x=False)
 
     both = to_window_order(torch.cat((x, y)).numpy())
     new, prompt_x, prompt_y = run_piece(build, precision, t=both, a=scale.numpy(), b=shift.numpy())
-    wanted = to_window_order(torch.cat((expected.x, expected.y)).numpy())
-    assert error(new, wanted) < {"fp32": 5e-6, "fp16": 4e-3, "bf16": 2.5e-2}[precision]
+    sources = to_window_order(torch.cat((expected.x, expected.y)).numpy())
+    assert relative_error(new, sources) < {"fp32": 5e-6, "fp16": 4e-3, "bf16": 2.5e-2}[precision]
     for got, prompt in ((prompt_x, expected.prompt_x), (prompt_y, expected.prompt_y)):
         apart = np.abs(got - prompt.numpy().reshape(-1, 1))
-        # Near ties of the router may fall either way in a few tokens.
+        # In a few tokens near ties of the router may fall either way.
         assert np.quantile(apart, 0.9) < {"fp32": 1e-5, "fp16": 0.01, "bf16": 0.08}[precision]
 
 
 @every_precision
-def test_restandardising(model, seen, precision):
-    old = seen["decoder"]
+def test_restandardization(model, stage_inputs, precision):
+    old = stage_inputs["decoder"]
     new = 3 * old.roll(1, 1) + 2
-    expected = to_window_order(restandardise(new, old).numpy())
+    expected = to_window_order(restandardize(new, old).numpy())
 
     def build(graph, n, o):
-        return moa_graph.restandardise(graph, n, o, LAYOUT, 2, old.shape[-1])
+        return moa_graph.restandardize(TokenGraph(graph, LAYOUT, 2), n, o, old.shape[-1])
 
     (got,) = run_piece(build, precision, n=to_window_order(new.numpy()), o=to_window_order(old.numpy()))
-    assert error(got, expected) < 5e-6  # float32 in every precision
+    assert relative_error(got, expected) < 5e-6  # float32 in every precision
 
 
 @every_precision
-def test_qkv_biases_on_the_null_direction(model, seen, precision):
-    """Exact in float32, and in 16 bits no worse than the norm and the linear layer as they are."""
+def test_biases_of_q_k_and_v_in_the_weight(model, stage_inputs, precision):
+    """Exact in float32, and in 16 bits hardly worse than the unfolded norm and linear layer."""
     block = model.encoder.blocks[0]
     norm, linear = block.norm1, block.attn.qkv
-    tokens = seen["encoder"].reshape(-1, norm.normalized_shape[0])
+    tokens = stage_inputs["encoder"].reshape(-1, norm.normalized_shape[0])
     with torch.no_grad():
         exact = linear.double()(norm.double()(tokens.double())).numpy()
         linear.float()
@@ -150,18 +151,21 @@ def test_qkv_biases_on_the_null_direction(model, seen, precision):
 
     def folded(graph, t):
         weight, offset = folds.fold_qkv(norm, block.attn)
-        return graph.matmul(graph.normalise(t, depth, norm.eps, offset), weight)
+        return graph.linear(graph.layer_norm(t, depth, norm.eps, offset), weight)
 
     def unfolded(graph, t):
-        gamma, beta = (graph.real(p.detach().numpy(), "affine") for p in (norm.weight, norm.bias))
+        gamma, beta = (graph.floats(p.detach().numpy(), "affine") for p in (norm.weight, norm.bias))
         with graph.float32():
             normed = graph.op("LayerNormalization", t, gamma, beta, axis=-1, epsilon=norm.eps)
         weight, bias = linear.weight.detach().numpy().T.copy(), linear.bias.detach().numpy().copy()
         weight[:, :depth] *= block.attn.scale
         bias[:depth] *= block.attn.scale
-        return graph.matmul(normed, weight, bias)
+        return graph.linear(normed, weight, bias)
 
-    errors = [error(run_piece(build, precision, t=tokens.numpy())[0], exact) for build in (folded, unfolded)]
+    errors = [
+        relative_error(run_piece(build, precision, t=tokens.numpy())[0], exact)
+        for build in (folded, unfolded)
+    ]
     assert errors[0] < {"fp32": 2e-5, "fp16": 3e-3, "bf16": 3e-2}[precision]
     if precision != "fp32":
         assert errors[0] < 1.5 * errors[1]

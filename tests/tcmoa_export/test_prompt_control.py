@@ -1,4 +1,4 @@
-"""Eq. 8 in the exported graph: what alpha and beta do to real pairs, and how far a region reaches."""
+"""Eq. 8 in the exported graph: the effect of alpha and beta on real pairs, and how far a region reaches."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from micro_model import frames, scrambled
 from onnx_pieces import run_graph
 from tcmoa import load_weights
 from tcmoa_export.network import build_graph
-from tcmoa_export.photographs import made_pair
+from tcmoa_export.photographs import make_pair
 from tcmoa_export.spec import make_spec
 from tcmoa_runtime.images import read_frame
 from tcmoa_runtime.options.export import ExportOptions
@@ -23,7 +23,7 @@ def tiny():
 
 
 def towards_x(fused, x, y):
-    """Where the result stands between the sources, by mean distance: -1 at y, 1 at x."""
+    """Return where the result is between the sources, by mean distance: -1 at y, 1 at x."""
     to_x, to_y = (np.abs(fused.astype(float) - s).mean() for s in (x, y))
     return (to_y - to_x) / np.abs(x.astype(float) - y).mean()
 
@@ -34,12 +34,12 @@ def assert_beta_moves_monotonically(model, task, pairs):
     ones = np.ones((1, *spec.layout.grid), np.float32)
     for x, y in pairs:
         inputs = {"x": x[None], "y": y[None], "prompt_scale": ones}
-        stands = [
+        positions = [
             towards_x(run_graph(proto, **inputs, prompt_shift=np.float32(beta) * ones)["fused"][0], x, y)
             for beta in BETAS
         ]
-        assert np.all(np.diff(stands) > 0), f"{task}: {stands}"
-        assert stands[-1] - stands[0] > 0.05, f"{task}: {stands}"
+        assert np.all(np.diff(positions) > 0), f"{task}: {positions}"
+        assert positions[-1] - positions[0] > 0.05, f"{task}: {positions}"
 
 
 @pytest.mark.slow
@@ -57,7 +57,7 @@ def test_beta_moves_real_pairs_monotonically_between_y_and_x(tiny, task, val_pai
 
 @pytest.mark.parametrize("task", ["vif", "mef", "mff"])
 def test_beta_moves_photographs_monotonically_between_y_and_x(tiny, task):
-    pair = made_pair(task, "coffee", SIZE)
+    pair = make_pair(task, "coffee", SIZE)
     assert_beta_moves_monotonically(tiny, task, [(pair.x, pair.y)])
 
 
@@ -72,14 +72,14 @@ def test_alpha_zero_makes_every_prompt_one_half():
 
 
 def blocks_between(moas):
-    """Backbone blocks between the first TC-MoA (after block 1) and the second (after block 5)."""
+    """Return the backbone blocks between the first TC-MoA (after block 1) and the second (after block 5)."""
     return range(moas[0] + 1, moas[1] + 1)
 
 
 def reach(region, window, blocks):
-    """Tokens that a change of the fusion at `region` [gh, gw] can reach: the 3x3 convolution, then whole windows.
+    """Return the tokens that a change at `region` [gh, gw] reaches: by the 3x3 convolution, then by whole windows.
 
-    Odd blocks see windows shifted by half, wrapping around, as there is no mask.
+    Odd blocks attend in windows that are shifted by half and wrap around, because there is no mask.
     """
     grown = region.copy()
     for dr in (-1, 0, 1):
@@ -95,7 +95,7 @@ def reach(region, window, blocks):
     return grown
 
 
-def test_a_region_changes_only_what_windows_and_the_3x3_convolution_can_reach():
+def test_a_region_changes_only_tokens_that_windows_and_the_3x3_convolution_reach():
     model = scrambled()
     size = (5 * 112, 6 * 112)
     spec = make_spec(model, ExportOptions(task="vif", size=size, with_prompt=True))
@@ -110,12 +110,12 @@ def test_a_region_changes_only_what_windows_and_the_3x3_convolution_can_reach():
     )["prompt"][0]
     changed = (plain != painted).any(1)  # [K, gh, gw]
 
-    # Before the first TC-MoA's control nothing can differ: its prompts change in the region alone, by beta.
+    # Nothing before the first TC-MoA's control differs: its prompts change in the region only, by beta.
     np.testing.assert_array_equal(changed[0], region)
     np.testing.assert_allclose(painted[0, 0][region] - plain[0, 0][region], 0.3, atol=1e-6)
     np.testing.assert_allclose(painted[0, 1][region] - plain[0, 1][region], -0.3, atol=1e-6)
 
     within = reach(region, model.sizes.window, blocks_between(model.sizes.moa_positions(model.sizes.depth)))
-    assert not within.all()  # else the next line could not fail
+    assert not within.all()  # otherwise the next line could not fail
     assert not changed[1][~within].any()
     assert changed[1][within].mean() > 0.9

@@ -1,17 +1,20 @@
-"""`tcmoa build`: what it prints, and how it ends."""
+"""`tcmoa build`: output, exit codes and messages."""
 
 import json
 import shutil
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
 import engine_pieces
-from tcmoa_export import engine_build, parity
+from tcmoa_export import BuildError, parity
+from tcmoa_export.engines import build
 from tcmoa_runtime import Bundle, MissingError
 from tcmoa_runtime.engine import ENGINES_FOLDER, Engine, find_engines
 from tcmoa_runtime.gpu.cuda import CudaDevice
+from tcmoa_runtime.options.build import BuildOptions
 
 rtx = pytest.importorskip("tensorrt_rtx_bindings", reason=engine_pieces.NO_RTX, exc_type=ImportError)
 
@@ -20,37 +23,37 @@ NAME = f"rtx-{rtx.__version__}-sm86-fp16.engine"
 
 @pytest.fixture
 def bundle(vif, tmp_path):
-    """A float32 bundle without engines."""
+    """Return a float32 bundle without engines."""
     return shutil.copytree(vif, tmp_path / "bundle")
 
 
 @pytest.fixture(scope="module")
 def built_once(vif, tmp_path_factory):
     copy = shutil.copytree(vif, tmp_path_factory.mktemp("built") / "bundle")
-    engine_build.build_engine(copy, targets=["sm86"])
+    build.build_engine(copy, BuildOptions(targets=("sm86",)))
     return copy
 
 
 @pytest.fixture
 def built(built_once, tmp_path):
-    """A float32 bundle with an fp16 engine for sm86."""
+    """Return a float32 bundle with an fp16 engine for sm86."""
     return shutil.copytree(built_once, tmp_path / "built")
 
 
-def said(outcome):
-    """Lines of progress, and all other lines of stderr."""
+def split_stderr(outcome):
+    """Return the lines of progress, and all other lines of stderr."""
     lines = outcome.err.splitlines()
     return [x for x in lines if x.startswith("build: ")], [x for x in lines if not x.startswith("build: ")]
 
 
-def left(bundle):
+def names_in(bundle):
     folder = bundle / ENGINES_FOLDER
     return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
 
 
 def assert_failed(outcome, code, *words):
-    """Nothing on stdout, and one line on stderr besides what was being done."""
-    _, (line,) = said(outcome)
+    """Assert that stdout is empty, and stderr has one line besides those of progress."""
+    _, (line,) = split_stderr(outcome)
     assert (outcome.code, outcome.out) == (code, "")
     assert line.startswith("tcmoa: error: ")
     for word in words:
@@ -60,7 +63,7 @@ def assert_failed(outcome, code, *words):
 def test_a_build_prints_four_rows(tcmoa, bundle):
     outcome = tcmoa("build", bundle, "--target", "sm86")
     assert outcome.code == 0
-    assert said(outcome) == (
+    assert split_stderr(outcome) == (
         [
             "build: lowering the graph to fp16",
             "build: checking fp16 against float32",
@@ -75,9 +78,9 @@ def test_a_build_prints_four_rows(tcmoa, bundle):
     assert engine == f"engine      {NAME}, {path.stat().st_size:,} bytes"
     assert kernels.startswith(f"kernels     {figures['kernels']} ({figures['precisions']['fp16']} fp16, ")
     assert kernels.endswith("; 8 of 8 attentions fused")
-    over = figures["bytes_moved"] / figures["minimum_bytes"] - 1
+    excess = figures["bytes_moved"] / figures["minimum_bytes"] - 1
     assert moves == (
-        f"moves       {figures['bytes_moved'] / 1e9:.3f} GB a frame, {over:.1%} over the counted minimum; "
+        f"moves       {figures['bytes_moved'] / 1e9:.3f} GB per frame, {excess:.1%} above the counted minimum; "
         f"{figures['flops'] / 1e9:.1f} GFLOP"
     )
     assert bound.startswith("bound       RTX 4090 0.")
@@ -88,7 +91,7 @@ def test_json_is_one_object_on_stdout(tcmoa, built):
     outcome = tcmoa("build", built, "--target", "sm86", "--json")
     assert outcome.code == 0
     report = outcome.json
-    assert said(outcome) == (["build: up to date"], [])
+    assert split_stderr(outcome) == (["build: up to date"], [])
     manifest = json.loads((built / ENGINES_FOLDER / NAME).with_suffix(".json").read_bytes())
     assert report.pop("path") == str(built / ENGINES_FOLDER / NAME)
     assert len(manifest.pop("list")) == manifest["kernels"] == report["kernels"]
@@ -100,109 +103,112 @@ def test_json_is_one_object_on_stdout(tcmoa, built):
 
 
 def test_options_reach_the_builder(tcmoa, bundle, monkeypatch):
-    seen = {}
+    calls = []
 
-    def build_engine(path, *, say, progress, **options):
-        seen.update(options, path=path)
-        raise engine_build.BuildError("far enough")
+    def stop(path, options, *, on_message, on_progress):
+        calls.append((path, options))
+        raise BuildError("far enough")
 
-    monkeypatch.setattr(engine_build, "build_engine", build_engine)
-    default = {
-        "path": bundle,
-        "flavor": "rtx",
-        "precision": None,
-        "targets": (),
-        "workspace_mb": None,
-        "hardware_compatibility": "none",
-        "strip": False,
-        "timing_cache": True,
-        "allow_unfused": False,
-        "rebuild": False,
-        "pairs": None,
-    }
+    monkeypatch.setattr(build, "build_engine", stop)
     assert_failed(tcmoa("build", bundle), 1, "far enough")
-    assert seen == default
+    assert calls.pop() == (bundle, BuildOptions())
     options = (
-        "--flavor tensorrt --precision bf16 --target SM86, --workspace 7 --strip --no-timing-cache --rebuild"
+        "--flavour rtx --precision bf16 --target SM89,sm86 --workspace-mb 7 --strip --rebuild --allow-unfused"
     )
-    more = "--allow-unfused --pairs there --hardware-compatibility ampere_plus"
-    assert_failed(tcmoa("build", bundle, *options.split(), *more.split()), 1, "far enough")
-    changed = {**seen, "pairs": str(seen["pairs"]), "targets": list(seen["targets"])}
-    assert changed == {
-        "path": bundle,
-        "flavor": "tensorrt",
-        "precision": "bf16",
-        "targets": ["sm86", ""],
-        "workspace_mb": 7,
-        "hardware_compatibility": "ampere_plus",
-        "strip": True,
-        "timing_cache": False,
-        "allow_unfused": True,
-        "rebuild": True,
-        "pairs": "there",
-    }
+    assert_failed(tcmoa("build", bundle, *options.split(), "--pairs", "there"), 1, "far enough")
+    assert calls.pop() == (
+        bundle,
+        BuildOptions(
+            flavor="rtx",
+            precision="bf16",
+            targets=("sm86", "sm89"),
+            workspace_mb=7,
+            strip=True,
+            rebuild=True,
+            allow_unfused=True,
+            pairs=Path("there"),
+        ),
+    )
+    options = "--flavor tensorrt --no-timing-cache --hardware-compatibility ampere_plus"
+    assert_failed(tcmoa("build", bundle, *options.split()), 1, "far enough")
+    assert calls.pop() == (
+        bundle,
+        BuildOptions(flavor="tensorrt", timing_cache=False, hardware_compatibility="ampere_plus"),
+    )
     tcmoa("build", bundle, "--target", " sm86 , sm120")
-    assert seen["targets"] == ["sm86", "sm120"]
+    assert calls.pop()[1].targets == ("sm86", "sm120")
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--target", "sm99"], ["target is 'sm99'", "sm86, sm89"]),
-        (["--target", "sm75"], ["Turing"]),
-        (["--target", "sm86,,"], ["target is ''"]),
-        (["--flavor", "trt"], ["flavor is 'trt'", "tensorrt, rtx"]),
-        (["--precision", "int4"], ["precision is 'int4'", "fp32, fp16, bf16"]),
-        (["--workspace", "0"], ["workspace is 0 MB"]),
-        (["--workspace", "much"], ["'--workspace'", "see `tcmoa build --help`"]),
-        (["--hardware-compatibility", "ampere_plus"], ["hardware compatibility is for --flavor tensorrt"]),
-        (["--flavor", "tensorrt", "--target", "sm86"], ["targets are for --flavor rtx"]),
-        (["--what"], ["--what", "see `tcmoa build --help`"]),
+        (["--target", "sm99"], ["targets: 'sm99'; expected targets of", "sm86, sm89"]),
+        (["--target", "sm75"], ["targets: 'sm75'", "Turing"]),
+        (["--target", "sm86,,"], ["--target: ''; expected a compute capability"]),
+        (
+            ["--flavor", "trt"],
+            ["'--flavor' / '--flavour'", "'trt' is not one of 'tensorrt', 'rtx'", "See `tcmoa build --help`"],
+        ),
+        (
+            ["--precision", "int4"],
+            ["'--precision'", "'int4' is not one of 'fp32', 'fp16', 'bf16'", "See `tcmoa build --help`"],
+        ),
+        (["--workspace-mb", "0"], ["--workspace-mb: 0; expected 1 or more"]),
+        (["--workspace-mb", "much"], ["'--workspace-mb'", "See `tcmoa build --help`"]),
+        (
+            ["--hardware-compatibility", "ampere_plus"],
+            ["--hardware-compatibility: 'ampere_plus'", "--flavor tensorrt"],
+        ),
+        (
+            ["--flavor", "tensorrt", "--target", "sm86"],
+            ["--target: sm86", "--flavor rtx", "--hardware-compatibility"],
+        ),
+        (["--what"], ["--what", "See `tcmoa build --help`"]),
     ],
     ids=str,
 )
-def test_wrong_options_end_in_one_line_and_2(tcmoa, bundle, arguments, words):
+def test_wrong_options_end_in_one_line_and_exit_code_2(tcmoa, bundle, arguments, words):
     tcmoa("build", bundle, *arguments).assert_error(2, *words)
-    assert left(bundle) == []
+    assert names_in(bundle) == []
 
 
-def test_wrong_bundles_end_in_one_line_and_2(tcmoa, bundle, tmp_path):
+def test_wrong_bundles_end_in_one_line_and_exit_code_2(tcmoa, bundle, tmp_path):
     tcmoa("build", tmp_path / "nowhere").assert_error(2, "no such bundle")
     data = (bundle / "fusion.onnx").read_bytes()
     (bundle / "fusion.onnx").write_bytes(data[:-1])
     tcmoa("build", bundle).assert_error(2, "fusion.onnx", "truncated")
-    assert left(bundle) == []
+    assert names_in(bundle) == []
 
 
-def test_wrong_pairs_end_in_one_line_and_2(tcmoa, bundle, tmp_path):
+def test_wrong_pairs_end_in_one_line_and_exit_code_2(tcmoa, bundle, tmp_path):
     assert_failed(tcmoa("build", bundle, "--pairs", tmp_path / "nowhere"), 2, "nowhere")
-    assert left(bundle) == []
+    assert names_in(bundle) == []
 
 
-def test_missing_packages_and_gpus_end_in_one_line_and_3(tcmoa, bundle, monkeypatch):
+def test_missing_packages_and_gpus_end_in_one_line_and_exit_code_3(tcmoa, bundle, monkeypatch):
     def refuse():
         raise MissingError("no CUDA driver is installed")
 
     monkeypatch.setattr(CudaDevice, "current", staticmethod(refuse))
-    tcmoa("build", bundle, "--strip").assert_error(3, "needs a GPU", "leave --strip out")
+    tcmoa("build", bundle, "--strip").assert_error(3, "needs a GPU", "build without --strip")
     for name, flavor in (("tensorrt_rtx_bindings", "rtx"), ("tensorrt", "tensorrt")):
         monkeypatch.setitem(sys.modules, name, None)
         tcmoa("build", bundle, "--flavor", flavor).assert_error(3, f"pip install 'tcmoa[{flavor}]'")
-    assert left(bundle) == []
+    assert names_in(bundle) == []
 
 
-@pytest.mark.parametrize(("flavor", "extra"), [("rtx", "rtx"), ("tensorrt", "tensorrt"), ("junk", "rtx")])
-def test_without_onnx_the_extra_is_named(fresh_python, bundle, flavor, extra):
+@pytest.mark.parametrize("flavor", ["rtx", "tensorrt"])
+def test_without_onnx_the_extra_is_named(fresh_python, bundle, flavor):
     code = (
         "import sys; from tcmoa_runtime.cli import run; "
         f"sys.exit(run(['build', {str(bundle)!r}, '--flavor', {flavor!r}]))"
     )
     outcome = fresh_python(code, blocked=["onnx"])
-    outcome.assert_error(3, "`tcmoa build` needs onnx", f"pip install 'tcmoa[{extra}]'")
+    outcome.assert_error(3, "tcmoa build: the package onnx is not installed", f"pip install 'tcmoa[{flavor}]'")
 
 
 def test_neither_torch_nor_scikit_image_is_needed_with_pairs(fresh_python, bundle, folders, tmp_path):
-    """A machine that builds has the runtime and the extra `rtx`."""
+    """A machine that builds has the runtime and the extra `rtx` only."""
     pairs = tmp_path / "pairs"
     pairs.mkdir()
     for side in "xy":
@@ -212,25 +218,25 @@ def test_neither_torch_nor_scikit_image_is_needed_with_pairs(fresh_python, bundl
     outcome = fresh_python(code, blocked=["torch", "skimage", "safetensors"])
     assert outcome.code == 0, outcome.err
     assert outcome.json["fused_attentions"] == 8
-    assert left(bundle) == [NAME, NAME.replace(".engine", ".json")]
+    assert names_in(bundle) == [NAME, NAME.replace(".engine", ".json")]
 
 
-def test_what_does_not_pass_ends_in_one_line_and_1(tcmoa, bundle, monkeypatch):
+def test_engines_and_graphs_that_do_not_pass_end_in_one_line_and_exit_code_1(tcmoa, bundle, monkeypatch):
     assert_failed(
         tcmoa("build", bundle, "--precision", "fp32", "--target", "sm86"),
         1,
         "8 of 8 attentions are not fused",
         "--allow-unfused",
     )
-    monkeypatch.setitem(parity.LEAST_PSNR, "fp16", 200.0)
+    monkeypatch.setitem(parity.MIN_PSNR_DB, "fp16", 200.0)
     assert_failed(tcmoa("build", bundle), 1, "too far from the model")
-    assert left(bundle) == []
+    assert names_in(bundle) == []
 
 
-def test_unfused_engines_are_written_on_demand(tcmoa, bundle):
+def test_unfused_engines_are_written_when_allowed(tcmoa, bundle):
     outcome = tcmoa("build", bundle, "--precision", "fp32", "--target", "sm86", "--allow-unfused", "--json")
     assert (outcome.code, outcome.json["fused_attentions"], outcome.json["attentions"]) == (0, 0, 8)
-    assert said(outcome) == (["build: building the engine"], [])
+    assert split_stderr(outcome) == (["build: building the engine"], [])
 
 
 def test_rebuild(tcmoa, built):
@@ -239,20 +245,20 @@ def test_rebuild(tcmoa, built):
     assert (built / ENGINES_FOLDER / NAME).stat().st_ino != before
 
 
-def test_ctrl_c_ends_in_130_and_leaves_nothing(tcmoa, bundle, monkeypatch):
-    build = engine_build.build_engine
+def test_ctrl_c_ends_in_exit_code_130_and_leaves_nothing(tcmoa, bundle, monkeypatch):
+    build_engine = build.build_engine
 
-    def interrupted(path, *, progress, **options):
-        return build(path, progress=lambda *_: signal.raise_signal(signal.SIGINT), **options)
+    def interrupted(path, options, *, on_message, on_progress):
+        return build_engine(path, options, on_progress=lambda *_: signal.raise_signal(signal.SIGINT))
 
-    monkeypatch.setattr(engine_build, "build_engine", interrupted)
+    monkeypatch.setattr(build, "build_engine", interrupted)
     outcome = tcmoa("build", bundle)
-    assert (outcome.code, outcome.out, said(outcome)[1]) == (130, "", ["tcmoa: interrupted"])
-    assert left(bundle) == []
+    assert (outcome.code, outcome.out, split_stderr(outcome)[1]) == (130, "", ["tcmoa: interrupted"])
+    assert names_in(bundle) == []
 
 
 def test_on_a_terminal_a_bar_shows_the_phases(bundle, monkeypatch, capsys):
-    """What rich draws takes no part in what is printed."""
+    """The bar is drawn on stderr; stdout has the JSON only."""
     from rich.console import Console
 
     from tcmoa_runtime.cli import progress, run

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tcmoa_export.photographs import PHOTOGRAPHS, made_pair
+from tcmoa_export.photographs import PHOTOGRAPHS, make_pair
 from tcmoa_runtime import Bundle
 from tcmoa_runtime.images import read_image, write_image
 
@@ -27,7 +27,7 @@ def write_pairs(folder, right=0, down=0):
     folder.mkdir()
     h, w = SIZE
     for number in range(5):
-        pair = made_pair("vif", PHOTOGRAPHS[number % 3], (h + 40, w + 40))
+        pair = make_pair("vif", PHOTOGRAPHS[number % 3], (h + 40, w + 40))
         x, y = (frame[:, ::-1] if number >= 3 else frame for frame in (pair.x, pair.y))
         write_image(folder / f"{number}_x.png", x[20 : 20 + h, 20 : 20 + w])
         write_image(folder / f"{number}_y.png", y[20 - down : 20 - down + h, 20 - right : 20 - right + w])

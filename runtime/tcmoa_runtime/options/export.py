@@ -15,44 +15,68 @@ MAX_SIDE_PX: Final = 8192
 """Largest side of a frame: 8K video and a little more."""
 MAX_BATCH: Final = 64
 
+FRAME_GROUP: Final = "Frames"
+GRAPH_GROUP: Final = "Graph"
+OUTPUT_GROUP: Final = "Output"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
     """What to export: one task, one frame size, and the choices that shape the graph."""
 
-    task: Annotated[Task, Option("Task whose routers are folded into the graph.")]
-    size: Annotated[FrameSize, Option("Size of the frames.")]
+    task: Annotated[Task, Option("Task whose routers are folded into the graph.", group=GRAPH_GROUP)]
+    size: Annotated[FrameSize, Option("Size of the frames.", group=FRAME_GROUP)]
+    batch: Annotated[int, Option("Number of frames that are fused at once.", group=FRAME_GROUP)] = 1
+    channel_order: Annotated[ChannelOrder, Option("Channel order of the frames.", group=FRAME_GROUP)] = "rgb"
+    color: Annotated[
+        ColorMode,
+        Option("rgb fuses three channels; luma fuses the luma and keeps the chroma of x.", group=FRAME_GROUP),
+    ] = "rgb"
+    gray: Annotated[
+        tuple[Literal["x", "y"], ...],
+        Option("Sources that have one channel, [B, H, W, 1].", group=FRAME_GROUP, metavar="x,y"),
+    ] = ()
     precision: Annotated[
         Precision,
-        Option("Precision of the graph. Parts that need float32 keep it. bf16 is for engines only."),
+        Option(
+            "Precision of the graph; parts that need float32 keep it. bf16 is for engines only.",
+            group=GRAPH_GROUP,
+        ),
     ] = "fp32"
-    channel_order: Annotated[ChannelOrder, Option("Channel order of the frames.")] = "rgb"
-    color: Annotated[
-        ColorMode, Option("rgb fuses three channels; luma fuses brightness and keeps the chroma of x.")
-    ] = "rgb"
-    batch: Annotated[int, Option("Frames that are fused at once.")] = 1
-    gray: Annotated[
-        tuple[Literal["x", "y"], ...], Option("Sources that have one channel, [B, H, W, 1].", metavar="x,y")
-    ] = ()
     routers: Annotated[
         tuple[Task, ...] | None,
-        Option("Task of the router of each TC-MoA, the encoder's first.", metavar="vif,mef,..."),
+        Option(
+            "Task of the router of each TC-MoA, the encoder's first; the task of the bundle if not given.",
+            group=GRAPH_GROUP,
+            metavar="vif,mef,...",
+        ),
     ] = None
-    with_prompt: Annotated[bool, Option("Add the output `prompt`: which source dominates where.")] = False
+    with_prompt: Annotated[
+        bool, Option("Add the output `prompt`: which source dominates where.", group=GRAPH_GROUP)
+    ] = False
     as_published: Annotated[
-        bool, Option("Reproduce the authors' position embeddings and how they fit a frame to the model.")
+        bool,
+        Option(
+            "Reproduce the position embeddings of the authors' code, and how it fits a frame to the model.",
+            group=GRAPH_GROUP,
+        ),
     ] = False
     target: Annotated[
         ExportTarget,
         Option(
             "Order of the tokens. The graph runs everywhere; OpenVINO is 8 to 15 % faster with cpu, "
-            "engines move 7 % fewer bytes with gpu."
+            "engines move 7 % fewer bytes with gpu.",
+            group=GRAPH_GROUP,
         ),
     ] = "gpu"
     pairs: Annotated[
-        Path | None, Option("Folder of real pairs for the final check; pairs from photographs if not given.")
+        Path | None,
+        Option(
+            "Folder of image pairs for the comparison with the model; pairs from photographs if not given.",
+            group=OUTPUT_GROUP,
+        ),
     ] = None
-    overwrite: Annotated[bool, Option("Replace an existing bundle.")] = False
+    overwrite: Annotated[bool, Option("Replace an existing bundle.", group=OUTPUT_GROUP)] = False
 
     def __post_init__(self) -> None:
         """Check every field by itself.

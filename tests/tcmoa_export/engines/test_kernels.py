@@ -7,18 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcmoa_export.kernels import (
-    ELEMENT_BYTES,
-    AuditError,
-    Kernel,
-    Tensor,
-    kernels_from_inspector,
-    kernels_from_log,
-)
+from tcmoa_export.engines.kernel_lists import kernels_from_inspector, kernels_from_log
+from tcmoa_export.engines.kernels import ELEMENT_BYTES, AuditError, Kernel, TensorView
 
 
 def tensor(name, shape, dtype):
-    """A tensor as the log writes it."""
+    """Return a tensor as the log prints it."""
     numbers = ",".join(map(str, shape))
     order = ",".join(map(str, reversed(range(len(shape)))))
     return (
@@ -28,7 +22,7 @@ def tensor(name, shape, dtype):
 
 
 def row(name, layer, inputs=(), outputs=(), constants=(), nodes=()):
-    """A kernel as the log writes it; `constants` None leaves the key out."""
+    """Return a kernel as the log prints it, without the key `Constants` if `constants` is None."""
     lists = {"Inputs": inputs, "Constants": constants, "Outputs": outputs}
     fields = [
         f"{key}: [ {', '.join(tensor(*t) for t in tensors)}]" if tensors else f"{key}: []"
@@ -40,7 +34,7 @@ def row(name, layer, inputs=(), outputs=(), constants=(), nodes=()):
 
 
 def kernel(name="k", layer="kgen", inputs=(), outputs=(), constants=(), nodes=()):
-    """The only kernel of a log."""
+    """Return the only kernel of a log."""
     (found,) = kernels_from_log([row(name, layer, inputs, outputs, constants, nodes)])
     return found
 
@@ -78,21 +72,21 @@ LOG = [
     GATHER,
     "[MemUsageStats] Peak memory usage of TRT CPU/GPU memory allocators: CPU 4 MiB, GPU 0 MiB",
 ]
-"""Messages as the logger gets them: some hold several lines."""
+"""Messages as the logger receives them: some have several lines."""
 
 
-def test_a_log_gives_its_kernels_in_order_and_nothing_else():
+def test_the_kernels_of_a_log_are_read_in_order():
     product, attention, gather = kernels_from_log(LOG)
     assert product == Kernel(
         "__mye61345+__mye61333+__mye61321_myl0_3",
         "gemm",
-        (Tensor("normed", (3528, 256), "Half"),),
+        (TensorView("normed", (3528, 256), "Half"),),
         (
-            Tensor("weight", (3, 256, 256), "Half"),
-            Tensor("alpha", (1,), "Float"),
-            Tensor("beta", (1,), "Float"),
+            TensorView("weight", (3, 256, 256), "Half"),
+            TensorView("alpha", (1,), "Float"),
+            TensorView("beta", (1,), "Float"),
         ),
-        (Tensor("qkv", (3, 3528, 256), "Half"),),
+        (TensorView("qkv", (3, 3528, 256), "Half"),),
         ("encoder.0/attention/MatMul", "encoder.0/attention/Split"),
     )
     assert [t.shape for t in attention.inputs] == [(144, 196, 32), (144, 32, 196), (144, 196, 32)]
@@ -106,27 +100,27 @@ def test_a_log_gives_its_kernels_in_order_and_nothing_else():
     assert (gather.name, [t.name for t in gather.outputs]) == ("__myl_Gath_myl0_9", ["taken", "mask"])
 
 
-def test_bytes_are_those_counted_by_hand():
+def test_bytes_equal_those_counted_by_hand():
     product, attention, gather = kernels_from_log(LOG)
-    # [3528, 256] halves in, three times as many out; 3 * 256 * 256 halves and two floats of constants.
+    # [3528, 256] halves are read, three times as many written; constants: 3 * 256 * 256 halves and two floats.
     assert product.activation_bytes == 3528 * 256 * 2 * 4 == 7_225_344
     assert product.constant_bytes == 393_216 + 8
     assert product.bytes == 7_225_344 + 393_224
     # q, k, v and the result are views of 144 * 196 * 32 halves each.
     assert attention.activation_bytes == 4 * 1_806_336
     assert attention.constant_bytes == 8 * 196 * 196 * 2 == 614_656
-    # 40 + 24 halves, 6 truth values; 6 indices of 4 bytes and one scalar float.
+    # 40 + 24 halves, 6 booleans; 6 indices of 4 bytes and one scalar float.
     assert (gather.activation_bytes, gather.constant_bytes) == (128 + 6, 24 + 4)
 
 
 @pytest.mark.parametrize(("dtype", "count"), ELEMENT_BYTES.items())
-def test_every_type_has_its_size(dtype, count):
+def test_the_size_of_every_type(dtype, count):
     sizes = {"Float": 4, "Half": 2, "BFloat16": 2, "Int32": 4, "Int64": 8}
     assert count == sizes.get(dtype, 1)
     assert kernel(outputs=[("a", (3, 5), dtype)]).bytes == 15 * count
 
 
-def test_markers_are_no_kernels():
+def test_markers_are_not_kernels():
     markers = [
         row("__mye_signal_0", "signal", [("a", (2,), "Half")], []),
         row("__mye_wait_0", "wait", [], [("a", (2,), "Half")]),
@@ -149,13 +143,13 @@ def test_markers_are_no_kernels():
         "",
     ],
 )
-def test_names_may_hold_what_separates(name):
+def test_names_may_contain_separators(name):
     found = kernel(name, inputs=[(name or "x", (2, 3), "Half")], outputs=[("out [1]", (), "Float")])
     assert (found.name, found.inputs[0].name, found.inputs[0].shape) == (name, name or "x", (2, 3))
-    assert found.outputs == (Tensor("out [1]", (), "Float"),)
+    assert found.outputs == (TensorView("out [1]", (), "Float"),)
 
 
-def test_rows_may_come_without_constants():
+def test_rows_may_lack_constants():
     (found,) = kernels_from_log([row("k", "Reformat", [("a", (4,), "Half")], [("b", (4,), "Float")], None)])
     assert (found.constants, found.bytes, found.nodes) == ((), 8 + 16, ())
 
@@ -166,15 +160,15 @@ def test_rows_may_come_without_constants():
         ([], "lists no kernels"),
         (["Engine Layer Information:\nLayers:\n", "done"], "lists no kernels"),
         (["Layers: Name: a, LayerType: kgen"], "lists no kernels"),
-        ([row("k", "kgen", [("a", (1,), "Int4")])], "tensor 'a' has type 'Int4': expected one of Float"),
-        ([PRODUCT.split(", LayerType")[0]], "row of another form"),
-        ([PRODUCT.split(", Outputs")[0]], "row of another form"),
-        ([PRODUCT[: PRODUCT.index("StrideOrder")]], "row of another form"),
-        ([PRODUCT.replace("Datatype", "Type")], "tensor of another form"),
-        ([PRODUCT.replace("Dimensions: [3528,256]", "Dimensions: [-1,256]")], "tensor of another form"),
-        ([PRODUCT.replace("[3528,256], Str", f"[{'9' * 5000}], Str")], "tensor of another form"),
-        ([ATTENTION[: ATTENTION.index(" Half", 200)]], "of another form"),
-        (["Name: "], "row of another form"),
+        ([row("k", "kgen", [("a", (1,), "Int4")])], "tensor 'a': has type 'Int4'; expected one of Float"),
+        ([PRODUCT.split(", LayerType")[0]], "row of an unknown form"),
+        ([PRODUCT.split(", Outputs")[0]], "row of an unknown form"),
+        ([PRODUCT[: PRODUCT.index("StrideOrder")]], "row of an unknown form"),
+        ([PRODUCT.replace("Datatype", "Type")], "tensor of an unknown form"),
+        ([PRODUCT.replace("Dimensions: [3528,256]", "Dimensions: [-1,256]")], "tensor of an unknown form"),
+        ([PRODUCT.replace("[3528,256], Str", f"[{'9' * 5000}], Str")], "tensor of an unknown form"),
+        ([ATTENTION[: ATTENTION.index(" Half", 200)]], "of an unknown form"),
+        (["Name: "], "row of an unknown form"),
     ],
     ids=range(12),
 )
@@ -201,15 +195,15 @@ HALVES = [("a", (4, 4), "Half")], [("b", (4, 4), "Half")]
         ("correlation", "head/Conv", ["head/Conv"], "convolution"),
         ("CaskConvolution", "c", [], "convolution"),
         ("Convolution", "c", [], "convolution"),
-        ("kgen", "__myl_CastMean", ["e/mlp/LayerNormalization", "e/mlp/Cast"], "normalise"),
+        ("kgen", "__myl_CastMean", ["e/mlp/LayerNormalization", "e/mlp/Cast"], "normalize"),
         ("kgen", "__myl_AddMaxrSubExpSumDivMul", ["e/attention/Softmax", "e/attention/Add"], "other"),
-        # Gating has a softmax, and a kernel that prepares an operand names the product.
+        # Gating has a softmax, and a kernel that prepares an operand lists the product.
         ("kgen", "__myl_Gate", ["encoder_moa.0/MatMul", "encoder_moa.0/Softmax"], "other"),
         ("kgen", "__myl_Tran", ["e/attention/MatMul.1"], "other"),
         ("Reformat", "copy", [], "other"),
     ],
 )
-def test_every_kind(layer, name, nodes, kind):
+def test_every_kind_of_kernel(layer, name, nodes, kind):
     assert kernel(name, layer, *HALVES, nodes=nodes).kind == kind
 
 
@@ -224,7 +218,7 @@ def test_every_kind(layer, name, nodes, kind):
         ("kgen", ([("a", (2,), "Int8")], []), "int8"),
         ("kgen", ([("a", (2,), "Int32")], [("b", (2,), "Bool")]), "none"),
         ("kgen", ([("a", (2,), "Float")], [], [("c", (9, 9), "Half")]), "fp32"),
-        # A product's residual comes first and may be float32; its scale factors always are.
+        # The first tensor of a product can be a float32 residual; its scale factors are always float32.
         ("gemm", ([("old", (2,), "Float"), ("a", (2,), "BFloat16")], [], [("w", (9,), "BFloat16")]), "bf16"),
         ("gemm", (*HALVES, [("alpha", (1,), "Float"), ("beta", (), "Float")]), "fp16"),
         ("correlation", (*HALVES, [("w", (9, 4), "Half"), ("bias", (9,), "Float")]), "fp16"),
@@ -276,7 +270,7 @@ EXAMPLE = [
 ]
 
 
-def test_the_inspector_tells_the_same_as_the_log():
+def test_inspector_and_log_give_the_same_kernels():
     text = json.dumps({"Layers": [as_json(*e) for e in EXAMPLE], "Bindings": ["a", "c"]})
     assert kernels_from_inspector(text) == kernels_from_log([row(*e) for e in EXAMPLE])
 
@@ -296,19 +290,19 @@ def test_the_inspector_tells_the_same_as_the_log():
         ("Row major linear Bool format", "Bool"),
     ],
 )
-def test_older_inspectors_name_format_and_type_in_one(form, dtype):
+def test_older_inspectors_have_format_and_type_in_one_string(form, dtype):
     layer = as_json("k", "kgen", outputs=[("a", (2, 3), "Half")])
     del layer["Outputs"][0]["Datatype"]
     layer["Outputs"][0]["Format/Datatype"] = form
     (found,) = kernels_from_inspector(json.dumps({"Layers": [layer]}))
-    assert found.outputs == (Tensor("a", (2, 3), dtype),)
+    assert found.outputs == (TensorView("a", (2, 3), dtype),)
 
 
 def test_layers_may_lack_constants_and_metadata():
     layer = as_json("k", "kgen", [("a", (2,), "Half")])
     del layer["Constants"], layer["Metadata"], layer["Outputs"]
     assert kernels_from_inspector(json.dumps({"Layers": [layer]})) == [
-        Kernel("k", "kgen", (Tensor("a", (2,), "Half"),), (), (), ())
+        Kernel("k", "kgen", (TensorView("a", (2,), "Half"),), (), (), ())
     ]
 
 
@@ -323,7 +317,7 @@ def test_layers_may_lack_constants_and_metadata():
         "{}",
         '{"Layers": null}',
         '{"Layers": 3}',
-        '{"Layers": ["gemm_0", "copy_1"]}',  # what a build without verbosity DETAILED gives
+        '{"Layers": ["gemm_0", "copy_1"]}',  # from a build without verbosity DETAILED
         '{"Layers": [{"Name": "a"}]}',
         '{"Layers": [{"Name": "a", "LayerType": null}]}',
         '{"Layers": [{"Name": 3, "LayerType": "kgen"}]}',
@@ -356,7 +350,7 @@ def test_an_unknown_older_format_is_refused():
     layer = as_json("k", "kgen", outputs=[("a", (2, 3), "Half")])
     del layer["Outputs"][0]["Datatype"]
     layer["Outputs"][0]["Format/Datatype"] = "N/A due to dynamic shapes"
-    with pytest.raises(AuditError, match="tensor 'a' has type 'unknown'"):
+    with pytest.raises(AuditError, match="tensor 'a': has type 'unknown'"):
         kernels_from_inspector(json.dumps({"Layers": [layer]}))
 
 
@@ -364,16 +358,16 @@ def test_an_unknown_older_format_is_refused():
 
 
 def assert_whole(kernels):
-    """What was read can be used: no figure of it fails."""
+    """Assert that every property of the kernels can be computed."""
     assert all(isinstance(k, Kernel) for k in kernels)
     for k in kernels:
         assert k.bytes == k.activation_bytes + k.constant_bytes >= 0
-        assert k.kind in ("attention", "matmul", "convolution", "normalise", "other")
+        assert k.kind in ("attention", "matmul", "convolution", "normalize", "other")
         assert isinstance(k.precision, str)
 
 
 def assert_whole_or_refused(read, text):
-    """Kernels come out, or an AuditError of one line; any other exception fails the test."""
+    """Assert that reading returns kernels or raises an AuditError of one line."""
     message = ""
     try:
         kernels = read(text)
@@ -385,7 +379,7 @@ def assert_whole_or_refused(read, text):
 
 
 def damaged(text):
-    """`text` cut short, or with something in it replaced."""
+    """Return a strategy for `text` truncated, or with a part of it replaced."""
     place = st.integers(0, len(text))
     pieces = st.one_of(
         st.text(max_size=6), st.sampled_from(["{ Name: ", "}", "]", ", Inputs: ", '"', "[]", "9"])
@@ -410,7 +404,7 @@ def test_damaged_json_gives_kernels_or_an_audit_error(text):
 
 
 def places(value, path=()):
-    """Paths of all values inside a JSON value."""
+    """Yield the paths of all values inside a JSON value."""
     yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:

@@ -1,4 +1,4 @@
-"""What the audit says of a kernel list, against numbers counted by hand."""
+"""The audit of a kernel list, against numbers counted by hand."""
 
 import dataclasses
 import json
@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from micro_model import scrambled
 from tcmoa import Sizes
-from tcmoa_export.audit import GPUS, LARGEST, Gpu, audit, by_scope, graph_facts
-from tcmoa_export.emit import Graph
-from tcmoa_export.kernels import AuditError, Kernel, Tensor
+from tcmoa_export.engines.audit import NUM_LARGEST, audit, by_scope
+from tcmoa_export.engines.gpus import GPUS, Gpu
+from tcmoa_export.engines.graph_summary import summarize_graph
+from tcmoa_export.engines.kernels import AuditError, Kernel, TensorView
+from tcmoa_export.graph_builder import GraphBuilder
 from tcmoa_export.network import build_graph
 from tcmoa_export.precision import lower
 from tcmoa_export.spec import make_spec
@@ -28,11 +30,11 @@ def weight(*shape):
 
 
 def small_graph(precision):
-    """One attention over 2 windows of 4 tokens, C = 6, one head, and a float32 product and a convolution behind it."""
-    graph = Graph()
+    """Return a graph of one attention (2 windows of 4 tokens, C = 6, one head), a float32 product and a convolution."""
+    graph = GraphBuilder()
     with graph.scope("encoder.0"), graph.scope("attention"):
-        normed = graph.normalise("tokens", 6, 1e-6)  # [8, 6]
-        q, k, v = graph.split(graph.matmul(normed, weight(6, 18)), (6, 6, 6))
+        normed = graph.layer_norm("tokens", 6, 1e-6)  # [8, 6]
+        q, k, v = graph.split(graph.linear(normed, weight(6, 18)), (6, 6, 6))
         q, v = (graph.reshape(part, 2, 4, 6) for part in (q, v))
         k = graph.transpose(graph.reshape(k, 2, 4, 6), 0, 2, 1)
         with graph.float32():
@@ -40,18 +42,18 @@ def small_graph(precision):
         shares = graph.op("Softmax", logits, axis=-1)
         with graph.float32():
             mixed = graph.op("MatMul", shares, v)  # [2, 4, 6]
-        change = graph.matmul(graph.reshape(mixed, 8, 6), weight(6, 6), weight(6))
+        change = graph.linear(graph.reshape(mixed, 8, 6), weight(6, 6), weight(6))
         tokens = graph.residual("tokens", change)
     with graph.scope("router"), graph.float32():
-        logits = graph.matmul(tokens, weight(6, 2))  # [8, 2]
+        logits = graph.linear(tokens, weight(6, 2))  # [8, 2]
         logits = graph.add(logits, graph.op("Relu", logits))
     with graph.scope("tail"):
         image = graph.reshape(logits, 1, 1, 4, 4)
-        image = graph.op("Conv", image, graph.real(weight(3, 1, 2, 2), "kernel"), strides=[2, 2])
+        image = graph.op("Conv", image, graph.floats(weight(3, 1, 2, 2), "kernel"), strides=[2, 2])
     with graph.float32():
         graph.output("Add", "y", image, graph.scalar(0.5))
     spec = TensorSpec("tokens", "float32", (8, 6)), TensorSpec("y", "float32", (1, 3, 2, 2))
-    return lower(graph.model("small", spec[:1], spec[1:], "0"), precision)
+    return lower(graph.build("small", spec[:1], spec[1:], "0"), precision)
 
 
 FLOPS = {
@@ -72,42 +74,42 @@ def constants_of(model):
 def test_operations_and_products_of_a_known_graph(precision):
     model = small_graph(precision)
     onnx.checker.check_model(model, full_check=True)
-    facts = graph_facts(model)
-    assert facts.flops == FLOPS
-    assert facts.attentions == {
+    summary = summarize_graph(model)
+    assert summary.flops == FLOPS
+    assert summary.attentions == {
         "encoder.0/attention/Softmax": {"encoder.0/attention/MatMul.1", "encoder.0/attention/MatMul.2"}
     }
     # The attention's products only accumulate in float32.
-    everything = FLOPS.keys() - {"encoder.0/attention/MatMul.1", "encoder.0/attention/MatMul.2"}
-    assert facts.float32 == (everything if precision == "fp32" else {"router/MatMul"})
+    others = FLOPS.keys() - {"encoder.0/attention/MatMul.1", "encoder.0/attention/MatMul.2"}
+    assert summary.float32 == (others if precision == "fp32" else {"router/MatMul"})
 
 
 @pytest.mark.parametrize(("precision", "size"), [("fp32", 4), ("fp16", 2), ("bf16", 2)])
-def test_fewest_bytes_of_a_known_graph(precision, size):
+def test_minimum_bytes_of_a_known_graph(precision, size):
     model = small_graph(precision)
     numbers = 8 * 6
     attention = (
         2 * numbers + 4 * numbers + 4 * numbers + 2 * numbers + numbers
     )  # norm, qkv, attend, out, residual
-    # The router reads the tokens in 16 bits and writes float32; what else is float32 rides along in it.
+    # The router reads the tokens in 16 bits and writes float32; the other float32 nodes are fused into it.
     router = size * numbers + 4 * 16
     convolution = 16 + 12
     counted = size * attention + router + size * convolution
-    assert graph_facts(model).minimum_bytes == counted + constants_of(model)
+    assert summarize_graph(model).min_bytes == counted + constants_of(model)
 
 
-BEFORE = {"encoder": Sizes(64, 2, 2, 64, 4, 2), "decoder": Sizes(64, 2, 2, 64, 2, 2)}
-AFTER = {"encoder": Sizes(64, 4, 2, 64, 4, 2), "decoder": Sizes(64, 2, 2, 64, 4, 2)}
-"""Two blocks more, no TC-MoA more: those stand behind blocks 1, 5, ..."""
+SHALLOW = {"encoder": Sizes(64, 2, 2, 64, 4, 2), "decoder": Sizes(64, 2, 2, 64, 2, 2)}
+DEEP = {"encoder": Sizes(64, 4, 2, 64, 4, 2), "decoder": Sizes(64, 2, 2, 64, 4, 2)}
+"""Two more blocks, with the same TC-MoAs: those are after blocks 1, 5, ..."""
 
 
 @pytest.mark.parametrize(
     ("stage", "precision", "bytes_per_number"),
     [("encoder", "fp32", 4), ("encoder", "fp16", 2), ("encoder", "bf16", 2), ("decoder", "fp16", 2)],
 )
-def test_the_floor_of_a_block_is_26_numbers_per_token_and_channel(stage, precision, bytes_per_number):
+def test_a_block_moves_at_least_26_numbers_per_token_and_channel(stage, precision, bytes_per_number):
     counted = []
-    for sizes in (BEFORE[stage], AFTER[stage]):
+    for sizes in (SHALLOW[stage], DEEP[stage]):
         model = scrambled(sizes)
         graph = build_graph(
             model,
@@ -115,14 +117,14 @@ def test_the_floor_of_a_block_is_26_numbers_per_token_and_channel(stage, precisi
             "test",
             "0",
         )
-        counted.append(graph_facts(graph).minimum_bytes - constants_of(graph))
-    sources = 2 if stage == "encoder" else 1  # behind its last TC-MoA the decoder goes on with x alone
+        counted.append(summarize_graph(graph).min_bytes - constants_of(graph))
+    sources = 2 if stage == "encoder" else 1  # after its last TC-MoA the decoder computes x only
     numbers = sources * (112 // 8) * (224 // 8) * 64
     assert counted[1] - counted[0] == 2 * 26 * numbers * bytes_per_number
 
 
-def test_bf16_keeps_what_the_graph_keeps_in_float32():
-    model = scrambled(AFTER["decoder"])
+def test_float32_parts_of_a_bf16_graph():
+    model = scrambled(DEEP["decoder"])
     for precision in ("fp16", "bf16"):
         graph = build_graph(
             model,
@@ -130,7 +132,7 @@ def test_bf16_keeps_what_the_graph_keeps_in_float32():
             "test",
             "0",
         )
-        float32 = graph_facts(graph).float32
+        float32 = summarize_graph(graph).float32
         assert ("head/Conv" in float32) == ("decoder_embed/MatMul" in float32) == (precision == "bf16")
         assert {"encoder_moa.0/MatMul", "tail/MatMul"} <= float32
         assert not {n for n in float32 if n.startswith(("encoder.", "decoder."))}
@@ -140,11 +142,11 @@ def test_bf16_keeps_what_the_graph_keeps_in_float32():
 
 
 def tensor(shape, precision, name="t"):
-    return Tensor(name, shape, TYPES[precision])
+    return TensorView(name, shape, TYPES[precision])
 
 
 def kernels(precision):
-    """The list that the small graph should become."""
+    """Return the kernels that the small graph is built into."""
     low, full = precision, "fp32"
     a = "encoder.0/attention/"
     return [
@@ -203,10 +205,10 @@ QKV, ATTEND, PROJECT, ROUTER, CONV = range(1, 6)
 
 
 def small_audit(precision, changed=None):
-    return audit(changed or kernels(precision), graph_facts(small_graph(precision)), precision)
+    return audit(changed or kernels(precision), summarize_graph(small_graph(precision)), precision)
 
 
-def test_a_good_list_has_no_fault():
+def test_a_correct_list_passes():
     for precision in ("fp32", "fp16", "bf16"):
         report = small_audit(precision)
         assert (report.unfused, report.wrong_precision) == ((), ())
@@ -234,10 +236,10 @@ def test_an_attention_in_parts_is_unfused(groups):
     listed[ATTEND : ATTEND + 1] = parts_of(listed[ATTEND], *groups)
     report = small_audit("fp16", listed)
     assert report.unfused == ("encoder.0/attention/Softmax",)
-    assert (report.figures()["attentions"], report.figures()["fused_attentions"]) == (1, 0)
+    assert (report.to_dict()["attentions"], report.to_dict()["fused_attentions"]) == (1, 0)
 
 
-def test_an_attention_that_nothing_computes_is_unfused():
+def test_an_attention_that_no_kernel_computes_is_unfused():
     listed = kernels("fp16")
     del listed[ATTEND]
     assert small_audit("fp16", listed).unfused == ("encoder.0/attention/Softmax",)
@@ -257,35 +259,35 @@ def to(kernel, precision):
 
 @pytest.mark.parametrize("asked", ["fp16", "bf16"])
 @pytest.mark.parametrize("which", [QKV, ATTEND, PROJECT, CONV])
-def test_products_in_float32_are_told(which, asked):
+def test_products_in_float32_are_reported(which, asked):
     listed = kernels(asked)
     listed[which] = to(listed[which], "fp32")
     assert small_audit(asked, listed).wrong_precision == (f"{listed[which].name} reads fp32, not {asked}",)
 
 
-def test_a_float32_island_in_16_bits_is_told():
+def test_a_float32_product_in_16_bits_is_reported():
     listed = kernels("fp16")
     listed[ROUTER] = to(listed[ROUTER], "fp16")
     assert small_audit("fp16", listed).wrong_precision == ("router reads fp16, not fp32",)
 
 
-def test_a_norm_may_read_what_it_likes():
+def test_a_norm_may_read_any_precision():
     listed = kernels("fp16")
     assert listed[0].precision == "fp32"
     assert not small_audit("fp16", listed).wrong_precision
 
 
 def test_foreign_and_empty_lists_are_refused():
-    facts = graph_facts(small_graph("fp16"))
+    summary = summarize_graph(small_graph("fp16"))
     foreign = dataclasses.replace(kernels("fp16")[QKV], nodes=("layer1/MatMul",))
-    for listed, words in (([foreign], "built from another"), ([], "lists no kernels")):
+    for listed, words in (([foreign], "built from another graph"), ([], "lists no kernels")):
         with pytest.raises(AuditError, match=words) as error:
-            audit(listed, facts, "fp16")
+            audit(listed, summary, "fp16")
         assert "\n" not in str(error.value)
 
 
-def test_operations_go_to_the_kernel_that_computes():
-    """A kernel that comes first and prepares an operand names the product, too."""
+def test_operations_count_for_the_kernel_that_computes_them():
+    """An earlier kernel that prepares an operand lists the product, too."""
     listed = kernels("fp16")
     first = Kernel(
         "__myl_Tran",
@@ -313,27 +315,30 @@ LISTED = st.builds(
     st.sampled_from(["kgen", "gemm", "correlation"]),
     st.lists(
         st.builds(
-            Tensor, st.just("t"), st.tuples(st.integers(0, 99)), st.sampled_from([*TYPES.values(), "Int32"])
+            TensorView,
+            st.just("t"),
+            st.tuples(st.integers(0, 99)),
+            st.sampled_from([*TYPES.values(), "Int32"]),
         ),
         max_size=3,
     ).map(tuple),
     st.just(()),
-    st.just((Tensor("o", (3, 3), "Half"),)),
+    st.just((TensorView("o", (3, 3), "Half"),)),
     st.lists(st.sampled_from(NODES), max_size=5).map(tuple),
 )
-FACTS = {p: graph_facts(small_graph(p)) for p in TYPES}
+SUMMARIES = {p: summarize_graph(small_graph(p)) for p in TYPES}
 
 
 @given(st.lists(LISTED, max_size=6), st.sampled_from(list(TYPES)))
-def test_every_operation_is_counted_once_whatever_kernels_list_it(listed, precision):
+def test_every_operation_is_counted_once(listed, precision):
     whole = Kernel("rest", "kgen", (), (), (), tuple(FLOPS))
     for order in ([*listed, whole], [whole, *listed]):
-        assert sum(audit(order, FACTS[precision], precision).flops()) == sum(FLOPS.values())
+        assert sum(audit(order, SUMMARIES[precision], precision).flops()) == sum(FLOPS.values())
 
 
 @given(st.lists(LISTED, max_size=6), st.sampled_from(GPUS))
-def test_a_bound_is_no_less_than_bytes_and_operations_need(listed, gpu):
-    report = audit([*kernels("fp16"), *listed], FACTS["fp16"], "fp16")
+def test_a_bound_covers_bytes_and_operations(listed, gpu):
+    report = audit([*kernels("fp16"), *listed], SUMMARIES["fp16"], "fp16")
     bound = report.bound_ms(gpu) * (1 + 1e-9)
     assert bound >= report.bytes_moved / gpu.bandwidth * 1e3
     assert bound >= sum(report.flops()) / max(gpu.half, gpu.fp32) * 1e3
@@ -362,26 +367,26 @@ def test_datasheets_are_plausible(gpu):
     assert gpu.source
 
 
-def test_figures_are_plain_and_agree_with_each_other():
-    listed = [*kernels("fp16"), *[Kernel("x", "kgen", (), (), (tensor((2,), "fp16"),), ())] * LARGEST]
+def test_the_json_is_plain_and_consistent():
+    listed = [*kernels("fp16"), *[Kernel("x", "kgen", (), (), (tensor((2,), "fp16"),), ())] * NUM_LARGEST]
     report = small_audit("fp16", listed)
-    figures = report.figures()
-    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
-    assert figures["kernels"] == len(figures["list"]) == len(listed)
-    assert figures["kernels"] == sum(figures["precisions"].values()) == sum(figures["kinds"].values())
-    assert figures["kernels"] == sum(scope["kernels"] for scope in figures["by_scope"].values())
-    assert figures["bytes_moved"] == sum(entry["bytes"] for entry in figures["list"])
-    assert figures["bytes_moved"] == sum(scope["bytes"] for scope in figures["by_scope"].values())
-    assert figures["bytes_moved"] == sum(k.bytes for k in listed)
-    assert figures["constant_bytes"] == sum(k.constant_bytes for k in listed)
-    assert figures["flops"] == sum(entry["flops"] for entry in figures["list"]) == sum(FLOPS.values())
-    assert (figures["attentions"], figures["fused_attentions"]) == (1, 1)
-    assert figures["minimum_bytes"] == FACTS["fp16"].minimum_bytes
-    assert figures["kinds"] == {"attention": 1, "convolution": 1, "matmul": 3, "normalise": 1, "other": 10}
-    sizes = [entry["bytes"] for entry in figures["largest"]]
-    assert sizes == sorted((k.bytes for k in listed), reverse=True)[:LARGEST]
-    assert figures["bounds"].keys() == {gpu.name for gpu in GPUS}
-    qkv = figures["list"][QKV]
+    values = report.to_dict()
+    assert json.loads(json.dumps(values, allow_nan=False)) == values
+    assert values["kernels"] == len(values["list"]) == len(listed)
+    assert values["kernels"] == sum(values["precisions"].values()) == sum(values["kinds"].values())
+    assert values["kernels"] == sum(scope["kernels"] for scope in values["by_scope"].values())
+    assert values["bytes_moved"] == sum(entry["bytes"] for entry in values["list"])
+    assert values["bytes_moved"] == sum(scope["bytes"] for scope in values["by_scope"].values())
+    assert values["bytes_moved"] == sum(k.bytes for k in listed)
+    assert values["constant_bytes"] == sum(k.constant_bytes for k in listed)
+    assert values["flops"] == sum(entry["flops"] for entry in values["list"]) == sum(FLOPS.values())
+    assert (values["attentions"], values["fused_attentions"]) == (1, 1)
+    assert values["minimum_bytes"] == SUMMARIES["fp16"].min_bytes
+    assert values["kinds"] == {"attention": 1, "convolution": 1, "matmul": 3, "normalize": 1, "other": 10}
+    sizes = [entry["bytes"] for entry in values["largest"]]
+    assert sizes == sorted((k.bytes for k in listed), reverse=True)[:NUM_LARGEST]
+    assert values["bounds"].keys() == {gpu.name for gpu in GPUS}
+    qkv = values["list"][QKV]
     assert qkv == {
         "name": "qkv",
         "kind": "matmul",
@@ -395,7 +400,7 @@ def test_figures_are_plain_and_agree_with_each_other():
     }
 
 
-def test_a_kernel_counts_where_most_of_its_nodes_are():
+def test_a_kernel_belongs_to_the_scope_of_most_of_its_nodes():
     listed = kernels("fp16")
     mixed = dataclasses.replace(listed[QKV], nodes=("tail/Add", "router/MatMul", "tail/Reshape"))
     assert by_scope([mixed, listed[ROUTER], dataclasses.replace(mixed, nodes=())]) == {

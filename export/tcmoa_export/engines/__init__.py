@@ -1,0 +1,1 @@
+"""TensorRT engines: building one into a bundle, and auditing its kernels."""

@@ -1,0 +1,89 @@
+"""What TensorRT's builder calls back: a logger, a progress monitor, and the interrupt by Ctrl-C.
+
+The classes derive from the library's, so they are made once the library is imported.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from tcmoa_runtime.typing import OnPhase
+
+
+def new_logger(library: ModuleType) -> Any:
+    """Return a logger that keeps the builder's messages: `errors`, and all others in `lines`."""
+
+    class Logger(library.ILogger):  # type: ignore[misc, name-defined]  # known at run time only
+        """Keeps messages; the verbose ones contain the list of kernels."""
+
+        def __init__(self) -> None:
+            library.ILogger.__init__(self)  # pybind11 requires exactly this call
+            self.lines: list[str] = []
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, msg: str) -> None:
+            """Keep a message."""
+            if severity in (library.ILogger.ERROR, library.ILogger.INTERNAL_ERROR):
+                self.errors.append(msg)
+            else:
+                self.lines.append(msg)
+
+    return Logger()
+
+
+def new_monitor(library: ModuleType, on_progress: OnPhase, stop: threading.Event) -> Any:
+    """Return a progress monitor that reports to `on_progress` and ends the build when `stop` is set.
+
+    An exception of `on_progress` sets `stop` and is kept in the monitor's `failure`.
+    """
+
+    class Monitor(library.IProgressMonitor):  # type: ignore[misc, name-defined]  # known at run time only
+        """Reports steps; phases nest, so a step belongs to the phase that it names."""
+
+        def __init__(self) -> None:
+            library.IProgressMonitor.__init__(self)
+            self._steps: dict[str, int] = {}
+            self.failure: BaseException | None = None
+
+        def _report(self, phase_name: str, done: int, total: int) -> None:
+            # An exception must not cross native frames.
+            try:
+                on_progress(phase_name, done, total)
+            except BaseException as error:
+                self.failure = self.failure or error
+                stop.set()
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            """Record the number of steps of a phase."""
+            self._steps[phase_name] = num_steps
+            self._report(phase_name, 0, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            """Return whether to continue."""
+            self._report(phase_name, step + 1, self._steps.get(phase_name, step + 1))
+            return not stop.is_set()
+
+        def phase_finish(self, phase_name: str) -> None:
+            """Report a phase as finished; it may end before its last step."""
+            self._report(phase_name, self._steps.get(phase_name, 0), self._steps.get(phase_name, 0))
+
+    return Monitor()
+
+
+@contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """Let Ctrl-C set the event instead of raising: an exception must not cross the builder's native frames."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield stop
+        return
+    previous = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,149 @@
+"""What an ONNX graph requires of an engine: operations, precisions, attentions, and the bytes that it must move."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import onnx
+from onnx import TensorProto, helper
+
+from tcmoa_export.graph_builder import FLOAT32
+
+
+@dataclass(frozen=True)
+class GraphSummary:
+    """What the audit compares an engine with.
+
+    Attributes:
+        flops: Multiplications and additions of each matrix product and convolution, by node.
+        float32: Those among them that read float32. The products of attentions are never here: for them float32 only
+            means how to accumulate.
+        eight_bit: Products of two quantized operands by node, with `int8` or `fp8`.
+        attentions: The two products of each windowed attention, by its softmax.
+        min_bytes: Lower bound of the bytes moved: activations as counted below, and every constant once.
+    """
+
+    flops: dict[str, int]
+    float32: frozenset[str]
+    eight_bit: dict[str, str]
+    attentions: dict[str, frozenset[str]]
+    min_bytes: int
+
+
+def summarize_graph(model: onnx.ModelProto) -> GraphSummary:
+    """Summarize a graph made by `GraphBuilder` and `lower`.
+
+    For `min_bytes`, norms, products and convolutions read their input and write their output once, residuals are read
+    once, and an attention reads q, k and v and writes its result. Everything else is assumed to be fused into these.
+    """
+    return _Reader(model).summarize()
+
+
+class _Reader:
+    """Shapes and types of all values of a graph, inferred without copying its weights."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._nodes = list(model.graph.node)
+        self._constants = {t.name: (t.data_type, tuple(t.dims)) for t in model.graph.initializer}
+        inferred = onnx.shape_inference.infer_shapes(_without_weights(model), data_prop=True)
+        self._values: dict[str, tuple[int, tuple[int, ...]]] = dict(self._constants)
+        for info in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
+            tensor = info.type.tensor_type
+            self._values[info.name] = (tensor.elem_type, tuple(d.dim_value for d in tensor.shape.dim))
+        self._quantized = {n.output[0]: n.input[0] for n in self._nodes if n.op_type == "DequantizeLinear"}
+        self._fixed = {name for name, stored in self._quantized.items() if stored in self._constants}
+        self._fixed.update(self._constants)
+        # q, k and v count as one product: their input is read with the first of them.
+        self._first_product: dict[str, str] = {}
+        # Forms of a value in other types: casts, and the quantized value.
+        self._casts: dict[str, list[str]] = {}
+        for node in self._nodes:
+            if node.op_type == "MatMul" and node.input[1] in self._fixed:
+                self._first_product.setdefault(node.input[0], node.name)
+            if node.op_type in ("Cast", "QuantizeLinear", "DequantizeLinear"):
+                self._casts.setdefault(node.input[0], []).append(node.output[0])
+                self._casts.setdefault(node.output[0], []).append(node.input[0])
+
+    def summarize(self) -> GraphSummary:
+        flops = {n.name: self._flops(n) for n in self._nodes if n.op_type in ("MatMul", "Conv")}
+        attentions = self._attentions()
+        float32 = {n.name for n in self._nodes if self._values[n.input[0]][0] == TensorProto.FLOAT}
+        constant_bytes = sum(
+            math.prod(dims) * _element_bytes(kind) for kind, dims in self._constants.values()
+        )
+        return GraphSummary(
+            flops=flops,
+            float32=frozenset(float32 & flops.keys()).difference(*attentions.values()),
+            eight_bit={n.name: self._eight_bit(n) for n in self._nodes if self._eight_bit(n)},
+            attentions=attentions,
+            min_bytes=sum(map(self._min_bytes, self._nodes)) + constant_bytes,
+        )
+
+    def _eight_bit(self, node: onnx.NodeProto) -> str:
+        """Return `int8` or `fp8` for a product of two quantized operands, else an empty string."""
+        if node.op_type != "MatMul" or not set(node.input) <= self._quantized.keys():
+            return ""
+        kinds = {self._values[self._quantized[name]][0] for name in node.input}
+        return "fp8" if kinds == {TensorProto.FLOAT8E4M3FN} else "int8"
+
+    def _attentions(self) -> dict[str, frozenset[str]]:
+        products: dict[str, set[str]] = {}
+        for n in self._nodes:
+            if n.op_type == "MatMul" and self._fixed.isdisjoint(n.input):
+                products.setdefault(n.name.rpartition("/")[0], set()).add(n.name)
+        return {
+            n.name: frozenset(products[n.name.rpartition("/")[0]])
+            for n in self._nodes
+            if n.op_type == "Softmax" and "/attention/" in n.name
+        }
+
+    def _flops(self, node: onnx.NodeProto) -> int:
+        operand = self._values[node.input[1]][1]
+        per_output = math.prod(operand[1:]) if node.op_type == "Conv" else operand[-2]
+        return int(2 * math.prod(self._values[node.output[0]][1]) * per_output)
+
+    def _min_bytes(self, node: onnx.NodeProto) -> int:
+        inputs = [name for name in node.input if name not in self._fixed]
+        if node.op_type == "MatMul" and len(inputs) == 2 and "/attention/" in node.name:
+            # Scores are not stored: q and k of the first product, v and the result of the second.
+            stored = node.input[:2] if self._feeds_softmax(node) else (node.input[1], node.output[0])
+            return sum(map(self._bytes, stored))
+        if node.op_type == "MatMul" and self._first_product.get(node.input[0], node.name) != node.name:
+            return self._bytes(node.output[0])
+        if node.op_type in ("MatMul", "Conv", "LayerNormalization"):
+            return self._bytes(node.input[0]) + self._bytes(node.output[0])
+        if node.op_type == "Add" and len(inputs) == 2 and node.doc_string != FLOAT32:
+            return self._bytes(inputs[0])
+        return 0
+
+    def _feeds_softmax(self, node: onnx.NodeProto) -> bool:
+        shape = self._values[node.output[0]][1]
+        return bool(shape[-1] == shape[-2] == self._values[node.input[1]][1][-1])
+
+    def _bytes(self, name: str) -> int:
+        """Return the bytes of a value in the smallest type that it has on either side of a cast."""
+        kinds = [self._values[v][0] for v in (name, *self._casts.get(name, ()))]
+        return int(math.prod(self._values[name][1]) * min(map(_element_bytes, kinds)))
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the graph with weights as inputs, because shape inference copies what it is given."""
+    bare = onnx.ModelProto()
+    bare.ir_version = model.ir_version
+    bare.opset_import.extend(model.opset_import)
+    bare.graph.name = model.graph.name
+    bare.graph.node.extend(model.graph.node)
+    bare.graph.input.extend(model.graph.input)
+    bare.graph.output.extend(model.graph.output)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.INT64:
+            bare.graph.initializer.append(tensor)
+        else:
+            info = helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            bare.graph.input.append(info)
+    return bare
+
+
+def _element_bytes(element_type: int) -> int:
+    return int(helper.tensor_dtype_to_np_dtype(element_type).itemsize)

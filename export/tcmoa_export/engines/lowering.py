@@ -1,0 +1,125 @@
+"""The graph that an engine is built from: a bundle's graph in the engine's precision, compared with the bundle's own.
+
+Neither PyTorch nor the weights file is needed, except for pairs from photographs.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from tcmoa_export.graph_session import GraphSession
+from tcmoa_export.parity import Parity, Results, check_parity, measure_parity
+from tcmoa_export.precision import lower
+from tcmoa_runtime.backends.base import Backend
+from tcmoa_runtime.backends.pick import load_backend
+from tcmoa_runtime.bundle import Bundle
+from tcmoa_runtime.errors import MissingError
+from tcmoa_runtime.fuser import Fuser
+from tcmoa_runtime.images import read_frame
+from tcmoa_runtime.pairs import find_pairs
+from tcmoa_runtime.typing import Frame, FrameSize, OnMessage, Precision
+
+UINT8_ZERO_POINT: Final = 128
+"""Zero point of uint8 activations in graphs for CPUs."""
+
+NamedPair = tuple[str, Frame, Frame]
+
+
+def load_lowered_graph(
+    bundle: Bundle, precision: Precision, pairs: str | os.PathLike[str] | None, on_message: OnMessage
+) -> onnx.ModelProto:
+    """Load a bundle's graph, lowered to a precision where it is in another one.
+
+    Args:
+        bundle: The bundle.
+        precision: Precision of everything but the quantized products.
+        pairs: Folder of image pairs for the comparison; pairs from photographs if None.
+        on_message: Called with each step.
+
+    Raises:
+        ParityError: The lowered graph's results differ too much from the bundle's.
+        MissingError: `pairs` is None, and packages for photographs are missing.
+    """
+    # Weights beside the graph are found by path only; otherwise the graph is built from the bytes that were hashed.
+    is_split = bundle.has_external_data
+    model = onnx.load(bundle.graph_path) if is_split else onnx.load_from_string(bundle.read_graph())
+    if precision != bundle.precision:
+        on_message(f"lowering the graph to {precision}")
+        lower(sign_activations(model), precision)
+        check_lowered(bundle, model, precision, pairs, on_message)
+    return model
+
+
+def sign_activations(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Turn activations quantized to uint8 around 128 into int8 around 0, the same numbers, in place.
+
+    TensorRT supports no zero points.
+
+    Returns:
+        `model`.
+    """
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.UINT8 and tensor.raw_data == bytes((UINT8_ZERO_POINT,)):
+            tensor.data_type, tensor.raw_data = TensorProto.INT8, bytes(1)
+    return model
+
+
+def check_lowered(
+    bundle: Bundle,
+    model: onnx.ModelProto,
+    precision: Precision,
+    pairs: str | os.PathLike[str] | None,
+    on_message: OnMessage,
+) -> Parity:
+    """Compare a lowered graph with the bundle's own on one batch of frames; see `load_lowered_graph`."""
+    own = "float32" if bundle.precision == "fp32" else bundle.precision
+    on_message(f"checking {precision} against {own}")
+    frames = _read_frames(bundle, pairs)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)  # emulation changes the model
+    lowered = GraphSession(copy, bundle.contract, precision)
+    expected = _fuse(bundle, load_backend(bundle, "onnxruntime"), frames)
+    results = _fuse(bundle, lowered, frames)
+    names = [name for name, _, _ in frames]
+    parity = measure_parity(results, expected, precision=precision, pictures=names, backend=lowered.name)
+    check_parity(parity, precision)
+    return parity
+
+
+def _fuse(bundle: Bundle, backend: Backend, frames: list[NamedPair]) -> Results:
+    x, y = np.stack([x for _, x, _ in frames]), np.stack([y for _, _, y in frames])
+    with Fuser(bundle, backend, resize=True) as fuser:
+        if bundle.contract.with_prompt:
+            fused, prompts = fuser.with_prompt(x, y)
+            return Results(list(fused), list(prompts))
+        return Results(list(fuser(x, y)))
+
+
+def _read_frames(bundle: Bundle, pairs: str | os.PathLike[str] | None) -> list[NamedPair]:
+    """Return one batch of pairs in the bundle's size."""
+    count, size = bundle.contract.batch, bundle.size
+    if pairs is not None:
+        found = find_pairs(pairs)
+        chosen = [found[i % len(found)] for i in range(count)]
+        return [(p.name, _resized(read_frame(p.x), size), _resized(read_frame(p.y), size)) for p in chosen]
+    try:
+        from tcmoa_export.photographs import PHOTOGRAPHS, make_pair
+    except ImportError as error:
+        raise MissingError(
+            f"the check of a lowered graph needs image pairs, and pairs from photographs cannot be made ({error})",
+            remedy="Give a folder of pairs with {pairs}, or run `pip install 'tcmoa[export]'`",
+            settings={"pairs": ...},
+        ) from error
+    made = [make_pair(bundle.task, PHOTOGRAPHS[i % len(PHOTOGRAPHS)], size, i) for i in range(count)]
+    return [(f"photograph {pair.name}", pair.x, pair.y) for pair in made]
+
+
+def _resized(frame: Frame, size: FrameSize) -> Frame:
+    import cv2
+
+    return np.asarray(cv2.resize(frame, size[::-1]), np.uint8)
