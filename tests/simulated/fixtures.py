@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 
 from simulated import cuda_runtime
-from simulated.rig import Cases, add_engine
+from simulated.cases import Cases, add_engine
 from simulated.tensorrt_module import Library
 from tcmoa_runtime import Bundle
 from tcmoa_runtime.backends.tensorrt.backend import TensorRTBackend

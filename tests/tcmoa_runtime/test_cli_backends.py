@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from simulated import cuda_runtime
+from simulated.cases import add_engine
 from simulated.cuda_runtime import cudaError_t
-from simulated.rig import add_engine
 from simulated.tensorrt_module import Library
 from tcmoa_runtime.backends.pick import BACKENDS
 

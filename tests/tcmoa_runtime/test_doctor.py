@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from simulated import cuda_runtime
+from simulated.cases import add_engine, cut, flip
 from simulated.cuda_runtime import cudaError_t
-from simulated.rig import add_engine, cut, flip
 from simulated.tensorrt_module import Library
 from tcmoa_runtime import Bundle
 from tcmoa_runtime.cli.doctor import examine
@@ -306,7 +306,7 @@ def test_an_engine_for_another_gpu_must_be_built_for_this_one_too(own, library, 
     assert verdicts(report) == ("rebuild", [("rtx-1.7.1.116-sm120-fp32.engine", "rebuild")])
     why = report["bundle"]["why"]
     assert "built for SM120; expected compute capability 8.9, that of this GPU" in why
-    expected = ["--flavor", "rtx", "--precision", "fp32", "--target", "sm120,sm89"]
+    expected = ["--flavor", "rtx", "--precision", "fp32", "--targets", "sm89,sm120"]
     assert shlex.split(command(report["bundle"]["remedy"])) == ["tcmoa", "build", str(own.path), *expected]
     assert why.endswith(f"until then {ONNX} runs the bundle")
 
@@ -327,8 +327,8 @@ def test_the_remedy_for_a_tensorrt_engine_keeps_its_options(own, device, report_
     words = shlex.split(command(report_on(own)["bundle"]["remedy"]))
     assert words[3:] == [
         *("--flavor", "tensorrt", "--precision", "fp32"),
-        *("--hardware-compatibility", "same_compute_capability", "--workspace", "512"),
-        *("--strip", "--allow-unfused"),
+        *("--hardware-compatibility", "same_compute_capability", "--strip"),
+        *("--workspace-mb", "512", "--allow-unfused"),
     ]
 
 
@@ -340,7 +340,7 @@ def test_an_engine_of_another_version_must_be_built_again(machine, own, report_o
     assert verdicts(report) == ("rebuild", [("rtx-1.6.0.1-sm86+sm89-fp32.engine", "rebuild")])
     why = report["bundle"]["why"]
     assert "built by rtx 1.6.0.1; expected 1.7.1.116, the installed version" in why
-    assert command(report["bundle"]["remedy"]).endswith("--target sm86,sm89")
+    assert command(report["bundle"]["remedy"]).endswith("--targets sm86,sm89")
     assert why.endswith(f"until then {ONNX} runs the bundle")
 
 
@@ -395,7 +395,7 @@ def test_a_damaged_engine_must_be_built_again(machine, damage, suffix, own, repo
     report = report_on(own)
     assert verdicts(report) == ("rebuild", [("rtx-1.7.1.116-sm89-fp32.engine", "rebuild")])
     why = report["bundle"]["why"]
-    expected = ["--flavor", "rtx", "--precision", "fp32", "--target", "sm89"]
+    expected = ["--flavor", "rtx", "--precision", "fp32", "--targets", "sm89"]
     assert shlex.split(command(report["bundle"]["remedy"])) == ["tcmoa", "build", str(own.path), *expected]
     assert ONNX in why.rpartition("; ")[2]
 

@@ -6,7 +6,7 @@ import weakref
 import numpy as np
 import pytest
 
-from simulated.rig import ByDlpack, OnGpu, read
+from simulated.cases import ByDlpack, OnGpu, read
 from tcmoa_runtime import Fuser, InputError, TcmoaError
 from tcmoa_runtime.backends.tensorrt.backend import TensorRTBackend
 from tcmoa_runtime.gpu import dlpack

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from simulated import cuda_runtime
+from simulated.cases import add_engine, mixed_work, read
 from simulated.cuda_runtime import cudaError_t
-from simulated.rig import add_engine, mixed_work, read
 from simulated.tensorrt_module import Library
 from tcmoa_runtime import Bundle, InputError, MemoryShortageError, TcmoaError
 from tcmoa_runtime.backends.onnxruntime import OnnxRuntimeBackend
@@ -39,7 +39,7 @@ def test_frames_equal_those_of_onnxruntime_byte_for_byte(
             assert cases.same(backend.infer(cases.inputs(number)), number)
 
 
-@pytest.mark.parametrize("kind", ["batch", "grey", "plain"])
+@pytest.mark.parametrize("kind", ["batch", "gray", "plain"])
 def test_every_contract_is_taken(kind, exported, tmp_path, library):
     bundle = Bundle.open(shutil.copytree(exported(kind), tmp_path / "bundle"))
     add_engine(bundle)

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from simulated import cuda_runtime
-from simulated.rig import mixed_work
+from simulated.cases import mixed_work
 from simulated.tensorrt_module import Library
 from tcmoa_runtime.backends.tensorrt.backend import TensorRTBackend
 from tcmoa_runtime.backends.tensorrt.slots import SlotPool

@@ -9,8 +9,8 @@ from contextlib import closing
 import pytest
 
 from simulated import cuda_runtime, tensorrt_module
+from simulated.cases import add_engine, cut, flip
 from simulated.cuda_runtime import cudaError_t
-from simulated.rig import add_engine, cut, flip
 from simulated.tensorrt_module import Library, engine_bytes
 from tcmoa_runtime import Bundle, BundleError, InputError, MemoryShortageError, MissingError, TcmoaError
 from tcmoa_runtime.backends.pick import load_backend
@@ -287,9 +287,9 @@ def test_a_stripped_engine_is_refitted_from_its_weights_file(own, library, cases
 
 
 def test_a_stripped_engine_of_a_large_bundle_is_refitted_by_path(
-    in_two_files, tmp_path, library, monkeypatch
+    external_data_bundle, tmp_path, library, monkeypatch
 ):
-    bundle = Bundle.open(shutil.copytree(in_two_files, tmp_path / "two"))
+    bundle = Bundle.open(shutil.copytree(external_data_bundle, tmp_path / "two"))
     add_engine(bundle, stripped=True)
     refitted = []
 

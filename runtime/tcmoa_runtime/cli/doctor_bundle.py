@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.cli.options import flag_of, spell_for_command_line
+from tcmoa_runtime.cli.options import spell_for_command_line
 from tcmoa_runtime.engine import FLAVORS, LOCAL_TARGET, PRECISIONS, Engine, engine_stem, find_engines
-from tcmoa_runtime.errors import BundleError, TcmoaError, first_line
+from tcmoa_runtime.errors import BundleError, InputError, TcmoaError, first_line
 from tcmoa_runtime.gpu.cuda import CudaDevice
+from tcmoa_runtime.options.build import BuildOptions
 from tcmoa_runtime.typing import BackendChoice, Flavor, JsonObject, Precision
 
 Verdict: TypeAlias = Literal["load", "rebuild", "refuse"]
@@ -281,44 +282,53 @@ def _rebuild_remedy(
         gpu: A GPU that the new engine must run on too.
         blocks: Whether the file must be removed if the new engine does not replace it.
     """
-    match = _STEM.fullmatch(path.stem)
-    if engine is not None:
-        name, precision, targets = engine.flavor, engine.precision, list(engine.targets)
-    elif match is not None:
-        name = next(flavor for flavor in FLAVORS if flavor == match[1])
-        precision = next(known for known in PRECISIONS if known == match[4])
-        targets = [] if match[3] == LOCAL_TARGET else match[3].split("+")
-    else:
-        remove, build = shlex.join(["rm", str(path)]), shlex.join(["tcmoa", "build", str(bundle.path)])
+    remove, build = shlex.join(["rm", str(path)]), shlex.join(["tcmoa", "build", str(bundle.path)])
+    try:
+        options = _options_of_name(path.stem) if engine is None else _options_of_engine(engine)
+        if gpu is not None and options.flavor == "rtx":
+            options = replace(options, targets=(*options.targets, gpu.target))
+    except InputError:  # a file that was renamed, or edited
         return f"Remove it with `{remove}`, and build an engine with `{build}`."
-    if gpu is not None and name == "rtx":
-        targets.append(gpu.target)
-    options: dict[str, object] = {"flavor": name, "precision": precision}
-    if targets and name == "rtx":
-        options["target"] = ",".join(targets)
-    if engine is not None:
-        options |= _options_of(engine)
-    words = [word for option, value in options.items() for word in _spell(option, value)]
-    command = shlex.join(["tcmoa", "build", str(bundle.path), *words])
-    if blocks and path.stem != engine_stem(name, f"{flavors[name].version}", targets, precision):
-        command = f"{shlex.join(['rm', str(path)])} && {command}"
+    command = " ".join([build, *_spell(options)])
+    version = f"{flavors[options.flavor].version}"
+    if blocks and path.stem != engine_stem(options.flavor, version, options.targets, f"{options.precision}"):
+        command = f"{remove} && {command}"
     return f"Build it again with `{command}`."
 
 
-def _options_of(engine: Engine) -> dict[str, object]:
-    """Return the options that an engine was built with, but for flavor, precision and targets."""
-    options: dict[str, object] = {}
-    if engine.hardware_compatibility != "none":
-        options["hardware_compatibility"] = engine.hardware_compatibility
+def _options_of_name(stem: str) -> BuildOptions:
+    """Return the options that the file name of an engine states; raises InputError for another name."""
+    match = _STEM.fullmatch(stem)
+    if match is None:
+        raise InputError("not the name of an engine", subject=stem)
+    flavor = next(flavor for flavor in FLAVORS if flavor == match[1])
+    return BuildOptions(
+        flavor=flavor,
+        precision=next(precision for precision in PRECISIONS if precision == match[4]),
+        targets=() if flavor != "rtx" or match[3] == LOCAL_TARGET else tuple(match[3].split("+")),
+    )
+
+
+def _options_of_engine(engine: Engine) -> BuildOptions:
+    """Return the options that an engine was built with."""
     workspace_mb = engine.options.get("workspace_mb")
-    if isinstance(workspace_mb, int):
-        options["workspace"] = workspace_mb
-    if engine.stripped:
-        options["strip"] = True
-    if engine.options.get("allow_unfused") is True:
-        options["allow_unfused"] = True
-    return options
+    is_rtx = engine.flavor == "rtx"
+    return BuildOptions(
+        flavor=engine.flavor,
+        precision=engine.precision,
+        targets=engine.targets if is_rtx else (),
+        hardware_compatibility="none" if is_rtx else engine.hardware_compatibility,
+        strip=engine.stripped,
+        workspace_mb=workspace_mb if isinstance(workspace_mb, int) else None,
+        allow_unfused=engine.options.get("allow_unfused") is True,
+    )
 
 
-def _spell(name: str, value: object) -> list[str]:
-    return [flag_of(name)] if value is True else [flag_of(name), str(value)]
+def _spell(options: BuildOptions) -> list[str]:
+    """Spell flavor, precision and the options that are not at their default."""
+    values = {option.name: (getattr(options, option.name), option.default) for option in fields(options)}
+    return [
+        spell_for_command_line(name, value)
+        for name, (value, default) in values.items()
+        if name in ("flavor", "precision") or value != default
+    ]
