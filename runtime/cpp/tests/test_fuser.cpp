@@ -114,7 +114,7 @@ TEST_CASE("the result may be written over a source") {
     CHECK(handle.x == Bytes(handle.x.size(), 75));
 }
 
-TEST_CASE("packed host frames are used without a copy; other frames and submitted frames are copied") {
+TEST_CASE("packed host frames are used without a copy, other frames and submitted frames are copied") {
     Handle handle(1);
     handle.script->accepts_external_buffers = true;
     REQUIRE(handle.fuse() == TCMOA_OK);

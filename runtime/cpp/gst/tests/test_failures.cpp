@@ -86,7 +86,7 @@ TEST_CASE("an unknown backend") {
     check_error(errors[0], GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_SETTINGS, "abacus");
 }
 
-TEST_CASE("a bundle that is set in READY is opened; a change in PAUSED is refused") {
+TEST_CASE("a bundle that is set in READY is opened, and a change in PAUSED is refused") {
     FedPipeline run;
     g_object_set(run.fuser(), "bundle", nullptr, nullptr);
     REQUIRE(run.set_state(GST_STATE_READY) == GST_STATE_CHANGE_SUCCESS);
