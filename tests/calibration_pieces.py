@@ -1,4 +1,4 @@
-"""A bundle of the trained model that is small enough to calibrate in seconds, and pairs made from photographs."""
+"""Bundles that are small enough to calibrate in seconds, and pairs made from photographs."""
 
 from engine_pieces import export_unchecked
 from micro_model import scrambled
@@ -10,7 +10,7 @@ SIDE = 112
 
 
 def export_tiny(out, **options):
-    """The trained tiny at 112x112, one window a source; its comparison with the model is another test's."""
+    """The trained tiny at 112x112, one window a source that is not compared with the model."""
     return export_unchecked(load_weights("tiny"), out, **{"size": (SIDE, SIDE), **options})
 
 
@@ -20,7 +20,7 @@ def export_micro(out, **options):
 
 
 def write_pairs(folder, count, task="vif", size=(SIDE, SIDE)):
-    """`count` pairs NAME_x.png, NAME_y.png in `folder`, all different."""
+    """Write `count` different pairs NAME_x.png, NAME_y.png."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(count):
         pair = make_pair(task, PHOTOGRAPHS[i % len(PHOTOGRAPHS)], size, i)

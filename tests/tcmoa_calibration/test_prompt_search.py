@@ -205,7 +205,7 @@ def test_a_prompt_that_fails_on_held_out_pairs_is_refused(fake, bundle, pairs, t
         "the default prompt, alpha 1, beta 0, is not improved by the best of",
         "alpha 1.5, beta 0.5",
         "on 4 pairs of the search",
-        "on 2 pairs held out",
+        "on 2 held-out pairs",
         "No bundle was written",
         f"{picture} shows the search",
     ):
@@ -313,9 +313,9 @@ def test_the_new_bundle_fuses_with_the_best_prompt(fake, bundle, pairs, tmp_path
     assert "alpha 1.5, beta 0.25" in capsys.readouterr().out
     # A second search starts from the first one's prompt and replaces its record.
     fake(peak(0.5, 0.0))
-    again = calibrate_with(opened, pairs, tmp_path / "new", objective="SD", overwrite=True)
+    second = calibrate_with(opened, pairs, tmp_path / "new", objective="SD", overwrite=True)
     assert Bundle.open(tmp_path / "new").default_prompt == (0.5, 0)
-    assert again.bundle.manifest["prompt_calibration"]["before"] == {"scale": 1.5, "shift": 0.25}
+    assert second.bundle.manifest["prompt_calibration"]["before"] == {"scale": 1.5, "shift": 0.25}
 
 
 def test_with_a_range_of_one_value_only_the_other_is_searched(fake, bundle, pairs):

@@ -113,10 +113,10 @@ def test_openvino_gives_the_same_image(done, pairs):
 
 
 def test_the_same_input_gives_the_same_graph(micro, pairs, tmp_path):
-    once, again = (quantize(micro, pairs, tmp_path / name, **NO_LIMIT) for name in "ab")
-    assert once.bundle.files == again.bundle.files
+    first, second = (quantize(micro, pairs, tmp_path / name, **NO_LIMIT) for name in "ab")
+    assert first.bundle.files == second.bundle.files
     other = quantize(micro, pairs, tmp_path / "c", **NO_LIMIT, seed=1)
-    assert {s.name for s in other.pairs.held_out} != {s.name for s in once.pairs.held_out}
+    assert {s.name for s in other.pairs.held_out} != {s.name for s in first.pairs.held_out}
 
 
 def test_fp8_is_simulated_and_preserves_the_image(tiny, pairs, tmp_path):

@@ -89,8 +89,8 @@ def test_smoothing_preserves_the_image_and_evens_out_the_channels(tiny, model, s
     # Gray levels: the weights are rounded to float32 once more.
     assert np.abs(floats(model, tiny, samples[0]) - before).max() < 0.02
     # The returned statistics are those of the changed inputs.
-    again = collect_activation_stats(model, tiny, samples, backbone_linears(model), seed=0)
-    for name, seen in again.items():
+    expected = collect_activation_stats(model, tiny, samples, backbone_linears(model), seed=0)
+    for name, seen in expected.items():
         np.testing.assert_allclose(now[name].channel_max, seen.channel_max, rtol=2e-3, atol=1e-4)
 
     def spread(of):

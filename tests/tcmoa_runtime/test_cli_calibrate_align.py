@@ -111,12 +111,12 @@ def test_two_folders_are_accepted_and_unusable_pairs_are_skipped(align, shifted,
 
 def test_an_alignment_is_replaced_only_with_replace(align, shifted, straight, tmp_path, tcmoa):
     assert align(shifted, "--model", "translation").code == 0
-    again = ("calibrate", "align", tmp_path / "new", "--pairs", straight, "--out", tmp_path / "newer")
-    tcmoa(*again).assert_error(
+    command = ("calibrate", "align", tmp_path / "new", "--pairs", straight, "--out", tmp_path / "newer")
+    tcmoa(*command).assert_error(
         2, "the bundle has an alignment of y", "Replace the alignment with --replace, or"
     )
     assert not (tmp_path / "newer").exists()
-    assert tcmoa(*again, "--replace", "--model", "translation").code == 0
+    assert tcmoa(*command, "--replace", "--model", "translation").code == 0
     matrix = Bundle.open(tmp_path / "newer").alignment.matrix
     np.testing.assert_allclose(matrix, np.eye(3), atol=0.15)  # not composed with the alignment before
 

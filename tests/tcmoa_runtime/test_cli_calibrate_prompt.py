@@ -32,7 +32,7 @@ def test_one_line_reports_the_prompt_that_the_bundle_has(calibrate, tcmoa, tmp_p
     assert outcome.code == 0
     (line,) = outcome.out.splitlines()
     assert line.startswith(f"{tmp_path / 'new'}: alpha 0.5, beta -0.5 instead of alpha 1, beta 0; SD ")
-    assert " on 2 pairs held out, difference +" in line
+    assert " on 2 held-out pairs, difference +" in line
     assert " ± " in line
     notes = outcome.err.splitlines()
     assert all(note.startswith("tcmoa: note: ") for note in notes)

@@ -126,7 +126,7 @@ class PromptSearchResult:
         before, after = self.held_out_means
         return (
             f"{self.best} instead of {self.default}; {self.objective.text} {before:.5g} -> {after:.5g} on "
-            f"{format_count(len(self.pairs.held_out))} held out, difference {format_gain(self.gain)}"
+            f"{format_count(len(self.pairs.held_out), 'held-out pair')}, difference {format_gain(self.gain)}"
         )
 
 
@@ -143,7 +143,8 @@ def round_prompt(value: float) -> float:
 
 def no_gain_error(bundle: Bundle, search: PromptSearchResult, picture: Path | None) -> InputError:
     """Return the error of a search whose best prompt is no better than the default on the held-out pairs."""
-    fit, held_out = format_count(len(search.pairs.fit)), format_count(len(search.pairs.held_out))
+    fit = format_count(len(search.pairs.fit), "pair")
+    held_out = format_count(len(search.pairs.held_out), "held-out pair")
     text, num_prompts = search.objective.text, len(search.means)
     default_mean, best_mean = search.means[search.default], search.means[search.best]
     if search.best == search.default:
@@ -155,7 +156,7 @@ def no_gain_error(bundle: Bundle, search: PromptSearchResult, picture: Path | No
         problem = (
             f"the default prompt, {search.default}, is not improved by the best of {num_prompts}, {search.best}: "
             f"{text} is {best_mean:.5g} instead of {default_mean:.5g} on {fit} of the search, but differs by "
-            f"{format_gain(search.gain)} on {held_out} held out"
+            f"{format_gain(search.gain)} on {held_out}"
         )
     seen = "" if picture is None else f" {picture} shows the search."
     return InputError(
@@ -175,14 +176,15 @@ def to_surface(search: PromptSearchResult) -> Surface:
         betas=axis_values(options.shift_range, options.grid),
         best=search.best,
         default=search.default,
-        title=f"{search.objective.text}, mean of {format_count(len(search.pairs.fit))}",
-        note=f"best: {search.best}; on {format_count(len(search.pairs.held_out))} held out {verdict} than the default",
+        title=f"{search.objective.text}, mean of {format_count(len(search.pairs.fit), 'pair')}",
+        note=f"best: {search.best}; {verdict} than the default on "
+        f"{format_count(len(search.pairs.held_out), 'held-out pair')}",
     )
 
 
-def format_count(num_pairs: int) -> str:
-    """Format a number of pairs, e.g. `1 pair` or `4 pairs`."""
-    return "1 pair" if num_pairs == 1 else f"{num_pairs} pairs"
+def format_count(count: int, noun: str) -> str:
+    """Format a count, e.g. `1 pair` or `4 pairs`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def format_gain(gain: Interval) -> str:

@@ -36,13 +36,14 @@ class QuantizationFormat:
 
     def round_trip(self, values: ArrayLike, scale: ArrayLike) -> NDArray[np.float64]:
         """Quantize and dequantize values with positive scales that broadcast against them."""
-        steps = np.asarray(values, np.float64) / scale
+        scales = np.asarray(scale, np.float64)
+        steps = np.asarray(values, np.float64) / scales
         if self.name == "int8":
             stored = np.clip(np.rint(steps), -128, 127)
         else:
             limited = np.clip(steps, -self.activation_max, self.activation_max)
             stored = limited.astype(ml_dtypes.float8_e4m3fn).astype(np.float64)
-        result: NDArray[np.float64] = stored * scale
+        result: NDArray[np.float64] = stored * scales
         return result
 
 

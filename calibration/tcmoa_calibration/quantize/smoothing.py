@@ -72,6 +72,6 @@ def smooth(
     return smoothed_stats
 
 
-def _add_constant(model: onnx.ModelProto, name: str, value: Array) -> str:
+def _add_constant(model: onnx.ModelProto, name: str, value: NDArray[np.floating]) -> str:
     model.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), name))
     return name

@@ -14,10 +14,10 @@ from rich.console import Console
 from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.options import JsonOption, TextForm, parse_names, spell_for_command_line, takes_options
 from tcmoa_runtime.cli.progress import console, counted_bar, print_json
+from tcmoa_runtime.cli.source_pairs import PairsOption, XOption, YOption, find_source_pairs
 from tcmoa_runtime.contract import TASKS, Task
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.options.evaluate import BASELINE_NAMES, BaselineName, EvaluateOptions
-from tcmoa_runtime.pairs import PairPaths, find_pairs
 from tcmoa_runtime.typing import BackendChoice
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 FILE_WIDTH: Final = 200
 """Columns of tables that are not printed to a terminal."""
 
-_SOURCES: Final = "Sources"
 _METHODS: Final = "Methods"
 _OUTPUT: Final = "Output"
 
@@ -66,35 +65,9 @@ _BASELINES_FORM: Final = TextForm(parse_baselines, ",".join, "NAMES|all|none")
 @takes_options(EvaluateOptions, forms={"baselines": _BASELINES_FORM})
 def evaluate(
     options: EvaluateOptions,
-    pairs: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Sources: a folder of NAME_x.EXT and NAME_y.EXT.",
-            rich_help_panel=_SOURCES,
-            show_default=False,
-        ),
-    ] = None,
-    x: Annotated[
-        Path | None,
-        typer.Option(
-            "--x",
-            metavar="DIR",
-            help="Instead of `--pairs`: a folder of first sources.",
-            rich_help_panel=_SOURCES,
-            show_default=False,
-        ),
-    ] = None,
-    y: Annotated[
-        Path | None,
-        typer.Option(
-            "--y",
-            metavar="DIR",
-            help="Second sources, with the names of the first ones.",
-            rich_help_panel=_SOURCES,
-            show_default=False,
-        ),
-    ] = None,
+    pairs: PairsOption = None,
+    x: XOption = None,
+    y: YOption = None,
     fused: Annotated[
         list[str] | None,
         typer.Option(
@@ -154,7 +127,7 @@ def evaluate(
     """
     module = require("tcmoa_calibration.evaluate", "evaluate", "calibration")
     methods = _methods(module.Method, fused or [], bundle or [], backend, weights or [], task)
-    found = _find_pairs(pairs, x, y)
+    found = find_source_pairs(pairs, x, y)
     with _kept_results(out), counted_bar("measuring") as (_, on_progress):
         evaluation: Evaluation = module.evaluate_pairs(
             found, methods, options, out=out, on_progress=on_progress
@@ -169,20 +142,12 @@ def evaluate(
         _print_tables(evaluation, out)
     if evaluation.failures:
         rest = "" if out is None else f"; the others are in {out}"
-        message = f"{len(evaluation.failures)} results are missing, see above{rest}"
+        count = len(evaluation.failures)
+        missing = "1 result is missing" if count == 1 else f"{count} results are missing"
+        message = f"{missing}, see above{rest}"
         is_internal = any(failure.is_internal for failure in evaluation.failures)
         raise TcmoaError(message) if is_internal else InputError(message)
     return 0
-
-
-def _find_pairs(pairs: Path | None, x: Path | None, y: Path | None) -> list[PairPaths]:
-    if pairs is not None and x is None and y is None:
-        return find_pairs(pairs)
-    if pairs is None and x is not None and y is not None:
-        return find_pairs(x, y)
-    raise InputError(
-        "no sources, or some given twice; expected --pairs DIR, or --x DIR and --y DIR", subject="evaluate"
-    )
 
 
 def _methods(
@@ -207,7 +172,9 @@ def _methods(
         label, path = _split_label_of("--weights", text)
         if task is None:
             raise InputError(
-                f"no task; expected --task {'|'.join(TASKS)} with it", subject=f"--weights {text}"
+                f"no task; expected one of {', '.join(TASKS)}",
+                subject=f"--weights {text}",
+                remedy="Add --task",
             )
         methods.append(method.weights(path, task, label))
     return methods

@@ -10,12 +10,15 @@ import typer
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.pairs import PairPaths, find_pairs
 
-_GROUP = "Sample pairs"
+_GROUP = "Source pairs"
 
 PairsOption = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Folder of the pairs NAME_x.EXT and NAME_y.EXT.", rich_help_panel=_GROUP
+        metavar="DIR",
+        help="Folder of the pairs NAME_x.EXT and NAME_y.EXT.",
+        rich_help_panel=_GROUP,
+        show_default=False,
     ),
 ]
 XOption = Annotated[
@@ -23,14 +26,19 @@ XOption = Annotated[
     typer.Option(
         "--x",
         metavar="DIR",
-        help="Instead of --pairs: folder of the first sources, NAME.EXT.",
+        help="Instead of `--pairs`: folder of the first sources.",
         rich_help_panel=_GROUP,
+        show_default=False,
     ),
 ]
 YOption = Annotated[
     Path | None,
     typer.Option(
-        "--y", metavar="DIR", help="Folder of the second sources, of the same names.", rich_help_panel=_GROUP
+        "--y",
+        metavar="DIR",
+        help="Folder of the second sources, with the names of the first ones.",
+        rich_help_panel=_GROUP,
+        show_default=False,
     ),
 ]
 

@@ -30,9 +30,9 @@ class AlignOptions:
         Option("Accept a bundle that has an alignment, and estimate a new one.", group="Estimate"),
     ] = False
     max_pairs: Annotated[
-        int, Option("Number of pairs to use at most.", group="Sample pairs", metavar="N")
+        int, Option("Number of pairs to use at most.", group="Source pairs", metavar="N")
     ] = 32
-    seed: Annotated[int, Option("Seed of the choice of pairs.", group="Sample pairs", metavar="N")] = 0
+    seed: Annotated[int, Option("Seed of the choice of pairs.", group="Source pairs", metavar="N")] = 0
     overwrite: Annotated[bool, Option("Replace an existing bundle.", group="Output")] = False
 
     def __post_init__(self) -> None:

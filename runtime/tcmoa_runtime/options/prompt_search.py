@@ -18,7 +18,7 @@ MIN_PAIRS: Final = 4
 MAX_GRID: Final = 33
 MAX_ROUNDS: Final = 8
 
-_SEARCH, _PAIRS, _BACKEND = "Search", "Sample pairs", "Backend"
+_SEARCH, _PAIRS, _BACKEND = "Search", "Source pairs", "Backend"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ DEFAULT_MIN_PSNR_DB: Final = 45.0
 MIN_PAIRS: Final = 4
 """Pairs that a calibration needs: one of them is held out."""
 
-_QUALITY, _METHOD, _PAIRS, _OUTPUT = "Quality", "Method", "Sample pairs", "Output"
+_QUALITY, _METHOD, _PAIRS, _OUTPUT = "Quality", "Method", "Source pairs", "Output"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from tcmoa_runtime.cli.options import help_of
 
 app = typer.Typer(
     name="calibrate",
-    help="Make a new bundle from one and sample pairs: low precision, prompts, alignment of the two cameras.",
+    help="Make a new bundle from a bundle and sample pairs: quantize it, search its prompt, or align two cameras.",
     no_args_is_help=True,
 )
 for name, command in {"int8": int8, "fp8": fp8, "prompt": prompt, "align": align}.items():
