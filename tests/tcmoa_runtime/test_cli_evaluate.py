@@ -16,7 +16,7 @@ import torch
 from evaluation_pieces import scene, write, write_fused, write_pairs
 from micro_model import scrambled
 from tcmoa import Sizes, load_weights, save_weights
-from tcmoa.frames import fuse_frames
+from tcmoa.reference import fuse_frames
 from tcmoa_calibration import metrics
 from tcmoa_runtime import Fuser
 from tcmoa_runtime.cli.evaluate import parse_baselines, split_label
@@ -69,7 +69,9 @@ def test_tables_mark_the_best_mean_and_significant_differences(evaluate, fused):
     assert all(line.count("*") == 1 for line in lines[1:3])
     assert lines[3].split() == ["difference", "to", "the", "first", "average"]
     assert all(line.split()[-1] in "+-=" for line in lines[4:6])
-    assert lines[6].startswith("profile correct; ± 95 % confidence, Student's t over images; n 3 of 3 pairs")
+    assert lines[6].startswith(
+        "profile correct; ± 95 % confidence interval by Student's t over images; n 3 of 3 pairs"
+    )
 
 
 def test_a_bundle_fuses_at_its_own_size_or_reports_that_it_resized(tcmoa, tmp_path, exported):
@@ -186,7 +188,7 @@ def test_missing_results_end_in_exit_code_2_with_the_others_printed(
         (["--fused", "nowhere"], ["nowhere", "no such folder"]),
         (["--bundle", "nowhere"], ["nowhere", "no such bundle"]),
         (["--fused", "=nowhere"], ["--fused", "LABEL=PATH"]),
-        (["--weights", "tiny"], ["--weights tiny", "--task vif|mef|mff"]),
+        (["--weights", "tiny"], ["--weights tiny", "vif, mef, mff", "--task"]),
         (["--weights", "tiny", "--task", "fusion"], ["--task", "fusion", "'vif', 'mef', 'mff'"]),
         (["--task", "vif"], ["--weights"]),
         (["--x", "."], ["--pairs DIR"]),

@@ -9,6 +9,7 @@ from typing import assert_type
 import numpy as np
 from numpy.typing import NDArray
 
+from tcmoa_calibration import EvaluateOptions, Method, evaluate_pairs, metrics
 from tcmoa_runtime import Bundle, Contract, Fuser, InputError, TcmoaError, TensorSpec
 from tcmoa_runtime.gpu.device_arrays import DeviceArray
 from tcmoa_runtime.images import read_frame, write_image
@@ -54,3 +55,10 @@ def describe(path: str) -> str:
 
 def choose() -> ExportOptions:
     return ExportOptions(task="vif", size=(480, 640), precision="fp16", gray=("y",))
+
+
+def measure(x: NDArray[np.uint8], y: NDArray[np.uint16], fused: NDArray[np.uint8]) -> None:
+    assert_type(metrics.qabf(x, y, fused), float)
+    assert_type(metrics.evaluate(x, y, fused, names=["Qabf", "SSIM"]), dict[str, float])
+    evaluation = evaluate_pairs("pairs", [Method.bundle("night-640x480")], EvaluateOptions(metrics=("Qabf",)))
+    assert_type(evaluation.methods[0].mean("Qabf").mean, float | None)

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 LEVEL: Final = 0.95
-DESCRIPTION: Final = "95 % confidence, Student's t over images"
+DESCRIPTION: Final = "95 % confidence interval by Student's t over images"
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def _arrow(metric: str) -> str:
 
 def _introduction(evaluation: Evaluation) -> Iterator[str]:
     yield (
-        f"<p>Profile <b>{escape(evaluation.profile)}</b>. ± is the interval of {escape(DESCRIPTION)}. "
+        f"<p>Profile <b>{escape(evaluation.profile)}</b>. ± is the {escape(DESCRIPTION)}. "
         f"↑ higher is better, ↓ lower is better. Pictures are JPEG files; metrics are computed from the original "
         f"images. tcmoa {escape(__version__)}.</p>"
     )

@@ -141,7 +141,7 @@ class _WeightsRunner:
     def fuse(self, name: str, x: Frame, y: Frame) -> FusedImage:
         import torch
 
-        from tcmoa.frames import fuse_frames
+        from tcmoa.reference import fuse_frames
 
         tensors = [torch.from_numpy(to_frame(image, name))[None] for image in (x, y)]
         result = fuse_frames(self._model, tensors[0], tensors[1], self._task)
