@@ -13,7 +13,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ from harness.model import Frames, load_model
 from harness.plan import BUNDLES, COMPILED, NAIVE, Case
 from harness.work import CASE, MADE, fingerprint
 from tcmoa import TCMoA
-from tcmoa_calibration.quantize import Budget, calibrate_low_precision
+from tcmoa_calibration.quantize import quantize_bundle
 from tcmoa_export import export_bundle
 from tcmoa_export.engines.graph_summary import summarize_graph
 from tcmoa_export.photographs import PHOTOGRAPHS, make_pair
@@ -36,11 +36,13 @@ from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.errors import TcmoaError
 from tcmoa_runtime.images import read_frame, write_bytes, write_image
 from tcmoa_runtime.options.export import ExportOptions
+from tcmoa_runtime.options.quantize import QuantizeOptions
 from tcmoa_runtime.pairs import PairPaths, find_pairs
 
 DATA = ROOT.parent / "shared" / "data"
 """Real pairs, where they lie beside the project; photographs take their place."""
-SMOOTHING, RANGES = 0.5, "max"
+SMOOTHING: Final = 0.5
+RANGES: Final = "max"
 """Of the int8 bundle. Searching for better ones takes minutes, and does not change how fast it is."""
 
 
@@ -166,19 +168,14 @@ def _int8(case: Case, folder: Path, bundle: Bundle, names: list[str], made: dict
     _say("calibrating the int8 bundle")
     found, which = calibration_pairs(case, folder / "pairs")
     try:
-        result = calibrate_low_precision(
-            bundle,
-            found,
-            folder / "int8",
-            budget=Budget(),
-            smoothing=SMOOTHING,
-            ranges=RANGES,
-            most_pairs=case.calibration_pairs,
+        options = QuantizeOptions(
+            min_psnr=0, smoothing=SMOOTHING, ranges=RANGES, max_pairs=case.calibration_pairs
         )
+        result = quantize_bundle(bundle, found, folder / "int8", options)
     except TcmoaError as error:
         made["failed"].update(dict.fromkeys(names, _line(error)))
         return
-    used = len(result.samples.fit) + len(result.samples.held)
+    used = len(result.pairs.fit) + len(result.pairs.held_out)
     made["notes"]["int8"] = f"calibrated on {used} {which}, smoothing {SMOOTHING:g}, ranges {RANGES}"
 
 

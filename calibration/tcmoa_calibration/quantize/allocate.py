@@ -68,7 +68,7 @@ class _TradeOff:
         self._points: dict[int, TradeOffPoint] = {}
 
     def add(self, groups: Sequence[str], error: QuantizationError) -> TradeOffPoint:
-        """Add a point that was measured before."""
+        """Add a measured point."""
         total = len(self._multiplications)
         share = sum(self._multiplications[g] for g in groups) / sum(self._multiplications.values())
         point = TradeOffPoint(len(groups), share, error)

@@ -161,14 +161,13 @@ def quantize_bundle(
 
     cache = _open_cache(source, target, split, options)
     evaluator = Evaluator(source, split.held_out, quantize, cache, steps.advance)
-    budget = ErrorBudget.from_options(options)
     choice = choose_scheme(evaluator.measure, list(groups), options, len(split.held_out), steps, on_message)
     allocation = allocate_groups(
         evaluator.measure,
         choice.scheme,
         choice.error,
         {name: sum(x.shape[0] * x.shape[1] for x in members) for name, members in groups.items()},
-        budget,
+        ErrorBudget.from_options(options),
         number_format=options.number_format,
         measure_all=options.sensitivity,
         steps=steps,
@@ -179,15 +178,12 @@ def quantize_bundle(
     on_message(f"writing {target}")
     record = quantization_record(
         source,
-        options.number_format,
+        options,
         choice.scheme,
-        allocation.error,
-        budget,
+        allocation,
         split,
         num_groups=len(groups),
-        kept_float32=allocation.kept_float32,
         num_linears=num_linears,
-        seed=options.seed,
     )
     written = write_quantized_bundle(
         source,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import onnx
 
+from tcmoa_calibration.quantize.allocate import Allocation
 from tcmoa_calibration.quantize.error import ErrorBudget, QuantizationError
 from tcmoa_calibration.quantize.rewrite import finalize, share_position_biases
 from tcmoa_calibration.quantize.scheme import Scheme
@@ -17,7 +17,7 @@ from tcmoa_calibration.sample_pairs import PairSplit
 from tcmoa_runtime import __version__
 from tcmoa_runtime.bundle import GRAPH, Bundle
 from tcmoa_runtime.bundle_write import new_bundle, record_files, write_manifest
-from tcmoa_runtime.options.quantize import LowPrecision
+from tcmoa_runtime.options.quantize import LowPrecision, QuantizeOptions
 from tcmoa_runtime.typing import JsonObject
 
 VERSION: Final = 1
@@ -84,34 +84,32 @@ def parity_record(error: QuantizationError, pairs: PairSplit) -> JsonObject:
 
 def quantization_record(
     source: Bundle,
-    number_format: LowPrecision,
+    options: QuantizeOptions,
     scheme: Scheme,
-    error: QuantizationError,
-    budget: ErrorBudget,
+    allocation: Allocation,
     pairs: PairSplit,
     *,
     num_groups: int,
-    kept_float32: Sequence[str],
     num_linears: int,
-    seed: int,
 ) -> JsonObject:
     """Return the entry `quantization` of bundle.json: how the graph was made, and its error."""
+    error = allocation.error
     return {
         "version": VERSION,
-        "format": number_format,
+        "format": options.number_format,
         "against": {"graph": source.graph_name, "sha256": source.files[GRAPH].sha256},
         "smoothing": scheme.smoothing,
         "ranges": scheme.ranges,
         "groups": num_groups,
-        "kept_float32": list(kept_float32),
+        "kept_float32": allocation.kept_float32,
         "linears": num_linears,
         "psnr_db": _rounded_db(error.psnr_db),
         "worst_psnr_db": _rounded_db(error.worst_psnr_db),
         "qabf_drop": round(error.qabf_drop, 6),
-        "budget": budget.to_json(),
+        "budget": ErrorBudget.from_options(options).to_json(),
         "fit_pairs": [pair.name for pair in pairs.fit],
         "held_pairs": [pair.name for pair in pairs.held_out],
-        "seed": seed,
+        "seed": options.seed,
     }
 
 
