@@ -6,19 +6,19 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A busy machine is no bug; the fixtures that properties use are read only. In CI the same examples are tried each
-# time, so that a commit is judged by itself; everywhere else new ones are.
+# No deadline, because timing on a busy machine proves nothing. Fixtures that property tests use are read-only. CI tries
+# the same examples in every run, so that a failure comes from the commit; other machines try new ones.
 settings.register_profile(
-    "steady",
+    "tcmoa",
     deadline=None,
     derandomize=bool(os.environ.get("CI")),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-settings.load_profile("steady")
+settings.load_profile("tcmoa")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The README's tests first: they take longest, and one process of several has to do them all."""
+    """Run the tests of the documents first: they take longest, and one worker process runs all of them."""
     items.sort(key=lambda item: item.path.name != "test_documents.py")
 
 
@@ -27,7 +27,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
-    """Folder of the authors' reference outputs; tests that need it skip where it is absent."""
+    """Folder of the authors' reference outputs; skips the test if it is absent."""
     folder = SHARED / "reference" / "golden"
     if not folder.is_dir():
         pytest.skip("../shared/reference/golden is absent; place the project beside it to run this")
@@ -36,7 +36,7 @@ def golden() -> Path:
 
 @pytest.fixture(scope="session")
 def val_pairs() -> Path:
-    """Folder of real pairs by task (vif, mef, mff); tests that need it skip where it is absent."""
+    """Folder of real pairs by task (vif, mef, mff); skips the test if it is absent."""
     folder = SHARED / "data" / "val"
     if not folder.is_dir():
         pytest.skip("../shared/data/val is absent; place the project beside it to run this")

@@ -1,4 +1,4 @@
-"""Bundles of a micro model, frames, and ways to run code and the command line."""
+"""Fixtures: bundles of a micro model, frames, and functions that run code and the command line."""
 
 import json
 import shutil
@@ -31,16 +31,16 @@ OPTIONS = {
     "mef": {"task": "mef", "with_prompt": True},
     "batch": {"batch": 2, "with_prompt": True},
     "bgr": {"channel_order": "bgr"},
-    "grey": {"gray": ("y",)},
-    "bgr grey": {"channel_order": "bgr", "gray": ("y",)},
+    "gray": {"gray": ("y",)},
+    "bgr gray": {"channel_order": "bgr", "gray": ("y",)},
     "resize": {"as_published": True},
 }
-"""What each bundle is exported with, besides task vif and 130x100; all from one model."""
+"""Export options of each bundle, besides task vif and size 130x100; all are of one model."""
 
 
 @contextmanager
 def one_thread():
-    """Torch on one thread: on such a small model, threads that wait for a busy core cost twenty times more."""
+    """Run PyTorch on one thread: with a small model and busy cores, more threads take 20 times as long."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -50,6 +50,7 @@ def one_thread():
 
 
 def export_micro(out, **options):
+    """Export the micro model to `out` and return the path."""
     with one_thread():
         model = scrambled(Sizes(64, 4, 2, 64, 4, 2))
         export_bundle(model, ExportOptions(**{"task": "vif", "size": (HEIGHT, WIDTH), **options}), out)
@@ -58,7 +59,7 @@ def export_micro(out, **options):
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory):
-    """Path of a bundle by its name in OPTIONS; made once, never to be changed."""
+    """Function that returns the path of a bundle by its name in OPTIONS; read-only, exported once."""
     folder = tmp_path_factory.mktemp("bundles")
 
     def path_of(name):
@@ -70,12 +71,13 @@ def exported(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def vif(exported):
+    """Path of the bundle `vif`; read-only."""
     return exported("vif")
 
 
 @pytest.fixture(scope="session")
-def in_two_files(tmp_path_factory):
-    """A bundle whose weights lie beside the graph, as those beyond 2 GiB do."""
+def external_data_bundle(tmp_path_factory):
+    """Path of a bundle whose weights are in `fusion.data`, as weights above 2 GiB are."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bundle_export, "MAX_INLINE_BYTES", 0)
         return export_micro(tmp_path_factory.mktemp("two") / "bundle", **OPTIONS["vif"])
@@ -83,6 +85,7 @@ def in_two_files(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def fuser(vif):
+    """Fuser of the bundle `vif`."""
     with Fuser.load(vif) as loaded:
         yield loaded
 
@@ -95,19 +98,19 @@ def pair():
 
 @pytest.fixture(scope="session")
 def four_pairs():
-    """x and y, uint8 [4, H, W, 3], all frames different."""
+    """x and y, uint8 [4, H, W, 3]; all frames differ."""
     return frames(HEIGHT, WIDTH, 4, seed=2), frames(HEIGHT, WIDTH, 4, seed=3)
 
 
 @pytest.fixture
 def broken(vif, tmp_path):
-    """A copy of the bundle to be damaged."""
+    """Path of a copy of the bundle `vif` that a test may damage."""
     return Path(shutil.copytree(vif, tmp_path / "broken"))
 
 
 @pytest.fixture(scope="session")
 def rehash():
-    """Change a manifest by a function and give it the right hash again."""
+    """Function that edits a manifest by a function and updates its hash."""
 
     def change_manifest(folder, change):
         manifest = json.loads((folder / MANIFEST).read_bytes())
@@ -120,7 +123,7 @@ def rehash():
 
 @pytest.fixture
 def sources(tmp_path, pair):
-    """x.png and y.png of `pair`, in a folder of their own."""
+    """Paths of x.png and y.png, the frames of `pair`, in a new folder."""
     folder = tmp_path / "sources"
     folder.mkdir()
     for name, frame in zip("xy", pair, strict=True):
@@ -130,7 +133,7 @@ def sources(tmp_path, pair):
 
 @pytest.fixture
 def folders(tmp_path, four_pairs):
-    """Folders x and y of a.png, b.png, c.png."""
+    """Paths of the folders x and y, each with a.png, b.png and c.png."""
     for source, batch in zip("xy", four_pairs, strict=True):
         (tmp_path / source).mkdir()
         for name, frame in zip("abc", batch[:3], strict=True):
@@ -140,20 +143,20 @@ def folders(tmp_path, four_pairs):
 
 @pytest.fixture
 def tree():
-    """Every path below a folder, with the content of files."""
+    """Function that returns all paths below a folder, with the content of files."""
     return lambda folder: {p: p.read_bytes() if p.is_file() else None for p in Path(folder).rglob("*")}
 
 
 @pytest.fixture
 def no_openvino(monkeypatch):
-    """`auto` finds no OpenVINO, as in the base install; by name it is there all the same."""
+    """Hide OpenVINO from `auto`, as in the base install; `openvino` by name still works."""
     find = backends.find_spec
     monkeypatch.setattr(backends, "find_spec", lambda name: None if name == "openvino" else find(name))
 
 
 @dataclass
 class Outcome:
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -161,12 +164,12 @@ class Outcome:
 
     @property
     def json(self):
-        """The one JSON object on stdout."""
+        """The JSON object that is the only line on stdout."""
         (line,) = self.out.splitlines()
         return json.loads(line)
 
     def assert_error(self, code, *words):
-        """One line on stderr that names `words`, nothing on stdout."""
+        """Check the exit code, that stderr is one line that contains `words`, and that stdout is empty."""
         assert (self.code, self.out) == (code, "")
         (line,) = self.err.splitlines()
         assert line.startswith("tcmoa: error: ")
@@ -176,7 +179,7 @@ class Outcome:
 
 @pytest.fixture
 def tcmoa(capfd):
-    """Run the command line in this process; what native code prints is caught, too."""
+    """Function that runs the command line in this process; it captures the output of native code too."""
 
     def call(*arguments):
         capfd.readouterr()
@@ -188,7 +191,7 @@ def tcmoa(capfd):
 
 @pytest.fixture
 def tcmoa_process():
-    """Run the installed `tcmoa` command."""
+    """Function that runs the installed `tcmoa` command."""
 
     def call(*arguments):
         command = [Path(sys.executable).with_name("tcmoa"), *arguments]
@@ -210,7 +213,7 @@ sys.meta_path.insert(0, Blocker())
 
 @pytest.fixture(scope="session")
 def fresh_python():
-    """Run code in a new interpreter, where the named packages cannot be imported."""
+    """Function that runs code in a new interpreter, where the packages in `blocked` cannot be imported."""
 
     def call(code, blocked=()):
         command = [sys.executable, "-c", BLOCKER.format(blocked=set(blocked)) + code]
@@ -221,6 +224,6 @@ def fresh_python():
 
 
 @pytest.fixture(scope="session")
-def grey_levels_apart():
-    """Largest difference of two images."""
+def max_gray_difference():
+    """Function that returns the largest difference of two images, in gray levels."""
     return lambda a, b: int(np.abs(a.astype(np.int16) - b.astype(np.int16)).max())

@@ -1,4 +1,4 @@
-"""Bundles that move one source before fusing: what is applied, where, and what is refused."""
+"""Bundles with an alignment: where it is applied, and which values are refused."""
 
 import math
 
@@ -20,7 +20,7 @@ MATRIX = ((1.02, 0.03, -4.5), (-0.02, 0.99, 3.25), (1e-4, -5e-5, 1.0))
 
 
 def alignment(source="y", rows=MATRIX, **changes):
-    plain = {
+    values = {
         "model": "homography",
         "residual_px": 0.25,
         "score_before": 0.1,
@@ -28,12 +28,12 @@ def alignment(source="y", rows=MATRIX, **changes):
         "pairs": 12,
         "seed": 0,
     }
-    return Alignment(source, rows, **{**plain, **changes})
+    return Alignment(source, rows, **{**values, **changes})
 
 
 @pytest.fixture
 def aligned(exported, tmp_path):
-    """Path of a bundle by its name, with an alignment."""
+    """Function that returns the path of a bundle with an alignment, by its name in OPTIONS."""
 
     def make(name="vif", source="y"):
         out = tmp_path / f"aligned {name} {source}"
@@ -49,7 +49,7 @@ def warped(frame):
     return Warp(np.array(MATRIX), SIZE)(frame)
 
 
-def test_what_was_written_is_read(aligned, vif):
+def test_a_written_alignment_is_read_back(aligned, vif):
     bundle = Bundle.open(aligned())
     assert bundle.alignment == alignment()
     np.testing.assert_array_equal(bundle.alignment.matrix, np.array(MATRIX))
@@ -58,22 +58,22 @@ def test_what_was_written_is_read(aligned, vif):
 
 
 @pytest.mark.parametrize("source", ["x", "y"])
-@pytest.mark.parametrize("name", ["vif", "grey", "bgr", "batch", "resize"])
-def test_it_is_fusing_what_was_moved_before_byte_for_byte(name, source, aligned, exported, four_pairs):
+@pytest.mark.parametrize("name", ["vif", "gray", "bgr", "batch", "resize"])
+def test_fusing_equals_fusing_warped_frames_byte_for_byte(name, source, aligned, exported, four_pairs):
     x, y = (frames[:3] for frames in four_pairs)
-    if name == "grey":
+    if name == "gray":
         y = y[..., :1]
-    before = [np.stack([warped(f) for f in frames]) for frames in (x, y)]
+    warped_frames = [np.stack([warped(f) for f in frames]) for frames in (x, y)]
     with Fuser.load(aligned(name, source)) as fuser, Fuser.load(exported(name)) as plain:
         fused = fuser(x, y)
-        expected = plain(before[0], y) if source == "x" else plain(x, before[1])
+        expected = plain(warped_frames[0], y) if source == "x" else plain(x, warped_frames[1])
         np.testing.assert_array_equal(fused, expected)
         assert (fused != plain(x, y)).mean() > 0.05
         single = fuser.with_prompt(x[0], y[0]) if fuser.bundle.contract.with_prompt else (fuser(x[0], y[0]),)
         np.testing.assert_array_equal(single[0], fused[0])
 
 
-def test_frames_of_another_size_are_moved_at_the_bundles(aligned, exported, pair):
+def test_frames_of_another_size_are_warped_at_the_size_of_the_bundle(aligned, exported, pair):
     x, y = (resize_frame(frame, (150, 170)) for frame in pair)
     with Fuser.load(aligned(), resize=True) as fuser, Fuser.load(exported("vif"), resize=True) as plain:
         np.testing.assert_array_equal(fuser(x, y), plain(x, warped(resize_frame(y, SIZE))))
@@ -81,13 +81,13 @@ def test_frames_of_another_size_are_moved_at_the_bundles(aligned, exported, pair
         fuser(x, y)
 
 
-def test_16_bits_and_grey_frames_are_converted_first(aligned, exported, pair):
+def test_16_bit_and_gray_frames_are_converted_before_the_warp(aligned, exported, pair):
     x, y = pair[0], pair[1][..., 0].astype(np.uint16) * 7
     with Fuser.load(aligned()) as fuser, Fuser.load(exported("vif")) as plain:
         np.testing.assert_array_equal(fuser(x, y), plain(x, warped(to_frame(y, "y"))))
 
 
-def test_the_callers_frames_are_left_alone(aligned, pair):
+def test_input_frames_are_not_modified(aligned, pair):
     copies = [frame.copy() for frame in pair]
     with Fuser.load(aligned()) as fuser:
         fuser(*pair)
@@ -98,8 +98,8 @@ def test_the_callers_frames_are_left_alone(aligned, pair):
         np.testing.assert_array_equal(frame, copy)
 
 
-class OnGpu:
-    """What says that it lies on a GPU."""
+class GpuArray:
+    """An array that claims to be in GPU memory."""
 
     shape = (*SIZE, 3)
 
@@ -109,20 +109,20 @@ class OnGpu:
 
 
 def test_frames_on_a_gpu_are_refused_in_one_line(aligned, pair):
-    class Device:
-        name = "device"
+    class GpuBackend:
+        name = "gpu"
 
         def infer(self, inputs):
-            raise AssertionError("must not be reached")
+            raise AssertionError("the backend must not be called")
 
         def infer_device(self, inputs, stream=None):
-            raise AssertionError("must not be reached")
+            raise AssertionError("the backend must not be called")
 
         def close(self):
             pass
 
-    fuser = Fuser(Bundle.open(aligned()), Device())
-    for x, y in ((OnGpu(), pair[1]), (pair[0], OnGpu())):
+    fuser = Fuser(Bundle.open(aligned()), GpuBackend())
+    for x, y in ((GpuArray(), pair[1]), (pair[0], GpuArray())):
         with pytest.raises(
             InputError, match=r"aligns its sources, which needs frames in host memory. Copy .*"
         ) as caught:
@@ -130,7 +130,9 @@ def test_frames_on_a_gpu_are_refused_in_one_line(aligned, pair):
         assert "\n" not in str(caught.value)
 
 
-def test_the_command_line_fuses_and_inspects_it(aligned, exported, sources, pair, tcmoa, tmp_path):
+def test_the_command_line_fuses_with_and_inspects_an_aligned_bundle(
+    aligned, exported, sources, pair, tcmoa, tmp_path
+):
     bundle = aligned()
     out = tmp_path / "fused.png"
     assert tcmoa("fuse", bundle, *sources, "-o", out).code == 0
@@ -139,12 +141,15 @@ def test_the_command_line_fuses_and_inspects_it(aligned, exported, sources, pair
     np.testing.assert_array_equal(cv2.imread(str(out))[..., ::-1], expected)
     shown = tcmoa("inspect", bundle)
     assert "\nalignment  y is moved by up to " in shown.out
-    assert "(homography, uncertainty 0.25 pixels); gradient correlation 0.100 before, 0.400 after, 12 pairs" in shown.out
+    assert (
+        "(homography, uncertainty 0.25 pixels); gradient correlation 0.100 before, 0.400 after, 12 pairs"
+        in shown.out
+    )
     assert tcmoa("inspect", bundle, "--json").json["alignment"] == alignment().to_json()
     assert "alignment" not in tcmoa("inspect", exported("vif")).out
 
 
-def test_a_stream_moves_frames_too(aligned, pair):
+def test_a_stream_warps_frames(aligned, pair):
     frames = [pair[0], pair[1]]
     x, y = (ScriptedSource([0, 40], images=frames) for _ in "xy")
     sink = ListSink()
@@ -154,7 +159,7 @@ def test_a_stream_moves_frames_too(aligned, pair):
     np.testing.assert_array_equal(sink.frames[0].image, warped(pair[0]))
 
 
-def test_a_source_that_passes_alone_lies_where_it_lay_before(aligned, pair):
+def test_a_source_that_is_passed_through_alone_is_warped(aligned, pair):
     sink = ListSink()
     x = LiveSource(50, hook=lambda i: "die" if i == 5 else None)
     y = LiveSource(50, images=lambda i: pair[1])
@@ -164,32 +169,35 @@ def test_a_source_that_passes_alone_lies_where_it_lay_before(aligned, pair):
     np.testing.assert_array_equal(sink.frames[-1].image, warped(pair[1]))
 
 
-DAMAGE = {
-    "no object": (lambda a, m: m.update(alignment=[]), "'alignment' is []; expected a value of type dict"),
+MALFORMED = {
+    "not an object": (
+        lambda a, m: m.update(alignment=[]),
+        "'alignment' is []; expected a value of type dict",
+    ),
     "null": (lambda a, m: m.update(alignment=None), "'alignment' is None"),
-    "no source": (lambda a, m: a.pop("source"), "'alignment.source' is None; expected 'x', 'y'"),
-    "source": (lambda a, m: a.update(source="z"), "'alignment.source' is 'z'"),
-    "model": (lambda a, m: a.update(model="rigid"), "'alignment.model' is 'rigid'"),
-    "residual": (lambda a, m: a.update(residual_px="small"), "'alignment.residual_px' is 'small'"),
-    "pairs": (lambda a, m: a.update(pairs=True), "'alignment.pairs' is True"),
-    "no matrix": (lambda a, m: a.pop("matrix"), "'alignment.matrix' is None"),
+    "missing source": (lambda a, m: a.pop("source"), "'alignment.source' is None; expected 'x', 'y'"),
+    "unknown source": (lambda a, m: a.update(source="z"), "'alignment.source' is 'z'"),
+    "unknown model": (lambda a, m: a.update(model="rigid"), "'alignment.model' is 'rigid'"),
+    "residual as text": (lambda a, m: a.update(residual_px="small"), "'alignment.residual_px' is 'small'"),
+    "pairs as a bool": (lambda a, m: a.update(pairs=True), "'alignment.pairs' is True"),
+    "missing matrix": (lambda a, m: a.pop("matrix"), "'alignment.matrix' is None"),
     "two rows": (lambda a, m: a["matrix"].pop(), "three lists of three numbers"),
     "four columns": (lambda a, m: a["matrix"][1].append(0.0), "three lists of three numbers"),
-    "no rows": (lambda a, m: a.update(matrix=[1, 2, 3]), "three lists of three numbers"),
-    "text": (lambda a, m: a["matrix"][0].__setitem__(0, "1"), "not a finite number"),
-    "huge": (lambda a, m: a["matrix"][0].__setitem__(2, 1e300), "not a finite number"),
-    "true": (lambda a, m: a["matrix"][0].__setitem__(0, True), "not a finite number"),
+    "not rows": (lambda a, m: a.update(matrix=[1, 2, 3]), "three lists of three numbers"),
+    "element as text": (lambda a, m: a["matrix"][0].__setitem__(0, "1"), "not a finite number"),
+    "huge element": (lambda a, m: a["matrix"][0].__setitem__(2, 1e300), "not a finite number"),
+    "element as a bool": (lambda a, m: a["matrix"][0].__setitem__(0, True), "not a finite number"),
     "zero": (lambda a, m: a.update(matrix=[[0.0] * 3] * 3), "maps a part of the frame to infinity"),
-    "far": (lambda a, m: a["matrix"][0].__setitem__(2, 90.0), "moves a corner by"),
+    "far move": (lambda a, m: a["matrix"][0].__setitem__(2, 90.0), "moves a corner by"),
     "mirror": (lambda a, m: a.update(matrix=[[-1.0, 0, 129], [0, 1.0, 0], [0, 0, 1.0]]), "of its area"),
     "horizon": (lambda a, m: a["matrix"][2].__setitem__(0, -0.01), "to infinity"),
-    "long": (lambda a, m: a.update(matrix=[[1.0] * 3] * 999), "…; expected three lists"),
+    "999 rows": (lambda a, m: a.update(matrix=[[1.0] * 3] * 999), "…; expected three lists"),
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_is_refused_when_the_bundle_is_opened(damage, broken, rehash):
-    change, words = DAMAGE[damage]
+@pytest.mark.parametrize("fault", MALFORMED)
+def test_a_malformed_alignment_is_refused_on_opening(fault, broken, rehash):
+    change, words = MALFORMED[fault]
 
     def apply(manifest):
         manifest[MANIFEST_KEY] = alignment().to_json()
@@ -203,8 +211,8 @@ def test_damage_is_refused_when_the_bundle_is_opened(damage, broken, rehash):
     assert len(str(caught.value)) < 700
 
 
-def test_a_matrix_that_folds_the_frame_is_told():
-    # The corners at the bottom change places in part: no longer convex.
+def test_a_matrix_that_folds_the_frame_is_refused():
+    # The corner at the bottom right moves inside the others: the quadrilateral is not convex.
     corners = np.array([[0, 0], [129, 0], [50, 40], [0, 99]], np.float32)
     frame = np.array([[0, 0], [129, 0], [129, 99], [0, 99]], np.float32)
     matrix = cv2.getPerspectiveTransform(frame, corners)
@@ -217,13 +225,13 @@ def test_a_matrix_that_folds_the_frame_is_told():
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=9, max_size=9))
-def test_any_matrix_is_judged_without_a_warning(values):
+def test_any_matrix_is_checked_without_a_warning(values):
     matrix = np.array(values).reshape(3, 3)
     problem = describe_matrix_fault(matrix, SIZE)
     assert problem is None or "\n" not in problem
 
 
-def test_warping_is_opencvs_within_a_grey_level(pair):
+def test_warping_equals_opencv_within_two_gray_levels(pair):
     matrix = np.array(MATRIX)
     expected = cv2.warpPerspective(
         pair[0],
@@ -238,7 +246,7 @@ def test_warping_is_opencvs_within_a_grey_level(pair):
     np.testing.assert_array_equal(warped(pair[0][..., :1])[..., 0], result[..., 0])
 
 
-def test_whole_pixels_are_moved_exactly_and_edges_go_on(pair):
+def test_moves_by_whole_pixels_are_exact_and_edge_pixels_are_repeated(pair):
     right, down = (
         np.array([[1, 0, 5], [0, 1, 0], [0, 0, 1.0]]),
         np.array([[1, 0, 0], [0, 1, -3], [0, 0, 1.0]]),
@@ -253,10 +261,10 @@ def test_whole_pixels_are_moved_exactly_and_edges_go_on(pair):
     np.testing.assert_allclose(map_points(right, np.array([[2.0], [7.0], [1.0]])), [[7], [7]])
 
 
-def test_the_matrix_maps_pixel_centres_of_the_frame_to_those_of_the_source():
+def test_the_matrix_maps_pixel_centers_of_the_frame_to_those_of_the_source():
     source = np.zeros((*SIZE, 1), np.uint8)
     source[40, 60] = 255
-    # Twice as large about (60, 40): the frame's pixel there is still that of the source.
+    # Enlarge by 2 about (60, 40): the pixel there stays the same.
     twice = np.array([[0.5, 0, 30], [0, 0.5, 20], [0, 0, 1.0]])
     result = Warp(twice, SIZE)(source)
     assert result[40, 60] == 255

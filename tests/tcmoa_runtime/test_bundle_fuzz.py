@@ -1,4 +1,4 @@
-"""Bundles damaged at random: never another error than BundleError, never opened as something else."""
+"""Randomly damaged manifests: they raise BundleError only, and never open as another bundle."""
 
 import copy
 import json
@@ -21,7 +21,7 @@ REQUIRED = (
 
 @pytest.fixture(scope="module")
 def damaged(vif, tmp_path_factory):
-    """Write a manifest's bytes beside a copy of the graph and give the folder."""
+    """Function that writes the bytes of a manifest beside a copy of the graph and returns the folder."""
     folder = tmp_path_factory.mktemp("fuzz") / "bundle"
     shutil.copytree(vif, folder)
 
@@ -33,13 +33,13 @@ def damaged(vif, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def good(vif):
-    """A good manifest's bytes."""
+def valid(vif):
+    """Bytes of a valid manifest."""
     return (vif / MANIFEST).read_bytes()
 
 
-def opens(folder):
-    """The manifest that was accepted, or None where BundleError refused it in one line."""
+def open_manifest(folder):
+    """Return the manifest that was accepted, None if BundleError refused it in one line."""
     try:
         return Bundle.open(folder).manifest
     except BundleError as error:
@@ -49,7 +49,7 @@ def opens(folder):
 
 
 def paths(value, prefix=()):
-    """The keys to every value inside a JSON value."""
+    """Yield the keys that lead to each value inside a JSON value."""
     children = (
         value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     )
@@ -59,6 +59,7 @@ def paths(value, prefix=()):
 
 
 def parent(value, keys):
+    """Return the object or list that holds the value at `keys`."""
     for key in keys[:-1]:
         value = value[key]
     return value
@@ -66,39 +67,39 @@ def parent(value, keys):
 
 @settings(max_examples=200)
 @given(data=st.data())
-def test_flipped_bytes_never_open_as_another_bundle(data, damaged, good):
-    text = bytearray(good)
-    for place in data.draw(st.lists(st.integers(0, len(text) - 1), min_size=1, max_size=3, unique=True)):
-        text[place] ^= data.draw(st.integers(1, 255))
-    # White space and the spelling of a number may change and mean the same.
-    assert opens(damaged(bytes(text))) in (None, json.loads(good))
+def test_flipped_bytes_never_open_as_another_bundle(data, damaged, valid):
+    text = bytearray(valid)
+    for index in data.draw(st.lists(st.integers(0, len(text) - 1), min_size=1, max_size=3, unique=True)):
+        text[index] ^= data.draw(st.integers(1, 255))
+    # Other white space or another notation of a number can give the same manifest.
+    assert open_manifest(damaged(bytes(text))) in (None, json.loads(valid))
 
 
 @given(data=st.data())
-def test_truncated_manifests_never_open(data, damaged, good):
-    whole = len(good.rstrip())
-    assert opens(damaged(good[: data.draw(st.integers(0, whole - 1))])) is None
+def test_truncated_manifests_never_open(data, damaged, valid):
+    whole = len(valid.rstrip())
+    assert open_manifest(damaged(valid[: data.draw(st.integers(0, whole - 1))])) is None
 
 
 @given(text=st.binary(max_size=300))
 def test_random_bytes_never_open(text, damaged):
-    assert opens(damaged(text)) is None
+    assert open_manifest(damaged(text)) is None
 
 
-def test_every_key_is_covered_by_the_manifests_own_hash(damaged, good):
-    manifest = json.loads(good)
+def test_the_hash_covers_every_key(damaged, valid):
+    manifest = json.loads(valid)
     for keys in paths(manifest):
-        less = copy.deepcopy(manifest)
-        del parent(less, keys)[keys[-1]]
-        assert opens(damaged(json.dumps(less).encode())) is None, keys
+        reduced = copy.deepcopy(manifest)
+        del parent(reduced, keys)[keys[-1]]
+        assert open_manifest(damaged(json.dumps(reduced).encode())) is None, keys
 
 
 @pytest.mark.parametrize("key", REQUIRED)
-def test_required_keys_are_missed_even_where_the_hash_is_right(key, damaged, good):
-    manifest = json.loads(good)
+def test_a_missing_required_key_is_refused_although_the_hash_is_correct(key, damaged, valid):
+    manifest = json.loads(valid)
     del manifest[key]
     manifest[SELF_HASH] = manifest_sha256(manifest)
-    assert opens(damaged(json.dumps(manifest).encode())) is None
+    assert open_manifest(damaged(json.dumps(manifest).encode())) is None
 
 
 any_json = st.recursive(
@@ -115,14 +116,14 @@ any_json = st.recursive(
 
 @settings(max_examples=300)
 @given(data=st.data(), value=any_json)
-def test_forged_manifests_are_refused_or_usable(data, value, damaged, good):
-    """With the right hash; what fusing needs is checked on opening, what `inspect` shows when it shows it."""
-    manifest = json.loads(good)
+def test_forged_manifests_are_refused_or_usable(data, value, damaged, valid):
+    """The hash is correct. Opening checks what fusing needs; `inspect` checks what it shows."""
+    manifest = json.loads(valid)
     keys = data.draw(st.sampled_from(list(paths(manifest))))
     parent(manifest, keys)[keys[-1]] = value
     manifest[SELF_HASH] = manifest_sha256(manifest)
     folder = damaged(json.dumps(manifest).encode())
-    if opens(folder) is None:
+    if open_manifest(folder) is None:
         return
     bundle = Bundle.open(folder)
     assert all(abs(number) < 2e6 for number in bundle.default_prompt)

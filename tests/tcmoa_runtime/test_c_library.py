@@ -56,8 +56,8 @@ def test_color_gray_and_16_bit_frames_give_the_bytes_of_python(bundle):
         assert c_fuser.stats.frames == 6
 
 
-def test_weights_in_a_separate_file_are_found_and_verified(in_two_files, tmp_path):
-    bundle = Path(shutil.copytree(in_two_files, tmp_path / "two"))
+def test_weights_in_a_separate_file_are_found_and_verified(external_data_bundle, tmp_path):
+    bundle = Path(shutil.copytree(external_data_bundle, tmp_path / "two"))
     color, gray, _ = frames(bundle)
     with Fuser.load(bundle, "openvino", threads=1) as fuser, CFuser(bundle, threads=1) as c_fuser:
         np.testing.assert_array_equal(c_fuser(color, gray), fuser(color, gray))

@@ -1,4 +1,4 @@
-"""How the command line ends after an internal error, without a package, or when it is interrupted."""
+"""Exit codes and messages after an internal error, a missing package, or an interrupt."""
 
 import warnings
 
@@ -10,31 +10,31 @@ from tcmoa_runtime.cli import DEBUG, run
 
 
 @pytest.fixture
-def fuse(vif, sources, tmp_path):
-    """Arguments of a command that would work."""
+def fuse_arguments(vif, sources, tmp_path):
+    """Valid arguments of `tcmoa fuse`."""
     return [str(a) for a in ("fuse", vif, *sources, "-o", tmp_path / "out.png")]
 
 
 @pytest.fixture
 def failing(monkeypatch):
-    """Make loading a bundle raise an error."""
+    """Function that makes `Fuser.load` raise an error."""
 
-    def fail_by(error):
+    def fail_with(error):
         def load(*_, **__):
             raise error
 
         monkeypatch.setattr(Fuser, "load", load)
 
-    return fail_by
+    return fail_with
 
 
 @pytest.mark.parametrize(
     "error", [RuntimeError("two\nlines"), KeyError("key"), OSError("no path"), AssertionError()]
 )
-def test_an_internal_error_exits_1_in_one_line(error, tcmoa, fuse, failing, monkeypatch):
+def test_an_internal_error_exits_1_in_one_line(error, tcmoa, fuse_arguments, failing, monkeypatch):
     monkeypatch.delenv(DEBUG, raising=False)
     failing(error)
-    outcome = tcmoa(*fuse)
+    outcome = tcmoa(*fuse_arguments)
     assert (outcome.code, outcome.out) == (1, "")
     (line,) = outcome.err.splitlines()
     assert line.startswith(f"tcmoa: internal error: {type(error).__name__}")
@@ -42,48 +42,48 @@ def test_an_internal_error_exits_1_in_one_line(error, tcmoa, fuse, failing, monk
     assert DEBUG in line
 
 
-def test_an_internal_error_is_a_traceback_under_tcmoa_debug(fuse, failing, monkeypatch):
+def test_tcmoa_debug_raises_an_internal_error(fuse_arguments, failing, monkeypatch):
     monkeypatch.setenv(DEBUG, "1")
     failing(RuntimeError("boom"))
     with pytest.raises(RuntimeError, match="boom"):
-        run(fuse)
+        run(fuse_arguments)
 
 
 def test_tcmoa_debug_shows_the_messages_of_native_libraries(fresh_python):
-    """Without it only the lines of the command itself reach stderr."""
+    """Without it, stderr has only the lines of the command itself."""
     code = f"""
 import os
 from tcmoa_runtime import cli
 def native(_):
     os.write(2, b"native\\n")
-    print("ours", file=sys.stderr)
+    print("python", file=sys.stderr)
     return 0
 cli.run = native
 os.environ["{DEBUG}"] = {{value!r}}
 cli.main()
 """
-    assert fresh_python(code.format(value="")).err == "ours\n"
-    assert fresh_python(code.format(value="1")).err == "native\nours\n"
+    assert fresh_python(code.format(value="")).err == "python\n"
+    assert fresh_python(code.format(value="1")).err == "native\npython\n"
 
 
-def test_an_error_of_the_project_is_not_an_internal_error(tcmoa, fuse, failing):
+def test_a_tcmoa_error_is_not_reported_as_an_internal_error(tcmoa, fuse_arguments, failing):
     failing(TcmoaError("the graph\n failed"))
-    tcmoa(*fuse).assert_error(1, "the graph failed")
+    tcmoa(*fuse_arguments).assert_error(1, "the graph failed")
 
 
-def test_a_path_without_permission_is_wrong_input(tcmoa, fuse, failing):
+def test_a_path_without_permission_is_an_input_error(tcmoa, fuse_arguments, failing):
     failing(PermissionError(13, "Permission denied", "/secret/bundle"))
-    tcmoa(*fuse).assert_error(2, "/secret/bundle: Permission denied")
+    tcmoa(*fuse_arguments).assert_error(2, "/secret/bundle: Permission denied")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), typer.Abort()])
-def test_an_interrupt_exits_130(error, tcmoa, fuse, failing):
+def test_an_interrupt_exits_130(error, tcmoa, fuse_arguments, failing):
     failing(error)
-    outcome = tcmoa(*fuse)
+    outcome = tcmoa(*fuse_arguments)
     assert (outcome.code, outcome.out, outcome.err.strip()) == (130, "", "tcmoa: interrupted")
 
 
-def test_warnings_are_notes_on_stderr(tcmoa, fuse, monkeypatch):
+def test_warnings_are_printed_as_notes_on_stderr(tcmoa, fuse_arguments, monkeypatch):
     load = Fuser.load
 
     def warn(*arguments, **options):
@@ -91,7 +91,7 @@ def test_warnings_are_notes_on_stderr(tcmoa, fuse, monkeypatch):
         return load(*arguments, **options)
 
     monkeypatch.setattr(Fuser, "load", warn)
-    outcome = tcmoa(*fuse, "--json")
+    outcome = tcmoa(*fuse_arguments, "--json")
     assert (outcome.code, outcome.err) == (0, "tcmoa: note: something to know\n")
     assert outcome.json["images"] == 1
 
@@ -109,12 +109,12 @@ EXPORT = ["export", "--weights", "tiny", "--task", "vif", "--size", "64x64", "--
         (["train", "config.toml"], "torch"),
     ],
 )
-def test_a_missing_extra_is_named(
-    arguments, missing, fresh_python, tmp_path, tree
-):
+def test_a_missing_package_is_named_with_its_extra(arguments, missing, fresh_python, tmp_path, tree):
     code = f"import os\nos.chdir({str(tmp_path)!r})\nfrom tcmoa_runtime.cli import run\nsys.exit(run({arguments!r}))"
     outcome = fresh_python(code, blocked={missing})
-    outcome.assert_error(3, f"tcmoa {arguments[0]}: the package {missing} is not installed", "pip install 'tcmoa[export]'")
+    outcome.assert_error(
+        3, f"tcmoa {arguments[0]}: the package {missing} is not installed", "pip install 'tcmoa[export]'"
+    )
     assert not tree(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""`tcmoa fuse` where it works: files, folders, prompts, sizes and formats."""
+"""`tcmoa fuse` with valid input: files, folders, prompts, sizes and formats."""
 
 import json
 
@@ -10,7 +10,7 @@ from tcmoa_runtime import Fuser
 from tcmoa_runtime.images import read_image, write_image
 
 
-def test_two_images_become_one(tcmoa, vif, sources, tmp_path, fuser, pair):
+def test_two_images_are_fused_into_one(tcmoa, vif, sources, tmp_path, fuser, pair):
     outcome = tcmoa("fuse", vif, *sources, "-o", tmp_path / "out.png")
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.startswith(f"{tmp_path / 'out.png'} (")
@@ -27,20 +27,20 @@ def test_json_is_exactly_one_object(tcmoa, vif, sources, tmp_path):
     assert 0 < report["ms"]["p50"] <= report["ms"]["p95"]
 
 
-def test_the_installed_command_does_the_same(tcmoa_process, vif, sources, tmp_path, fuser, pair):
+def test_the_installed_command_gives_the_same_image(tcmoa_process, vif, sources, tmp_path, fuser, pair):
     outcome = tcmoa_process("fuse", vif, *sources, "--out", tmp_path / "out.png", "--json")
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.json["images"] == 1
     assert np.abs(read_image(tmp_path / "out.png").astype(int) - fuser(*pair)).max() <= 1
 
 
-def test_an_image_that_is_there_is_replaced(tcmoa, vif, sources, tmp_path, fuser, pair):
+def test_an_existing_image_is_replaced(tcmoa, vif, sources, tmp_path, fuser, pair):
     (tmp_path / "out.png").write_bytes(b"old")
     assert tcmoa("fuse", vif, *sources, "-o", tmp_path / "out.png").code == 0
     np.testing.assert_array_equal(read_image(tmp_path / "out.png"), fuser(*pair))
 
 
-def test_two_folders_of_equal_names(tcmoa, vif, folders, tmp_path, fuser, four_pairs):
+def test_two_folders_with_equal_names_are_fused(tcmoa, vif, folders, tmp_path, fuser, four_pairs):
     outcome = tcmoa("fuse", vif, *folders, "-o", tmp_path / "out", "--json")
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.json["images"] == 3
@@ -57,7 +57,7 @@ def test_the_summary_of_a_folder_is_one_line(tcmoa, vif, folders, tmp_path):
     assert len(outcome.out.splitlines()) == 1
 
 
-def test_one_folder_of_x_and_y_given_twice(tcmoa, vif, pair, tmp_path, fuser):
+def test_one_folder_with_both_sources_is_given_twice(tcmoa, vif, pair, tmp_path, fuser):
     both = tmp_path / "both"
     both.mkdir()
     for name, frame in zip("xy", pair, strict=True):
@@ -66,7 +66,7 @@ def test_one_folder_of_x_and_y_given_twice(tcmoa, vif, pair, tmp_path, fuser):
     np.testing.assert_array_equal(read_image(tmp_path / "new" / "out" / "scene.png"), fuser(*pair))
 
 
-def test_a_bundle_of_two_frames_at_once_fuses_a_folder_of_three(
+def test_a_bundle_of_batch_2_fuses_a_folder_of_three_pairs(
     tcmoa, exported, folders, tmp_path, fuser, four_pairs
 ):
     outcome = tcmoa("fuse", exported("batch"), *folders, "-o", tmp_path / "out", "--json")
@@ -76,22 +76,22 @@ def test_a_bundle_of_two_frames_at_once_fuses_a_folder_of_three(
         assert np.abs(result - fuser(x, y)).max() <= 1
 
 
-def test_files_are_rgb_whatever_the_bundles_channel_order(tcmoa, exported, sources, tmp_path, fuser, pair):
+def test_files_are_rgb_with_a_bgr_bundle_too(tcmoa, exported, sources, tmp_path, fuser, pair):
     assert tcmoa("fuse", exported("bgr"), *sources, "-o", tmp_path / "out.png").code == 0
     result = read_image(tmp_path / "out.png").astype(int)
     assert np.abs(result - fuser(*pair)).max() <= 1
 
 
-def test_a_grey_file_serves_a_one_channel_source(tcmoa, exported, sources, tmp_path, pair):
+def test_a_gray_file_is_accepted_for_a_one_channel_source(tcmoa, exported, sources, tmp_path, pair):
     write_image(sources[1], pair[1][..., 0])
-    assert tcmoa("fuse", exported("grey"), *sources, "-o", tmp_path / "out.png").code == 0
-    with Fuser.load(exported("grey")) as grey:
-        np.testing.assert_array_equal(read_image(tmp_path / "out.png"), grey(pair[0], pair[1][..., 0]))
+    assert tcmoa("fuse", exported("gray"), *sources, "-o", tmp_path / "out.png").code == 0
+    with Fuser.load(exported("gray")) as gray:
+        np.testing.assert_array_equal(read_image(tmp_path / "out.png"), gray(pair[0], pair[1][..., 0]))
 
 
 @pytest.mark.parametrize("scale", ["0", "0.5", "1.5"])
 @pytest.mark.parametrize("shift", ["0.25", "-0.25", "-.5"])
-def test_prompts_given_as_numbers(scale, shift, tcmoa, vif, sources, tmp_path, fuser, pair):
+def test_prompts_are_given_as_numbers(scale, shift, tcmoa, vif, sources, tmp_path, fuser, pair):
     prompts = ("--prompt-scale", scale, "--prompt-shift", shift)
     assert tcmoa("fuse", vif, *sources, "-o", tmp_path / "out.png", *prompts).code == 0
     expected = fuser(*pair, scale=float(scale), shift=float(shift))
@@ -101,7 +101,7 @@ def test_prompts_given_as_numbers(scale, shift, tcmoa, vif, sources, tmp_path, f
 
 @pytest.mark.parametrize("shape", [(100, 130), (13, 17)], ids=["frame", "grid"])
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_a_mask_of_one_grey_level_equals_that_number(
+def test_a_mask_of_one_gray_level_equals_that_number(
     level, shape, tcmoa, vif, sources, tmp_path, fuser, pair
 ):
     write_image(tmp_path / "mask.png", np.full(shape, level, np.uint8))
@@ -111,18 +111,18 @@ def test_a_mask_of_one_grey_level_equals_that_number(
     np.testing.assert_array_equal(read_image(tmp_path / "out.png"), expected)
 
 
-def test_a_painted_mask_steers_by_region(tcmoa, vif, sources, tmp_path, fuser, pair):
+def test_a_painted_mask_shifts_the_prompt_by_region(tcmoa, vif, sources, tmp_path, fuser, pair):
     mask = np.full((100, 130), 128, np.uint8)
     mask[:40, :64] = 255
     mask[64:, 80:] = 0
-    write_image(tmp_path / "mask.png", np.dstack([mask] * 3))  # a paint program's colour file
+    write_image(tmp_path / "mask.png", np.dstack([mask] * 3))  # three channels, as image editors write them
     command = ("fuse", vif, *sources, "-o", tmp_path / "out.png", "--prompt-shift", tmp_path / "mask.png")
     assert tcmoa(*command).code == 0
     shift = fuser.region(mask == 255, 127 / 256, 0) + fuser.region(mask == 0, -0.5, 0)
     np.testing.assert_array_equal(read_image(tmp_path / "out.png"), fuser(*pair, shift=shift))
 
 
-def test_a_mask_of_a_resized_frame_divides_it_evenly(tcmoa, exported, sources, tmp_path, pair):
+def test_a_mask_is_divided_evenly_for_a_bundle_that_resizes(tcmoa, exported, sources, tmp_path, pair):
     mask = np.where(np.random.default_rng(0).random((100, 130)) < 0.5, 0, 255).astype(np.uint8)
     write_image(tmp_path / "mask.png", mask)
     command = (*sources, "-o", tmp_path / "out.png", "--prompt-shift", tmp_path / "mask.png")
@@ -154,7 +154,7 @@ def test_stretch_sets_the_percentiles_of_16_bit_images(tcmoa, vif, sources, tmp_
 
 
 @pytest.mark.parametrize("format_name", ["jpg", "JPEG", ".tif", "webp", "bmp"])
-def test_format_names_the_files_of_a_folder(format_name, tcmoa, vif, folders, tmp_path):
+def test_format_sets_the_suffix_of_the_files_in_a_folder(format_name, tcmoa, vif, folders, tmp_path):
     assert tcmoa("fuse", vif, *folders, "-o", tmp_path / "out", "--format", format_name).code == 0
     suffix = "." + format_name.lower().removeprefix(".")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"{n}{suffix}" for n in "abc"]
@@ -162,7 +162,7 @@ def test_format_names_the_files_of_a_folder(format_name, tcmoa, vif, folders, tm
 
 
 @pytest.mark.parametrize("backend", ["auto", "onnxruntime"])
-def test_threads_and_backend_change_no_picture(backend, tcmoa, vif, sources, tmp_path, fuser, pair):
+def test_threads_and_backend_do_not_change_the_image(backend, tcmoa, vif, sources, tmp_path, fuser, pair):
     options = ("--threads", 1, "--backend", backend)
     assert tcmoa("fuse", vif, *sources, "-o", tmp_path / "out.png", *options).code == 0
     assert np.abs(read_image(tmp_path / "out.png").astype(int) - fuser(*pair)).max() <= 1
@@ -202,7 +202,7 @@ def test_each_failed_pair_of_a_batch_is_named(tcmoa, exported, folders, tmp_path
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["c.png"]
 
 
-def test_folders_left_empty_are_not_left_behind(tcmoa, vif, folders, tmp_path):
+def test_new_folders_that_stay_empty_are_removed(tcmoa, vif, folders, tmp_path):
     for name in "abc":
         write_image(folders[0] / f"{name}.png", np.zeros((50, 60, 3), np.uint8))
     outcome = tcmoa("fuse", vif, *folders, "-o", tmp_path / "new" / "out", "--json")
@@ -212,12 +212,12 @@ def test_folders_left_empty_are_not_left_behind(tcmoa, vif, folders, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_other_files_of_the_output_folder_stay(tcmoa, vif, folders, tmp_path):
+def test_other_files_of_the_output_folder_are_kept(tcmoa, vif, folders, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    (out / "notes.txt").write_text("mine")
+    (out / "notes.txt").write_text("text")
     assert tcmoa("fuse", vif, *folders, "-o", out).code == 0
-    assert (out / "notes.txt").read_text() == "mine"
+    assert (out / "notes.txt").read_text() == "text"
 
 
 def test_json_of_the_installed_command_can_be_piped(tcmoa_process, vif, folders, tmp_path):

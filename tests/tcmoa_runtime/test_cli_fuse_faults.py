@@ -1,4 +1,4 @@
-"""`tcmoa fuse` where the input is wrong: one line, the right code, and nothing written or changed."""
+"""`tcmoa fuse` with wrong input: one line, the right exit code, and no file written or changed."""
 
 import sys
 
@@ -10,7 +10,7 @@ from tcmoa_runtime.images import write_image
 
 
 @pytest.fixture
-def place(tmp_path, sources, folders, vif):
+def paths(tmp_path, sources, folders, vif):
     """Paths by name, for the commands below."""
     x, y = sources
     small = tmp_path / "small.png"
@@ -38,7 +38,7 @@ def place(tmp_path, sources, folders, vif):
 
 FAULTS = {
     "missing bundle": ("{here}/none {x} {y} -o {out}", "no such bundle"),
-    "no bundle": ("{X} {x} {y} -o {out}", "not a bundle; expected a bundle.json in it"),
+    "not a bundle": ("{X} {x} {y} -o {out}", "not a bundle; expected a bundle.json in it"),
     "an image as bundle": ("{x} {x} {y} -o {out}", "a file; expected the folder of a bundle"),
     "missing image": ("{bundle} {here}/none.png {y} -o {out}", "none.png: no such image file"),
     "missing second image": ("{bundle} {x} {here}/none.png -o {out}", "none.png: no such image file"),
@@ -49,19 +49,31 @@ FAULTS = {
         "{bundle} {x} {small} -o {out} --resize",
         "two registered images of one size",
     ),
-    "another size": ("{bundle} {small} {small} -o {out}", "x: 60x50; expected 130x100, the size of this bundle. Resize frames with --resize"),
+    "another size": (
+        "{bundle} {small} {small} -o {out}",
+        "x: 60x50; expected 130x100, the size of this bundle. Resize frames with --resize",
+    ),
     "one pixel": ("{bundle} {pixel} {pixel} -o {out}", "x: 1x1; expected 130x100"),
-    "scale NaN": ("{bundle} {x} {y} -o {out} --prompt-scale nan", "--prompt-scale: nan; expected a finite number"),
+    "scale NaN": (
+        "{bundle} {x} {y} -o {out} --prompt-scale nan",
+        "--prompt-scale: nan; expected a finite number",
+    ),
     "scale infinite": ("{bundle} {x} {y} -o {out} --prompt-scale inf", "expected a finite number"),
     "scale beyond float32": (
         "{bundle} {x} {y} -o {out} --prompt-scale 1e300",
         "prompt_scale: holds NaN or inf",
     ),
-    "scale as text": ("{bundle} {x} {y} -o {out} --prompt-scale much", "--prompt-scale: 'much'; expected a number"),
+    "scale as text": (
+        "{bundle} {x} {y} -o {out} --prompt-scale much",
+        "--prompt-scale: 'much'; expected a number",
+    ),
     "scale as mask": ("{bundle} {x} {y} -o {out} --prompt-scale {mask}", "expected a number"),
     "shift NaN": ("{bundle} {x} {y} -o {out} --prompt-shift nan", "--prompt-shift: nan"),
     "shift infinite": ("{bundle} {x} {y} -o {out} --prompt-shift=-inf", "expected a finite number"),
-    "shift as text": ("{bundle} {x} {y} -o {out} --prompt-shift left", "--prompt-shift: 'left'; expected a number"),
+    "shift as text": (
+        "{bundle} {x} {y} -o {out} --prompt-shift left",
+        "--prompt-shift: 'left'; expected a number",
+    ),
     "mask missing": ("{bundle} {x} {y} -o {out} --prompt-shift none.png", "none.png: no such image file"),
     "mask unreadable": ("{bundle} {x} {y} -o {out} --prompt-shift {text}", "text.png: not a readable image"),
     "mask of another size": (
@@ -73,12 +85,18 @@ FAULTS = {
     "unknown option": ("{bundle} {x} {y} -o {out} --fast", "--fast"),
     "missing out": ("{bundle} {x} {y}", "'--out' / '-o'"),
     "missing argument": ("{bundle} {x} -o {out}", "Missing argument"),
-    "surplus argument": ("{bundle} {x} {y} {y} -o {out}", "See `tcmoa fuse --help`"),
+    "extra argument": ("{bundle} {x} {y} {y} -o {out}", "See `tcmoa fuse --help`"),
     "threads zero": ("{bundle} {x} {y} -o {out} --threads 0", "--threads: 0; expected 1 or more"),
     "threads as text": ("{bundle} {x} {y} -o {out} --threads all", "--threads"),
-    "stretch of one": ("{bundle} {x} {y} -o {out} --stretch 5", "--stretch: '5'; expected two percentiles, e.g. 1,99"),
+    "stretch of one number": (
+        "{bundle} {x} {y} -o {out} --stretch 5",
+        "--stretch: '5'; expected two percentiles, e.g. 1,99",
+    ),
     "stretch of text": ("{bundle} {x} {y} -o {out} --stretch a,b", "--stretch: 'a'; expected a number"),
-    "stretch falling": ("{bundle} {x} {y} -o {out} --stretch 99,1", "--stretch: 99,1; expected two percentiles"),
+    "stretch in descending order": (
+        "{bundle} {x} {y} -o {out} --stretch 99,1",
+        "--stretch: 99,1; expected two percentiles",
+    ),
     "out in a missing folder": (
         "{bundle} {x} {y} -o {here}/no/out.png",
         "no does not exist. Create it first.",
@@ -86,7 +104,10 @@ FAULTS = {
     "out of unknown format": ("{bundle} {x} {y} -o {here}/out.gif", "image format '.gif'; expected"),
     "out without format": ("{bundle} {x} {y} -o {here}/out", "image format ''; expected"),
     "out is a folder": ("{bundle} {x} {y} -o {nothing}", "image format ''; expected"),
-    "out is x": ("{bundle} {x} {y} -o {x}", "x.png: is a source; expected another place for the result. Choose another --out."),
+    "out is x": (
+        "{bundle} {x} {y} -o {x}",
+        "x.png: is a source; expected another path for the result. Choose another --out.",
+    ),
     "out is y": ("{bundle} {x} {y} -o {here}/sources/../sources/y.png", "y.png: is a source"),
     "out folder is x": ("{bundle} {X} {Y} -o {X}", "x: is a source"),
     "out folder is y": ("{bundle} {X} {Y} -o {here}/./y", "y: is a source"),
@@ -95,7 +116,7 @@ FAULTS = {
     "a folder and a file": ("{bundle} {X} {y} -o {OUT}", "expected two images or two folders"),
     "a file and a folder": ("{bundle} {x} {Y} -o {out}", "expected two images or two folders"),
     "folders without pairs": ("{bundle} {X} {nothing} -o {OUT}", "no pair of images"),
-    "one folder without endings": ("{bundle} {X} {X} -o {OUT}", "expected NAME_x.EXT and NAME_y.EXT"),
+    "one folder without _x and _y": ("{bundle} {X} {X} -o {OUT}", "expected NAME_x.EXT and NAME_y.EXT"),
     "folders and unknown format": (
         "{bundle} {X} {Y} -o {OUT} --format gif",
         "--format: 'gif'; expected one of png",
@@ -108,29 +129,32 @@ FAULTS = {
 
 @pytest.mark.parametrize("json", [[], ["--json"]], ids=["text", "json"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_wrong_input_is_one_line_and_leaves_all_as_it_was(fault, json, tcmoa, place, tree):
+def test_wrong_input_is_reported_in_one_line_and_changes_no_file(fault, json, tcmoa, paths, tree):
     command, words = FAULTS[fault]
-    before = tree(place["here"])
-    outcome = tcmoa("fuse", *(part.format(**place) for part in command.split()), *json)
+    before = tree(paths["here"])
+    outcome = tcmoa("fuse", *(part.format(**paths) for part in command.split()), *json)
     outcome.assert_error(2, words)
-    assert tree(place["here"]) == before
+    assert tree(paths["here"]) == before
 
 
-def cut(data):
+def keep_half(data):
     return data[: len(data) // 2]
 
 
-def flip(data):
+def flip_byte(data):
     return data[:5000] + bytes([data[5000] ^ 255]) + data[5001:]
 
 
-@pytest.mark.parametrize(("damage", "suffix"), [(cut, ".png"), (flip, ".png"), (cut, ".webp"), (cut, ".tif")])
-def test_native_libraries_add_no_line_of_their_own(damage, suffix, tcmoa_process, place, pair):
-    """libpng and OpenCV write to the file descriptor, past Python's stderr."""
-    path = place["here"] / f"damaged{suffix}"
+@pytest.mark.parametrize(
+    ("damage", "suffix"),
+    [(keep_half, ".png"), (flip_byte, ".png"), (keep_half, ".webp"), (keep_half, ".tif")],
+)
+def test_native_libraries_print_no_lines(damage, suffix, tcmoa_process, paths, pair):
+    """libpng and OpenCV write to file descriptor 2, not to `sys.stderr`."""
+    path = paths["here"] / f"damaged{suffix}"
     write_image(path, pair[1])
     path.write_bytes(damage(path.read_bytes()))
-    outcome = tcmoa_process("fuse", place["bundle"], place["x"], path, "-o", place["out"])
+    outcome = tcmoa_process("fuse", paths["bundle"], paths["x"], path, "-o", paths["out"])
     outcome.assert_error(2, f"damaged{suffix}: not a readable image")
 
 
@@ -144,28 +168,28 @@ def damage_manifest(folder):
 
 
 @pytest.mark.parametrize("damage", [damage_graph, damage_manifest])
-def test_a_damaged_bundle_writes_nothing(damage, tcmoa, broken, sources, tmp_path, tree):
+def test_nothing_is_written_with_a_damaged_bundle(damage, tcmoa, broken, sources, tmp_path, tree):
     damage(broken)
     before = tree(tmp_path)
     tcmoa("fuse", broken, *sources, "-o", tmp_path / "out.png").assert_error(2, broken)
     assert tree(tmp_path) == before
 
 
-def test_a_missing_package_exits_3_and_is_named(tcmoa, place, tree, monkeypatch, no_openvino):
+def test_a_missing_package_exits_3_and_is_named(tcmoa, paths, tree, monkeypatch, no_openvino):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.delitem(sys.modules, "tcmoa_runtime.backends.onnxruntime", raising=False)
-    before = tree(place["here"])
-    outcome = tcmoa("fuse", place["bundle"], place["x"], place["y"], "-o", place["out"])
+    before = tree(paths["here"])
+    outcome = tcmoa("fuse", paths["bundle"], paths["x"], paths["y"], "-o", paths["out"])
     outcome.assert_error(3, "pip install onnxruntime")
-    assert tree(place["here"]) == before
+    assert tree(paths["here"]) == before
 
 
-def test_a_full_disk_is_one_line_and_leaves_no_partial_file(tcmoa, place, tree, monkeypatch):
-    def full(*_, **__):
+def test_a_full_disk_is_reported_in_one_line_and_leaves_no_partial_file(tcmoa, paths, tree, monkeypatch):
+    def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.fdopen", full)
-    before = tree(place["here"])
-    outcome = tcmoa("fuse", place["bundle"], place["x"], place["y"], "-o", place["out"])
+    monkeypatch.setattr("os.fdopen", fail)
+    before = tree(paths["here"])
+    outcome = tcmoa("fuse", paths["bundle"], paths["x"], paths["y"], "-o", paths["out"])
     outcome.assert_error(2, "out.png: cannot be written: No space left on device")
-    assert tree(place["here"]) == before
+    assert tree(paths["here"]) == before

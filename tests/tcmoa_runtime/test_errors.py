@@ -47,7 +47,10 @@ def full_error(kind=InputError):
             InputError("a file; expected a folder.", subject="a", remedy="Run `ls`"),
             "a: a file; expected a folder. Run `ls`",
         ),
-        (InputError("holds {braces}", subject="a", remedy="Keep {braces}"), "a: holds {braces}. Keep {braces}."),
+        (
+            InputError("holds {braces}", subject="a", remedy="Keep {braces}"),
+            "a: holds {braces}. Keep {braces}.",
+        ),
     ],
 )
 def test_the_parts_make_one_line(error, line):

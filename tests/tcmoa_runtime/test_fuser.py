@@ -13,13 +13,13 @@ from tcmoa_runtime.images import stretch_to_uint8, to_frame
 from tcmoa_runtime.prompts import pool_to_grid
 
 
-def test_two_frames_become_one(fuser, pair):
+def test_two_frames_are_fused_into_one(fuser, pair):
     fused = fuser(*pair)
     assert (fused.dtype, fused.shape) == (np.uint8, (100, 130, 3))
     assert fused.std() > 5
 
 
-def test_sources_matter_and_so_does_their_order(fuser, pair):
+def test_the_result_depends_on_both_sources_and_their_order(fuser, pair):
     x, y = pair
     assert (fuser(x, y) != fuser(y, x)).mean() > 0.1
     assert (fuser(x, y) != fuser(x, x)).mean() > 0.1
@@ -47,59 +47,57 @@ def test_a_list_of_frames_is_a_batch(fuser, four_pairs):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_a_bundle_of_two_frames_at_once_takes_any_number(
-    count, exported, fuser, four_pairs, grey_levels_apart
-):
+def test_a_bundle_batched_takes_any_number_of_frames(count, exported, fuser, four_pairs, max_gray_difference):
     x, y = (frames[:count] for frames in four_pairs)
     shifts = np.linspace(-0.4, 0.4, count * 221).reshape(count, 13, 17)
-    with Fuser.load(exported("batch")) as pairwise:
-        fused, prompts = pairwise.with_prompt(x, y, shift=shifts)
+    with Fuser.load(exported("batch")) as batched:
+        fused, prompts = batched.with_prompt(x, y, shift=shifts)
     expected, expected_prompts = fuser.with_prompt(x, y, shift=shifts)
     assert fused.shape == (count, 100, 130, 3)
     assert prompts.shape == (count, 2, 2, 13, 17)
-    assert grey_levels_apart(fused, expected) <= 1
+    assert max_gray_difference(fused, expected) <= 1
     np.testing.assert_allclose(prompts, expected_prompts, atol=1e-4)
 
 
-def test_a_bundle_of_two_frames_at_once_takes_a_single_frame(exported, fuser, pair, grey_levels_apart):
-    with Fuser.load(exported("batch")) as pairwise:
-        fused = pairwise(*pair)
+def test_a_bundle_batched_takes_a_single_frame(exported, fuser, pair, max_gray_difference):
+    with Fuser.load(exported("batch")) as batched:
+        fused = batched(*pair)
     assert fused.shape == (100, 130, 3)
-    assert grey_levels_apart(fused, fuser(*pair)) <= 1
+    assert max_gray_difference(fused, fuser(*pair)) <= 1
 
 
-def test_alpha_1_and_beta_0_are_the_default_bit_for_bit(fuser, pair):
+def test_alpha_1_and_beta_0_equal_the_default_bit_for_bit(fuser, pair):
     default = fuser(*pair)
     np.testing.assert_array_equal(fuser(*pair, scale=1.0, shift=0.0), default)
     np.testing.assert_array_equal(fuser(*pair, scale=np.ones((13, 17)), shift=np.zeros((1, 13, 17))), default)
 
 
-def test_the_bundles_own_default_prompt_applies(broken, rehash, fuser, pair):
-    def steer(manifest):
+def test_the_default_prompt_of_the_bundle_is_used(broken, rehash, fuser, pair):
+    def set_default(manifest):
         manifest["prompt_default"] = {"scale": 0.5, "shift": 0.25}
 
-    rehash(broken, steer)
-    with Fuser.load(broken) as steered:
-        np.testing.assert_array_equal(steered(*pair), fuser(*pair, scale=0.5, shift=0.25))
-        np.testing.assert_array_equal(steered(*pair, scale=1, shift=0), fuser(*pair))
+    rehash(broken, set_default)
+    with Fuser.load(broken) as changed:
+        np.testing.assert_array_equal(changed(*pair), fuser(*pair, scale=0.5, shift=0.25))
+        np.testing.assert_array_equal(changed(*pair, scale=1, shift=0), fuser(*pair))
 
 
 def test_prompts_follow_equation_8(fuser, pair):
-    """Of the first TC-MoA: the later ones see what the first has changed."""
+    """Only the first TC-MoA has equal inputs in both calls, so only its prompts are compared."""
     _, plain = fuser.with_prompt(*pair)
-    _, steered = fuser.with_prompt(*pair, scale=0.5, shift=0.2)
+    _, changed = fuser.with_prompt(*pair, scale=0.5, shift=0.2)
     assert plain.shape == (2, 2, 13, 17)
     for source, sign in ((0, 1), (1, -1)):
         expected = 0.5 + 0.5 * (plain[0, source] - 0.5) + sign * 0.2
-        np.testing.assert_allclose(steered[0, source], expected, atol=1e-5)
+        np.testing.assert_allclose(changed[0, source], expected, atol=1e-5)
 
 
-def test_with_prompt_gives_the_same_frame_as_calling(fuser, pair):
+def test_with_prompt_gives_the_same_frame_as_a_call(fuser, pair):
     fused, _ = fuser.with_prompt(*pair, shift=0.1)
     np.testing.assert_array_equal(fused, fuser(*pair, shift=0.1))
 
 
-def test_with_prompt_is_refused_where_the_bundle_has_none(exported, pair):
+def test_with_prompt_is_refused_by_a_bundle_without_prompt_output(exported, pair):
     with Fuser.load(exported("plain")) as plain:
         assert plain(*pair).shape == (100, 130, 3)
         with pytest.raises(InputError, match="Export the bundle again with with_prompt=True"):
@@ -126,22 +124,22 @@ def test_region_is_the_mean_of_the_mask_over_each_token(fuser):
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.float32])
-def test_region_of_nothing_and_of_everything(dtype, fuser):
+def test_region_of_empty_and_full_masks(dtype, fuser):
     np.testing.assert_allclose(fuser.region(np.zeros((100, 130), dtype), 0.4, -0.2), -0.2, rtol=1e-6)
     np.testing.assert_allclose(fuser.region(np.ones((100, 130), dtype), 0.4, -0.2), 0.4, rtol=1e-6)
 
 
-def test_region_takes_a_mask_of_one_number_per_token(fuser):
+def test_region_accepts_a_mask_of_one_number_per_token(fuser):
     mask = np.eye(13, 17)
     np.testing.assert_array_equal(fuser.region(mask, 1, 0), mask)
 
 
-def test_region_steers_only_where_it_is(fuser, pair):
+def test_region_changes_prompts_inside_the_mask_only(fuser, pair):
     mask = np.zeros((100, 130), bool)
     mask[:48, :64] = True
     _, plain = fuser.with_prompt(*pair)
-    _, steered = fuser.with_prompt(*pair, shift=fuser.region(mask, 0.3, 0))
-    difference = steered[0, 0] - plain[0, 0]
+    _, changed = fuser.with_prompt(*pair, shift=fuser.region(mask, 0.3, 0))
+    difference = changed[0, 0] - plain[0, 0]
     np.testing.assert_allclose(difference[:6, :8], 0.3, atol=1e-5)
     np.testing.assert_allclose(difference[6:], 0, atol=1e-6)
     np.testing.assert_allclose(difference[:, 8:], 0, atol=1e-6)
@@ -161,12 +159,12 @@ def test_region_steers_only_where_it_is(fuser, pair):
     ],
     ids=["size", "3-D", "empty", "255", "negative", "NaN", "text", "ragged"],
 )
-def test_region_refuses_what_is_no_mask(mask, fuser):
+def test_region_refuses_values_that_are_not_a_mask(mask, fuser):
     with pytest.raises(InputError, match=r"^mask: "):
         fuser.region(mask, 1, 0)
 
 
-def test_region_of_a_resized_frame_divides_it_evenly(exported):
+def test_region_divides_the_frame_evenly_for_a_bundle_that_resizes(exported):
     with Fuser.load(exported("resize")) as resizing:
         assert resizing.bundle.fit == "resize"
         mask = np.random.default_rng(0).random((100, 130)) < 0.5
@@ -176,7 +174,10 @@ def test_region_of_a_resized_frame_divides_it_evenly(exported):
 
 def test_another_size_is_refused_with_both_sizes(fuser, pair):
     x, y = pair
-    with pytest.raises(InputError, match="x: 129x100; expected 130x100, the size of this bundle. Resize frames with resize=True"):
+    with pytest.raises(
+        InputError,
+        match=r"x: 129x100; expected 130x100, the size of this bundle\. Resize frames with resize=True",
+    ):
         fuser(x[:, 1:], y)
     with pytest.raises(InputError, match="y: 130x99; expected 130x100"):
         fuser(x, y[1:])
@@ -194,86 +195,86 @@ def test_resize_gives_the_size_of_x(size, vif):
     assert prompt.shape == (2, 2, 2, 13, 17)
 
 
-def test_resize_changes_nothing_where_the_size_is_right(vif, fuser, pair):
+def test_resize_does_not_change_frames_of_the_right_size(vif, fuser, pair):
     with Fuser.load(vif, resize=True) as resizing:
         np.testing.assert_array_equal(resizing(*pair), fuser(*pair))
 
 
-def test_resize_keeps_the_picture(vif, fuser, pair):
+def test_resize_preserves_the_image(vif, fuser, pair):
     twice = [np.repeat(np.repeat(f, 2, axis=0), 2, axis=1) for f in pair]
     with Fuser.load(vif, resize=True) as resizing:
         large = resizing(*twice)
-    # Halving the doubled frames is exact, so only the way back is interpolated, and blurs.
+    # Halving the doubled frames is exact, so only the enlarged result is interpolated and blurred.
     halved = large.reshape(100, 2, 130, 2, 3).mean((1, 3))
     assert np.corrcoef(halved.ravel(), fuser(*pair).ravel())[0, 1] > 0.9
 
 
-def test_resize_to_a_smaller_frame_averages(vif, pair):
-    """Taking single pixels of a fine pattern would turn it into a coarse one."""
+def test_shrinking_averages_pixels(vif, pair):
+    """Sampling single pixels would turn a fine pattern into a coarse one (aliasing)."""
     plain = [np.repeat(np.repeat(f.clip(20, 235), 2, axis=0), 2, axis=1) for f in pair]
-    pattern = 20 * (-1) ** np.indices(plain[0].shape)[:2].sum(0)  # of mean 0 over each 2x2 pixels
+    pattern = 20 * (-1) ** np.indices(plain[0].shape)[:2].sum(0)  # mean 0 over each 2x2 pixels
     fine = [(f + pattern).astype(np.uint8) for f in plain]
     with Fuser.load(vif, resize=True) as resizing:
         np.testing.assert_array_equal(resizing(*fine), resizing(*plain))
 
 
-def test_grey_alpha_and_16_bit_frames_equal_their_conversions(fuser, pair):
+def test_gray_alpha_and_16_bit_frames_equal_their_conversions(fuser, pair):
     x, y = pair
-    grey = y[..., 0]
-    deep = grey.astype(np.uint16) * 31 + 7000
-    alpha = np.dstack([x, grey])
-    expected = fuser(x, np.dstack([grey] * 3))
-    np.testing.assert_array_equal(fuser(x, grey), expected)
-    np.testing.assert_array_equal(fuser(x, grey[..., None]), expected)
-    np.testing.assert_array_equal(fuser(alpha, grey), expected)
+    gray = y[..., 0]
+    deep = gray.astype(np.uint16) * 31 + 7000
+    alpha = np.dstack([x, gray])
+    expected = fuser(x, np.dstack([gray] * 3))
+    np.testing.assert_array_equal(fuser(x, gray), expected)
+    np.testing.assert_array_equal(fuser(x, gray[..., None]), expected)
+    np.testing.assert_array_equal(fuser(alpha, gray), expected)
     np.testing.assert_array_equal(fuser(x, deep), fuser(x, stretch_to_uint8(deep)))
     np.testing.assert_array_equal(fuser(x[None], deep[None, ..., None])[0], fuser(x, deep))
 
 
-def test_percentiles_of_the_stretch_are_those_of_loading(vif, fuser, pair):
+def test_the_stretch_uses_the_percentiles_given_to_load(vif, fuser, pair):
     deep = pair[1][..., 0].astype(np.uint16) * 31
     with Fuser.load(vif, percentiles=(10, 80)) as hard:
         np.testing.assert_array_equal(hard(pair[0], deep), fuser(pair[0], stretch_to_uint8(deep, (10, 80))))
 
 
-def test_a_one_channel_source_takes_grey_and_the_luma_of_colour(exported, pair):
+def test_a_one_channel_source_accepts_gray_and_the_luma_of_color(exported, pair):
     x, y = pair
-    with Fuser.load(exported("grey")) as grey:
-        expected = grey(x, to_frame(y, "y", 1))
-        np.testing.assert_array_equal(grey(x, to_frame(y, "y", 1)[..., 0]), expected)
-        np.testing.assert_array_equal(grey(x, y), expected)
+    with Fuser.load(exported("gray")) as gray:
+        expected = gray(x, to_frame(y, "y", 1))
+        np.testing.assert_array_equal(gray(x, to_frame(y, "y", 1)[..., 0]), expected)
+        np.testing.assert_array_equal(gray(x, y), expected)
 
 
-def test_a_one_channel_source_equals_grey_in_three(exported, fuser, pair, grey_levels_apart):
+def test_a_one_channel_source_equals_gray_in_three_channels(exported, fuser, pair, max_gray_difference):
     x, y = pair
-    with Fuser.load(exported("grey")) as grey:
-        assert grey_levels_apart(grey(x, y[..., 0]), fuser(x, y[..., 0])) <= 1
+    with Fuser.load(exported("gray")) as gray:
+        assert max_gray_difference(gray(x, y[..., 0]), fuser(x, y[..., 0])) <= 1
 
 
-def test_a_bgr_bundle_gives_the_flipped_result_of_the_rgb_bundle(exported, fuser, pair, grey_levels_apart):
+def test_a_bgr_bundle_gives_the_flipped_result_of_the_rgb_bundle(exported, fuser, pair, max_gray_difference):
     flipped = [f[..., ::-1] for f in pair]
     with Fuser.load(exported("bgr")) as bgr:
         fused = bgr(*flipped)
-    assert grey_levels_apart(fused[..., ::-1], fuser(*pair)) <= 1
-    assert grey_levels_apart(fused, fuser(*pair)) > 10
+    assert max_gray_difference(fused[..., ::-1], fuser(*pair)) <= 1
+    assert max_gray_difference(fused, fuser(*pair)) > 10
 
 
-def test_luma_of_a_bgr_bundle_weighs_red_as_red(exported, pair, grey_levels_apart):
-    with Fuser.load(exported("bgr grey")) as bgr, Fuser.load(exported("grey")) as rgb:
+def test_luma_of_a_bgr_bundle_uses_the_weight_of_red_for_red(exported, pair, max_gray_difference):
+    with Fuser.load(exported("bgr gray")) as bgr, Fuser.load(exported("gray")) as rgb:
         fused = bgr(*(f[..., ::-1] for f in pair))
-        assert grey_levels_apart(fused[..., ::-1], rgb(*pair)) <= 1
+        assert max_gray_difference(fused[..., ::-1], rgb(*pair)) <= 1
 
 
 def test_use_after_close_is_an_error(vif, pair):
     with Fuser.load(vif) as closed:
         closed(*pair)
     for call in (lambda: closed(*pair), lambda: closed.with_prompt(*pair)):
-        with pytest.raises(TcmoaError, match="closed. Load the bundle again"):
+        with pytest.raises(TcmoaError, match=r"closed\. Load the bundle again"):
             call()
     closed.close()
 
 
-def test_two_threads_at_once_give_the_results_of_one(fuser, four_pairs):
+def test_two_threads_give_the_results_of_one(fuser, four_pairs):
     shifts = np.linspace(-0.5, 0.5, 24)
     jobs = [(four_pairs[0][i % 4], four_pairs[1][i % 4], shift) for i, shift in enumerate(shifts)]
     expected = [fuser(x, y, shift=shift) for x, y, shift in jobs]
@@ -282,7 +283,7 @@ def test_two_threads_at_once_give_the_results_of_one(fuser, four_pairs):
     np.testing.assert_array_equal(arrived, expected)
 
 
-def test_the_callers_frames_are_left_alone(fuser, pair):
+def test_input_frames_are_not_modified(fuser, pair):
     copies = [f.copy() for f in pair]
     fuser(*pair, shift=0.3)
     np.testing.assert_array_equal(pair, copies)
@@ -298,7 +299,7 @@ def test_the_callers_frames_are_left_alone(fuser, pair):
         (lambda x, y: (x[None], y[None]), "expected .H, W."),
         (lambda x, y: (list(x[:2]), [y[0], y[1, 1:]]), "not an array|y: shape"),
     ],
-    ids=["2 and 3", "single and batch", "batch and single", "none", "5-D", "ragged"],
+    ids=["2 and 3", "single and batch", "batch and single", "empty", "5-D", "ragged"],
 )
 def test_different_numbers_of_frames_are_refused(pick, words, fuser, four_pairs):
     with pytest.raises(InputError, match=words):
@@ -335,7 +336,7 @@ anything = (
 
 @settings(max_examples=150)
 @given(wrong=anything, as_x=st.booleans())
-def test_wrong_frames_raise_input_errors_only(wrong, as_x, fuser, pair):
+def test_wrong_frames_raise_only_input_errors(wrong, as_x, fuser, pair):
     """None of these small arrays can be a frame of 130x100."""
     x, y = (wrong, pair[1]) if as_x else (pair[0], wrong)
     with pytest.raises(InputError) as caught:
@@ -347,7 +348,7 @@ def test_wrong_frames_raise_input_errors_only(wrong, as_x, fuser, pair):
 @given(
     value=any_array.filter(lambda a: a.ndim > 0) | st.text(max_size=5) | st.lists(st.integers(), max_size=4)
 )
-def test_wrong_prompts_raise_input_errors_only(value, fuser, pair):
+def test_wrong_prompts_raise_only_input_errors(value, fuser, pair):
     """None of these can be a map of 17x13."""
     for options in ({"scale": value}, {"shift": value}):
         with pytest.raises(InputError) as caught:

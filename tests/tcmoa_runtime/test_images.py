@@ -1,4 +1,4 @@
-"""Image files in and out."""
+"""Reading and writing image files."""
 
 import errno
 import os
@@ -12,79 +12,111 @@ import pytest
 from PIL import Image
 
 from tcmoa_runtime import InputError
-from tcmoa_runtime.images import IMAGE_SUFFIXES, check_writable, read_frame, read_image, write_bytes, write_image
+from tcmoa_runtime.images import (
+    IMAGE_SUFFIXES,
+    check_writable,
+    format_size,
+    in_order,
+    read_frame,
+    read_image,
+    write_bytes,
+    write_image,
+)
 
 LOSSLESS = (".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 @pytest.fixture
-def colour():
+def color():
     """Random pixels, RGB."""
     return np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 
 
 @pytest.fixture
 def smooth():
-    """Something that JPEG keeps well: left red, right blue."""
+    """An image with little loss in JPEG: the left half red, the right half blue."""
     picture = np.zeros((32, 48, 3), np.uint8)
     picture[:, :24, 0] = picture[:, 24:, 2] = 200
     return picture
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_bgr_reverses_the_channels_and_rgb_does_not(dtype, color):
+    image = color.astype(dtype)
+    assert in_order(image, "rgb") is image
+    bgr = in_order(image, "bgr")
+    assert (bgr.dtype, bgr.flags.c_contiguous) == (dtype, True)
+    np.testing.assert_array_equal(bgr, image[..., [2, 1, 0]])
+    np.testing.assert_array_equal(in_order(bgr, "bgr"), image)
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (20, 30, 1)])
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_a_gray_image_has_no_channel_order(order, shape, color):
+    gray = color[..., 0].reshape(shape)
+    np.testing.assert_array_equal(in_order(gray, order), gray)
+
+
+@pytest.mark.parametrize("shape", [(480, 640), (480, 640, 3), (480, 640, 1)])
+def test_a_size_is_formatted_as_width_x_height(shape):
+    assert format_size(shape) == "640x480"
+
+
 def chunk(kind, data):
+    """Return a chunk of a PNG file."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png_of(width, height, rows):
-    """A PNG file of 8-bit RGB with any size in its header."""
+    """Return a PNG file of 8-bit RGB with any size in its header."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 
 
 @pytest.mark.parametrize("suffix", LOSSLESS)
-def test_rgb_comes_back_as_it_was_written(suffix, colour, tmp_path):
-    write_image(tmp_path / f"a{suffix}", colour)
-    np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}"), colour)
+def test_written_rgb_is_read_back(suffix, color, tmp_path):
+    write_image(tmp_path / f"a{suffix}", color)
+    np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}"), color)
 
 
 @pytest.mark.parametrize("suffix", [*LOSSLESS, ".PNG", ".Tif"])
-def test_grey_comes_back_as_it_was_written(suffix, colour, tmp_path):
+def test_written_gray_is_read_back(suffix, color, tmp_path):
     path = tmp_path / f"a{suffix}"
-    for grey in (colour[..., 0], colour[..., :1]):
-        write_image(path, grey)
-        np.testing.assert_array_equal(read_frame(path, 1)[..., 0], colour[..., 0])
+    for gray in (color[..., 0], color[..., :1]):
+        write_image(path, gray)
+        np.testing.assert_array_equal(read_frame(path, 1)[..., 0], color[..., 0])
 
 
 @pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
-def test_red_stays_red_in_files_of_other_software(suffix, smooth, tmp_path):
-    ours, theirs = tmp_path / f"ours{suffix}", tmp_path / f"theirs{suffix}"
-    write_image(ours, smooth)
-    Image.fromarray(smooth).save(theirs, **({"lossless": True} if suffix == ".webp" else {}))
-    with Image.open(ours) as opened:
+def test_red_stays_red_in_exchange_with_pillow(suffix, smooth, tmp_path):
+    written, foreign = tmp_path / f"written{suffix}", tmp_path / f"pillow{suffix}"
+    write_image(written, smooth)
+    Image.fromarray(smooth).save(foreign, **({"lossless": True} if suffix == ".webp" else {}))
+    with Image.open(written) as opened:
         shown = np.asarray(opened.convert("RGB")).astype(int)
-    for picture in (shown, read_image(theirs).astype(int)):
+    for picture in (shown, read_image(foreign).astype(int)):
         assert np.abs(picture[:, :20] - [200, 0, 0]).max() < 12
         assert np.abs(picture[:, 28:] - [0, 0, 200]).max() < 12
 
 
-def test_jpeg_is_written_in_high_quality(colour, tmp_path):
-    soft = cv2.GaussianBlur(colour, (0, 0), 4)
+def test_jpeg_is_written_with_high_quality(color, tmp_path):
+    soft = cv2.GaussianBlur(color, (0, 0), 4)
     write_image(tmp_path / "a.jpg", soft)
     assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - soft).mean() < 3
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_16_bit_files_keep_their_16_bits(suffix, colour, tmp_path):
-    deep = colour.astype(np.uint16) * 257 - 3
-    for name, image in (("grey", deep[..., 0]), ("rgb", deep)):
+def test_16_bit_files_keep_their_16_bits(suffix, color, tmp_path):
+    deep = color.astype(np.uint16) * 257 - 3
+    for name, image in (("gray", deep[..., 0]), ("rgb", deep)):
         cv2.imwrite(str(tmp_path / f"{name}{suffix}"), image[..., ::-1] if image.ndim == 3 else image)
         result = read_image(tmp_path / f"{name}{suffix}")
         assert result.dtype == np.uint16
         np.testing.assert_array_equal(result, image)
 
 
-def test_16_bit_files_become_frames_by_the_stretch_asked_for(tmp_path):
+def test_16_bit_files_are_stretched_between_the_given_percentiles(tmp_path):
     ramp = np.linspace(10_000, 12_000, 600).reshape(20, 30).astype(np.uint16)
     cv2.imwrite(str(tmp_path / "a.png"), ramp)
     wide, narrow = (read_frame(tmp_path / "a.png", percentiles=p) for p in ((0, 100), (25, 75)))
@@ -93,14 +125,14 @@ def test_16_bit_files_become_frames_by_the_stretch_asked_for(tmp_path):
     assert (narrow == 255).mean() == pytest.approx(0.25, abs=0.01)
 
 
-def test_alpha_of_a_file_is_dropped(colour, tmp_path):
-    with_alpha = np.dstack([colour, colour[..., 0]])
+def test_alpha_of_a_file_is_dropped(color, tmp_path):
+    with_alpha = np.dstack([color, color[..., 0]])
     Image.fromarray(with_alpha, "RGBA").save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), colour)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), color)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "CMYK"])
-def test_every_common_kind_of_image_becomes_a_colour_frame(mode, smooth, tmp_path):
+def test_every_common_color_mode_is_read_as_a_color_frame(mode, smooth, tmp_path):
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
     picture = Image.fromarray(smooth).convert(mode)
     picture.save(path)
@@ -132,7 +164,7 @@ def test_the_orientation_tag_is_applied(tag, tmp_path):
 
 
 def damaged_files(folder):
-    """Files that are no readable images, by what is wrong with them."""
+    """Write files that are not readable images; yield their names and the expected messages."""
     png = png_of(30, 20, np.random.default_rng(0).bytes(20 * 91))
     contents = {
         "empty": (b"", "an empty file; expected an image"),
@@ -153,7 +185,7 @@ def damaged_files(folder):
     yield "float.tif", "holds float32; expected 8 or 16 bits"
 
 
-def test_what_is_no_readable_image_is_refused_in_one_line(tmp_path):
+def test_unreadable_files_are_refused_in_one_line(tmp_path):
     cases = list(damaged_files(tmp_path))
     assert len(cases) == 10
     for name, words in cases:
@@ -163,14 +195,14 @@ def test_what_is_no_readable_image_is_refused_in_one_line(tmp_path):
         assert str(tmp_path / name) in str(caught.value)
 
 
-def test_a_whole_file_made_as_the_damaged_ones_is_readable(tmp_path):
-    """Or those would be refused for another reason."""
+def test_an_undamaged_file_of_the_same_kind_is_readable(tmp_path):
+    """Otherwise the damaged files could be refused for another reason."""
     rows = b"".join(b"\0" + bytes(range(90)) for _ in range(20))
     (tmp_path / "a.png").write_bytes(png_of(30, 20, rows))
     np.testing.assert_array_equal(read_image(tmp_path / "a.png")[0].ravel(), np.arange(90))
 
 
-def test_more_pixels_than_opencv_decodes_are_named_as_the_cause(tmp_path):
+def test_an_image_with_more_pixels_than_opencv_decodes_is_refused_for_its_size(tmp_path):
     (tmp_path / "a.png").write_bytes(png_of(100_000, 100_000, b"\0" * 100))
     with pytest.raises(InputError, match="more pixels than can be decoded"):
         read_image(tmp_path / "a.png")
@@ -185,9 +217,9 @@ def test_more_pixels_than_opencv_decodes_are_named_as_the_cause(tmp_path):
         ("folder.png", "a folder; expected a file name"),
     ],
 )
-def test_a_place_where_no_image_can_go_is_refused_beforehand(name, words, colour, tmp_path):
+def test_a_path_where_no_image_can_be_written_is_refused(name, words, color, tmp_path):
     (tmp_path / "folder.png").mkdir()
-    for call in (lambda: check_writable(tmp_path / name), lambda: write_image(tmp_path / name, colour)):
+    for call in (lambda: check_writable(tmp_path / name), lambda: write_image(tmp_path / name, color)):
         with pytest.raises(InputError, match=words):
             call()
     assert [p.name for p in tmp_path.iterdir()] == ["folder.png"]
@@ -204,10 +236,10 @@ def fail_to_encode(monkeypatch):
 
 
 def fail_to_write(monkeypatch):
-    def full(*_, **__):
+    def fail(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fdopen", full)
+    monkeypatch.setattr(os, "fdopen", fail)
 
 
 def fail_to_rename(monkeypatch):
@@ -217,7 +249,7 @@ def fail_to_rename(monkeypatch):
     monkeypatch.setattr(Path, "replace", refuse)
 
 
-@pytest.mark.parametrize("there", [False, True], ids=["new", "replaced"])
+@pytest.mark.parametrize("exists", [False, True], ids=["new", "replaced"])
 @pytest.mark.parametrize(
     ("fail", "words"),
     [
@@ -226,17 +258,17 @@ def fail_to_rename(monkeypatch):
         (fail_to_rename, "cannot be written: Permission denied"),
     ],
 )
-def test_a_failed_write_leaves_all_as_it_was(fail, words, there, colour, tmp_path, tree, monkeypatch):
-    if there:
-        write_image(tmp_path / "a.png", colour[::-1])
+def test_a_failed_write_changes_no_file(fail, words, exists, color, tmp_path, tree, monkeypatch):
+    if exists:
+        write_image(tmp_path / "a.png", color[::-1])
     before = tree(tmp_path)
     fail(monkeypatch)
     with pytest.raises(InputError, match=words):
-        write_image(tmp_path / "a.png", colour)
+        write_image(tmp_path / "a.png", color)
     assert tree(tmp_path) == before
 
 
-def test_an_interrupted_write_leaves_nothing(tmp_path, tree, monkeypatch):
+def test_an_interrupted_write_leaves_no_file(tmp_path, tree, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
@@ -246,7 +278,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, tree, monkeypatch):
     assert not tree(tmp_path)
 
 
-def test_the_file_is_whole_before_it_has_its_name(tmp_path, monkeypatch):
+def test_a_file_is_complete_before_it_gets_its_name(tmp_path, monkeypatch):
     seen = []
     rename = Path.replace
 

@@ -1,4 +1,4 @@
-"""The runtime starts without what it does not need, and never needs the training side."""
+"""Imports of the runtime: no heavy package at start, and never a package of training or export."""
 
 import ast
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import tcmoa_runtime
 
 PACKAGE = Path(tcmoa_runtime.__file__).parent
-NEVER = {"torch", "onnx", "tcmoa", "tcmoa_export"}
+FORBIDDEN = {"torch", "onnx", "tcmoa", "tcmoa_export"}
 
 EVERY_MODULE = """
 import importlib, pkgutil
@@ -19,20 +19,20 @@ for module in pkgutil.walk_packages(tcmoa_runtime.__path__, "tcmoa_runtime."):
 """
 
 
-def test_importing_the_package_imports_nothing_heavy(fresh_python):
-    heavy = NEVER | {"onnxruntime", "cv2", "tensorrt", "typer", "rich"}
+def test_importing_the_package_imports_no_heavy_package(fresh_python):
+    heavy = FORBIDDEN | {"onnxruntime", "cv2", "tensorrt", "typer", "rich"}
     outcome = fresh_python(f"import tcmoa_runtime\nprint(sorted(sys.modules.keys() & {heavy!r}))")
     assert (outcome.code, outcome.out, outcome.err) == (0, "[]\n", "")
 
 
 def test_importing_the_command_line_imports_no_backend(fresh_python):
-    heavy = NEVER | {"onnxruntime", "cv2", "tensorrt"}
+    heavy = FORBIDDEN | {"onnxruntime", "cv2", "tensorrt"}
     outcome = fresh_python(f"import tcmoa_runtime.cli\nprint(sorted(sys.modules.keys() & {heavy!r}))")
     assert (outcome.code, outcome.out, outcome.err) == (0, "[]\n", "")
 
 
 def test_a_command_imports_no_other_command(fresh_python):
-    """What delays the first frame of `tcmoa fuse`."""
+    """Other commands would delay the first frame of `tcmoa fuse`."""
     outcome = fresh_python(
         "from tcmoa_runtime.cli import run\nrun(['fuse', '--help'])\n"
         "print(sorted(n for n in sys.modules if n.startswith(('tcmoa_runtime.cli.', 'tcmoa_runtime.streams'))))"
@@ -42,15 +42,15 @@ def test_a_command_imports_no_other_command(fresh_python):
     )
 
 
-def test_every_module_imports_without_the_training_side(fresh_python):
-    outcome = fresh_python(EVERY_MODULE, blocked=NEVER)
+def test_every_module_can_be_imported_without_training_and_export(fresh_python):
+    outcome = fresh_python(EVERY_MODULE, blocked=FORBIDDEN)
     assert outcome.code == 0, outcome.err
     files = [p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py"]
     assert len(outcome.out.splitlines()) == len(files)
 
 
 def test_blocking_a_package_works(fresh_python):
-    """Or the tests that block one would pass for nothing."""
+    """Otherwise the tests that block a package would prove nothing."""
     outcome = fresh_python("import torch", blocked={"torch"})
     assert outcome.code == 1
     assert "No module named 'torch'" in outcome.err
@@ -65,7 +65,7 @@ def test_all_is_sorted_complete_and_importable():
 
 
 def imports_when_loaded(node):
-    """Top-level names of packages that a module imports outside of its functions."""
+    """Yield the top-level names of packages that a module imports outside of its functions."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import):
             yield from (alias.name.split(".")[0] for alias in child.names)
@@ -77,6 +77,6 @@ def imports_when_loaded(node):
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.parent.rglob("*.py")), ids=lambda p: p.name)
-def test_no_source_file_imports_the_training_side(path):
+def test_no_source_file_imports_training_or_export(path):
     imported = set(imports_when_loaded(ast.parse(path.read_text(encoding="utf-8"))))
-    assert not imported & NEVER
+    assert not imported & FORBIDDEN

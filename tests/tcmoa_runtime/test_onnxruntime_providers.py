@@ -187,8 +187,10 @@ def test_rtx_caches_kernels_in_a_unique_folder(ort, own):
     assert ort.sessions[0].asked[0][1] == {"nv_runtime_cache_path": str(folder)}
 
 
-def test_graph_prefixes_are_unique_file_names(vif, exported, in_two_files, own, rehash):
-    names = [graph_prefix(Bundle.open(p)) for p in (vif, exported("mef"), exported("plain"), in_two_files)]
+def test_graph_prefixes_are_unique_file_names(vif, exported, external_data_bundle, own, rehash):
+    names = [
+        graph_prefix(Bundle.open(p)) for p in (vif, exported("mef"), exported("plain"), external_data_bundle)
+    ]
     assert len(set(names)) == 4
     for change in (
         lambda m: m["files"]["fusion.onnx"].update(sha256="0" * 64),

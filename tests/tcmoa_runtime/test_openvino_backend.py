@@ -47,12 +47,12 @@ def fresh(exported, tmp_path):
     )
 
 
-def test_frames_are_close_to_those_of_onnx_runtime(openvino_fuser, fuser, four_pairs, grey_levels_apart):
+def test_frames_are_close_to_those_of_onnx_runtime(openvino_fuser, fuser, four_pairs, max_gray_difference):
     x, y = four_pairs
     shifts = np.linspace(-0.4, 0.4, 4 * 221).reshape(4, 13, 17)
     got, prompts = openvino_fuser.with_prompt(x, y, shift=shifts)
     expected, expected_prompts = fuser.with_prompt(x, y, shift=shifts)
-    assert grey_levels_apart(got, expected) <= 1
+    assert max_gray_difference(got, expected) <= 1
     np.testing.assert_allclose(prompts, expected_prompts, atol=1e-3)
 
 
@@ -82,15 +82,15 @@ def test_auto_prefers_onnx_runtime_with_cuda(fresh, tmp_path, monkeypatch):
     assert load_backend(Bundle.open(fresh)).name.startswith("onnxruntime (")
 
 
-@pytest.mark.parametrize("name", ["mef", "batch", "bgr grey", "resize", "plain"])
-def test_every_kind_of_bundle_runs(name, own, pair, grey_levels_apart):
+@pytest.mark.parametrize("name", ["mef", "batch", "bgr gray", "resize", "plain"])
+def test_every_kind_of_bundle_runs(name, own, pair, max_gray_difference):
     with Fuser.load(own(name), "openvino") as got, Fuser.load(own(name), "onnxruntime") as expected:
-        assert grey_levels_apart(got(*pair), expected(*pair)) <= 1
+        assert max_gray_difference(got(*pair), expected(*pair)) <= 1
 
 
-def test_weights_in_a_file_of_their_own(in_two_files, tmp_path, pair, fuser, grey_levels_apart):
-    with Fuser.load(shutil.copytree(in_two_files, tmp_path / "two"), "openvino") as got:
-        assert grey_levels_apart(got(*pair), fuser(*pair)) <= 1
+def test_weights_in_a_file_of_their_own(external_data_bundle, tmp_path, pair, fuser, max_gray_difference):
+    with Fuser.load(shutil.copytree(external_data_bundle, tmp_path / "two"), "openvino") as got:
+        assert max_gray_difference(got(*pair), fuser(*pair)) <= 1
 
 
 def test_results_are_not_overwritten(openvino_fuser, pair):
@@ -209,6 +209,12 @@ def test_without_the_package_the_error_says_what_to_install(vif, fresh_python):
     outcome = fresh_python(code, blocked={"openvino"})
     assert outcome.code == 1
     assert "pip install 'tcmoa[openvino]'" in outcome.err
+
+
+def test_openvino_does_not_need_onnx_runtime(own, fresh_python):
+    code = f"from tcmoa_runtime import Fuser\nprint(Fuser.load({str(own('vif'))!r}, 'openvino').backend.name)"
+    outcome = fresh_python(code, blocked={"onnxruntime"})
+    assert (outcome.code, outcome.out) == (0, "openvino (CPU)\n"), outcome.err
 
 
 def test_on_the_command_line(own, sources, tmp_path, capsys):

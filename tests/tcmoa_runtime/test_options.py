@@ -1,4 +1,4 @@
-"""Options classes: what they refuse, and the command line that is built from them."""
+"""Options classes: the values they refuse, and the command line that is built from them."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from tcmoa_runtime import InputError
-from tcmoa_runtime.cli.options import TextForm, parse_number, takes_options
+from tcmoa_runtime.cli.options import TextForm, help_of, parse_number, takes_options
 from tcmoa_runtime.options.export import ExportOptions
 from tcmoa_runtime.options.option import Option, check_choices, check_range
 
@@ -103,6 +103,34 @@ def test_a_wrong_value_names_the_option(arguments, message):
     assert str(result.exception) == message
 
 
+def test_the_examples_of_a_docstring_become_a_block_of_code():
+    def command():
+        """Do something.
+
+        More about it.
+
+        Examples:
+
+            tcmoa command one
+            tcmoa command two \\
+                --option
+        """
+
+    code = "tcmoa command one\ntcmoa command two \\\n    --option"
+    assert help_of(command) == f"Do something.\n\nMore about it.\n\nExamples:\n\n```sh\n{code}\n```"
+
+
+def test_a_docstring_without_examples_is_the_help():
+    def command():
+        """Do something.
+
+        More about it.
+        """
+
+    assert help_of(command) == "Do something.\n\nMore about it."
+    assert help_of(lambda: None) == ""
+
+
 def test_help_lists_choices_defaults_and_groups():
     result, _ = run("--help")
     text = " ".join(result.output.split())
@@ -150,5 +178,5 @@ def test_numbers_are_read_from_text(text, value):
 
 @pytest.mark.parametrize("text", ["", "one", "1,5", "nan", "inf", "-inf", "1e999", "0x10"])
 def test_text_that_is_not_a_finite_number_is_refused(text):
-    with pytest.raises(InputError, match="; expected a (finite )?number$"):
+    with pytest.raises(InputError, match=r"; expected a (finite )?number$"):
         parse_number(text)

@@ -1,4 +1,4 @@
-"""Prompt maps: numbers, arrays and painted masks as one number per token."""
+"""Prompt maps: numbers, arrays and painted masks become one number per token."""
 
 from fractions import Fraction
 
@@ -33,7 +33,7 @@ def test_maps_are_repeated_over_the_batch(shape, dtype):
     np.testing.assert_array_equal(result, np.broadcast_to(value.astype(np.float32), (2, *GRID)))
 
 
-def test_nested_lists_and_transposed_maps_are_taken():
+def test_nested_lists_and_transposed_maps_are_accepted():
     value = np.arange(12.0).reshape(GRID)
     for given_as in (value.tolist(), np.asfortranarray(value), value.T.copy().T):
         np.testing.assert_array_equal(prompt_map(given_as, "scale", 1, GRID)[0], value)
@@ -71,7 +71,7 @@ def test_nested_lists_and_transposed_maps_are_taken():
     ],
     ids=lambda v: " ".join(repr(v).split())[:40],
 )
-def test_what_is_no_finite_number_per_token_is_refused(value):
+def test_values_that_are_not_a_finite_number_per_token_are_refused(value):
     with pytest.raises(InputError, match=r"^scale: ") as caught:
         prompt_map(value, "scale", 2, GRID)
     assert "expected" in str(caught.value)
@@ -79,12 +79,12 @@ def test_what_is_no_finite_number_per_token_is_refused(value):
 
 
 @pytest.mark.parametrize("value", [16.001, -1e30, np.array([[0.0] * 4, [0.0] * 4, [0.0, -17.0, 0.0, 0.0]])])
-def test_what_destroys_any_image_is_refused(value):
+def test_magnitudes_above_16_are_refused(value):
     with pytest.raises(InputError, match=r"^scale: holds -?[\de.+]+; expected -16 to 16$"):
         prompt_map(value, "scale", 2, GRID)
 
 
-def test_the_result_does_not_share_memory_with_a_callers_broadcast():
+def test_frames_of_a_batch_do_not_share_memory():
     value = np.zeros(GRID, np.float32)
     result = prompt_map(value, "scale", 2, GRID)
     result[0, 0, 0] = 1
@@ -100,9 +100,9 @@ def spans_of_pixels(length, parts, token):
 
 
 def even_spans(length, parts):
-    """Rounded edges; a part without a pixel of its own takes the one it lies in."""
+    """Return spans with rounded edges; a span without a pixel gets the pixel that it lies in."""
     edges = [Fraction(length * i, parts) for i in range(parts + 1)]
-    assume(all(edge % 1 != Fraction(1, 2) for edge in edges))  # either way is right
+    assume(all(edge % 1 != Fraction(1, 2) for edge in edges))  # both roundings are correct
     starts = [min(round(edge), length - 1) for edge in edges]
     return [(start, max(round(end), start + 1)) for start, end in zip(starts[:-1], edges[1:], strict=True)]
 
@@ -126,7 +126,7 @@ def test_pooling_evenly_is_the_mean_of_each_part(image, grid):
 
 
 @given(npst.arrays(np.float64, GRID, elements=st.floats(-1, 1)), st.sampled_from([8, None]))
-def test_an_image_of_the_grids_own_size_is_taken_as_it_is(image, token):
+def test_an_image_of_the_size_of_the_grid_is_not_averaged(image, token):
     np.testing.assert_array_equal(pool_to_grid(image, GRID, token), image.astype(np.float32))
 
 
@@ -135,6 +135,6 @@ def test_a_constant_image_stays_exactly_that_constant():
     np.testing.assert_array_equal(pool_to_grid(mask, (13, 17), 8), np.full((13, 17), np.float32(127 / 256)))
 
 
-def test_a_mask_is_beta_by_grey_level():
+def test_a_gray_level_of_a_mask_is_converted_to_beta():
     mask = np.array([[0, 64, 128, 255]], np.uint8)
     np.testing.assert_array_equal(mask_to_shift(mask), [[-0.5, -0.25, 0, 127 / 256]])
