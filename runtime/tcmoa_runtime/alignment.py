@@ -1,7 +1,7 @@
 """Static alignment of two fixed cameras: a homography in the bundle, applied to one source before fusing.
 
-`matrix` maps a pixel (x, y, 1) of the bundle's frame to the pixel of the moved source, at the bundle's size, that
-belongs there. Pixel centers are whole numbers: (0, 0) is the center of the top left pixel, as in OpenCV.
+`matrix` maps a pixel (x, y, 1) of the bundle's frame to the corresponding pixel of the moved source, which is resized to
+the bundle's size first. Pixel centers are whole numbers: (0, 0) is the center of the top left pixel, as in OpenCV.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ MANIFEST_KEY: Final = "alignment"
 
 MotionModel = Literal["identity", "translation", "similarity", "affine", "homography"]
 MOTION_MODELS: Final[tuple[MotionModel, ...]] = get_args(MotionModel)
-"""What a matrix may do, from the simplest on."""
+"""Motion models, from the simplest to the most general."""
 
 MAX_MOVE: Final = 0.5
-"""Limit on the move of a corner, in longer sides of the frame; beyond it little of the image would be left."""
+"""Maximum move of a corner, as a share of the frame's longer side; beyond it little of the image is left."""
 MIN_AREA: Final = 0.1
-"""Limit on the area of the source that the frame covers, in areas of the frame."""
+"""Minimum area of the source that the frame covers, as a share of the area of the frame."""
 
 SourceName = Literal["x", "y"]
 Matrix: TypeAlias = NDArray[np.float64]
@@ -35,7 +35,7 @@ MatrixRows: TypeAlias = tuple[tuple[float, float, float], ...]
 
 @dataclass(frozen=True)
 class Alignment:
-    """How one source is moved.
+    """Motion of one source.
 
     Attributes:
         source: The source that is moved.
@@ -44,8 +44,8 @@ class Alignment:
         residual_px: Uncertainty in pixels of the bundle's frame.
         score_before: Gradient correlation without the alignment, on pairs that the estimate did not use.
         score_after: The same with the alignment.
-        pairs: Number of pairs of the estimate.
-        seed: Seed that selected them.
+        pairs: Number of pairs that were used for the estimate.
+        seed: Seed of the selection of these pairs.
     """
 
     source: SourceName
@@ -70,14 +70,14 @@ class Alignment:
 
 
 def read_alignment(reader: ManifestReader, size: FrameSize) -> Alignment | None:
-    """Read the alignment of a manifest, None where it has none.
+    """Read the alignment of a manifest; None if it has none.
 
     Args:
         reader: The whole manifest.
         size: (height, width) of the bundle's frames.
 
     Raises:
-        BundleError: A value is missing or not a finite number, or the matrix does not map the frame to a similar one.
+        BundleError: A value is missing or not a finite number, or the matrix is not a small move of the frame.
     """
     if MANIFEST_KEY not in reader.values:
         return None
@@ -125,12 +125,12 @@ def map_points(matrix: Matrix, points: Matrix) -> Matrix:
 
 
 def describe_matrix_fault(matrix: Matrix, size: FrameSize) -> str | None:
-    """Describe what makes a matrix [3, 3] unfit for frames of `size` (height, width); None where nothing does."""
+    """Describe why a matrix [3, 3] is unusable for frames of `size` (height, width); None if it is usable."""
     if not np.isfinite(matrix).all():
         return "it holds a value that is not a finite number"
     corners = corner_points(size)
     depth = (matrix @ corners)[2]
-    if not (depth > 1e-3).all():  # the line at infinity crosses the frame, or comes near
+    if not (depth > 1e-3).all():  # the line at infinity crosses the frame, or is close to it
         return "it maps a part of the frame to infinity"
     x, y = map_points(matrix, corners)
     area = float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) / 2
@@ -148,10 +148,10 @@ def describe_matrix_fault(matrix: Matrix, size: FrameSize) -> str | None:
 
 
 class Warp:
-    """Moves frames by a matrix: bilinear, with the edge pixels repeated beyond the edge.
+    """Warps frames by a matrix: bilinear, with edge pixels repeated outside of the source.
 
     The lookup table is computed once, in fixed point (1/32 of a pixel, within one gray level of
-    `cv2.warpPerspective`): 1.2 ms for a frame of 640x480x3 on one core, where computing it anew takes 2 to 6 ms.
+    `cv2.warpPerspective`). Warping a frame of 640x480x3 takes 1.2 ms on one core; without the table, 2 to 6 ms.
     """
 
     def __init__(self, matrix: Matrix, size: FrameSize) -> None:
@@ -166,8 +166,8 @@ class Warp:
         height, width = size
         x, y = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
         depth = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]
-        places = [((row[0] * x + row[1] * y + row[2]) / depth).astype(np.float32) for row in matrix[:2]]
-        self._places, self._weights = cv2.convertMaps(places[0], places[1], cv2.CV_16SC2)
+        positions = [((row[0] * x + row[1] * y + row[2]) / depth).astype(np.float32) for row in matrix[:2]]
+        self._positions, self._weights = cv2.convertMaps(positions[0], positions[1], cv2.CV_16SC2)
 
     @classmethod
     def from_alignment(cls, alignment: Alignment, size: FrameSize) -> Self:
@@ -175,10 +175,10 @@ class Warp:
         return cls(alignment.matrix, size)
 
     def __call__(self, frame: Frame) -> Frame:
-        """Move a frame [H, W, C] of the size that the warp was made for."""
+        """Warp a frame [H, W, C] of the size given to the constructor."""
         import cv2
 
         result = cv2.remap(
-            frame, self._places, self._weights, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            frame, self._positions, self._weights, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         return np.asarray(result, np.uint8).reshape(frame.shape)

@@ -1,9 +1,10 @@
-"""Bundles: a folder with one fixed graph and a description of it.
+"""Bundles: folders with one graph of fixed shapes and its description.
 
-    bundle.json   what the bundle is; carries the hashes of all other files and its own
-    fusion.onnx   the graph, with fusion.data beside it where the weights exceed what one ONNX file can hold
+    bundle.json   the description, with its own hash and those of all other files
+    fusion.onnx   the graph
+    fusion.data   the weights, if they are too large for one ONNX file
 
-A bundle is checked before any of it is loaded, and what does not match its hash is refused.
+A bundle is checked before it is loaded; a file that does not match its hash is refused.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ MANIFEST: Final = "bundle.json"
 GRAPH: Final = "fusion.onnx"
 GRAPH_DATA: Final = "fusion.data"
 MAX_INLINE_BYTES: Final = 1_900_000_000
-"""Weights beyond this go into `GRAPH_DATA`: a protocol buffer, and so an ONNX file, ends at 2 GiB."""
+"""Larger weights are written to `GRAPH_DATA`: protocol buffers, and so ONNX files, are limited to 2 GiB."""
 
 GraphFit = Literal["pad", "crops", "resize"]
 """How a graph fits the frame to whole windows of the model."""
@@ -44,7 +45,7 @@ FORMAT: Final = ManifestFormat("tcmoa-bundle", 1, "a TC-MoA bundle", EXPORT_REME
 
 @dataclass(frozen=True)
 class FileEntry:
-    """What bundle.json states about a file: its SHA-256, hexadecimal, and its size in bytes."""
+    """Entry of a file in bundle.json: its SHA-256, hexadecimal, and its size in bytes."""
 
     sha256: str
     bytes: int
@@ -58,7 +59,7 @@ class Bundle:
         path: The folder.
         manifest: The parsed bundle.json.
         contract: Names, types and shapes of the graph's inputs and outputs.
-        alignment: How one source is moved before fusing; None where both are taken unmoved.
+        alignment: Motion that is applied to one source before fusing; None without alignment.
     """
 
     path: Path
@@ -74,7 +75,7 @@ class Bundle:
             path: The folder of the bundle.
 
         Raises:
-            BundleError: The folder or a file is missing or unreadable, or bundle.json is foreign, of a newer format,
+            BundleError: The folder or a file is missing or unreadable, or bundle.json is of another or newer format,
                 edited by hand, or does not describe a graph that follows the contract.
         """
         folder = Path(path)
@@ -93,12 +94,12 @@ class Bundle:
         return bundle
 
     def section(self, key: str) -> ManifestReader:
-        """Return a reader of the object at `key` of bundle.json; raises BundleError where there is none."""
+        """Return a reader of the object at `key` of bundle.json; raises BundleError if it is missing."""
         return ManifestReader(self.path / MANIFEST, self.manifest, EXPORT_REMEDY).part(key)
 
     @property
     def task(self) -> Task:
-        """What is fused: `vif`, `mef` or `mff`."""
+        """Task of the bundle: `vif`, `mef` or `mff`."""
         return next(task for task in TASKS if task == self.manifest["task"])
 
     @property
@@ -134,7 +135,7 @@ class Bundle:
 
     @property
     def map_token(self) -> int | None:
-        """`token_pixels` where tokens lie on a fixed grid of the frame; None where they divide it evenly."""
+        """`token_pixels`; None if tokens have no fixed side, but divide the frame evenly (fit `resize`)."""
         return None if self.fit == "resize" else self.token_pixels
 
     @property
@@ -149,13 +150,13 @@ class Bundle:
 
     @property
     def default_prompt(self) -> tuple[float, float]:
-        """(alpha, beta) of Eq. 8 that apply where a caller gives none."""
+        """(alpha, beta) of Eq. 8 that are used if the caller gives none."""
         prompt = self.section("prompt_default")
         return float(prompt.get("scale", float)), float(prompt.get("shift", float))
 
     @property
     def files(self) -> dict[str, FileEntry]:
-        """What bundle.json states about every other file, by name."""
+        """Entries of all other files in bundle.json, by name."""
         files = self.section("files")
         return {name: _read_entry(files.part(name)) for name in files.values}
 
@@ -189,7 +190,7 @@ class Bundle:
             self.check_file(name)
 
     def read_graph(self) -> bytes:
-        """Return the graph's bytes, hashed as read, so that what is loaded is what was checked.
+        """Return the bytes of the graph after checking them, so that no other bytes can be loaded.
 
         Raises:
             BundleError: Size or hash differ from bundle.json, or the file cannot be read.
@@ -232,7 +233,7 @@ def _compare_hash(path: Path, arrived: str, expected: FileEntry) -> None:
 
 
 def _read_manifest(folder: Path) -> JsonObject:
-    """Read bundle.json; the most frequent mistakes have messages of their own."""
+    """Read bundle.json, with a specific message for each frequent mistake."""
     remedy = "Make a bundle with `tcmoa export`"
     try:
         exists = folder.exists()
@@ -252,7 +253,7 @@ def _read_entry(reader: ManifestReader) -> FileEntry:
 
 
 def _read_contract(reader: ManifestReader) -> Contract:
-    """Check all that the runtime relies on and rebuild the contract from its few numbers."""
+    """Check all entries that the runtime relies on, and compute the contract from the entry `frame`."""
 
     def refusal(problem: str) -> BundleError:
         return BundleError(problem, subject=reader.path, remedy=reader.remedy)

@@ -1,4 +1,4 @@
-"""Writing bundles: complete beside their place, then renamed to it."""
+"""Writing bundles: into a new folder, which is renamed when it is complete."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def _unwritable(target: Path, error: OSError) -> InputError:
 
 @contextmanager
 def new_bundle(target: Path) -> Iterator[Path]:
-    """Give an empty folder beside `target`, and rename it to `target` at the end of the block.
+    """Yield an empty folder beside `target`, and rename it to `target` at the end of the block.
 
-    After an exception the folder is removed and `target` is as before.
+    After an exception the folder is removed and `target` is unchanged.
 
     Raises:
         InputError: The folder cannot be written.
@@ -82,7 +82,7 @@ def new_bundle(target: Path) -> Iterator[Path]:
 
 
 def _move_into_place(partial: Path, target: Path) -> None:
-    """Rename `partial` to `target`; an existing bundle is removed only after that succeeded."""
+    """Rename `partial` to `target`; an existing bundle is removed only after the rename."""
     mask = os.umask(0)
     os.umask(mask)
     partial.chmod(0o777 & ~mask)
@@ -146,5 +146,5 @@ def derive_bundle(
         write_manifest(partial, {**bundle.manifest, **changes})
         if (bundle.path / ENGINES_FOLDER).is_dir():
             shutil.copytree(bundle.path / ENGINES_FOLDER, partial / ENGINES_FOLDER)
-        Bundle.open(partial)  # refuses changes that the runtime would not read
+        Bundle.open(partial)  # refuses changes that the runtime could not read
     return Bundle.open(target)

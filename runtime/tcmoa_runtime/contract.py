@@ -1,4 +1,4 @@
-"""The graph contract: what exporter, backends, calibration and the C library rely on.
+"""The graph contract, on which the exporter, the backends, calibration and the C library rely.
 
 Frames are uint8 NHWC; prompts are float32 maps with one number per token of the frame:
 
@@ -37,7 +37,7 @@ SOURCE_ROLES: Final[dict[str, dict[str, str]]] = {
 """What `x` and `y` show, by task."""
 
 PATCH: Final = 16
-"""Side of a patch in pixels of the model's input; half of that in pixels of the frame when the model upsamples."""
+"""Side of a patch in pixels of the model's input; half of that in pixels of the frame if the model upsamples."""
 
 WINDOW: Final = 14
 """Side of an attention window in tokens."""
@@ -74,7 +74,7 @@ class Contract:
         prompts: K, the number of TC-MoAs.
         batch: B.
         x_channels: 3, or 1 for a gray source.
-        y_channels: The same for y.
+        y_channels: 3, or 1 for a gray source y.
         with_prompt: Whether the graph has the optional output `prompt`.
     """
 
@@ -89,7 +89,7 @@ class Contract:
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """x, y, prompt_scale and prompt_shift, in this order."""
+        """`x`, `y`, `prompt_scale` and `prompt_shift`, in this order."""
         frame = (self.batch, self.height, self.width)
         prompt = (self.batch, *self.grid)
         return (
@@ -101,7 +101,7 @@ class Contract:
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """fused and, where exported, prompt."""
+        """`fused`, then `prompt` if exported."""
         fused = TensorSpec(FUSED, "uint8", (self.batch, self.height, self.width, 3))
         if not self.with_prompt:
             return (fused,)

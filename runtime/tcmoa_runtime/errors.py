@@ -42,7 +42,7 @@ def in_remedy(value: object) -> str:
 
 
 class TcmoaError(Exception):
-    """Base class of all errors that the project raises on purpose.
+    """Base class of the exceptions of this project.
 
     Attributes:
         subject: What the error is about, e.g. a path, a tensor's name or an option.
@@ -97,7 +97,7 @@ class TcmoaError(Exception):
         return copy
 
     def _parts(self) -> dict[str, object]:
-        """Return what a copy in this or another process needs."""
+        """Return the parts of which a copy is made, in this or another process."""
         return {
             "problem": self.problem,
             "subject": self.subject,
@@ -123,11 +123,11 @@ class InputError(TcmoaError, ValueError):
 
 
 class BundleError(InputError):
-    """A bundle is damaged, foreign, too new or not what its description says; it was not loaded."""
+    """A bundle is damaged, of another or newer format, or differs from its description; it was not loaded."""
 
 
 class EngineMismatchError(BundleError):
-    """The engines of a bundle are sound, but none was built for the libraries and the GPU of this machine."""
+    """The engines of a bundle are intact, but none was built for the libraries and the GPU of this machine."""
 
 
 class MissingError(TcmoaError, ImportError):
@@ -139,7 +139,7 @@ class MissingError(TcmoaError, ImportError):
 class MemoryShortageError(TcmoaError):
     """A device has less free memory than required.
 
-    Not a MissingError: `backend="auto"` must not fall back to another backend without saying so.
+    Not a MissingError: `backend="auto"` must not fall back to another backend silently.
     """
 
     exit_code = 3

@@ -1,4 +1,4 @@
-"""Fusing frames: images in, fused uint8 frames out."""
+"""Fusing frames with a loaded bundle."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ AnyImage: TypeAlias = ImageLike | DeviceArrayLike
 class Fuser:
     """A loaded bundle that fuses frames: `fused = fuser(x, y, scale=1.0, shift=0.0)`.
 
-    Frames are images [H, W, C] in the bundle's channel order. `tcmoa_runtime.images` says which other arrays are
-    converted (gray, alpha, uint16). [B, H, W, C] fuses B frames one after the other, in the bundle's own batches.
-    `scale` and `shift` are alpha and beta of Eq. 8; None takes the bundle's default. Each is a number, a map [gh, gw]
-    (`fuser.grid`), or a map for each frame [B, gh, gw].
+    Frames are images [H, W, C] in the bundle's channel order. `tcmoa_runtime.images` describes how other arrays
+    are converted (gray, alpha, uint16). [B, H, W, C] fuses B frames one after the other, in the bundle's own batches.
+    `scale` and `shift` are alpha and beta of Eq. 8: a number, a map [gh, gw] (`fuser.grid`), a map for each frame
+    [B, gh, gw], or None for the bundle's default.
 
     With a backend on a GPU, frames may be in device memory too (`__dlpack__` or `__cuda_array_interface__`): uint8
     [H, W, C] exactly as the graph takes them, or the bundle's own batch [B, H, W, C]. The result is then a
     `DeviceArray`, which documents how long it is valid.
 
-    A bundle with an alignment (`tcmoa calibrate align`) moves one source first; that works on frames in host memory.
+    A bundle with an alignment (`tcmoa calibrate align`) warps one source first, which needs frames in host memory.
 
     A fuser may be used from several threads. Use it as a context manager, or call `close`.
     """
@@ -88,10 +88,10 @@ class Fuser:
         Args:
             path: The folder of the bundle.
             backend: `auto`, or one of `tcmoa_runtime.backends.pick.BACKENDS`.
-            threads: CPU threads of the backend; all cores when None.
-            resize: Resize frames of another size to the bundle's, and the result back to the size of x. Frames of
-                another size are refused otherwise.
-            percentiles: What becomes black and white of 16-bit frames.
+            threads: Number of CPU threads of the backend; all cores if None.
+            resize: Resize frames of another size to the bundle's, and the result back to the size of x. By default,
+                frames of another size are refused.
+            percentiles: Percentiles of 16-bit frames that become black and white.
 
         Raises:
             BundleError: The bundle must not be loaded.
@@ -163,12 +163,12 @@ class Fuser:
 
         Args:
             x: The first source, [H, W, C] or [B, H, W, C].
-            y: The second source, as x.
+            y: The second source, like x.
             scale: Alpha of Eq. 8.
             shift: Beta of Eq. 8.
 
         Returns:
-            uint8 [H, W, 3] or [B, H, W, 3]; a `DeviceArray` where x or y is in device memory.
+            uint8 [H, W, 3] or [B, H, W, 3]; a `DeviceArray` if x or y is in device memory.
 
         Raises:
             InputError: A source or prompt has a wrong shape, type or value.
@@ -203,7 +203,7 @@ class Fuser:
         scale: PromptLike | None = None,
         shift: PromptLike | None = None,
     ) -> tuple[Frame | DeviceArray, NDArray[np.float32] | DeviceArray]:
-        """Fuse as a call does, and return the prompts of the K TC-MoAs after Eq. 8 too.
+        """Fuse like a call, and also return the prompts of the K TC-MoAs after Eq. 8.
 
         Returns:
             The fused frame, and float32 [K, 2, gh, gw] ([B, K, 2, gh, gw] for a batch): prompt_x and prompt_y.
@@ -243,7 +243,7 @@ class Fuser:
     def aligned(self, frame: Frame, name: SourceName) -> Frame:
         """Move a frame [H, W, C] of source `name` as the bundle's alignment does, at the frame's own size.
 
-        For showing or comparing a source beside the result. Returns `frame` itself where nothing moves it.
+        Use it to show or compare a source beside the result. Returns `frame` itself if its source is not aligned.
         """
         warp = self._warps.get(name)
         if warp is None:
@@ -281,7 +281,7 @@ class Fuser:
         fused: list[Frame] = []
         prompts: list[NDArray[np.float32]] = []
         for start in range(0, count, size):
-            # The last batch is filled up with copies of its last frame, whose results are dropped.
+            # The last batch is padded with copies of the last frame, whose results are dropped.
             rows = [min(start + i, count - 1) for i in range(size)]
             result = self.backend.infer(
                 {
@@ -309,7 +309,7 @@ class Fuser:
         scale: PromptLike | None,
         shift: PromptLike | None,
     ) -> tuple[DeviceArray, DeviceArray | None]:
-        """Fuse in device memory, where nothing is converted, resized or filled up."""
+        """Fuse arrays in device memory; they are not converted, resized or padded."""
         axes_x, axes_y = num_axes(x, X), num_axes(y, Y)
         if axes_x != axes_y:
             raise InputError(f"x has {axes_x} axes and y {axes_y}; expected the same number of frames")

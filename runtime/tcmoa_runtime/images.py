@@ -6,7 +6,7 @@ The same rules hold for files and arrays:
   its channels, because infrared cameras use a small part of 16 bits.
 - Gray is repeated in all channels. A color image for a one-channel source becomes its luma (BT.601).
 - An alpha channel is dropped.
-- Everything else is refused.
+- All other arrays are refused.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def as_array(value: object, name: str) -> NDArray[Any]:
     """Return `value` as an array.
 
     Raises:
-        InputError: It is none, e.g. rows of different lengths; the subject is `name`.
+        InputError: It is not an array, e.g. rows of different lengths; the subject is `name`.
     """
     try:
         return np.asarray(value)
@@ -85,10 +85,10 @@ def to_frame(
 
     Args:
         image: [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], uint8 or uint16.
-        name: What messages call it.
+        name: Name of the image in error messages.
         channels: 1 or 3.
-        order: Channel order of `image`; it matters where color becomes one channel.
-        percentiles: What becomes black and white of uint16.
+        order: Channel order of `image`, for the luma of a one-channel source.
+        percentiles: Percentiles of uint16 that become black and white.
 
     Raises:
         InputError: The image has another shape or type; the subject is `name`.
@@ -120,12 +120,12 @@ def to_frame(
 
 
 def in_order(image: NDArray[Any], order: ChannelOrder) -> NDArray[Any]:
-    """Convert between RGB and `order`, either way; an image [H, W] without channels is returned unchanged."""
+    """Convert from RGB to `order`, or back; an image [H, W] without channels is returned unchanged."""
     return np.ascontiguousarray(image[..., ::-1]) if order == "bgr" and image.ndim == 3 else image
 
 
 def resize_frame(frame: Frame, size: FrameSize) -> Frame:
-    """Resize a frame [H, W] or [H, W, C] to (height, width): by area where it shrinks, else bilinear."""
+    """Resize a frame [H, W] or [H, W, C] to (height, width), by area if it shrinks, else bilinear."""
     import cv2
 
     shrinks = frame.shape[0] > size[0] or frame.shape[1] > size[1]
@@ -193,7 +193,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
 
 
 def write_image(path: str | os.PathLike[str], image: Frame) -> None:
-    """Write an image, RGB uint8 [H, W, 3] or gray uint8 [H, W]; beside its place first, then renamed.
+    """Write an image, RGB uint8 [H, W, 3] or gray uint8 [H, W]; see `write_bytes`.
 
     Raises:
         InputError: The format is unknown, the folder is missing or read-only, or the disk is full.
@@ -214,7 +214,7 @@ def write_image(path: str | os.PathLike[str], image: Frame) -> None:
 
 
 def write_bytes(target: Path, data: bytes) -> None:
-    """Write a file beside its place and rename it; nothing is left behind on failure.
+    """Write a file under a temporary name beside `target` and rename it; no file is left after a failure.
 
     Raises:
         InputError: The file cannot be written.

@@ -26,7 +26,7 @@ ValueT = TypeVar("ValueT")
 
 @dataclass(frozen=True)
 class ManifestFormat:
-    """What kind of file is expected.
+    """The kind of file that is expected.
 
     Attributes:
         name: Value of the key `format`.
@@ -69,7 +69,7 @@ class ManifestReader:
     """Typed access to the values of a manifest.
 
     Attributes:
-        path: The file, for messages.
+        path: The file, for error messages.
         values: The JSON object.
         remedy: What to do when a value is wrong.
         prefix: Path of the object in the manifest, e.g. `graph.`.
@@ -83,8 +83,8 @@ class ManifestReader:
 
         Args:
             key: Name of the value.
-            kind: Its type. `float` takes whole numbers too, and no number beyond `MAX_NUMBER`, NaN or infinity.
-            among: The values that are allowed.
+            kind: Its type. `float` accepts integers too, but not NaN, infinity or a magnitude above `MAX_NUMBER`.
+            among: Allowed values.
 
         Raises:
             BundleError: The value is missing, of another type or not among the allowed ones.
@@ -147,7 +147,7 @@ def read_manifest(path: Path, form: ManifestFormat) -> JsonObject:
             f"{form.upgrade_remedy}, or: {form.remedy}",
         )
     if manifest.get(SELF_HASH) != own_hash:
-        raise refusal("edited or damaged since it was written; expected the hash that it states of itself")
+        raise refusal("edited or damaged since it was written; expected the hash in 'manifest_sha256'")
     return manifest
 
 

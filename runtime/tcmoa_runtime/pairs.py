@@ -1,4 +1,4 @@
-"""Pairs of image files: `NAME_x.EXT` beside `NAME_y.EXT`, or equal names in two folders."""
+"""Pairs of image files: `NAME_x.EXT` and `NAME_y.EXT` in one folder, or equal names in two folders."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def find_pairs(x: str | os.PathLike[str], y: str | os.PathLike[str] | None = Non
 
     Args:
         x: A folder with `NAME_x.EXT` and `NAME_y.EXT`, or the folder of the first images.
-        y: The folder of the second images: equal names in both, with or without the `_x` and `_y`.
+        y: The folder of the second images: the same names as in `x`, with or without `_x` and `_y`.
 
     Raises:
         InputError: There is no pair, or an image has no partner.
@@ -106,7 +106,7 @@ def _list_images(folder: Path) -> dict[str, Path]:
 
 
 def _without_suffix(images: dict[str, Path], suffix: str) -> dict[str, Path]:
-    """Return the images by their names without `suffix`, where they have it."""
+    """Return the images by their names without `suffix`, if they have it."""
     found: dict[str, Path] = {}
     for stem, path in images.items():
         name = stem.removesuffix(suffix)

@@ -15,7 +15,7 @@ from tcmoa_runtime.images import as_array
 from tcmoa_runtime.typing import Frame, FrameSize, PromptLike, PromptMap
 
 MAX_PROMPT: Final = 16.0
-"""Limit on the magnitude of alpha and beta; far below it the image is destroyed, above it float16 may overflow."""
+"""Maximum magnitude of alpha and beta: above it float16 may overflow. Smaller values destroy the image already."""
 
 MASK_NEUTRAL: Final = 128
 """Gray level of a painted mask that stands for beta = 0."""
@@ -28,7 +28,7 @@ def prompt_map(value: PromptLike, name: str, batch: int, grid: tuple[int, int]) 
 
     Args:
         value: Alpha or beta of Eq. 8.
-        name: What messages call it.
+        name: Name of the value in error messages.
         batch: B.
         grid: (gh, gw).
 
@@ -60,9 +60,9 @@ def pool_to_grid(image: NDArray[Any], grid: tuple[int, int], token: int | None) 
     """Average an image [H, W] over each token.
 
     Args:
-        image: [H, W]; one of the grid's own size is returned as float32 without averaging.
+        image: [H, W]; an image of the size of the grid is returned as float32 without averaging.
         grid: (gh, gw).
-        token: Side of a token in pixels; the last tokens may cover the frame in part. None divides the image evenly
+        token: Side of a token in pixels; the last tokens may extend beyond the image. None divides the image evenly
             (graphs of fit `resize`).
 
     Returns:
@@ -78,7 +78,7 @@ def pool_to_grid(image: NDArray[Any], grid: tuple[int, int], token: int | None) 
         return np.round(np.linspace(0, length, parts + 1)).astype(np.int64)
 
     rows, cols = edges(values.shape[0], grid[0]), edges(values.shape[1], grid[1])
-    # An image smaller than the grid leaves tokens without a pixel: they take the pixel that they lie in.
+    # If the image is smaller than the grid, a token without a pixel gets the pixel that it lies in.
     ends_r, ends_c = np.maximum(rows[1:], rows[:-1] + 1), np.maximum(cols[1:], cols[:-1] + 1)
     starts_r = np.minimum(rows[:-1], values.shape[0] - 1)
     starts_c = np.minimum(cols[:-1], values.shape[1] - 1)
@@ -97,11 +97,11 @@ def pool_to_grid(image: NDArray[Any], grid: tuple[int, int], token: int | None) 
 def mask_share(
     mask: ArrayLike, name: str, size: FrameSize, grid: tuple[int, int], token: int | None
 ) -> PromptMap:
-    """Compute how much of each token a mask covers.
+    """Compute the share of each token that a mask covers.
 
     Args:
         mask: [H, W] or [gh, gw], bool or 0..1.
-        name: What messages call it.
+        name: Name of the value in error messages.
         size: (H, W) of the frame.
         grid: (gh, gw).
         token: As for `pool_to_grid`.
@@ -124,5 +124,5 @@ def mask_share(
 
 
 def mask_to_shift(mask: Frame) -> NDArray[np.float64]:
-    """Convert a painted mask, uint8 [H, W], to beta per pixel: black -0.5 (towards y), 128 none, white +0.5 (x)."""
+    """Convert a painted mask, uint8 [H, W], to beta per pixel: black is -0.5 (favors y), 128 is 0, 255 is +0.496."""
     return (mask.astype(np.float64) - MASK_NEUTRAL) / MASK_LEVELS_PER_UNIT

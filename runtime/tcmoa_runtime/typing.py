@@ -72,10 +72,10 @@ BackendChoice: TypeAlias = Literal["auto", BackendName]
 """A backend, or `auto` for the fastest that runs the bundle here."""
 
 ColorMode: TypeAlias = Literal["rgb", "luma"]
-"""What is fused: three channels, or the luma, with the chroma of x."""
+"""Channels that are fused: all three, or the luma only, with the chroma of x."""
 
 ExportTarget: TypeAlias = Literal["gpu", "cpu"]
-"""Kind of processor whose runtimes the order of the tokens suits."""
+"""Kind of processor for which the order of the tokens is optimized."""
 
 Flavor: TypeAlias = Literal["tensorrt", "rtx"]
 """Library of an engine: TensorRT, for the GPU that it is built on, or TensorRT-RTX, for GeForce and RTX GPUs."""
@@ -96,7 +96,7 @@ OnMessage: TypeAlias = Callable[[str], None]
 """Called with a line of text for each step of a long task."""
 
 OnSteps: TypeAlias = Callable[[int, int], None]
-"""Called with the number of finished steps and the number of steps that are known so far."""
+"""Called with the number of finished steps and the number of steps known so far."""
 
 OnPhase: TypeAlias = Callable[[str, int, int], None]
 """Called with the name of a phase, the number of its finished steps and the number of its steps."""

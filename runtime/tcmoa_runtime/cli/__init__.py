@@ -1,6 +1,6 @@
-"""The `tcmoa` command: one module per command, and here what they share.
+"""The `tcmoa` command. Each subcommand is a module of its own; this one selects it and handles errors.
 
-Exit codes: 0 done, 2 the user's input is wrong, 3 a required package or device is missing, 1 an internal error,
+Exit codes: 0 success, 2 the user's input is wrong, 3 a required package or device is missing, 1 an internal error,
 130 interrupted. Errors are one line on stderr; results for programs are one JSON object on stdout.
 """
 
@@ -42,11 +42,11 @@ _COMMANDS: Final = MappingProxyType(
         "evaluate": "Examine and measure",
     }
 )
-"""Commands in the order of the help, and the heading of each; a command is in the module of its name."""
+"""Commands in the order of the help, and the heading of each. The module of a command has the same name."""
 
 
 def make_app(arguments: Sequence[str]) -> typer.Typer:
-    """Make the command line with only the command that `arguments` name: importing the others takes time."""
+    """Build the command line, with only the command named in `arguments`: importing the others takes time."""
     app = typer.Typer(
         name="tcmoa",
         help="TC-MoA image fusion: export a trained model for one task and frame size, and fuse frames with it.",
@@ -100,7 +100,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command line.
 
     Args:
-        arguments: What follows `tcmoa`.
+        arguments: The arguments after `tcmoa`.
 
     Returns:
         The exit code. No exception escapes unless `TCMOA_DEBUG` is set.
@@ -151,15 +151,15 @@ def _one_line(text: object) -> str:
 
 
 def _silence_native_libraries() -> None:
-    """Point file descriptor 2 to nowhere and keep `sys.stderr`.
+    """Redirect file descriptor 2 to the null device, but keep `sys.stderr`.
 
-    libpng, libtiff and OpenCV print lines of their own about images that they cannot read. `TCMOA_DEBUG=1` shows them.
+    libpng, libtiff and OpenCV print messages about images that they cannot read. `TCMOA_DEBUG=1` shows them.
     """
     with contextlib.suppress(OSError):  # stderr may be closed
         stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        os.close(null)
         sys.stderr = stderr
 
 

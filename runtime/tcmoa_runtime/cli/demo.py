@@ -1,4 +1,4 @@
-"""`tcmoa demo`: export and fuse without any data of the user's own."""
+"""`tcmoa demo`: export and fuse with the included weights and photographs."""
 
 from __future__ import annotations
 

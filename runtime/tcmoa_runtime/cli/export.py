@@ -1,4 +1,4 @@
-"""`tcmoa export`: from a trained model to a bundle."""
+"""`tcmoa export`: export a trained model to a bundle."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def export(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new bundle.")],
     upsample: Annotated[
-        bool, typer.Option(help="Whether the model enlarges frames by 2, as the published ones do.")
+        bool, typer.Option(help="Whether the model enlarges frames by 2, like the published models.")
     ] = True,
 ) -> None:
     """Export a trained model for one task and frame size into a bundle.
 
-    The bundle is compared with the PyTorch model before it is put in place; a bundle that differs is not written.
+    The graph is compared with the PyTorch model before the bundle is written; a graph that differs is refused.
 
     Examples:
 

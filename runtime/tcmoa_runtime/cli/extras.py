@@ -1,4 +1,4 @@
-"""Importing packages that need an extra."""
+"""Importing modules whose dependencies are in an extra."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def require(module: str, command: str, extra: str) -> ModuleType:
     Args:
         module: Full name of the module.
         command: The command that needs it, for the message.
-        extra: The extra that brings what the module imports.
+        extra: The extra with the dependencies of the module.
 
     Raises:
         MissingError: A package of the extra is not installed.

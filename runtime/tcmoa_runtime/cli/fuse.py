@@ -1,4 +1,4 @@
-"""`tcmoa fuse`: two images, or two folders of images."""
+"""`tcmoa fuse`: fuse two images, or two folders of images."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _FORMAT_FORM = TextForm(
 
 @dataclass
 class _Report:
-    """What was fused."""
+    """Results of fusing pairs."""
 
     seconds: list[float] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
@@ -92,13 +92,13 @@ def fuse(
     options: FuseOptions,
     bundle: BundleArgument,
     x: Annotated[Path, typer.Argument(help="First source: an image, or a folder of images.")],
-    y: Annotated[Path, typer.Argument(help="Second source, as x.")],
+    y: Annotated[Path, typer.Argument(help="Second source, like x.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The fused image, or a folder for fused images.")],
     as_json: JsonOption = False,
 ) -> int:
     """Fuse two registered images of one scene, or all pairs of two folders.
 
-    Folders hold equal names, or NAME_x.EXT and NAME_y.EXT (also both in one folder, given twice).
+    The two folders hold files of equal names, or NAME_x.EXT and NAME_y.EXT. If both are in one folder, give it twice.
 
     Examples:
 
@@ -146,7 +146,8 @@ def load_shift(shift: float | Path | None, fuser: Fuser) -> float | PromptMap | 
     image = read_image(shift)
     if image.dtype != np.uint8:
         raise InputError(
-            f"holds {image.dtype}; expected an 8-bit mask (black -0.5, 128 none, white +0.5)", subject=shift
+            f"holds {image.dtype}; expected an 8-bit mask (black is -0.5, 128 is 0, white is +0.5)",
+            subject=shift,
         )
     mask = to_frame(image, str(shift), 1)[..., 0]
     if mask.shape not in (fuser.size, fuser.grid):
@@ -172,7 +173,7 @@ def _plan(x: Path, y: Path, out: Path, image_format: str) -> tuple[list[PairPath
                 raise _overwrites_source(out)
         return [PairPaths(x.stem, x, y)], {x.stem: check_writable(out)}
     if out.exists() and not out.is_dir():
-        raise InputError("a file; expected a folder, as x and y are", subject=out)
+        raise InputError("a file; expected a folder, like x and y", subject=out)
     if out.exists() and (out.samefile(x) or out.samefile(y)):
         raise _overwrites_source(out)
     pairs = find_pairs(x, y)
@@ -181,7 +182,7 @@ def _plan(x: Path, y: Path, out: Path, image_format: str) -> tuple[list[PairPath
 
 def _overwrites_source(out: Path) -> InputError:
     return InputError(
-        "is a source; expected another place for the result",
+        "is a source; expected another path for the result",
         subject=out,
         remedy="Choose another {out}",
         settings={"out": ...},
@@ -236,7 +237,7 @@ def _fuse_chunk(
 def _fuse_folder(
     fuser: Fuser, pairs: Sequence[PairPaths], targets: dict[str, Path], prompt: Prompt
 ) -> _Report:
-    """Fuse all pairs; one that fails is reported and the others go on."""
+    """Fuse all pairs; a pair that fails is reported, and the others are fused."""
     report = _Report()
     folder = next(iter(targets.values())).parent
     new_folders = [f for f in (folder, *folder.parents) if not f.exists()]

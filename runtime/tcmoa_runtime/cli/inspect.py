@@ -1,4 +1,4 @@
-"""`tcmoa inspect`: what a bundle is."""
+"""`tcmoa inspect`: describe a bundle and its engines."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tcmoa_runtime.images import format_size
 from tcmoa_runtime.typing import JsonObject
 
 MAX_KERNELS: Final = 5
-"""Number of an engine's largest kernels that are shown; `--json` has all."""
+"""Number of largest kernels that are shown of each engine; `--json` has all."""
 
 Row = tuple[str, str]
 """Label and text of a line."""
 
 
 def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
-    """Show what a bundle is and what it was checked for, after comparing all hashes.
+    """Describe a bundle, its engines and its comparison with the model, after checking all hashes.
 
     Examples:
 
@@ -60,7 +60,7 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
 
 @dataclass(frozen=True)
 class CheckedEngine:
-    """An engine of the bundle: its description, or why it must not be used."""
+    """An engine of the bundle: its description, or the reason why it must not be used."""
 
     name: str
     engine: Engine | None
@@ -82,10 +82,9 @@ def check_engines(bundle: Bundle) -> list[CheckedEngine]:
 
 
 def summarize(bundle: Bundle, engines: Sequence[CheckedEngine]) -> JsonObject:
-    """Return the manifest with `engines` and the figures of the first sound engine.
+    """Return the manifest with `engines` and the statistics of the first valid engine.
 
-    Those figures have the keys that `tcmoa build` reports. They are null without an engine, except for what the graph
-    states.
+    The statistics have the keys that `tcmoa build` reports. Without an engine they are null, except those of the graph.
     """
     graph: Mapping[str, Any] = bundle.section("graph").values
     first: Mapping[str, Any] = next((c.engine.manifest for c in engines if c.engine is not None), {})

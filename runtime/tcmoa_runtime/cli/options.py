@@ -1,7 +1,7 @@
-"""From options classes and text to the options of the command line.
+"""Command-line options from options classes, and parsing of their text.
 
 `takes_options` gives a command one parameter for each field of an options class, so that an option is described once.
-Text becomes values here, and here alone options are spelled with dashes.
+Only this package parses text and spells options with dashes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def flag_of(name: str) -> str:
 def help_of(command: Command) -> str:
     """Return the docstring of a command for its help, with the block of examples fenced.
 
-    typer removes the indentation that makes the block code in Markdown.
+    typer removes the indentation that marks code in Markdown.
     """
     text = inspect.cleandoc(command.__doc__ or "")
     prose, mark, examples = text.partition("Examples:\n")
@@ -92,7 +92,7 @@ def parse_percentiles(text: str) -> tuple[float, float]:
 
 
 def parse_names(text: str) -> tuple[str, ...]:
-    """Parse a list with commas; an empty text gives no names."""
+    """Parse names separated by commas; an empty text gives no names."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
@@ -121,7 +121,7 @@ TEXT_FORMS: Mapping[object, TextForm] = {
     float: NUMBER,
     Fraction: TextForm(parse_rate, str, "FPS"),
 }
-"""Types that typer does not read, or reads with messages of its own."""
+"""Types that typer does not parse, or for which it has other error messages."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class _Parameter:
 
     @property
     def flag(self) -> str:
-        """How messages call it."""
+        """Name of the parameter in error messages."""
         return self.field.name if self.is_argument else self.decls[0].split("/")[0]
 
     @property
@@ -150,7 +150,7 @@ class _Parameter:
         return inspect.Parameter.empty
 
     def to_inspect(self) -> inspect.Parameter:
-        """Return the parameter as typer reads it."""
+        """Return the parameter in the form that typer reads."""
         default, hint = self.default, self.hint
         show_default: bool | str = default is not None and default not in ((), [])
         metavar = self.option.metavar
@@ -181,7 +181,7 @@ class _Parameter:
         )
 
     def value_of(self, given: Any) -> Any:
-        """Return the value of the field for what typer gives."""
+        """Convert the value from typer to the value of the field."""
         if self.form is None or given is None:
             return given
         try:
@@ -198,16 +198,16 @@ def takes_options(
     arguments: Sequence[str] = (),
     forms: Mapping[str, TextForm] | None = None,
 ) -> Callable[[Command], Command]:
-    """Decorate a command that takes `options: OptionsT`: it gets one option for each documented field instead.
+    """Give a command one option for each documented field, in place of the parameter `options: OptionsT`.
 
-    A command that takes several options classes is decorated once for each.
+    Decorate a command that takes several options classes once for each of them.
 
     Args:
         options_class: The dataclass; fields without an `Option` stay at their default.
-        name: The command's parameter that takes the options.
-        flags: Spellings of fields whose name alone is not the spelling, e.g. `{"out": ("--out", "-o")}`.
+        name: Name of the command's parameter for the options.
+        flags: Flags of fields whose flag is not just their name, e.g. `{"out": ("--out", "-o")}`.
         arguments: Fields that are positional arguments.
-        forms: How fields are read from text, where their type alone does not say so.
+        forms: Text forms of fields whose type does not determine the form.
     """
     parameters = _parameters(options_class, flags or {}, arguments, forms or {})
 
@@ -279,7 +279,7 @@ def _decls(field: Field[Any], kind: Any) -> tuple[str, ...]:
 
 
 def _form_of(kind: Any) -> TextForm | None:
-    """Return how a type is read from text, None where typer reads it."""
+    """Return the text form of a type; None if typer parses the type."""
     if get_origin(kind) in (Union, UnionType):
         inner = [part for part in get_args(kind) if part is not NoneType]
         return _form_of(inner[0]) if len(inner) == 1 else None

@@ -62,7 +62,7 @@ def phase_bar(title: str) -> Iterator[tuple[OnMessage, Callable[[str, int, int],
 
 @contextmanager
 def counted_bar(title: str) -> Iterator[tuple[OnMessage, Callable[[int, int], None]]]:
-    """Show a bar with the remaining time, whose total may grow, above lines that stay.
+    """Show a bar with the remaining time below lines that stay; its total may grow.
 
     Yields:
         A function that prints a line, and one that takes the number of finished steps and their total.

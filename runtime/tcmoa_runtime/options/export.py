@@ -1,4 +1,4 @@
-"""Choices of `tcmoa export`."""
+"""Options of `tcmoa export`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tcmoa_runtime.options.option import Option, check_choices, check_range
 from tcmoa_runtime.typing import ChannelOrder, ColorMode, ExportTarget, FrameSize, Precision
 
 MAX_SIDE_PX: Final = 8192
-"""Largest side of a frame: 8K video and a little more."""
+"""Maximum side of a frame: enough for 8K video, 7680x4320."""
 MAX_BATCH: Final = 64
 
 FRAME_GROUP: Final = "Frames"
@@ -22,7 +22,7 @@ OUTPUT_GROUP: Final = "Output"
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """What to export: one task, one frame size, and the choices that shape the graph."""
+    """Options of an export: one task, one frame size, and the properties of the graph."""
 
     task: Annotated[Task, Option("Task whose routers are folded into the graph.", group=GRAPH_GROUP)]
     size: Annotated[FrameSize, Option("Size of the frames.", group=FRAME_GROUP)]
@@ -79,7 +79,7 @@ class ExportOptions:
     overwrite: Annotated[bool, Option("Replace an existing bundle.", group=OUTPUT_GROUP)] = False
 
     def __post_init__(self) -> None:
-        """Check every field by itself.
+        """Check every field.
 
         Raises:
             InputError: A field is out of range; the subject is its name.

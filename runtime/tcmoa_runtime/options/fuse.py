@@ -1,4 +1,4 @@
-"""Choices of `tcmoa fuse`."""
+"""Options of `tcmoa fuse`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ ImageFormat = Literal["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp"]
 
 @dataclass(frozen=True, kw_only=True)
 class FuseOptions(FuserOptions):
-    """How pairs of image files are fused."""
+    """Options for fusing pairs of image files."""
 
     format: Annotated[ImageFormat, Option("File format of fused images when the output is a folder.")] = "png"

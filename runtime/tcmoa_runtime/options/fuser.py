@@ -1,4 +1,4 @@
-"""Choices of every command that loads a bundle to fuse with it."""
+"""Options of all commands that load a bundle and fuse with it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ PROMPT_GROUP = "Prompt"
 
 @dataclass(frozen=True, kw_only=True)
 class FuserOptions:
-    """How a bundle is loaded, and the prompt that it starts with."""
+    """Options for loading a bundle, and the initial prompt."""
 
     backend: Annotated[
         BackendChoice,
         Option(
-            "What runs the graph. auto takes an engine that runs here, else the fastest that is installed.",
+            "Backend that runs the graph. auto: an engine that runs on this machine, else the fastest installed.",
             group=BACKEND_GROUP,
         ),
     ] = "auto"
-    threads: Annotated[int | None, Option("CPU threads; all cores if not given.", group=BACKEND_GROUP)] = None
+    threads: Annotated[
+        int | None, Option("Number of CPU threads; all cores if not given.", group=BACKEND_GROUP)
+    ] = None
     prompt_scale: Annotated[
         float | None,
         Option(

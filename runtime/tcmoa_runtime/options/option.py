@@ -1,4 +1,4 @@
-"""Describing the fields of an options class, and checks that several classes share."""
+"""Documentation of the fields of options classes, and checks that several classes use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Option:
     Attributes:
         help: One or two sentences for `--help` and the documentation.
         group: Heading under which the command line lists the option.
-        metavar: Placeholder of the value in the command line's help; None: derived from the type.
+        metavar: Placeholder of the value in the command line's help; derived from the type if None.
     """
 
     help: str
