@@ -1,7 +1,8 @@
 """Static alignment of two fixed cameras: a homography in the bundle, applied to one source before fusing.
 
-`matrix` maps a pixel (x, y, 1) of the bundle's frame to the corresponding pixel of the moved source, which is resized to
-the bundle's size first. Pixel centers are whole numbers: (0, 0) is the center of the top left pixel, as in OpenCV.
+`matrix` maps a pixel (x, y, 1) of the bundle's frame to the corresponding pixel of the moved source, after
+resizing the source to the bundle's size. Pixel centers are integers: (0, 0) is the center of the top left pixel, as in
+OpenCV.
 """
 
 from __future__ import annotations

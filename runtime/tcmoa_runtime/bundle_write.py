@@ -110,7 +110,7 @@ def record_files(folder: Path, manifest: JsonObject) -> None:
 
 
 def write_manifest(folder: Path, manifest: JsonObject) -> None:
-    """Write bundle.json with its own hash."""
+    """Write bundle.json and its hash."""
     manifest.pop(SELF_HASH, None)
     manifest[SELF_HASH] = manifest_sha256(manifest)
     partial = folder / f".{MANIFEST}.partial"

@@ -44,7 +44,7 @@ class Fuser:
     """A loaded bundle that fuses frames: `fused = fuser(x, y, scale=1.0, shift=0.0)`.
 
     Frames are images [H, W, C] in the bundle's channel order. `tcmoa_runtime.images` describes how other arrays
-    are converted (gray, alpha, uint16). [B, H, W, C] fuses B frames one after the other, in the bundle's own batches.
+    are converted (gray, alpha, uint16). [B, H, W, C] fuses B frames, in batches of the bundle's size.
     `scale` and `shift` are alpha and beta of Eq. 8: a number, a map [gh, gw] (`fuser.grid`), a map for each frame
     [B, gh, gw], or None for the bundle's default.
 
@@ -241,7 +241,7 @@ class Fuser:
         return (outside + (inside - outside) * share).astype(np.float32)
 
     def aligned(self, frame: Frame, name: SourceName) -> Frame:
-        """Move a frame [H, W, C] of source `name` as the bundle's alignment does, at the frame's own size.
+        """Warp a frame [H, W, C] of source `name` by the bundle's alignment; the size of the frame is kept.
 
         Use it to show or compare a source beside the result. Returns `frame` itself if its source is not aligned.
         """

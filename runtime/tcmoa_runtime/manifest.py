@@ -14,7 +14,7 @@ from tcmoa_runtime.errors import BundleError
 from tcmoa_runtime.typing import JsonObject, JsonValue
 
 SELF_HASH: Final = "manifest_sha256"
-"""Key of a manifest's own hash."""
+"""Key of the hash of the manifest itself."""
 MAX_NUMBER: Final = 1 << 20
 """Largest number that a manifest may hold, beyond any frame side, batch or prompt."""
 

@@ -23,7 +23,7 @@ def test_each_error_has_its_exit_code_and_is_the_builtin_it_resembles(kind, code
     assert issubclass(kind, builtin)
 
 
-def test_a_refused_bundle_is_wrong_input():
+def test_a_bundle_error_is_an_input_error():
     assert issubclass(BundleError, InputError)
     assert not issubclass(MissingError, InputError)
 

@@ -47,7 +47,9 @@ def test_a_list_of_frames_is_a_batch(fuser, four_pairs):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_a_bundle_batched_takes_any_number_of_frames(count, exported, fuser, four_pairs, max_gray_difference):
+def test_a_bundle_of_batch_2_takes_any_number_of_frames(
+    count, exported, fuser, four_pairs, max_gray_difference
+):
     x, y = (frames[:count] for frames in four_pairs)
     shifts = np.linspace(-0.4, 0.4, count * 221).reshape(count, 13, 17)
     with Fuser.load(exported("batch")) as batched:
@@ -59,7 +61,7 @@ def test_a_bundle_batched_takes_any_number_of_frames(count, exported, fuser, fou
     np.testing.assert_allclose(prompts, expected_prompts, atol=1e-4)
 
 
-def test_a_bundle_batched_takes_a_single_frame(exported, fuser, pair, max_gray_difference):
+def test_a_bundle_of_batch_2_takes_a_single_frame(exported, fuser, pair, max_gray_difference):
     with Fuser.load(exported("batch")) as batched:
         fused = batched(*pair)
     assert fused.shape == (100, 130, 3)

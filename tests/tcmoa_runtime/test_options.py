@@ -148,7 +148,7 @@ def test_help_lists_choices_defaults_and_groups():
         ({"gain": float("nan")}, "gain"),
     ],
 )
-def test_the_class_checks_what_the_type_says(changes, subject):
+def test_the_class_checks_choices_and_ranges(changes, subject):
     with pytest.raises(InputError) as caught:
         Choices(size=(1, 1), **changes)
     assert caught.value.subject == subject
@@ -165,7 +165,7 @@ def test_the_class_checks_what_the_type_says(changes, subject):
         ({"routers": ("vif", "xyz")}, "routers: 'xyz'; expected one of vif, mef, mff"),
     ],
 )
-def test_wrong_export_options_are_one_line(changes, line):
+def test_wrong_export_options_are_reported_in_one_line(changes, line):
     with pytest.raises(InputError) as caught:
         ExportOptions(**{"task": "vif", "size": (8, 8), **changes})
     assert str(caught.value) == line

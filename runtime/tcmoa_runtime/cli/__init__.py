@@ -1,4 +1,4 @@
-"""The `tcmoa` command. Each subcommand is a module of its own; this one selects it and handles errors.
+"""The `tcmoa` command. Each subcommand is in a separate module; this module selects it and handles errors.
 
 Exit codes: 0 success, 2 the user's input is wrong, 3 a required package or device is missing, 1 an internal error,
 130 interrupted. Errors are one line on stderr; results for programs are one JSON object on stdout.
@@ -71,7 +71,7 @@ def _print_line(line: str) -> None:
 
 
 class _LineHandler(logging.Handler):
-    """Prints what the library logs as one line, e.g. `tcmoa: warning: ...`."""
+    """Prints each log record of the library as one line, e.g. `tcmoa: warning: ...`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
