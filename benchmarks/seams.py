@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from tcmoa import load_weights
-from tcmoa.frames import fuse_frames
+from tcmoa.reference import fuse_frames
 from tcmoa_calibration.seams import excess_steps
 from tcmoa_runtime.contract import TASKS
 from tcmoa_runtime.pairs import find_pairs, read_frame_pair

@@ -1,4 +1,4 @@
-"""AdaptFormer (Chen et al., NeurIPS 2022), one of the paper's two baselines of Table 5: training side only."""
+"""AdaptFormer (Chen et al., NeurIPS 2022), one of the two baselines in Table 5 of the paper; for training only."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 BOTTLENECK = 64
-"""Width of the bottleneck, and `SCALE` of its output: AdaptFormer's own choices."""
+"""Width of the bottleneck, as in AdaptFormer."""
 
 SCALE = 0.1
+"""Weight of the adapter's output, as in AdaptFormer."""
 
 
 class ParallelAdapter(nn.Module):
-    """A bottleneck beside a block's MLP, on the same normalised tokens.
+    """A bottleneck parallel to the MLP of a block, with the same normalized input.
 
     AdaptFormer, Sec. 3.2: x~ = ReLU(LN(x') W_down) W_up, added to MLP(LN(x')) + x' with weight 0.1. W_up and the biases
-    start at zero, W_down as Kaiming (normal), so that the model starts as the one it adapts.
+    start at zero, W_down as Kaiming (normal), so that the adapted model first computes what the original one computes.
     """
 
     def __init__(self, dim: int, bottleneck: int = BOTTLENECK) -> None:
@@ -27,5 +28,5 @@ class ParallelAdapter(nn.Module):
             nn.init.zeros_(zero)
 
     def forward(self, normed: Tensor) -> Tensor:
-        """Normalised tokens [..., C] to what is added to the block's output [..., C]."""
+        """Map normalized tokens [..., C] to the addend of the block's output [..., C]."""
         return SCALE * self.up(F.relu(self.down(normed)))  # type: ignore[no-any-return]

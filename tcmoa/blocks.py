@@ -1,4 +1,4 @@
-"""Backbone: windowed attention over a token grid, as in MAE's ViT plus Swin's windows.
+"""Blocks of the backbone: MAE's ViT blocks with attention in Swin's windows.
 
 Token grids are [B, gh, gw, C]; windows are [B * windows, window * window, C].
 """
@@ -26,7 +26,7 @@ def merge_windows(windows: Tensor, grid: tuple[int, int], window: int) -> Tensor
 
 
 def relative_position_index(window: int) -> Tensor:
-    """Row of the bias table for each (query, key) pair of a window: int64 [window**2, window**2] (Swin, Liu 2021)."""
+    """Return the row of the bias table for each (query, key) pair of a window: int64 [window**2, window**2] (Swin)."""
     axis = torch.arange(window)
     rows, cols = (grid.flatten() for grid in torch.meshgrid(axis, axis, indexing="ij"))
     dy = rows[:, None] - rows[None, :] + window - 1
@@ -35,7 +35,7 @@ def relative_position_index(window: int) -> Tensor:
 
 
 class RelativePositionBias(nn.Module):
-    """A learned bias per head and token offset; one serves two neighbouring blocks."""
+    """A learned bias per head and token offset (Swin, Liu et al. 2021), shared by two consecutive blocks."""
 
     index: Tensor
 
@@ -46,7 +46,7 @@ class RelativePositionBias(nn.Module):
         self.register_buffer("index", relative_position_index(window), persistent=False)
 
     def forward(self) -> Tensor:
-        """Bias [heads, window**2, window**2]."""
+        """Return the bias of the attention logits, [heads, window**2, window**2]."""
         return self.table[self.index].permute(2, 0, 1)
 
 
@@ -69,9 +69,9 @@ class Attention(nn.Module):
 
 
 def round_through(values: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """Values as `dtype` would hold them, with the gradient of the identity (straight-through estimator).
+    """Round values to `dtype` with the gradient of the identity (straight-through estimator).
 
-    Training with it teaches a model to keep nothing in digits that a deployed precision does not have.
+    A model that is trained with it does not depend on digits that the deployed precision lacks.
     """
     return values if dtype is None else values + (values.detach().to(dtype).float() - values.detach())
 
@@ -86,19 +86,26 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Map each token [..., C] on its own."""
+        """Map each token [..., C] independently."""
         return self.fc2(self.act(self.fc1(tokens)))  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block whose attention sees windows, shifted ones when `shift` > 0.
+    """Pre-norm transformer block with attention in windows, which are shifted when `shift` > 0.
 
-    Shifted windows are NOT masked: what wraps around the border is attended to, as in the published weights.
-    `adapts` puts a `ParallelAdapter` beside the MLP.
+    Shifted windows are NOT masked: tokens that wrap around the border take part, as in the published weights.
+
+    Args:
+        dim: Channels C.
+        heads: Attention heads.
+        mlp_ratio: Hidden width of the MLP, in multiples of C.
+        window: Side of a window in tokens.
+        shift: Tokens by which the windows are shifted.
+        has_adapter: Add a `ParallelAdapter` to the MLP.
     """
 
     def __init__(
-        self, dim: int, heads: int, mlp_ratio: int, window: int, shift: int, *, adapts: bool = False
+        self, dim: int, heads: int, mlp_ratio: int, window: int, shift: int, *, has_adapter: bool = False
     ) -> None:
         super().__init__()
         self.window, self.shift = window, shift
@@ -107,10 +114,10 @@ class Block(nn.Module):
         self.attn = Attention(dim, heads)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, dim * mlp_ratio)
-        self.adapter = ParallelAdapter(dim) if adapts else None
+        self.adapter = ParallelAdapter(dim) if has_adapter else None
 
     def forward(self, tokens: Tensor, bias: Tensor) -> Tensor:
-        """Token grid [B, gh, gw, C] to the same; gh and gw are multiples of the window."""
+        """Map a token grid [B, gh, gw, C] to the same shape; gh and gw are multiples of the window."""
         grid = (tokens.shape[1], tokens.shape[2])
         if self.shift:
             tokens = tokens.roll((-self.shift, -self.shift), (1, 2))

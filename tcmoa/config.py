@@ -6,10 +6,10 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from tcmoa.layouts import Source, as_source
-from tcmoa.losses import PUBLISHED, REGULARISER, REGULARISER_WEIGHT, TERMS
+from tcmoa.dataset_layouts import PairSource, parse_pair_source
+from tcmoa.losses import PUBLISHED, REGULARIZER, REGULARIZER_WEIGHT, TERMS
 from tcmoa.mixed_precision import AMP
 from tcmoa.model import ROUNDINGS
 from tcmoa.presets import ADAPTATIONS, PRESETS, TC_MOA, Sizes
@@ -17,21 +17,25 @@ from tcmoa.processes import DEVICES
 from tcmoa.start import FUSIONS
 from tcmoa_runtime.contract import TASKS
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.typing import JsonObject, JsonValue
 
 MAE_PREFIX = "mae:"
-"""In front of a file in `start`: the file must be an MAE backbone."""
+"""Prefix of a file in `start`: the file must be an MAE backbone."""
 GROW_PREFIX = "grow:"
-"""In front of a file in `start`: the file holds a smaller model, of which the preset's is grown (`tcmoa.grow`)."""
+"""Prefix of a file in `start`: the preset's model is grown from the smaller model in the file (see `tcmoa.grow`)."""
 
 _MERGED = ("pairs", "samples", "sizes", "losses", "steps")
-"""Tables of which a file that extends another gives some entries only."""
+"""Tables that are merged entry by entry with those of the extended file."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of the run with one crop size (pixels) and batch size, up to the share `until` of all rounds.
+    """A part of the run with one crop size and batch size.
 
-    `batch` is the number of pairs of a step, in all processes together.
+    Attributes:
+        until: End of the phase, as a share of all rounds.
+        crop: Side of the crops in pixels.
+        batch: Pairs per step, in all processes together.
     """
 
     until: float
@@ -41,23 +45,51 @@ class Phase:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All settings of a run; see `configs/tiny.toml` for their use.
+    """The settings of a run. `configs/tiny.toml` and `configs/tiny-seams.toml` are examples.
 
-    A round is one step per task in turn, or as many steps of a task as `steps` says. `start` is `fusion` or
-    `fusion-held` (see `tcmoa.start`), `random`, a weights file, `mae:FILE` for a file that must be an MAE backbone
-    of the preset's size, or `grow:FILE` for a smaller model of which the preset's is to be grown (see
-    `tcmoa.grow`). A task's `pairs` are a folder of any layout of `tcmoa.layouts`, or places with their layouts;
-    `tasks` trains some of the tasks only.
-    `losses` gives weights of `tcmoa.losses.TERMS`, and of the regulariser `prompts`, by task, where they are not to be
-    the published ones. `configs/tiny-seams.toml` uses these.
-    `moa_lr_factor` multiplies the rate of what is not the backbone's, `prompt_lr_factor` that of routers, adapters and
-    what they read; 0 leaves them at `moa_lr_factor`.
-    `train_for` is the lowest precision that the weights are to be deployed in (see `TCMoA.train_for`).
-    `sizes` and `adaptation` change the preset (see `tcmoa.presets.Sizes`): the paper's variants. `amp` is the type of
-    the backbone's products while training, `device` one of `auto`, `cpu` and `cuda`. `tensorboard` writes event files.
+    A round is `steps` steps of each task in turn.
+
+    Attributes:
+        pairs: Pairs of each task: a folder of any layout of `tcmoa.dataset_layouts`, or sources with their layouts.
+        preset: Name of the model's sizes.
+        start: Initial weights. `fusion` or `fusion-held` (see `tcmoa.start`), `random`, a weights file, `mae:FILE` for
+            an MAE backbone of the preset's size, or `grow:FILE` for a smaller model that is grown to the preset's sizes
+            (see `tcmoa.grow`).
+        freeze_backbone: Train only what adapts the backbone.
+        train_for: Lowest precision in which the weights will be deployed (see `TCMoA.train_for`).
+        out: Folder of the run.
+        seed: Seed of all random numbers.
+        rounds: Length of the run.
+        steps: Steps per round by task; 1 by default.
+        warmup_rounds: Rounds in which the learning rate rises.
+        averaging_rounds: First rounds, with the losses `tcmoa.losses.WARMUP`.
+        phases: Crop and batch sizes over the run.
+        synthetic: Share of the pairs of mef and mff that are made from single photographs.
+        lr: Peak learning rate.
+        min_lr: Final learning rate.
+        moa_lr_factor: Factor of the learning rate of all parameters outside the backbone.
+        prompt_lr_factor: Factor of the learning rate of routers, adapters and the layers before them; 0 uses
+            `moa_lr_factor`.
+        weight_decay: Weight decay of AdamW.
+        betas: Decay rates of AdamW's moments.
+        clip: Maximum norm of all gradients.
+        balance: Weight of the load-balancing loss.
+        ema: Decay of the averaged weights.
+        checkpoint_every: Rounds between checkpoints.
+        sample_every: Rounds between contact sheets.
+        samples: Folders of pairs for contact sheets, by task.
+        losses: Weights of `tcmoa.losses.TERMS` and of the regularizer `prompts`, by task, that replace the published
+            ones.
+        threads: CPU threads; 0 leaves PyTorch's default.
+        tasks: Tasks to train; all of `pairs` if empty.
+        sizes: Changes to the preset's sizes (see `tcmoa.presets.Sizes`).
+        adaptation: One of `tcmoa.presets.ADAPTATIONS`.
+        amp: Type of the matrix products in the blocks during training: `none` (float32), `bf16` or `fp16`.
+        device: `auto`, `cpu` or `cuda`.
+        tensorboard: Write event files for TensorBoard.
     """
 
-    pairs: dict[str, Path | tuple[Source, ...]]
+    pairs: dict[str, Path | tuple[PairSource, ...]]
     preset: str = "tiny"
     start: str = "fusion"
     freeze_backbone: bool = False
@@ -92,72 +124,74 @@ class TrainConfig:
     tensorboard: bool = False
 
     @property
-    def trained_pairs(self) -> dict[str, Path | tuple[Source, ...]]:
-        """The pairs of the tasks that are trained: all that are given, or those of `tasks`."""
-        return {task: place for task, place in self.pairs.items() if not self.tasks or task in self.tasks}
+    def trained_pairs(self) -> dict[str, Path | tuple[PairSource, ...]]:
+        """The pairs of the tasks that are trained."""
+        return {task: source for task, source in self.pairs.items() if not self.tasks or task in self.tasks}
 
     @property
-    def size_changes(self) -> dict[str, Any]:
-        """What this run wants of the model's `Sizes`, by field."""
+    def size_changes(self) -> dict[str, object]:
+        """Changes to the preset's sizes, by field of `Sizes`."""
         return {**self.sizes, "adaptation": self.adaptation}
 
     def image_losses(self, task: str) -> Mapping[str, float]:
-        """Weights of `tcmoa.losses.TERMS` after the averaging rounds: the run's own, or the published ones."""
-        own = {name: weight for name, weight in self.losses.get(task, {}).items() if name != REGULARISER}
+        """Return the weights of `tcmoa.losses.TERMS` after the averaging rounds."""
+        own = {name: weight for name, weight in self.losses.get(task, {}).items() if name != REGULARIZER}
         return own or PUBLISHED[task]
 
     def task_steps(self, task: str) -> int:
-        """Steps of a task in a round."""
+        """Return the number of steps of a task in a round."""
         return self.steps.get(task, 1)
 
-    def regulariser_weight(self, task: str) -> float:
-        """The prompt regulariser's weight in every round: the run's own, or the published one."""
-        return self.losses.get(task, {}).get(REGULARISER, REGULARISER_WEIGHT[task])
+    def regularizer_weight(self, task: str) -> float:
+        """Return the weight of the prompt regularizer, which is the same in all rounds."""
+        return self.losses.get(task, {}).get(REGULARIZER, REGULARIZER_WEIGHT[task])
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for notes and comparison."""
-        return {k: _plain(v) for k, v in asdict(self).items()}
+    def to_dict(self) -> JsonObject:
+        """Return the values by field name, for JSON."""
+        return {k: _to_json(v) for k, v in asdict(self).items()}
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> JsonValue:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: _to_json(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value
+        return [_to_json(v) for v in value]
+    return cast("JsonValue", value)
 
 
-def _of_kind(path: Path, key: str, value: Any, default: Any) -> Any:
+def _check_type(path: Path, key: str, value: Any, default: Any) -> Any:
     expected = float if isinstance(default, float) else type(default)
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        raise InputError(f"{path}: '{key}' is {value!r}, expected a value of type {expected.__name__}")
+        raise InputError(f"'{key}' is {value!r}; expected a value of type {expected.__name__}", subject=path)
     return value
 
 
 def read_config(path: Path) -> TrainConfig:
-    """Read and check a TOML file; relative paths in it are taken from the file's folder.
+    """Read and check a configuration from a TOML file; relative paths start at the file's folder.
 
-    With `extends = "OTHER.toml"` a file is its difference to another: its keys replace that one's, and the tables
-    [pairs], [samples], [sizes], [losses] and [steps] are merged entry by entry.
-    Raises InputError naming the key that is unknown, missing, of the wrong type or out of range.
+    With `extends = "OTHER.toml"` the file contains only differences from another file: its keys replace those of the
+    other one, and the tables [pairs], [samples], [sizes], [losses] and [steps] are merged entry by entry.
+
+    Raises:
+        InputError: A key is unknown, missing, of the wrong type or out of range.
     """
-    values = _read_values(path, ())
+    values = _read_toml(path, ())
     if not values.get("pairs"):
         raise InputError(
-            f"{path}: the table [pairs] is missing; expected a folder for each of {', '.join(TASKS)}"
+            f"the table [pairs] is missing; expected a folder for each of {', '.join(TASKS)}", subject=path
         )
     config = TrainConfig(**values)
-    for key, good, wanted in (
+    for key, is_valid, expected in (
         ("preset", config.preset in PRESETS, f"one of {', '.join(PRESETS)}"),
         ("train_for", config.train_for in ROUNDINGS, f"one of {', '.join(ROUNDINGS)}"),
         (
             "tasks",
             set(config.tasks) <= config.pairs.keys(),
-            f"some of {', '.join(config.pairs)} as [pairs] has them",
+            f"some of {', '.join(config.pairs)}, the tasks of [pairs]",
         ),
         ("adaptation", config.adaptation in ADAPTATIONS, f"one of {', '.join(ADAPTATIONS)}"),
         (
@@ -180,145 +214,158 @@ def read_config(path: Path) -> TrainConfig:
         ("checkpoint_every", config.checkpoint_every > 0, "a positive number"),
         ("sample_every", config.sample_every > 0, "a positive number"),
     ):
-        if not good:
-            raise InputError(f"{path}: '{key}' is {getattr(config, key)!r}, expected {wanted}")
+        if not is_valid:
+            raise InputError(f"'{key}' is {getattr(config, key)!r}; expected {expected}", subject=path)
     return config
 
 
-def _read_values(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
-    """Values by key of a file and of those it extends, of the right types but not checked against each other."""
+def _read_toml(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
+    """Read the values of a file and of those it extends; checks their types, not their relations."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        raise InputError(f"cannot be read: {error.strerror}", subject=path) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from error
-    here = path.parent
+        raise InputError(f"not valid TOML: {error}", subject=path) from error
+    base = path.parent
     known = [f.name for f in fields(TrainConfig)]
     values: dict[str, Any] = {}
     if "extends" in raw:
-        other = here / _of_kind(path, "extends", raw.pop("extends"), "")
+        other = base / _check_type(path, "extends", raw.pop("extends"), "")
         if other.resolve() in (path.resolve(), *extending):
-            raise InputError(f"{path}: 'extends' leads back to {other}")
-        values = _read_values(other, (path.resolve(), *extending))
+            raise InputError(f"'extends' forms a cycle through {other}", subject=path)
+        values = _read_toml(other, (path.resolve(), *extending))
     defaults = TrainConfig(pairs={})
     for key, value in raw.items():
         if key not in known:
             raise InputError(
-                f"{path}: unknown key {key!r}; known are {', '.join(sorted((*known, 'extends')))}"
+                f"unknown key {key!r}; expected one of {', '.join(sorted((*known, 'extends')))}", subject=path
             )
         if key == "pairs":
-            parsed: Any = _pairs(path, value, here)
+            parsed: Any = _parse_pairs(path, value, base)
         elif key == "samples":
-            parsed = _folders(path, key, value, here)
+            parsed = _parse_folders(path, key, value, base)
         elif key == "losses":
-            parsed = _losses(path, value)
+            parsed = _parse_losses(path, value)
         elif key == "steps":
-            parsed = _steps(path, value)
+            parsed = _parse_steps(path, value)
         elif key == "sizes":
-            parsed = _sizes(path, value)
+            parsed = _parse_sizes(path, value)
         elif key == "tasks":
-            parsed = _tasks(path, value)
+            parsed = _parse_tasks(path, value)
         elif key == "phases":
-            parsed = _phases(path, value)
+            parsed = _parse_phases(path, value)
         elif key == "out":
-            parsed = here / _of_kind(path, key, value, "")
+            parsed = base / _check_type(path, key, value, "")
         elif key == "start":
-            parsed = _start(_of_kind(path, key, value, ""), here)
+            parsed = _parse_start(_check_type(path, key, value, ""), base)
         elif key == "betas":
             if not isinstance(value, list) or len(value) != 2:
-                raise InputError(f"{path}: 'betas' is {value!r}, expected two numbers")
-            parsed = tuple(_of_kind(path, key, beta, 0.0) for beta in value)
+                raise InputError(f"'betas' is {value!r}; expected two numbers", subject=path)
+            parsed = tuple(_check_type(path, key, beta, 0.0) for beta in value)
         else:
-            parsed = _of_kind(path, key, value, getattr(defaults, key))
+            parsed = _check_type(path, key, value, getattr(defaults, key))
         values[key] = {**values.get(key, {}), **parsed} if key in _MERGED else parsed
     return values
 
 
-def _start(value: str, here: Path) -> str:
+def _parse_start(value: str, base: Path) -> str:
     if value in (*FUSIONS, "random"):
         return value
     prefix = next((p for p in (MAE_PREFIX, GROW_PREFIX) if value.startswith(p)), "")
-    return f"{prefix}{here / value.removeprefix(prefix)}"
+    return f"{prefix}{base / value.removeprefix(prefix)}"
 
 
-def _pairs(path: Path, value: Any, here: Path) -> dict[str, Path | tuple[Source, ...]]:
+def _parse_pairs(path: Path, value: Any, base: Path) -> dict[str, Path | tuple[PairSource, ...]]:
     if not isinstance(value, dict) or any(task not in TASKS for task in value):
-        raise InputError(f"{path}: [pairs] is {value!r}, expected folders for {', '.join(TASKS)}")
-    found: dict[str, Path | tuple[Source, ...]] = {}
-    for task, places in value.items():
-        if isinstance(places, str):
-            found[task] = here / places
+        raise InputError(f"[pairs] is {value!r}; expected folders for {', '.join(TASKS)}", subject=path)
+    parsed: dict[str, Path | tuple[PairSource, ...]] = {}
+    for task, entries in value.items():
+        if isinstance(entries, str):
+            parsed[task] = base / entries
             continue
         try:
             sources = tuple(
-                as_source(place, here) for place in (places if isinstance(places, list) else [places])
+                parse_pair_source(entry, base)
+                for entry in (entries if isinstance(entries, list) else [entries])
             )
-        except ValueError as error:
+        except InputError as error:
             raise InputError(
-                f"{path}: [pairs] is not readable for {task}: {error}; expected a folder, "
-                f"{{ path = ..., layout = ... }}, {{ x = ..., y = ... }} or a list of these"
+                f"[pairs] of {task}: {error.render_problem()}",
+                subject=path,
+                remedy="Write a folder, { path = ..., layout = ... }, { x = ..., y = ... }, or a list of these",
             ) from error
         if not sources:
-            raise InputError(f"{path}: [pairs] is an empty list for {task}, expected a folder or more")
-        found[task] = sources
-    return found
+            raise InputError(
+                f"[pairs] of {task} is an empty list; expected one or more folders", subject=path
+            )
+        parsed[task] = sources
+    return parsed
 
 
-def _sizes(path: Path, value: Any) -> dict[str, int]:
+def _parse_sizes(path: Path, value: Any) -> dict[str, int]:
     known = [f.name for f in fields(Sizes) if f.name not in ("tasks", "adaptation")]
     if not isinstance(value, dict):
-        raise InputError(f"{path}: [sizes] is {value!r}, expected a table of numbers")
+        raise InputError(f"[sizes] is {value!r}; expected a table of numbers", subject=path)
     for name, number in value.items():
         if name not in known:
-            raise InputError(f"{path}: [sizes] names {name!r}; known are {', '.join(sorted(known))}")
-        _of_kind(path, f"sizes.{name}", number, 0)
+            raise InputError(
+                f"unknown key {name!r} in [sizes]; expected one of {', '.join(sorted(known))}", subject=path
+            )
+        _check_type(path, f"sizes.{name}", number, 0)
     return dict(value)
 
 
-def _steps(path: Path, value: Any) -> dict[str, int]:
+def _parse_steps(path: Path, value: Any) -> dict[str, int]:
     if not isinstance(value, dict) or any(task not in TASKS for task in value):
-        raise InputError(f"{path}: [steps] is {value!r}, expected a table of numbers for {', '.join(TASKS)}")
+        raise InputError(
+            f"[steps] is {value!r}; expected a table of numbers for {', '.join(TASKS)}", subject=path
+        )
     for task, number in value.items():
-        if _of_kind(path, f"steps.{task}", number, 0) < 1:
-            raise InputError(f"{path}: 'steps.{task}' is {number!r}, expected 1 or more")
+        if _check_type(path, f"steps.{task}", number, 0) < 1:
+            raise InputError(f"'steps.{task}' is {number!r}; expected 1 or more", subject=path)
     return dict(value)
 
 
-def _tasks(path: Path, value: Any) -> tuple[str, ...]:
+def _parse_tasks(path: Path, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or any(task not in TASKS for task in value):
-        raise InputError(f"{path}: 'tasks' is {value!r}, expected a list of some of {', '.join(TASKS)}")
+        raise InputError(f"'tasks' is {value!r}; expected a list of some of {', '.join(TASKS)}", subject=path)
     return tuple(task for task in TASKS if task in value)
 
 
-def _folders(path: Path, key: str, value: Any, here: Path) -> dict[str, Path]:
+def _parse_folders(path: Path, key: str, value: Any, base: Path) -> dict[str, Path]:
     if not isinstance(value, dict) or any(t not in TASKS or not isinstance(v, str) for t, v in value.items()):
-        raise InputError(f"{path}: [{key}] is {value!r}, expected folders for {', '.join(TASKS)}")
-    return {task: here / folder for task, folder in value.items()}
+        raise InputError(f"[{key}] is {value!r}; expected folders for {', '.join(TASKS)}", subject=path)
+    return {task: base / folder for task, folder in value.items()}
 
 
-def _losses(path: Path, value: Any) -> dict[str, dict[str, float]]:
+def _parse_losses(path: Path, value: Any) -> dict[str, dict[str, float]]:
     if not isinstance(value, dict) or any(
         task not in TASKS or not isinstance(terms, dict) or not terms for task, terms in value.items()
     ):
-        raise InputError(f"{path}: [losses] is {value!r}, expected a table of weights for {', '.join(TASKS)}")
-    known = (*TERMS, REGULARISER)
+        raise InputError(
+            f"[losses] is {value!r}; expected a table of weights for {', '.join(TASKS)}", subject=path
+        )
+    known = (*TERMS, REGULARIZER)
     for task, terms in value.items():
         for name, weight in terms.items():
             if name not in known:
                 raise InputError(
-                    f"{path}: [losses.{task}] names {name!r}; known are {', '.join(sorted(known))}"
+                    f"unknown key {name!r} in [losses.{task}]; expected one of {', '.join(sorted(known))}",
+                    subject=path,
                 )
-            if _of_kind(path, f"losses.{task}.{name}", weight, 0.0) < 0:
-                raise InputError(f"{path}: 'losses.{task}.{name}' is {weight!r}, expected 0 or more")
+            if _check_type(path, f"losses.{task}.{name}", weight, 0.0) < 0:
+                raise InputError(f"'losses.{task}.{name}' is {weight!r}; expected 0 or more", subject=path)
     return {task: {name: float(weight) for name, weight in terms.items()} for task, terms in value.items()}
 
 
-def _phases(path: Path, value: Any) -> tuple[Phase, ...]:
+def _parse_phases(path: Path, value: Any) -> tuple[Phase, ...]:
     try:
         phases = tuple(Phase(float(p["until"]), int(p["crop"]), int(p["batch"])) for p in value)
     except (TypeError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: 'phases' is {value!r}, expected tables with until, crop, batch") from error
+        raise InputError(
+            f"'phases' is {value!r}; expected tables with until, crop, batch", subject=path
+        ) from error
     ends = [phase.until for phase in phases]
     if (
         not phases
@@ -326,5 +373,9 @@ def _phases(path: Path, value: Any) -> tuple[Phase, ...]:
         or ends[-1] != 1.0
         or any(p.crop < 16 or p.batch < 1 for p in phases)
     ):
-        raise InputError(f"{path}: 'phases' must have rising 'until' ending in 1.0, positive crop and batch")
+        raise InputError(
+            "'phases' is not in order; "
+            "expected rising 'until' that end with 1.0, a crop of at least 16 and a batch of at least 1",
+            subject=path,
+        )
     return phases

@@ -1,7 +1,7 @@
-"""Training pairs, cropped and flipped at random.
+"""Training pairs, randomly cropped and flipped.
 
-Sampling has no state: the batch of a step is a function of (seed, step, task) and, among several processes, of its
-part, so that a resumed run sees exactly what an uninterrupted one would.
+Sampling has no state: a batch is a function of (seed, step, task) and, among several processes, of its part. A resumed
+run therefore sees the same batches as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -18,106 +18,116 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tcmoa.layouts import PairFiles, Source, find_files
-from tcmoa.pairs import exposure_pair, focus_pair, smooth_mask
-from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import read_frame
+from tcmoa.dataset_layouts import DatasetPair, PairSource, find_dataset_pairs
+from tcmoa.synthetic_pairs import exposure_pair, focus_pair, smooth_mask
+from tcmoa_runtime.pairs import read_frame_pair
+from tcmoa_runtime.typing import Frame
 
-SMALL_BYTES: Final = 64 << 20
-"""Sets of at most so many bytes of files are read at the start, and their faults found then; larger ones as needed."""
+MAX_EAGER_BYTES: Final = 64 << 20
+"""Sets whose files are at most this large are read at the start, so that damaged files are found then."""
 
 CACHE_BYTES: Final = 2 << 30
-"""Decoded images that are kept of one set; beyond it those used longest ago are read anew."""
-
-Photograph = NDArray[np.uint8]
-"""RGB [H, W, 3]."""
+"""Size of the cache of decoded images of one set (least recently used pairs are dropped)."""
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two registered uint8 RGB images of one size, [H, W, 3]."""
+class TrainingPair:
+    """Two registered RGB images of one size, uint8 [H, W, 3]."""
 
     name: str
-    x: Photograph
-    y: Photograph
+    x: Frame
+    y: Frame
 
 
-def read_pair(files: PairFiles) -> Pair:
-    """Decode a pair; InputError on an unreadable image or one whose size differs from its partner's."""
-    x, y = read_frame(files.x), read_frame(files.y)
-    if x.shape != y.shape:
-        raise InputError(
-            f"{files.x} is {x.shape[1]}x{x.shape[0]} and {files.y.name} {y.shape[1]}x{y.shape[0]}: "
-            f"expected equal sizes"
-        )
-    if files.brighter_first and x.mean() < y.mean():
+def read_training_pair(paths: DatasetPair) -> TrainingPair:
+    """Read a pair, with x and y in the order of their brightness if `paths` asks for it.
+
+    Raises:
+        InputError: A file is not a readable image, or the two sizes differ.
+    """
+    x, y = read_frame_pair(paths)
+    if paths.brighter_first and x.mean() < y.mean():
         x, y = y, x
-    return Pair(files.name, x, y)
+    return TrainingPair(paths.name, x, y)
 
 
-class PairSet(Sequence[Pair]):
-    """Pairs that are read when they are asked for, and kept as long as there is room for them.
+class PairSet(Sequence[TrainingPair]):
+    """Pairs that are read on first use and cached.
 
-    A set of few bytes (`SMALL_BYTES`) is read at once. Raises InputError as `read_pair` does, then or later.
+    Args:
+        paths: The files of the pairs.
+        max_eager_bytes: Read all pairs now if their files are at most this large.
+        cache_bytes: Size of the cache of decoded images.
+
+    Raises:
+        InputError: As `read_training_pair`, now or when a pair is read.
     """
 
     def __init__(
-        self, files: Sequence[PairFiles], *, small: int = SMALL_BYTES, room: int = CACHE_BYTES
+        self,
+        paths: Sequence[DatasetPair],
+        *,
+        max_eager_bytes: int = MAX_EAGER_BYTES,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        self.files, self.room = files, room
-        self._kept: OrderedDict[int, Pair] = OrderedDict()
+        self.paths, self.cache_bytes = paths, cache_bytes
+        self._cached: OrderedDict[int, TrainingPair] = OrderedDict()
         self._bytes = 0
-        if sum(path.stat().st_size for pair in files for path in (pair.x, pair.y)) <= small:
-            for index in range(len(files)):
+        if sum(path.stat().st_size for pair in paths for path in (pair.x, pair.y)) <= max_eager_bytes:
+            for index in range(len(paths)):
                 self._read(index)
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.paths)
 
     @overload
-    def __getitem__(self, index: int) -> Pair: ...
+    def __getitem__(self, index: int) -> TrainingPair: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Pair]: ...
-    def __getitem__(self, index: int | slice) -> Pair | list[Pair]:
+    def __getitem__(self, index: slice) -> list[TrainingPair]: ...
+    def __getitem__(self, index: int | slice) -> TrainingPair | list[TrainingPair]:
         if isinstance(index, slice):
             return [self._read(i) for i in range(*index.indices(len(self)))]
         return self._read(range(len(self))[index])
 
-    def _read(self, index: int) -> Pair:
-        if index in self._kept:
-            self._kept.move_to_end(index)
-            return self._kept[index]
-        pair = read_pair(self.files[index])
-        self._kept[index] = pair
+    def _read(self, index: int) -> TrainingPair:
+        if index in self._cached:
+            self._cached.move_to_end(index)
+            return self._cached[index]
+        pair = read_training_pair(self.paths[index])
+        self._cached[index] = pair
         self._bytes += pair.x.nbytes + pair.y.nbytes
-        while self._bytes > self.room and len(self._kept) > 1:
-            _, oldest = self._kept.popitem(last=False)
+        while self._bytes > self.cache_bytes and len(self._cached) > 1:
+            _, oldest = self._cached.popitem(last=False)
             self._bytes -= oldest.x.nbytes + oldest.y.nbytes
         return pair
 
 
-class FirstSources(Sequence[Photograph]):
-    """The x of each pair, read through the pairs."""
+class VisibleImages(Sequence[Frame]):
+    """The x of each pair, which is the visible image of `vif`."""
 
-    def __init__(self, pairs: Sequence[Pair]) -> None:
+    def __init__(self, pairs: Sequence[TrainingPair]) -> None:
         self.pairs = pairs
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     @overload
-    def __getitem__(self, index: int) -> Photograph: ...
+    def __getitem__(self, index: int) -> Frame: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Photograph]: ...
-    def __getitem__(self, index: int | slice) -> Photograph | list[Photograph]:
+    def __getitem__(self, index: slice) -> list[Frame]: ...
+    def __getitem__(self, index: int | slice) -> Frame | list[Frame]:
         chosen = self.pairs[index]
-        return chosen.x if isinstance(chosen, Pair) else [pair.x for pair in chosen]
+        return chosen.x if isinstance(chosen, TrainingPair) else [pair.x for pair in chosen]
 
 
-def read_pairs(place: Path | Sequence[Source]) -> PairSet:
-    """The pairs of a folder of any known layout, or of several places together; InputError as `PairSet` raises it."""
-    places = (Source(place),) if isinstance(place, Path) else place
-    return PairSet([files for source in places for files in find_files(source)])
+def read_pairs(sources: Path | Sequence[PairSource]) -> PairSet:
+    """Return the pairs of a folder of any known layout, or of several sources together.
+
+    Raises:
+        InputError: As `find_dataset_pairs` and `PairSet`.
+    """
+    listed = (PairSource(sources),) if isinstance(sources, Path) else sources
+    return PairSet([paths for source in listed for paths in find_dataset_pairs(source)])
 
 
 def _rng(seed: int, step: int, stream: int, part: int) -> np.random.Generator:
@@ -127,16 +137,22 @@ def _rng(seed: int, step: int, stream: int, part: int) -> np.random.Generator:
 class PairSampler:
     """Random crops of one task's pairs, some of them made from single photographs.
 
-    `photographs` are sharp, well-exposed images; a share `synthetic` of each batch is made of them: focus
-    pairs for `mff`, exposure pairs for `mef`; `vif` has real pairs only.
+    Args:
+        task: `vif`, `mef` or `mff`.
+        stream: Index of the task, which separates its random numbers from those of other tasks.
+        pairs: The real pairs.
+        photographs: Sharp, well-exposed images.
+        synthetic: Share of the pairs that are made from photographs: focus pairs for `mff`, exposure pairs for `mef`;
+            `vif` has real pairs only.
+        seed: Seed of the run.
     """
 
     def __init__(
         self,
         task: str,
         stream: int,
-        pairs: Sequence[Pair],
-        photographs: Sequence[Photograph],
+        pairs: Sequence[TrainingPair],
+        photographs: Sequence[Frame],
         *,
         synthetic: float,
         seed: int,
@@ -146,7 +162,7 @@ class PairSampler:
         self.synthetic = synthetic if photographs and task != "vif" else 0.0
 
     def batch(self, step: int, size: int, count: int, part: int = 0) -> tuple[Tensor, Tensor]:
-        """x and y of `step`: float32 RGB in 0..1, both [count, 3, size, size]; each `part` (process) its own crops."""
+        """X and y of `step`: float32 RGB in 0..1, both [count, 3, size, size]; each `part` (process) its own crops."""
         rng = _rng(self.seed, step, self.stream, part)
         crops = [self._crop(rng, size) for _ in range(count)]
         x, y = (
@@ -180,10 +196,10 @@ class PairSampler:
 def _random_window(
     rng: np.random.Generator, size: int, *images: NDArray[np.uint8]
 ) -> list[NDArray[np.float32]]:
-    """The same random size x size window of images of one size, resized first: large ones down, small ones up."""
+    """Cut the same random window of size x size pixels out of images of one size, after resizing them."""
     height, width = images[0].shape[:2]
     short = min(height, width)
-    # Now and then a larger view, so that content is seen at several scales; never below the window.
+    # Sometimes a larger area is resized to the window, so that content is seen at several scales.
     view = short if short <= size else rng.integers(size, min(short, 2 * size) + 1)
     scale = size / view
     if rng.random() < 0.5 and short > size:
@@ -199,12 +215,12 @@ def _random_window(
     return windows
 
 
-def samplers(
-    folders: Mapping[str, Path | Sequence[Source]], tasks: tuple[str, ...], *, synthetic: float, seed: int
+def create_samplers(
+    sources: Mapping[str, Path | Sequence[PairSource]], tasks: tuple[str, ...], *, synthetic: float, seed: int
 ) -> dict[str, PairSampler]:
-    """A sampler per task of `folders`; photographs for synthetic pairs are the visible images of `vif`."""
-    pairs = {task: read_pairs(folder) for task, folder in folders.items()}
-    photographs = FirstSources(pairs.get("vif", ()))
+    """Create a sampler for each task of `sources`; synthetic pairs are made from the visible images of `vif`."""
+    pairs = {task: read_pairs(source) for task, source in sources.items()}
+    photographs = VisibleImages(pairs.get("vif", ()))
     return {
         task: PairSampler(task, tasks.index(task), pairs[task], photographs, synthetic=synthetic, seed=seed)
         for task in pairs

@@ -1,11 +1,11 @@
-"""Image losses of the three tasks and the regulariser of the prompts.
+"""Image losses of the three tasks and the regularizer of the prompts.
 
-A task's loss is a weighted sum of TERMS; PUBLISHED holds the paper's weights, a configuration's [losses] may give
-others. One thing differs from the paper: gradients are compared in each direction on its own, not as the sum of
-both, in which an edge that rises in one direction and falls in the other vanishes. The terms
-`ssim_luma`, `edges`, `fidelity`, `seams` and `chroma_x` are not the paper's.
+The loss of a task is a weighted sum of TERMS; PUBLISHED contains the paper's weights, and [losses] of a configuration
+replaces them. One thing differs from the paper: horizontal and vertical gradients are compared separately. In their sum
+an edge that rises in one direction and falls in the other vanishes. The terms `ssim_luma`, `edges`, `fidelity`, `seams`
+and `chroma_x` are not in the paper.
 
-Images are RGB in 0..1, [B, 3, H, W], after the prediction was resized back to the frame; not clipped.
+Images are RGB in 0..1, [B, 3, H, W], at the size of the frame, not clipped.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import torch
 from torch import Tensor
@@ -22,39 +22,40 @@ from torch.nn import functional as F
 from tcmoa.fidelity import information_fidelity
 from tcmoa.mef_ssim import blur, gaussian_window, mef_ssim
 from tcmoa_runtime.contract import PATCH, WINDOW
+from tcmoa_runtime.errors import InputError
 
 RGB2GRAY = (0.2989, 0.587, 0.114)
 """Weights of R, G and B in MATLAB's rgb2gray, rounded as in its documentation.
 
-Not `tcmoa_runtime.images.LUMA` (BT.601, 0.299): it would change the losses that the shipped weights were trained with.
+`tcmoa_runtime.images.LUMA` (BT.601, 0.299) would change the losses with which the shipped weights were trained.
 """
 _GRADIENT = ((-0.2, 0.0, 0.2), (-1.0, 0.0, 1.0), (-0.2, 0.0, 0.2))
 WINDOW_PIXELS = WINDOW * PATCH // 2
-"""Side of a window of the published size in frame pixels, behind the x2 upsampling."""
+"""Side of a window of the published size in frame pixels, with the x2 upsampling."""
 STRIP = 4
-"""Width in pixels of what is compared beside a border."""
+"""Width in pixels of the strips that are compared on both sides of a border."""
 _SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 
 
 def luma(image: Tensor) -> Tensor:
-    """[B, 3, H, W] to [B, 1, H, W]."""
+    """Convert RGB [B, 3, H, W] to luma [B, 1, H, W]."""
     return (image * image.new_tensor(RGB2GRAY).view(3, 1, 1)).sum(1, keepdim=True)
 
 
 def _filter_both(image: Tensor, kernel: Sequence[Sequence[float]]) -> Tensor:
-    """Horizontal and vertical response to a 3x3 kernel, summed over channels: [B, 2, H, W]."""
+    """Return the horizontal and vertical responses to a 3x3 kernel, summed over channels: [B, 2, H, W]."""
     horizontal = image.new_tensor(kernel)
     weight = torch.stack((horizontal, horizontal.T))[:, None].expand(-1, image.shape[1], -1, -1)
     return F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), weight)
 
 
 def signed_gradients(image: Tensor) -> Tensor:
-    """Signed horizontal and vertical gradients, summed over RGB: [B, 2, H, W]."""
+    """Return the signed horizontal and vertical gradients, summed over RGB: [B, 2, H, W]."""
     return _filter_both(image, _GRADIENT)
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Mean SSIM [] (Wang 2004): Gaussian window 11, sigma 1.5, dynamic range 1, no padding."""
+    """Return the mean SSIM [] (Wang 2004): Gaussian window of 11, sigma 1.5, dynamic range 1, no padding."""
     window = gaussian_window()
     mean_a, mean_b = blur(a, window), blur(b, window)
     var_a, var_b = blur(a * a, window) - mean_a**2, blur(b * b, window) - mean_b**2
@@ -65,20 +66,21 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def ssim_loss(x: Tensor, y: Tensor, fused: Tensor) -> Tensor:
-    """1 - SSIM, mean over both sources."""
+    """Return 1 - SSIM, the mean over both sources."""
     return 1 - (ssim(x, fused) + ssim(y, fused)) / 2
 
 
 def gradient_max_loss(x: Tensor, y: Tensor, fused: Tensor) -> Tensor:
-    """L1 between the result's signed gradients and, per pixel, the source gradient of larger magnitude."""
+    """Return the L1 distance of the result's signed gradients from the stronger source gradient at each pixel."""
     gx, gy = signed_gradients(x), signed_gradients(y)
     return F.l1_loss(signed_gradients(fused), torch.where(gx.abs() >= gy.abs(), gx, gy))
 
 
 def sharper_patches(x: Tensor, y: Tensor) -> Tensor:
-    """The image that takes each 16x16 patch from the source with the larger peak |Sobel x| + |Sobel y| of luma.
+    """Compose an image from the sharper source in each 16x16 patch.
 
-    Height and width must be multiples of 16.
+    Sharper is the source with the larger peak of |Sobel x| + |Sobel y| of luma. Height and width must be multiples
+    of 16.
     """
     peaks = [
         F.max_pool2d(_filter_both(luma(source), _SOBEL).abs().sum(1, keepdim=True), PATCH)
@@ -88,21 +90,21 @@ def sharper_patches(x: Tensor, y: Tensor) -> Tensor:
     return from_x * x + (1 - from_x) * y
 
 
-def prompt_regulariser(prompts: Sequence[tuple[Tensor, Tensor]], encoder_moas: int) -> Tensor:
-    """Eq. 7: the two prompts of a token should add up to 1; 0.75 encoder + 0.25 decoder."""
+def prompt_regularizer(prompts: Sequence[tuple[Tensor, Tensor]], encoder_moas: int) -> Tensor:
+    """Return the loss of Eq. 7: the two prompts of a token should add up to 1. 0.75 encoder + 0.25 decoder."""
     errors = torch.stack([((px + py - 1) ** 2).mean() for px, py in prompts])
     return 0.75 * errors[:encoder_moas].mean() + 0.25 * errors[encoder_moas:].mean()
 
 
 def edge_loss(x: Tensor, y: Tensor, fused: Tensor) -> Tensor:
-    """1 - Qabf on luma: how much of the sources' edges, by strength and orientation, is lost (Xydeas, Petrovic 2000).
+    """Return 1 - Qabf of luma: the lost share of the sources' edges (Xydeas and Petrovic 2000).
 
-    As `tcmoa_calibration.metrics.qabf`, but for a floor under the edge strengths and the unsigned angle between two
-    gradients by atan2, which keep the gradient finite on flat images and parallel edges.
+    It differs from `tcmoa_calibration.metrics.qabf` in a minimum of the edge strengths and in the unsigned angle
+    between gradients by atan2; both keep the gradient of the loss finite on flat images and parallel edges.
     """
     flow = [_filter_both(luma(image) * 255, _SOBEL) for image in (x, y, fused)]
     strength = [(g.square().sum(1) + 1e-3).sqrt() for g in flow]
-    kept, whole = x.new_zeros(()), x.new_zeros(())
+    kept, total = x.new_zeros(()), x.new_zeros(())
     for source in (0, 1):
         ratio = torch.minimum(strength[source] / strength[2], strength[2] / strength[source])
         along = (flow[source] * flow[2]).sum(1).abs()
@@ -110,12 +112,12 @@ def edge_loss(x: Tensor, y: Tensor, fused: Tensor) -> Tensor:
         aligned = 1 - torch.atan2(across, along + 1e-3) * (2 / math.pi)
         quality = 0.9994 * torch.sigmoid(15 * (ratio - 0.5)) * 0.9879 * torch.sigmoid(22 * (aligned - 0.8))
         kept = kept + (quality * strength[source]).sum()
-        whole = whole + strength[source].sum()
-    return 1 - kept / whole
+        total = total + strength[source].sum()
+    return 1 - kept / total
 
 
 def fidelity_loss(x: Tensor, y: Tensor, fused: Tensor) -> Tensor:
-    """1 - information fidelity of luma, mean over both sources; below 0 where contrast rises above the sources'."""
+    """Return 1 - information fidelity of luma, the mean over both sources; negative for more contrast than theirs."""
     both = [information_fidelity(luma(source), luma(fused)).mean() for source in (x, y)]
     return 1 - (both[0] + both[1]) / 2
 
@@ -123,18 +125,27 @@ def fidelity_loss(x: Tensor, y: Tensor, fused: Tensor) -> Tensor:
 def seam_loss(
     x: Tensor, y: Tensor, fused: Tensor, window: int = WINDOW_PIXELS, shift: int = WINDOW_PIXELS // 2
 ) -> Tensor:
-    """Tone steps at borders of windows, shifted or not, beyond what either source has there; 0 where there are none.
+    """Return the mean tone step at the borders of windows that exceeds the step of both sources there.
 
-    Means of strips of 4 pixels beside the border, 8 pixels long, from one side to the other, in each channel. `window`
-    and `shift`: a window's side and what shifted ones are shifted by, in pixels, multiples of 4 (ValueError
-    otherwise). Images that hold no border cost 0.
+    A step is the difference, in each channel, between the means of two strips of 4x8 pixels on both sides of a border.
+    Borders of shifted windows count too. The loss is 0 for images without such steps or without a border.
+
+    Args:
+        x: First source.
+        y: Second source.
+        fused: The result.
+        window: Side of a window in pixels, a multiple of 4.
+        shift: Shift of the shifted windows in pixels, a multiple of 4.
+
+    Raises:
+        InputError: `window` or `shift` is not a multiple of 4.
     """
     if window % STRIP or shift % STRIP:
-        raise ValueError(f"windows of {window} pixels, shifted by {shift}: expected multiples of {STRIP}")
+        raise InputError(f"windows of {window} pixels, shifted by {shift}; expected multiples of {STRIP}")
     total, count = fused.new_zeros(()), 0
-    for turned in (False, True):
+    for transposed in (False, True):
         strips = [
-            F.avg_pool2d(image.mT if turned else image, (2 * STRIP, STRIP)) for image in (x, y, fused)
+            F.avg_pool2d(image.mT if transposed else image, (2 * STRIP, STRIP)) for image in (x, y, fused)
         ]  # [B, 3, H/8, W/4]
         for first in {shift, window} - {0}:
             border, every = first // STRIP, window // STRIP
@@ -147,11 +158,11 @@ def seam_loss(
 
 
 def chroma_loss(x: Tensor, _: Tensor, fused: Tensor) -> Tensor:
-    """L1 between what is left of x and of the result when their luma is taken away: the colours of x."""
+    """Return the L1 distance between the chroma (RGB minus luma) of the result and of x."""
     return F.l1_loss(fused - luma(fused), x - luma(x))
 
 
-Term = Callable[[Tensor, Tensor, Tensor], Tensor]
+Term: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def _against_sharper(distance: Callable[[Tensor, Tensor], Tensor]) -> Term:
@@ -175,28 +186,30 @@ TERMS: Final[dict[str, Term]] = {
     "seams": seam_loss,
     "chroma_x": chroma_loss,
 }
-"""Losses by name: x, y and the result, RGB in 0..1 [B, 3, H, W], to a scalar; 0 where the result is ideal or the
-sources cannot both be matched (`ssim` and `edges` stay above it)."""
+"""Losses by name: functions of x, y and the result, RGB in 0..1 [B, 3, H, W], to a scalar.
 
-Weights = Mapping[str, float]
+The ideal value is 0, which `ssim` and `edges` do not reach for two different sources."""
 
-WARMUP: Final[Mapping[str, Weights]] = {
+LossWeights: TypeAlias = Mapping[str, float]
+"""Weights of TERMS by name."""
+
+WARMUP: Final[Mapping[str, LossWeights]] = {
     "vif": {"pixel_average": 3, "ssim": 1},
     "mef": {"pixel_average": 3, "ssim": 1},
     "mff": {"pixel_sharper": 1, "ssim_sharper": 1},
 }
 """Published weights of TERMS in the first epochs, by task."""
 
-PUBLISHED: Final[Mapping[str, Weights]] = {
+PUBLISHED: Final[Mapping[str, LossWeights]] = {
     "vif": {"gradient_max": 4.5, "pixel_max": 1.5, "ssim": 2},
     "mef": {"gradient_max": 5.4, "pixel_average": 5.4, "mef_ssim": 3.6},
     "mff": {"gradient_sharper": 60, "pixel_sharper": 20, "ssim_sharper": 3},
 }
-"""Published weights of TERMS afterwards, by task."""
+"""Published weights of TERMS after WARMUP, by task."""
 
 
 def weighted_terms(
-    weights: Weights,
+    weights: LossWeights,
     x: Tensor,
     y: Tensor,
     fused: Tensor,
@@ -204,15 +217,15 @@ def weighted_terms(
     window: int = WINDOW_PIXELS,
     shift: int = WINDOW_PIXELS // 2,
 ) -> dict[str, Tensor]:
-    """The terms that `weights` names, each times its weight; their sum is the image loss.
+    """Return the terms named in `weights`, each times its weight; their sum is the image loss.
 
-    `window` and `shift` are the model's (`TCMoA.window_pixels`, `TCMoA.shift_pixels`): `seams` looks at those borders.
+    `window` and `shift` are `TCMoA.window_pixels` and `TCMoA.shift_pixels`, for the term `seams`.
     """
     terms: dict[str, Term] = {**TERMS, "seams": partial(seam_loss, window=window, shift=shift)}
     return {name: weight * terms[name](x, y, fused) for name, weight in weights.items()}
 
 
-REGULARISER: Final = "prompts"
-"""Name of the prompt regulariser among a configuration's weights and in the log."""
-REGULARISER_WEIGHT = {"vif": 1.0, "mef": 1.8, "mff": 1.0}
-"""Published weight of the prompt regulariser, by task; a configuration's [losses] may give another."""
+REGULARIZER: Final = "prompts"
+"""Name of the prompt regularizer in a configuration and in the log."""
+REGULARIZER_WEIGHT = {"vif": 1.0, "mef": 1.8, "mff": 1.0}
+"""Published weight of the prompt regularizer, by task."""

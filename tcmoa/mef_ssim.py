@@ -8,20 +8,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.images import format_size
+
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001)
-STABILISER = (0.03 * 255) ** 2
+STABILIZER = (0.03 * 255) ** 2
 MAX_POWER = 10.0
 
 
 def gaussian_window(size: int = 11, sigma: float = 1.5) -> Tensor:
-    """Normalised 1-D Gaussian [size]."""
+    """Return a normalized 1-D Gaussian [size]."""
     position = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
     window = torch.exp(-(position**2) / (2 * sigma**2))
     return window / window.sum()
 
 
 def blur(image: Tensor, window: Tensor) -> Tensor:
-    """Separable filtering of [B, C, H, W] with a 1-D window, without padding."""
+    """Filter [B, C, H, W] with a 1-D window along both axes, without padding."""
     channels = image.shape[1]
     kernel = window.to(image).expand(channels, 1, -1)
     image = F.conv2d(image, kernel[..., None], groups=channels)
@@ -29,7 +32,7 @@ def blur(image: Tensor, window: Tensor) -> Tensor:
 
 
 def _one_scale(x: Tensor, y: Tensor, fused: Tensor, window: Tensor) -> Tensor:
-    """Mean structural similarity [B] at one scale; all inputs [B, 1, H, W], 0..255."""
+    """Return the mean structural similarity [B] at one scale; all inputs are [B, 1, H, W] in 0..255."""
     mean_x, mean_y, mean_f = blur(x, window), blur(y, window), blur(fused, window)
 
     def covariance(a: Tensor, b: Tensor, mean_a: Tensor, mean_b: Tensor) -> Tensor:
@@ -41,37 +44,47 @@ def _one_scale(x: Tensor, y: Tensor, fused: Tensor, window: Tensor) -> Tensor:
     xy = covariance(x, y, mean_x, mean_y)
     xf, yf = covariance(x, fused, mean_x, mean_f), covariance(y, fused, mean_y, mean_f)
 
-    # Square roots and ratios below belong to the sources alone: no gradient is needed through them.
-    # `tiny` is a variance of grey levels: above the rounding of float32 (4e-3 here), far below STABILISER.
+    # The square roots and ratios below depend on the sources only, so no gradient flows through them.
+    # `tiny` is a variance of gray levels: above the rounding of float32 (4e-3 here), far below STABILIZER.
     tiny = 0.1
     norm_x, norm_y = (var_x + tiny).sqrt(), (var_y + tiny).sqrt()
     consistency = (var_x + var_y + 2 * xy).clamp(min=0).sqrt() / (norm_x + norm_y)
     power = torch.tan(math.pi / 2 * consistency.clamp(0, 1)).clamp(0, MAX_POWER)
     largest = torch.maximum(norm_x, norm_y)
-    # Weights ||.||^p, relative to the larger norm so that the power cannot overflow.
+    # Weights ||.||^p relative to the larger norm, so that the power cannot overflow.
     weight_x, weight_y = (norm_x / largest) ** power, (norm_y / largest) ** power
     total = weight_x + weight_y
     weight_x, weight_y = weight_x / total / norm_x, weight_y / total / norm_y
     length = weight_x**2 * var_x + weight_y**2 * var_y + 2 * weight_x * weight_y * xy
     length = length.clamp(min=1e-4).sqrt()
-    wanted_f = largest * (weight_x * xf + weight_y * yf) / length
-    quality = (2 * wanted_f + STABILISER) / (largest**2 + var_f + STABILISER)
+    covariance_f = largest * (weight_x * xf + weight_y * yf) / length
+    quality = (2 * covariance_f + STABILIZER) / (largest**2 + var_f + STABILIZER)
     return quality.mean((1, 2, 3))
 
 
 def mef_ssim(x: Tensor, y: Tensor, fused: Tensor) -> Tensor:
-    """Multi-scale MEF-SSIM per image [B], 1 at best, of luma images in 0..1 [B, 1, H, W].
+    """Return the multi-scale MEF-SSIM of each image [B]; 1 is the best value.
 
-    As many of the three scales as the size allows (11 pixels needed at each), their weights renormalised.
+    Uses as many of the three scales as the size allows (11 pixels at each), with their weights renormalized.
     Gradients flow to `fused`.
+
+    Args:
+        x: Luma of the first source, [B, 1, H, W] in 0..1.
+        y: Luma of the second source.
+        fused: Luma of the result.
+
+    Raises:
+        InputError: A side is shorter than 11 pixels.
     """
     window = gaussian_window()
     scales = [s for s in range(len(SCALE_WEIGHTS)) if min(x.shape[-2:]) >> s >= window.numel()]
     if not scales:
-        raise ValueError(f"images of {tuple(x.shape[-2:])} are smaller than the window of {window.numel()}")
+        raise InputError(
+            f"images of {format_size(x.shape[-2:])}; expected at least {window.numel()} pixels a side"
+        )
     weights = torch.tensor([SCALE_WEIGHTS[s] for s in scales])
     weights = weights / weights.sum()
-    # Variances do not depend on the offset; a centred one loses fewer digits.
+    # Variances do not depend on the offset; centered values lose fewer digits.
     x, y, fused = (image * 255 - 127.5 for image in (x, y, fused))
     result = torch.ones(x.shape[0], device=x.device)
     for scale in scales:

@@ -1,4 +1,4 @@
-"""Mixed precision: the blocks in 16 bits under autocast; weights, TC-MoAs and losses stay float32."""
+"""Mixed precision training: blocks run in 16 bits under autocast; weights, TC-MoAs and losses stay float32."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 AMP: Final = MappingProxyType({"none": None, "bf16": torch.bfloat16, "fp16": torch.float16})
-"""Types of the blocks' products by the configuration's `amp`."""
+"""Type of the matrix products in the blocks, by the value of `amp` in the configuration."""
 
 
 class MixedPrecision:
-    """Autocast for the forward pass and, for fp16, a loss scale: its gradients would vanish below 6e-8 without one.
+    """Autocast for the forward pass and, for fp16, a loss scale (fp16 gradients below 6e-8 would become zero).
 
-    The residual stream stays float32 (norms and additions are not cast); TC-MoAs, the patch embedding and both linear
-    layers around the decoder disable autocast themselves. Tested on a CPU in both types; not run on a GPU yet.
+    The residual stream stays float32: normalization and additions are not cast. TC-MoAs, the patch embedding and the
+    linear layers before and after the decoder disable autocast themselves. Both types are tested on a CPU; neither was
+    run on a GPU yet.
     """
 
     def __init__(self, amp: str, device: torch.device) -> None:
@@ -25,13 +26,13 @@ class MixedPrecision:
         self._scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The context of a forward pass."""
+        """Return the context of a forward pass."""
         return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
 
     def step(self, loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, clip: float) -> None:
-        """Backward pass, clipping by the norm of all gradients, and the optimiser's step.
+        """Run the backward pass, clip the norm of all gradients, and run the optimizer's step.
 
-        A step with gradients that are not finite in fp16 is left out, and the loss scale halved.
+        In fp16 a step whose gradients are not finite is skipped, and the loss scale is halved.
         """
         optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()
@@ -41,10 +42,10 @@ class MixedPrecision:
         self._scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
-        """The loss scale and how long it has held; empty but for fp16."""
+        """Return the loss scale and the number of steps since it changed; empty unless `amp` is fp16."""
         return self._scaler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with the loss scale of a checkpoint."""
+        """Restore the loss scale of a checkpoint."""
         if state:
             self._scaler.load_state_dict(state)

@@ -1,6 +1,6 @@
-"""The task-customised mixture of adapters: routers, adapters, prompts, prompt-driven fusion (Sec. 3 of the paper).
+"""The task-customized mixture of adapters: routers, adapters, prompts, prompt-driven fusion (Sec. 3 of the paper).
 
-All of it works on two token grids [B, gh, gw, C], one per source, and stays float32 under autocast.
+Everything works on two token grids [B, gh, gw, C], one per source, and stays float32 under autocast.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ PROMPT_MEAN = 0.5
 """mu of Eq. 8."""
 
 GATE_FLOOR = 1e-4
-"""Gates at or below this count as zero, without renormalising the others."""
+"""Gates at or below this become zero; the others are not renormalized."""
 
 NOISE_FLOOR = 0.1
-"""Smallest standard deviation of the routers' training noise (Eq. 3)."""
+"""Minimum standard deviation of the routers' noise during training (Eq. 3)."""
 
 
 @dataclass
@@ -33,17 +33,17 @@ class PromptControl:
     shift: float | Tensor = 0.0
 
     def apply(self, prompt_x: Tensor, prompt_y: Tensor) -> tuple[Tensor, Tensor]:
-        """Eq. 8 on prompts [B, gh, gw].
+        """Apply Eq. 8 to prompts [B, gh, gw].
 
-        mu + alpha*(p - mu) +- beta is written alpha*p + (mu*(1 - alpha) +- beta), so that alpha 1 and beta 0
+        mu + alpha*(p - mu) +- beta is computed as alpha*p + (mu*(1 - alpha) +- beta), so that alpha 1 and beta 0
         change no bit.
         """
-        centre = PROMPT_MEAN * (1.0 - self.scale)
-        return self.scale * prompt_x + (centre + self.shift), self.scale * prompt_y + (centre - self.shift)
+        center = PROMPT_MEAN * (1.0 - self.scale)
+        return self.scale * prompt_x + (center + self.shift), self.scale * prompt_y + (center - self.shift)
 
 
 def squared_variation(values: Tensor) -> Tensor:
-    """Squared coefficient of variation of a vector: variance / mean**2 (Shazeer 2017, Eq. 7)."""
+    """Return the squared coefficient of variation of a vector, variance / mean**2 (Shazeer 2017, Eq. 7)."""
     if values.numel() < 2:
         return values.new_zeros(())
     return values.var() / (values.mean() ** 2 + 1e-10)
@@ -57,11 +57,11 @@ class RouterBank(nn.Module):
         self.top_k = top_k
         self.gate = nn.Parameter(torch.empty(tasks, dim, experts))
         self.noise = nn.Parameter(torch.zeros(tasks, dim, experts))
-        # Not zeros: with equal logits the first K adapters would win every tie and the rest never be used.
+        # Not zeros: with equal logits the first K adapters would win every tie, and the others would never be used.
         nn.init.normal_(self.gate, std=0.02)
 
     def forward(self, u: Tensor, task: int) -> tuple[Tensor, Tensor]:
-        """Gates [..., N] for features u [..., C/4], and the load-balancing loss (0 when not training)."""
+        """Return the gates [..., N] of features u [..., C/4], and the load-balancing loss (0 in eval mode)."""
         clean = u @ self.gate[task]
         logits, spread = clean, None
         if self.training:
@@ -76,14 +76,14 @@ class RouterBank(nn.Module):
         return gates, self._imbalance(clean, logits, spread, gates)
 
     def _imbalance(self, clean: Tensor, noisy: Tensor, spread: Tensor, gates: Tensor) -> Tensor:
-        """CV^2 of importance plus CV^2 of the smooth load estimate (Shazeer 2017, appendix A)."""
+        """Return CV^2 of the importance plus CV^2 of the smooth load estimate (Shazeer 2017, appendix A)."""
         experts = gates.shape[-1]
         importance = squared_variation(gates.reshape(-1, experts).sum(0))
         if self.top_k == experts:
             return importance
         ranked = noisy.topk(self.top_k + 1, dim=-1).values
         inside = noisy >= ranked[..., self.top_k - 1, None]
-        # The K-th largest of the OTHERS: what this adapter's noisy logit has to beat.
+        # The K-th largest noisy logit of the OTHER adapters, which this adapter has to exceed.
         threshold = torch.where(inside, ranked[..., self.top_k, None], ranked[..., self.top_k - 1, None])
         chance = torch.special.ndtr((clean - threshold) / spread)
         return importance + squared_variation(chance.reshape(-1, experts).sum(0))
@@ -98,14 +98,14 @@ class Adapter(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, u: Tensor) -> Tensor:
-        """Features [..., C/4] to [..., C/4]."""
+        """Map features [..., C/4] to the same shape."""
         return self.fc2(F.relu(self.fc1(u)))  # type: ignore[no-any-return]
 
 
 class AdapterBank(nn.Module):
     """The N adapters that all tasks share, mixed in log space: log(sum_i g_i exp(A_i(u))).
 
-    Eq. 4 of the paper shows a plain sum; the published weights were trained with this one.
+    Eq. 4 of the paper is a plain sum; the published weights were trained with the log-space form.
     """
 
     adapters: Sequence[Adapter]
@@ -116,14 +116,14 @@ class AdapterBank(nn.Module):
         self.adapters = cast("Sequence[Adapter]", adapters)
 
     def forward(self, u: Tensor, gates: Tensor) -> Tensor:
-        """Features u [..., C/4] and gates [..., N] to mixed features [..., C/4]."""
+        """Mix the adapters' outputs for features u [..., C/4] by gates [..., N] into [..., C/4]."""
         outputs = torch.stack([adapter(u) for adapter in self.adapters], dim=-2)  # [..., N, C/4]
         mixed = (gates[..., None] * outputs.exp()).sum(-2)
         return torch.where(mixed == 0, torch.finfo(torch.float64).eps, mixed).log()
 
 
 class PromptGenerator(nn.Module):
-    """From two sources to one prompt per token and source (Eq. 2 to 4)."""
+    """Computes one prompt per token and source (Eq. 2 to 4)."""
 
     def __init__(self, dim: int, tasks: int, experts: int, top_k: int) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class PromptGenerator(nn.Module):
         self.bank = AdapterBank(dim // 4, experts)
 
     def forward(self, x: Tensor, y: Tensor, task: int) -> tuple[Tensor, Tensor, Tensor]:
-        """prompt_x and prompt_y in (0, 1) [B, gh, gw], and the load-balancing loss."""
+        """Return prompt_x and prompt_y in (0, 1) [B, gh, gw], and the load-balancing loss."""
         u = self.norm2(self.reduce(self.norm1(torch.cat((x, y), -1))))
         gates, imbalance = self.routers(u, task)
         half_x, half_y = self.bank(u, gates).chunk(2, dim=-1)
@@ -142,7 +142,7 @@ class PromptGenerator(nn.Module):
 
 
 class PromptDrivenFusion(nn.Module):
-    """1x1 down to C/4, 3x3 over the token grid, 1x1 up; no biases, no activations (Eq. 5)."""
+    """Convolutions 1x1 to C/4 channels, 3x3, and 1x1 back to C; no biases, no activations (Eq. 5)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -151,12 +151,12 @@ class PromptDrivenFusion(nn.Module):
         self.conv3 = nn.Conv2d(dim // 4, dim, 1, bias=False)
 
     def forward(self, h: Tensor) -> Tensor:
-        """Token grid [B, gh, gw, C] to the same."""
+        """Map a token grid [B, gh, gw, C] to the same shape."""
         return self.conv3(self.conv2(self.conv1(h.permute(0, 3, 1, 2)))).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
 
 
-def restandardise(tokens: Tensor, before: Tensor) -> Tensor:
-    """Give each image of `tokens` [B, gh, gw, C] the mean and unbiased std, over all its numbers, of `before`."""
+def restandardize(tokens: Tensor, before: Tensor) -> Tensor:
+    """Give each item of `tokens` [B, gh, gw, C] the mean and the unbiased standard deviation of that of `before`."""
     over = (1, 2, 3)
     spread = before.std(over, keepdim=True) / (tokens.std(over, keepdim=True) + 1e-12)
     return (tokens - tokens.mean(over, keepdim=True)) * spread + before.mean(over, keepdim=True)
@@ -164,7 +164,7 @@ def restandardise(tokens: Tensor, before: Tensor) -> Tensor:
 
 @dataclass
 class MoAOutput:
-    """Mixed sources [B, gh, gw, C], prompts after Eq. 8 [B, gh, gw], load-balancing loss []."""
+    """Mixed sources [B, gh, gw, C], prompts after Eq. 8 [B, gh, gw], and load-balancing loss []."""
 
     x: Tensor
     y: Tensor
@@ -173,15 +173,15 @@ class MoAOutput:
     imbalance: Tensor
 
 
-class TaskCustomisedMoA(nn.Module):
-    """Prompts from both sources, prompted sources plus source embeddings, fusion, and a learned mix back in.
+class TaskCustomizedMoA(nn.Module):
+    """A TC-MoA: prompts, sources weighted by them plus source embeddings, fusion, and a learned mix (Eq. 2 to 6).
 
-    `restandardises` is set in the decoder, where each source afterwards gets back the statistics that it had.
+    `restandardizes` is set in the decoder: mean and standard deviation of each source are restored afterwards.
     """
 
-    def __init__(self, dim: int, tasks: int, experts: int, top_k: int, *, restandardises: bool) -> None:
+    def __init__(self, dim: int, tasks: int, experts: int, top_k: int, *, restandardizes: bool) -> None:
         super().__init__()
-        self.restandardises = restandardises
+        self.restandardizes = restandardizes
         self.rounding: torch.dtype | None = None  # see TCMoA.train_for
         self.prompts = PromptGenerator(dim, tasks, experts, top_k)
         self.source_embedding = nn.Parameter(torch.empty(tasks, 2, dim))  # S_x, S_y of each task
@@ -190,7 +190,7 @@ class TaskCustomisedMoA(nn.Module):
         self.mix = nn.Parameter(torch.tensor(0.5))
 
     def forward(self, x: Tensor, y: Tensor, task: int, control: PromptControl) -> MoAOutput:
-        """Fuse two token grids [B, gh, gw, C] by the prompts of `task`, steered by `control`."""
+        """Fuse two token grids [B, gh, gw, C] by the prompts of `task` and the alpha and beta of `control`."""
         with torch.autocast(x.device.type, enabled=False):
             x, y = x.float(), y.float()
             prompt_x, prompt_y, imbalance = self.prompts(x, y, task)
@@ -200,22 +200,22 @@ class TaskCustomisedMoA(nn.Module):
             fused = self.mix * self.fusion(h)
             new_x = fused + (1 - self.mix) * x
             new_y = fused + (1 - self.mix) * y
-            if self.restandardises:
-                new_x, new_y = restandardise(new_x, x), restandardise(new_y, y)
+            if self.restandardizes:
+                new_x, new_y = restandardize(new_x, x), restandardize(new_y, y)
             new_x, new_y = (round_through(new, self.rounding) for new in (new_x, new_y))
             return MoAOutput(new_x, new_y, prompt_x, prompt_y, imbalance)
 
 
 EVEN_MIX = 0.5
-"""Mix of `even_mixture`: where lambda_f of Eq. 6 starts."""
+"""Mix of `even_mixture`: the initial value of lambda_f in Eq. 6."""
 
 
-def even_mixture(x: Tensor, y: Tensor, control: PromptControl, *, restandardises: bool) -> MoAOutput:
-    """What stands where a TC-MoA would, in the baselines of Table 5: no parameters.
+def even_mixture(x: Tensor, y: Tensor, control: PromptControl, *, restandardizes: bool) -> MoAOutput:
+    """Mix two token grids [B, gh, gw, C] without parameters, in place of a TC-MoA in the baselines of Table 5.
 
-    Two token grids [B, gh, gw, C] to two: a TC-MoA whose prompts are 0.5 (steered by `control`), whose fusion layer is
-    the identity, without source embeddings and with the mix at 0.5. The paper does not say how its baselines meet the
-    second source; "FrozenBackbone" has no more parameters than the MAE itself there (Table 6), which leaves this.
+    It is a TC-MoA with prompts of 0.5 (before `control`), the identity as its fusion layer, no source embeddings, and a
+    mix of 0.5. The paper does not describe how its baselines combine the sources, but "FrozenBackbone" has no more
+    parameters than the MAE (Table 6).
     """
     with torch.autocast(x.device.type, enabled=False):
         x, y = x.float(), y.float()
@@ -223,6 +223,6 @@ def even_mixture(x: Tensor, y: Tensor, control: PromptControl, *, restandardises
         prompt_x, prompt_y = control.apply(half, half)
         fused = EVEN_MIX * (prompt_x[..., None] * x + prompt_y[..., None] * y)
         new_x, new_y = fused + (1 - EVEN_MIX) * x, fused + (1 - EVEN_MIX) * y
-        if restandardises:
-            new_x, new_y = restandardise(new_x, x), restandardise(new_y, y)
+        if restandardizes:
+            new_x, new_y = restandardize(new_x, x), restandardize(new_y, y)
         return MoAOutput(new_x, new_y, prompt_x, prompt_y, x.new_zeros(()))

@@ -1,4 +1,4 @@
-"""TC-MoA: the training-side model, as the paper names things."""
+"""The TC-MoA model, with the names of the paper."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tcmoa.blocks import Block, RelativePositionBias
-from tcmoa.moa import MoAOutput, PromptControl, TaskCustomisedMoA, even_mixture
+from tcmoa.moa import MoAOutput, PromptControl, TaskCustomizedMoA, even_mixture
 from tcmoa.presets import ADAPTFORMER, TC_MOA, Sizes
+from tcmoa_runtime.errors import InputError
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -21,12 +22,14 @@ IMAGE_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass
-class Fused:
-    """What a forward pass gives.
+class FusionOutput:
+    """The output of a forward pass.
 
-    `image`: [B, 3, H, W], about 0..1, not clipped. `decoded`: the decoder's normalised output before it is
-    resized back [B, 3, H', W']. `prompts`: per TC-MoA (prompt_x, prompt_y), each [B, gh, gw], encoder's
-    first. `imbalance`: mean load-balancing loss of the TC-MoAs (0 when not training).
+    Attributes:
+        image: The fused image, [B, 3, H, W], about 0..1, not clipped.
+        decoded: The decoder's normalized output before it is resized back, [B, 3, H', W'].
+        prompts: (prompt_x, prompt_y) of each TC-MoA, each [B, gh, gw]; the encoder's come first.
+        imbalance: Mean load-balancing loss of the TC-MoAs (0 in eval mode).
     """
 
     image: Tensor
@@ -36,7 +39,7 @@ class Fused:
 
 
 def sincos_positions(dim: int, side: int) -> Tensor:
-    """Fixed 2-D sine-cosine position table [1, 1 + side*side, dim] of MAE; row 0, the class token's, is zero."""
+    """Return MAE's 2-D sine-cosine position table [1, 1 + side*side, dim]; row 0, the class token's, is zero."""
     omega = 10000.0 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
     angle = torch.arange(side, dtype=torch.float64)[:, None] * omega
     axis = torch.cat((angle.sin(), angle.cos()), 1)  # [side, dim/2]
@@ -49,8 +52,8 @@ def sincos_positions(dim: int, side: int) -> Tensor:
 def positions_on_grid(table: Tensor, grid: tuple[int, int], *, as_published: bool = False) -> Tensor:
     """Interpolate a position table [1, 1+side*side, C] bilinearly to a token grid [1, gh, gw, C].
 
-    `as_published` repeats the authors' quirk: interpolation to (gw, gh), flattened against tokens in (gh, gw)
-    order. It differs on grids that are not square only.
+    `as_published` reproduces the authors' code, which interpolates to (gw, gh) and flattens the result against tokens
+    in (gh, gw) order. The two differ only for grids that are not square.
     """
     side = round((table.shape[1] - 1) ** 0.5)
     square = table[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
@@ -65,7 +68,7 @@ ROUNDINGS: Final[dict[str, torch.dtype | None]] = {
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
-"""What `TCMoA.train_for` takes."""
+"""Types that `TCMoA.train_for` rounds to, by precision."""
 
 
 class PatchEmbed(nn.Module):
@@ -76,39 +79,39 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, dim, patch, stride=patch)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Image [B, 3, H, W] to a token grid [B, gh, gw, C]."""
+        """Map an image [B, 3, H, W] to a token grid [B, gh, gw, C]."""
         return self.proj(image).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
 
 
 class Stage(nn.Module):
     """Encoder or decoder: blocks that both sources share, and a TC-MoA after every tau-th of them.
 
-    Without TC-MoAs (`Sizes.adaptation`) `moas` is empty, both sources are mixed evenly in their places, and the
-    position biases are zero: the blocks are MAE's own, on windows.
+    Without TC-MoAs (see `Sizes.adaptation`) `moas` is empty, both sources are mixed evenly in their places, and the
+    position biases are zero: the blocks are MAE's, applied to windows.
     """
 
     blocks: Sequence[Block]
     biases: Sequence[RelativePositionBias]
-    moas: Sequence[TaskCustomisedMoA]
+    moas: Sequence[TaskCustomizedMoA]
 
     def __init__(self, sizes: Sizes, dim: int, depth: int, heads: int, *, is_decoder: bool) -> None:
         super().__init__()
-        self.restandardises = is_decoder
-        adapts = sizes.adaptation == ADAPTFORMER
+        self.restandardizes = is_decoder
+        has_adapter = sizes.adaptation == ADAPTFORMER
         blocks = nn.ModuleList(
-            Block(dim, heads, sizes.mlp_ratio, sizes.window, sizes.shift * (i % 2), adapts=adapts)
+            Block(dim, heads, sizes.mlp_ratio, sizes.window, sizes.shift * (i % 2), has_adapter=has_adapter)
             for i in range(depth)
         )
         biases = nn.ModuleList(RelativePositionBias(sizes.window, heads) for _ in range(depth // 2))
         self.moa_after = {position: k for k, position in enumerate(sizes.moa_positions(depth))}
         moas = nn.ModuleList(
-            TaskCustomisedMoA(dim, len(sizes.tasks), sizes.experts, sizes.top_k, restandardises=is_decoder)
+            TaskCustomizedMoA(dim, len(sizes.tasks), sizes.experts, sizes.top_k, restandardizes=is_decoder)
             for _ in (self.moa_after if sizes.adaptation == TC_MOA else ())
         )
-        # ModuleList forgets what it holds; these are the same objects with their types.
+        # ModuleList is not generic; the casts restore the element types.
         self.blocks = cast("Sequence[Block]", blocks)
         self.biases = cast("Sequence[RelativePositionBias]", biases)
-        self.moas = cast("Sequence[TaskCustomisedMoA]", moas)
+        self.moas = cast("Sequence[TaskCustomizedMoA]", moas)
         if sizes.adaptation != TC_MOA:
             for bias in self.biases:
                 nn.init.zeros_(bias.table)
@@ -116,27 +119,29 @@ class Stage(nn.Module):
     def forward(
         self, x: Tensor, y: Tensor, routers: Sequence[int], control: PromptControl
     ) -> tuple[Tensor, Tensor, list[MoAOutput]]:
-        """Two token grids [B, gh, gw, C] to two; `routers` holds the task index for each TC-MoA here."""
+        """Map two token grids [B, gh, gw, C] to two; `routers` holds the task index of each TC-MoA of this stage."""
         outputs: list[MoAOutput] = []
         for i, block in enumerate(self.blocks):
             bias = self.biases[i // 2]()
-            # One batch of both sources: the blocks do not mix images.
+            # Both sources form one batch: blocks do not mix the items of a batch.
             x, y = block(torch.cat((x, y)), bias).chunk(2)
             if i in self.moa_after:
                 k = self.moa_after[i]
                 if self.moas:
                     outputs.append(self.moas[k](x, y, routers[k], control))
                 else:
-                    outputs.append(even_mixture(x, y, control, restandardises=self.restandardises))
+                    outputs.append(even_mixture(x, y, control, restandardizes=self.restandardizes))
                 x, y = outputs[-1].x, outputs[-1].y
         return x, y, outputs
 
 
 class TCMoA(nn.Module):
-    """Task-customised mixture of adapters for general image fusion (Zhu et al., CVPR 2024).
+    """Task-customized mixture of adapters for general image fusion (Zhu et al., CVPR 2024).
 
-    `upsample`: resize images x2 before patch embedding and the result back, as published by default.
-    `as_published`: the authors' position quirk on images that are not square (see `positions_on_grid`).
+    Args:
+        sizes: Sizes of the model.
+        upsample: Resize images x2 before patch embedding and the result back, as published.
+        as_published: Reproduce the authors' positions for images that are not square (see `positions_on_grid`).
     """
 
     def __init__(self, sizes: Sizes, *, upsample: bool = True, as_published: bool = False) -> None:
@@ -144,7 +149,7 @@ class TCMoA(nn.Module):
         self.sizes, self.upsample, self.as_published = sizes, upsample, as_published
         dim, decoder_dim = sizes.embed_dim, sizes.decoder_embed_dim
         self.patch_embed = PatchEmbed(sizes.patch_size, dim)
-        # The class token is part of every MAE checkpoint and used by none of this.
+        # The class token is part of every MAE checkpoint; the model does not use it.
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(sincos_positions(dim, sizes.window), requires_grad=False)
         self.encoder = Stage(sizes, dim, sizes.depth, sizes.num_heads, is_decoder=False)
@@ -161,7 +166,7 @@ class TCMoA(nn.Module):
 
     @property
     def prompt_count(self) -> int:
-        """K: the number of TC-MoAs, encoder and decoder."""
+        """Number of TC-MoAs, K, in encoder and decoder together."""
         return self.sizes.encoder_moas + self.sizes.decoder_moas
 
     @property
@@ -171,7 +176,7 @@ class TCMoA(nn.Module):
 
     @property
     def shift_pixels(self) -> int:
-        """How far the windows of odd blocks are shifted, in frame pixels, right and down."""
+        """Shift of the windows of odd blocks, in frame pixels, right and down."""
         return self.sizes.shift * self._token_pixels
 
     @property
@@ -179,12 +184,18 @@ class TCMoA(nn.Module):
         return self.sizes.patch_size // (2 if self.upsample else 1)
 
     def train_for(self, precision: str) -> None:
-        """Round residual stream and normalised tokens in `forward` as a graph of `precision` does.
+        """Round the residual stream and the normalized tokens in `forward` as a graph of `precision` does.
 
-        `fp32` (as built: no rounding), `fp16` or `bf16`; gradients pass through. Raises ValueError on another.
+        Gradients pass through unchanged.
+
+        Args:
+            precision: `fp32` (the default: no rounding), `fp16` or `bf16`.
+
+        Raises:
+            InputError: The precision is unknown.
         """
         if precision not in ROUNDINGS:
-            raise ValueError(f"precision is {precision!r}: expected one of {', '.join(ROUNDINGS)}")
+            raise InputError(f"precision is {precision!r}; expected one of {', '.join(ROUNDINGS)}")
         for stage in (self.encoder, self.decoder):
             for block in stage.blocks:
                 block.rounding = ROUNDINGS[precision]
@@ -192,20 +203,21 @@ class TCMoA(nn.Module):
                 moa.rounding = ROUNDINGS[precision]
 
     def router_indices(self, task: str, routers: Sequence[str] | None = None) -> list[int]:
-        """Task index per TC-MoA: `task` everywhere, or the K names in `routers` (router controllability).
+        """Return the task index of each TC-MoA: that of `task`, or of the K names in `routers`.
 
-        Raises ValueError on an unknown task or another number of names than TC-MoAs.
+        Raises:
+            InputError: A task is unknown, or there are not K names.
         """
         names = [task] * self.prompt_count if routers is None else list(routers)
         if len(names) != self.prompt_count:
-            raise ValueError(f"{len(names)} routers given, this model has {self.prompt_count} TC-MoAs")
+            raise InputError(f"{len(names)} routers; expected {self.prompt_count}, one for each TC-MoA")
         for name in names:
             if name not in self.sizes.tasks:
-                raise ValueError(f"unknown task {name!r}: expected one of {', '.join(self.sizes.tasks)}")
+                raise InputError(f"unknown task {name!r}; expected one of {', '.join(self.sizes.tasks)}")
         return [self.sizes.tasks.index(name) for name in names]
 
     def embed(self, image: Tensor) -> Tensor:
-        """Image in 0..1 [B, 3, H, W] to tokens with positions [B, gh, gw, C]."""
+        """Map an image [B, 3, H, W] in 0..1 to tokens with positions [B, gh, gw, C]."""
         mean, std = image.new_tensor(IMAGE_MEAN).view(3, 1, 1), image.new_tensor(IMAGE_STD).view(3, 1, 1)
         image = (image - mean) / std
         if self.upsample:
@@ -215,7 +227,7 @@ class TCMoA(nn.Module):
         return tokens + positions_on_grid(self.pos_embed, grid, as_published=self.as_published)
 
     def unpatchify(self, patches: Tensor) -> Tensor:
-        """Patches [B, gh, gw, p*p*3], pixels in (row, column, channel) order, to an image [B, 3, gh*p, gw*p]."""
+        """Map patches [B, gh, gw, p*p*3], in (row, column, channel) order, to an image [B, 3, gh*p, gw*p]."""
         b, gh, gw, _ = patches.shape
         p = self.sizes.patch_size
         image = patches.view(b, gh, gw, p, p, 3).permute(0, 5, 1, 3, 2, 4)
@@ -230,22 +242,30 @@ class TCMoA(nn.Module):
         scale: float | Tensor = 1.0,
         shift: float | Tensor = 0.0,
         routers: Sequence[str] | None = None,
-    ) -> Fused:
-        """Fuse two RGB images in 0..1, both [B, 3, H, W] with H and W multiples of `window_pixels`.
+    ) -> FusionOutput:
+        """Fuse two RGB images in 0..1.
 
-        `scale` and `shift` are alpha and beta of Eq. 8, numbers or maps that broadcast to [B, gh, gw].
-        Raises ValueError when sizes differ or are no multiples, or on an unknown task.
+        Args:
+            x: First source, [B, 3, H, W] with H and W multiples of `window_pixels`.
+            y: Second source, of the same shape.
+            task: `vif`, `mef` or `mff`.
+            scale: alpha of Eq. 8, a number or maps that broadcast to [B, gh, gw].
+            shift: beta of Eq. 8, a number or maps that broadcast to [B, gh, gw].
+            routers: The task whose router each TC-MoA uses, instead of `task` ("router controllability").
+
+        Raises:
+            InputError: The shapes differ or are not multiples of `window_pixels`, or a task is unknown.
         """
         if x.shape != y.shape or x.shape[-2] % self.window_pixels or x.shape[-1] % self.window_pixels:
-            raise ValueError(
-                f"x is {tuple(x.shape)} and y {tuple(y.shape)}: expected equal shapes [B, 3, H, W], "
+            raise InputError(
+                f"x is {tuple(x.shape)} and y {tuple(y.shape)}; expected equal shapes [B, 3, H, W], "
                 f"H and W multiples of {self.window_pixels}"
             )
         indices = self.router_indices(task, routers)
         split = self.sizes.encoder_moas
         control = PromptControl(scale, shift)
 
-        # Under autocast only the blocks run in 16 bits: here tokens are pixels still, whose last digits are seen.
+        # Under autocast only the blocks run in 16 bits. These layers handle pixels, whose last digits are visible.
         exact = partial(torch.autocast, x.device.type, enabled=False)
         with exact():
             tx, ty = self.embed(x), self.embed(y)
@@ -263,7 +283,7 @@ class TCMoA(nn.Module):
         kept = decoded[:, :, ::2, ::2] if self.upsample else decoded
         mean, std = kept.new_tensor(IMAGE_MEAN).view(3, 1, 1), kept.new_tensor(IMAGE_STD).view(3, 1, 1)
         outputs = encoder_outputs + decoder_outputs
-        return Fused(
+        return FusionOutput(
             image=kept * std + mean,
             decoded=decoded,
             prompts=[(o.prompt_x, o.prompt_y) for o in outputs],

@@ -1,27 +1,45 @@
-"""Model sizes, and the named ones."""
+"""The sizes of a model, and the named presets."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from tcmoa_runtime.contract import PATCH, TASKS, WINDOW
+from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.typing import JsonObject
 
 TC_MOA: Final = "tc-moa"
 ADAPTFORMER: Final = "adaptformer"
 FROZEN: Final = "frozen"
 ADAPTATIONS: Final = (TC_MOA, ADAPTFORMER, FROZEN)
-"""What adapts the backbone to fusion: the paper's method, and the two baselines of its Table 5."""
+"""Ways to adapt the backbone to fusion: the paper's method, and the two baselines of its Table 5."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Everything that fixes the shape of a TC-MoA; the rest is derived.
+    """The sizes that determine the shapes of a TC-MoA's parameters.
 
-    `embed_dim` and `decoder_embed_dim` are C of the two stages. `tau` is the number of blocks per TC-MoA,
-    `experts` is N and `top_k` is K of the paper. `adaptation` is one of `ADAPTATIONS`; without TC-MoAs (see
-    `tcmoa.moa.even_mixture`) N, K and the tasks shape nothing. Raises ValueError on sizes that no model can have.
+    Attributes:
+        embed_dim: Channels C of the encoder, a multiple of 32 and of `num_heads`.
+        depth: Blocks of the encoder, an even number.
+        num_heads: Attention heads of the encoder.
+        decoder_embed_dim: Channels C of the decoder.
+        decoder_depth: Blocks of the decoder.
+        decoder_num_heads: Attention heads of the decoder.
+        patch_size: Side of a patch in pixels, after the x2 upsampling.
+        mlp_ratio: Hidden width of an MLP, in multiples of C.
+        window: Side of an attention window in tokens.
+        tau: Blocks per TC-MoA, an even number.
+        experts: Number N of adapters in a TC-MoA.
+        top_k: Number K of adapters that a token uses.
+        tasks: Tasks, in the order of the routers.
+        adaptation: One of `ADAPTATIONS`. Without TC-MoAs (see `tcmoa.moa.even_mixture`) `experts`, `top_k` and `tasks`
+            have no effect.
+
+    Raises:
+        InputError: No model can have these sizes.
     """
 
     embed_dim: int
@@ -41,20 +59,25 @@ class Sizes:
 
     def __post_init__(self) -> None:
         if self.adaptation not in ADAPTATIONS:
-            raise ValueError(f"adaptation is {self.adaptation!r}, expected one of {', '.join(ADAPTATIONS)}")
+            raise InputError(f"adaptation is {self.adaptation!r}; expected one of {', '.join(ADAPTATIONS)}")
         for name, value in self.to_dict().items():
             if name not in ("tasks", "adaptation") and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name} is {value!r}, expected a positive whole number")
+                raise InputError(f"{name} is {value!r}; expected a positive whole number")
         for name, dim, heads in (
-            ("encoder", self.embed_dim, self.num_heads),
-            ("decoder", self.decoder_embed_dim, self.decoder_num_heads),
+            ("embed_dim", self.embed_dim, self.num_heads),
+            ("decoder_embed_dim", self.decoder_embed_dim, self.decoder_num_heads),
         ):
             if dim % heads or dim % 32:
-                raise ValueError(f"{name} width {dim} must be a multiple of 32 and of its {heads} heads")
-        if self.depth % 2 or self.decoder_depth % 2:
-            raise ValueError("depths must be even: blocks share a position bias two by two")
-        if self.tau % 2 or not 1 <= self.top_k <= self.experts:
-            raise ValueError("tau must be even and top_k between 1 and the number of experts")
+                raise InputError(f"{name} is {dim}; expected a multiple of 32 and of its {heads} heads")
+        for name, depth in (("depth", self.depth), ("decoder_depth", self.decoder_depth)):
+            if depth % 2:
+                raise InputError(
+                    f"{name} is {depth}; expected an even number, as two blocks share a position bias"
+                )
+        if self.tau % 2:
+            raise InputError(f"tau is {self.tau}; expected an even number")
+        if self.top_k > self.experts:
+            raise InputError(f"top_k is {self.top_k}; expected 1 to {self.experts}, the number of experts")
 
     @property
     def shift(self) -> int:
@@ -62,7 +85,7 @@ class Sizes:
         return self.window // 2
 
     def moa_positions(self, depth: int) -> list[int]:
-        """Indices of the blocks of a stage of `depth` blocks after which a TC-MoA stands: 1, 5, 9, ... for tau 4."""
+        """Return the indices of the blocks that a TC-MoA follows in a stage: 1, 5, 9, ... for a tau of 4."""
         return [i for i in range(depth) if i % self.tau == self.tau // 2 - 1]
 
     @property
@@ -75,12 +98,12 @@ class Sizes:
         """Number of TC-MoAs in the decoder."""
         return len(self.moa_positions(self.decoder_depth))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values by field name, for JSON.
+    def to_dict(self) -> JsonObject:
+        """Return the values by field name, for JSON.
 
-        `adaptation` is left out where it is the paper's: files and bundles of TC-MoAs read as they always did.
+        `adaptation` is omitted for TC-MoAs, so that their files can be read by versions without it.
         """
-        values = {
+        values: JsonObject = {
             f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v for f in fields(self)
         }
         if self.adaptation == TC_MOA:
@@ -92,16 +115,16 @@ PRESETS: Final = MappingProxyType(
     {
         "base": Sizes(768, 12, 12, 512, 8, 16),
         "large": Sizes(1024, 24, 16, 512, 8, 16),
-        # C > 192: behind the x2 upsampling a token can hold all of its 8x8x3 pixels.
+        # C > 192: after the x2 upsampling a token can represent all of its 8x8x3 pixels.
         "tiny": Sizes(256, 6, 8, 256, 4, 8),
-        # All of luma, a quarter of the chroma coefficients. Windows of 10 tokens, 80 pixels: whole ones fill 320x240,
-        # 640x480 and 1280x720, where those of 14 tokens compute up to half as many tokens again that are cut off.
+        # C = 128 holds all of luma and a quarter of the chroma coefficients. Windows of 10 tokens (80 pixels) fill
+        # 320x240, 640x480 and 1280x720 exactly; windows of 14 tokens would compute up to 50 % more tokens, all padding.
         "nano": Sizes(128, 6, 4, 128, 2, 4, window=10),
     }
 )
-"""`base` and `large` as published; `tiny` and `nano` are ours, made to train and run on two CPU cores."""
+"""`base` and `large` are the published sizes; `tiny` and `nano` can be trained and run on two CPU cores."""
 
 
 def preset_name(sizes: Sizes) -> str:
-    """The preset's name for these sizes, or `custom`."""
+    """Return the name of the preset with these sizes, or `custom`."""
     return next((name for name, known in PRESETS.items() if known == sizes), "custom")

@@ -1,4 +1,4 @@
-"""The processes of a run: one, or as many as torchrun started, each with its part of every batch."""
+"""The processes of a run: one, or those that torchrun started; each computes a part of every batch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ CPU: Final = torch.device("cpu")
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device of this process: `auto` is a CUDA device where there is one. MissingError where `cuda` is absent."""
+    """Return the device of this process; `auto` is CUDA if it is available, else the CPU.
+
+    Raises:
+        MissingError: `name` is `cuda`, and PyTorch finds no CUDA device.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise MissingError(
-            "device is 'cuda', but PyTorch sees no CUDA device here; write device = 'cpu' or 'auto'"
+            "device is 'cuda'; PyTorch finds no CUDA device", remedy="Set device = 'cpu' or 'auto'"
         )
     if name == "cpu" or not torch.cuda.is_available():
         return CPU
@@ -31,7 +35,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among `count`, and its device."""
+    """The rank of this process, the number of processes, and the device of this one."""
 
     rank: int = 0
     count: int = 1
@@ -39,14 +43,14 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes what is written: checkpoints, weights, logs, pictures."""
+        """Whether this process writes the checkpoints, weights, logs and images."""
         return self.rank == 0
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model, or one that averages gradients over all processes behind every backward pass.
+        """Return the model, wrapped to average gradients over all processes if there are several.
 
-        No parameter that trains is ever unused: a step reads one task's row of the routers' and embeddings' tensors,
-        which gives the whole tensor a gradient. So nothing has to be searched for (`find_unused_parameters`).
+        Every trainable parameter takes part in every step: a step reads one task's row of the routers' and embeddings'
+        tensors, which gives the whole tensor a gradient. `find_unused_parameters` is therefore not needed.
         """
         if self.count == 1:
             return model
@@ -54,7 +58,7 @@ class Processes:
         return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
 
     def mean(self, values: Tensor) -> Tensor:
-        """Mean over all processes of a tensor that each of them has."""
+        """Return the mean of a tensor over all processes."""
         if self.count > 1:
             values = values.clone()
             distributed.all_reduce(values)
@@ -62,7 +66,7 @@ class Processes:
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process: what ends a round in one must end it in all."""
+        """Return whether the flag is set in any process; all processes must end a round together."""
         if self.count == 1:
             return flag
         counted = torch.tensor(float(flag), device=self.device)
@@ -72,9 +76,12 @@ class Processes:
 
 @contextmanager
 def started_processes(device: str) -> Iterator[Processes]:
-    """This process as torchrun's environment describes it, connected to the others for a with-block.
+    """Connect this process to the others that torchrun started, for the duration of a with-block.
 
-    gloo connects CPUs, nccl GPUs (not run on GPUs yet). Raises MissingError as `choose_device` does.
+    CPUs are connected by gloo, GPUs by NCCL (not run on GPUs yet).
+
+    Raises:
+        MissingError: As `choose_device`.
     """
     rank, count, local = (
         int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
@@ -88,6 +95,6 @@ def started_processes(device: str) -> Iterator[Processes]:
     distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield Processes(rank, count, chosen)
-        distributed.barrier()  # the first one may still be writing
+        distributed.barrier()  # the first process may still be writing
     finally:
         distributed.destroy_process_group()

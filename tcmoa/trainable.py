@@ -1,11 +1,11 @@
-"""What of a model trains: names, counts, and AdamW's groups."""
+"""Which parameters of a model are trained: names, counts, and parameter groups of AdamW."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from torch import nn
 
@@ -14,40 +14,43 @@ from tcmoa.model import TCMoA
 from tcmoa.presets import ADAPTFORMER, FROZEN, TC_MOA
 
 ADAPTED: Final = (".moas.", ".biases.")
-"""What an MAE checkpoint does not hold, by parts of parameter names: trainable with a frozen backbone."""
+"""Parts of the names of parameters that an MAE checkpoint lacks; they are trained with a frozen backbone."""
 
 PROMPTING: Final = ".prompts."
-"""Part of the names of routers, adapters and what they read."""
+"""Part of the names of the parameters that compute prompts: routers, adapters, and the layers before them."""
 
 TRAINED_BESIDE_BACKBONE: Final = MappingProxyType(
     {
         TC_MOA: ADAPTED,
         # Table 5: "freezing the entire backbone and only unfreezing the final linear layer". AdaptFormer trains its
-        # adapters and, as there, the head; the paper does not say more.
+        # adapters and, as in its paper, the head.
         ADAPTFORMER: (".adapter.", "decoder_pred."),
         FROZEN: ("decoder_pred.",),
     }
 )
-"""Parts of the names of what trains with a frozen backbone, by adaptation."""
+"""Parts of the names of parameters that are trained with a frozen backbone, by adaptation."""
 
 _NEVER = ("cls_token", "pos_embed", "decoder_pos_embed")
 
 
 def is_adapted(name: str) -> bool:
-    """Whether a parameter of that name is none of the backbone's."""
+    """Return whether a parameter does not belong to the backbone."""
     return any(part in name for part in (*ADAPTED, ".adapter."))
 
 
 def set_trainable(model: TCMoA, *, freeze_backbone: bool) -> None:
-    """Give gradients to what trains: all but MAE's fixed tables, or only what adapts a frozen backbone."""
+    """Set `requires_grad` of all parameters but MAE's fixed tables, or of those that adapt a frozen backbone only."""
     parts = TRAINED_BESIDE_BACKBONE[model.sizes.adaptation]
     for name, parameter in model.named_parameters():
         chosen = not freeze_backbone or any(part in name for part in parts)
         parameter.requires_grad_(name not in _NEVER and chosen)
 
 
-def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """AdamW groups: no weight decay on biases, norms and scalars; factors on what is adapted, and on what prompts."""
+def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, object]]:
+    """Return AdamW's parameter groups.
+
+    Biases, norms and scalars have no weight decay. `factor` multiplies the learning rate of a group.
+    """
     groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -68,7 +71,7 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, An
 
 @dataclass(frozen=True)
 class ParameterCounts:
-    """Numbers of parameters. Source embeddings stand apart: the released code never counts them (nor saves them)."""
+    """Numbers of parameters, with source embeddings apart: the released code neither counts nor saves them."""
 
     backbone: int
     adapted: int
@@ -77,7 +80,7 @@ class ParameterCounts:
 
     @property
     def total(self) -> int:
-        """All parameters but source embeddings: 115.77 M for base, 340.89 M for large."""
+        """All parameters without source embeddings: 115.77 M for base, 340.89 M for large."""
         return self.backbone + self.adapted
 
     def __str__(self) -> str:
@@ -86,12 +89,12 @@ class ParameterCounts:
         )
         return (
             f"{self.total:,} parameters, {self.adapted:,} of them outside the backbone{embeddings}; "
-            f"{self.trainable:,} train"
+            f"{self.trainable:,} are trained"
         )
 
 
 def parameter_counts(model: nn.Module) -> ParameterCounts:
-    """Count the parameters of a model, on any device (`meta` too), as they are set to train now."""
+    """Count the parameters of a model on any device, `meta` included."""
     numbers: Mapping[str, int] = {name: parameter.numel() for name, parameter in model.named_parameters()}
     embeddings = sum(n for name, n in numbers.items() if name.endswith("source_embedding"))
     adapted = sum(n for name, n in numbers.items() if is_adapted(name)) - embeddings

@@ -1,6 +1,6 @@
-"""Reading and writing weights: published checkpoints, MAE backbones, our own safetensors.
+"""Reading and writing weights: published checkpoints, MAE backbones, and safetensors files of this project.
 
-Files use the published key names throughout; `published_name` is the one place that knows both spellings.
+All files use the published key names; `published_name` translates the parameter names of `TCMoA` into them.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from tcmoa.moa import TaskCustomizedMoA
 from tcmoa.model import TCMoA, sincos_positions
 from tcmoa.presets import PRESETS, Sizes, preset_name
-from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.errors import InputError, first_line
 
 SIZES_KEY = "tcmoa.sizes"
-"""Key of the sizes, as JSON, in the metadata of our safetensors files."""
+"""Key of the sizes, as JSON, in the metadata of safetensors files."""
 
 _RENAMES = (
     (r"^encoder\.blocks\.", "blocks."),
@@ -45,22 +46,22 @@ _RENAMES = (
     (r"\.prompts\.routers\.noise$", ".MoA.w_noise"),
 )
 
-# In published files and of no use here: the index is derived, mean and std are the constants 0 and 1 of a
-# normal distribution, the mask token is MAE's.
+# Tensors of published files that are not needed: the index is derived, mean and std are the constants 0 and 1 of a
+# normal distribution, and only MAE uses the mask token.
 _IGNORED = re.compile(r"relative_position_index$|\.MoA\.(mean|std)$|^mask_token$")
 _ADAPTED = re.compile(r"(_MoA\.|FusionLayer\.|relative_position\.|^Alpha_|\.adapter\.)")
 _SOURCE_EMBEDDING = re.compile(r"\.modal_shifts\.\d+$")
 
 
 def published_name(name: str) -> str:
-    """The published spelling of a parameter of `TCMoA`; mixes and source embeddings are laid out anew elsewhere."""
+    """Return the published name of a parameter of `TCMoA`; mixes and source embeddings are arranged differently."""
     for pattern, replacement in _RENAMES:
         name = re.sub(pattern, replacement, name)
     return name
 
 
 def to_published(model: TCMoA) -> dict[str, Tensor]:
-    """The model's parameters under their published names, source embeddings and stacked mixes included."""
+    """Return the model's parameters by published name, including source embeddings and stacked mixes."""
     state: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
         if name.endswith(".source_embedding"):
@@ -75,15 +76,13 @@ def to_published(model: TCMoA) -> dict[str, Tensor]:
     return state
 
 
-def mix_of(moa: nn.Module) -> Tensor:
-    """The learned mix scalar a of a TC-MoA, detached."""
-    mix = moa.mix
-    assert isinstance(mix, Tensor)
-    return mix.detach()
+def mix_of(moa: TaskCustomizedMoA) -> Tensor:
+    """Return the learned mix scalar of a TC-MoA (lambda_f of Eq. 6), detached."""
+    return moa.mix.detach()
 
 
 def from_published(state: Mapping[str, Tensor], model: TCMoA) -> dict[str, Tensor]:
-    """`state` in published names, complete, as a state_dict for `model`."""
+    """Convert a complete `state` in published names into a state_dict of `model`."""
     own: dict[str, Tensor] = {}
     for name in model.state_dict():
         if name.endswith(".source_embedding"):
@@ -104,23 +103,32 @@ def _count(state: Mapping[str, Tensor], pattern: str) -> int:
 
 
 def infer_sizes(state: Mapping[str, Tensor], source: str) -> Sizes:
-    """Sizes from the shapes of published tensors; `source` names the file in errors.
+    """Infer the sizes of a model from the shapes of published tensors.
 
-    Head counts come from the position-bias tables; an MAE backbone has none and uses ViT's 64 channels a head
-    in the encoder and MAE's 32 in the decoder. Raises InputError naming the tensor that is missing or odd.
+    The numbers of heads come from the position-bias tables. An MAE backbone has none; it uses ViT's 64 channels per
+    head in the encoder and MAE's 32 in the decoder.
+
+    Args:
+        state: Tensors by published name.
+        source: The file, for messages.
+
+    Raises:
+        InputError: A tensor is missing or has an impossible shape.
     """
 
     def shape(key: str, rank: int) -> tuple[int, ...]:
         if key not in state:
             raise InputError(
-                f"{source}: tensor '{key}' is missing; expected a TC-MoA checkpoint or an MAE backbone"
+                f"tensor '{key}' is missing; expected a TC-MoA checkpoint or an MAE backbone", subject=source
             )
         if state[key].dim() != rank:
             raise InputError(
-                f"{source}: tensor '{key}' has shape {tuple(state[key].shape)}, expected {rank} axes"
+                f"tensor '{key}' has shape {tuple(state[key].shape)}; expected {rank} axes", subject=source
             )
         if 0 in state[key].shape:
-            raise InputError(f"{source}: tensor '{key}' has shape {tuple(state[key].shape)}: it is empty")
+            raise InputError(
+                f"tensor '{key}' has shape {tuple(state[key].shape)}, which is empty", subject=source
+            )
         return tuple(state[key].shape)
 
     dim, _, patch, _ = shape("patch_embed.proj.weight", 4)
@@ -135,7 +143,7 @@ def infer_sizes(state: Mapping[str, Tensor], source: str) -> Sizes:
         tasks, _, experts = shape("blocks_MoA.0.MoA.w_gate", 3)
         if tasks != len(Sizes.tasks):
             raise InputError(
-                f"{source}: {tasks} tasks in 'blocks_MoA.0.MoA.w_gate', expected 3 (vif, mef, mff)"
+                f"{tasks} tasks in 'blocks_MoA.0.MoA.w_gate'; expected 3 (vif, mef, mff)", subject=source
             )
         values |= {
             "window": (round(table**0.5) + 1) // 2,
@@ -148,8 +156,8 @@ def infer_sizes(state: Mapping[str, Tensor], source: str) -> Sizes:
         )
     try:
         return Sizes(dim, depth, heads, decoder_dim, decoder_depth, decoder_heads, **values)
-    except ValueError as error:
-        raise InputError(f"{source}: not a TC-MoA this code can hold: {error}") from error
+    except InputError as error:
+        raise InputError(f"not a supported TC-MoA: {error.render_problem()}", subject=source) from error
 
 
 def _stored_sizes(metadata: Mapping[str, str], source: str) -> Sizes | None:
@@ -161,18 +169,26 @@ def _stored_sizes(metadata: Mapping[str, str], source: str) -> Sizes | None:
         kept: dict[str, Any] = {k: v for k, v in values.items() if k in known}
         return Sizes(**kept | {"tasks": tuple(kept.get("tasks", Sizes.tasks))})
     except (AttributeError, ValueError, TypeError) as error:  # AttributeError: JSON, but no object
-        raise InputError(f"{source}: its '{SIZES_KEY}' entry is not readable: {error}") from error
+        raise InputError(f"its '{SIZES_KEY}' entry is not readable: {error}", subject=source) from error
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by published name and the file's text metadata, from a .safetensors or a torch file.
+    """Read a safetensors or PyTorch file.
 
-    Pickles are opened with `weights_only=True`: no code of the file runs. A `{"model": ...}` wrapping and
-    `module.` prefixes are removed. Raises InputError on a file that is missing, unreadable or no checkpoint.
+    Pickles are opened with `weights_only=True`, so that no code of the file runs. A `{"model": ...}` wrapper and
+    `module.` prefixes are removed.
+
+    Returns:
+        The tensors by published name, and the text metadata of the file.
+
+    Raises:
+        InputError: The file is missing, unreadable or not a checkpoint.
     """
     if not path.is_file():
         raise InputError(
-            f"{path}: no such weights file; give a .pth or .safetensors file, or 'tiny' or 'nano'"
+            "no such weights file",
+            subject=path,
+            remedy="Give a .pth or .safetensors file, or 'tiny' or 'nano'",
         )
     metadata: dict[str, str] = {}
     if path.suffix == ".safetensors":
@@ -181,43 +197,40 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 metadata = dict(file.metadata() or {})
                 loaded: Any = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise InputError(f"{path}: not a readable safetensors file ({_first_line(error)})") from error
+            raise InputError(
+                f"not a readable safetensors file ({first_line(error, 160)})", subject=path
+            ) from error
     else:
         try:
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=None)
-        except Exception as error:  # damaged pickles end in any of them: IndexError, struct.error, ...
+        except Exception as error:  # damaged pickles raise various types: IndexError, struct.error, ...
             raise InputError(
-                f"{path}: not a readable PyTorch checkpoint of plain tensors ({_first_line(error)})"
+                f"not a readable PyTorch checkpoint of plain tensors ({first_line(error, 160)})", subject=path
             ) from error
     if isinstance(loaded, Mapping) and isinstance(loaded.get("model"), Mapping):
         loaded = loaded["model"]
     if not isinstance(loaded, Mapping):
-        raise InputError(f"{path}: holds a {type(loaded).__name__}, expected a dictionary of tensors")
+        raise InputError(f"holds a {type(loaded).__name__}; expected a dictionary of tensors", subject=path)
     state = {
         str(key).removeprefix("module."): value for key, value in loaded.items() if isinstance(value, Tensor)
     }
     if not state:
-        raise InputError(f"{path}: holds no tensors, expected a TC-MoA checkpoint or an MAE backbone")
+        raise InputError("holds no tensors; expected a TC-MoA checkpoint or an MAE backbone", subject=path)
     return state, metadata
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:160] if text else type(error).__name__
-
-
 def _long_axes(tensor: Tensor) -> list[int]:
-    """The shape without axes of length 1, which files may hold or leave out."""
+    """Return the shape without axes of length 1, which files may or may not contain."""
     return [length for length in tensor.shape if length > 1]
 
 
 def _is_backbone(state: Mapping[str, Tensor]) -> bool:
-    """Whether these are the tensors of an MAE: nothing in them adapts it."""
+    """Return whether these are the tensors of an MAE, without any that adapt it."""
     return not any(_ADAPTED.search(key) for key in state)
 
 
 def _complete(state: dict[str, Tensor], model: TCMoA, source: str, *, warn: bool = True) -> dict[str, Tensor]:
-    """`state` with what a file may lack filled in from `model`, each gap told in a warning; else InputError."""
+    """Fill in the tensors that a file may lack from `model`, with a warning; raises InputError for other faults."""
     state = {key: value for key, value in state.items() if not _IGNORED.search(key)}
     expected = to_published(model)
     if "cls_token" not in state:
@@ -225,13 +238,13 @@ def _complete(state: dict[str, Tensor], model: TCMoA, source: str, *, warn: bool
     if _is_backbone(state):
         if warn:
             warnings.warn(
-                f"{source}: an MAE backbone; routers, adapters, fusion and position biases start untrained",
+                f"{source}: an MAE backbone; routers, adapters, fusion and position biases are untrained",
                 stacklevel=3,
             )
         state |= {key: value for key, value in expected.items() if _ADAPTED.search(key)}
     elif model.encoder.moas and not any(_SOURCE_EMBEDDING.search(key) for key in state):
         warnings.warn(
-            f"{source}: holds no source embeddings (published files never do); zeros are used", stacklevel=3
+            f"{source}: no source embeddings (published files lack them); zeros are used", stacklevel=3
         )
         state |= {
             key: torch.zeros_like(value) for key, value in expected.items() if _SOURCE_EMBEDDING.search(key)
@@ -251,26 +264,35 @@ def _complete(state: dict[str, Tensor], model: TCMoA, source: str, *, warn: bool
             rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
             faults.append(f"{label}: {', '.join(names[:3])}{rest}")
     if faults:
-        raise InputError(f"{source}: does not fit a {preset_name(model.sizes)} TC-MoA; {'; '.join(faults)}")
+        raise InputError(
+            f"does not fit a {preset_name(model.sizes)} TC-MoA; {'; '.join(faults)}", subject=source
+        )
     return {key: state[key].to(torch.float32).reshape(value.shape) for key, value in expected.items()}
 
 
 def bundled_weights(name: str = "tiny") -> Path:
-    """Path of the weights that ship in the package."""
+    """Return the path of weights that are included in the package; the file may not exist."""
     return Path(str(resources.files("tcmoa") / "weights_data" / f"{name}.safetensors"))
 
 
 def load_weights(path: str | os.PathLike[str], *, upsample: bool = True) -> TCMoA:
-    """Read weights into a model in eval mode, sizes inferred from the file.
+    """Load weights into a model in eval mode; the sizes are inferred from the file.
 
-    `path`: a published checkpoint or MAE backbone (.pth), our safetensors, or `tiny` or `nano` for the bundled weights.
-    Values are converted to float32. Absent source embeddings become zeros, with a warning. Raises InputError
-    on a file that is missing, unreadable, or names of tensors that are missing, unexpected or misshapen.
+    Values are converted to float32. Missing source embeddings become zeros, with a warning.
+
+    Args:
+        path: A published checkpoint or an MAE backbone (.pth), a safetensors file written by `save_weights`, or `tiny`
+            or `nano` for the weights in the package.
+        upsample: Resize images x2 before patch embedding, as published.
+
+    Raises:
+        InputError: The file is missing or unreadable, or tensors are missing, unexpected or misshapen.
     """
     file = bundled_weights(str(path)) if str(path) in PRESETS and not Path(path).is_file() else Path(path)
     if str(path) in PRESETS and file.parent.name == "weights_data" and not file.is_file():
         raise InputError(
-            f"no weights for '{path}' ship with this package; give a checkpoint file, or 'tiny' or 'nano'"
+            f"no weights of '{path}' are included in this package",
+            remedy="Give a checkpoint file, or 'tiny' or 'nano'",
         )
     state, metadata = read_state(file)
     sizes = _stored_sizes(metadata, str(file)) or infer_sizes(state, str(file))
@@ -280,32 +302,44 @@ def load_weights(path: str | os.PathLike[str], *, upsample: bool = True) -> TCMo
 
 
 def load_start(
-    path: str | os.PathLike[str], changes: Mapping[str, Any], *, backbone: Sizes | None = None
+    path: str | os.PathLike[str], changes: Mapping[str, object], *, backbone: Sizes | None = None
 ) -> tuple[TCMoA, bool]:
-    """A model to train from a weights file, and whether the file was an MAE backbone, all else in the model fresh.
+    """Load a model to train from a weights file.
 
-    `changes` are sizes that the configuration asks for, by field of `Sizes`: around an MAE backbone the rest is built
-    so; the file of a TC-MoA has to have them. `backbone` takes an MAE backbone of those sizes only. Fresh parameters
-    are drawn from torch's generator. Raises InputError as `load_weights` does, on a file that is not what was asked
-    for, and on sizes that do not fit it.
+    Parameters that the file lacks are drawn from torch's generator.
+
+    Args:
+        path: The file.
+        changes: Sizes of the configuration, by field of `Sizes`. They apply to what is added to an MAE backbone; the
+            file of a TC-MoA must have them already.
+        backbone: Accept only an MAE backbone of these sizes.
+
+    Returns:
+        The model, and whether the file was an MAE backbone.
+
+    Raises:
+        InputError: As `load_weights`; or the file is not a backbone, or the sizes do not fit it.
     """
     file = Path(path)
     state, metadata = read_state(file)
     fresh = _is_backbone(state)
     if backbone is not None and not fresh:
-        raise InputError(f"{file}: holds a TC-MoA, expected an MAE backbone; write start without 'mae:'")
+        raise InputError(
+            "a TC-MoA; expected an MAE backbone", subject=file, remedy="Write start without 'mae:'"
+        )
     sizes = backbone or _stored_sizes(metadata, str(file)) or infer_sizes(state, str(file))
     different = {name: value for name, value in changes.items() if getattr(sizes, name) != value}
     if different and not fresh:
         name, value = next(iter(different.items()))
         raise InputError(
-            f"{file}: was trained with {name} = {getattr(sizes, name)!r}, the configuration says {value!r}; "
-            f"leave it out, or start from an MAE backbone"
+            f"trained with {name} = {getattr(sizes, name)!r}, but the configuration has {value!r}",
+            subject=file,
+            remedy=f"Remove {name} from the configuration, or start from an MAE backbone",
         )
     try:
-        sizes = replace(sizes, **different)
-    except ValueError as error:
-        raise InputError(f"{file}: [sizes] does not fit it: {error}") from error
+        sizes = replace(sizes, **different)  # type: ignore[arg-type]  # checked in `Sizes.__post_init__`
+    except InputError as error:
+        raise InputError(f"[sizes] does not fit: {error.render_problem()}", subject=file) from error
     model = TCMoA(sizes)
     model.load_state_dict(from_published(_complete(state, model, str(file), warn=not fresh), model))
     return model, fresh
@@ -318,9 +352,15 @@ def save_weights(
     dtype: torch.dtype = torch.float32,
     notes: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the model as safetensors in published names; `notes` goes into the file's text metadata.
+    """Write a model as a safetensors file with published names.
 
-    The file is written beside its place and renamed, so that no half file is ever seen.
+    The file is written under a temporary name and renamed, so that an incomplete file is never visible.
+
+    Args:
+        model: The model.
+        path: The file to write.
+        dtype: Type of the stored values.
+        notes: Entries of the file's text metadata.
     """
     target = Path(path)
     state = {key: value.to(dtype).contiguous().clone() for key, value in to_published(model).items()}
@@ -336,7 +376,7 @@ def save_weights(
 
 
 def weights_hash(model: TCMoA) -> str:
-    """SHA-256 over names, shapes and float32 bytes of all parameters: the same weights give the same hash."""
+    """Return the SHA-256 of the names, shapes and float32 bytes of all parameters."""
     digest = hashlib.sha256()
     for key, value in sorted(to_published(model).items()):
         digest.update(f"{key}{tuple(value.shape)}".encode())

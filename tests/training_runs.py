@@ -1,4 +1,4 @@
-"""Training runs of a model that trains three rounds a second, and what they leave behind."""
+"""Training runs of a model that trains three rounds per second, and the files that they write."""
 
 import torch
 
@@ -33,8 +33,7 @@ def configured(pairs, name, text=CONFIG):
 
 def train(pairs, out, text=CONFIG, **options):
     """Train quietly; the paths of checkpoint and weights."""
-    said = options.pop("say", lambda _: None)
-    run(configured(pairs, out.name, text), out=out, say=said, **options)
+    run(configured(pairs, out.name, text), out=out, **options)
     return out / "checkpoint.pt", out / "weights.safetensors"
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from harness.plan import MICRO, Case
 from tcmoa import PRESETS, Sizes, TCMoA, load_weights
-from tcmoa.frames import fuse_frames
+from tcmoa.reference import fuse_frames
 from tcmoa_runtime.errors import InputError
 
 RANDOM = "random, seed 0"

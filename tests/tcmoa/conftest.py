@@ -7,9 +7,9 @@ import skimage.data
 import torch
 
 import tcmoa.config
-import tcmoa.train
+import tcmoa.initial_model
 from micro_model import scrambled
-from tcmoa.pairs import exposure_pair, focus_pair, smooth_mask, synthetic_infrared
+from tcmoa.synthetic_pairs import exposure_pair, focus_pair, smooth_mask, synthetic_infrared
 from training_runs import SMALL
 
 
@@ -53,7 +53,7 @@ def pair(photo, coffee):
 def small_presets():
     """`tiny` is a model that trains three rounds a second."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (tcmoa.train, tcmoa.config):
+        for module in (tcmoa.initial_model, tcmoa.config):
             patch.setattr(module, "PRESETS", {"tiny": SMALL})
         yield
 

@@ -13,9 +13,9 @@ from tcmoa import TCMoA, load_weights, save_weights
 from tcmoa.adaptformer import ParallelAdapter
 from tcmoa.blocks import Block
 from tcmoa.config import TrainConfig
-from tcmoa.frames import fuse_frames
-from tcmoa.moa import PromptControl, TaskCustomisedMoA, even_mixture
-from tcmoa.train import build_model
+from tcmoa.initial_model import build_model
+from tcmoa.moa import PromptControl, TaskCustomizedMoA, even_mixture
+from tcmoa.reference import fuse_frames
 from tcmoa.weights import SIZES_KEY, to_published
 from tcmoa_export import export_bundle
 from tcmoa_export.spec import make_spec
@@ -40,9 +40,9 @@ def test_the_adapter_is_a_tenth_of_a_relu_bottleneck():
     torch.testing.assert_close(adapter(normed), 0.1 * hidden @ adapter.up.weight.T)
 
 
-def test_the_adapter_stands_beside_the_mlp_on_its_normalised_tokens():
+def test_the_adapter_is_parallel_to_the_mlp_and_reads_the_same_normalized_tokens():
     torch.manual_seed(0)
-    block = Block(32, 2, 4, 4, 0, adapts=True)
+    block = Block(32, 2, 4, 4, 0, has_adapter=True)
     plain = Block(32, 2, 4, 4, 0)
     plain.load_state_dict(block.state_dict(), strict=False)
     seen = []
@@ -53,23 +53,23 @@ def test_the_adapter_stands_beside_the_mlp_on_its_normalised_tokens():
     torch.testing.assert_close(block(tokens, bias), plain(tokens, bias) + block.adapter(seen[0]))
 
 
-@pytest.mark.parametrize("restandardises", [False, True])
-def test_the_even_mixture_is_a_tcmoa_with_prompts_of_one_half_and_no_fusion_layer(restandardises):
+@pytest.mark.parametrize("restandardizes", [False, True])
+def test_the_even_mixture_is_a_tcmoa_with_prompts_of_one_half_and_no_fusion_layer(restandardizes):
     torch.manual_seed(0)
     x, y = torch.randn(2, 1, 4, 5, 32)
-    moa = TaskCustomisedMoA(32, 3, 4, 2, restandardises=restandardises).eval()
+    moa = TaskCustomizedMoA(32, 3, 4, 2, restandardizes=restandardizes).eval()
     moa.fusion.forward = lambda h: h
     with torch.no_grad():
         moa.source_embedding.zero_()
         wanted = moa(x, y, 0, PromptControl(0.0, 0.2))  # alpha 0 makes every prompt 0.5 plus and minus beta
-    got = even_mixture(x, y, PromptControl(0.0, 0.2), restandardises=restandardises)
+    got = even_mixture(x, y, PromptControl(0.0, 0.2), restandardizes=restandardizes)
     for name in ("x", "y", "prompt_x", "prompt_y"):
         torch.testing.assert_close(getattr(got, name), getattr(wanted, name))
     assert got.imbalance == 0
 
 
 @pytest.mark.parametrize("adaptation", BASELINES)
-def test_a_baseline_starts_as_the_mae_it_is_built_on(adaptation, pair):
+def test_a_baseline_first_computes_what_its_mae_computes(adaptation, pair):
     """On one image for both sources, blocks of MAE in one window are all there is."""
     model = TCMoA(replace(MICRO, adaptation=adaptation)).eval()
     with torch.no_grad():
@@ -138,7 +138,7 @@ def test_baselines_are_not_exported(adaptation):
     assert "\n" not in str(caught.value)
 
 
-def test_files_of_tcmoas_say_nothing_of_adaptations(tmp_path):
+def test_files_of_tcmoas_do_not_mention_the_adaptation(tmp_path):
     save_weights(TCMoA(MICRO), tmp_path / "w.safetensors")
     with safe_open(tmp_path / "w.safetensors", "pt") as file:
         assert "adaptation" not in file.metadata()[SIZES_KEY]
@@ -147,7 +147,7 @@ def test_files_of_tcmoas_say_nothing_of_adaptations(tmp_path):
 
 
 def test_a_start_as_fusion_needs_tcmoas():
-    with pytest.raises(InputError, match="start 'fusion' does not fit preset 'tiny'"):
+    with pytest.raises(InputError, match="start 'fusion': does not fit preset 'tiny'"):
         build_model(TrainConfig(pairs={}, adaptation="frozen", freeze_backbone=True))
 
 

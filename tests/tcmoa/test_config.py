@@ -1,5 +1,6 @@
 """Reading a run's configuration, and the one line about each mistake in it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -51,38 +52,41 @@ def test_every_key_is_read_and_paths_start_at_the_files_folder(tmp_path):
 
 
 @pytest.mark.parametrize("start", ["fusion", "fusion-held", "random"])
-def test_named_starts_are_no_paths(tmp_path, start):
+def test_named_starts_are_not_paths(tmp_path, start):
     assert read_config(written(tmp_path, f'start = "{start}"{PAIRS}')).start == start
 
 
-def test_weights_of_losses_are_read_for_the_tasks_that_give_them(tmp_path):
+def test_loss_weights_are_read_for_the_tasks_that_have_them(tmp_path):
     text = f"{PAIRS}[losses.vif]\nssim = 4\nedges = 0.5\nprompts = 0.1\n[losses.mff]\npixel_sharper = 1.0\n"
     config = read_config(written(tmp_path, text))
     losses = config.losses
     assert losses == {"vif": {"ssim": 4.0, "edges": 0.5, "prompts": 0.1}, "mff": {"pixel_sharper": 1.0}}
     assert config.image_losses("vif") == {"ssim": 4.0, "edges": 0.5}
     assert config.image_losses("mef") == PUBLISHED["mef"]
-    assert [config.regulariser_weight(task) for task in ("vif", "mef", "mff")] == [0.1, 1.8, 1.0]
+    assert [config.regularizer_weight(task) for task in ("vif", "mef", "mff")] == [0.1, 1.8, 1.0]
     alone = read_config(written(tmp_path, f"{PAIRS}[losses.vif]\nprompts = 0\n"))
-    assert (alone.image_losses("vif"), alone.regulariser_weight("vif")) == (PUBLISHED["vif"], 0.0)
+    assert (alone.image_losses("vif"), alone.regularizer_weight("vif")) == (PUBLISHED["vif"], 0.0)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[losses.vif]\nsharpness = 1.0\n", r"\[losses.vif\] names 'sharpness'; known are chroma_x, edges"),
-        ("[losses.vif]\nssim = -1.0\n", "'losses.vif.ssim' is -1.0, expected 0 or more"),
-        ("[losses.vif]\nssim = 'much'\n", "'losses.vif.ssim' is 'much', expected a value of type float"),
+        (
+            "[losses.vif]\nsharpness = 1.0\n",
+            r"unknown key 'sharpness' in \[losses.vif\]; expected one of chroma_x, edges",
+        ),
+        ("[losses.vif]\nssim = -1.0\n", "'losses.vif.ssim' is -1.0; expected 0 or more"),
+        ("[losses.vif]\nssim = 'much'\n", "'losses.vif.ssim' is 'much'; expected a value of type float"),
         ("[losses.medical]\nssim = 1.0\n", "expected a table of weights for vif, mef, mff"),
         ("[losses]\nvif = 1.0\n", "expected a table of weights for vif, mef, mff"),
     ],
 )
-def test_wrong_weights_of_losses_are_named(tmp_path, text, message):
+def test_wrong_loss_weights_are_named(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
         read_config(written(tmp_path, PAIRS + text))
 
 
-def test_plain_values_are_json(tmp_path):
+def test_a_configuration_converts_to_json(tmp_path):
     plain = read_config(written(tmp_path, f'out = "o"{PAIRS}')).to_dict()
     assert plain["out"] == str(tmp_path / "o")
     assert plain["phases"] == [{"until": 1.0, "crop": 112, "batch": 5}]
@@ -112,7 +116,11 @@ def test_the_shipped_configuration_is_read():
 @pytest.mark.parametrize(
     ("text", "key", "expected"),
     [
-        ("leraning_rate = 1", "'leraning_rate'", "known are adaptation, amp, averaging_rounds, balance, "),
+        (
+            "leraning_rate = 1",
+            "'leraning_rate'",
+            "expected one of adaptation, amp, averaging_rounds, balance, ",
+        ),
         ('rounds = "many"', "'rounds'", "type int"),
         ("rounds = 3.5", "'rounds'", "type int"),
         ("rounds = true", "'rounds'", "type int"),
@@ -141,9 +149,9 @@ def test_the_shipped_configuration_is_read():
         ("phases = 5", "'phases'", "until, crop, batch"),
         ("phases = [{ until = 1.0, crop = 112 }]", "'phases'", "until, crop, batch"),
         ('phases = [{ until = 1.0, crop = "x", batch = 1 }]', "'phases'", "until, crop, batch"),
-        ("phases = []", "'phases'", "rising 'until' ending in 1.0"),
-        ("phases = [{ until = 0.5, crop = 112, batch = 1 }]", "'phases'", "ending in 1.0"),
-        ("phases = [{ until = 1.0, crop = 112, batch = 0 }]", "'phases'", "positive crop and batch"),
+        ("phases = []", "'phases'", "rising 'until' that end with 1.0"),
+        ("phases = [{ until = 0.5, crop = 112, batch = 1 }]", "'phases'", "end with 1.0"),
+        ("phases = [{ until = 1.0, crop = 112, batch = 0 }]", "'phases'", "a batch of at least 1"),
         (
             "phases = [{ until = 1.0, crop = 112, batch = 1 }, { until = 0.5, crop = 112, batch = 1 }]",
             "'phases'",
@@ -156,7 +164,7 @@ def test_the_shipped_configuration_is_read():
         ("samples = 3", "[samples]", "folders for vif, mef, mff"),
         ('samples = { irv = "x" }', "[samples]", "folders for vif, mef, mff"),
         ("samples = { vif = 3 }", "[samples]", "folders for vif, mef, mff"),
-        ('"two\\nlines" = 1', "'two\\nlines'", "known are"),
+        ('"two\\nlines" = 1', "'two\\nlines'", "expected one of"),
     ],
 )
 def test_a_wrong_key_is_named_in_one_line(tmp_path, text, key, expected):
@@ -185,10 +193,10 @@ def test_pairs_must_be_given(tmp_path, text):
 
 @pytest.mark.parametrize("text", ["pairs = 3", '[pairs]\nirv = "x"', "[pairs]\nvif = 3"])
 def test_pairs_must_be_folders_of_known_tasks(tmp_path, text):
-    assert "[pairs] is" in refusal(written(tmp_path, text))
+    assert re.search(r"\[pairs\] (is|of vif: 3 is)", refusal(written(tmp_path, text)))
 
 
-def test_files_that_are_no_toml_are_refused(tmp_path):
+def test_files_that_are_not_toml_are_refused(tmp_path):
     assert "cannot be read: No such file" in refusal(tmp_path / "absent.toml")
     assert "cannot be read: Is a directory" in refusal(tmp_path)
     assert "not valid TOML" in refusal(written(tmp_path, "rounds = = 3"))

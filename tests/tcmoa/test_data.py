@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcmoa.data import Pair, PairSampler, read_pairs, samplers
+from tcmoa.data import PairSampler, TrainingPair, create_samplers, read_pairs
 from tcmoa_runtime.errors import InputError
 
 TASKS = ("vif", "mef", "mff")
@@ -25,7 +25,7 @@ def sampler(task="vif", pairs=(), photographs=(), synthetic=0.0, seed=0):
 def opposites(photo):
     """y is the negative of x, so that equal crops add up to white."""
     x = photo[:140, :180]
-    return Pair("opposites", x, 255 - x)
+    return TrainingPair("opposites", x, 255 - x)
 
 
 def test_a_batch_depends_on_seed_step_and_task_only(opposites, photo):
@@ -37,7 +37,7 @@ def test_a_batch_depends_on_seed_step_and_task_only(opposites, photo):
     assert not torch.equal(in_order[0], in_order[1])
 
 
-def test_other_seeds_and_tasks_get_other_crops_of_equal_pairs(opposites):
+def test_seeds_and_tasks_get_different_crops_of_the_same_pair(opposites):
     batches = [
         sampler(task, [opposites], seed=seed).batch(0, 64, 3)[0] for task in TASKS for seed in range(3)
     ]
@@ -51,8 +51,8 @@ def test_other_seeds_and_tasks_get_other_crops_of_equal_pairs(opposites):
     size=st.sampled_from([16, 48, 112]),
     step=st.integers(0, 10**6),
 )
-def test_both_sources_get_the_same_crop_of_pictures_of_any_size(opposites, height, width, size, step):
-    cut = Pair("cut", opposites.x[:height, :width], opposites.y[:height, :width])
+def test_both_sources_get_the_same_crop_of_images_of_any_size(opposites, height, width, size, step):
+    cut = TrainingPair("cut", opposites.x[:height, :width], opposites.y[:height, :width])
     x, y = sampler(pairs=[cut]).batch(step, size, 2)
     for image in (x, y):
         assert image.shape == (2, 3, size, size)
@@ -66,7 +66,7 @@ def test_crops_are_whole_or_half_size_pieces_in_all_eight_orientations():
     """A picture whose red is its row and green its column tells where each crop comes from."""
     row, col = np.mgrid[:200, :200].astype(np.uint8)
     picture = np.stack((row, col, 0 * row), -1)
-    x, _ = sampler(pairs=[Pair("coordinates", picture, picture)]).batch(0, 32, 100)
+    x, _ = sampler(pairs=[TrainingPair("coordinates", picture, picture)]).batch(0, 32, 100)
     seen, steps, corners = set(), [], []
     for red, green, _ in (x * 255).tolist():
         down = [(source[31][16] - source[0][16]) / 31 for source in (red, green)]
@@ -84,7 +84,7 @@ def test_crops_are_whole_or_half_size_pieces_in_all_eight_orientations():
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_only_mef_and_mff_make_pairs_of_photographs(opposites, photo, task):
+def test_only_mef_and_mff_make_pairs_from_photographs(opposites, photo, task):
     """A made pair never adds up to white, the real one always does."""
     x, y = sampler(task, [opposites], [photo], synthetic=1.0).batch(0, 48, 4)
     real = [(a + b - 1).abs().max() < ROUNDING for a, b in zip(x, y, strict=True)]
@@ -104,11 +104,11 @@ def write_pair(folder, name, x, y):
         cv2.imwrite(str(folder / f"{name}_{source}.png"), image[..., ::-1])
 
 
-def test_folders_become_samplers_and_visible_images_the_photographs(tmp_path, photo, coffee):
+def test_each_folder_gets_a_sampler_and_the_visible_images_are_the_photographs(tmp_path, photo, coffee):
     write_pair(tmp_path / "vif", "b", photo, coffee)
     write_pair(tmp_path / "vif", "a", coffee, photo)
     write_pair(tmp_path / "mff", "c", photo, photo)
-    found = samplers({task: tmp_path / task for task in ("vif", "mff")}, TASKS, synthetic=0.5, seed=3)
+    found = create_samplers({task: tmp_path / task for task in ("vif", "mff")}, TASKS, synthetic=0.5, seed=3)
     assert list(found) == ["vif", "mff"]
     assert [pair.name for pair in found["vif"].pairs] == ["a", "b"]
     assert np.array_equal(found["vif"].pairs[1].x, photo)
@@ -118,5 +118,7 @@ def test_folders_become_samplers_and_visible_images_the_photographs(tmp_path, ph
 
 def test_a_pair_of_two_sizes_is_refused(tmp_path, photo):
     write_pair(tmp_path, "p", photo, photo[:100, :90])
-    with pytest.raises(InputError, match=r"p_x.png is 224x224 and p_y.png 90x100: expected equal sizes"):
+    with pytest.raises(
+        InputError, match=r"p_x.png: x is 224x224 and y \(.*p_y.png\) 90x100; expected two registered images"
+    ):
         read_pairs(tmp_path)

@@ -9,11 +9,11 @@ import torch
 from micro_model import MICRO, frames, scrambled
 from tcmoa import PRESETS, TCMoA, load_weights, save_weights
 from tcmoa.config import TrainConfig
-from tcmoa.frames import fuse_frames
 from tcmoa.grow import grow
+from tcmoa.initial_model import build_model
 from tcmoa.model import positions_on_grid
-from tcmoa.pairs import synthetic_infrared
-from tcmoa.train import build_model
+from tcmoa.reference import fuse_frames
+from tcmoa.synthetic_pairs import synthetic_infrared
 from tcmoa.weights import to_published
 from tcmoa_runtime.errors import InputError
 
@@ -50,7 +50,7 @@ def pictures(side):
     ids=lambda changes: "+".join(changes),
 )
 @pytest.mark.parametrize("task", TASKS)
-def test_it_fuses_as_the_small_one(changes, task):
+def test_a_grown_model_fuses_like_the_small_one(changes, task):
     # With tau 4 a TC-MoA would stand after the sixth block, which is refused.
     small = scrambled(replace(MICRO, window=4, tau=8 if "decoder_depth" in changes else 4))
     large = grown(small, small.sizes, **changes)
@@ -73,7 +73,7 @@ def test_an_added_block_does_nothing_and_can_learn():
         assert block.mlp.fc2.weight.grad.abs().max() > 0
 
 
-def test_copies_of_a_channel_differ_in_what_they_learn():
+def test_copies_of_a_channel_learn_different_things():
     small = scrambled(replace(MICRO, window=4))
     large = grown(small, small.sizes, embed_dim=128, num_heads=4)
     x, y = pictures(small.window_pixels)
@@ -84,7 +84,7 @@ def test_copies_of_a_channel_differ_in_what_they_learn():
         assert (one - other).abs().mean() > 0.05 * one.abs().mean()
 
 
-def test_position_tables_are_laid_on_the_other_window():
+def test_position_tables_are_resized_to_the_new_window():
     small = TCMoA(replace(MICRO, window=4))  # its tables are MAE's, the two axes of which differ
     large = grown(small, small.sizes, window=6, embed_dim=128, num_heads=4)
     for half in large.pos_embed.unflatten(2, (2, -1)).unbind(2):
@@ -113,7 +113,7 @@ def test_offsets_keep_their_bias_whatever_the_window():
     assert torch.equal(smaller.encoder.biases[0].table.unflatten(0, (3, 3)), old[2:-2, 2:-2])
 
 
-def test_the_seed_draws_the_parts():
+def test_the_unequal_parts_depend_on_the_seed():
     small = scrambled(replace(MICRO, window=4))
     one, again, other = (
         grown(small, small.sizes, seed, embed_dim=128, num_heads=4).decoder_embed.weight for seed in (1, 1, 2)
@@ -125,22 +125,22 @@ def test_the_seed_draws_the_parts():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"embed_dim": 96, "num_heads": 3}, "embed_dim is 96, expected a multiple of 64"),
-        ({"embed_dim": 128}, "num_heads is 2, expected 4: heads keep their size"),
-        ({"decoder_embed_dim": 128, "decoder_num_heads": 2}, "decoder_num_heads is 2, expected 4"),
-        ({"depth": 4}, "depth is 4, expected 6 or more"),
-        ({"decoder_depth": 6}, "decoder_depth is 6, expected 4 or more without another TC-MoA"),
-        ({"experts": 5}, "experts is 4 in the small model and 5 in the large one, expected the same"),
+        ({"embed_dim": 96, "num_heads": 3}, "embed_dim is 96; expected a multiple of 64"),
+        ({"embed_dim": 128}, "num_heads is 2; expected 4, as heads keep their size"),
+        ({"decoder_embed_dim": 128, "decoder_num_heads": 2}, "decoder_num_heads is 2; expected 4"),
+        ({"depth": 4}, "depth is 4; expected 6 or more"),
+        ({"decoder_depth": 6}, "decoder_depth is 6; expected 4 or more without another TC-MoA"),
+        ({"experts": 5}, "experts is 4 in the small model and 5 in the large one; expected the same"),
         ({"mlp_ratio": 2}, "mlp_ratio is 4 in the small model and 2 in the large one"),
     ],
 )
-def test_what_cannot_start_as_the_small_one_is_refused(changes, message):
+def test_sizes_that_cannot_be_grown_are_refused(changes, message):
     small = TCMoA(MICRO)
     with pytest.raises(ValueError, match=message):
         grow(small, TCMoA(replace(MICRO, **changes)))
 
 
-def test_a_run_starts_grown(tmp_path):
+def test_a_run_starts_with_a_grown_model(tmp_path):
     small, said = scrambled(), []
     file = tmp_path / "small.safetensors"
     save_weights(small, file)
@@ -163,7 +163,9 @@ def test_a_file_that_does_not_grow_ends_in_one_line(tmp_path):
         build_model(TrainConfig(pairs={}, preset="large", start=f"grow:{file}", sizes={"embed_dim": 96}))
     with pytest.raises(InputError, match="no such weights file"):
         build_model(TrainConfig(pairs={}, start=f"grow:{tmp_path / 'none.safetensors'}"))
-    with pytest.raises(InputError, match=r"\[sizes\] does not fit preset 'tiny': depths must be even"):
+    with pytest.raises(
+        InputError, match=r"\[sizes\]: does not fit preset 'tiny': depth is 3; expected an even number"
+    ):
         build_model(TrainConfig(pairs={}, start=f"grow:{file}", sizes={"depth": 5}))
 
 
@@ -174,6 +176,6 @@ def test_an_mae_backbone_does_not_grow(tmp_path):
         {"model": {name: value for name, value in state.items() if not any(a in name for a in ADAPTED)}}, file
     )
     with pytest.raises(
-        InputError, match="is an MAE backbone, expected a trained TC-MoA; write 'mae:' before it"
+        InputError, match="an MAE backbone; expected a trained TC-MoA. Write 'mae:' before the file name"
     ):
         build_model(TrainConfig(pairs={}, start=f"grow:{file}"))

@@ -15,7 +15,7 @@ from tcmoa.losses import (
     fidelity_loss,
     gradient_max_loss,
     luma,
-    prompt_regulariser,
+    prompt_regularizer,
     seam_loss,
     sharper_patches,
     signed_gradients,
@@ -43,7 +43,7 @@ end below 1."""
 
 
 @pytest.mark.parametrize("name", TERMS)
-def test_a_result_equal_to_both_sources_costs_nothing(pair, name):
+def test_losses_of_a_result_equal_to_both_sources_are_zero(pair, name):
     x = pair[0]
     assert TERMS[name](x, x.clone(), x.clone()).item() == pytest.approx(0, abs=IDEAL.get(name, 1e-5))
 
@@ -82,7 +82,7 @@ def test_published_weights_name_terms_of_every_task(weights):
     assert all(name in TERMS and weight > 0 for terms in weights.values() for name, weight in terms.items())
 
 
-def test_terms_are_weighted_as_told(pair):
+def test_terms_are_multiplied_by_their_weights(pair):
     x, y = pair
     terms = weighted_terms({"ssim": 2.0, "pixel_max": 0.5}, x, y, x)
     assert list(terms) == ["ssim", "pixel_max"]
@@ -94,7 +94,7 @@ def eight_bits(image):
     return (image[0].permute(1, 2, 0) * 255).round().byte().numpy()
 
 
-def test_edge_loss_is_what_qabf_lacks(pair):
+def test_edge_loss_is_one_minus_qabf(pair):
     """Slow and obvious Qabf, but with repeated borders (the metric's are black, edges shared by all three images)."""
     x, y = (luma(image)[..., :24, :20] for image in pair)
     fused = torch.maximum(x, y)
@@ -148,7 +148,7 @@ def test_fidelity_orders_results_as_the_metric_does(pair):
 
 
 def test_fidelity_refuses_images_below_its_window():
-    with pytest.raises(ValueError, match=r"images of \(16, 64\) are smaller than the window of 17"):
+    with pytest.raises(ValueError, match=r"images of 64x16; expected at least 17 pixels"):
         information_fidelity(torch.zeros(1, 1, 16, 64), torch.zeros(1, 1, 16, 64))
 
 
@@ -176,7 +176,7 @@ def test_seams_are_tone_steps_at_borders_of_windows_that_no_source_has():
         (48, 0, (48, 96, 144)),
     ],
 )
-def test_seams_are_looked_for_at_the_windows_of_the_model(window, shift, borders):
+def test_seams_are_measured_at_the_windows_of_the_model(window, shift, borders):
     flat_image = torch.full((1, 3, 184, 184), 0.3)
     for place in range(4, 184, 4):
         stepped = flat_image.clone()
@@ -189,7 +189,7 @@ def test_seams_are_looked_for_at_the_windows_of_the_model(window, shift, borders
 @pytest.mark.parametrize(("window", "shift"), [(14, 8), (112, 54)])
 def test_borders_between_strips_are_refused(window, shift):
     with pytest.raises(
-        ValueError, match=f"windows of {window} pixels, shifted by {shift}: expected multiples of 4"
+        ValueError, match=f"windows of {window} pixels, shifted by {shift}; expected multiples of 4"
     ):
         seam_loss(*[random_image(32, 48)] * 3, window, shift)
 
@@ -339,13 +339,13 @@ def test_mef_ssim_scores_each_image_of_a_batch_alone(pair):
 
 
 def test_mef_ssim_refuses_images_below_its_window():
-    with pytest.raises(ValueError, match=r"images of \(10, 64\) are smaller than the window of 11"):
+    with pytest.raises(ValueError, match=r"images of 64x10; expected at least 11 pixels"):
         mef_ssim(*[torch.zeros(1, 1, 10, 64)] * 3)
 
 
-def test_prompts_that_add_up_to_one_cost_nothing():
+def test_the_regularizer_is_zero_for_prompts_that_add_up_to_one():
     prompts = [(p, 1 - p) for p in torch.tensor([[[0.25, 0.5]], [[0.75, 1.0]], [[0.0, 0.125]]])]
-    assert prompt_regulariser(prompts, 2) == 0
+    assert prompt_regularizer(prompts, 2) == 0
 
 
 def test_the_encoders_prompts_weigh_three_times_the_decoders():
@@ -354,5 +354,5 @@ def test_the_encoders_prompts_weigh_three_times_the_decoders():
         (torch.tensor([[[0.5]]]), torch.tensor([[[0.5]]])),
         (torch.tensor([[[1.0]]]), torch.tensor([[[2.0]]])),
     )
-    assert prompt_regulariser([bad, good, good], 2).item() == pytest.approx(0.75 * 4 / 2)
-    assert prompt_regulariser([good, good, bad], 2).item() == pytest.approx(0.25 * 4)
+    assert prompt_regularizer([bad, good, good], 2).item() == pytest.approx(0.75 * 4 / 2)
+    assert prompt_regularizer([good, good, bad], 2).item() == pytest.approx(0.25 * 4)

@@ -5,7 +5,7 @@ import torch
 
 from tcmoa import Sizes, TCMoA, load_weights, save_weights
 from tcmoa.config import TrainConfig
-from tcmoa.train import build_model
+from tcmoa.initial_model import build_model
 from tcmoa.trainable import is_adapted
 from tcmoa.weights import to_published
 from tcmoa_runtime.errors import InputError
@@ -36,7 +36,7 @@ def config(mae, **settings):
     return TrainConfig(pairs={}, **{"start": f"mae:{mae}", "freeze_backbone": True, **settings})
 
 
-def test_the_backbone_is_the_files_with_its_position_tables(mae):
+def test_the_backbone_and_its_position_tables_come_from_the_file(mae):
     model = build_model(config(mae))
     stored = torch.load(mae, weights_only=True)["model"]
     ours = to_published(model)
@@ -60,19 +60,19 @@ def test_the_rest_is_fresh_and_depends_on_the_seed_only(mae):
     assert not any(torch.equal(one[name], other[name]) for name in gates)
 
 
-def test_with_a_frozen_backbone_all_that_is_not_in_the_file_trains(mae):
+def test_with_a_frozen_backbone_all_parameters_outside_the_file_are_trained(mae):
     model = build_model(config(mae))
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained == {name for name, _ in model.named_parameters() if is_adapted(name)}
 
 
-def test_what_is_taken_and_what_is_fresh_is_said(mae):
+def test_messages_count_the_loaded_and_the_added_parameters(mae):
     said = []
     build_model(config(mae), said.append)
     state = torch.load(mae, weights_only=True)["model"]
     taken = sum(value.numel() for key, value in state.items() if key != "mask_token")
     assert said[0].startswith(f"{mae}: {taken:,} parameters of the backbone; ")
-    assert said[0].endswith(" beside it are fresh, drawn from seed 0")
+    assert said[0].endswith(" added parameters are initialized from seed 0")
     assert "of them outside the backbone" in said[1]
 
 
@@ -82,7 +82,7 @@ def test_sizes_of_a_variant_are_built_around_the_backbone(mae):
     assert len(model.encoder.moas[0].prompts.bank.adapters) == 3
 
 
-def test_without_the_prefix_the_file_tells_its_sizes(mae):
+def test_without_the_prefix_the_sizes_are_inferred_from_the_file(mae):
     model = build_model(config(mae, start=str(mae)))
     assert (model.sizes.embed_dim, model.sizes.depth) == (SMALL.embed_dim, SMALL.depth)
     assert (model.sizes.num_heads, model.sizes.decoder_num_heads) == (
@@ -99,13 +99,10 @@ def refusal(settings):
     return message
 
 
-def test_a_file_that_is_no_mae_is_refused(mae, tmp_path):
+def test_a_file_that_is_not_an_mae_is_refused(mae, tmp_path):
     file = tmp_path / "tcmoa.safetensors"
     save_weights(TCMoA(SMALL), file)
-    assert (
-        refusal(config(file))
-        == f"{file}: holds a TC-MoA, expected an MAE backbone; write start without 'mae:'"
-    )
+    assert refusal(config(file)) == f"{file}: a TC-MoA; expected an MAE backbone. Write start without 'mae:'."
     assert "no such weights file" in refusal(config(tmp_path / "none.pth"))
 
 
@@ -118,14 +115,14 @@ def test_an_mae_of_another_size_is_refused(tmp_path):
 
 
 def test_sizes_that_do_not_fit_are_refused(mae, tmp_path):
-    assert "[sizes] does not fit it: tau must be even" in refusal(config(mae, sizes={"tau": 3}))
-    assert "[sizes] does not fit preset 'tiny': tau must be even" in refusal(
+    assert "[sizes] does not fit: tau is 3; expected an even number" in refusal(config(mae, sizes={"tau": 3}))
+    assert "[sizes]: does not fit preset 'tiny': tau is 3; expected an even number" in refusal(
         config(mae, start="random", sizes={"tau": 3})
     )
     file = tmp_path / "tcmoa.safetensors"
     save_weights(TCMoA(SMALL), file)
     message = refusal(config(file, start=str(file), sizes={"experts": 2}))
-    assert "was trained with experts = 4, the configuration says 2" in message
+    assert "trained with experts = 4, but the configuration has 2" in message
     assert build_model(config(file, start=str(file), sizes={"experts": 4})).sizes == SMALL
 
 

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from micro_model import scrambled
-from tcmoa.losses import PUBLISHED, TERMS, prompt_regulariser, weighted_terms
+from tcmoa.losses import PUBLISHED, TERMS, prompt_regularizer, weighted_terms
 from tcmoa.mixed_precision import MixedPrecision
 from training_runs import CONFIG, assert_same, read_checkpoint, train
 
@@ -27,7 +27,7 @@ def step(pair, amp, task):
     with MixedPrecision(amp, CPU).autocast():
         result = model(*pair, task)
     terms = weighted_terms(PUBLISHED[task], *pair, result.image.float())
-    terms["prompts"] = prompt_regulariser(result.prompts, model.sizes.encoder_moas)
+    terms["prompts"] = prompt_regularizer(result.prompts, model.sizes.encoder_moas)
     torch.stack(list(terms.values())).sum().backward()
     return result, terms, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
@@ -67,7 +67,7 @@ def test_the_backbone_is_in_16_bits_and_the_tcmoas_are_not(pair):
     assert result.prompts[0][0].dtype == torch.float32
 
 
-def test_without_it_nothing_is_cast(pair):
+def test_without_mixed_precision_nothing_is_cast(pair):
     model = scrambled()
     with torch.no_grad():
         plain = model(*pair, "vif").image
@@ -75,7 +75,7 @@ def test_without_it_nothing_is_cast(pair):
             assert torch.equal(model(*pair, "vif").image, plain)
 
 
-def test_a_step_in_float32_is_adamws():
+def test_a_step_in_float32_is_a_step_of_adamw():
     def trained(how):
         torch.manual_seed(0)
         model = torch.nn.Linear(4, 4)
@@ -95,7 +95,7 @@ def test_a_step_in_float32_is_adamws():
     assert precision.state_dict() == {}
 
 
-def test_fp16_scales_its_loss_and_leaves_out_a_step_that_overflows():
+def test_fp16_scales_its_loss_and_skips_a_step_that_overflows():
     model = torch.nn.Linear(2, 1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
     precision = MixedPrecision("fp16", CPU)
@@ -158,7 +158,7 @@ def test_no_operation_of_a_step_leaves_the_models_device(monkeypatch):
         with OneDevice():
             result = model(x, x, task, scale=torch.ones(1, 14, 14, device="meta"))
             terms = weighted_terms(dict.fromkeys(TERMS, 1.0), x, x, result.image)
-            regulariser = prompt_regulariser(result.prompts, model.sizes.encoder_moas)
-            total = torch.stack([*terms.values(), regulariser, result.imbalance]).sum()
+            regularizer = prompt_regularizer(result.prompts, model.sizes.encoder_moas)
+            total = torch.stack([*terms.values(), regularizer, result.imbalance]).sum()
             total.backward()
         assert total.device.type == "meta"

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcmoa.moa import AdapterBank, PromptControl, RouterBank, restandardise, squared_variation
+from tcmoa.moa import AdapterBank, PromptControl, RouterBank, restandardize, squared_variation
 
 TASKS, EXPERTS = 3, 4
 
@@ -83,7 +83,7 @@ def test_balance_loss_is_zero_for_equal_use_only():
     assert squared_variation(torch.tensor([4.0, 0, 0, 0])).item() == pytest.approx(4.0)
 
 
-def test_a_router_that_loves_two_adapters_is_punished_more(routers):
+def test_balance_loss_is_higher_for_a_router_that_prefers_two_adapters(routers):
     routers.train()
     u = torch.ones(400, 16)
     torch.manual_seed(0)
@@ -118,15 +118,15 @@ def test_an_exact_zero_in_the_log_becomes_float64s_eps():
     assert u.grad.isfinite().all()
 
 
-def test_restandardising_gives_each_image_its_former_mean_and_std():
+def test_restandardizing_gives_each_image_its_former_mean_and_std():
     torch.manual_seed(0)
     before = torch.randn(2, 5, 6, 8) * torch.tensor([3.0, 0.2]).view(2, 1, 1, 1) + 7
-    after = restandardise(torch.randn(2, 5, 6, 8) * 9 - 4, before)
+    after = restandardize(torch.randn(2, 5, 6, 8) * 9 - 4, before)
     for image, wanted in zip(after, before, strict=True):
         assert image.mean().item() == pytest.approx(wanted.mean().item(), abs=1e-5)
         assert image.std().item() == pytest.approx(wanted.std().item(), rel=1e-5)
 
 
-def test_restandardising_undoes_any_gain_and_offset():
+def test_restandardizing_undoes_any_gain_and_offset():
     tokens = torch.randn(1, 5, 6, 8)
-    torch.testing.assert_close(restandardise(tokens * 3 + 2, tokens), tokens, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(restandardize(tokens * 3 + 2, tokens), tokens, rtol=1e-4, atol=1e-5)

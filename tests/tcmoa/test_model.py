@@ -8,7 +8,7 @@ from tcmoa import PRESETS, TCMoA
 from tcmoa.blocks import round_through
 from tcmoa.moa import PromptControl
 from tcmoa.model import positions_on_grid, sincos_positions
-from tcmoa.train import ADAPTED
+from tcmoa.trainable import ADAPTED
 
 
 def fuse(model, pair, **options):
@@ -70,7 +70,7 @@ def test_a_number_equals_a_constant_map(micro, pair):
     assert torch.equal(number.image, constant.image)
 
 
-def test_a_map_steers_its_own_token_only(micro, pair):
+def test_a_map_changes_its_own_token_only(micro, pair):
     shift = torch.zeros(1, 14, 14)
     shift[0, 3, 9] = 0.5
     changed = fuse(micro, pair, shift=shift).prompts[0][0] != fuse(micro, pair).prompts[0][0]
@@ -97,9 +97,9 @@ def test_a_router_of_another_task_acts_from_its_tcmoa_on(micro, pair, k):
 @pytest.mark.parametrize(
     ("routers", "message"),
     [
-        (["vif"] * 2, "2 routers given, this model has 3 TC-MoAs"),
-        (["vif"] * 4, "4 routers given, this model has 3 TC-MoAs"),
-        (["vif", "mfe", "mff"], "unknown task 'mfe': expected one of vif, mef, mff"),
+        (["vif"] * 2, "2 routers; expected 3, one for each TC-MoA"),
+        (["vif"] * 4, "4 routers; expected 3, one for each TC-MoA"),
+        (["vif", "mfe", "mff"], "unknown task 'mfe'; expected one of vif, mef, mff"),
     ],
 )
 def test_wrong_routers_are_refused(micro, pair, routers, message):
@@ -128,7 +128,7 @@ def test_wrong_frame_sizes_are_refused(x, y, upsample):
 
 
 @pytest.mark.parametrize("upsample", [True, False])
-def test_the_result_has_the_frames_size(pair, upsample):
+def test_the_result_has_the_size_of_the_frame(pair, upsample):
     model = scrambled(upsample=upsample)
     x = pair[0].repeat(2, 1, 2, 4)  # [2, 3, 224, 448]
     result = fuse(model, (x, x))
@@ -178,7 +178,7 @@ def test_position_table_is_maes():
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_training_for_a_precision_rounds_as_it_does_and_lets_gradients_through(precision):
+def test_training_for_a_precision_rounds_values_and_passes_gradients(precision):
     model = scrambled()
     x, y = (torch.rand(1, 3, 112, 112, generator=torch.Generator().manual_seed(s)) for s in (1, 2))
     exact = model(x, y, "vif").image
@@ -203,7 +203,7 @@ def test_training_for_an_unknown_precision_is_refused():
         scrambled().train_for("int4")
 
 
-def test_rounding_passes_gradients_as_they_are():
+def test_rounding_passes_gradients_unchanged():
     values = torch.linspace(-3, 3, 101, requires_grad=True)
     rounded = round_through(values, torch.bfloat16)
     assert torch.equal(rounded, values.to(torch.bfloat16).float())

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import tcmoa.data
-from tcmoa.data import FirstSources, PairSampler, PairSet, read_pairs
-from tcmoa.layouts import Source, find_files
+from tcmoa.data import PairSampler, PairSet, VisibleImages, read_pairs
+from tcmoa.dataset_layouts import PairSource, find_dataset_pairs
 from tcmoa_runtime.errors import InputError
 
 HEIGHT, WIDTH = 40, 48
@@ -30,18 +30,18 @@ def folder(tmp_path):
 def reads(monkeypatch):
     """The names of the pairs that are decoded, in order."""
     names = []
-    read_pair = tcmoa.data.read_pair
+    read_training_pair = tcmoa.data.read_training_pair
 
-    def counted(files):
-        names.append(files.name)
-        return read_pair(files)
+    def counted(paths):
+        names.append(paths.name)
+        return read_training_pair(paths)
 
-    monkeypatch.setattr(tcmoa.data, "read_pair", counted)
+    monkeypatch.setattr(tcmoa.data, "read_training_pair", counted)
     return names
 
 
-def lazy(folder, room=10 * PAIR_BYTES):
-    return PairSet(find_files(Source(folder)), small=0, room=room)
+def lazy(folder, cache_bytes=10 * PAIR_BYTES):
+    return PairSet(find_dataset_pairs(PairSource(folder)), max_eager_bytes=0, cache_bytes=cache_bytes)
 
 
 def test_a_small_set_is_read_once_and_at_the_start(folder, reads):
@@ -61,29 +61,29 @@ def test_a_large_set_is_read_as_needed(folder, reads):
         pairs[6]
 
 
-def test_what_was_used_longest_ago_makes_room(folder, reads):
-    pairs = lazy(folder, room=2 * PAIR_BYTES)
+def test_the_least_recently_used_pair_is_dropped(folder, reads):
+    pairs = lazy(folder, cache_bytes=2 * PAIR_BYTES)
     for index in (0, 1, 0, 2, 0, 1):
         assert pairs[index].name == str(index)
     assert reads == ["0", "1", "2", "1"]
 
 
-def test_a_pair_larger_than_the_room_is_read_all_the_same(folder, reads):
-    pairs = lazy(folder, room=1)
+def test_a_pair_larger_than_the_cache_is_read_anyway(folder, reads):
+    pairs = lazy(folder, cache_bytes=1)
     assert [pairs[0].name, pairs[0].name, pairs[1].name, pairs[0].name] == ["0", "0", "1", "0"]
     assert reads == ["0", "1", "0"]
 
 
 def test_reading_as_needed_changes_no_batch(folder):
     def batches(pairs):
-        sampler = PairSampler("mff", 2, pairs, FirstSources(pairs), synthetic=0.4, seed=3)
+        sampler = PairSampler("mff", 2, pairs, VisibleImages(pairs), synthetic=0.4, seed=3)
         return [torch.stack(sampler.batch(step, 32, 4)) for step in range(5)]
 
-    at_once, as_needed = batches(read_pairs(folder)), batches(lazy(folder, room=PAIR_BYTES))
+    at_once, as_needed = batches(read_pairs(folder)), batches(lazy(folder, cache_bytes=PAIR_BYTES))
     assert all(torch.equal(a, b) for a, b in zip(at_once, as_needed, strict=True))
 
 
-def test_parts_of_a_batch_are_other_crops_and_the_first_one_is_that_of_a_single_process(folder):
+def test_each_part_has_its_own_crops_and_the_first_has_those_of_a_single_process(folder):
     sampler = PairSampler("vif", 0, read_pairs(folder), [], synthetic=0, seed=3)
     whole = sampler.batch(7, 32, 2)[0]
     parts = [sampler.batch(7, 32, 2, part)[0] for part in range(3)]
@@ -103,5 +103,8 @@ def test_an_unreadable_image_is_named_when_it_is_needed(folder):
 
 def test_unequal_sizes_are_found_when_the_pair_is_needed(folder):
     cv2.imwrite(str(folder / "5_x.png"), np.zeros((9, 8, 3), np.uint8))
-    with pytest.raises(InputError, match=r"5_x.png is 8x9 and 5_y.png 48x40: expected equal sizes"):
+    with pytest.raises(
+        InputError,
+        match=r"5_x.png: x is 8x9 and y \(.*5_y.png\) 48x40; expected two registered images of one size",
+    ):
         lazy(folder)[5]

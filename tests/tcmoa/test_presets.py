@@ -11,7 +11,7 @@ SMALL = Sizes(32, 2, 1, 32, 2, 1)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_tcmoa_stands_after_blocks_1_5_9(preset):
+def test_tc_moas_follow_blocks_1_5_9(preset):
     sizes = PRESETS[preset]
     assert sizes.moa_positions(sizes.depth) == list(range(1, sizes.depth, 4))
     assert sizes.moa_positions(sizes.decoder_depth) == list(range(1, sizes.decoder_depth, 4))
@@ -34,7 +34,7 @@ def test_a_tcmoa_stands_after_blocks_1_5_9(preset):
     ids=str,
 )
 def test_impossible_sizes_are_refused(change):
-    with pytest.raises(ValueError, match=r"expected|must be"):
+    with pytest.raises(ValueError, match="expected"):
         replace(SMALL, **change)
 
 

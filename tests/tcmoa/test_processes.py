@@ -14,7 +14,7 @@ from distributed_rounds import two_rounds
 from tcmoa.config import TrainConfig, read_config
 from tcmoa.data import PairSampler
 from tcmoa.processes import Processes, choose_device, started_processes
-from tcmoa.train import Training
+from tcmoa.trainer import Trainer
 from tcmoa_runtime.errors import InputError, MissingError
 from training_runs import CONFIG, assert_same, configured, read_checkpoint, train
 
@@ -56,7 +56,7 @@ def rounds(pairs, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_gradients_are_those_of_one_process_with_both_parts_of_the_batch(rounds, monkeypatch):
+def test_gradients_equal_those_of_one_process_with_both_parts_of_the_batch(rounds, monkeypatch):
     config, both = rounds
     batch = PairSampler.batch
 
@@ -73,7 +73,7 @@ def test_gradients_are_those_of_one_process_with_both_parts_of_the_batch(rounds,
 
 
 @pytest.mark.slow
-def test_processes_keep_equal_weights_whatever_their_noise(rounds):
+def test_processes_keep_equal_weights_with_different_noise(rounds):
     _, both = rounds
     assert_same(both[0]["gradients"], both[1]["gradients"])
     assert_same(dict(both[0]["model"]), dict(both[1]["model"]))
@@ -96,23 +96,23 @@ def test_a_run_of_two_processes_resumes_exactly_and_with_two_only(pairs, tmp_pat
     log = (tmp_path / "halves" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["round"] for line in log] == [1, 2, 3, 4, 5, 6]
     with pytest.raises(
-        InputError, match=r"made by 2 processes, now 1, .* torchrun --nproc-per-node 2"
+        InputError, match=r"made by 2 processes; expected 1, .* torchrun and 2 processes"
     ) as caught:
         train(pairs, tmp_path / "whole", TWO, resume=True)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow
-def test_the_module_is_the_command_and_a_wrong_batch_ends_it_in_one_line_and_2(pairs, tmp_path):
+def test_a_wrong_batch_ends_the_module_with_one_line_and_exit_code_2(pairs, tmp_path):
     config = configured(pairs, "odd", CONFIG.replace('start = "random"', 'start = "random"\npreset = "tiny"'))
     result = torchrun("-m", "tcmoa.train", config, "--out", tmp_path / "out")
     assert result.returncode != 0
-    assert "error: batch 1 in 'phases': expected a multiple of 2, the number of processes" in result.stderr
+    assert "error: 'phases': batch is 1; expected a multiple of 2, the number of processes" in result.stderr
     assert "exitcode  : 2" in result.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_one_process_is_all_there_is_without_torchrun(monkeypatch):
+def test_without_torchrun_there_is_one_process(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     with started_processes("cpu") as own:
@@ -124,11 +124,11 @@ def test_one_process_is_all_there_is_without_torchrun(monkeypatch):
         assert own.mean(torch.tensor(3.0)) == 3
 
 
-def test_a_process_takes_the_device_it_can_have(monkeypatch):
+def test_the_device_of_a_process_depends_on_what_is_available(monkeypatch):
     assert choose_device("cpu") == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto") == torch.device("cpu")
-    with pytest.raises(MissingError, match="device is 'cuda', but PyTorch sees no CUDA device here"):
+    with pytest.raises(MissingError, match="device is 'cuda'; PyTorch finds no CUDA device"):
         choose_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto", 1) == choose_device("cuda", 1) == torch.device("cuda", 1)
@@ -137,18 +137,18 @@ def test_a_process_takes_the_device_it_can_have(monkeypatch):
 
 def test_each_process_has_its_crops_and_its_noise(pairs):
     config = read_config(configured(pairs, "noise", TWO))
-    both = [Training(config) for _ in range(2)]
+    both = [Trainer(config) for _ in range(2)]
     both[1].processes = Processes(1, 2)
     seeds = set()
-    for training in both:
-        for training.round in range(3):
-            seeds |= {training._noise_seed(training.round, stream) for stream in range(3)}
+    for trainer in both:
+        for trainer.round in range(3):
+            seeds |= {trainer._noise_seed(trainer.round, stream) for stream in range(3)}
     assert len(seeds) == 2 * 3 * 3
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
 @pytest.mark.parametrize("adaptation", ["tc-moa", "adaptformer", "frozen"])
-def test_every_parameter_that_trains_gets_a_gradient_in_every_step(pairs, adaptation):
+def test_every_trainable_parameter_gets_a_gradient_in_every_step(pairs, adaptation):
     """So processes need not search for unused ones."""
     config = TrainConfig(
         pairs={task: pairs / task for task in ("vif", "mef", "mff")},
@@ -157,7 +157,7 @@ def test_every_parameter_that_trains_gets_a_gradient_in_every_step(pairs, adapta
         freeze_backbone=adaptation != "tc-moa",
         adaptation=adaptation,
     )
-    training = Training(config)
+    training = Trainer(config)
     for task, sampler in training.samplers.items():
         training.optimizer.zero_grad(set_to_none=True)
         training._step(task, *sampler.batch(0, 112, 1))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tcmoa.config import TrainConfig
-from tcmoa.train import resumable
+from tcmoa.trainer import resumable
 from tcmoa_runtime.errors import InputError
 from training_runs import CONFIG, assert_same, read_checkpoint, train
 
@@ -51,7 +51,7 @@ OLD = {
     ],
     ids=["frozen backbone", "bf16", "both, one task", "adaptformer"],
 )
-def test_twenty_rounds_are_ten_and_ten_bit_for_bit(pairs, tmp_path, settings):
+def test_twenty_rounds_equal_ten_and_ten_bit_for_bit(pairs, tmp_path, settings):
     text = f"{settings}\n{LONG}"
     train(pairs, tmp_path / "whole", text)
     train(pairs, tmp_path / "halves", text, rounds=10)
@@ -75,7 +75,7 @@ def old(pairs, tmp_path):
     return out
 
 
-def test_a_checkpoint_of_before_a_setting_existed_goes_on_as_it_would_have(pairs, old, tmp_path):
+def test_a_checkpoint_older_than_a_setting_resumes_with_its_default(pairs, old, tmp_path):
     assert resumable(TrainConfig(pairs={})).keys() > OLD
     train(pairs, old, resume=True)
     train(pairs, tmp_path / "whole")
@@ -85,23 +85,23 @@ def test_a_checkpoint_of_before_a_setting_existed_goes_on_as_it_would_have(pairs
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ('amp = "bf16"', "made with amp = 'none', now 'bf16'"),
-        ('tasks = ["vif"]', "made with tasks = [], now ['vif']"),
-        ("sizes = { experts = 2 }", "made with sizes = {}, now {'experts': 2}"),
-        ('adaptation = "frozen"\nfreeze_backbone = true', "made with freeze_backbone = False, now True"),
-        ("losses = { vif = { ssim = 1.0 } }", "made with losses = {}, now {'vif': {'ssim': 1.0}}"),
+        ('amp = "bf16"', "made with amp = 'none'; expected 'bf16'"),
+        ('tasks = ["vif"]', "made with tasks = []; expected ['vif']"),
+        ("sizes = { experts = 2 }", "made with sizes = {}; expected {'experts': 2}"),
+        ('adaptation = "frozen"\nfreeze_backbone = true', "made with freeze_backbone = False; expected True"),
+        ("losses = { vif = { ssim = 1.0 } }", "made with losses = {}; expected {'vif': {'ssim': 1.0}}"),
     ],
 )
-def test_it_does_not_go_on_with_another_value_of_that_setting(pairs, old, settings, message):
+def test_an_old_checkpoint_does_not_resume_with_another_value_of_that_setting(pairs, old, settings, message):
     with pytest.raises(InputError) as caught:
         train(pairs, old, f"{settings}\n{CONFIG}", resume=True)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_the_device_may_change_and_that_is_said(pairs, old):
+def test_a_change_of_the_device_is_reported(pairs, old):
     state = read_checkpoint(old)
     torch.save({**state, "device": "cuda"}, old / "checkpoint.pt")
-    said = []
-    train(pairs, old, f'device = "cpu"\n{CONFIG}', resume=True, rounds=4, say=said.append)
-    assert "made on cuda, goes on on cpu: rounding will differ" in said
+    messages = []
+    train(pairs, old, f'device = "cpu"\n{CONFIG}', resume=True, rounds=4, on_message=messages.append)
+    assert "the checkpoint was made on cuda and continues on cpu; rounding differs" in messages

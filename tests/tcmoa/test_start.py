@@ -9,7 +9,6 @@ import torch
 
 from micro_model import MICRO
 from tcmoa import PRESETS, Sizes, TCMoA
-from tcmoa.pairs import exposure_pair, focus_pair, smooth_mask, synthetic_infrared
 from tcmoa.start import (
     FUSIONS,
     dct_matrix,
@@ -19,6 +18,7 @@ from tcmoa.start import (
     third_by_third,
     upsampling_matrix,
 )
+from tcmoa.synthetic_pairs import exposure_pair, focus_pair, smooth_mask, synthetic_infrared
 
 
 @pytest.fixture(scope="module", params=FUSIONS)
@@ -44,7 +44,7 @@ def scene(request):
 
 
 @pytest.mark.parametrize("task", ["vif", "mef", "mff"])
-def test_equal_sources_come_back(model, scene, task):
+def test_equal_sources_are_reproduced(model, scene, task):
     assert psnr(fuse(model, scene, scene, task)[0], scene) > 35
 
 
@@ -98,7 +98,7 @@ def test_the_coefficients_fill_three_tc_moas():
     for dim, chroma in ((256, 64), (128, 16)):
         kept = kept_coefficients(dim)
         assert len(kept) == len(set(kept)) == 3 * dim // 4
-        assert [sum(colour == c for colour, _, _ in kept) for c in range(3)] == [64, chroma, chroma]
+        assert [sum(color == c for color, _, _ in kept) for c in range(3)] == [64, chroma, chroma]
         assert all(u < 8 and v < 8 for _, u, v in kept)
         assert (1, 0, 0) in kept  # what is left out is the finest
 
@@ -106,18 +106,18 @@ def test_the_coefficients_fill_three_tc_moas():
 @pytest.mark.parametrize("dim", [256, 384, 512])
 def test_held_apart_leaves_room_for_a_second_luma_and_carriers(dim):
     layout = held_apart(dim)
-    assert len(layout.kept) == len(set(layout.kept)) == layout.signals - 64
-    assert layout.signals <= 3 * dim // 4
-    first, others, last = layout.meetings
+    assert len(layout.kept) == len(set(layout.kept)) == layout.num_signals - 64
+    assert layout.num_signals <= 3 * dim // 4
+    first, others, last = layout.steps
     assert set(first.writes).isdisjoint(range(len(layout.kept)))
     assert len(first.writes) == len(first.reads) == 64
     assert (others.reads, last.reads) == (others.writes, last.writes)
     assert set(first.reads) | set(others.reads) == set(range(len(layout.kept)))
-    assert all(len(meeting.reads) <= dim // 4 for meeting in layout.meetings)  # the rank of a TC-MoA
+    assert all(len(step.reads) <= dim // 4 for step in layout.steps)  # the rank of a TC-MoA
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_luma_of_a_source_is_known_behind_the_first_tc_moa_only_where_it_is_held(scene, held):
+def test_the_luma_of_a_source_is_known_after_the_first_tc_moa_only_with_held_apart(scene, held):
     """By least squares: can the luma of x, beside that of y, be read off x's tokens behind the first TC-MoA?"""
     model = TCMoA(PRESETS["tiny"]).eval()
     start_as_fusion(model, layout=held_apart if held else third_by_third)
@@ -135,7 +135,7 @@ def test_luma_of_a_source_is_known_behind_the_first_tc_moa_only_where_it_is_held
 
 
 def test_a_layout_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="C = 128, expected 256 or more"):
+    with pytest.raises(ValueError, match="C = 128; expected 256 or more"):
         start_as_fusion(TCMoA(PRESETS["nano"]), layout=held_apart)
 
 
@@ -163,7 +163,7 @@ def test_the_seed_fixes_all_but_the_position_biases():
     ],
 )
 def test_sizes_that_cannot_hold_it_are_refused(sizes, upsample):
-    with pytest.raises(ValueError, match="this start needs upsampling, patches of 16"):
+    with pytest.raises(ValueError, match="expected upsampling, patches of 16"):
         start_as_fusion(TCMoA(sizes, upsample=upsample))
 
 

@@ -15,11 +15,14 @@ import torch
 from torch import nn
 
 import tcmoa.config
-import tcmoa.train
+import tcmoa.trainer
 from tcmoa import load_weights
 from tcmoa.config import Phase, TrainConfig
+from tcmoa.ema import ExponentialMovingAverage
+from tcmoa.initial_model import build_model
 from tcmoa.losses import WARMUP
-from tcmoa.train import Average, Training, build_model, learning_rate, parameter_groups
+from tcmoa.trainable import parameter_groups
+from tcmoa.trainer import Trainer, learning_rate
 from tcmoa.weights import to_published
 from tcmoa_runtime.errors import InputError
 from training_runs import CONFIG, SMALL, assert_same, read_checkpoint, train
@@ -72,9 +75,9 @@ def to_published_values(path):
     return {key: value.numpy().tobytes() for key, value in to_published(load_weights(path)).items()}
 
 
-def test_a_task_may_take_more_steps_a_round_each_on_a_crop_of_its_own(pairs, tmp_path, monkeypatch):
+def test_a_task_may_take_several_steps_per_round_each_with_its_own_crop(pairs, tmp_path, monkeypatch):
     seen, totals = [], defaultdict(list)
-    step = tcmoa.train.Training._step
+    step = tcmoa.trainer.Trainer._step
 
     def kept(self, task, x, y):
         seen.append((task, x.numpy().tobytes(), torch.initial_seed()))
@@ -82,7 +85,7 @@ def test_a_task_may_take_more_steps_a_round_each_on_a_crop_of_its_own(pairs, tmp
         totals[task].append(terms["total"])
         return terms
 
-    monkeypatch.setattr(tcmoa.train.Training, "_step", kept)
+    monkeypatch.setattr(tcmoa.trainer.Trainer, "_step", kept)
     config = CONFIG.replace("rounds = 6", "rounds = 2\nsteps = { vif = 3 }")
     assert config != CONFIG
     train(pairs, tmp_path / "whole", config)
@@ -97,14 +100,14 @@ def test_a_task_may_take_more_steps_a_round_each_on_a_crop_of_its_own(pairs, tmp
     assert_same(read_checkpoint(tmp_path / "halves"), read_checkpoint(tmp_path / "whole"))
 
 
-def test_an_interrupted_run_saves_and_goes_on_as_if_nothing_was(pairs, finished, tmp_path):
+def test_an_interrupted_run_is_saved_and_resumes_exactly(pairs, finished, tmp_path):
     def interrupt(line):
         if line.startswith("round     3/6"):
             raise KeyboardInterrupt
 
     out = tmp_path / "interrupted"
     with pytest.raises(KeyboardInterrupt):
-        train(pairs, out, say=interrupt)
+        train(pairs, out, on_message=interrupt)
     assert read_checkpoint(out)["round"] == 3
     assert load_weights(out / "weights.safetensors").sizes == SMALL
     train(pairs, out, resume=True)
@@ -114,7 +117,7 @@ def test_an_interrupted_run_saves_and_goes_on_as_if_nothing_was(pairs, finished,
 def kill_in_step(monkeypatch, number, count, signals):
     """Send `signals` to this process in step `count` of the run, in the middle of a round."""
     steps = []
-    step = tcmoa.train.Training._step
+    step = tcmoa.trainer.Trainer._step
 
     def counted(self, *arguments):
         steps.append(1)
@@ -123,27 +126,27 @@ def kill_in_step(monkeypatch, number, count, signals):
                 os.kill(os.getpid(), number)
         return step(self, *arguments)
 
-    monkeypatch.setattr(tcmoa.train.Training, "_step", counted)
+    monkeypatch.setattr(tcmoa.trainer.Trainer, "_step", counted)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_within_a_round_lets_the_round_end_and_resuming_is_exact(
+def test_a_signal_stops_the_run_after_the_round_and_resuming_is_exact(
     pairs, finished, tmp_path, monkeypatch, number
 ):
     out = tmp_path / "signalled"
     said = []
-    step = tcmoa.train.Training._step
+    step = tcmoa.trainer.Trainer._step
     kill_in_step(monkeypatch, number, 8, 1)  # the second step of round 3
     with pytest.raises(KeyboardInterrupt):
-        train(pairs, out, say=said.append)
+        train(pairs, out, on_message=said.append)
     assert any("stopping after this round" in line for line in said)
     assert read_checkpoint(out)["round"] == 3
-    monkeypatch.setattr(tcmoa.train.Training, "_step", step)
+    monkeypatch.setattr(tcmoa.trainer.Trainer, "_step", step)
     train(pairs, out, resume=True)
     assert_same(read_checkpoint(out), read_checkpoint(finished))
 
 
-def test_a_second_signal_ends_at_once_and_saves_no_torn_round(pairs, tmp_path, monkeypatch):
+def test_a_second_signal_ends_at_once_and_saves_no_partial_round(pairs, tmp_path, monkeypatch):
     out = tmp_path / "twice"
     kill_in_step(monkeypatch, signal.SIGINT, 8, 2)
     with pytest.raises(KeyboardInterrupt):
@@ -159,13 +162,13 @@ def test_resuming_a_finished_run_changes_nothing(pairs, finished, tmp_path):
     assert_same(read_checkpoint(out), read_checkpoint(finished))
 
 
-def test_no_rounds_at_all_write_the_start(pairs, tmp_path):
+def test_a_run_of_zero_rounds_writes_the_initial_weights(pairs, tmp_path):
     _, weights = train(pairs, tmp_path / "start", rounds=0)
     start = to_published(load_weights(weights))
     assert_same(start, to_published(build_model(TrainConfig(pairs={}, start="random"))))
 
 
-def test_what_is_written_is_the_average_not_the_model(finished):
+def test_the_written_weights_are_the_averaged_ones(finished):
     state = read_checkpoint(finished)
     written = load_weights(finished / "weights.safetensors").state_dict()
     for name, value in state["average"].items():
@@ -174,10 +177,10 @@ def test_what_is_written_is_the_average_not_the_model(finished):
     assert len(apart) > 0.9 * len(state["average"])
 
 
-def test_average_follows_and_lends_its_values_for_a_while():
+def test_the_average_is_applied_inside_a_with_block_only():
     model = nn.Linear(3, 2)
     start = model.weight.detach().clone()
-    average = Average(model, 0.75)
+    average = ExponentialMovingAverage(model, 0.75)
     with torch.no_grad():
         model.weight += 1
         average.update(model)
@@ -213,7 +216,7 @@ def test_the_log_holds_losses_and_speed(finished):
     ]
 
 
-def test_sample_pictures_show_each_sample_pair(finished):
+def test_contact_sheets_show_each_sample_pair(finished):
     assert sorted(path.name for path in finished.glob("samples-*")) == [
         "samples-000004.jpg",
         "samples-000006.jpg",
@@ -224,7 +227,7 @@ def test_sample_pictures_show_each_sample_pair(finished):
     assert (shown.std((1, 3)) > 5).any(-1).all()  # none of x, y and fused is blank
 
 
-def test_only_whole_files_are_left(finished):
+def test_no_partial_files_remain(finished):
     expected = {
         "checkpoint.pt",
         "weights.safetensors",
@@ -237,20 +240,20 @@ def test_only_whole_files_are_left(finished):
 
 def test_an_existing_run_is_not_overwritten(pairs, finished):
     before = (finished / "checkpoint.pt").read_bytes()
-    assert "holds a run already; go on with --resume" in refusal(pairs=pairs, out=finished)
+    assert "already contains a run. Continue it with resume=True" in refusal(pairs=pairs, out=finished)
     assert (finished / "checkpoint.pt").read_bytes() == before
 
 
 def test_there_must_be_a_run_to_resume(pairs, tmp_path):
     message = refusal(pairs=pairs, out=tmp_path / "none", resume=True)
-    assert "holds no checkpoint.pt to resume from; start without --resume" in message
+    assert "no checkpoint.pt to resume. Start the run without resume" in message
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("lr = 1e-3", "lr = 2e-3", "made with lr = 0.001, now 0.002"),
-        ("rounds = 6", "rounds = 9", "made with rounds = 6, now 9"),
+        ("lr = 1e-3", "lr = 2e-3", "made with lr = 0.001; expected 0.002"),
+        ("rounds = 6", "rounds = 9", "made with rounds = 6; expected 9"),
         ("batch = 1", "batch = 2", "made with phases = "),
     ],
 )
@@ -258,7 +261,7 @@ def test_a_run_is_not_resumed_with_other_settings(pairs, finished, old, new, mes
     assert message in refusal(pairs=pairs, out=finished, text=CONFIG.replace(old, new), resume=True)
 
 
-def test_a_run_is_resumed_with_other_saving(pairs, tmp_path):
+def test_a_run_may_be_resumed_with_other_checkpoint_intervals(pairs, tmp_path):
     out = tmp_path / "saving"
     train(pairs, out, rounds=1)
     train(pairs, out, CONFIG.replace("every = 2", "every = 3"), rounds=2, resume=True)
@@ -273,7 +276,7 @@ def test_a_damaged_checkpoint_is_refused(pairs, finished, tmp_path, damage):
     out.mkdir()
     (out / "checkpoint.pt").write_bytes(damage((finished / "checkpoint.pt").read_bytes()))
     message = refusal(pairs=pairs, out=out, resume=True)
-    assert message.startswith(f"{out / 'checkpoint.pt'}: cannot be resumed from")
+    assert message.startswith(f"{out / 'checkpoint.pt'}: cannot be resumed")
 
 
 def test_a_checkpoint_of_something_else_is_refused(pairs, tmp_path):
@@ -281,24 +284,24 @@ def test_a_checkpoint_of_something_else_is_refused(pairs, tmp_path):
     out.mkdir()
     for content in ({"model": {}}, [1, 2], {"config": "7"}):
         torch.save(content, out / "checkpoint.pt")
-        assert "cannot be resumed from" in refusal(pairs=pairs, out=out, resume=True)
+        assert "cannot be resumed" in refusal(pairs=pairs, out=out, resume=True)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("crop = 112", "crop = 100", "crop 100 in 'phases': expected a multiple of 112"),
+        ("crop = 112", "crop = 100", "'phases': crop is 100; expected a multiple of 112"),
         (
             'mff = "mff"\n',
             'mff = "mff"\n[sizes]\nwindow = 7\n',
-            "crop 56 in 'phases': mff compares patches, expected a multiple of 16",
+            "'phases': crop is 56; expected a multiple of 16, as mff compares patches",
         ),
         (
             'mff = "mff"\n',
             'mff = "mff"\n[sizes]\npatch_size = 4\n[losses.vif]\nseams = 1.0\n',
             "'seams' in [losses]: windows of 28 pixels, shifted by 14; expected multiples of 4",
         ),
-        ('"random"', '"fusion"', "start 'fusion' does not fit preset 'tiny'"),
+        ('"random"', '"fusion"', "start 'fusion': does not fit preset 'tiny'"),
         ('"random"', '"absent.pth"', "absent.pth: no such weights file"),
         ('vif = "vif"', 'vif = "nowhere"', "nowhere: no such folder of images"),
     ],
@@ -312,22 +315,22 @@ def test_wrong_settings_are_refused_before_anything_is_written(pairs, tmp_path, 
     assert not out.exists()
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_the_weights_of_before(pairs, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_ends_the_run_with_the_last_finite_weights(pairs, tmp_path, monkeypatch):
     out = tmp_path / "diverged"
     infinite = {"pixel": torch.tensor(torch.inf, requires_grad=True)}
-    terms = tcmoa.train.weighted_terms
+    terms = tcmoa.trainer.weighted_terms
 
     def diverging(weights, *images, **borders):
         warming_up = any(weights is known for known in WARMUP.values())
         return terms(weights, *images, **borders) if warming_up else dict(infinite)
 
-    monkeypatch.setattr(tcmoa.train, "weighted_terms", diverging)
+    monkeypatch.setattr(tcmoa.trainer, "weighted_terms", diverging)
     with pytest.raises(FloatingPointError, match="loss of vif is inf in round 2"):
         train(pairs, out)
     assert all(value.isfinite().all() for value in read_checkpoint(out)["model"].values())
 
 
-def test_the_weight_of_the_regulariser_is_the_published_one_or_the_configurations(pairs, tmp_path):
+def test_the_regularizer_has_the_published_weight_or_that_of_the_configuration(pairs, tmp_path):
     still = CONFIG.replace("lr = 1e-3", "lr = 1e-9")
 
     def regularised(name, text="", still=still):
@@ -347,20 +350,20 @@ def test_the_weight_of_the_regulariser_is_the_published_one_or_the_configuration
 
 
 @pytest.mark.parametrize(("window", "crop"), [(10, 80), (6, 48)])
-def test_seams_are_looked_for_at_the_windows_that_the_model_has(pairs, tmp_path, monkeypatch, window, crop):
-    terms, seen = tcmoa.train.weighted_terms, []
+def test_seams_are_measured_at_the_windows_of_the_model(pairs, tmp_path, monkeypatch, window, crop):
+    terms, seen = tcmoa.trainer.weighted_terms, []
 
     def watched(weights, *images, **borders):
         seen.append(borders)
         return terms(weights, *images, **borders)
 
-    monkeypatch.setattr(tcmoa.train, "weighted_terms", watched)
+    monkeypatch.setattr(tcmoa.trainer, "weighted_terms", watched)
     text = re.sub(r"crop = \d+", f"crop = {crop}", CONFIG)
     train(pairs, tmp_path / "run", f"{text}\n[sizes]\nwindow = {window}\n", rounds=1)
     assert seen == [{"window": 8 * window, "shift": 4 * window}] * 3
 
 
-def test_a_frozen_backbone_is_all_that_an_mae_checkpoint_holds(pairs, tmp_path):
+def test_a_frozen_backbone_is_everything_in_an_mae_checkpoint(pairs, tmp_path):
     frozen = build_model(TrainConfig(pairs={}, start="random", freeze_backbone=True))
     state = {name: parameter.detach().clone() for name, parameter in frozen.named_parameters()}
     backbone = {name for name in state if name.startswith(BACKBONE)}
@@ -375,7 +378,7 @@ def test_a_frozen_backbone_is_all_that_an_mae_checkpoint_holds(pairs, tmp_path):
     assert read_checkpoint(out)["average"].keys() == state.keys() - backbone
 
 
-def test_all_but_the_position_tables_trains_otherwise():
+def test_without_freezing_all_but_the_position_tables_is_trained():
     model = build_model(TrainConfig(pairs={}, start="random"))
     fixed = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     assert fixed == {"cls_token", "pos_embed", "decoder_pos_embed"}
@@ -389,7 +392,7 @@ def test_weights_of_a_run_can_start_another(finished):
     )
 
 
-def test_biases_norms_and_mixes_have_no_weight_decay_and_adapters_their_own_rate():
+def test_biases_norms_and_mixes_have_no_weight_decay_and_adapters_have_their_own_rate():
     model = build_model(TrainConfig(pairs={}, start="random"))
     groups = parameter_groups(model, TrainConfig(pairs={}, weight_decay=0.1, moa_lr_factor=3.0))
     assert sum(len(group["params"]) for group in groups) == sum(p.requires_grad for p in model.parameters())
@@ -407,7 +410,7 @@ def test_biases_norms_and_mixes_have_no_weight_decay_and_adapters_their_own_rate
         assert (group["weight_decay"], group["factor"]) == (decay, factor), name
 
 
-def test_what_prompts_has_a_rate_of_its_own_where_one_is_given():
+def test_prompt_parameters_may_have_their_own_rate():
     model = build_model(TrainConfig(pairs={}, start="random"))
     groups = parameter_groups(model, TrainConfig(pairs={}, moa_lr_factor=3.0, prompt_lr_factor=0.5))
     factors = {id(parameter): group["factor"] for group in groups for parameter in group["params"]}
@@ -418,7 +421,7 @@ def test_what_prompts_has_a_rate_of_its_own_where_one_is_given():
             assert factors[id(parameter)] == (0.5 if ".prompts." in name else adapted), name
 
 
-def test_learning_rate_warms_up_peaks_and_falls_to_its_end():
+def test_the_learning_rate_warms_up_peaks_and_falls_to_its_minimum():
     config = TrainConfig(pairs={}, rounds=1000, warmup_rounds=10, lr=1e-3, min_lr=1e-5)
     rates = [learning_rate(config, round_) for round_ in range(1000)]
     assert rates[0] == pytest.approx(1e-4)
@@ -438,7 +441,7 @@ def test_phases_follow_each_other(pairs):
         rounds=10,
         phases=(Phase(0.3, 112, 2), Phase(1.0, 224, 1)),
     )
-    training, crops = Training(config), []
+    training, crops = Trainer(config), []
     for training.round in range(10):
         crops.append(training.phase().crop)
     assert crops == [112] * 3 + [224] * 7
@@ -463,7 +466,7 @@ def test_pairs_of_some_tasks_are_enough(pairs, tmp_path):
     assert list(json.loads(line)["losses"]) == ["mff"]
 
 
-def test_model_of_the_start_depends_on_the_seed_only():
+def test_the_initial_model_depends_on_the_seed_only():
     def start(seed):
         torch.rand(3)
         return build_model(TrainConfig(pairs={}, start="random", seed=seed)).state_dict()

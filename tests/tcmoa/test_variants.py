@@ -9,7 +9,7 @@ import torch
 import tcmoa
 from tcmoa import PRESETS, TCMoA
 from tcmoa.config import read_config
-from tcmoa.layouts import Source
+from tcmoa.dataset_layouts import PairSource
 from tcmoa.trainable import parameter_counts, set_trainable
 from tcmoa_runtime.errors import InputError
 
@@ -40,7 +40,7 @@ def test_a_shipped_configuration_is_read_and_its_model_built(path):
     ("preset", "total", "adapted", "embeddings"),
     [("base", 115_772_525, 3_865_197, 19_968), ("large", 340_886_920, 11_345_544, 43_008)],
 )
-def test_the_papers_runs_train_what_is_not_in_the_mae(preset, total, adapted, embeddings):
+def test_the_papers_runs_train_everything_outside_the_mae(preset, total, adapted, embeddings):
     """3.865 M of 115.77 M, 11.35 M of 340.89 M; and the source embeddings, which no count of the authors holds."""
     config = read_config(CONFIGS / f"{preset}.toml")
     counts = parameter_counts(on_meta(config))
@@ -48,7 +48,7 @@ def test_the_papers_runs_train_what_is_not_in_the_mae(preset, total, adapted, em
     assert counts.trainable == adapted + embeddings
     assert str(counts) == (
         f"{total:,} parameters, {adapted:,} of them outside the backbone; {embeddings:,} more in source "
-        f"embeddings; {adapted + embeddings:,} train"
+        f"embeddings; {adapted + embeddings:,} are trained"
     )
     assert config.start.startswith("mae:")
 
@@ -137,7 +137,7 @@ def parent(tmp_path):
     )
 
 
-def test_a_file_that_extends_another_is_its_difference(tmp_path, parent):
+def test_a_file_overrides_the_file_it_extends(tmp_path, parent):
     child = written(
         tmp_path,
         "deeper/child.toml",
@@ -172,18 +172,18 @@ def refusal(path):
 def test_files_that_extend_each_other_are_refused(tmp_path):
     a = written(tmp_path, "a.toml", 'extends = "b.toml"')
     b = written(tmp_path, "b.toml", 'extends = "a.toml"')
-    assert refusal(a) == f"{b}: 'extends' leads back to {a}"
+    assert refusal(a) == f"{b}: 'extends' forms a cycle through {a}"
     itself = written(tmp_path, "c.toml", 'extends = "c.toml"')
-    assert "'extends' leads back to" in refusal(itself)
+    assert "'extends' forms a cycle through" in refusal(itself)
 
 
-def test_a_fault_in_the_extended_file_is_told_with_its_name(tmp_path, parent):
+def test_an_error_in_the_extended_file_names_that_file(tmp_path, parent):
     child = written(tmp_path, "child.toml", 'extends = "parent.toml"')
     parent.write_text("rounds = true")
     assert refusal(child).startswith(f"{parent}: 'rounds' is True")
     parent.unlink()
     assert refusal(child) == f"{parent}: cannot be read: No such file or directory"
-    assert "'extends' is 3, expected a value of type str" in refusal(
+    assert "'extends' is 3; expected a value of type str" in refusal(
         written(tmp_path, "d.toml", "extends = 3")
     )
 
@@ -191,17 +191,20 @@ def test_a_fault_in_the_extended_file_is_told_with_its_name(tmp_path, parent):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sizes = 3", "[sizes] is 3, expected a table of numbers"),
-        ("sizes = { exprts = 2 }", "[sizes] names 'exprts'; known are decoder_depth, decoder_embed_dim"),
-        ("sizes = { experts = 2.5 }", "'sizes.experts' is 2.5, expected a value of type int"),
+        ("sizes = 3", "[sizes] is 3; expected a table of numbers"),
+        (
+            "sizes = { exprts = 2 }",
+            "unknown key 'exprts' in [sizes]; expected one of decoder_depth, decoder_embed_dim",
+        ),
+        ("sizes = { experts = 2.5 }", "'sizes.experts' is 2.5; expected a value of type int"),
         ("tasks = []", "'tasks' is []"),
-        ('tasks = "vif"', "'tasks' is 'vif', expected a list of some of vif, mef, mff"),
-        ('tasks = ["mff"]', "expected some of vif, mef as [pairs] has them"),
-        ('adaptation = "lora"', "'adaptation' is 'lora', expected one of tc-moa, adaptformer, frozen"),
-        ('adaptation = "frozen"', "'freeze_backbone' is False, expected true for this 'adaptation'"),
-        ('amp = "fp8"', "'amp' is 'fp8', expected one of none, bf16, fp16"),
-        ('device = "tpu"', "'device' is 'tpu', expected one of auto, cpu, cuda"),
-        ("tensorboard = 1", "'tensorboard' is 1, expected a value of type bool"),
+        ('tasks = "vif"', "'tasks' is 'vif'; expected a list of some of vif, mef, mff"),
+        ('tasks = ["mff"]', "expected some of vif, mef, the tasks of [pairs]"),
+        ('adaptation = "lora"', "'adaptation' is 'lora'; expected one of tc-moa, adaptformer, frozen"),
+        ('adaptation = "frozen"', "'freeze_backbone' is False; expected true for this 'adaptation'"),
+        ('amp = "fp8"', "'amp' is 'fp8'; expected one of none, bf16, fp16"),
+        ('device = "tpu"', "'device' is 'tpu'; expected one of auto, cpu, cuda"),
+        ("tensorboard = 1", "'tensorboard' is 1; expected a value of type bool"),
     ],
 )
 def test_a_wrong_key_of_a_variant_is_named(tmp_path, text, message):
@@ -209,10 +212,10 @@ def test_a_wrong_key_of_a_variant_is_named(tmp_path, text, message):
     assert message in refusal(path)
 
 
-def test_some_tasks_are_trained(tmp_path):
+def test_only_the_listed_tasks_are_trained(tmp_path):
     path = written(
         tmp_path, "run.toml", 'tasks = ["mff", "vif"]\n[pairs]\nvif = "a"\nmef = "b"\nmff = ["c"]\n'
     )
     config = read_config(path)
     assert config.tasks == ("vif", "mff")
-    assert config.trained_pairs == {"vif": tmp_path / "a", "mff": (Source(tmp_path / "c"),)}
+    assert config.trained_pairs == {"vif": tmp_path / "a", "mff": (PairSource(tmp_path / "c"),)}

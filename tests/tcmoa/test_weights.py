@@ -75,7 +75,7 @@ def test_float16_halves_the_file_and_comes_back_rounded(tmp_path, micro):
     assert half < 0.55 * full
 
 
-def test_a_failed_save_leaves_the_file_of_before(tmp_path, monkeypatch):
+def test_a_failed_save_leaves_the_existing_file(tmp_path, monkeypatch):
     target = tmp_path / "w.safetensors"
     save_weights(scrambled(SMALL), target)
     before = target.read_bytes()
@@ -99,7 +99,7 @@ def test_pth_files_with_all_parameters(tmp_path, prefix, wrapped):
     assert same(load_weights(tmp_path / "w.pth"), model)
 
 
-def test_a_published_files_absent_source_embeddings_become_zeros_with_a_warning(tmp_path, micro):
+def test_missing_source_embeddings_become_zeros_with_a_warning(tmp_path, micro):
     torch.save({"model": published_file(micro)}, tmp_path / "w.pth")
     with pytest.warns(UserWarning, match="no source embeddings .* zeros are used"):
         loaded = load_weights(tmp_path / "w.pth")
@@ -118,10 +118,10 @@ def test_source_embeddings_may_carry_axes_of_length_one(tmp_path):
     assert same(load_weights(tmp_path / "w.pth"), model)
 
 
-def test_an_mae_backbone_starts_the_rest_untrained_with_a_warning(tmp_path):
+def test_an_mae_backbone_is_loaded_with_a_warning_about_untrained_parts(tmp_path):
     model = scrambled(Sizes(128, 4, 2, 64, 2, 2))
     torch.save(mae_file(model), tmp_path / "mae.pth")
-    with pytest.warns(UserWarning, match="an MAE backbone; .* start untrained"):
+    with pytest.warns(UserWarning, match="an MAE backbone; .* are untrained"):
         loaded = load_weights(tmp_path / "mae.pth")
     assert loaded.sizes == model.sizes  # heads: 128 / 64 in the encoder, 64 / 32 in the decoder
     for name, value in model.state_dict().items():
@@ -182,7 +182,7 @@ def test_sizes_of_any_model_are_inferred(widths, heads, depths, window, experts)
     assert infer_sizes(state, "w.pth") == sizes
 
 
-def test_what_tensors_cannot_tell_is_stored_beside_them(tmp_path):
+def test_sizes_that_tensors_do_not_determine_are_stored_as_metadata(tmp_path):
     sizes = replace(SMALL, top_k=3)
     save_weights(scrambled(sizes), tmp_path / "w.safetensors")
     assert load_weights(tmp_path / "w.safetensors").sizes == sizes
@@ -199,7 +199,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_pickles_code_is_refused_and_not_run(tmp_path, zipped):
+def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, zipped):
     trace, file = tmp_path / "trace", tmp_path / "w.pth"
     state = {**to_published(scrambled(SMALL)), "extra": Evil(trace)}
     torch.save({"model": state}, file, _use_new_zipfile_serialization=zipped)
@@ -215,7 +215,7 @@ def damaged(path, content):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_files_that_are_no_weights_are_refused(tmp_path, suffix):
+def test_files_that_are_not_weights_are_refused(tmp_path, suffix):
     file = tmp_path / f"w{suffix}"
     assert "no such weights file" in refusal(file)
     assert "not a readable" in refusal(damaged(file, b""))
@@ -249,14 +249,14 @@ def test_random_bytes_are_refused_in_one_line(tmp_path, content, suffix):
     [
         ({"model": {"epoch": 3}}, "holds no tensors"),
         ({}, "holds no tensors"),
-        ([torch.zeros(3)], "holds a list, expected a dictionary of tensors"),
+        ([torch.zeros(3)], "holds a list; expected a dictionary of tensors"),
         ({"weight": torch.zeros(3)}, "tensor 'patch_embed.proj.weight' is missing"),
-        ({"patch_embed.proj.weight": torch.zeros(3)}, r"has shape \(3,\), expected 4 axes"),
-        ({"patch_embed.proj.weight": torch.zeros(0, 3, 16, 16)}, "it is empty"),
+        ({"patch_embed.proj.weight": torch.zeros(3)}, r"has shape \(3,\); expected 4 axes"),
+        ({"patch_embed.proj.weight": torch.zeros(0, 3, 16, 16)}, "which is empty"),
     ],
     ids=["no tensor", "nothing", "a list", "another model", "wrong rank", "empty tensor"],
 )
-def test_files_of_something_else_are_refused(tmp_path, content, message):
+def test_checkpoints_of_other_models_are_refused(tmp_path, content, message):
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(InputError, match=message):
         load_weights(tmp_path / "w.pth")
@@ -271,7 +271,7 @@ def refused_state(tmp_path, change):
     return refusal(tmp_path / "w.pth")
 
 
-def test_missing_tensors_are_named_three_at_most(tmp_path):
+def test_at_most_three_missing_tensors_are_named(tmp_path):
     message = refused_state(tmp_path, lambda state: state.pop("norm.weight"))
     assert message.endswith("does not fit a custom TC-MoA; missing: norm.weight")
 
@@ -296,7 +296,7 @@ def test_misshapen_tensors_are_named_with_both_shapes(tmp_path):
     assert message.endswith("misshapen: 'norm.weight' is (5,), expected (32,)")
 
 
-def test_a_transposed_tensor_is_misshapen_though_its_numbers_are_as_many(tmp_path):
+def test_a_transposed_tensor_is_misshapen_despite_its_equal_number_of_values(tmp_path):
     key = "blocks.1.mlp.fc1.weight"
     message = refused_state(tmp_path, lambda state: state.update({key: state[key].T.contiguous()}))
     assert message.endswith(f"misshapen: '{key}' is (32, 128), expected (128, 32)")
@@ -306,7 +306,7 @@ def test_another_number_of_tasks_is_refused(tmp_path):
     message = refused_state(
         tmp_path, lambda state: state.update({"blocks_MoA.0.MoA.w_gate": torch.zeros(2, 8, 4)})
     )
-    assert "2 tasks in 'blocks_MoA.0.MoA.w_gate', expected 3 (vif, mef, mff)" in message
+    assert "2 tasks in 'blocks_MoA.0.MoA.w_gate'; expected 3 (vif, mef, mff)" in message
 
 
 @pytest.mark.parametrize("entry", ["{", "[1]", "7", "{}", json.dumps({**SMALL.to_dict(), "num_heads": 0})])
@@ -315,14 +315,14 @@ def test_damaged_stored_sizes_are_refused(tmp_path, entry):
     assert f"its '{SIZES_KEY}' entry is not readable" in refusal(tmp_path / "w.safetensors")
 
 
-def test_stored_sizes_of_another_model_are_noticed(tmp_path):
+def test_stored_sizes_of_another_model_are_refused(tmp_path):
     sizes = json.dumps(replace(SMALL, depth=4).to_dict())
     save_file(to_published(scrambled(SMALL)), tmp_path / "w.safetensors", metadata={SIZES_KEY: sizes})
     assert "missing: blocks.2.norm1.weight" in refusal(tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("name", ["tiny", "nano"])
-def test_weights_ship_and_are_complete(name, tmp_path, monkeypatch):
+def test_bundled_weights_are_complete(name, tmp_path, monkeypatch):
     (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)  # a folder of that name does not hide the weights
     with warnings.catch_warnings():
@@ -330,12 +330,12 @@ def test_weights_ship_and_are_complete(name, tmp_path, monkeypatch):
         assert load_weights(name).sizes == PRESETS[name]
 
 
-def test_base_does_not_ship():
-    with pytest.raises(InputError, match="no weights for 'base' ship with this package"):
+def test_weights_of_base_are_not_bundled():
+    with pytest.raises(InputError, match="no weights of 'base' are included in this package"):
         load_weights("base")
 
 
-def test_equal_weights_have_equal_hashes_whatever_they_went_through(tmp_path):
+def test_equal_weights_have_equal_hashes_after_saving_and_loading(tmp_path):
     model = scrambled(SMALL)
     save_weights(model, tmp_path / "w.safetensors")
     again = load_weights(tmp_path / "w.safetensors", upsample=False).train()

@@ -29,5 +29,8 @@ def train(
         tcmoa train tcmoa/configs/tiny.toml --out runs/tiny --resume
     """
     run = require("tcmoa.train", "train", "export").run
-    weights = run(config, resume=resume, out=out, rounds=rounds)
-    console.print(f"weights: {weights}", markup=False, soft_wrap=True)
+    def print_line(text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)
+
+    weights = run(config, resume=resume, out=out, rounds=rounds, on_message=print_line)
+    print_line(f"weights: {weights}")

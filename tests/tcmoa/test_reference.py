@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from micro_model import frames as random_frames
-from tcmoa import frames
-from tcmoa.frames import choose_fit, crop_starts, fuse_frames, grid_of_frame, padded_size, resized_size
+from tcmoa import frame_fit, reference
+from tcmoa.frame_fit import choose_fit, crop_starts, grid_of_frame, padded_size, resized_size
+from tcmoa.reference import fuse_frames
 from tcmoa_runtime.contract import token_grid
 
 lengths = st.integers(1, 5000)
@@ -54,7 +55,7 @@ def test_crops_cover_an_axis_without_gap_and_end_at_its_border(length):
 
 
 def test_an_axis_below_a_crop_is_refused():
-    with pytest.raises(ValueError, match="447 pixels are less than a crop of 448"):
+    with pytest.raises(ValueError, match="447 pixels along an axis; expected at least 448"):
         crop_starts(447)
 
 
@@ -75,7 +76,7 @@ def test_prompt_grids_cover_the_frame_or_the_resized_one(height, width, upsample
     assert resized == tuple(side * 14 // window for side in resized_size(height, width, window))
 
 
-def test_a_frame_of_whole_windows_goes_through_as_it_is(micro):
+def test_a_frame_of_whole_windows_equals_the_models_output(micro):
     x, y = sources(112, 224, 2)
     shift = torch.linspace(-0.5, 0.5, 14 * 28).view(1, 14, 28)
     options = {"scale": 1.5, "shift": shift, "routers": ["mef", "vif", "mff"]}
@@ -97,7 +98,7 @@ def test_padding_repeats_the_last_row_and_column(micro):
     torch.testing.assert_close(result.prompt, prompt[..., :13, :17], rtol=0, atol=1e-6)
 
 
-def test_resizing_is_bilinear_there_and_back(micro):
+def test_resizing_is_bilinear_in_both_directions(micro):
     def resized(frames, size):
         levels = frames.permute(0, 3, 1, 2).float()
         return F.interpolate(levels, size=size, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
@@ -111,8 +112,9 @@ def test_resizing_is_bilinear_there_and_back(micro):
     torch.testing.assert_close(result.prompt, prompt, rtol=0, atol=1e-6)
 
 
-def test_crops_cover_the_frame_and_later_ones_lie_on_top(micro, monkeypatch):
-    monkeypatch.setattr(frames, "CROP", 112)
+def test_crops_cover_the_frame_and_later_ones_overwrite_earlier_ones(micro, monkeypatch):
+    for module in (frame_fit, reference):
+        monkeypatch.setattr(module, "CROP", 112)
     x, y = sources(150, 240)
     result = fuse_frames(micro, x, y, "vif", fit="crops")
     expected = torch.full((1, 150, 240, 3), torch.nan)
@@ -159,7 +161,8 @@ def test_luma_mode_keeps_the_chroma_of_x(micro):
 
 @pytest.mark.parametrize("fit", ["pad", "resize", "crops"])
 def test_prompts_have_the_shape_of_the_grid_and_results_that_of_the_frame(micro, monkeypatch, fit):
-    monkeypatch.setattr(frames, "CROP", 112)
+    for module in (frame_fit, reference):
+        monkeypatch.setattr(module, "CROP", 112)
     x, y = sources(121, 135, 2)
     result = fuse_frames(micro, x, y, "vif", fit=fit)
     grid = grid_of_frame(121, 135, fit, upsample=True, window=112)
@@ -170,8 +173,8 @@ def test_prompts_have_the_shape_of_the_grid_and_results_that_of_the_frame(micro,
 
 
 @pytest.mark.parametrize("fit", ["pad", "resize", "crops"])
-def test_sources_of_two_sizes_are_refused(micro, fit):
+def test_sources_of_different_sizes_are_refused(micro, fit):
     with pytest.raises(
-        ValueError, match=r"x is \(1, 112, 112, 3\) and y \(1, 50, 100, 3\): expected equal shapes"
+        ValueError, match=r"x is \(1, 112, 112, 3\) and y \(1, 50, 100, 3\); expected equal shapes"
     ):
         fuse_frames(micro, sources(112, 112)[0], sources(50, 100)[1], "vif", fit=fit)

@@ -1,72 +1,38 @@
-"""uint8 frames through the unfolded model: the reference that every exported graph is held against.
+"""The reference implementation of frame fusion, which exported graphs are compared with.
 
-Slow and obvious on purpose; `tcmoa_export` does the same inside one graph.
+uint8 frames go through the PyTorch model step by step. Clarity comes before speed here; `tcmoa_export` does the same
+inside one graph.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tcmoa.frame_fit import CROP, Fit, crop_starts, grid_of_frame, padded_size, resized_size
 from tcmoa.model import TCMoA
-from tcmoa_runtime.contract import token_grid, token_pixels
+from tcmoa_runtime.contract import token_pixels
+from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import LUMA
+from tcmoa_runtime.typing import ColorMode
 
-Fit = Literal["pad", "crops", "resize"]
-ColorMode = Literal["rgb", "luma"]
-
-Forward = Callable[[Tensor, Tensor, tuple[Tensor, Tensor]], tuple[Tensor, Tensor]]
-
-CROP = 448
-"""Side of the authors' crops in pixels."""
-
-
-def choose_fit(height: int, width: int, *, as_published: bool) -> Fit:
-    """How a frame meets the windows: edge padding, or as the authors predict (448 crops, else resizing)."""
-    if not as_published:
-        return "pad"
-    return "crops" if height > CROP and width > CROP else "resize"
-
-
-def crop_starts(length: int) -> list[int]:
-    """First pixels of the 448 crops along an axis, the last one aligned to the border.
-
-    Raises ValueError when the axis is shorter than a crop.
-    """
-    if length < CROP:
-        raise ValueError(f"{length} pixels are less than a crop of {CROP}")
-    starts = list(range(0, length - CROP + 1, CROP))
-    if starts[-1] + CROP < length:
-        starts.append(length - CROP)
-    return starts
-
-
-def padded_size(height: int, width: int, window: int) -> tuple[int, int]:
-    """The next whole windows of `window` pixels."""
-    return math.ceil(height / window) * window, math.ceil(width / window) * window
-
-
-def resized_size(height: int, width: int, window: int) -> tuple[int, int]:
-    """The nearest whole windows of `window` pixels, at least one."""
-    return max(1, round(height / window)) * window, max(1, round(width / window)) * window
-
-
-def grid_of_frame(height: int, width: int, fit: Fit, *, upsample: bool, window: int) -> tuple[int, int]:
-    """Tokens (gh, gw) of the prompt maps: those that cover the frame, or the resized frame with fit `resize`."""
-    if fit == "resize":
-        height, width = resized_size(height, width, window)
-    return token_grid(height, width, upsample)
+_Forward: TypeAlias = Callable[[Tensor, Tensor, tuple[Tensor, Tensor]], tuple[Tensor, Tensor]]
+"""Sources [B, 3, H, W] in 0..255 and prompt maps [B, gh, gw] to the fused image and its prompts."""
 
 
 @dataclass
 class FusedFrames:
-    """`fused`: float32 [B, H, W, 3], 0..255, clipped, not rounded; `prompt`: float32 [B, K, 2, gh, gw]."""
+    """Fused frames and their prompts.
+
+    Attributes:
+        fused: float32 [B, H, W, 3], 0..255, clipped, not rounded.
+        prompt: float32 [B, K, 2, gh, gw], prompt_x and prompt_y of the K TC-MoAs.
+    """
 
     fused: Tensor
     prompt: Tensor
@@ -85,15 +51,26 @@ def fuse_frames(
     fit: Fit = "pad",
     color: ColorMode = "rgb",
 ) -> FusedFrames:
-    """Fuse RGB uint8 frames [B, H, W, 3] of any size; `scale` and `shift` are numbers or maps [B, gh, gw].
+    """Fuse RGB frames of any size.
 
-    `fit` `pad` repeats the frame's edge to whole windows; `crops` fuses 448x448 crops and pastes them in
-    order, later ones on top; `resize` resizes bilinearly to the nearest whole windows and back. `color`
-    `luma` fuses brightness alone and keeps the chroma (BT.601) of x. Raises ValueError when x and y differ in size.
+    Args:
+        model: The model, in eval mode.
+        x: First source, uint8 [B, H, W, 3].
+        y: Second source, of the same shape.
+        task: `vif`, `mef` or `mff`.
+        scale: alpha of Eq. 8, a number or maps [B, gh, gw].
+        shift: beta of Eq. 8, a number or maps [B, gh, gw].
+        routers: The task whose router each TC-MoA uses, instead of `task`.
+        fit: `pad` repeats the frame's edge up to whole windows; `crops` fuses crops of 448x448 and pastes them in
+            order, later ones on top; `resize` resizes bilinearly to the nearest whole windows and back.
+        color: `luma` fuses the luma alone and keeps the chroma (BT.601) of x.
+
+    Raises:
+        InputError: x and y differ in shape, or a frame is smaller than a crop.
     """
     b, height, width, _ = x.shape
     if y.shape != x.shape:
-        raise ValueError(f"x is {tuple(x.shape)} and y {tuple(y.shape)}: expected equal shapes [B, H, W, 3]")
+        raise InputError(f"x is {tuple(x.shape)} and y {tuple(y.shape)}; expected equal shapes [B, H, W, 3]")
     grid = grid_of_frame(height, width, fit, upsample=model.upsample, window=model.window_pixels)
     scales = torch.as_tensor(scale, dtype=torch.float32).expand(b, *grid)
     shifts = torch.as_tensor(shift, dtype=torch.float32).expand(b, *grid)
@@ -135,7 +112,7 @@ def _replicate(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _padded(
-    forward: Forward, sources: list[Tensor], maps: tuple[Tensor, Tensor], model: TCMoA, grid: tuple[int, int]
+    forward: _Forward, sources: list[Tensor], maps: tuple[Tensor, Tensor], model: TCMoA, grid: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     height, width = sources[0].shape[-2:]
     size = padded_size(height, width, model.window_pixels)
@@ -150,13 +127,13 @@ def _padded(
 
 
 def _cropped(
-    forward: Forward, sources: list[Tensor], maps: tuple[Tensor, Tensor], model: TCMoA, grid: tuple[int, int]
+    forward: _Forward, sources: list[Tensor], maps: tuple[Tensor, Tensor], model: TCMoA, grid: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     height, width = sources[0].shape[-2:]
     token = token_pixels(model.upsample)
     fused = torch.zeros_like(sources[0])
     prompt = torch.zeros(fused.shape[0], model.prompt_count, 2, *grid)
-    # Frame token of each crop token and back: by the centre of the token.
+    # Frame token of each crop token and back: by the center of the token.
     for top in crop_starts(height):
         for left in crop_starts(width):
             rows, cols = (
@@ -166,11 +143,11 @@ def _cropped(
             area = (..., slice(top, top + CROP), slice(left, left + CROP))
             image, crop_prompt = forward(sources[0][area], sources[1][area], crop_maps)
             fused[area] = image
-            centres_r = (torch.arange(grid[0]) * token + token // 2).clamp(max=height - 1)
-            centres_c = (torch.arange(grid[1]) * token + token // 2).clamp(max=width - 1)
-            in_r = ((centres_r >= top) & (centres_r < top + CROP)).nonzero()[:, 0]
-            in_c = ((centres_c >= left) & (centres_c < left + CROP)).nonzero()[:, 0]
+            centers_r = (torch.arange(grid[0]) * token + token // 2).clamp(max=height - 1)
+            centers_c = (torch.arange(grid[1]) * token + token // 2).clamp(max=width - 1)
+            in_r = ((centers_r >= top) & (centers_r < top + CROP)).nonzero()[:, 0]
+            in_c = ((centers_c >= left) & (centers_c < left + CROP)).nonzero()[:, 0]
             prompt[..., in_r[:, None], in_c] = crop_prompt[
-                ..., ((centres_r[in_r] - top) // token)[:, None], (centres_c[in_c] - left) // token
+                ..., ((centers_r[in_r] - top) // token)[:, None], (centers_c[in_c] - left) // token
             ]
     return fused, prompt

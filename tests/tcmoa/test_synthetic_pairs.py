@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcmoa.pairs import exposure_pair, focus_pair, smooth_mask, synthetic_infrared
+from tcmoa.synthetic_pairs import exposure_pair, focus_pair, smooth_mask, synthetic_infrared
 
 on_the_photo = settings(max_examples=15)
 HALF_LEVEL = 0.5 / 255 + 1e-6
@@ -72,7 +72,7 @@ def test_zero_stops_only_round_to_levels(scene):
         np.testing.assert_allclose(image, scene, atol=HALF_LEVEL)
 
 
-def test_synthetic_infrared_is_grey_stretched_and_unlike_the_photograph(scene):
+def test_synthetic_infrared_is_gray_stretched_and_unlike_the_photograph(scene):
     infrared = synthetic_infrared(scene)
     assert infrared.shape == scene.shape
     assert infrared.dtype == np.float32

@@ -8,7 +8,7 @@ import pytest
 
 from tcmoa.config import read_config
 from tcmoa.data import read_pairs
-from tcmoa.layouts import LAYOUTS, Source, find_files, find_layout
+from tcmoa.dataset_layouts import LAYOUTS, PairSource, find_dataset_pairs, find_layout
 from tcmoa_runtime.errors import InputError
 
 
@@ -59,7 +59,7 @@ def plain(root):
 MAKERS = {"pairs": plain, "llvip": llvip, "sice": sice, "realmff": real_mff, "mfi-whu": mfi_whu}
 
 
-def test_every_layout_is_made_here():
+def test_every_layout_has_a_maker_in_this_test():
     assert MAKERS.keys() == LAYOUTS.keys()
 
 
@@ -70,10 +70,10 @@ def made(request, tmp_path):
     return tmp_path, request.param
 
 
-def test_a_layout_is_recognised(made):
+def test_a_layout_is_recognized(made):
     root, name = made
     assert find_layout(root) == name
-    assert find_files(Source(root)) == find_files(Source(root, layout=name))
+    assert find_dataset_pairs(PairSource(root)) == find_dataset_pairs(PairSource(root, layout=name))
 
 
 def test_x_is_the_first_role_of_its_task(made):
@@ -85,37 +85,39 @@ def test_x_is_the_first_role_of_its_task(made):
 
 def test_swap_exchanges_the_sources(made):
     root, name = made
-    straight, swapped = find_files(Source(root)), find_files(Source(root, swap=True))
+    straight, swapped = find_dataset_pairs(PairSource(root)), find_dataset_pairs(PairSource(root, swap=True))
     assert [(p.x, p.y) for p in swapped] == [(p.y, p.x) for p in straight]
-    assert all(pair.x.mean() < pair.y.mean() for pair in read_pairs((Source(root, layout=name, swap=True),)))
+    assert all(
+        pair.x.mean() < pair.y.mean() for pair in read_pairs((PairSource(root, layout=name, swap=True),))
+    )
 
 
 def test_llvip_has_two_splits(tmp_path):
     llvip(tmp_path)
-    assert [pair.name for pair in find_files(Source(tmp_path))] == ["010001", "010002"]
-    (pair,) = find_files(Source(tmp_path, split="test"))
+    assert [pair.name for pair in find_dataset_pairs(PairSource(tmp_path))] == ["010001", "010002"]
+    (pair,) = find_dataset_pairs(PairSource(tmp_path, split="test"))
     assert pair.x == tmp_path / "visible" / "test" / "190001.jpg"
     assert pair.y == tmp_path / "infrared" / "test" / "190001.jpg"
 
 
 def test_sice_takes_the_longest_against_the_shortest_exposure_of_each_scene(tmp_path):
     sice(tmp_path)
-    pairs = {pair.name: (pair.x.name, pair.y.name) for pair in find_files(Source(tmp_path))}
+    pairs = {pair.name: (pair.x.name, pair.y.name) for pair in find_dataset_pairs(PairSource(tmp_path))}
     assert pairs == {
         "Dataset_Part1/2": ("3.JPG", "1.JPG"),
         "Dataset_Part1/10": ("4.JPG", "1.JPG"),
         "Dataset_Part2/126": ("10.PNG", "1.PNG"),  # numbers, not names, are compared
     }
-    part = find_files(Source(tmp_path / "Dataset_Part1"))
+    part = find_dataset_pairs(PairSource(tmp_path / "Dataset_Part1"))
     assert [pair.name for pair in part] == ["Dataset_Part1/2", "Dataset_Part1/10"]
 
 
 def test_sice_unpacked_into_a_folder_of_its_own_name(tmp_path):
     sice(tmp_path / "Dataset_Part1")
-    assert len(find_files(Source(tmp_path))) == 3
+    assert len(find_dataset_pairs(PairSource(tmp_path))) == 3
 
 
-def test_in_sice_brightness_has_the_last_word(tmp_path):
+def test_in_sice_the_brighter_image_is_x_whatever_its_number(tmp_path):
     for number, level in ((1, 250), (2, 120), (3, 10)):
         image(tmp_path / "Dataset_Part1" / "1" / f"{number}.JPG", level)
     (pair,) = read_pairs(tmp_path)
@@ -125,22 +127,22 @@ def test_in_sice_brightness_has_the_last_word(tmp_path):
 def test_a_sequence_of_one_image_is_refused(tmp_path):
     image(tmp_path / "Dataset_Part1" / "7" / "1.JPG")
     with pytest.raises(
-        InputError, match=r"7: 1 numbered images, expected an exposure sequence of two or more"
+        InputError, match=r"7: 1 numbered images; expected an exposure sequence of two or more"
     ):
-        find_files(Source(tmp_path))
+        find_dataset_pairs(PairSource(tmp_path))
 
 
 def test_two_folders_of_equal_names(tmp_path):
     image(tmp_path / "far" / "a.png", 200)
     image(tmp_path / "near" / "a.jpg", 50)
-    (pair,) = read_pairs((Source(tmp_path / "far", y=tmp_path / "near"),))
+    (pair,) = read_pairs((PairSource(tmp_path / "far", y=tmp_path / "near"),))
     assert (pair.name, pair.x.mean() > pair.y.mean()) == ("a", True)
 
 
-def test_several_places_are_one_set(tmp_path):
+def test_several_sources_form_one_set(tmp_path):
     real_mff(tmp_path / "one")
     mfi_whu(tmp_path / "other")
-    pairs = read_pairs((Source(tmp_path / "one"), Source(tmp_path / "other")))
+    pairs = read_pairs((PairSource(tmp_path / "one"), PairSource(tmp_path / "other")))
     assert [pair.name for pair in pairs] == ["001", "002", "1", "2"]
 
 
@@ -152,45 +154,47 @@ def refusal(call, *arguments):
     return message
 
 
-def test_a_folder_that_fits_nothing_is_refused_with_what_it_holds_and_what_would_fit(tmp_path):
+def test_the_error_about_an_unknown_layout_lists_the_content_and_all_layouts(tmp_path):
     for name in "abcdefg":
         image(tmp_path / f"{name}.png")
     message = refusal(find_layout, tmp_path)
     assert message.startswith(
-        f"{tmp_path}: no layout of pairs fits; found a.png, b.png, c.png, d.png, e.png and 2 more;"
+        f"{tmp_path}: no known layout of pairs, found a.png, b.png, c.png, d.png, e.png and 2 more;"
     )
     for name in LAYOUTS:
         assert f"({name})" in message
     (tmp_path / "empty").mkdir()
     assert "found nothing" in refusal(find_layout, tmp_path / "empty")
     assert refusal(find_layout, tmp_path / "none") == f"{tmp_path / 'none'}: no such folder of images"
-    assert "no such folder of images" in refusal(find_files, Source(tmp_path / "none", layout="sice"))
+    assert "no such folder of images" in refusal(
+        find_dataset_pairs, PairSource(tmp_path / "none", layout="sice")
+    )
 
 
 @pytest.mark.parametrize("name", ["llvip", "sice", "realmff", "mfi-whu"])
-def test_another_layout_than_asked_for_is_refused(tmp_path, name):
+def test_a_folder_of_another_layout_is_refused(tmp_path, name):
     plain(tmp_path)
-    assert "no such folder of images" in (message := refusal(find_files, Source(tmp_path, layout=name))) or (
-        "no exposure sequences; expected Dataset_Part1/SCENE/1.JPG" in message
-    )
+    assert "no such folder of images" in (
+        message := refusal(find_dataset_pairs, PairSource(tmp_path, layout=name))
+    ) or ("no exposure sequences; expected Dataset_Part1/SCENE/1.JPG" in message)
 
 
 @pytest.mark.parametrize(
     ("make", "gone", "message"),
     [
-        (llvip, "infrared/train/010002.jpg", "without a partner: 010002; expected equal names in"),
+        (llvip, "infrared/train/010002.jpg", "no partner for 010002; expected equal names in"),
         (
             real_mff,
             "imageB/001_B.png",
-            "without a partner: 001; expected imageA/NAME_A.EXT and imageB/NAME_B.EXT",
+            "no partner for 001; expected imageA/NAME_A.EXT and imageB/NAME_B.EXT",
         ),
-        (mfi_whu, "source_1/2.jpg", "without a partner: 2; expected source_1 and source_2 of equal names"),
+        (mfi_whu, "source_1/2.jpg", "no partner for 2; expected source_1 and source_2 of equal names"),
     ],
 )
 def test_an_image_without_a_partner_is_named(tmp_path, make, gone, message):
     make(tmp_path)
     (tmp_path / gone).unlink()
-    assert message in refusal(find_files, Source(tmp_path))
+    assert message in refusal(find_dataset_pairs, PairSource(tmp_path))
 
 
 def configured(tmp_path, pairs):
@@ -211,9 +215,9 @@ def test_pairs_of_a_configuration(tmp_path):
         )
     )
     assert config.pairs == {
-        "vif": (Source(tmp_path / "LLVIP", layout="llvip", split="test"),),
-        "mef": (Source(tmp_path / "over", y=Path("/data/under")),),
-        "mff": (Source(tmp_path / "RealMFF", swap=True), Source(tmp_path / "more")),
+        "vif": (PairSource(tmp_path / "LLVIP", layout="llvip", split="test"),),
+        "mef": (PairSource(tmp_path / "over", y=Path("/data/under")),),
+        "mff": (PairSource(tmp_path / "RealMFF", swap=True), PairSource(tmp_path / "more")),
     }
     assert config.to_dict()["pairs"]["mef"][0]["y"] == "/data/under"
 
@@ -221,20 +225,20 @@ def test_pairs_of_a_configuration(tmp_path):
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        ('vif = { layout = "lvip", path = "a" }', "layout is 'lvip', expected one of auto, pairs, llvip"),
+        ('vif = { layout = "lvip", path = "a" }', "layout is 'lvip'; expected one of auto, pairs, llvip"),
         ('vif = { layout = "llvip" }', "expected either 'path', or 'x' and 'y'"),
         ('vif = { x = "a" }', "expected either 'path', or 'x' and 'y'"),
         ('vif = { path = "a", x = "a", y = "b" }', "expected either 'path', or 'x' and 'y'"),
         ('vif = { path = "a", y = "b" }', "expected either 'path', or 'x' and 'y'"),
         ('vif = { x = "a", y = "b", layout = "llvip" }', "without 'layout'"),
-        ('vif = { folder = "a" }', "unknown key 'folder'; known are layout, path, split, swap, x, y"),
+        ('vif = { folder = "a" }', "unknown key 'folder'; expected one of layout, path, split, swap, x, y"),
         ("vif = { path = 3 }", "'path' is 3"),
         ('vif = { path = "a", swap = "yes" }', "'swap' is 'yes'"),
-        ("vif = [3]", "3 is no folder and no table"),
-        ("vif = []", "[pairs] is an empty list for vif"),
+        ("vif = [3]", "3 is neither a folder nor a table"),
+        ("vif = []", "[pairs] of vif is an empty list"),
     ],
 )
-def test_a_place_that_cannot_be_read_is_named(tmp_path, pairs, message):
+def test_an_invalid_source_is_named(tmp_path, pairs, message):
     path = configured(tmp_path, pairs)
     found = refusal(read_config, path)
     assert found.startswith(str(path))

@@ -14,7 +14,7 @@ from training_runs import CONFIG, read_checkpoint, train
 
 pytestmark = pytest.mark.usefixtures("small_presets")
 
-BOARD = f'tensorboard = true\n{CONFIG}\n[samples]\nvif = "vif"\n'
+TENSORBOARD = f'tensorboard = true\n{CONFIG}\n[samples]\nvif = "vif"\n'
 
 
 class Writer:
@@ -45,9 +45,9 @@ def writers(monkeypatch):
     return Writer.made
 
 
-def test_losses_rates_prompts_adapters_and_pictures(pairs, tmp_path, writers):
+def test_losses_rates_prompts_adapters_and_images(pairs, tmp_path, writers):
     out = tmp_path / "run"
-    train(pairs, out, BOARD)
+    train(pairs, out, TENSORBOARD)
     (writer,) = writers
     assert (writer.folder, writer.purge_step, writer.closed) == (str(out / "tensorboard"), 1, True)
     everywhere = list(range(1, 7))
@@ -67,42 +67,44 @@ def test_losses_rates_prompts_adapters_and_pictures(pairs, tmp_path, writers):
     assert (image.shape, image.dtype, order) == ((112, 5 * 336, 3), np.uint8, "HWC")
 
 
-def test_a_resumed_run_goes_on_where_it_stopped(pairs, tmp_path, writers):
-    train(pairs, tmp_path / "run", BOARD, rounds=3)
-    train(pairs, tmp_path / "run", BOARD, resume=True)
+def test_a_resumed_run_continues_where_it_stopped(pairs, tmp_path, writers):
+    train(pairs, tmp_path / "run", TENSORBOARD, rounds=3)
+    train(pairs, tmp_path / "run", TENSORBOARD, resume=True)
     assert [writer.purge_step for writer in writers] == [1, 4]
     assert [list(writer.scalars["lr"]) for writer in writers] == [[1, 2, 3], [4, 5, 6]]
 
 
-def test_it_changes_no_weight(pairs, tmp_path, writers):
-    train(pairs, tmp_path / "with", BOARD, rounds=2)
+def test_logging_changes_no_weight(pairs, tmp_path, writers):
+    train(pairs, tmp_path / "with", TENSORBOARD, rounds=2)
     train(pairs, tmp_path / "without", CONFIG, rounds=2)
-    with_board, without = (read_checkpoint(tmp_path / name)["model"] for name in ("with", "without"))
-    assert all(value.equal(without[name]) for name, value in with_board.items())
+    with_log, without = (read_checkpoint(tmp_path / name)["model"] for name in ("with", "without"))
+    assert all(value.equal(without[name]) for name, value in with_log.items())
 
 
-def test_what_was_written_is_kept_when_a_run_is_interrupted(pairs, tmp_path, writers):
+def test_an_interrupted_run_closes_its_files(pairs, tmp_path, writers):
     def interrupt(line):
         if line.startswith("round     3/6"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(pairs, tmp_path / "run", BOARD, say=interrupt)
+        train(pairs, tmp_path / "run", TENSORBOARD, on_message=interrupt)
     assert writers[0].closed
 
 
-def test_a_baseline_has_no_adapters_to_watch(pairs, tmp_path, writers):
-    text = f'adaptation = "frozen"\nfreeze_backbone = true\n{BOARD}'
+def test_a_baseline_has_no_adapter_tags(pairs, tmp_path, writers):
+    text = f'adaptation = "frozen"\nfreeze_backbone = true\n{TENSORBOARD}'
     train(pairs, tmp_path / "run", text, rounds=4)
     tags = writers[0].scalars
     assert tags["prompts/vif/x_mean"][4] == 0.5
     assert not any(tag.startswith("adapters") for tag in tags)
 
 
-def test_without_the_package_nothing_is_started(pairs, tmp_path, monkeypatch):
+def test_without_the_package_no_run_starts(pairs, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(MissingError, match=r"needs tensorboard, .* `pip install 'tcmoa\[train\]'`") as caught:
-        train(pairs, tmp_path / "run", BOARD)
+    with pytest.raises(
+        MissingError, match=r"tensorboard is not installed; .* `pip install 'tcmoa\[train\]'`"
+    ) as caught:
+        train(pairs, tmp_path / "run", TENSORBOARD)
     assert caught.value.exit_code == 3
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
@@ -117,8 +119,8 @@ def test_tensorboard_reads_the_files(pairs, tmp_path):
         warnings.simplefilter("ignore")  # the package's own, about its dependencies
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-        train(pairs, tmp_path / "run", BOARD, rounds=3)
-        train(pairs, tmp_path / "run", BOARD, rounds=4, resume=True)
+        train(pairs, tmp_path / "run", TENSORBOARD, rounds=3)
+        train(pairs, tmp_path / "run", TENSORBOARD, rounds=4, resume=True)
         events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
         events.Reload()
     assert [event.step for event in events.Scalars("loss/vif/total")] == [1, 2, 3, 4]

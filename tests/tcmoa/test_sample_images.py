@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 
 from micro_model import frames, scrambled
-from tcmoa.samples import prompt_picture, write_contact_sheet
+from tcmoa.sample_images import prompt_image, write_contact_sheet
 
 
 def test_prompt_maps_go_from_blue_to_red():
-    picture = prompt_picture(np.array([[0.0, 1.0]], np.float32), 16, 32)
+    picture = prompt_image(np.array([[0.0, 1.0]], np.float32), 16, 32)
     assert picture.shape == (16, 32, 3)
     low, high = picture[0, 0].astype(int), picture[-1, -1].astype(int)
     assert low[2] > low[0]
     assert high[0] > high[2]
     # Prompts beyond 0..1, which a shift can make, are shown as the ends.
-    assert np.array_equal(prompt_picture(np.array([[-0.3, 1.7]], np.float32), 16, 32), picture)
+    assert np.array_equal(prompt_image(np.array([[-0.3, 1.7]], np.float32), 16, 32), picture)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_frames_are_cut_to_whole_windows(tmp_path, micro, size, cut):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_models_mode_is_left_as_it_was(tmp_path, training):
+def test_the_mode_of_the_model_is_restored(tmp_path, training):
     model = scrambled().train(training)
     rows = [(task, *frames(112, 112, 2)) for task in ("vif", "mff")]
     write_contact_sheet(model, rows, tmp_path / "sheet.jpg")
