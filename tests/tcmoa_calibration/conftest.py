@@ -1,4 +1,4 @@
-"""Images to measure: the published triples, and small ones that are made here."""
+"""Images to measure: published triples, and parts of photographs."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ Image = NDArray[np.uint8]
 
 @pytest.fixture(scope="session")
 def published() -> Path:
-    """Folder of the triples that VIFB and Tang printed values for; tests that need it skip where it is absent."""
+    """Folder of the triples with values published by VIFB and Tang; tests that need it are skipped without it."""
     folder = SHARED / "reference" / "metrics"
     if not folder.is_dir():
         pytest.skip("../shared/reference/metrics is absent; place the project beside it to run this")
@@ -23,11 +23,11 @@ def published() -> Path:
 
 @pytest.fixture(scope="session")
 def photograph() -> Image:
-    """[128, 144], a photograph with edges, texture and flat places."""
+    """A photograph [128, 144] with edges, texture and flat areas."""
     return np.ascontiguousarray(data.camera()[100:356:2, 150:438:2])
 
 
 @pytest.fixture(scope="session")
 def other_photograph() -> Image:
-    """[128, 144], of another scene."""
+    """A photograph [128, 144] of another scene."""
     return np.ascontiguousarray(data.coins()[20:148, 30:174])

@@ -131,7 +131,7 @@ def test_pictures_are_thumbnails_and_load_lazily(page: Page, made: tuple[Evaluat
     assert {read_image(p).shape[:2] for p in (made[1] / "report_images").glob("*-small.jpg")} == {(28, 480)}
 
 
-def test_pictures_show_what_they_are_named(made: tuple[Evaluation, Path]) -> None:
+def test_pictures_show_the_images_they_are_named_after(made: tuple[Evaluation, Path]) -> None:
     evaluation, out = made
     x, _ = scene(0)
     drawn = read_image(out / "report_images" / evaluation.sources[EVIL]["x"].file)
@@ -141,7 +141,7 @@ def test_pictures_show_what_they_are_named(made: tuple[Evaluation, Path]) -> Non
     assert np.abs(dark.astype(int) - DARK).max() < 12  # the average is the mean, but for rounding
 
 
-def test_a_difference_tells_brighter_from_darker() -> None:
+def test_a_difference_distinguishes_brighter_from_darker() -> None:
     x, y = np.full((2, 3, 3), 100, np.uint8), np.full((2, 3), 200, np.uint8)
     fused = np.array([[150, 182, 255], [150, 118, 0]], np.uint8)
     picture = difference_picture(x, y, fused).astype(int)

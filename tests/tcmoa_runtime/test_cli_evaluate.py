@@ -195,7 +195,7 @@ def test_missing_results_end_in_exit_code_2_with_the_others_printed(
         (["--jobs", "0"], ["--jobs: 0; expected at least 1"]),
     ],
 )
-def test_wrong_options_are_one_line(arguments, words, evaluate):
+def test_wrong_options_end_in_one_line(arguments, words, evaluate):
     evaluate(*arguments).assert_error(2, *words)
 
 
@@ -216,7 +216,7 @@ def test_baselines_are_names_all_or_none():
         parse_baselines("")
 
 
-def test_two_methods_with_one_label_are_one_line(evaluate, fused):
+def test_two_methods_with_one_label_end_in_one_line(evaluate, fused):
     evaluate("--fused", fused, "--fused", fused).assert_error(2, "fused", "expected different labels")
 
 
@@ -225,7 +225,7 @@ def test_sources_are_required(tcmoa, tmp_path):
     tcmoa("evaluate", "--pairs", tmp_path / "nowhere").assert_error(2, "nowhere: no such folder")
 
 
-def test_a_damaged_bundle_is_one_line(evaluate, broken):
+def test_a_damaged_bundle_ends_in_one_line(evaluate, broken):
     with (broken / "fusion.onnx").open("r+b") as file:
         file.seek(100)
         file.write(b"damage")
