@@ -29,6 +29,7 @@ from tcmoa_runtime.backends.providers import (
     CUDA_OPTIONS,
     PROVIDERS,
     Provider,
+    ProviderArgument,
     find_provider,
     preload_libraries,
     provider_options,
@@ -194,7 +195,7 @@ class OnnxRuntimeBackend:
 
 
 def _new_session(
-    source: bytes | str, options: ort.SessionOptions, providers: list[Any] | None, precision: str
+    source: bytes | str, options: ort.SessionOptions, providers: list[ProviderArgument] | None, precision: str
 ) -> ort.InferenceSession:
     # ONNX Runtime's own fallback replaces providers, even in the middle of a run, and says so on stdout only.
     settings: dict[str, Any] = {"enable_fallback": 0}

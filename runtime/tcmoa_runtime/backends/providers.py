@@ -12,7 +12,7 @@ import io
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, TypeAlias
 
 import onnxruntime as ort
 
@@ -21,9 +21,12 @@ from tcmoa_runtime.errors import MissingError, first_line
 from tcmoa_runtime.machine import package_version, package_versions
 from tcmoa_runtime.typing import BackendName
 
+ProviderArgument: TypeAlias = str | tuple[str, dict[str, str]]
+"""A provider for a session: its name, or its name and options."""
+
 CUDA: Final = "CUDAExecutionProvider"
 CPU: Final = "CPUExecutionProvider"
-CUDA_OPTIONS: Final = {"use_tf32": "0"}
+CUDA_OPTIONS: Final[dict[str, str]] = {"use_tf32": "0"}
 """The routers' products must be float32, not TF32 with its 10 bits (ONNX Runtime's default): near ties between experts
 decide which adapters count."""
 NO_CPU_FALLBACK: Final = ("session.disable_cpu_ep_fallback", "1")
@@ -88,14 +91,16 @@ class ProviderRequest:
     """
 
     provider: Provider
-    devices: tuple[Any, ...] = ()
+    devices: tuple[ort.OrtEpDevice, ...] = ()
 
     @property
     def names(self) -> set[str]:
         """Names that a session may report: a plugin's is the one that it was registered under."""
         return {self.provider.name, *(str(device.ep_name) for device in self.devices)}
 
-    def apply(self, options: ort.SessionOptions, settings: Mapping[str, str]) -> list[Any] | None:
+    def apply(
+        self, options: ort.SessionOptions, settings: Mapping[str, str]
+    ) -> list[ProviderArgument] | None:
         """Add the request to session options.
 
         CUDA graphs of ONNX Runtime stay off: they need the same addresses in each run, but frames are wherever the
@@ -187,7 +192,7 @@ def _missing(provider: Provider) -> MissingError:
     )
 
 
-def _plugin_devices(provider: Provider) -> tuple[Any, ...]:
+def _plugin_devices(provider: Provider) -> tuple[ort.OrtEpDevice, ...]:
     """Register the plugin package once and return its GPUs; raises MissingError without either."""
     version = next(filter(None, map(package_version, _PLUGIN_PACKAGES)), None)
     if version is None or not hasattr(ort, "register_execution_provider_library"):
@@ -216,5 +221,5 @@ def _plugin_devices(provider: Provider) -> tuple[Any, ...]:
     return devices
 
 
-def _devices_of(name: str, provider: Provider) -> tuple[Any, ...]:
+def _devices_of(name: str, provider: Provider) -> tuple[ort.OrtEpDevice, ...]:
     return tuple(device for device in ort.get_ep_devices() if device.ep_name in (name, provider.name))

@@ -240,7 +240,7 @@ class PinnedBuffer(_Handle):
         super().__init__(_allocate("cudaHostAlloc", nbytes, "page-locked", _runtime().cudaHostAllocDefault))
         self.nbytes = nbytes
 
-    def array(self, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    def array(self, dtype: str, shape: tuple[int, ...]) -> NDArray[np.generic]:
         """Return a view of the memory, valid until `close`."""
         view = (ctypes.c_uint8 * self.nbytes).from_address(self.handle)
         return np.frombuffer(memoryview(view), np.uint8).view(dtype).reshape(shape)

@@ -45,7 +45,7 @@ def num_axes(value: object, name: str) -> int:
     return len(shape)
 
 
-def host_array(value: object, name: str) -> NDArray[Any]:
+def host_array(value: object, name: str) -> NDArray[np.generic]:
     """Return an array in host memory as a NumPy array, without a copy if it is one or supports DLPack.
 
     Raises:

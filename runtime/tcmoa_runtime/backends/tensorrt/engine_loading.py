@@ -12,7 +12,8 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from types import ModuleType
+from typing import Any, Final, NamedTuple, Protocol
 
 from tcmoa_runtime.backends.base import checked_graph, compare_tensors
 from tcmoa_runtime.bundle import Bundle
@@ -32,7 +33,7 @@ from tcmoa_runtime.images import write_bytes
 from tcmoa_runtime.options.option import check_choice
 from tcmoa_runtime.typing import Flavor, Precision
 
-MODULES: Final[Mapping[str, str]] = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx_bindings"}
+MODULES: Final[Mapping[Flavor, str]] = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx_bindings"}
 """Name of the Python module of each flavor."""
 _CACHE_MAGIC: Final = b"tcmoa runtime cache 1\n"
 _HASH_BYTES: Final = 32
@@ -42,11 +43,27 @@ class EngineChoice(NamedTuple):
     """An engine that runs on this machine, the module of its library, and the GPU."""
 
     engine: Engine
-    library: Any
+    library: ModuleType
     device: cuda.CudaDevice
 
 
-def import_library(flavor: str) -> Any:
+class ExecutionContext(Protocol):
+    """What is used of TensorRT's `IExecutionContext`."""
+
+    def set_device_memory(self, memory: int, size: int) -> None:
+        """Set the memory that the engine computes in."""
+        ...
+
+    def set_tensor_address(self, name: str, memory: int) -> bool:
+        """Set the address of an input or output."""
+        ...
+
+    def execute_async_v3(self, stream_handle: int) -> bool:
+        """Enqueue the engine in a stream."""
+        ...
+
+
+def import_library(flavor: Flavor) -> ModuleType:
     """Import the Python module of a flavor.
 
     Raises:
@@ -125,7 +142,7 @@ class _ErrorLog:
     One for each library in the process, because TensorRT keeps the first logger that it is given.
     """
 
-    def __init__(self, library: Any) -> None:
+    def __init__(self, library: Any) -> None:  # Any, as mypy takes no base class from a ModuleType
         self.count = 0
         self._last: deque[str] = deque(maxlen=64)
         severities = (library.ILogger.ERROR, library.ILogger.INTERNAL_ERROR)
@@ -153,7 +170,7 @@ class _ErrorLog:
 _error_logs: dict[str, _ErrorLog] = {}
 
 
-def _error_log_of(library: Any) -> _ErrorLog:
+def _error_log_of(library: ModuleType) -> _ErrorLog:
     name = library.__name__
     if name not in _error_logs or not isinstance(_error_logs[name].logger, library.ILogger):
         _error_logs[name] = _ErrorLog(library)
@@ -171,7 +188,7 @@ class LoadedEngine:
         library: Module of its library.
     """
 
-    def __init__(self, description: Engine, library: Any) -> None:
+    def __init__(self, description: Engine, library: ModuleType) -> None:
         self.description, self.library = description, library
         self._log = _error_log_of(library)
         self._cache: Any = None
@@ -190,7 +207,7 @@ class LoadedEngine:
         """Size of the device memory that a context computes in, aligned to 256 bytes."""
         return int(self._engine.device_memory_size_v2)
 
-    def new_context(self, scratch: cuda.DeviceBuffer, addresses: Mapping[str, int]) -> Any:
+    def new_context(self, scratch: cuda.DeviceBuffer, addresses: Mapping[str, int]) -> ExecutionContext:
         """Create an execution context.
 
         Args:
@@ -199,17 +216,19 @@ class LoadedEngine:
         """
         strategy = self.library.ExecutionContextAllocationStrategy.USER_MANAGED
         argument = self._config if self._config is not None else strategy
-        context = self._checked("create a context", self._engine.create_execution_context, argument)
+        context: ExecutionContext = self._checked(
+            "create a context", self._engine.create_execution_context, argument
+        )
         self._run("take memory", context.set_device_memory, scratch.handle, scratch.nbytes)
         for name, address in addresses.items():
             self._checked(f"bind '{name}'", context.set_tensor_address, name, address)
         return context
 
-    def enqueue(self, context: Any, stream: cuda.CudaStream) -> None:
+    def enqueue(self, context: ExecutionContext, stream: cuda.CudaStream) -> None:
         """Enqueue the engine once in `stream`; raises TcmoaError when TensorRT refuses."""
         self._checked("enqueue the engine", context.execute_async_v3, stream.handle)
 
-    def can_capture(self, context: Any, stream: cuda.CudaStream) -> bool:
+    def can_capture(self, context: ExecutionContext, stream: cuda.CudaStream) -> bool:
         """Return whether the engine can be captured; only TensorRT-RTX can be asked."""
         is_capturable = getattr(context, "is_stream_capturable", None)
         return is_capturable is None or bool(is_capturable(stream.handle))
