@@ -55,16 +55,16 @@ def test_values_equal_those_of_the_metrics(pairs: Path, fused: Path, profile: me
             assert method.images[name] == metrics.evaluate(x, y, image, profile)
     report: Any = evaluation.to_json()
     assert (report["profile"], report["pairs"]) == (profile, ["a", "b", "c"])
-    for label, entry in report["contestants"].items():
+    for label, entry in report["methods"].items():
         for metric, mean in entry["mean"].items():
             values = [entry["images"][name][metric] for name in "abc"]
             assert mean == pytest.approx(np.mean(values), rel=1e-12), (label, metric)
-    first = report["contestants"]["fused"]
+    first = report["methods"]["fused"]
     assert (report["images"], report["mean"]) == (first["images"], first["mean"])
 
 
 def test_differences_are_paired_with_the_first_method(pairs: Path, fused: Path) -> None:
-    report: Any = run(pairs, Method.folder(fused), AVERAGE).to_json()["contestants"]
+    report: Any = run(pairs, Method.folder(fused), AVERAGE).to_json()["methods"]
     assert report["fused"]["versus_first"] is None
     average, first = report["average"]["images"], report["fused"]["images"]
     differences = [average[name]["Qabf"] - first[name]["Qabf"] for name in "abc"]
@@ -102,10 +102,10 @@ def test_the_table_has_one_row_for_each_value(pairs: Path, fused: Path) -> None:
     (fused / "b.png").unlink()
     evaluation = run(pairs, Method.folder(fused), AVERAGE)
     rows = list(csv.DictReader(io.StringIO(evaluation.to_csv())))
-    assert list(rows[0]) == ["contestant", "image", "metric", "value", "reason"]
+    assert list(rows[0]) == ["method", "image", "metric", "value", "reason"]
     assert len(rows) == 5 * len(FEW)
     for row in rows:
-        method = next(m for m in evaluation.methods if m.label == row["contestant"])
+        method = next(m for m in evaluation.methods if m.label == row["method"])
         assert float(row["value"]) == method.images[row["image"]][row["metric"]]
 
 
@@ -148,7 +148,7 @@ def test_a_missing_fused_image_is_reported(pairs: Path, fused: Path) -> None:
     assert "expected a.EXT or a_fused.EXT" in failure(evaluation)[2]
     assert evaluation.has_unequal_pairs
     report: Any = evaluation.to_json()
-    assert report["contestants"]["average"]["versus_first"]["MI"]["n"] == 2
+    assert report["methods"]["average"]["versus_first"]["MI"]["n"] == 2
 
 
 def test_two_fused_images_of_one_pair_are_reported(pairs: Path, fused: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_metric_that_needs_larger_images_has_a_reason_instead_of_a_value(pairs
     assert average.skipped == {"b": {"VIF": "30 px on the shorter side; expected at least 41 px"}}
     assert (average.mean("VIF").n, average.mean("SSIM").n) == (2, 3)
     text = json.dumps(evaluation.to_json(), allow_nan=False)
-    assert json.loads(text)["contestants"]["average"]["images"]["b"]["VIF"] is None
+    assert json.loads(text)["methods"]["average"]["images"]["b"]["VIF"] is None
     assert "average,b,VIF,,30 px on the shorter side" in evaluation.to_csv().replace('"', "")
 
 

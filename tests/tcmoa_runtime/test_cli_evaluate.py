@@ -53,10 +53,10 @@ def test_json_is_one_object_with_the_documented_keys(evaluate, fused):
     assert list(report["images"]) == ["a", "b", "c"]
     assert all(list(values) == ["Qabf", "MI"] for values in report["images"].values())
     assert report["mean"]["MI"] == pytest.approx(np.mean([v["MI"] for v in report["images"].values()]))
-    assert list(report["contestants"]) == ["fused", "average", "maximum", "laplacian", "mertens"]
-    for method in report["contestants"].values():
+    assert list(report["methods"]) == ["fused", "average", "maximum", "laplacian", "mertens"]
+    for method in report["methods"].values():
         assert {"images", "mean", "confidence", "resized", "skipped", "versus_first"} <= method.keys()
-    assert report["contestants"]["fused"]["images"] == report["images"]
+    assert report["methods"]["fused"]["images"] == report["images"]
     assert report["failed"] == []
 
 
@@ -92,9 +92,9 @@ def test_a_bundle_fuses_at_its_own_size_or_reports_that_it_resized(tcmoa, tmp_pa
         ),
     )
     assert (outcome.code, outcome.err) == (0, "")
-    methods = outcome.json["contestants"]
+    methods = outcome.json["methods"]
     assert methods["mine"]["resized"] == methods["bgr"]["resized"] == ["b"]
-    assert "vif, 130x100, fp32, with onnxruntime" in methods["mine"]["what"]
+    assert "vif, 130x100, fp32, with onnxruntime" in methods["mine"]["description"]
     with Fuser.load(exported("vif"), resize=True) as fuser:
         for name, (x, y) in {"a": sources, "b": scene(0)}.items():
             expected = metrics.evaluate(x, y, fuser(x, y), names=["Qabf", "MI"])
@@ -130,7 +130,7 @@ def test_weights_fuse_with_the_model_itself(evaluate, tmp_path):
         frames = [torch.from_numpy(to_frame(image, "image"))[None] for image in (x, y)]
         image = fuse_frames(model, *frames, "mef").fused[0].round().byte().numpy()
         expected = metrics.evaluate(x, y, image, names=["Qabf", "MI"])
-        assert outcome.json["contestants"]["micro"]["images"][name] == pytest.approx(expected, abs=0.02)
+        assert outcome.json["methods"]["micro"]["images"][name] == pytest.approx(expected, abs=0.02)
     assert len(list((tmp_path / "o" / "report_images").glob("*-prompt.jpg"))) == 3
 
 
@@ -169,8 +169,8 @@ def test_missing_results_end_in_exit_code_2_with_the_others_printed(
     assert second.startswith("tcmoa: error: b, fused: ")
     assert last == f"tcmoa: error: 2 results are missing, see above; the others are in {tmp_path / 'out'}"
     report = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert [(f["name"], f["contestant"]) for f in report["failed"]] == [("a", None), ("b", "fused")]
-    assert list(report["contestants"]["average"]["images"]) == ["b", "c"]
+    assert [(f["name"], f["method"]) for f in report["failed"]] == [("a", None), ("b", "fused")]
+    assert list(report["methods"]["average"]["images"]) == ["b", "c"]
     if as_json:
         assert outcome.json == report
     else:
@@ -249,7 +249,7 @@ def test_without_weights_torch_is_not_needed(fresh_python, pairs):
     arguments = ["evaluate", "--pairs", str(pairs), "--jobs", "1", *FEW, "--json"]
     outcome = fresh_python(RUN.format(arguments=arguments), blocked={"torch", "onnx", "tcmoa", "skimage"})
     assert (outcome.code, outcome.err) == (0, "")
-    assert list(outcome.json["contestants"]) == ["average", "maximum", "laplacian", "mertens"]
+    assert list(outcome.json["methods"]) == ["average", "maximum", "laplacian", "mertens"]
 
 
 def running(mark):

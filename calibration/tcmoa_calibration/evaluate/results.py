@@ -83,12 +83,12 @@ class Evaluation:
     - `profile`, `metrics` {name: {`higher_is_better`}}, `pairs` [name], `tool`.
     - `images` {pair: {metric: value}} and `mean` {metric: value} of the first method.
     - `confidence_method`: how every `confidence`, the half-width of an interval, is computed.
-    - `contestants` {label: {`kind`, `what`, `images`, `mean`, `confidence`, `n` (number of pairs with a value),
+    - `methods` {label: {`kind`, `description`, `images`, `mean`, `confidence`, `n` (number of pairs with a value),
       `resized` [pair], `skipped` {pair: {metric: reason}}, `versus_first` {metric: {`mean`, `confidence`, `n`,
       `real`}}}}: every method. `versus_first` is null for the first one; `real` is true if the interval of the paired
       difference does not contain 0.
     - `stretched` [pair]: pairs with 16-bit sources, stretched to 8 bits as the Fuser does.
-    - `failed` [{`name`, `contestant`, `error`}]: `contestant`, the label of the method, is null if the pair itself
+    - `failed` [{`name`, `method`, `error`}]: `method`, the label of the method, is null if the pair itself
       cannot be read.
     - `flicker` {label: fields of `tcmoa_calibration.flicker.Flicker`}: empty unless the pairs are frames of a clip.
     - `measured` and `reused`: number of results computed in this run, and taken from the cache.
@@ -164,10 +164,10 @@ class Evaluation:
             "images": first.images,
             "mean": methods[first.label]["mean"],
             "confidence_method": DESCRIPTION,
-            "contestants": methods,
+            "methods": methods,
             "stretched": list(self.stretched),
             "failed": [
-                {"name": f.name, "contestant": f.method, "error": str(f.error)} for f in self.failures
+                {"name": f.name, "method": f.method, "error": str(f.error)} for f in self.failures
             ],
             "flicker": {label: asdict(flicker) for label, flicker in self.flicker.items()},
             "measured": self.num_measured,
@@ -179,7 +179,7 @@ class Evaluation:
         means = {name: self.means[name][index] for name in self.metrics}
         return {
             "kind": method.kind,
-            "what": method.description,
+            "description": method.description,
             "images": method.images,
             "mean": {name: m.mean for name, m in means.items()},
             "confidence": {name: m.half_width for name, m in means.items()},
@@ -197,10 +197,10 @@ class Evaluation:
         }
 
     def to_csv(self) -> str:
-        """Return a table with one row for each value: contestant (the method), image, metric, value, reason."""
+        """Return a table with one row for each value: method, image, metric, value, reason."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("contestant", "image", "metric", "value", "reason"))
+        writer.writerow(("method", "image", "metric", "value", "reason"))
         for method in self.methods:
             for name, values in method.images.items():
                 reasons = method.skipped.get(name, {})
