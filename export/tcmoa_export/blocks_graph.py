@@ -57,7 +57,8 @@ def add_attention(
 ) -> str:
     """Add a block's norm and windowed attention to tokens [M, C], with the residual.
 
-    In a shifted block the tokens stay where they are: the norm reads them rolled, and what is added is rolled back.
+    The tokens themselves are never shifted: in a shifted block the norm reads them rolled, and the result of the branch
+    is rolled back before it is added.
 
     Args:
         tg: The graph.

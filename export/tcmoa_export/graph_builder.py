@@ -53,7 +53,7 @@ class GraphBuilder:
 
     @contextmanager
     def scope(self, name: str) -> Iterator[None]:
-        """Prefix the names of what is added inside the with-block, e.g. `encoder.3/attention/MatMul`."""
+        """Prefix the names of nodes and constants inside the with-block, e.g. `encoder.3/attention/MatMul`."""
         self._scope.append(name)
         try:
             yield

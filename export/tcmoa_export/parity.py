@@ -95,7 +95,7 @@ def measure_parity(
 
 
 def check_parity(parity: Parity, precision: Precision) -> None:
-    """Raise ParityError when a number is beyond its bound for the precision; NaN is."""
+    """Raise ParityError when a number is NaN or beyond its bound for the precision."""
     prompts = ("the difference of prompts", parity.prompt_difference or 0.0, MAX_PROMPT_DIFFERENCE[precision])
     if precision in MIN_PSNR_DB:
         _check_psnr(parity, precision)
@@ -113,8 +113,8 @@ def check_parity(parity: Parity, precision: Precision) -> None:
     for what, value, bound in bounds:
         if not value <= bound:
             raise ParityError(
-                f"differs from the model: {what} is {value:.3g}; expected at most {bound:g} (the largest difference "
-                f"is {parity.max_difference} gray levels)",
+                f"{what} is {value:.3g}; expected at most {bound:g} (the largest difference from the model is "
+                f"{parity.max_difference} gray levels)",
                 subject=f"the {precision} graph",
                 remedy="Nothing was written. Please report it, with the weights if you can",
             )
@@ -125,7 +125,7 @@ def _check_psnr(parity: Parity, precision: Precision) -> None:
         return
     others = "fp16 or fp32" if precision == "bf16" else "fp32"
     raise ParityError(
-        f"too far from the model: PSNR {parity.psnr_db} dB; expected at least {MIN_PSNR_DB[precision]:g} dB",
+        f"PSNR to the model is {parity.psnr_db} dB; expected at least {MIN_PSNR_DB[precision]:g} dB",
         subject=f"the {precision} graph",
         remedy=f"Nothing was written. Use {{precision}} {others}",
         settings={"precision": ...},

@@ -150,7 +150,7 @@ class TokenLayout:
         return np.argsort(self.matrix_rows(images).reshape(-1))
 
     def shifted_quadrants(self, direction: int, images: int) -> Index:
-        """Return what to gather along the axis of quadrants so that each token grid rolls by half a window.
+        """Return the indices along the axis of quadrants that roll each token grid by half a window.
 
         Args:
             direction: 1 brings the content that is half a window further down and right into each window (the shift);

@@ -1,4 +1,4 @@
-"""Exporting: what is written, that it is checked first, and that nothing incomplete is left."""
+"""Exporting: the contents of a bundle, the check before it is written, and that nothing incomplete is left."""
 
 import json
 import os

@@ -229,9 +229,9 @@ def test_graphs_are_named_by_their_content(micro):
         proto = build_graph(model, make_spec(model, ExportOptions(task="vif", size=size)), "stem", "0")
         assert proto.graph.name.startswith("stem_")
         names.add(proto.graph.name)
-    again = build_graph(micro, make_spec(micro, ExportOptions(task="vif", size=SMALL)), "stem", "0")
+    repeated = build_graph(micro, make_spec(micro, ExportOptions(task="vif", size=SMALL)), "stem", "0")
     assert len(names) == 3
-    assert again.graph.name in names
+    assert repeated.graph.name in names
 
 
 @pytest.mark.parametrize(

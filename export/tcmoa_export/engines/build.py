@@ -63,7 +63,7 @@ def build_engine(
         on_message("up to date")
         return current
     if opened.manifest.get("target") == "cpu":
-        on_message("the tokens are in the order for CPUs; exported for gpu, the engine moves 7 % fewer bytes")
+        on_message("the bundle was exported for CPUs; the engine of one for GPUs moves 7 % fewer bytes")
     model = load_lowered_graph(opened, plan.precision, options.pairs, on_message)
     graph = summarize_graph(model)
     on_message("building the engine")

@@ -1,4 +1,4 @@
-"""What TensorRT's builder calls back: a logger, a progress monitor, and the interrupt by Ctrl-C.
+"""Callbacks of TensorRT's builder: a logger, a progress monitor, and the interrupt by Ctrl-C.
 
 The classes derive from the library's, so they are made once the library is imported.
 """

@@ -1,4 +1,4 @@
-"""What an ONNX graph requires of an engine: operations, precisions, attentions, and the bytes that it must move."""
+"""The requirements of an ONNX graph: operations, precisions, attentions, and the bytes that an engine must move."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tcmoa_export.graph_builder import FLOAT32
 
 @dataclass(frozen=True)
 class GraphSummary:
-    """What the audit compares an engine with.
+    """The requirements of a graph that the audit compares an engine with.
 
     Attributes:
         flops: Multiplications and additions of each matrix product and convolution, by node.

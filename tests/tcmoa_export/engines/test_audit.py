@@ -138,7 +138,7 @@ def test_float32_parts_of_a_bf16_graph():
         assert not {n for n in float32 if n.startswith(("encoder.", "decoder."))}
 
 
-# --- kernels beside a graph ---
+# --- kernels compared with a graph ---
 
 
 def tensor(shape, precision, name="t"):

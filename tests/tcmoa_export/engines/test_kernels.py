@@ -1,4 +1,4 @@
-"""The builder's log and the inspector's JSON: what is read, counted and refused."""
+"""Reading kernels from the builder's log and from the inspector's JSON."""
 
 import copy
 import json

@@ -97,22 +97,22 @@ def test_the_real_builder_multiplies_in_8_bits_and_fuses_every_attention(quantiz
     bundle = quantized(number_format).bundle
     targets = {"int8": ("sm86", "sm89"), "fp8": ("sm89", "sm120")}[number_format]
     engine = build_engine(bundle, BuildOptions(targets=targets, pairs=pairs))
-    figures = engine.manifest
+    manifest = engine.manifest
     # Four products per block, or six where q, k and v are not merged: none reads 16 bits where the graph states 8.
-    assert figures["eight_bit_products"] in (40, 60)
-    assert figures["eight_bit_linears"] == 60
+    assert manifest["eight_bit_products"] in (40, 60)
+    assert manifest["eight_bit_linears"] == 60
     summary = summarize_graph(onnx.load(bundle.graph_path))
-    computed = {n for k in figures["list"] if k["precision"] == number_format for n in k["nodes"]}
+    computed = {n for k in manifest["list"] if k["precision"] == number_format for n in k["nodes"]}
     assert summary.eight_bit.keys() <= computed
-    assert (figures["fused_attentions"], figures["attentions"]) == (10, 10)
-    assert figures["precisions"][number_format] >= 40
-    for kernel in figures["list"]:
+    assert (manifest["fused_attentions"], manifest["attentions"]) == (10, 10)
+    assert manifest["precisions"][number_format] >= 40
+    for kernel in manifest["list"]:
         if kernel["kind"] == "matmul" and kernel["precision"] == number_format:
             stored = {"int8": "Int8", "fp8": "FP8"}[number_format]
             assert stored in {tensor["type"] for tensor in kernel["inputs"]}
             assert stored in {constant["type"] for constant in kernel["constants"]}
-    assert ("RTX A6000" in figures["bounds"]) == (number_format == "int8")  # Ampere has no FP8
-    assert figures["precision"] == "fp16"  # of everything else
+    assert ("RTX A6000" in manifest["bounds"]) == (number_format == "int8")  # Ampere has no FP8
+    assert manifest["precision"] == "fp16"  # of everything else
 
 
 def kernel_of(node, reads, weights):
