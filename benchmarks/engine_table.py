@@ -1,10 +1,10 @@
-"""What TensorRT-RTX makes of each preset, and the bounds that follow. Prints Markdown; needs no GPU.
+"""Kernels of TensorRT-RTX engines for each preset, and bounds of their latency. Prints Markdown; needs no GPU.
 
     python benchmarks/engine_table.py [--precision fp16] [--presets nano,tiny,base,large] [--sizes 640x480,448x448-]
 
-A size that ends in `-` is without the model's x2 upsampling. Where no weights ship they are random: they decide
-nothing here. Bounds come from the kernels' bytes and operations and from datasheets (`tcmoa_export.engines.gpus.GPUS`):
-nothing was run.
+A size that ends in `-` means without the model's x2 upsampling. Presets without bundled weights get random ones, which
+make no difference here. Bounds follow from the bytes and operations of the kernels and from datasheets
+(`tcmoa_export.engines.gpus.GPUS`): nothing is run.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ from tcmoa_runtime.typing import Precision
 def build(preset: str, size: tuple[int, int], precision: Precision, *, upsample: bool) -> tuple[Audit, float]:
     """Return the audit of an engine, and the seconds that the builder took."""
     torch.manual_seed(0)
-    ships = bundled_weights(preset).is_file()
-    model = load_weights(preset, upsample=upsample) if ships else TCMoA(PRESETS[preset], upsample=upsample)
+    is_bundled = bundled_weights(preset).is_file()
+    model = (
+        load_weights(preset, upsample=upsample) if is_bundled else TCMoA(PRESETS[preset], upsample=upsample)
+    )
     spec = make_spec(model.eval(), ExportOptions(task="vif", size=size, precision=precision))
     graph = build_graph(model, spec, preset, "0")
     del model

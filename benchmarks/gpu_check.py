@@ -1,14 +1,13 @@
-"""Check this machine's GPU and write one report that can be sent to us: `make gpu-check`.
+"""Test the GPU of this machine and write a report for a bug report or a pull request: `make gpu-check`.
 
     python benchmarks/gpu_check.py [--out gpu-report.txt]
 
-Runs `pytest -m gpu`, which builds engines of a small model for this GPU in each precision and with each flavor
-of TensorRT that is installed, compares their frames with ONNX Runtime's, and prints latencies. The report holds
-what `tcmoa doctor --json` and `nvidia-smi` say, all that pytest printed (latencies, and the figures of each
-engine's kernels), and the packages of this environment. It is text: read it before you send it, paths of this
-machine are in it.
+Runs `pytest -m gpu`, which builds engines of a small model for this GPU in each precision and with each installed
+flavor of TensorRT, compares their frames with those of ONNX Runtime, and prints latencies. The report contains the
+output of `tcmoa doctor --json`, `nvidia-smi` and pytest (with latencies and statistics of each engine's kernels), and
+the packages of this environment. It is plain text and contains paths of this machine: read it before you send it.
 
-Ends with pytest's exit code (0: all passed), or with 3 and one line when there is no GPU; nothing is written then.
+The exit code is pytest's (0: all tests passed), or 3 without a report if there is no GPU.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ PYTEST = [sys.executable, "-m", "pytest", "-m", "gpu", "-s", "-v", "-p", "no:cac
 
 
 def run(command: Sequence[str], *, echo: bool = False) -> tuple[int, str]:
-    """Exit code and output of a command, both streams in one; printed as it comes where it takes long."""
+    """Run a command; returns its exit code and its merged output, which is printed at once with `echo`."""
     lines = []
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
@@ -46,12 +45,12 @@ def run(command: Sequence[str], *, echo: bool = False) -> tuple[int, str]:
 
 
 def section(title: str, text: str) -> str:
-    """A part of the report."""
+    """Format a section of the report."""
     return f"== {title} ==\n{text.rstrip()}\n"
 
 
 def report() -> tuple[int, str]:
-    """Pytest's exit code, and the whole report."""
+    """Run the checks; returns pytest's exit code and the report."""
     head = f"tcmoa {__version__}, python {platform.python_version()}, {platform.platform()}, "
     parts = [section("gpu-check", head + f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")]
     parts.append(section("tcmoa doctor --json", run([*TCMOA, "doctor", "--json"])[1]))
@@ -64,9 +63,9 @@ def report() -> tuple[int, str]:
 
 
 def main() -> int:
-    """Run the check; the exit code."""
+    """Run the checks, write the report, and return the exit code."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("gpu-report.txt"), help="where the report goes")
+    parser.add_argument("--out", type=Path, default=Path("gpu-report.txt"), help="file of the report")
     out = parser.parse_args().out.absolute()
     try:
         cuda.CudaDevice.current()

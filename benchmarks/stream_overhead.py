@@ -1,10 +1,10 @@
-"""What a stream costs beside its backend: milliseconds a frame with a backend that only copies. Prints Markdown.
+"""Overhead of a stream: milliseconds per frame with a backend that only copies. Prints Markdown.
 
     python benchmarks/stream_overhead.py BUNDLE [X Y] [--frames 300] [--rounds 3]
 
-BUNDLE gives the frame size. Without X and Y both sources are pictures in memory; with them, files that are decoded as
-the stream decodes them. `outside the backend` is the time from frame to frame: reading, pairing and handing on overlap
-with fusing, so it is what the stream adds where the backend takes no time at all, an upper bound for one that does.
+BUNDLE determines the frame size. Without X and Y both sources are images in memory, else files that the stream
+decodes. `outside the backend` is the time between frames. Reading, pairing and output overlap with fusing, so this is
+the overhead for a backend that takes no time, and an upper bound for others.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BASE = Fraction(1, 25)
 
 
 class Copying:
-    """A backend that gives x back."""
+    """A backend that returns x."""
 
     name = "copying"
 
@@ -39,31 +39,31 @@ class Copying:
         }
 
     def infer(self, inputs: Any) -> dict[str, NDArray[Any]]:
-        """x, and prompts of zeros where the bundle has them."""
+        """Return x, and prompts of zeros if the bundle has them."""
         return {FUSED: inputs[X].copy(), **self._prompt}
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Release nothing."""
 
 
-class Pictures:
-    """A file of `count` pictures that takes no time to read."""
+class MemorySource:
+    """A source of `count` equal images that takes no time to read."""
 
-    name, live, time_base, rate = "pictures", False, BASE, Fraction(25)
+    name, live, time_base, rate = "memory", False, BASE, Fraction(25)
 
     def __init__(self, size: tuple[int, int], count: int) -> None:
         self.size, self._count, self._index = size, count, 0
         self._image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
 
     def read(self) -> SourceFrame | None:
-        """The next picture."""
+        """Return the next frame."""
         if self._index == self._count:
             return None
         self._index += 1
         return SourceFrame(self._image, self._index, BASE, time.monotonic(), self._index - 1)
 
     def close(self) -> None:
-        """Give no more."""
+        """End the source."""
         self._count = self._index
 
 
@@ -72,16 +72,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("sources", nargs="*", help="x and y; pictures in memory when not given")
+    parser.add_argument("sources", nargs="*", help="x and y; images in memory by default")
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     if len(options.sources) not in (0, 2):
         parser.error("expected both X and Y, or neither")
     bundle = Bundle.open(options.bundle)
-    print(
-        "| round | frames | outside the backend, ms a frame p50 | p99 | converting and copying for it, p50 |"
-    )
+    print("| round | frames | outside the backend, ms per frame, p50 | p99 | conversion and copies, p50 |")
     print("|---|---|---|---|---|")
     for number in range(options.rounds):
         fuser = Fuser(bundle, Copying(bundle), resize=True)
@@ -92,18 +90,18 @@ def main() -> None:
             StreamOptions(frames=options.frames),
             on_frame=lambda _, seen=arrivals: seen.append(time.perf_counter()),  # type: ignore[misc]
         )
-        figures = stream.run().snapshot()
+        stats = stream.run().snapshot()
         steps = np.diff(arrivals[10:]) * 1000
         print(
-            f"| {number + 1} | {figures['frames']} | {statistics.median(steps):.2f} | "
-            f"{np.percentile(steps, 99):.2f} | {figures['stages_ms']['fuse']['p50']:.2f} |"
+            f"| {number + 1} | {stats['frames']} | {statistics.median(steps):.2f} | "
+            f"{np.percentile(steps, 99):.2f} | {stats['stages_ms']['fuse']['p50']:.2f} |"
         )
 
 
 def _sources(fuser: Fuser, given: list[str], count: int) -> tuple[Source, Source]:
     if given:
         return open_source(given[0]), open_source(given[1])
-    return Pictures(fuser.size, count), Pictures(fuser.size, count)
+    return MemorySource(fuser.size, count), MemorySource(fuser.size, count)
 
 
 if __name__ == "__main__":

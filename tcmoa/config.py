@@ -10,14 +10,14 @@ from typing import Any, cast
 
 from tcmoa.dataset_layouts import PairSource, parse_pair_source
 from tcmoa.losses import PUBLISHED, REGULARIZER, REGULARIZER_WEIGHT, TERMS
-from tcmoa.mixed_precision import AMP
+from tcmoa.mixed_precision import AMP, AmpType
 from tcmoa.model import ROUNDINGS
-from tcmoa.presets import ADAPTATIONS, PRESETS, TC_MOA, Sizes
-from tcmoa.processes import DEVICES
+from tcmoa.presets import ADAPTATIONS, PRESETS, TC_MOA, Adaptation, Sizes
+from tcmoa.processes import DEVICES, DeviceChoice
 from tcmoa.start import FUSIONS
 from tcmoa_runtime.contract import TASKS
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.typing import JsonObject, JsonValue
+from tcmoa_runtime.typing import JsonObject, JsonValue, Precision
 
 MAE_PREFIX = "mae:"
 """Prefix of a file in `start`: the file must be an MAE backbone."""
@@ -93,7 +93,7 @@ class TrainConfig:
     preset: str = "tiny"
     start: str = "fusion"
     freeze_backbone: bool = False
-    train_for: str = "fp32"
+    train_for: Precision = "fp32"
     out: Path = Path("runs/tiny")
     seed: int = 0
     rounds: int = 1000
@@ -118,9 +118,9 @@ class TrainConfig:
     threads: int = 0
     tasks: tuple[str, ...] = ()
     sizes: dict[str, int] = field(default_factory=dict)
-    adaptation: str = TC_MOA
-    amp: str = "none"
-    device: str = "auto"
+    adaptation: Adaptation = TC_MOA
+    amp: AmpType = "none"
+    device: DeviceChoice = "auto"
     tensorboard: bool = False
 
     @property

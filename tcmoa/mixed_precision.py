@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-AMP: Final = MappingProxyType({"none": None, "bf16": torch.bfloat16, "fp16": torch.float16})
+AmpType: TypeAlias = Literal["none", "bf16", "fp16"]
+"""Type of the matrix products in the blocks during training; `none` is float32."""
+
+AMP: Final[Mapping[AmpType, torch.dtype | None]] = MappingProxyType(
+    {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+)
 """Type of the matrix products in the blocks, by the value of `amp` in the configuration."""
 
 
@@ -21,7 +27,7 @@ class MixedPrecision:
     run on a GPU yet.
     """
 
-    def __init__(self, amp: str, device: torch.device) -> None:
+    def __init__(self, amp: AmpType, device: torch.device) -> None:
         self.dtype, self.device = AMP[amp], device
         self._scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
 

@@ -15,6 +15,7 @@ from tcmoa.blocks import Block, RelativePositionBias
 from tcmoa.moa import MoAOutput, PromptControl, TaskCustomizedMoA, even_mixture
 from tcmoa.presets import ADAPTFORMER, TC_MOA, Sizes
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.typing import Precision
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -63,7 +64,7 @@ def positions_on_grid(table: Tensor, grid: tuple[int, int], *, as_published: boo
     return square.permute(0, 2, 3, 1).reshape(1, *grid, -1)
 
 
-ROUNDINGS: Final[dict[str, torch.dtype | None]] = {
+ROUNDINGS: Final[dict[Precision, torch.dtype | None]] = {
     "fp32": None,
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
@@ -183,7 +184,7 @@ class TCMoA(nn.Module):
     def _token_pixels(self) -> int:
         return self.sizes.patch_size // (2 if self.upsample else 1)
 
-    def train_for(self, precision: str) -> None:
+    def train_for(self, precision: Precision) -> None:
         """Round the residual stream and the normalized tokens in `forward` as a graph of `precision` does.
 
         Gradients pass through unchanged.

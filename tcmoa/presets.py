@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
-from tcmoa_runtime.contract import PATCH, TASKS, WINDOW
+from tcmoa_runtime.contract import PATCH, TASKS, WINDOW, Task
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.typing import JsonObject
 
 TC_MOA: Final = "tc-moa"
 ADAPTFORMER: Final = "adaptformer"
 FROZEN: Final = "frozen"
-ADAPTATIONS: Final = (TC_MOA, ADAPTFORMER, FROZEN)
-"""Ways to adapt the backbone to fusion: the paper's method, and the two baselines of its Table 5."""
+Adaptation: TypeAlias = Literal["tc-moa", "adaptformer", "frozen"]
+"""How the backbone is adapted to fusion: the paper's method, or one of the two baselines of its Table 5."""
+
+ADAPTATIONS: Final[tuple[Adaptation, ...]] = (TC_MOA, ADAPTFORMER, FROZEN)
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class Sizes:
     tau: int = 4
     experts: int = 4
     top_k: int = 2
-    tasks: tuple[str, ...] = TASKS
-    adaptation: str = TC_MOA
+    tasks: tuple[Task, ...] = TASKS
+    adaptation: Adaptation = TC_MOA
 
     def __post_init__(self) -> None:
         if self.adaptation not in ADAPTATIONS:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import torch
 from torch import Tensor, distributed, nn
@@ -14,11 +14,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tcmoa_runtime.errors import MissingError
 
-DEVICES: Final = ("auto", "cpu", "cuda")
+DeviceChoice: TypeAlias = Literal["auto", "cpu", "cuda"]
+DEVICES: Final[tuple[DeviceChoice, ...]] = ("auto", "cpu", "cuda")
 CPU: Final = torch.device("cpu")
 
 
-def choose_device(name: str, local_rank: int = 0) -> torch.device:
+def choose_device(name: DeviceChoice, local_rank: int = 0) -> torch.device:
     """Return the device of this process; `auto` is CUDA if it is available, else the CPU.
 
     Raises:
@@ -75,7 +76,7 @@ class Processes:
 
 
 @contextmanager
-def started_processes(device: str) -> Iterator[Processes]:
+def started_processes(device: DeviceChoice) -> Iterator[Processes]:
     """Connect this process to the others that torchrun started, for the duration of a with-block.
 
     CPUs are connected by gloo, GPUs by NCCL (not run on GPUs yet).

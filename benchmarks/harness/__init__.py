@@ -1,1 +1,1 @@
-"""What `benchmarks/speed.py` measures with: gated samples of contenders in processes of their own, in turn."""
+"""The harness of `benchmarks/speed.py`: contenders in their own processes, in turn, with a check of other load."""

@@ -1,9 +1,9 @@
-"""What a case's contenders load, made once: `python -m harness.build FOLDER`, with `case.json` in it.
+"""Build the files of a case: `python -m harness.build FOLDER THREADS`, where FOLDER contains `case.json`.
 
 x.npy, y.npy, x.png, y.png   the pair
 fp32/, int8/                 bundles
-naive.onnx                   the unfolded model as torch.onnx.export writes it
-made.json                    what was made and from what, last of all
+naive.onnx                   the unfolded model as written by torch.onnx.export
+made.json                    a record of the build, written last
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.contender import ROOT
-from harness.model import Frames, load_model
+from harness.model import FrameModel, load_model
 from harness.plan import BUNDLES, COMPILED, NAIVE, Case
-from harness.work import CASE, MADE, fingerprint
+from harness.work import BUILD_RECORD, CASE_FILE, fingerprint
 from tcmoa import TCMoA
 from tcmoa_calibration.quantize import quantize_bundle
 from tcmoa_export import export_bundle
@@ -40,14 +40,14 @@ from tcmoa_runtime.options.quantize import QuantizeOptions
 from tcmoa_runtime.pairs import PairPaths, find_pairs
 
 DATA = ROOT.parent / "shared" / "data"
-"""Real pairs, where they lie beside the project; photographs take their place."""
+"""Real pairs; photographs replace them if the folder is missing."""
 SMOOTHING: Final = 0.5
 RANGES: Final = "max"
-"""Of the int8 bundle. Searching for better ones takes minutes, and does not change how fast it is."""
+"""Ranges of the int8 bundle. A search for better ones takes minutes and does not change the speed."""
 
 
 def sources(case: Case) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
-    """x and y [H, W, 3] in the case's size, and where they are from."""
+    """Return x and y [H, W, 3] in the size of the case, and their origin."""
     folder, size = DATA / "val" / case.task, (case.width, case.height)
     if folder.is_dir() and case.preset != "micro":
         pair = find_pairs(folder)[0]
@@ -58,7 +58,7 @@ def sources(case: Case) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
 
 
 def calibration_pairs(case: Case, folder: Path) -> tuple[list[PairPaths], str]:
-    """Pairs for int8 and what they are; photographs are written into `folder`."""
+    """Return pairs for the int8 calibration and their origin; photographs are written into `folder`."""
     real = DATA / "train" / case.task
     if real.is_dir() and case.preset != "micro":
         return find_pairs(real), "real training pairs"
@@ -67,11 +67,11 @@ def calibration_pairs(case: Case, folder: Path) -> tuple[list[PairPaths], str]:
         made = make_pair(case.task, PHOTOGRAPHS[i % len(PHOTOGRAPHS)], (case.height, case.width), i)
         write_image(folder / f"{i:02}_x.png", made.x)
         write_image(folder / f"{i:02}_y.png", made.y)
-    return find_pairs(folder), "pairs made of photographs"
+    return find_pairs(folder), "pairs made from photographs"
 
 
 class _Exported(nn.Module):
-    """A program of torch.export as a module; held so that nobody calls its train(), which it refuses."""
+    """A program of torch.export as a module, hidden from `Module.train`, which the program does not support."""
 
     program: Any
 
@@ -80,22 +80,22 @@ class _Exported(nn.Module):
         object.__setattr__(self, "program", program.module())
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Run it."""
+        """Run the program."""
         result: Tensor = self.program(x, y)
         return result
 
 
-def export_naively(model: TCMoA, case: Case, x: Tensor, y: Tensor, path: Path) -> str:
-    """Write the unfolded model with torch.onnx.export and say by which way it went.
+def export_unfolded(model: TCMoA, case: Case, x: Tensor, y: Tensor, path: Path) -> str:
+    """Write the unfolded model with torch.onnx.export; returns the method that succeeded.
 
-    The exporter that traces does not take the model as it is (its Python computes with sizes); it takes what
-    torch.export makes of it, where sizes are numbers. The newer exporter is taken where onnxscript is installed.
+    The tracing exporter does not support the model itself, whose Python code computes with sizes, but it supports the
+    result of torch.export, in which sizes are constants. The newer exporter is used if onnxscript is installed.
     """
     frames = (
-        Frames(model, case.task).eval().requires_grad_(requires_grad=False)
-    )  # constants must not require it
+        FrameModel(model, case.task).eval().requires_grad_(requires_grad=False)
+    )  # constants must not require gradients
     names: dict[str, Any] = {"input_names": ["x", "y"], "output_names": ["fused"]}
-    refusals = []
+    failures = []
 
     def newer() -> None:
         torch.onnx.export(frames, (x, y), str(path), dynamo=True, **names)
@@ -107,7 +107,7 @@ def export_naively(model: TCMoA, case: Case, x: Tensor, y: Tensor, path: Path) -
         program = torch.export.export(frames, (x, y))
         torch.onnx.export(_Exported(program), (x, y), str(path), dynamo=False, opset_version=18, **names)
 
-    for way, write in (
+    for method, write in (
         ("torch.onnx.export(dynamo=True)", newer),
         ("torch.onnx.export(dynamo=False)", traced),
         ("torch.export, then torch.onnx.export(dynamo=False)", exported),
@@ -115,21 +115,21 @@ def export_naively(model: TCMoA, case: Case, x: Tensor, y: Tensor, path: Path) -
         try:
             with torch.no_grad():
                 write()
-        except Exception as error:  # whatever they raise is the reason
-            refusals.append(f"{way}: {_line(error)}")
+        except Exception as error:  # exporters raise various types
+            failures.append(f"{method}: {_line(error)}")
         else:
-            return f"{way}; {'; '.join(refusals)}" if refusals else way
-    raise TcmoaError("; ".join(refusals))
+            return f"{method}; {'; '.join(failures)}" if failures else method
+    raise TcmoaError("; ".join(failures))
 
 
 def build(folder: Path) -> None:
-    """Make everything of `folder`; what may fail by itself is noted in made.json with the reason."""
-    case = Case.from_json(json.loads((folder / CASE).read_bytes()))
+    """Build the files of `folder`; optional parts that fail are recorded in made.json with the reason."""
+    case = Case.from_json(json.loads((folder / CASE_FILE).read_bytes()))
     x, y, pair = sources(case)
     for name, frame in (("x", x), ("y", y)):
         np.save(folder / f"{name}.npy", frame[None])
         write_image(folder / f"{name}.png", frame)
-    _say("exporting the bundle")
+    _log("exporting the bundle")
     model, weights = load_model(case)
     began = time.perf_counter()
     bundle = export_bundle(
@@ -150,10 +150,10 @@ def build(folder: Path) -> None:
     if COMPILED in case.contenders:
         made["notes"][COMPILED] = f"backend {case.compiler}"
     if NAIVE in case.contenders:
-        _say("exporting the unfolded model")
+        _log("exporting the unfolded model")
         tensors = [torch.from_numpy(frame[None].copy()) for frame in (x, y)]
         try:
-            made["notes"][NAIVE] = export_naively(model, case, tensors[0], tensors[1], folder / "naive.onnx")
+            made["notes"][NAIVE] = export_unfolded(model, case, tensors[0], tensors[1], folder / "naive.onnx")
         except TcmoaError as error:
             made["failed"][NAIVE] = str(error)
     eight = [name for name, (kind, _) in BUNDLES.items() if kind == "int8" and name in case.contenders]
@@ -161,11 +161,11 @@ def build(folder: Path) -> None:
         del model
         _int8(case, folder, bundle, eight, made)
     made["fingerprint"] = fingerprint(case)
-    write_bytes(folder / MADE, (json.dumps(made, indent=1) + "\n").encode())
+    write_bytes(folder / BUILD_RECORD, (json.dumps(made, indent=1) + "\n").encode())
 
 
 def _int8(case: Case, folder: Path, bundle: Bundle, names: list[str], made: dict[str, Any]) -> None:
-    _say("calibrating the int8 bundle")
+    _log("calibrating the int8 bundle")
     found, which = calibration_pairs(case, folder / "pairs")
     try:
         options = QuantizeOptions(
@@ -185,12 +185,12 @@ def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {short}" if not isinstance(error, TcmoaError) else short
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, flush=True)
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore")  # of exporters, dozens
+    warnings.simplefilter("ignore")  # exporters emit dozens
     torch.set_num_threads(int(sys.argv[2]))
     try:
         build(Path(sys.argv[1]))

@@ -1,6 +1,6 @@
-"""A contender in a process of its own: `python -m harness.contender NAME FOLDER THREADS`, told what to do on stdin.
+"""A contender in its own process: `python -m harness.contender NAME FOLDER THREADS`, controlled by requests on stdin.
 
-FOLDER is what `harness.build` made of a case. Besides the requests of `tcmoa_runtime.bench.worker.serve`: `save PATH`
+FOLDER was built by `harness.build`. In addition to the requests of `tcmoa_runtime.bench.worker.serve`, `save PATH`
 writes the fused frame, uint8 [H, W, 3].
 """
 
@@ -22,40 +22,43 @@ from tcmoa_runtime.typing import BackendName
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPILER_CACHE = "compiled"
-"""Folder of what torch.compile makes, in a case's folder."""
+"""Folder of the output of torch.compile, in the folder of a case."""
 
 
 def environment(threads: int) -> dict[str, str]:
-    """What every process that is measured starts with: the same number of threads, and the harness to be found."""
+    """Return the environment of measured processes: the number of threads, and the path of the harness."""
     path = [str(ROOT / "benchmarks"), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(path)}
 
 
 def start(name: str, folder: Path, threads: int) -> Worker:
-    """A process that waits to be told to load."""
+    """Start the process of a contender; it loads on request."""
     command = [sys.executable, "-m", "harness.contender", name, str(folder), str(threads)]
     return Worker(
         name, command, {**environment(threads), "TORCHINDUCTOR_CACHE_DIR": str(folder / COMPILER_CACHE)}
     )
 
 
-def forget_compiled(folder: Path) -> None:
-    """Delete what earlier runs compiled of a case, so that loading always is the first time's."""
+def delete_compiled(folder: Path) -> None:
+    """Delete compiled files of earlier runs of a case, so that each load is a first load."""
     for cache in (folder / COMPILER_CACHE, *(folder / kind / ENGINES_FOLDER for kind in ("fp32", "int8"))):
         shutil.rmtree(cache, ignore_errors=True)
 
 
 def read_frames(folder: Path) -> tuple[Any, Any]:
-    """X and y of a case, uint8 [1, H, W, 3]."""
+    """Return x and y of a case, uint8 [1, H, W, 3]."""
     import numpy as np
 
     return np.load(folder / "x.npy"), np.load(folder / "y.npy")
 
 
 def loader(name: str, folder: Path, threads: int) -> RunFrame:
-    """What runs a frame and returns the fused one, uint8 [H, W, 3]; imports happen here, to be in the time of loading.
+    """Load a contender; returns a function that fuses the frames and returns the result, uint8 [H, W, 3].
 
-    Raises InputError on an unknown name.
+    Imports happen here, so that they are part of the load time.
+
+    Raises:
+        InputError: The name is unknown.
     """
     if name in (EAGER, COMPILED):
         return _torch(folder, threads, compiled=name == COMPILED)
@@ -63,17 +66,17 @@ def loader(name: str, folder: Path, threads: int) -> RunFrame:
         return _naive(folder / "naive.onnx", folder, threads)
     if name in BUNDLES:
         return _bundle(folder, *BUNDLES[name], threads)
-    raise InputError(f"contender is {name!r}: expected {EAGER}, {COMPILED}, {NAIVE} or {', '.join(BUNDLES)}")
+    raise InputError(f"contender is {name!r}; expected {EAGER}, {COMPILED}, {NAIVE} or {', '.join(BUNDLES)}")
 
 
 def _torch(folder: Path, threads: int, *, compiled: bool) -> RunFrame:
     import torch
 
-    from harness.model import Frames, load_model
+    from harness.model import FrameModel, load_model
 
     torch.set_num_threads(threads)
     case = Case.from_json(json.loads((folder / "case.json").read_bytes()))
-    run: Any = Frames(load_model(case)[0], case.task)
+    run: Any = FrameModel(load_model(case)[0], case.task)
     if compiled:
         run = torch.compile(run, backend=case.compiler)
     x, y = (torch.from_numpy(frame) for frame in read_frames(folder))

@@ -1,7 +1,7 @@
-"""When a sample counts: only if the rest of the machine was idle while it was taken.
+"""The check of a sample: it counts only if the rest of the machine was idle.
 
-Busy time is counted by the kernel in ticks (10 ms on most machines), so a sample should be long against that.
-Linux only: it reads /proc.
+The kernel counts busy time in ticks (10 ms on most machines), so a sample should be much longer than a tick. Linux
+only: it reads /proc.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Final
 
 from tcmoa_runtime.errors import MissingError
 
-LEAST_FOREIGN: Final = 0.030
-"""Seconds of foreign CPU time that any sample may see: below it are the kernel's ticks and its own chores."""
-MOST_FOREIGN: Final = 0.06
-"""The same as a share of the sample's wall time."""
+FOREIGN_ALLOWANCE_S: Final = 0.030
+"""CPU seconds of other processes that are allowed in any sample: ticks and the kernel's own work."""
+MAX_FOREIGN_SHARE: Final = 0.06
+"""CPU time of other processes that is allowed in a long sample, as a share of its wall time."""
 
 _BUSY: Final = (0, 1, 2, 5, 6, 7)
 """Columns of /proc/stat: user, nice, system, irq, softirq, steal. Guests are in user; idle and iowait are not busy."""
@@ -25,7 +25,7 @@ _BUSY: Final = (0, 1, 2, 5, 6, 7)
 
 @dataclass(frozen=True)
 class Usage:
-    """A moment. `wall`: seconds of a steady clock; `busy`: CPU seconds of all cores; `own`: of what is measured."""
+    """Readings at one moment: a monotonic clock, CPU seconds of all cores, CPU seconds of the measured process."""
 
     wall: float
     busy: float
@@ -33,36 +33,37 @@ class Usage:
 
 
 def foreign_seconds(before: Usage, after: Usage) -> float:
-    """CPU seconds that others took between two moments; ticks can make it less than nothing, which is nothing."""
+    """Return the CPU seconds of other processes between two moments, at least 0 in spite of rounding to ticks."""
     return max(0.0, (after.busy - before.busy) - (after.own - before.own))
 
 
 def allowed_seconds(wall: float) -> float:
-    """Foreign CPU seconds up to which a sample of `wall` seconds counts."""
-    return max(LEAST_FOREIGN, MOST_FOREIGN * wall)
+    """Return the CPU seconds of other processes that are allowed in a sample of `wall` seconds."""
+    return max(FOREIGN_ALLOWANCE_S, MAX_FOREIGN_SHARE * wall)
 
 
 def is_quiet(before: Usage, after: Usage) -> bool:
-    """Whether a sample taken between two moments counts."""
+    """Return whether a sample between two moments counts."""
     return foreign_seconds(before, after) < allowed_seconds(after.wall - before.wall)
 
 
 def parse_busy(stat: str, ticks: int) -> float:
-    """Busy CPU seconds of all cores together from the text of /proc/stat, `ticks` a second."""
+    """Parse the busy CPU seconds of all cores from the text of /proc/stat, with `ticks` per second."""
     fields = stat.split("\n", 1)[0].split()[1:]
     return sum(int(fields[i]) for i in _BUSY) / ticks
 
 
 def parse_own(stat: str, ticks: int) -> float:
-    """utime + stime in seconds from the text of /proc/PID/stat, all threads, also those that ended."""
-    fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces
+    """Parse utime + stime in seconds, of all threads, from the text of /proc/PID/stat."""
+    fields = stat.rpartition(")")[2].split()  # the name may contain spaces
     return (int(fields[11]) + int(fields[12])) / ticks
 
 
 def usage(pid: int | None) -> Usage:
-    """This moment, for the process `pid`; None: for the children of this one that were waited for.
+    """Read the clocks for a process, or with None for the finished child processes of this one.
 
-    Raises MissingError where there is no /proc: on another system than Linux.
+    Raises:
+        MissingError: There is no /proc, as on systems other than Linux.
     """
     ticks = os.sysconf("SC_CLK_TCK")
     try:
@@ -74,6 +75,7 @@ def usage(pid: int | None) -> Usage:
             own = parse_own(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace"), ticks)
     except OSError as error:
         raise MissingError(
-            f"{error.filename}: cannot be read ({error.strerror}); foreign CPU time is read from /proc, on Linux only"
+            f"cannot be read ({error.strerror}); expected Linux, where /proc counts the CPU time of other processes",
+            subject=error.filename,
         ) from error
     return Usage(time.monotonic(), busy, own)

@@ -1,21 +1,21 @@
-"""The most that matrix products reach on this machine: `python -m harness.gemm KIND SIDE THREADS` is one of them.
+"""The speed limit of matrix products on this machine: `python -m harness.gemm KIND SIDE THREADS` runs one product.
 
-What a model's matrix products are held against; no model can be faster than its products alone.
+No model can be faster than its matrix products alone.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.contender import environment
 from harness.plan import Plan
-from harness.rounds import Measured, run_rounds
+from harness.rounds import RoundResults, run_rounds
 from tcmoa_runtime.bench.worker import RunFrame, Worker, serve
 from tcmoa_runtime.errors import TcmoaError
+from tcmoa_runtime.typing import OnMessage
 
 KINDS: Final = {
     "fp32 torch": "fp32",
@@ -24,12 +24,12 @@ KINDS: Final = {
     "int8 onnxruntime": "int8",
     "int8 openvino": "int8",
 }
-"""Ways to multiply, and the arithmetic whose limit each is a candidate for."""
+"""Kinds of matrix products, and the arithmetic of each."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The fastest counted sample of an arithmetic: 10^9 operations a second, by whom, at which side."""
+    """The fastest sample of an arithmetic: 10^9 operations per second, the kind of product, and its side."""
 
     gflops: float
     kind: str
@@ -37,12 +37,12 @@ class Limit:
 
 
 def operations(side: int) -> int:
-    """Multiplications and additions of a product of two square matrices."""
+    """Return the number of multiplications and additions in a product of two square matrices."""
     return 2 * side**3
 
 
-def find_limits(measured: Measured, sides: dict[str, tuple[str, int]]) -> dict[str, Limit]:
-    """The best candidate by arithmetic; `sides` gives kind and side by contender. Those too noisy are left out."""
+def best_limits(measured: RoundResults, sides: dict[str, tuple[str, int]]) -> dict[str, Limit]:
+    """Return the fastest kind by arithmetic, without noisy ones; `sides` has the kind and side of each contender."""
     found: dict[str, Limit] = {}
     for name, series in measured.series.items():
         kind, side = sides[name]
@@ -57,9 +57,9 @@ def find_limits(measured: Measured, sides: dict[str, tuple[str, int]]) -> dict[s
 
 
 def measure_limits(
-    plan: Plan, threads: int, say: Callable[[str], None]
+    plan: Plan, threads: int, on_message: OnMessage
 ) -> tuple[dict[str, Limit], dict[str, str]]:
-    """Limits by arithmetic, and for candidates that did not run the reason in one line."""
+    """Return the limits by arithmetic, and the reason for each kind that did not run."""
     sides: dict[str, tuple[str, int]] = {}
     failed: dict[str, str] = {}
     with ExitStack() as stack:
@@ -79,12 +79,12 @@ def measure_limits(
             runners,
             plan.gemm_rounds,
             tries=plan.tries,
-            progress=lambda done, of, _: say(f"limits of matrix products, round {done} of {of}"),
+            progress=lambda done, of, _: on_message(f"limits of matrix products, round {done} of {of}"),
         )
-    limits = find_limits(measured, sides)
+    limits = best_limits(measured, sides)
     for kind, arithmetic in KINDS.items():
         if arithmetic not in limits:
-            failed.setdefault(kind, "too noisy: too few samples count")
+            failed.setdefault(kind, "too noisy: too few valid samples")
     return limits, {**failed, **measured.failed}
 
 
@@ -107,7 +107,7 @@ def _load(kind: str, side: int, threads: int) -> RunFrame:
 def _weights(side: int) -> Any:
     import numpy as np
 
-    # To 64, as the bundles have them (see docs/calibration.md).
+    # Up to 64, like the weights of int8 bundles.
     return np.random.default_rng(0).integers(-64, 65, (side, side)).astype(np.int8)
 
 
@@ -145,7 +145,7 @@ def _onnxruntime(side: int, threads: int) -> RunFrame:
 
 
 def _openvino(side: int, threads: int) -> RunFrame:
-    """A product of two quantised matrices, uint8 around 128 by constant int8, as in the bundles."""
+    """A product of two quantized matrices, uint8 around 128 by constant int8, as in the bundles."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 

@@ -1,4 +1,4 @@
-"""Runs of before: one JSON file each, named by time and processor."""
+"""Earlier runs: one JSON file each, named by time and processor."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ FORMAT: Final = 1
 
 
 def file_name(run: Mapping[str, Any]) -> str:
-    """`<UTC time>-<cpu>.json`."""
+    """Return `<UTC time>-<cpu>.json`."""
     time = str(run["utc"]).replace("-", "").replace(":", "")
     return f"{time}-{slug(run['machine']['cpu'])}.json"
 
 
 def latest(folder: Path, run: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """Name and content of the latest earlier run that compares with `run`: same processor, threads and kind of run.
+    """Return the name and content of the latest earlier run with the same processor, threads and plan.
 
-    Files that cannot be read or are of another format are passed over.
+    Files that are unreadable or have another format are skipped.
     """
     own = file_name(run)
     cpu = slug(run["machine"]["cpu"])
@@ -39,7 +39,7 @@ def latest(folder: Path, run: Mapping[str, Any]) -> tuple[str, dict[str, Any]] |
 
 
 def changes(run: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """By case and contender: this run's p50 over the earlier one's, less 1, where both were measured."""
+    """Return the relative change of p50 against an earlier run, by case and contender."""
     found: dict[str, dict[str, float]] = {}
     for name, case in run["cases"].items():
         old = before["cases"].get(name, {}).get("contenders", {})

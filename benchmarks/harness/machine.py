@@ -1,4 +1,4 @@
-"""On what a run was measured: processor, versions, commit."""
+"""The machine and software of a run: processor, versions, commit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES: Final = ("tcmoa", "torch", "onnxruntime", "openvino", "onnx", "numpy",
 
 
 def describe() -> dict[str, Any]:
-    """Processor, cores, memory in GB, system."""
+    """Return the processor, its cores, the memory in GB, and the system."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return {
         "cpu": processor_name(),
@@ -30,13 +30,13 @@ def describe() -> dict[str, Any]:
 
 
 def cpu_flags() -> list[str]:
-    """What decides on low precision: those of AVX-512, VNNI, BF16 and AMX that the processor has."""
+    """Return the processor's instruction sets for low precision: AVX-512, VNNI, BF16, AMX."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
             line = next((line for line in file if line.startswith(("flags", "Features"))), "")
     except OSError:
         return []
-    wanted = {
+    relevant = {
         "avx2",
         "avx512f",
         "avx512_vnni",
@@ -47,11 +47,11 @@ def cpu_flags() -> list[str]:
         "amx_bf16",
         "i8mm",
     }
-    return sorted(wanted & set(line.split()))
+    return sorted(relevant & set(line.split()))
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of what is measured."""
+    """Return the installed versions of the measured packages."""
     found = {}
     for package in PACKAGES:
         try:
@@ -62,7 +62,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Short hash of the checkout, with `-dirty` where files differ from it; nothing outside of one."""
+    """Return the short hash of the commit, with `-dirty` after local changes; empty outside of a checkout."""
     try:
         done = subprocess.run(
             ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"],
@@ -76,6 +76,6 @@ def commit() -> str:
 
 
 def slug(cpu: str) -> str:
-    """The processor's name for a file's: `amd-epyc-9b14`."""
+    """Convert the name of a processor for use in a file name, e.g. `amd-epyc-9b14`."""
     plain = re.sub(r"\((r|tm|c)\)", "", cpu.lower())
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "unknown"

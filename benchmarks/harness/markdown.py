@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.measure import is_refused
+from harness.measure import is_inconclusive
 from harness.plan import EAGER
 
-_MISSING = "-"
+_NO_VALUE = "-"
 
 
 def render(run: Mapping[str, Any], before: str | None, change: Mapping[str, Mapping[str, float]]) -> str:
-    """The whole file. `before`: name of the run that `change` (see `history.changes`) is against."""
+    """Render the file; `before` is the name of the run that `change` (see `history.changes`) compares with."""
     blocks = [
         _head(run),
         *(_case(case, change.get(name), before) for name, case in run["cases"].items()),
@@ -24,16 +24,16 @@ def render(run: Mapping[str, Any], before: str | None, change: Mapping[str, Mapp
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others are numbers."""
+    """Render a table; the first column is text, the others are numbers."""
     lines = [f"| {' | '.join(header)} |", f"|---|{'---:|' * (len(header) - 1)}"]
     lines += [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
     return "\n".join(lines)
 
 
 def ms(value: float | None) -> str:
-    """Milliseconds in three digits or whole ones."""
+    """Format milliseconds with three digits, or as a whole number from 100 on."""
     if value is None:
-        return _MISSING
+        return _NO_VALUE
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -47,12 +47,12 @@ def _head(run: Mapping[str, Any]) -> str:
         f"{run['threads']} threads each, Python {machine['python']}, commit {run['commit'] or 'unknown'}.",
         f"{versions}.",
         "",
-        f"Milliseconds a frame, from the {run['samples']['counted']} of {run['samples']['tried']} samples that count: "
-        "those taken while other programs were idle. How it is measured: docs/speed.md.",
+        f"Milliseconds per frame, from the {run['samples']['counted']} of {run['samples']['tried']} samples "
+        "during which other programs were idle. The method: docs/speed.md.",
     ]
     if run["quick"]:
-        lines += ["", "**A --quick run: it proves that the harness works, and says nothing about speed.**"]
-    refused = [name for name, case in run["cases"].items() if is_refused(case)]
+        lines += ["", "**A --quick run: it tests the harness and says nothing about speed.**"]
+    refused = [name for name, case in run["cases"].items() if is_inconclusive(case)]
     if refused:
         lines += [
             "",
@@ -79,7 +79,7 @@ def _case(case: Mapping[str, Any], change: Mapping[str, float] | None, before: s
         ]
         row.append(f"{entry['counted']} of {entry['tried']}")
         if change:
-            row.append(f"{change[name]:+.1%}" if name in change else _MISSING)
+            row.append(f"{change[name]:+.1%}" if name in change else _NO_VALUE)
         rows.append(row)
     size = f"{case['width']}x{case['height']}"
     up = "" if case["upsample"] else ", without upsampling"
@@ -87,7 +87,7 @@ def _case(case: Mapping[str, Any], change: Mapping[str, float] | None, before: s
         f"## {case['name']}",
         "",
         f"{case['preset']} {size}{up}, {case['task']}, weights: {case['weights_are']}; "
-        f"{case['flops'] / 1e9:.1f} GFLOP a frame (folded graph); {case['pair']}.",
+        f"{case['flops'] / 1e9:.1f} GFLOP per frame (folded graph); {case['pair']}.",
         "",
         table(header, rows),
         "",
@@ -107,14 +107,15 @@ def _case(case: Mapping[str, Any], change: Mapping[str, float] | None, before: s
 def _export(made: Mapping[str, Any]) -> str:
     parity = made["parity"]
     return (
-        f"Exported and checked in {made['seconds']:.1f} s (once, whatever else ran), {made['peak_mb']:.0f} MB at most; "
-        f"against the model at most {parity['max_difference']} grey levels, in {parity['differing']:.4%} of values."
+        f"Exported and checked in {made['seconds']:.1f} s (one run, other load not checked), "
+        f"{made['peak_mb']:.0f} MB at most; differs from the model by at most {parity['max_difference']} "
+        f"gray levels, in {parity['differing']:.4%} of values."
     )
 
 
 def _times(entry: Mapping[str, Any]) -> list[str]:
     if entry["status"] != "measured":
-        return ["too noisy", *[_MISSING] * 3]
+        return ["too noisy", *[_NO_VALUE] * 3]
     quartiles = f"{ms(entry['q1_ms'])} to {ms(entry['q3_ms'])}"
     return [
         ms(entry["p50_ms"]),
@@ -127,18 +128,18 @@ def _times(entry: Mapping[str, Any]) -> list[str]:
 def _ratio(entry: Mapping[str, Any], case: Mapping[str, Any]) -> list[str]:
     ratio = entry["ratio"]
     if ratio is None or case["baseline"] is None:
-        return [_MISSING, _MISSING]
+        return [_NO_VALUE, _NO_VALUE]
     return [f"{ratio['median']:.2f}", f"{ratio['lowest']:.2f} to {ratio['highest']:.2f}"]
 
 
 def _share(entry: Mapping[str, Any]) -> str:
     share = entry["share"]
-    return _MISSING if share is None else f"{share:.0%} {entry['limit']}"
+    return _NO_VALUE if share is None else f"{share:.0%} {entry['limit']}"
 
 
 def _psnr(entry: Mapping[str, Any]) -> str:
     if entry["differing"] is None:
-        return _MISSING
+        return _NO_VALUE
     return "identical" if entry["psnr_db"] is None else f"{entry['psnr_db']:.1f}"
 
 
@@ -171,7 +172,7 @@ def _scaling(run: Mapping[str, Any]) -> str:
     found = list(rows())
     if not found:
         return ""
-    header = ["", "pixels", "p50", "ns a pixel", "x the least", "peak bytes a pixel", "x the least"]
+    header = ["", "pixels", "p50", "ns per pixel", "x minimum", "peak bytes per pixel", "x minimum"]
     return f"## By frame size\n\n{table(header, found)}"
 
 
@@ -189,10 +190,10 @@ def _process(run: Mapping[str, Any]) -> str:
         [
             f"## A whole process: {whole['case']}",
             "",
-            f"`tcmoa fuse` in onnxruntime from start to exit: {total}, median and range of the "
-            f"{whole['counted']} of {whole['tried']} runs that count. "
+            f"`tcmoa fuse` with onnxruntime from start to exit: {total}, median and range of "
+            f"{whole['counted']} valid runs of {whole['tried']}. "
             f"`import tcmoa_runtime` alone: {doubt}{ms(whole['import_ms'])} ms.",
             "",
-            table(["a fresh process of Python", "ms"], rows),
+            table(["a new Python process", "ms"], rows),
         ]
     )

@@ -1,9 +1,9 @@
-"""One case: its contenders loaded, measured in turn, and put into figures."""
+"""Measure one case: load its contenders, run them in turn, and summarize the results."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,20 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from harness.contender import forget_compiled, start
+from harness.contender import delete_compiled, start
 from harness.gate import is_quiet, usage
 from harness.gemm import Limit
-from harness.plan import EAGER, LIMIT_OF, Case
-from harness.rounds import Measured, run_rounds
+from harness.plan import ARITHMETIC_OF, EAGER, Case
+from harness.rounds import RoundResults, run_rounds
 from harness.statistic import Series, ratio, times
-from harness.work import read_made
+from harness.work import read_build_record
 from tcmoa_runtime.bench.worker import Worker
 from tcmoa_runtime.errors import TcmoaError
+from tcmoa_runtime.typing import OnMessage
 
 
 @dataclass
 class Loaded:
-    """Milliseconds of loading and of the first frame, and whether the machine was quiet meanwhile."""
+    """Milliseconds of the load and of the first frame, and whether other programs were idle."""
 
     load_ms: float
     first_ms: float
@@ -32,33 +33,31 @@ class Loaded:
 
 
 @dataclass
-class Raw:
-    """What was measured of a case, by contender; `images`: fused frames, uint8 [H, W, 3]."""
+class CaseMeasurements:
+    """Measurements of a case by contender; `images` are fused frames, uint8 [H, W, 3]."""
 
-    measured: Measured
+    measured: RoundResults
     loaded: dict[str, Loaded] = field(default_factory=dict)
     peak_mb: dict[str, float] = field(default_factory=dict)
     images: dict[str, Any] = field(default_factory=dict)
 
 
-def measure_case(
-    case: Case, folder: Path, threads: int, tries: int, say: Callable[[str], None]
-) -> dict[str, Any]:
-    """The case's figures but for shares of the limit, ready for JSON."""
-    made = read_made(folder)
+def measure_case(case: Case, folder: Path, threads: int, tries: int, on_message: OnMessage) -> dict[str, Any]:
+    """Measure a case; returns its results for JSON, without the shares of the limits."""
+    made = read_build_record(folder)
     with ExitStack() as stack:
-        workers, raw = _load(case, folder, threads, made["failed"], stack, say)
+        workers, raw = _load(case, folder, threads, made["failed"], stack, on_message)
 
-        def progress(done: int, of: int, measured: Measured) -> None:
+        def progress(done: int, of: int, measured: RoundResults) -> None:
             counted = sum(series.counted for series in measured.series.values())
             tried = sum(series.tried for series in measured.series.values())
-            say(f"{case.name}: round {done} of {of}, {counted} of {tried} samples count")
+            on_message(f"{case.name}: round {done} of {of}, {counted} of {tried} samples valid")
 
         rounds = run_rounds(workers, case.rounds, tries=tries, progress=progress)
         raw.measured.series = rounds.series
         raw.measured.failed.update(rounds.failed)
         raw.peak_mb = {name: workers[name].peak_mb() for name in rounds.series}
-    return figures(case, made, raw)
+    return summarize_case(case, made, raw)
 
 
 def _load(
@@ -67,16 +66,18 @@ def _load(
     threads: int,
     failed: Mapping[str, str],
     stack: ExitStack,
-    say: Callable[[str], None],
-) -> tuple[dict[str, Worker], Raw]:
-    """The workers that run, their first frame behind them, and what is known by then."""
-    raw = Raw(Measured(failed={name: failed[name] for name in case.contenders if name in failed}))
+    on_message: OnMessage,
+) -> tuple[dict[str, Worker], CaseMeasurements]:
+    """Start the contenders and run their first frames; returns the workers and the first measurements."""
+    raw = CaseMeasurements(
+        RoundResults(failed={name: failed[name] for name in case.contenders if name in failed})
+    )
     workers: dict[str, Worker] = {}
-    forget_compiled(folder)
+    delete_compiled(folder)
     for name in case.contenders:
         if name in failed:
             continue
-        say(f"{case.name}: loading {name}")
+        on_message(f"{case.name}: loading {name}")
         worker = stack.enter_context(start(name, folder, threads))
         try:
             before = usage(worker.pid)
@@ -87,18 +88,18 @@ def _load(
             raw.images[name] = np.load(path)
             workers[name] = worker
         except TcmoaError as error:
-            raw.measured.failed[name] = shortened(str(error))
+            raw.measured.failed[name] = shorten(str(error))
     return workers, raw
 
 
-def shortened(reason: str, most: int = 300) -> str:
-    """A reason in one line of bearable length."""
+def shorten(reason: str, max_characters: int = 300) -> str:
+    """Return a reason as one line of limited length."""
     line = " ".join(reason.split())
-    return line if len(line) <= most else f"{line[:most]}…"
+    return line if len(line) <= max_characters else f"{line[:max_characters]}…"
 
 
-def figures(case: Case, made: Mapping[str, Any], raw: Raw) -> dict[str, Any]:
-    """Plain values: the case, and an entry for each contender in the case's order."""
+def summarize_case(case: Case, made: Mapping[str, Any], raw: CaseMeasurements) -> dict[str, Any]:
+    """Return the case and an entry for each contender, in the order of the case."""
     baseline = raw.measured.series.get(EAGER)
     entries = {
         name: _entry(name, raw, baseline)
@@ -119,7 +120,7 @@ def figures(case: Case, made: Mapping[str, Any], raw: Raw) -> dict[str, Any]:
     }
 
 
-def _entry(name: str, raw: Raw, baseline: Series | None) -> dict[str, Any]:
+def _entry(name: str, raw: CaseMeasurements, baseline: Series | None) -> dict[str, Any]:
     series, loaded = raw.measured.series[name], raw.loaded[name]
     found = times(series)
     against = ratio(baseline, series) if baseline is not None else None
@@ -139,7 +140,7 @@ def _entry(name: str, raw: Raw, baseline: Series | None) -> dict[str, Any]:
 
 
 def compare(reference: Any, image: Any) -> dict[str, Any]:
-    """PSNR in dB and share of values that differ between two uint8 frames; PSNR None where they are equal.
+    """Return the PSNR in dB and the share of differing values of two uint8 frames; PSNR is None for equal frames.
 
     Both are None without a reference.
     """
@@ -154,9 +155,9 @@ def compare(reference: Any, image: Any) -> dict[str, Any]:
 
 
 def add_shares(case: dict[str, Any], limits: Mapping[str, Limit]) -> None:
-    """Put each contender's share of its arithmetic's limit into a case's figures; None where either is unknown."""
+    """Add the share of the limit that each contender reaches to the results; None if it is unknown."""
     for name, entry in case["contenders"].items():
-        kind = LIMIT_OF[name]
+        kind = ARITHMETIC_OF[name]
         limit = limits.get(kind)
         entry["limit"] = kind
         entry["share"] = (
@@ -166,14 +167,14 @@ def add_shares(case: dict[str, Any], limits: Mapping[str, Limit]) -> None:
         )
 
 
-def is_refused(case: Mapping[str, Any]) -> bool:
-    """Whether nothing can be concluded from a case: it has a baseline, and that was not measured."""
+def is_inconclusive(case: Mapping[str, Any]) -> bool:
+    """Return whether a case has a baseline that was not measured."""
     baseline = case["baseline"]
     return baseline is not None and case["contenders"][baseline]["status"] != "measured"
 
 
 def scaling(cases: Mapping[str, Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """By contender: nanoseconds and bytes of peak memory a pixel at each size, and against the smallest of them."""
+    """Return time and peak memory per pixel at each frame size by contender, also relative to their minima."""
     points: dict[str, list[dict[str, Any]]] = {}
     for case in cases.values():
         if not case["scale"]:
@@ -192,7 +193,7 @@ def scaling(cases: Mapping[str, Mapping[str, Any]]) -> dict[str, list[dict[str, 
     kept = {name: sorted(p, key=lambda q: q["pixels"]) for name, p in points.items() if len(p) > 1}
     for found in kept.values():
         for key in ("ns_per_pixel", "bytes_per_pixel"):
-            least = min(point[key] for point in found)
+            minimum = min(point[key] for point in found)
             for point in found:
-                point[f"{key}_relative"] = point[key] / least
+                point[f"{key}_relative"] = point[key] / minimum
     return kept

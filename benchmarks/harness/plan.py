@@ -1,4 +1,4 @@
-"""What is measured: contenders, cases, and how long that takes."""
+"""The plan of a run: contenders, cases, and their expected duration."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
+from tcmoa_runtime.contract import Task
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.typing import BackendName
 
@@ -22,17 +23,17 @@ BUNDLES: Final[dict[str, tuple[str, BackendName]]] = {
     "int8 openvino": ("int8", "openvino"),
     "int8 openvino-bf16": ("int8", "openvino-bf16"),
 }
-"""Contenders that run a bundle: which one, and in which backend."""
+"""Precision and backend of the contenders that run a bundle."""
 ALL: Final = (EAGER, COMPILED, NAIVE, *BUNDLES)
 SCALED: Final = ("onnxruntime", "openvino")
-"""Those whose figures are followed over frame sizes."""
+"""Contenders that are measured at several frame sizes."""
 
-LIMIT_OF: Final = {
+ARITHMETIC_OF: Final = {
     **dict.fromkeys((EAGER, COMPILED, NAIVE, "onnxruntime", "openvino"), "fp32"),
     "openvino-bf16": "bf16",
     **{name: "int8" for name in BUNDLES if name.startswith("int8")},
 }
-"""Which arithmetic's limit a contender is held against."""
+"""Arithmetic of each contender, whose limit it is compared with."""
 
 MICRO: Final[dict[str, Any]] = {
     "embed_dim": 64,
@@ -43,16 +44,22 @@ MICRO: Final[dict[str, Any]] = {
     "decoder_num_heads": 2,
     "tau": 2,
 }
-"""Sizes of a model whose frames take milliseconds, for --quick."""
+"""Sizes of a very small model for --quick, which takes milliseconds per frame."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model at a frame size and what runs it; `seconds` is about what building and one round take on two cores.
+    """A model at a frame size, and its contenders.
 
-    preset: a name of `tcmoa.PRESETS`, or `micro`. weights: a bundled name, or nothing for random ones (seed 0).
-    wanted: whether bundled weights must be there; random ones take their place where they need not.
-    compiler: backend of torch.compile. scale: whether the case is a point of the scaling plot.
+    Attributes:
+        preset: A name of `tcmoa.PRESETS`, or `micro`.
+        rounds: Number of rounds.
+        weights: Name of bundled weights; empty for random ones (seed 0).
+        needs_weights: Whether the bundled weights are required; else random ones replace them if they are missing.
+        compiler: Backend of torch.compile.
+        scale: Whether the case is a point of the plot over frame sizes.
+        build_seconds: Approximate duration of the build on two cores.
+        round_seconds: Approximate duration of a round on two cores.
     """
 
     name: str
@@ -62,9 +69,9 @@ class Case:
     contenders: tuple[str, ...]
     rounds: int
     weights: str = ""
-    wanted: bool = True
+    needs_weights: bool = True
     upsample: bool = True
-    task: str = "vif"
+    task: Task = "vif"
     calibration_pairs: int = 24
     compiler: str = "inductor"
     scale: bool = False
@@ -77,19 +84,27 @@ class Case:
         return self.height * self.width
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the values by field name, for JSON."""
         return asdict(self)
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Case:
-        """What `to_json` gave."""
+        """Restore the result of `to_json`."""
         return Case(**{**values, "contenders": tuple(values["contenders"])})
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole run. gemm_sides: sides of the square products; processes: runs of the command line; tries: samples
-    taken in a round until one counts.
+    """A run.
+
+    Attributes:
+        cases: The cases.
+        gemm_sides: Sides of the square matrix products.
+        gemm_rounds: Rounds of matrix products.
+        processes: Runs of the command line.
+        process_case: The case that the command line runs.
+        tries: Maximum number of samples in a round until one counts.
+        quick: Whether the run only tests the harness.
     """
 
     cases: tuple[Case, ...]
@@ -102,14 +117,14 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """About how long it takes on two quiet cores."""
+        """Approximate duration on two idle cores."""
         gemm = len(self.gemm_sides) * (10 + 4 * self.gemm_rounds)
         built = sum(case.build_seconds for case in self.cases)
         return gemm + built + self._rounds_seconds + self.processes * (2 if self.quick else 8)
 
     @property
-    def most_seconds(self) -> float:
-        """The same where no sample ever counts: each is tried again until, about half way, all are too noisy."""
+    def max_seconds(self) -> float:
+        """Approximate duration if no sample counts: each is repeated until, half way, all contenders are too noisy."""
         return self.seconds + (self.tries - 1) * 0.6 * self._rounds_seconds
 
     @property
@@ -117,14 +132,15 @@ class Plan:
         return sum(case.rounds * case.round_seconds for case in self.cases)
 
 
-_FEW: Final = tuple(name for name in ALL if name not in (COMPILED, NAIVE))
+_FAST: Final = tuple(name for name in ALL if name not in (COMPILED, NAIVE))
 
 FULL: Final = Plan(
     cases=(
         Case("base-448", "base", 448, 448, ALL, 7, upsample=False, calibration_pairs=9, build_seconds=220,
              round_seconds=16),
         Case("tiny-640x480", "tiny", 480, 640, ALL, 9, "tiny", scale=True, build_seconds=230, round_seconds=13),
-        Case("nano-320x240", "nano", 240, 320, _FEW, 5, "nano", wanted=False, build_seconds=40, round_seconds=4),
+        Case("nano-320x240", "nano", 240, 320, _FAST, 5, "nano", needs_weights=False, build_seconds=40,
+             round_seconds=4),
         Case("tiny-320x240", "tiny", 240, 320, SCALED, 5, "tiny", scale=True, build_seconds=15, round_seconds=1.5),
         Case("tiny-1280x720", "tiny", 720, 1280, SCALED, 3, "tiny", scale=True, build_seconds=45, round_seconds=8),
         Case("tiny-1920x1080", "tiny", 1080, 1920, SCALED, 3, "tiny", scale=True, build_seconds=90, round_seconds=18),
@@ -147,19 +163,19 @@ QUICK: Final = Plan(
     tries=1,
     quick=True,
 )  # fmt: skip
-"""Proves that all stages work, and says nothing about speed."""
+"""Tests all stages; the results say nothing about speed."""
 
 
 def choose(plan: Plan, only: Sequence[str]) -> Plan:
-    """The plan with the named cases only (all where none is named); InputError on an unknown one."""
+    """Return the plan with the named cases, or with all; raises InputError for an unknown name."""
     known = [case.name for case in plan.cases]
     for name in only:
         if name not in known:
-            raise InputError(f"case is {name!r}: expected some of {', '.join(known)}")
+            raise InputError(f"case is {name!r}; expected some of {', '.join(known)}")
     kept = tuple(case for case in plan.cases if not only or case.name in only)
     return replace(plan, cases=kept)
 
 
 def minutes(seconds: float) -> str:
-    """For a person: `12 min`, or `40 s` below two minutes."""
+    """Format a duration: `12 min`, or `40 s` below two minutes."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{math.ceil(seconds / 60)} min"

@@ -1,4 +1,4 @@
-"""Two pictures of a run: latency by pixels, and shares of the limit of matrix products."""
+"""Two plots of a run: latency by frame size, and shares of the limit of matrix products."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from tcmoa_runtime.errors import MissingError
 
-_EMPTY = "nothing was measured"
+_NO_DATA = "nothing was measured"
 
 
 def _figure(width: float, height: float) -> Any:
@@ -16,14 +16,16 @@ def _figure(width: float, height: float) -> Any:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingError("matplotlib is not installed; run `pip install 'tcmoa[bench]'`") from error
+        raise MissingError(
+            "matplotlib is not installed", remedy="Run `pip install 'tcmoa[bench]'`"
+        ) from error
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def check_available() -> None:
-    """Raise MissingError now rather than after all was measured."""
+    """Raise MissingError if matplotlib is missing, before anything is measured."""
     _figure(1, 1)
 
 
@@ -34,16 +36,16 @@ def _png(figure: Any) -> bytes:
 
 
 def latency(run: Mapping[str, Any]) -> bytes:
-    """PNG: p50 by pixels, both logarithmic, and for each backend the line on which a pixel always costs its least."""
+    """Plot p50 by pixels, both logarithmic, with a line of minimal time per pixel for each contender; returns PNG."""
     figure = _figure(7, 5)
     axes = figure.add_subplot()
     for name, points in run["scaling"].items():
         pixels = [p["pixels"] / 1e6 for p in points]
         (line,) = axes.loglog(pixels, [p["p50_ms"] for p in points], "o", label=name)
-        least = min(p["ns_per_pixel"] for p in points)
+        minimum = min(p["ns_per_pixel"] for p in points)
         ends = [min(pixels), max(pixels)]
-        label = f"{least:.0f} ns a pixel"
-        axes.loglog(ends, [least * end for end in ends], "-", color=line.get_color(), lw=1, label=label)
+        label = f"{minimum:.0f} ns per pixel"
+        axes.loglog(ends, [minimum * end for end in ends], "-", color=line.get_color(), lw=1, label=label)
     if run["scaling"]:
         axes.legend()
         sizes = {
@@ -55,16 +57,16 @@ def latency(run: Mapping[str, Any]) -> bytes:
         axes.yaxis.set_minor_formatter("{x:g}")
         axes.tick_params(axis="y", which="minor", labelsize=7)
     else:
-        axes.text(0.5, 0.5, _EMPTY, ha="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, _NO_DATA, ha="center", transform=axes.transAxes)
     axes.set_xlabel("frame")
-    axes.set_ylabel("milliseconds a frame (p50)")
+    axes.set_ylabel("milliseconds per frame (p50)")
     axes.set_title(f"{run['machine']['cpu']}, {run['threads']} threads")
     axes.grid(visible=True, which="both", alpha=0.3)
     return _png(figure)
 
 
 def limit(run: Mapping[str, Any]) -> bytes:
-    """PNG: bars of each contender's share of the limit of its arithmetic, grouped by case."""
+    """Plot the share of the limit that each contender reaches, grouped by case; returns PNG."""
     bars = [
         (f"{name} ({case['name']})", entry["share"], entry["limit"])
         for case in run["cases"].values()
@@ -79,7 +81,7 @@ def limit(run: Mapping[str, Any]) -> bytes:
         axes.barh(place, 100 * share, color=colors[kind])
         axes.text(100 * share, place, f" {share:.0%}", va="center", fontsize=8)
     if not bars:
-        axes.text(0.5, 0.5, _EMPTY, ha="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, _NO_DATA, ha="center", transform=axes.transAxes)
     for kind in dict.fromkeys(kind for _, _, kind in bars):
         found = run["limits"][kind]
         axes.bar(0, 0, color=colors[kind], label=f"of {kind}: {found['gflops']:.0f} GFLOP/s")

@@ -1,4 +1,4 @@
-"""What a whole process costs: `tcmoa fuse` from its start to its end, and where that time goes."""
+"""The time of a whole process, `tcmoa fuse` from start to exit, and its parts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from typing import Final
 
 from harness.contender import environment
 from harness.gate import Usage, foreign_seconds, is_quiet
-from harness.gate import usage as usage_of
+from harness.gate import usage as read_usage
 from harness.statistic import Sample, Series, Times, times
 from tcmoa_runtime.errors import TcmoaError
+from tcmoa_runtime.typing import OnMessage
 
-SPLIT: Final = """
+PROCESS_SCRIPT: Final = """
 import time
 began = time.monotonic()
 import json, sys
@@ -27,6 +28,7 @@ package = time.monotonic()
 import cv2, numpy, onnxruntime
 from tcmoa_runtime import Fuser
 from tcmoa_runtime.images import read_frame
+from tcmoa_runtime.typing import OnMessage
 imported = time.monotonic()
 fuser = Fuser.load(sys.argv[2], "onnxruntime", threads=int(sys.argv[5]))
 loaded = time.monotonic()
@@ -42,17 +44,24 @@ print(json.dumps({
     "first frame": first - read,
 }))
 """
-"""A fresh Python process that does by itself what the command does, but for parsing and writing; prints seconds."""
+"""A script that does what the command does, without parsing options and writing the image; prints seconds."""
 
-IMPORT: Final = (
+IMPORT_SCRIPT: Final = (
     "import time; t = time.perf_counter(); import tcmoa_runtime; print((time.perf_counter() - t) * 1e3)"
 )
 
 
 @dataclass(frozen=True)
-class Whole:
-    """`times`: of the command, None where too noisy. `parts_ms`: medians by part; `import_ms`: of `tcmoa_runtime`
-    alone; both from all runs where not `quiet`, else from those that count.
+class ProcessTimes:
+    """Times of whole processes.
+
+    Attributes:
+        times: Times of the command; None if it is too noisy.
+        counted: Number of valid runs.
+        tried: Number of runs.
+        parts_ms: Median of each part.
+        import_ms: Median of `import tcmoa_runtime`.
+        quiet: Whether `parts_ms` and `import_ms` are from valid runs; else they are from all runs.
     """
 
     times: Times | None
@@ -64,7 +73,7 @@ class Whole:
 
 
 def command_line(folder: Path, threads: int, out: Path) -> list[str]:
-    """`tcmoa fuse` on what was built of a case."""
+    """Return the command line of `tcmoa fuse` for the files of a case."""
     program = Path(sys.executable).parent / "tcmoa"
     start = (
         [str(program)]
@@ -76,21 +85,21 @@ def command_line(folder: Path, threads: int, out: Path) -> list[str]:
 
 
 def run_gated(
-    command: Sequence[str], env: dict[str, str], meter: Callable[[None], Usage] = usage_of
+    command: Sequence[str], env: dict[str, str], meter: Callable[[None], Usage] = read_usage
 ) -> tuple[Sample, str]:
-    """Run a command to its end: one sample in milliseconds, and what it printed; TcmoaError where it fails."""
+    """Run a command; returns a sample in milliseconds and its output. Raises TcmoaError if the command fails."""
     before = meter(None)
     done = subprocess.run(list(command), env=env, capture_output=True, text=True, check=False)
     after = meter(None)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-        raise TcmoaError(f"{Path(command[0]).name}: exit status {done.returncode}: {reason}")
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise TcmoaError(f"exit status {done.returncode}: {reason}", subject=Path(command[0]).name)
     wall = (after.wall - before.wall) * 1e3
     return Sample([wall], foreign_seconds(before, after), is_quiet(before, after)), done.stdout
 
 
 def repeat(command: Sequence[str], env: dict[str, str], runs: int, tries: int) -> Series:
-    """`runs` runs, each tried up to `tries` times until it counts, after one that warms the disk's cache."""
+    """Run a command once to warm the disk cache, then `runs` times, each up to `tries` times until it counts."""
     run_gated(command, env)
     series = Series()
     for _ in range(runs):
@@ -101,23 +110,23 @@ def repeat(command: Sequence[str], env: dict[str, str], runs: int, tries: int) -
     return series
 
 
-def measure_process(folder: Path, threads: int, runs: int, tries: int, say: Callable[[str], None]) -> Whole:
-    """`runs` of each, every one tried up to `tries` times until it counts."""
+def measure_process(folder: Path, threads: int, runs: int, tries: int, on_message: OnMessage) -> ProcessTimes:
+    """Measure the command and its parts `runs` times, each up to `tries` times until it counts."""
     env = environment(threads)
-    say(f"whole processes, {runs} runs of `tcmoa fuse`")
+    on_message(f"whole processes, {runs} runs of `tcmoa fuse`")
     out = folder / "fused.png"
     series = repeat(command_line(folder, threads, out), env, runs, tries)
-    say("where their time goes")
+    on_message("parts of the time")
     files = [str(folder / name) for name in ("fp32", "x.png", "y.png")]
 
     def split() -> list[str]:
         # CLOCK_MONOTONIC is one clock for all processes on Linux.
-        return [sys.executable, "-c", SPLIT, repr(time.monotonic()), *files, str(threads)]
+        return [sys.executable, "-c", PROCESS_SCRIPT, repr(time.monotonic()), *files, str(threads)]
 
-    splits, quiet = _printed(split, env, runs, tries)
-    imports, also_quiet = _printed(lambda: [sys.executable, "-c", IMPORT], env, runs, tries)
+    splits, quiet = _collect_output(split, env, runs, tries)
+    imports, also_quiet = _collect_output(lambda: [sys.executable, "-c", IMPORT_SCRIPT], env, runs, tries)
     parts: list[dict[str, float]] = [json.loads(text.splitlines()[-1]) for text in splits]
-    return Whole(
+    return ProcessTimes(
         times(series),
         series.counted,
         series.tried,
@@ -127,10 +136,10 @@ def measure_process(folder: Path, threads: int, runs: int, tries: int, say: Call
     )
 
 
-def _printed(
+def _collect_output(
     command: Callable[[], Sequence[str]], env: dict[str, str], runs: int, tries: int
 ) -> tuple[list[str], bool]:
-    """What the runs that count printed, and True; or all of them, and False, where fewer than half do."""
+    """Return the output of the valid runs and True; if fewer than half are valid, of all runs and False."""
     counted, every = [], []
     for _ in range(runs):
         for _ in range(tries):

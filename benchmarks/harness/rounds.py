@@ -1,4 +1,4 @@
-"""Rounds in which all contenders run in turn, one at a time, each sample through the gate."""
+"""Rounds in which all contenders run in turn, one at a time, with a check of other load for each sample."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from harness.gate import Usage, foreign_seconds, is_quiet
-from harness.gate import usage as usage_of
+from harness.gate import usage as read_usage
 from harness.statistic import Sample, Series
 from tcmoa_runtime.errors import TcmoaError
 
 SAMPLE_SECONDS: Final = 0.3
-"""A sample is as many frames as fill this: ticks of 10 ms say little about less."""
-MOST_FRAMES: Final = 10_000
+"""Duration of a sample; much longer than the kernel's ticks of 10 ms."""
+MAX_FRAMES: Final = 10_000
 REST_SECONDS: Final = 0.05
-"""Before each sample, in which threads of the one before stop to spin."""
+"""Pause before each sample, in which threads of the previous contender stop spinning."""
 
 Meter = Callable[[int], Usage]
-"""A moment of a process and of the machine: `gate.usage`, or in tests what they feed."""
+"""Reads the clocks of a process and of the machine: `gate.usage`, or a fake in tests."""
 
 
 class Runner(Protocol):
-    """A loaded contender: `tcmoa_runtime.bench.worker.Worker`, or in tests what they feed."""
+    """A loaded contender: `tcmoa_runtime.bench.worker.Worker`, or a fake in tests."""
 
     @property
     def pid(self) -> int:
-        """Number of its process."""
+        """Process ID."""
         ...
 
     def run(self, frames: int) -> list[float]:
-        """Milliseconds of each of so many frames."""
+        """Run a number of frames; returns the milliseconds of each."""
         ...
 
 
 @dataclass
-class Measured:
-    """Series by contender, and for those that failed on the way the reason in one line."""
+class RoundResults:
+    """Series by contender, and the reason for each contender that failed."""
 
     series: dict[str, Series] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def frames_a_sample(ms: float) -> int:
-    """How many frames of `ms` milliseconds fill a sample."""
-    return max(1, min(MOST_FRAMES, math.ceil(SAMPLE_SECONDS * 1e3 / max(ms, 1e-3))))
+def frames_per_sample(ms: float) -> int:
+    """Return the number of frames of `ms` milliseconds that fill a sample."""
+    return max(1, min(MAX_FRAMES, math.ceil(SAMPLE_SECONDS * 1e3 / max(ms, 1e-3))))
 
 
-def take_sample(runner: Runner, frames: int, meter: Meter = usage_of) -> Sample:
-    """Run so many frames and say whether they count."""
+def take_sample(runner: Runner, frames: int, meter: Meter = read_usage) -> Sample:
+    """Run a number of frames and check the load of other programs."""
     before = meter(runner.pid)
     ms = runner.run(frames)
     after = meter(runner.pid)
@@ -61,17 +61,17 @@ def run_rounds(
     runners: Mapping[str, Runner],
     rounds: int,
     *,
-    meter: Meter = usage_of,
+    meter: Meter = read_usage,
     rest: float = REST_SECONDS,
     tries: int = 3,
-    progress: Callable[[int, int, Measured], None] = lambda _round, _of, _measured: None,
-) -> Measured:
-    """Measure all of them in `rounds`, each with another one first; up to `tries` samples a round until one counts.
+    progress: Callable[[int, int, RoundResults], None] = lambda _round, _of, _measured: None,
+) -> RoundResults:
+    """Measure all contenders in rounds; each round starts with another one.
 
-    One that has become too noisy for good is tried once a round from then on.
-    A contender that ends on the way is left out from then on, and its figures with it.
+    A contender takes up to `tries` samples per round until one counts, and only one when it has become too noisy to
+    recover. A contender whose process ends is dropped together with its samples.
     """
-    measured = Measured({name: Series() for name in runners})
+    measured = RoundResults({name: Series() for name in runners})
     live = dict(runners)
     counts: dict[str, int] = {}
     for number in range(rounds):
@@ -79,11 +79,11 @@ def run_rounds(
         first = number % len(names) if names else 0
         for name in names[first:] + names[:first]:
             samples: list[Sample] = []
-            most = tries if measured.series[name].can_conclude(rounds) else 1
+            max_samples = tries if measured.series[name].can_conclude(rounds) else 1
             try:
-                if name not in counts:  # how long a frame takes once all is warm
-                    counts[name] = frames_a_sample(min(live[name].run(1)))
-                while len(samples) < most and not any(sample.counts for sample in samples):
+                if name not in counts:  # the duration of a frame after the first one
+                    counts[name] = frames_per_sample(min(live[name].run(1)))
+                while len(samples) < max_samples and not any(sample.counts for sample in samples):
                     time.sleep(rest)
                     samples.append(take_sample(live[name], counts[name], meter))
             except TcmoaError as error:

@@ -1,4 +1,4 @@
-"""From gated samples to figures: medians with their spread, ratios paired by round, and when nothing is concluded."""
+"""Statistics of samples: medians with their spread, ratios paired by round, and the check for too much noise."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-LEAST_ROUNDS: Final = 0.5
-"""Share of the rounds that must hold a counted sample; with fewer, a contender is too noisy."""
+MIN_ROUNDS_SHARE: Final = 0.5
+"""Share of the rounds that must contain a valid sample; with fewer, a contender is too noisy."""
 
 
 @dataclass
 class Sample:
-    """Milliseconds of each frame, foreign CPU seconds meanwhile, and whether it counts."""
+    """Milliseconds of each frame, CPU seconds of other processes, and whether the sample counts."""
 
     ms: list[float]
     foreign: float
@@ -22,46 +22,46 @@ class Sample:
 
 @dataclass
 class Series:
-    """All samples of one contender, by round."""
+    """All samples of a contender, by round."""
 
     rounds: list[list[Sample]] = field(default_factory=list)
 
     @property
     def tried(self) -> int:
-        """Samples taken."""
+        """Number of samples."""
         return sum(len(samples) for samples in self.rounds)
 
     @property
     def counted(self) -> int:
-        """Samples that count."""
+        """Number of valid samples."""
         return sum(sample.counts for samples in self.rounds for sample in samples)
 
     @property
     def frames(self) -> list[float]:
-        """Milliseconds of all frames of counted samples."""
+        """Milliseconds of all frames of valid samples."""
         return [ms for samples in self.rounds for s in samples if s.counts for ms in s.ms]
 
     @property
     def medians(self) -> list[float | None]:
-        """Each round's median in milliseconds; None where no sample of it counts."""
+        """Median of each round in milliseconds; None without a valid sample."""
         kept = [[ms for s in samples if s.counts for ms in s.ms] for samples in self.rounds]
         return [statistics.median(ms) if ms else None for ms in kept]
 
     @property
     def is_noisy(self) -> bool:
-        """Whether too few rounds hold a counted sample for a conclusion."""
+        """Whether too few rounds contain a valid sample."""
         quiet = sum(median is not None for median in self.medians)
-        return quiet == 0 or quiet < LEAST_ROUNDS * len(self.rounds)
+        return quiet == 0 or quiet < MIN_ROUNDS_SHARE * len(self.rounds)
 
     def can_conclude(self, of: int) -> bool:
-        """Whether enough of `of` rounds would hold a counted sample if all that are to come did."""
+        """Return whether enough rounds of `of` can still contain a valid sample."""
         quiet = sum(median is not None for median in self.medians)
-        return quiet + of - len(self.rounds) >= LEAST_ROUNDS * of
+        return quiet + of - len(self.rounds) >= MIN_ROUNDS_SHARE * of
 
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds a frame, over all counted frames; `low` and `high` are the fastest and slowest round's median."""
+    """Milliseconds per frame of all valid frames; `low` and `high` are the lowest and highest median of a round."""
 
     p50: float
     p99: float
@@ -73,7 +73,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as fast as the baseline: median, lowest and highest of the rounds in which both were measured."""
+    """Speed relative to the baseline: median, lowest and highest of the rounds in which both were measured."""
 
     median: float
     lowest: float
@@ -82,7 +82,7 @@ class Ratio:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value at `share` of the sorted values, between two of them linearly. `values` are not empty."""
+    """Return the quantile of values that are not empty, with linear interpolation."""
     ordered = sorted(values)
     place = share * (len(ordered) - 1)
     below = int(place)
@@ -91,7 +91,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def times(series: Series) -> Times | None:
-    """Figures of a contender, None where it is too noisy."""
+    """Return the statistics of a contender, or None if it is too noisy."""
     if series.is_noisy:
         return None
     frames = series.frames
@@ -101,9 +101,9 @@ def times(series: Series) -> Times | None:
 
 
 def ratio(baseline: Series, contender: Series) -> Ratio | None:
-    """The baseline's round median over the contender's, paired by round: what slows a round down slows both.
+    """Return the ratio of the medians of baseline and contender, paired by round, as slow rounds affect both.
 
-    None where either is too noisy, or too few rounds have both.
+    None if either is too noisy, or too few rounds have both.
     """
     if baseline.is_noisy or contender.is_noisy:
         return None
@@ -112,6 +112,6 @@ def ratio(baseline: Series, contender: Series) -> Ratio | None:
         for base, own in zip(baseline.medians, contender.medians, strict=False)
         if base is not None and own is not None
     ]
-    if not paired or len(paired) < LEAST_ROUNDS * len(contender.rounds):
+    if not paired or len(paired) < MIN_ROUNDS_SHARE * len(contender.rounds):
         return None
     return Ratio(statistics.median(paired), min(paired), max(paired), len(paired))

@@ -1,4 +1,4 @@
-"""The folder with what the cases load: built once, and reused only if nothing that goes into it has changed."""
+"""The folders of the cases: built once, and reused until something that they depend on changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -18,11 +17,12 @@ from harness.plan import Case
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.images import write_bytes
+from tcmoa_runtime.typing import OnMessage
 
-CASE: Final = "case.json"
-MADE: Final = "made.json"
+CASE_FILE: Final = "case.json"
+BUILD_RECORD: Final = "made.json"
 
-_SOURCES: Final = (
+_FINGERPRINT_PATHS: Final = (
     "tcmoa",
     "export",
     "calibration",
@@ -32,16 +32,16 @@ _SOURCES: Final = (
     "benchmarks/harness/build.py",
     "benchmarks/harness/model.py",
 )
-"""What decides on bundles: packages and files from the root on."""
-_PACKAGES: Final = ("torch", "onnx", "numpy", "opencv-python-headless")
+"""Sources that determine the content of a bundle, relative to the root."""
+_FINGERPRINT_PACKAGES: Final = ("torch", "onnx", "numpy", "opencv-python-headless")
 
 
 def fingerprint(case: Case) -> str:
-    """SHA-256 over everything that a case's folder depends on: the case, code, bundled weights, versions."""
+    """Return the SHA-256 of everything that a case's folder depends on: the case, code, bundled weights, versions."""
     digest = hashlib.sha256(json.dumps(case.to_json(), sort_keys=True).encode())
-    for package in _PACKAGES:
+    for package in _FINGERPRINT_PACKAGES:
         digest.update(f"{package} {_version(package)}\n".encode())
-    for source in _SOURCES:
+    for source in _FINGERPRINT_PATHS:
         path = ROOT / source
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         for file in files:
@@ -58,20 +58,20 @@ def _version(package: str) -> str:
         return "none"
 
 
-def read_made(folder: Path) -> dict[str, Any]:
-    """What was made of a case; InputError where that was not finished."""
+def read_build_record(folder: Path) -> dict[str, Any]:
+    """Read the build record of a case; raises InputError if the build was not finished."""
     try:
-        made: dict[str, Any] = json.loads((folder / MADE).read_bytes())
+        made: dict[str, Any] = json.loads((folder / BUILD_RECORD).read_bytes())
         made["fingerprint"], made["flops"], made["pair"]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{folder}: holds no finished case; give another --work") from error
+        raise InputError("no finished case", subject=folder, remedy="Use another --work") from error
     return made
 
 
 def is_current(folder: Path, case: Case) -> bool:
-    """Whether the folder holds this case, made of what there is today, and undamaged."""
+    """Return whether the folder contains this case, up to date and undamaged."""
     try:
-        if read_made(folder)["fingerprint"] != fingerprint(case):
+        if read_build_record(folder)["fingerprint"] != fingerprint(case):
             return False
         for name in ("fp32", "int8"):
             if (folder / name).is_dir():
@@ -81,24 +81,26 @@ def is_current(folder: Path, case: Case) -> bool:
     return (folder / "fp32").is_dir()
 
 
-def prepare(case: Case, work: Path, threads: int, say: Callable[[str], None]) -> Path:
-    """The case's folder in `work`, built in a process of its own unless it is there already.
+def prepare(case: Case, work: Path, threads: int, on_message: OnMessage) -> Path:
+    """Return the folder of a case in `work`, after building it in another process if needed.
 
-    Raises InputError where the folder holds something that this did not make, TcmoaError where building fails.
+    Raises:
+        InputError: The folder contains something else.
+        TcmoaError: The build failed.
     """
     folder = work / case.name
     if is_current(folder, case):
-        say(f"{case.name}: reusing {folder}")
+        on_message(f"{case.name}: reusing {folder}")
         return folder
     if folder.exists():
-        if not (folder / CASE).is_file():
-            raise InputError(f"{folder}: is not of this benchmark and stays; give another --work")
+        if not (folder / CASE_FILE).is_file():
+            raise InputError("not a folder of this benchmark", subject=folder, remedy="Use another --work")
         shutil.rmtree(folder)
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be made: {error.strerror}") from error
-    write_bytes(folder / CASE, (json.dumps(case.to_json(), indent=1) + "\n").encode())
+        raise InputError(f"cannot be created: {error.strerror}", subject=folder) from error
+    write_bytes(folder / CASE_FILE, (json.dumps(case.to_json(), indent=1) + "\n").encode())
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
         subprocess.Popen(
@@ -109,15 +111,15 @@ def prepare(case: Case, work: Path, threads: int, say: Callable[[str], None]) ->
             env=environment(threads),
         ) as process,
     ):
-        assert process.stdout is not None  # it was asked for
+        assert process.stdout is not None  # because of stdout=PIPE
         for line in process.stdout:
             if line.startswith(("exporting", "calibrating")):
-                say(f"{case.name}: {line.strip()}")
+                on_message(f"{case.name}: {line.strip()}")
         process.wait()
         errors.seek(0)
         said = errors.read()
     if process.returncode:
         reason = (said.strip().splitlines() or [f"exit status {process.returncode}"])[-1]
         kind = InputError if process.returncode == InputError.exit_code else TcmoaError
-        raise kind(f"{case.name}: {reason.removeprefix('speed: ')}")
+        raise kind(reason.removeprefix("speed: "), subject=case.name)
     return folder

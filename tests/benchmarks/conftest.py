@@ -1,4 +1,4 @@
-"""Makes `benchmarks/` importable, and feeds contenders whose times and neighbours are made up."""
+"""Makes `benchmarks/` importable, and provides contenders with fake times and fake load of other programs."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
 
 from harness.gate import Usage  # noqa: E402
-from harness.measure import Loaded, Raw, figures  # noqa: E402
+from harness.measure import CaseMeasurements, Loaded, summarize_case  # noqa: E402
 from harness.plan import EAGER, Case  # noqa: E402
 from harness.rounds import run_rounds  # noqa: E402
 from tcmoa_runtime.errors import TcmoaError  # noqa: E402
@@ -66,7 +66,7 @@ def fake_case(ms, noise=lambda _name, _sample: 0.0, name="micro-112"):
     case = Case(name, "micro", 112, 112, tuple(ms), 4)
     measured, _ = fake_rounds(ms, noise=noise)
     loaded = {each: Loaded(10.0, 5.0, True) for each in ms}
-    raw = Raw(measured, loaded, dict.fromkeys(ms, 100.0), dict.fromkeys(ms))
+    raw = CaseMeasurements(measured, loaded, dict.fromkeys(ms, 100.0), dict.fromkeys(ms))
     made = {
         "flops": 10**9,
         "pair": "made up",
@@ -74,7 +74,7 @@ def fake_case(ms, noise=lambda _name, _sample: 0.0, name="micro-112"):
         "weights": "random",
         "export": {"seconds": 1.0, "peak_mb": 1.0, "parity": {"max_difference": 0, "differing": 0.0}},
     }
-    return figures(case, made, raw)
+    return summarize_case(case, made, raw)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.gate import (
-    LEAST_FOREIGN,
+    FOREIGN_ALLOWANCE_S,
     Usage,
     allowed_seconds,
     foreign_seconds,
@@ -26,7 +26,7 @@ def moments(wall, busy, own):
 
 
 def test_a_sample_counts_up_to_thirty_milliseconds_or_six_percent():
-    assert allowed_seconds(0.1) == allowed_seconds(0.5) == LEAST_FOREIGN
+    assert allowed_seconds(0.1) == allowed_seconds(0.5) == FOREIGN_ALLOWANCE_S
     assert allowed_seconds(2.0) == pytest.approx(0.12)
     assert is_quiet(*moments(0.1, 0.229, 0.2))
     assert not is_quiet(*moments(0.1, 0.231, 0.2))
@@ -34,13 +34,13 @@ def test_a_sample_counts_up_to_thirty_milliseconds_or_six_percent():
     assert not is_quiet(*moments(2.0, 4.13, 4.0))
 
 
-def test_foreign_time_is_what_the_process_did_not_take():
+def test_foreign_time_is_busy_time_of_other_processes():
     assert foreign_seconds(*moments(1.0, 2.0, 0.5)) == pytest.approx(1.5)
     # Two clocks of ticks need not agree to the last one.
     assert foreign_seconds(*moments(1.0, 1.98, 2.0)) == 0
 
 
-def test_busy_is_all_but_idle_and_waiting_with_what_was_stolen():
+def test_busy_time_includes_stolen_time_but_not_idle_and_waiting():
     assert parse_busy(STAT, 100) == pytest.approx((100 + 20 + 30 + 6 + 7 + 80) / 100)
 
 
@@ -50,7 +50,7 @@ def test_a_process_may_have_any_name():
 
 
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="there is no /proc: Linux runs this")
-def test_this_process_is_seen():
+def test_the_time_of_this_process_is_counted():
     before = usage(os.getpid())
     until = time.process_time() + 0.1
     while time.process_time() < until:
@@ -62,7 +62,7 @@ def test_this_process_is_seen():
 
 
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="there is no /proc: Linux runs this")
-def test_children_that_ended_are_seen():
+def test_the_time_of_finished_children_is_counted():
     before = usage(None)
     subprocess.run(["/bin/sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"], check=True)
     assert usage(None).own > before.own

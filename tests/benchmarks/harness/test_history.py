@@ -1,4 +1,4 @@
-"""Runs of before."""
+"""Earlier runs."""
 
 import json
 
@@ -27,7 +27,7 @@ def test_a_file_is_named_by_time_and_processor():
     assert slug("?") == "unknown"
 
 
-def test_the_latest_that_compares_is_found(tmp_path):
+def test_the_latest_comparable_run_is_found(tmp_path):
     new = run("2026-01-05T00:00:00Z", p50=90.0)
     assert latest(tmp_path, new) is None
     write(
@@ -48,6 +48,6 @@ def test_the_latest_that_compares_is_found(tmp_path):
     assert changes(new, found) == {"tiny": {"onnxruntime": pytest.approx(-0.1)}}
 
 
-def test_what_was_not_measured_then_has_no_change():
+def test_a_case_missing_in_the_earlier_run_has_no_change():
     before = run("2026-01-01T00:00:00Z", cases={})
     assert changes(run("2026-01-05T00:00:00Z"), before) == {}

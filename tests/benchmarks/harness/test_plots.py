@@ -1,4 +1,4 @@
-"""The pictures of a run."""
+"""The plots of a run."""
 
 import pytest
 
@@ -23,5 +23,5 @@ def run(*, empty=False):
 
 @pytest.mark.parametrize("empty", [False, True])
 @pytest.mark.parametrize("draw", [plots.latency, plots.limit])
-def test_they_are_drawn_whatever_was_measured(draw, empty):
+def test_plots_are_drawn_with_and_without_measurements(draw, empty):
     assert draw(run(empty=empty)).startswith(b"\x89PNG")

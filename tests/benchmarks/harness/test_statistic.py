@@ -14,14 +14,14 @@ def series(*rounds):
     return made
 
 
-def test_quantiles_lie_between_values():
+def test_quantiles_are_interpolated():
     assert quantile([3, 1, 2], 0.5) == 2
     assert quantile([1, 2], 0.5) == 1.5
     assert quantile([5], 0.99) == 5
     assert quantile(list(range(101)), 0.99) == 99
 
 
-def test_only_what_counts_is_in_the_figures():
+def test_only_valid_samples_enter_the_statistics():
     found = times(series(10.0, [None, 12.0], 14.0, None))
     assert (found.p50, found.low, found.high) == (12.0, 10.0, 14.0)
     assert (found.q1, found.q3) == (11.0, 13.0)
@@ -45,7 +45,7 @@ def test_a_ratio_is_paired_by_round():
     assert (found.median, found.rounds) == (pytest.approx(2.25), 2)
 
 
-def test_nothing_is_concluded_from_noise():
+def test_noisy_series_have_no_ratio():
     quiet, noisy = series(1.0, 1.0, 1.0, 1.0), series(1.0, None, None, None)
     assert ratio(noisy, quiet) is None
     assert ratio(quiet, noisy) is None
