@@ -50,10 +50,7 @@ def describe_default(parameter: Any) -> str:
     """Describe the default of an option, empty where there is none."""
     if parameter.required:
         return "required"
-    shown = parameter.show_default
-    if isinstance(shown, str):
-        return f"`{shown}`"
-    if shown is False or parameter.default in (None, False, (), []):
+    if not parameter.show_default or parameter.default in (None, False, (), []):
         return ""
     if parameter.default is True:
         return f"`{parameter.opts[0]}`"

@@ -113,7 +113,7 @@ def _format_size(value: tuple[int, int]) -> str:
     return f"{value[1]}x{value[0]}"
 
 
-NAMES = TextForm(parse_names, ",".join, "NAMES")
+NAMES = TextForm(parse_names, ", ".join, "NAMES")
 NUMBER = TextForm(parse_number, lambda value: f"{value:g}", "NUMBER")
 TEXT_FORMS: Mapping[object, TextForm] = {
     tuple[int, int]: TextForm(parse_size, _format_size, "WIDTHxHEIGHT"),
@@ -152,15 +152,14 @@ class _Parameter:
     def to_inspect(self) -> inspect.Parameter:
         """Return the parameter in the form that typer reads."""
         default, hint = self.default, self.hint
-        show_default: bool | str = default is not None and default not in ((), [])
+        show_default = default is not None and default not in ((), [])
         metavar = self.option.metavar
         if self.form is not None:
             metavar = metavar or self.form.metavar
-            is_given = default is not inspect.Parameter.empty
-            if is_given and show_default:
-                show_default = self.form.format(default)
-            hint = str | None if is_given else str
-            default = None if is_given else default
+            hint = str
+            if default is not inspect.Parameter.empty:
+                hint = str | None
+                default = self.form.format(default) if show_default else None
         help_text, group = self.option.help, self.option.group
         info: Any
         if self.is_argument:
