@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tcmoa.frame_fit import CROP, Fit, crop_starts, grid_of_frame, padded_size, resized_size
 from tcmoa.model import TCMoA
+from tcmoa.window_fit import CROP, WindowFit, crop_starts, grid_of_frame, padded_size, resized_size
 from tcmoa_runtime.contract import token_pixels
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import LUMA
@@ -48,7 +48,7 @@ def fuse_frames(
     scale: float | Tensor = 1.0,
     shift: float | Tensor = 0.0,
     routers: Sequence[str] | None = None,
-    fit: Fit = "pad",
+    fit: WindowFit = "pad",
     color: ColorMode = "rgb",
 ) -> FusedFrames:
     """Fuse RGB frames of any size.

@@ -147,12 +147,12 @@ def held_apart(dim: int) -> ChannelLayout:
     if rank < COEFFICIENTS or chroma < 1:
         raise InputError(f"C = {dim}; expected 256 or more")
     luma, others = range(COEFFICIENTS), range(COEFFICIENTS, COEFFICIENTS + 2 * chroma)
-    beside = range(others.stop, others.stop + COEFFICIENTS)
+    added = range(others.stop, others.stop + COEFFICIENTS)
     return ChannelLayout(
         list_coefficients(chroma),
         COEFFICIENTS,
         (
-            FusionStep(luma, beside, 1.0, True),
+            FusionStep(luma, added, 1.0, True),
             FusionStep(others, others, GAIN, False),
             FusionStep(luma, luma, GAIN, True),
         ),

@@ -19,7 +19,7 @@ ADAPTED: Final = (".moas.", ".biases.")
 PROMPTING: Final = ".prompts."
 """Part of the names of the parameters that compute prompts: routers, adapters, and the layers before them."""
 
-TRAINED_BESIDE_BACKBONE: Final = MappingProxyType(
+TRAINED_WITH_FROZEN_BACKBONE: Final = MappingProxyType(
     {
         TC_MOA: ADAPTED,
         # Table 5: "freezing the entire backbone and only unfreezing the final linear layer". AdaptFormer trains its
@@ -40,7 +40,7 @@ def is_adapted(name: str) -> bool:
 
 def set_trainable(model: TCMoA, *, freeze_backbone: bool) -> None:
     """Set `requires_grad` of all parameters but MAE's fixed tables, or of those that adapt a frozen backbone only."""
-    parts = TRAINED_BESIDE_BACKBONE[model.sizes.adaptation]
+    parts = TRAINED_WITH_FROZEN_BACKBONE[model.sizes.adaptation]
     for name, parameter in model.named_parameters():
         chosen = not freeze_backbone or any(part in name for part in parts)
         parameter.requires_grad_(name not in _NEVER and chosen)

@@ -117,9 +117,9 @@ def prepare(case: Case, work: Path, threads: int, on_message: OnMessage) -> Path
                 on_message(f"{case.name}: {line.strip()}")
         process.wait()
         errors.seek(0)
-        said = errors.read()
+        messages = errors.read()
     if process.returncode:
-        reason = (said.strip().splitlines() or [f"exit status {process.returncode}"])[-1]
+        reason = (messages.strip().splitlines() or [f"exit status {process.returncode}"])[-1]
         kind = InputError if process.returncode == InputError.exit_code else TcmoaError
         raise kind(reason.removeprefix("speed: "), subject=case.name)
     return folder

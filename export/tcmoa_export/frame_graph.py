@@ -9,7 +9,7 @@ from onnx import TensorProto
 from torch import Tensor
 
 from tcmoa import TCMoA
-from tcmoa.frame_fit import CROP
+from tcmoa.window_fit import CROP
 from tcmoa_export.folds import fold_head, fold_positions, fold_tail
 from tcmoa_export.graph_builder import GraphBuilder
 from tcmoa_export.spec import ExportSpec

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tcmoa import TCMoA
-from tcmoa.frame_fit import CROP, choose_fit
 from tcmoa.presets import TC_MOA
+from tcmoa.window_fit import CROP, choose_fit
 from tcmoa_export.token_layout import ORDER_FOR, TokenLayout
 from tcmoa_runtime.contract import PATCH, Contract, token_pixels
 from tcmoa_runtime.errors import InputError

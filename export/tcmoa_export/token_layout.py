@@ -22,7 +22,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa.frame_fit import CROP, Fit, crop_starts, grid_of_frame, padded_size, resized_size
+from tcmoa.window_fit import CROP, WindowFit, crop_starts, grid_of_frame, padded_size, resized_size
 from tcmoa_runtime.contract import token_pixels
 from tcmoa_runtime.typing import ExportTarget
 
@@ -47,7 +47,7 @@ class TokenLayout:
 
     height: int
     width: int
-    fit: Fit
+    fit: WindowFit
     upsample: bool
     window: int
     order: WindowOrder = "position_major"

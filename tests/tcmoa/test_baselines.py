@@ -61,10 +61,10 @@ def test_the_even_mixture_is_a_tcmoa_with_prompts_of_one_half_and_no_fusion_laye
     moa.fusion.forward = lambda h: h
     with torch.no_grad():
         moa.source_embedding.zero_()
-        wanted = moa(x, y, 0, PromptControl(0.0, 0.2))  # alpha 0 makes every prompt 0.5 plus and minus beta
+        expected = moa(x, y, 0, PromptControl(0.0, 0.2))  # alpha 0 makes every prompt 0.5 plus and minus beta
     got = even_mixture(x, y, PromptControl(0.0, 0.2), restandardizes=restandardizes)
     for name in ("x", "y", "prompt_x", "prompt_y"):
-        torch.testing.assert_close(getattr(got, name), getattr(wanted, name))
+        torch.testing.assert_close(getattr(got, name), getattr(expected, name))
     assert got.imbalance == 0
 
 
@@ -183,5 +183,7 @@ def test_the_graph_of_a_variant_agrees_with_its_model(tmp_path, sizes):
     x, y = frames(112, 112, 2)
     with Fuser.load(tmp_path / "bundle", backend="onnxruntime") as fuser:
         fused = fuser(x, y)
-    wanted = fuse_frames(model, torch.from_numpy(x)[None], torch.from_numpy(y)[None], "mff").fused[0].numpy()
-    assert np.abs(fused - wanted).max() < 0.51
+    expected = (
+        fuse_frames(model, torch.from_numpy(x)[None], torch.from_numpy(y)[None], "mff").fused[0].numpy()
+    )
+    assert np.abs(fused - expected).max() < 0.51

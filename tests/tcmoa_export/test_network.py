@@ -246,7 +246,7 @@ def test_graphs_are_named_by_their_content(micro):
         ({"color": "hsv"}, "color: 'hsv'; expected one of rgb, luma"),
         ({"target": "npu"}, "target: 'npu'; expected one of gpu, cpu"),
         ({"gray": ("z",)}, "gray: 'z'; expected one of x, y"),
-        ({"routers": ("vif",)}, "routers: 1 routers given, this model has 3"),
+        ({"routers": ("vif",)}, "routers: 1 routers; expected 3"),
         ({"routers": ("vif", "vif", "xyz")}, "routers: 'xyz'; expected one of vif, mef, mff"),
     ],
     ids=str,

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcmoa.frame_fit import CROP
+from tcmoa.window_fit import CROP
 from tcmoa_export.token_layout import TokenLayout
 
 layouts = st.builds(

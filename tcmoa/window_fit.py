@@ -8,14 +8,14 @@ from typing import Literal, TypeAlias
 from tcmoa_runtime.contract import token_grid
 from tcmoa_runtime.errors import InputError
 
-Fit: TypeAlias = Literal["pad", "crops", "resize"]
+WindowFit: TypeAlias = Literal["pad", "crops", "resize"]
 """Pad the edge to whole windows, fuse crops of 448x448, or resize to whole windows."""
 
 CROP = 448
 """Side of the authors' crops in pixels."""
 
 
-def choose_fit(height: int, width: int, *, as_published: bool) -> Fit:
+def choose_fit(height: int, width: int, *, as_published: bool) -> WindowFit:
     """Return `pad`, or with `as_published` the authors' choice: `crops` where they fit, else `resize`."""
     if not as_published:
         return "pad"
@@ -46,7 +46,7 @@ def resized_size(height: int, width: int, window: int) -> tuple[int, int]:
     return max(1, round(height / window)) * window, max(1, round(width / window)) * window
 
 
-def grid_of_frame(height: int, width: int, fit: Fit, *, upsample: bool, window: int) -> tuple[int, int]:
+def grid_of_frame(height: int, width: int, fit: WindowFit, *, upsample: bool, window: int) -> tuple[int, int]:
     """Return the grid (gh, gw) of the prompt maps: tokens that cover the frame, with `resize` the resized frame."""
     if fit == "resize":
         height, width = resized_size(height, width, window)
