@@ -201,7 +201,7 @@ def test_an_older_logged_error_is_not_reported_again(own, bundle, library):
     with pytest.raises(TcmoaError, match="simulated failure of context"):
         TensorRTBackend(bundle)
     library.refuse.clear()
-    add_engine(own, data=b"no engine of ours")
+    add_engine(own, data=b"not an engine")
     with pytest.raises(BundleError, match="simulated: no engine"):
         TensorRTBackend(own)
 

@@ -162,6 +162,8 @@ def _examine_backends(
         return _report_stale(stale, until, engines)
     if fallback.error is None:
         return BundleReport("refuse", f"backend auto fails: {why}; {runner}", remedy, engines)
+    if not isinstance(failure, BundleError):
+        why = f"no backend runs the bundle here: {why}"
     return BundleReport("refuse", why, remedy, engines)
 
 
@@ -191,20 +193,12 @@ def _try_backend(bundle: Bundle, name: BackendChoice, problems: list[TcmoaError]
         backend = load_backend(bundle, name)
         loaded_name = backend.name
         backend.close()
-    except BundleError as error:
-        return _Trial(error=error)
     except TcmoaError as error:
-        return _Trial(
-            error=TcmoaError(
-                f"no backend runs the bundle here: {error.render_problem()}",
-                remedy=error.remedy,
-                settings=error.settings,
-            )
-        )
+        return _Trial(error=error)
     except Exception as error:  # a broken library raises anything
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        problems.append(TcmoaError(f"failed: {reason}", subject=f"backend {name}"))
-        return _Trial(error=TcmoaError(f"no backend runs the bundle here: {reason}"))
+        broken = TcmoaError(f"{type(error).__name__}: {first_line(error)}", subject=f"backend {name}")
+        problems.append(broken)
+        return _Trial(error=broken)
     return _Trial(loaded_name)
 
 

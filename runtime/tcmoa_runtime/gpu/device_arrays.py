@@ -1,7 +1,7 @@
 """Arrays in GPU memory: inputs that callers give, and results that stay there.
 
 An input is anything with `__dlpack__` or `__cuda_array_interface__`. DLPack is preferred where an object has both: its
-owner then orders its work before ours, while PyTorch's `__cuda_array_interface__` does not name its stream.
+owner then orders its work before the copy, while PyTorch's `__cuda_array_interface__` does not name its stream.
 """
 
 from __future__ import annotations

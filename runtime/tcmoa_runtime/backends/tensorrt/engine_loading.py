@@ -5,10 +5,8 @@ An engine that is refused is refused before TensorRT reads a byte of it.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import os
-import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,27 +14,24 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple, Protocol
 
 from tcmoa_runtime.backends.base import checked_graph, compare_tensors
+from tcmoa_runtime.backends.tensorrt.kernel_cache import KernelCache
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import TensorSpec
 from tcmoa_runtime.engine import FLAVORS, PRECISIONS, Engine, find_engines
 from tcmoa_runtime.errors import (
     BundleError,
     EngineMismatchError,
-    InputError,
     MissingError,
     TcmoaError,
     first_line,
     in_remedy,
 )
 from tcmoa_runtime.gpu import cuda
-from tcmoa_runtime.images import write_bytes
 from tcmoa_runtime.options.option import check_choice
 from tcmoa_runtime.typing import Flavor, Precision
 
 MODULES: Final[Mapping[Flavor, str]] = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx_bindings"}
 """Name of the Python module of each flavor."""
-_CACHE_MAGIC: Final = b"tcmoa runtime cache 1\n"
-_HASH_BYTES: Final = 32
 
 
 class EngineChoice(NamedTuple):
@@ -191,8 +186,7 @@ class LoadedEngine:
     def __init__(self, description: Engine, library: ModuleType) -> None:
         self.description, self.library = description, library
         self._log = _error_log_of(library)
-        self._cache: Any = None
-        self._cache_content = b""
+        self._cache: KernelCache | None = None
         self._engine: Any = None
         data = description.read()
         self._runtime: Any = self._checked("start", library.Runtime, self._log.logger)
@@ -240,19 +234,9 @@ class LoadedEngine:
         self._runtime = None
 
     def save_cache(self) -> None:
-        """Write newly compiled kernels beside the engine; a failure is a warning."""
-        if self._cache is None:
-            return
-        memory = self._cache.serialize()
-        content = b"" if memory is None else bytes(memoryview(memory))
-        if not content or content == self._cache_content:
-            return
-        try:
-            write_bytes(self._cache_path, self._cache_header(content) + content)
-        except InputError as error:
-            warnings.warn(
-                f"{error}; kernels will be compiled again at the next start", RuntimeWarning, stacklevel=3
-            )
+        """Save newly compiled kernels; a failure is a warning."""
+        if self._cache is not None:
+            self._cache.save()
 
     def _checked(self, step: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call TensorRT; a result of None or False becomes an error with what TensorRT logged."""
@@ -320,15 +304,6 @@ class LoadedEngine:
         dtype = self._engine.get_tensor_dtype(name)
         return TensorSpec(name, types.get(dtype, str(dtype)), tuple(self._engine.get_tensor_shape(name)))
 
-    @property
-    def _cache_path(self) -> Path:
-        return self.description.path.with_suffix(".runtime_cache")
-
-    def _cache_header(self, content: bytes) -> bytes:
-        """Make the header: hashes of the engine and of the kernels, as the library checks only the machine."""
-        engine = bytes.fromhex(self.description.engine_entry.sha256)
-        return _CACHE_MAGIC + engine + hashlib.sha256(content).digest()
-
     def _new_config(self) -> Any:
         """Configure TensorRT-RTX's cache of compiled kernels; TensorRT compiles none at run time and returns None."""
         if self.description.flavor != "rtx":
@@ -336,24 +311,8 @@ class LoadedEngine:
         config = self._checked("configure", self._engine.create_runtime_config)
         strategy = self.library.ExecutionContextAllocationStrategy.USER_MANAGED
         self._run("configure", config.set_execution_context_allocation_strategy, strategy)
-        self._cache = self._checked("create a runtime cache", config.create_runtime_cache)
-        self._load_cache()
-        self._checked("take the runtime cache", config.set_runtime_cache, self._cache)
+        cache = self._checked("create a runtime cache", config.create_runtime_cache)
+        self._cache = KernelCache(self.description, cache)
+        self._cache.load()
+        self._checked("take the runtime cache", config.set_runtime_cache, cache)
         return config
-
-    def _load_cache(self) -> None:
-        try:
-            data = self._cache_path.read_bytes()
-        except FileNotFoundError:
-            return
-        except OSError:
-            data = b""
-        content = data[len(_CACHE_MAGIC) + 2 * _HASH_BYTES :]
-        if data == self._cache_header(content) + content and self._cache.deserialize(content):
-            self._cache_content = content
-            return
-        warnings.warn(
-            f"{self._cache_path}: damaged or written on another machine; kernels are compiled again",
-            RuntimeWarning,
-            stacklevel=3,
-        )
