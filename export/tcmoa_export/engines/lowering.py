@@ -93,7 +93,7 @@ def check_lowered(
 
 def _fuse(bundle: Bundle, backend: Backend, frames: list[NamedPair]) -> Results:
     x, y = np.stack([x for _, x, _ in frames]), np.stack([y for _, _, y in frames])
-    with Fuser(bundle, backend, resize=True) as fuser:
+    with Fuser(bundle, backend, fit="resize") as fuser:
         if bundle.contract.with_prompt:
             fused, prompts = fuser.with_prompt(x, y)
             return Results(list(fused), list(prompts))

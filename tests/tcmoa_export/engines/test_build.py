@@ -724,8 +724,8 @@ def assert_fused_and_small(report, precision, max_kernels, attentions):
 
 
 def assert_as_documented(report, model, frame, precision):
-    """Compare with the row of docs/engines.md, if the page was made with the installed version."""
-    page = (Path(__file__).parents[3] / "docs" / "engines.md").read_text(encoding="utf-8")
+    """Compare with the row of docs/guides/engines.md, if the page was made with the installed version."""
+    page = (Path(__file__).parents[3] / "docs" / "guides" / "engines.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith(f"| {model} | {frame} |")]
     (row,) = (cells for cells in rows if cells[2].strip() == precision)
     if f"TensorRT-RTX {VERSION}" not in page:
