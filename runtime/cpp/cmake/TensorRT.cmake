@@ -3,8 +3,8 @@
 # then refuses engines with a message.
 #
 #   TCMOA_TENSORRT, TCMOA_TENSORRT_RTX                           AUTO, ON or OFF, per flavor
-#   TCMOA_TENSORRT_INCLUDE_DIR, TCMOA_TENSORRT_RTX_INCLUDE_DIR   folders of NvInfer.h where they are not found
-#   TCMOA_CUDA_INCLUDE_DIR                                       folder of cuda_runtime_api.h where it is not found
+#   TCMOA_TENSORRT_INCLUDE_DIR, TCMOA_TENSORRT_RTX_INCLUDE_DIR   folders of NvInfer.h if they are not found
+#   TCMOA_CUDA_INCLUDE_DIR                                       folder of cuda_runtime_api.h if it is not found
 include_guard()
 
 set(TCMOA_TENSORRT AUTO CACHE STRING "Engines of TensorRT 10 or newer: AUTO, ON or OFF")
@@ -24,7 +24,7 @@ find_path(TCMOA_TENSORRT_RTX_INCLUDE_DIR NvInfer.h HINTS ENV TENSORRT_RTX_ROOT P
   PATH_SUFFIXES include NO_DEFAULT_PATH)
 find_path(TCMOA_CUDA_INCLUDE_DIR cuda_runtime_api.h HINTS ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES include)
 
-# Add the source file of a flavor where its headers were found. Both flavors name their header NvInfer.h; a macro in
+# Add the source file of a flavor if its headers were found. Both flavors name their header NvInfer.h; a macro in
 # NvInferVersion.h distinguishes them.
 function(_tcmoa_add_flavor option title source definition include_dir expected)
   if(${option} STREQUAL "OFF")

@@ -1,4 +1,4 @@
-// Fuzzes bundle.json. Each input is tried unchanged and, where it is JSON, also with the correct hash of its own, so
+// Fuzzes bundle.json. Each input is tried unchanged and, if it is JSON, also with the correct hash of its own, so
 // that the code after that check is reached. The only allowed error is TCMOA_ERROR_BUNDLE with a message of one line.
 #include <unistd.h>
 

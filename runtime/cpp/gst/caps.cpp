@@ -16,7 +16,7 @@ constexpr GstVideoFormat kFormats[] = {GST_VIDEO_FORMAT_RGB,  GST_VIDEO_FORMAT_B
                                        GST_VIDEO_FORMAT_I420, GST_VIDEO_FORMAT_RGBA, GST_VIDEO_FORMAT_BGRA,
                                        GST_VIDEO_FORMAT_GRAY8, kGray16};
 
-// A tcmoa_format; -1 where the library has no such format.
+// A tcmoa_format; -1 if the library has no such format.
 int to_tcmoa_format(GstVideoFormat format) {
     switch (format) {
         case GST_VIDEO_FORMAT_RGB: return TCMOA_RGB8;
@@ -31,7 +31,7 @@ int to_tcmoa_format(GstVideoFormat format) {
     }
 }
 
-// Nothing where the library does not support the matrix.
+// Nothing if the library does not support the matrix.
 std::optional<tcmoa_matrix> to_tcmoa_matrix(const GstVideoColorimetry &colorimetry) {
     const bool full = colorimetry.range == GST_VIDEO_COLOR_RANGE_0_255;
     switch (colorimetry.matrix) {

@@ -14,13 +14,13 @@ namespace tcmoa::gst {
 // Caps of a sink pad for frames of `width` x `height`; 0: of any size. `filter` may be NULL.
 GstCaps *sink_caps(GstPad *pad, int width, int height, GstCaps *filter);
 
-// Why a bundle for `width` x `height` cannot fuse frames with `info`, as a message about the pad `name`; empty where it
+// Why a bundle for `width` x `height` cannot fuse frames with `info`, as a message about the pad `name`; empty if it
 // can.
 std::string find_problem(const GstVideoInfo &info, const char *name, int width, int height);
 
 // Caps of the result for frames of x with the caps `x`, one of those that downstream allows, in this order: the format
-// `current` where one was negotiated, the format of x where it has color, RGB, the other formats of the template. Empty
-// where none is allowed.
+// `current` if one was negotiated, the format of x if it has color, RGB, the other formats of the template. Empty
+// if none is allowed.
 GstCaps *source_caps(const GstVideoInfo &x, GstVideoFormat current, GstCaps *allowed);
 
 // Describe the frame for the library; pixels are not copied.

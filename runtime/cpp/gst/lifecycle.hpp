@@ -5,7 +5,7 @@
 
 namespace tcmoa::gst {
 
-// Change the element's state as requested. Posts an error where the bundle cannot be opened.
+// Change the element's state as requested. Posts an error if the bundle cannot be opened.
 GstStateChangeReturn change_state(GstElement *element, GstStateChange transition);
 
 // The value of the property `stats`; owned by the caller.

@@ -9,7 +9,7 @@ namespace tcmoa::gst {
 GstFlowReturn update_src_caps(GstAggregator *aggregator, GstCaps *allowed, GstCaps **result);
 gboolean negotiated_src_caps(GstAggregator *aggregator, GstCaps *caps);
 
-// Use new caps of a sink pad; where the bundle cannot fuse such frames, post an error and return false.
+// Use new caps of a sink pad; if the bundle cannot fuse such frames, post an error and return false.
 bool accept_sink_caps(TcmoaFuse *self, PadQueue &queue, GstCaps *caps);
 
 // The caps that a sink pad accepts, owned by the caller. `filter` may be NULL.

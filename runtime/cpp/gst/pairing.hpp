@@ -19,7 +19,7 @@ struct Partner {
 // Maximum time from a frame to the start of its partner: 1.5 frames of the slower source plus 20 ms.
 GstClockTime tolerance(const PadQueue &x, const PadQueue &y);
 
-// Find the frame of y that covers most of the time of `frame`; the earlier of two that cover the same; where none
+// Find the frame of y that covers most of the time of `frame`; the earlier of two that cover the same; if none
 // covers any of it, the nearest within the tolerance. Removes frames of y that are not needed any more from its queue.
 // With `wait`, frames that have not arrived yet are waited for (kPending).
 Partner find_partner(const TimedFrame &frame, const PadQueue &x, PadQueue &y, bool wait);

@@ -12,7 +12,7 @@ constexpr double kMaxPrompt = 16;
 constexpr const char *kBundleHelp =
     "Bundle folder that `tcmoa export` wrote. It is opened from NULL to READY; all pads then have its width and height";
 constexpr const char *kBackendHelp =
-    "Backend that runs the network: auto (TensorRT where the bundle has an engine that runs here, else OpenVINO), "
+    "Backend that runs the network: auto (TensorRT if the bundle has an engine that runs here, else OpenVINO), "
     "openvino, openvino-bf16 or tensorrt";
 constexpr const char *kThreadsHelp = "Number of threads of a backend on the CPU; 0: all cores";
 constexpr const char *kPromptScaleHelp =

@@ -18,7 +18,7 @@ struct TimedFrame {
     GstClockTime start = 0;     // running time, clipped to the segment
     GstClockTime end = 0;       // running time; always later than `start`
     GstClockTime position = 0;  // time in the segment, clipped to it
-    GstClockTime duration = GST_CLOCK_TIME_NONE;  // of the buffer, clipped; where it has none, `end` is estimated
+    GstClockTime duration = GST_CLOCK_TIME_NONE;  // of the buffer, clipped; if it has none, `end` is estimated
     bool is_gap = false;                          // a gap without pixels
 };
 using FramePtr = std::shared_ptr<const TimedFrame>;

@@ -14,7 +14,7 @@
  *
  * **Errors.** Functions that can fail return TCMOA_OK (0) or a negative `tcmoa_status`. tcmoa_error() then returns one
  * line: what it is about, what arrived, what was expected, and what to do. A call that fails changes nothing but that
- * line and, where pixels were already being written, the frame for the result.
+ * line and, if pixels were already written, the frame for the result.
  *
  * **Ownership.** The caller owns a handle from tcmoa_open() to tcmoa_close(). Pixels, prompt maps, options and strings
  * that the caller passes remain the caller's and are only used during the call, with the exception that tcmoa_submit()
@@ -161,7 +161,7 @@ typedef struct tcmoa_options {
     /** Size of this struct in the caller's header; set by tcmoa_options_default(). */
     size_t struct_size;
     /**
-     * "openvino", "openvino-bf16", "tensorrt", or "auto" (also NULL): TensorRT where the bundle has an engine that runs
+     * "openvino", "openvino-bf16", "tensorrt", or "auto" (also NULL): TensorRT if the bundle has an engine that runs
      * on this machine, else OpenVINO. Only read during tcmoa_open().
      */
     const char *backend;
@@ -199,7 +199,7 @@ typedef struct tcmoa_info {
     int32_t token_pixels;
     /** Number K of TC-MoAs in the model. */
     int32_t num_prompts;
-    /** 1 where the graph outputs its prompts, see tcmoa_fuse_with_prompt(); else 0. */
+    /** 1 if the graph outputs its prompts, see tcmoa_fuse_with_prompt(); else 0. */
     int32_t has_prompt;
     /** Number of frames in flight at a time. */
     int32_t slots;
@@ -291,12 +291,12 @@ TCMOA_API size_t tcmoa_frame_bytes(int format, int width, int height);
  * Check a bundle, load it and warm it up.
  *
  * bundle.json and the graph, or the engine, are compared with their hashes before anything of them is loaded.
- * OpenVINO's compiled model is cached in the bundle's folder `engines` where that is writable, which makes the next
+ * OpenVINO's compiled model is cached in the bundle's folder `engines` if that is writable, which makes the next
  * start fast.
  *
  * @param path Bundle folder in UTF-8, as `tcmoa export` wrote it.
  * @param options Options, only read during the call; NULL for the defaults.
- * @param fuser Receives the handle, owned by the caller, or NULL where the call fails. Close it with tcmoa_close().
+ * @param fuser Receives the handle, owned by the caller, or NULL if the call fails. Close it with tcmoa_close().
  * @return TCMOA_OK, or TCMOA_ERROR_INPUT, TCMOA_ERROR_BUNDLE, TCMOA_ERROR_MISSING, TCMOA_ERROR_MEMORY or
  *     TCMOA_ERROR_INTERNAL; then tcmoa_error() with NULL has the message.
  */
@@ -319,9 +319,9 @@ TCMOA_API void tcmoa_close(tcmoa_fuser **fuser);
  * failed tcmoa_open(), or a call with a NULL handle.
  *
  * @param fuser A handle, or NULL.
- * @param text Buffer of the caller; receives at most `size` bytes with the final 0. May be NULL where `size` is 0.
+ * @param text Buffer of the caller; receives at most `size` bytes with the final 0. May be NULL if `size` is 0.
  * @param size Size of the buffer in bytes.
- * @return Length of the whole message in bytes, without the final 0; 0 where no call failed yet.
+ * @return Length of the whole message in bytes, without the final 0; 0 if no call failed yet.
  */
 TCMOA_API size_t tcmoa_error(const tcmoa_fuser *fuser, char *text, size_t size);
 
@@ -383,8 +383,8 @@ TCMOA_API int tcmoa_get_prompt_maps(tcmoa_fuser *fuser, float *scale, float *shi
  * Fuse one pair of frames and wait for the result.
  *
  * Frames have the bundle's width and height and any formats; `fused` may share memory with a source. With OpenVINO,
- * packed host frames in the bundle's channel order (one channel where the graph takes one) are used without a copy.
- * Where all slots are in use by other threads, the call waits for a free one. After a failure the content of `fused` is
+ * packed host frames in the bundle's channel order (one channel if the graph takes one) are used without a copy.
+ * If all slots are in use by other threads, the call waits for a free one. After a failure the content of `fused` is
  * undefined.
  *
  * @param fuser A handle.
@@ -432,7 +432,7 @@ TCMOA_API int tcmoa_submit(tcmoa_fuser *fuser, const tcmoa_frame *x, const tcmoa
  * Wait for a started frame and write its result.
  *
  * The ticket is invalid and the slot free after success and after a failure of the network. The ticket stays valid
- * after TCMOA_ERROR_TIMEOUT, and where `fused` is refused. One thread at a time may wait for a ticket.
+ * after TCMOA_ERROR_TIMEOUT, and if `fused` is refused. One thread at a time may wait for a ticket.
  *
  * @param fuser A handle.
  * @param ticket Ticket of tcmoa_submit() that was not taken yet.

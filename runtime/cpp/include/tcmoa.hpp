@@ -34,7 +34,7 @@ struct Failure {
     std::string message;
 };
 
-/// Thrown by Result::value() where there is no value.
+/// Thrown by Result::value() if there is no value.
 class BadResultAccess : public std::runtime_error {
 public:
     explicit BadResultAccess(const Failure &failure) : std::runtime_error(failure.message), status_(failure.status) {}
@@ -54,18 +54,18 @@ public:
     [[nodiscard]] bool has_value() const noexcept { return content_.index() == 0; }
     explicit operator bool() const noexcept { return has_value(); }
 
-    /// The value; throws BadResultAccess where there is none.
+    /// The value; throws BadResultAccess if there is none.
     T &value() & { return check(), *std::get_if<0>(&content_); }
     const T &value() const & { return check(), *std::get_if<0>(&content_); }
     T &&value() && { return check(), std::move(*std::get_if<0>(&content_)); }
 
-    /// The value; undefined where there is none.
+    /// The value; undefined if there is none.
     T &operator*() & noexcept { return *std::get_if<0>(&content_); }
     const T &operator*() const & noexcept { return *std::get_if<0>(&content_); }
     T *operator->() noexcept { return std::get_if<0>(&content_); }
     const T *operator->() const noexcept { return std::get_if<0>(&content_); }
 
-    /// The failure; undefined where there is a value.
+    /// The failure; undefined if there is a value.
     [[nodiscard]] const Failure &error() const noexcept { return *std::get_if<1>(&content_); }
 
 private:
@@ -175,7 +175,7 @@ public:
         return status(tcmoa_fuse_with_prompt(handle_, &x, &y, &fused, prompt.data(), prompt.size()));
     }
 
-    /// Start to fuse one pair of frames. The ticket is taken with wait() or discard(). TCMOA_ERROR_BUSY where no slot
+    /// Start to fuse one pair of frames. The ticket is taken with wait() or discard(). TCMOA_ERROR_BUSY if no slot
     /// is free.
     Result<std::uint64_t> submit(const tcmoa_frame &x, const tcmoa_frame &y) {
         std::uint64_t ticket = 0;
@@ -184,7 +184,7 @@ public:
         return ticket;
     }
 
-    /// Wait for a started frame and write its result to `fused`. TCMOA_ERROR_TIMEOUT where it is not ready within
+    /// Wait for a started frame and write its result to `fused`. TCMOA_ERROR_TIMEOUT if it is not ready within
     /// `timeout`; without a timeout there is no limit.
     Status wait(std::uint64_t ticket, const tcmoa_frame &fused,
                 std::optional<std::chrono::milliseconds> timeout = std::nullopt) {

@@ -14,7 +14,7 @@ struct HostTensors {
     std::span<std::uint8_t> x, y;
     std::span<float> scale, shift;
     std::span<std::uint8_t> fused;
-    std::span<float> prompt;  // empty where the graph has no such output
+    std::span<float> prompt;  // empty if the graph has no such output
 };
 
 // A source in GPU memory: packed like its tensor, and the stream whose earlier work writes it.
@@ -36,17 +36,17 @@ class Slot {
 public:
     virtual ~Slot() = default;
 
-    // Inputs to write before `start`, outputs to read after `collect`. The memory stays where it is.
+    // Inputs to write before `start`, outputs to read after `collect`. The memory does not move.
     [[nodiscard]] virtual const HostTensors &tensors() const noexcept = 0;
 
-    // Use these buffers from the next start on. Called only where the backend supports it.
+    // Use these buffers from the next start on. Called only if the backend supports it.
     virtual void bind(const ExternalBuffers &) {}
 
     // Start the network on the host tensors, except for sources in GPU memory. Returns without waiting for it.
     virtual void start(const DeviceFrame &x, const DeviceFrame &y) = 0;
 
-    // Wait for at most `timeout`, or without limit where it is negative. Returns whether the network is done; then the
-    // sources may be changed. Throws Error where the network failed.
+    // Wait for at most `timeout`, or without limit if it is negative. Returns whether the network is done; then the
+    // sources may be changed. Throws Error if the network failed.
     virtual bool wait_for(std::chrono::milliseconds timeout) = 0;
 
     // After `wait_for` returned true: make the results available in the host tensors.

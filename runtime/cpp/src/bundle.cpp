@@ -29,8 +29,8 @@ void read_files(Bundle &bundle, const ManifestReader &reader) {
         const auto entry = files.object(name);
         bundle.files[name] = {entry.string("sha256"), entry.integer("bytes")};
         if (name != kGraph && name != kGraphData) {
-            reader.fail("lists an unknown file '" + printable(name) + "'; expected only " + kGraph + " and " +
-                        kGraphData + " (written by other software)");
+            reader.fail("lists an unknown file '" + printable(name) + "'; expected " + kGraph + " and " + kGraphData +
+                        " only");
         }
     }
 }
@@ -69,7 +69,7 @@ void read_contract(Bundle &bundle, const ManifestReader &reader) {
     const Manifest derived = {{"inputs", tensors_to_json(contract.inputs())},
                               {"outputs", tensors_to_json(contract.outputs())}};
     if (stated == reader.values().end() || *stated != derived) {
-        reader.fail("'contract' is another one; expected the graph contract for this 'frame'");
+        reader.fail("'contract' does not match 'frame'; expected the graph contract of this frame");
     }
 }
 
@@ -99,11 +99,11 @@ fs::path find_manifest(const fs::path &path) {
     if (status.type() == fs::file_type::not_found) {
         fail_bundle(where, "no such bundle", "make one with `tcmoa export --out " + where + "`");
     }
-    if (error) fail_bundle(where, "cannot be read (" + error.message() + ")", kMakeOne);
-    if (!fs::is_directory(status)) fail_bundle(where, "a file; expected a bundle folder", kMakeOne);
+    if (error) fail_bundle(where, "cannot be read: " + error.message(), kMakeOne);
+    if (!fs::is_directory(status)) fail_bundle(where, "a file; expected the folder of a bundle", kMakeOne);
     auto manifest = path / kManifest;
     if (!fs::is_regular_file(manifest, error)) {
-        fail_bundle(where, "not a bundle; expected a folder with a bundle.json", kMakeOne);
+        fail_bundle(where, "not a bundle; expected a bundle.json in it", kMakeOne);
     }
     return manifest;
 }
@@ -124,7 +124,7 @@ Bundle Bundle::open(const fs::path &path) {
     for (const auto &[name, entry] : bundle.files) {
         std::error_code error;
         if (!fs::is_regular_file(path / name, error)) {
-            fail_bundle(path.string(), "'" + name + "' is missing; expected every file that bundle.json lists",
+            fail_bundle(path.string(), "the file '" + name + "' is missing; expected it because bundle.json lists it",
                         std::string("copy the whole bundle, or ") + kExportAgain);
         }
     }

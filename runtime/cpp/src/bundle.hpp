@@ -1,7 +1,7 @@
 // Bundles: a folder with one fixed graph and its description; see tcmoa_runtime/bundle.py.
 //
 //   bundle.json   description; lists the hashes of the other files and carries its own
-//   fusion.onnx   the graph, with fusion.data where the weights exceed the size of one ONNX file
+//   fusion.onnx   the graph, with fusion.data if the weights exceed the size of one ONNX file
 //   engines/      TensorRT engines, each with a .json that carries its hash; compile caches of backends
 //
 // A bundle is checked before anything of it is loaded; what does not match is refused.

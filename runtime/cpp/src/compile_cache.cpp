@@ -14,7 +14,7 @@ namespace fs = std::filesystem;
 constexpr const char *kSeal = "cache.json";
 constexpr std::size_t kMaxNameBytes = 80, kDigestDigits = 12;
 
-// Hashes by file name; empty where the seal is missing or damaged.
+// Hashes by file name; empty if the seal is missing or damaged.
 Manifest read_seal(const fs::path &folder) {
     std::ifstream file(folder / kSeal, std::ios::binary);
     const auto seal = Manifest::parse(file, nullptr, false);

@@ -15,12 +15,12 @@ namespace tcmoa {
 // sessions. It is no protection against whoever made the bundle: they can write a matching hash.
 class CompileCache {
 public:
-    // The cache of a bundle and a backend, e.g. "openvino-2026.4.1"; nothing where the bundle is not writable.
+    // The cache of a bundle and a backend, e.g. "openvino-2026.4.1"; nothing if the bundle is not writable.
     static std::optional<CompileCache> open(const Bundle &bundle, const std::string &backend);
 
     [[nodiscard]] const std::filesystem::path &folder() const { return folder_; }
 
-    // Record the hash of each file. Returns false where that fails: the next session then compiles everything.
+    // Record the hash of each file. Returns false if that fails: the next session then compiles everything.
     bool seal() const noexcept;
 
 private:

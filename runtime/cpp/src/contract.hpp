@@ -56,7 +56,7 @@ struct Contract {
     bool with_prompt = false;
 
     [[nodiscard]] std::vector<TensorSpec> inputs() const;   // x, y, prompt_scale, prompt_shift
-    [[nodiscard]] std::vector<TensorSpec> outputs() const;  // fused and, where exported, prompt
+    [[nodiscard]] std::vector<TensorSpec> outputs() const;  // fused and, if it was exported, prompt
     [[nodiscard]] std::size_t num_tokens() const { return static_cast<std::size_t>(grid_height * grid_width); }
 };
 

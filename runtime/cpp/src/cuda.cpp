@@ -14,7 +14,7 @@ constexpr unsigned int kMemoryTypeDevice = 2;                                   
 constexpr unsigned int kStreamNonBlocking = 1, kEventDisableTiming = 2;
 constexpr int kCaptureThreadLocal = 1;  // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
-// An attribute of a pointer, or `fallback` where CUDA does not know the pointer.
+// An attribute of a pointer, or `fallback` if CUDA does not know the pointer.
 template <typename T>
 T pointer_attribute(const Driver &driver, int attribute, Address pointer, T fallback) {
     T value = fallback;

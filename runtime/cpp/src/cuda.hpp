@@ -24,7 +24,7 @@ public:
         int major = 0, minor = 0;  // compute capability
     };
 
-    // Needs no context. Throws Error (TCMOA_ERROR_INPUT) where there is no GPU of this index.
+    // Needs no context. Throws Error (TCMOA_ERROR_INPUT) if there is no GPU of this index.
     static Properties properties(int index);
 
     [[nodiscard]] Handle context() const noexcept { return context_; }
@@ -81,7 +81,7 @@ using Stream = Owned<Handle, &Driver::cuStreamDestroy_v2>;
 using Event = Owned<Handle, &Driver::cuEventDestroy_v2>;
 using Graph = Owned<Handle, &Driver::cuGraphExecDestroy>;
 
-// Throw Error (TCMOA_ERROR_MEMORY) where there is not enough memory.
+// Throw Error (TCMOA_ERROR_MEMORY) if there is not enough memory.
 DeviceMemory new_device_memory(std::size_t bytes);
 PinnedMemory new_pinned_memory(std::size_t bytes);
 
@@ -90,7 +90,7 @@ Event new_event();
 
 void begin_capture(Handle stream);
 
-// Returns an empty graph where `failed`.
+// Returns an empty graph if `failed`.
 Graph end_capture(Handle stream, bool failed);
 
 // Record the work that `enqueue` enqueues in `stream` as a graph; nothing of it runs yet. The capture is thread-local:

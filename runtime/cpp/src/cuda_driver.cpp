@@ -29,7 +29,7 @@ Driver load() {
 }  // namespace
 
 const Driver &Driver::get() {
-    static const Driver driver = [] {  // the next call tries again where it throws
+    static const Driver driver = [] {  // the next call tries again if it throws
         Driver loaded = load();
         const Result result = loaded.cuInit(0);
         if (result != kSuccess) {

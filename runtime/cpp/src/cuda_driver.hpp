@@ -24,7 +24,7 @@ inline constexpr Result kSuccess = 0, kInvalidValue = 1, kOutOfMemory = 2, kNotR
 inline const Handle kLegacyStream = reinterpret_cast<Handle>(1);  // NOLINT: the constant of cuda.h
 
 // The functions in use: name in libcuda, and parameters. cuda.h maps names such as cuMemAlloc to the `_v2` ones.
-// tests/test_cuda_header.cpp compares all of them with cuda.h where that is installed.
+// tests/test_cuda_header.cpp compares all of them with cuda.h if that is installed.
 #define TCMOA_CUDA_FUNCTIONS(f)                                                     \
     f(cuInit, (unsigned int))                                                       \
     f(cuDriverGetVersion, (int *))                                                  \
@@ -69,7 +69,7 @@ struct Driver {
     TCMOA_CUDA_FUNCTIONS(TCMOA_MEMBER)
 #undef TCMOA_MEMBER
 
-    // The driver of this process, initialized. Throws Error (TCMOA_ERROR_MISSING) where there is no driver or no GPU.
+    // The driver of this process, initialized. Throws Error (TCMOA_ERROR_MISSING) if there is no driver or no GPU.
     static const Driver &get();
 
     // Throw Error unless `result` is a success; `function` is for the message.

@@ -58,13 +58,13 @@ void check_inside(const fs::path &bundle, const fs::path &path, const std::strin
     std::error_code error;
     if (!fs::is_regular_file(path, error)) {
         if (error && error != std::errc::no_such_file_or_directory) {
-            fail_bundle(where, "cannot be read (" + error.message() + ")", remedy);
+            fail_bundle(where, "cannot be read: " + error.message(), remedy);
         }
         fail_bundle(where, "no such engine", remedy);
     }
     const auto resolve = [&](const fs::path &unresolved) {
         auto resolved = fs::canonical(unresolved, error);
-        if (error) fail_bundle(where, "cannot be read (" + error.message() + ")", remedy);
+        if (error) fail_bundle(where, "cannot be read: " + error.message(), remedy);
         return resolved;
     };
     const auto folder = resolve(path.has_parent_path() ? path.parent_path() : fs::path("."));
@@ -114,12 +114,12 @@ void check_graph(const Bundle &bundle, const ManifestReader &reader) {
     auto hashes = Manifest::object();
     for (const auto &[name, entry] : bundle.files) hashes[name] = entry.sha256;
     if (graph.values() != Manifest({{"name", bundle.graph_name}, {"files", hashes}})) {
-        reader.fail("the engine was built from the graph '" + printable(graph.string("name")) +
-                    "' with other bytes; expected the bundle's graph '" + bundle.graph_name + "'");
+        reader.fail("the engine was built from the graph '" + printable(graph.string("name")) + "'; expected '" +
+                    bundle.graph_name + "', with the same bytes");
     }
     const auto contract = reader.values().find("contract"), expected = bundle.manifest.find("contract");
     if (contract == reader.values().end() || expected == bundle.manifest.end() || *contract != *expected) {
-        reader.fail("'contract' is another one; expected the one in bundle.json");
+        reader.fail("'contract' differs; expected that of bundle.json");
     }
 }
 
@@ -144,7 +144,7 @@ std::vector<fs::path> find_engines(const Bundle &bundle) {
         if (entry->path().extension() == kSuffix) found.push_back(entry->path());
     }
     if (error) {
-        fail_bundle(folder.string(), "cannot be read (" + error.message() + ")",
+        fail_bundle(folder.string(), "cannot be read: " + error.message(),
                     "make it readable, or build the engine again with " + build_command(bundle.path));
     }
     std::sort(found.begin(), found.end());
@@ -161,7 +161,8 @@ Engine Engine::open(const Bundle &bundle, const fs::path &path) {
     description.replace_extension(".json");
     std::error_code error;
     if (!fs::is_regular_file(description, error)) {
-        fail_bundle(path.string(), "has no description; expected " + description.filename().string() + " beside it",
+        fail_bundle(path.string(),
+                    "has no " + description.filename().string() + " beside it; expected one that describes the engine",
                     remedy);
     }
     const auto manifest = read_manifest(description, {"tcmoa-engine", 1, "the description of an engine", remedy});
@@ -171,7 +172,7 @@ Engine Engine::open(const Bundle &bundle, const fs::path &path) {
     engine.remedy = "build it again with " + build_command(bundle.path, engine.stem());
     if (engine.stem() != path.stem().string()) {
         fail_bundle(path.string(),
-                    "renamed since it was built; expected the name " + engine.stem() + kSuffix + " as in its JSON",
+                    "was renamed; expected " + engine.stem() + kSuffix + ", which its JSON describes",
                     remedy);
     }
     return engine;

@@ -27,7 +27,7 @@ using Capability = std::pair<int, int>;
 class Engine {
 public:
     // Read and check the JSON file beside the engine at `path`; cheap, the engine is not read yet. Throws Error
-    // (TCMOA_ERROR_BUNDLE) where the engine is outside of the bundle, its JSON is missing, damaged, of another format,
+    // (TCMOA_ERROR_BUNDLE) if the engine is outside of the bundle, its JSON is missing, damaged, of another format,
     // of a newer version or edited, or describes an engine of another graph.
     static Engine open(const Bundle &bundle, const std::filesystem::path &path);
 
@@ -41,7 +41,7 @@ public:
     std::string gpu_name;
     bool stripped = false;  // holds no weights
     FileEntry file;
-    std::string remedy;  // what to do where it cannot be used
+    std::string remedy;  // what to do if it cannot be used
 
     // File name without suffix that follows from the description.
     [[nodiscard]] std::string stem() const;
@@ -52,7 +52,7 @@ public:
     // The engine's bytes, verified as they were read. Throws Error (TCMOA_ERROR_BUNDLE).
     [[nodiscard]] std::string read() const;
 
-    // Why the engine does not run with this version of the library on this GPU; empty where it runs.
+    // Why the engine does not run with this version of the library on this GPU; empty if it runs.
     [[nodiscard]] std::string incompatibility(const std::string &library_version, Capability capability) const;
 
 private:

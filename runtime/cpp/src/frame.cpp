@@ -42,7 +42,7 @@ Layout layout_of(int format, std::size_t width, std::size_t height) {
     }
 }
 
-// The same for sides that a caller passed; no planes where a side is out of range.
+// The layout for sides that a caller passed; no planes if a side is out of range.
 Layout checked_layout(int format, int width, int height) {
     const auto is_side = [](int side) { return side >= 1 && side <= kMaxSide; };
     if (!is_side(width) || !is_side(height)) return {};

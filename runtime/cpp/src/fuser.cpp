@@ -103,7 +103,7 @@ bool Fuser::is_packed_tensor(const tcmoa_frame &frame, int channels) const {
            frame.strides[0] == static_cast<std::size_t>(channels) * static_cast<std::size_t>(frame.width);
 }
 
-// The frames that the network can use where they are. A result that overlaps a source goes through the slot's own
+// The frames that the network can use without a copy. A result that overlaps a source goes through the slot's own
 // tensor: the network may read its sources until it is done.
 ExternalBuffers Fuser::external_buffers(const tcmoa_frame &x, const tcmoa_frame &y, const tcmoa_frame &fused) const {
     if (!backend_->accepts_external_buffers()) return {};
@@ -125,7 +125,7 @@ ExternalBuffers Fuser::external_buffers(const tcmoa_frame &x, const tcmoa_frame 
     return external;
 }
 
-// Convert a source on the host to its tensor unless the network uses it where it is.
+// Convert a source in host memory to its tensor unless the network uses it without a copy.
 DeviceFrame Fuser::load_source(FrameSlot &slot, const tcmoa_frame &frame, const void *external,
                                std::span<std::uint8_t> tensor, int channels) const {
     if (frame.memory == TCMOA_CUDA) return {frame.planes[0], frame.cuda_stream};

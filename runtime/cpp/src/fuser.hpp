@@ -32,7 +32,7 @@ public:
     void fuse(const tcmoa_frame *x, const tcmoa_frame *y, const tcmoa_frame *fused, float *prompt, std::size_t count);
     std::uint64_t submit(const tcmoa_frame *x, const tcmoa_frame *y);
 
-    // Returns false where the frame was not ready within `timeout`; negative: no limit.
+    // Returns false if the frame was not ready within `timeout`; negative: no limit.
     bool wait(std::uint64_t ticket, const tcmoa_frame *fused, std::chrono::milliseconds timeout);
     void discard(std::uint64_t ticket);
 

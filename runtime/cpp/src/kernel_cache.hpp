@@ -17,7 +17,7 @@ public:
 
     void load(LoadedEngine &loaded);
 
-    // Write the kernels where they changed. A failure is ignored: it only costs time at the next start.
+    // Write the kernels if they changed. A failure is ignored: it only costs time at the next start.
     void save(const LoadedEngine &loaded) noexcept;
 
 private:

@@ -8,7 +8,7 @@
 
 namespace tcmoa {
 
-// Check what the backend needs of the bundle and load it. "auto" is tensorrt where the bundle has an engine that runs
+// Check what the backend needs of the bundle and load it. "auto" is tensorrt if the bundle has an engine that runs
 // on this machine, else openvino. Throws Error.
 std::unique_ptr<Backend> load_backend(const Bundle &bundle, const BackendOptions &options);
 

@@ -127,12 +127,14 @@ Manifest parse_manifest(std::string_view text, const std::filesystem::path &path
     CanonicalParser parser;
     const std::string where = path.string(), newest = std::to_string(kind.format_version);
     if (!nlohmann::json::sax_parse(text.begin(), text.end(), &parser)) {
-        fail_bundle(where, "not valid JSON, perhaps truncated (" + parser.error + ")", kind.remedy);
+        fail_bundle(where,
+                    "not valid JSON, perhaps truncated (" + parser.error + "); expected " + std::string(kind.noun),
+                    kind.remedy);
     }
     const auto &manifest = parser.document;
     if (!manifest.is_object() || !manifest.contains("format") || manifest["format"] != kind.format) {
         fail_bundle(where,
-                    "not " + std::string(kind.noun) + "; expected the 'format' '" + std::string(kind.format) + "'",
+                    "not " + std::string(kind.noun) + "; expected 'format' to be '" + std::string(kind.format) + "'",
                     kind.remedy);
     }
     const auto version = manifest.find("format_version");
@@ -142,15 +144,14 @@ Manifest parse_manifest(std::string_view text, const std::filesystem::path &path
     }
     if (*version > kind.format_version) {
         fail_bundle(where,
-                    "format version " + printable(version->dump()) + " is newer than this library reads; expected " +
-                        newest + " or older",
+                    "format version " + printable(version->dump()) + " is newer than this library; expected at most " +
+                        newest,
                     "use a newer libtcmoa, or " + std::string(kind.remedy));
     }
     const auto hash = manifest.find(kManifestHash);
     if (hash == manifest.end() || *hash != sha256(parser.text_to_hash())) {
         fail_bundle(where,
-                    "edited or damaged since it was written; expected the content whose SHA-256 is '" +
-                        std::string(kManifestHash) + "'",
+                    "edited or damaged since it was written; expected the hash in '" + std::string(kManifestHash) + "'",
                     kind.remedy);
     }
     return std::move(parser.document);
@@ -159,10 +160,10 @@ Manifest parse_manifest(std::string_view text, const std::filesystem::path &path
 Manifest read_manifest(const std::filesystem::path &path, const ManifestKind &kind) {
     std::error_code error;
     const auto bytes = std::filesystem::file_size(path, error);
-    if (error) fail_bundle(path.string(), "cannot be read (" + error.message() + ")", kind.remedy);
+    if (error) fail_bundle(path.string(), "cannot be read: " + error.message(), kind.remedy);
     if (bytes > kMaxBytes) {
         fail_bundle(path.string(),
-                    std::to_string(bytes) + " bytes; expected at most " + std::to_string(kMaxBytes) + " in a manifest",
+                    std::to_string(bytes) + " bytes; expected at most " + std::to_string(kMaxBytes),
                     kind.remedy);
     }
     std::ifstream file(path, std::ios::binary);
@@ -177,8 +178,7 @@ void ManifestReader::fail(std::string_view problem) const { fail_bundle(path_.st
 void ManifestReader::fail_value(const std::string &key, std::string_view expected) const {
     const auto value = values_->find(key);
     const std::string actual = value == values_->end() ? "absent" : printable(value->dump(-1, ' ', true));
-    fail("'" + prefix_ + key + "' is " + actual + "; expected " + std::string(expected) +
-         " (damaged, or written by other software)");
+    fail("'" + prefix_ + key + "' is " + actual + "; expected " + std::string(expected));
 }
 
 std::string ManifestReader::string(const std::string &key, std::initializer_list<std::string_view> choices) const {

@@ -1,4 +1,4 @@
-// bundle.json and the JSON files of engines: parsed once, compared with the hash that they carry, read with checks.
+// Manifests: bundle.json and the JSON files of engines. They carry a hash of their own, and every value is checked.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ using Manifest = nlohmann::json;
 // Key of the manifest's own hash: over all other keys, as canonical JSON.
 inline constexpr const char *kManifestHash = "manifest_sha256";
 
-// What a manifest must be, and what to do where it is not.
+// The required format of a manifest, and the texts of its errors.
 struct ManifestKind {
     std::string_view format;      // value of the key "format"
     std::int64_t format_version;  // newest value of the key "format_version" that this library reads
@@ -24,11 +24,11 @@ struct ManifestKind {
     std::string_view remedy;      // for messages, e.g. "export it again"
 };
 
-// Read the JSON object in `path`. Throws Error (TCMOA_ERROR_BUNDLE) where it is unreadable, larger than 1 MiB, not
+// Read the JSON object in `path`. Throws Error (TCMOA_ERROR_BUNDLE) if it is unreadable, larger than 1 MiB, not
 // JSON, of another format, of a newer version, or does not match its own hash.
 Manifest read_manifest(const std::filesystem::path &path, const ManifestKind &kind);
 
-// The same from the text of the file; `path` is for messages.
+// Parse the text of a manifest with the same checks; `path` is for messages.
 Manifest parse_manifest(std::string_view text, const std::filesystem::path &path, const ManifestKind &kind);
 
 // Typed access to a manifest. Every fault is an Error (TCMOA_ERROR_BUNDLE) that names the key.

@@ -6,7 +6,7 @@
 namespace tcmoa {
 namespace {
 
-// Where CMake found it; empty where it did not.
+// Its path in the build environment; empty if CMake did not find it.
 #ifndef TCMOA_OPENVINO_LIBRARY_HINT
 #define TCMOA_OPENVINO_LIBRARY_HINT ""
 #endif
@@ -29,7 +29,7 @@ OpenVinoLibrary load() {
 }  // namespace
 
 const OpenVinoLibrary &OpenVinoLibrary::get() {
-    static const OpenVinoLibrary functions = load();  // the next call tries again where it throws
+    static const OpenVinoLibrary functions = load();  // the next call tries again if it throws
     return functions;
 }
 

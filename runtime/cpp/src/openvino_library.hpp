@@ -47,8 +47,8 @@ struct OpenVinoLibrary {
     TCMOA_OPENVINO_FUNCTIONS(TCMOA_MEMBER)
 #undef TCMOA_MEMBER
 
-    // The library of this process. Throws Error (TCMOA_ERROR_MISSING) where there is none. It is looked for in the
-    // environment variable TCMOA_OPENVINO_LIBRARY (a path), where CMake found it, and where the system's loader looks.
+    // The library of this process. Throws Error (TCMOA_ERROR_MISSING) if there is none. Searched in the
+    // environment variable TCMOA_OPENVINO_LIBRARY (a path), at the path that CMake found, and by the system's loader.
     static const OpenVinoLibrary &get();
 
     // E.g. "2026.4.1".

@@ -19,12 +19,12 @@ struct StretchScratch {
     std::vector<std::uint32_t> histogram = std::vector<std::uint32_t>(1 << 16);
 };
 
-// Convert a checked host frame to packed uint8 [H, W, channels] with 1 or 3 channels, in BGR order where `bgr`, else
+// Convert a checked host frame to packed uint8 [H, W, channels] with 1 or 3 channels, in BGR order if `bgr`, else
 // RGB.
 void frame_to_tensor(const tcmoa_frame &frame, std::span<std::uint8_t> tensor, int channels, bool bgr,
                      StretchPercentiles percentiles, StretchScratch &scratch);
 
-// Convert packed uint8 [H, W, 3], in BGR order where `bgr`, else RGB, to a checked host frame.
+// Convert packed uint8 [H, W, 3], in BGR order if `bgr`, else RGB, to a checked host frame.
 void tensor_to_frame(std::span<const std::uint8_t> tensor, bool bgr, const tcmoa_frame &frame);
 
 }  // namespace tcmoa

@@ -16,7 +16,7 @@ class PromptMaps {
 public:
     PromptMaps(const Contract &contract, float scale, float shift);
 
-    // One value for all tokens. Throws Error (TCMOA_ERROR_INPUT) where a value is out of range; so does `set_maps`.
+    // One value for all tokens. Throws Error (TCMOA_ERROR_INPUT) if a value is out of range; so does `set_maps`.
     void set(float scale, float shift);
 
     // nullptr keeps a map. `count` must be the number of tokens, here and in `get_maps`.

@@ -9,7 +9,7 @@ namespace tcmoa {
 
 std::string sha256(std::string_view bytes);
 
-// Throws std::filesystem::filesystem_error where the file cannot be read.
+// Throws std::filesystem::filesystem_error if the file cannot be read.
 std::string sha256_file(const std::filesystem::path &path);
 
 }  // namespace tcmoa

@@ -1,4 +1,4 @@
-// Libraries that are loaded when they are first needed, so that one build of libtcmoa also works where they are
+// Libraries that are loaded when they are first needed, so that one build of libtcmoa also works if they are
 // missing.
 #pragma once
 
@@ -10,12 +10,12 @@ namespace tcmoa {
 // A loaded library. It is never unloaded: its threads may outlive the last handle.
 class SharedLibrary {
 public:
-    // Load the library. Where the environment variable `variable` (may be NULL) is set, its value is the only
+    // Load the library. If the environment variable `variable` (may be NULL) is set, its value is the only
     // candidate; otherwise the first of `names` that loads. Throws Error (TCMOA_ERROR_MISSING) with `remedy`. Errors
     // name the library by the last of `names`.
     SharedLibrary(const char *variable, const std::vector<std::string> &names, std::string remedy);
 
-    // The address of a function. Throws Error (TCMOA_ERROR_MISSING) where the library has no such function.
+    // The address of a function. Throws Error (TCMOA_ERROR_MISSING) if the library has no such function.
     template <typename Function>
     [[nodiscard]] Function function(const std::string &name) const {
         return reinterpret_cast<Function>(symbol(name));

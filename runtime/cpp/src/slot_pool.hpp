@@ -36,11 +36,11 @@ public:
     // All slots are created at once, so that no frame pays for it.
     SlotPool(Backend &backend, int num_slots);
 
-    // Wait for a free slot. Throws Error (TCMOA_ERROR_BUSY) where all slots hold submitted frames: they might never be
+    // Wait for a free slot. Throws Error (TCMOA_ERROR_BUSY) if all slots hold submitted frames: they might never be
     // taken.
     FrameSlot &acquire();
 
-    // Throws Error (TCMOA_ERROR_BUSY) where no slot is free now.
+    // Throws Error (TCMOA_ERROR_BUSY) if no slot is free now.
     FrameSlot &try_acquire();
 
     // Keep the slot until its ticket is taken; returns the ticket.

@@ -16,7 +16,7 @@ namespace tcmoa {
 // The inputs and outputs that an engine reports.
 struct EngineTensors {
     std::vector<ReportedTensor> inputs, outputs;
-    std::string unsupported;  // name of a tensor that is not in linear GPU memory; empty where there is none
+    std::string unsupported;  // name of a tensor that is not in linear GPU memory; empty if there is none
 };
 
 // Runs an engine, once at a time. The GPU must be current in all calls.
@@ -42,10 +42,10 @@ public:
     [[nodiscard]] virtual std::size_t scratch_bytes() const = 0;  // needed by a context
     [[nodiscard]] virtual EngineTensors tensors() const = 0;
 
-    // Load kernels that were compiled in an earlier process, before the first context. Returns false where the library
+    // Load kernels that were compiled in an earlier process, before the first context. Returns false if the library
     // refuses them. Only TensorRT-RTX compiles kernels at run time.
     virtual bool load_kernels(std::string_view kernels) = 0;
-    [[nodiscard]] virtual std::string compiled_kernels() const = 0;  // empty where there are none
+    [[nodiscard]] virtual std::string compiled_kernels() const = 0;  // empty if there are none
     [[nodiscard]] virtual std::unique_ptr<EngineContext> new_context() = 0;
 };
 
@@ -56,16 +56,16 @@ public:
     // All four numbers, e.g. "1.7.1.116".
     [[nodiscard]] virtual std::string version() const = 0;
 
-    // Load an engine from its bytes. Throws Error (TCMOA_ERROR_BUNDLE) with what the library logged where it refuses
+    // Load an engine from its bytes. Throws Error (TCMOA_ERROR_BUNDLE) with what the library logged if it refuses
     // them. `description` is only read during the call.
     [[nodiscard]] virtual std::unique_ptr<LoadedEngine> load(const Engine &description, std::string_view bytes) = 0;
 };
 
-// The library of a flavor in this process. Throws Error (TCMOA_ERROR_MISSING) where it is not installed, or where
+// The library of a flavor in this process. Throws Error (TCMOA_ERROR_MISSING) if it is not installed, or if
 // libtcmoa was built without it.
 TensorRt &tensorrt_library(Flavor flavor);
 
-// Each is compiled where its headers were found; only `tensorrt_library` calls them.
+// Each is compiled if its headers were found; only `tensorrt_library` calls them.
 TensorRt &open_tensorrt();
 TensorRt &open_tensorrt_rtx();
 

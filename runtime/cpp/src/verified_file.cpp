@@ -17,11 +17,11 @@ std::uintmax_t verify_size(const fs::path &path, const FileEntry &expected, std:
                            std::string_view remedy) {
     std::error_code error;
     const auto bytes = fs::file_size(path, error);
-    if (error) fail_bundle(path.string(), "cannot be read (" + error.message() + ")", remedy);
+    if (error) fail_bundle(path.string(), "cannot be read: " + error.message(), remedy);
     if (expected.bytes < 0 || bytes != static_cast<std::uintmax_t>(expected.bytes)) {
         fail_bundle(path.string(),
-                    std::to_string(bytes) + " bytes; expected " + std::to_string(expected.bytes) + " as in " +
-                        std::string(manifest) + " (truncated, or another file)",
+                    std::to_string(bytes) + " bytes, truncated or another file; expected " +
+                        std::to_string(expected.bytes) + " as in " + std::string(manifest),
                     "copy the whole bundle, or " + std::string(remedy));
     }
     return bytes;
@@ -31,9 +31,9 @@ void verify_hash(const fs::path &path, const std::string &actual, const FileEntr
                  std::string_view remedy) {
     if (actual == expected.sha256) return;
     fail_bundle(path.string(),
-                "SHA-256 is " + actual.substr(0, kShownDigits) + "…; expected " +
-                    printable(expected.sha256, kShownDigits) + " as in " + std::string(manifest) +
-                    " (changed since it was written)",
+                "SHA-256 is " + actual.substr(0, kShownDigits) +
+                    "…, so the file was changed since it was written; expected " +
+                    printable(expected.sha256, kShownDigits) + " as in " + std::string(manifest),
                 "copy the bundle again, or " + std::string(remedy));
 }
 
@@ -44,7 +44,7 @@ void verify_file(const fs::path &path, const FileEntry &expected, std::string_vi
     try {
         verify_hash(path, sha256_file(path), expected, manifest, remedy);
     } catch (const fs::filesystem_error &error) {
-        fail_bundle(path.string(), "cannot be read (" + error.code().message() + ")", remedy);
+        fail_bundle(path.string(), "cannot be read: " + error.code().message(), remedy);
     }
 }
 

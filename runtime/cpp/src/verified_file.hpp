@@ -20,7 +20,7 @@ struct FileEntry {
 void verify_file(const std::filesystem::path &path, const FileEntry &expected, std::string_view manifest,
                  std::string_view remedy);
 
-// The same, and return the very bytes that were hashed.
+// Read a file, verify it like `verify_file`, and return the bytes that were hashed.
 std::string read_verified_file(const std::filesystem::path &path, const FileEntry &expected, std::string_view manifest,
                                std::string_view remedy);
 

@@ -86,8 +86,8 @@ TEST_CASE("a path that is not a bundle is refused with the reason") {
     const TemporaryFolder temporary;
     CHECK_THAT(open_error(temporary.path() / "none"), Contains("no such bundle. Make one with `tcmoa export"));
     write_text(temporary.path() / "file", "x");
-    CHECK_THAT(open_error(temporary.path() / "file"), Contains("a file; expected a bundle folder"));
-    CHECK_THAT(open_error(temporary.path()), Contains("not a bundle; expected a folder with a bundle.json"));
+    CHECK_THAT(open_error(temporary.path() / "file"), Contains("a file; expected the folder of a bundle"));
+    CHECK_THAT(open_error(temporary.path()), Contains("not a bundle; expected a bundle.json in it"));
     const auto text_of = [&](std::string_view text) {
         write_text(temporary.path() / "bundle.json", text);
         return open_error(temporary.path());
@@ -98,15 +98,15 @@ TEST_CASE("a path that is not a bundle is refused with the reason") {
     CHECK_THAT(text_of("\xff\xfe"), Contains("not valid JSON"));
     CHECK_THAT(text_of(std::string(100000, '[')), Contains("nested too deeply"));
     CHECK_THAT(text_of("[]"), Contains("not a TC-MoA bundle"));
-    CHECK_THAT(text_of("{\"format\": \"other\"}"), Contains("not a TC-MoA bundle; expected the 'format' 'tcmoa-bundle'"));
+    CHECK_THAT(text_of("{\"format\": \"other\"}"), Contains("not a TC-MoA bundle; expected 'format' to be 'tcmoa-bundle'"));
     CHECK_THAT(text_of(R"({"format": "tcmoa-bundle"})"), Contains("'format_version' is absent"));
     CHECK_THAT(text_of(R"({"format": "tcmoa-bundle", "format_version": true})"), Contains("'format_version' is true"));
-    CHECK_THAT(text_of(R"({"format": "tcmoa-bundle", "format_version": 2})"), Contains("format version 2 is newer than this library reads; expected 1 or older"));
+    CHECK_THAT(text_of(R"({"format": "tcmoa-bundle", "format_version": 2})"), Contains("format version 2 is newer than this library; expected at most 1"));
     CHECK_THAT(text_of(R"({"format": "tcmoa-bundle", "format_version": 1})"), Contains("edited or damaged since it was written"));
-    CHECK_THAT(text_of(std::string(1 << 21, ' ')), Contains("2097152 bytes; expected at most 1048576 in a manifest"));
+    CHECK_THAT(text_of(std::string(1 << 21, ' ')), Contains("2097152 bytes; expected at most 1048576"));
     fs::remove(temporary.path() / "bundle.json");
     fs::create_directory(temporary.path() / "bundle.json");
-    CHECK_THAT(open_error(temporary.path()), Contains("not a bundle; expected a folder with a bundle.json"));
+    CHECK_THAT(open_error(temporary.path()), Contains("not a bundle; expected a bundle.json in it"));
 }
 
 TEST_CASE("a bundle that was edited, damaged or cut is refused") {
@@ -116,19 +116,19 @@ TEST_CASE("a bundle that was edited, damaged or cut is refused") {
     const auto original = text;
     text.replace(text.find("\"vif\""), 5, "\"mff\"");
     write_text(bundle / "bundle.json", text);
-    CHECK_THAT(open_error(bundle), Contains("edited or damaged since it was written; expected the content whose SHA-256 is 'manifest_sha256'"));
+    CHECK_THAT(open_error(bundle), Contains("edited or damaged since it was written; expected the hash in 'manifest_sha256'"));
     write_text(bundle / "bundle.json", original);
 
     auto graph = read_text(bundle / "fusion.onnx");
     graph[graph.size() / 2] = static_cast<char>(graph[graph.size() / 2] ^ 1);
     write_text(bundle / "fusion.onnx", graph);
     CHECK_THAT(refusal([&] { (void)Bundle::open(bundle).read_graph(); }), Contains("SHA-256 is ") && Contains("as in bundle.json"));
-    CHECK_THAT(refusal([&] { Bundle::open(bundle).verify_files(); }), Contains("(changed since it was written)"));
+    CHECK_THAT(refusal([&] { Bundle::open(bundle).verify_files(); }), Contains("so the file was changed since it was written"));
     write_text(bundle / "fusion.onnx", graph.substr(10));
-    CHECK_THAT(refusal([&] { (void)Bundle::open(bundle).read_graph(); }), Contains("(truncated, or another file)"));
-    CHECK_THAT(refusal([&] { Bundle::open(bundle).verify_files(); }), Contains("(truncated, or another file)"));
+    CHECK_THAT(refusal([&] { (void)Bundle::open(bundle).read_graph(); }), Contains("truncated or another file"));
+    CHECK_THAT(refusal([&] { Bundle::open(bundle).verify_files(); }), Contains("truncated or another file"));
     fs::remove(bundle / "fusion.onnx");
-    CHECK_THAT(open_error(bundle), Contains("'fusion.onnx' is missing; expected every file that bundle.json lists"));
+    CHECK_THAT(open_error(bundle), Contains("the file 'fusion.onnx' is missing; expected it because bundle.json lists it"));
 }
 
 TEST_CASE("a manifest with a valid hash and a wrong value is refused with the key") {
@@ -155,8 +155,8 @@ TEST_CASE("a manifest with a valid hash and a wrong value is refused with the ke
     CHECK_THAT(with([](Manifest &m) { m["frame"]["grid"] = {7, 7, 7}; }), Contains("'frame.grid'"));
     CHECK_THAT(with([](Manifest &m) { m["frame"]["grid"] = 7; }), Contains("'frame.grid' is 7; expected a list"));
     CHECK_THAT(with([](Manifest &m) { m["frame"]["grid"] = {7, 8}; }), Contains("expected a grid that covers the frame with tokens of 16 pixels"));
-    CHECK_THAT(with([](Manifest &m) { m["frame"]["batch"] = 3; }), Contains("'contract' is another one; expected the graph contract"));
-    CHECK_THAT(with([](Manifest &m) { m.erase("contract"); }), Contains("'contract' is another one; expected the graph contract"));
+    CHECK_THAT(with([](Manifest &m) { m["frame"]["batch"] = 3; }), Contains("'contract' does not match 'frame'"));
+    CHECK_THAT(with([](Manifest &m) { m.erase("contract"); }), Contains("'contract' does not match 'frame'"));
     CHECK_THAT(with([](Manifest &m) { m["files"].erase("fusion.onnx"); }), Contains("'files.fusion.onnx' is absent"));
     CHECK_THAT(with([](Manifest &m) { m["files"]["../x"] = m["files"]["fusion.onnx"]; }), Contains("lists an unknown file '../x'"));
     CHECK_THAT(with([](Manifest &m) { m["task"] = "a\nb"; }), Contains("'task' is \"a\\nb\""));

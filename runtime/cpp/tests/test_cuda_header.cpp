@@ -1,4 +1,4 @@
-// The declarations in src/cuda_driver.hpp against cuda.h where that is installed: the same number of parameters, of the
+// The declarations in src/cuda_driver.hpp against cuda.h if that is installed: the same number of parameters, of the
 // same sizes and kinds.
 #include <catch2/catch.hpp>
 

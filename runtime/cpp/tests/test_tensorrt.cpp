@@ -213,7 +213,7 @@ TEST_CASE("a frame allocates nothing after its slot has run once") {
 
 TEST_CASE("several threads fuse at the same time, each with its slot, while other slots are created and destroyed") {
     GpuFixture gpu;
-    simulated::control().pause_us = 500;  // so that frames of other threads interleave where nothing prevents it
+    simulated::control().pause_us = 500;  // so that frames of other threads interleave if nothing prevents it
     std::atomic<int> wrong{0};
     std::vector<std::thread> threads;
     for (int t = 0; t < 4; ++t) {
@@ -238,7 +238,7 @@ TEST_CASE("several threads fuse at the same time, each with its slot, while othe
     CHECK(gpu.backend->name().find("without") == std::string::npos);  // no capture was invalidated
 }
 
-TEST_CASE("where a capture fails, frames are fused without a CUDA graph, and the name says so") {
+TEST_CASE("if a capture fails, frames are fused without a CUDA graph, and the name says so") {
     const std::vector<std::function<void()>> causes = {
         [] { simulated::control().capturable = false; },
         [] { simulated::control().fail_function = "cuStreamBeginCapture"; },

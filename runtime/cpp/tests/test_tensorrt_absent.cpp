@@ -20,5 +20,5 @@ TEST_CASE("a build without TensorRT says so, and still refuses damaged engines")
     CHECK_FALSE(load_tensorrt(toy.open(), {}, reason));
     CHECK(has(reason->what(), "was built without TensorRT. Build it"));
     fs::remove(fs::path(path).replace_extension(".json"));
-    CHECK(has(refusal([&] { (void)load_tensorrt(toy.open(), {}, reason); }), "has no description"));
+    CHECK(has(refusal([&] { (void)load_tensorrt(toy.open(), {}, reason); }), "beside it; expected one that describes the engine"));
 }

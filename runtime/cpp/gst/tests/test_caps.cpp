@@ -22,7 +22,7 @@ Sample fuse_pair(FedPipeline &run, GstCaps *x_caps, GstCaps *y_caps, int padding
     return sample;
 }
 
-// The same with the library. Results have GStreamer's default strides, which have no padding at 112 pixels.
+// Fuse the same pair with the library. Results have GStreamer's default strides, which have no padding at 112 pixels.
 Bytes fuse_reference(GstCaps *x_caps, GstCaps *y_caps, GstCaps *result) {
     const Buffer x = make_buffer(x_caps, 1), y = make_buffer(y_caps, 101);
     return reference().fuse(x.get(), x_caps, y.get(), y_caps, result);
@@ -91,7 +91,7 @@ TEST_CASE("downstream can request a matrix other than that of x") {
     CHECK(bytes_of(gst_sample_get_buffer(sample.get())) == fuse_reference(x.get(), y.get(), out.get()));
 }
 
-TEST_CASE("the result has the format of x where that has color, else RGB") {
+TEST_CASE("the result has the format of x if that has color, else RGB") {
     FedPipeline run("", "capsfilter name=allowed !");
     CHECK(format_of(fuse_pair(run, caps_of("BGR").get(), caps_of("GRAY8").get())) == std::string("BGR"));
     CHECK(format_of(fuse_pair(run, caps_of("GRAY8").get(), caps_of("BGR").get())) == std::string("RGB"));

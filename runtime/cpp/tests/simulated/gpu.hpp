@@ -75,7 +75,7 @@ inline thread_local int depth = 0;
 
 void record_misuse(const char *what);
 
-// Called first by every function: fails where the controls ask for it, or where a required context is missing.
+// Called first by every function: fails if the controls ask for it, or if a required context is missing.
 Result enter(const char *name, bool needs_context = true, bool may_fail = true);
 #define ENTER(...)                                       \
     const std::lock_guard guard(lock);                   \

@@ -1,4 +1,4 @@
-// A simulated libnvinfer.so, or libtensorrt_rtx.so where it is compiled with the headers in rtx/. Its engines are a few
+// A simulated libnvinfer.so, or libtensorrt_rtx.so if it is compiled with the headers in rtx/. Its engines are a few
 // lines of text, see toy_bundle.hpp:
 //
 //     toy engine

@@ -139,7 +139,7 @@ inline void as_rtx(Manifest &engine) {
     engine["version"] = kRtxVersion;
 }
 
-// The message of the Error that the call throws; fails the test where it throws none.
+// The message of the Error that the call throws; fails the test if it throws none.
 template <typename Call>
 std::string refusal(Call &&call, int status = TCMOA_ERROR_BUNDLE) {
     try {
