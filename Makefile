@@ -57,11 +57,11 @@ cpp-fuzz: $(VENV)/.ready
 cpp-check: cpp cpp-fuzz
 	cmake --build build/cpp-asan --parallel $(CPP_JOBS) --target $(CHECKED)
 	TCMOA_TEST_BUNDLES=build/cpp-bundles build/cpp-asan/tests/tcmoa_tests
-	build/cpp-asan/tests/standin/tcmoa_tensorrt_tests
+	build/cpp-asan/tests/simulated/tcmoa_tensorrt_tests
 	cmake -S runtime/cpp -B build/cpp-tsan $(CHECK_OPTIONS) -DTCMOA_SANITIZE=thread
 	cmake --build build/cpp-tsan --parallel $(CPP_JOBS) --target $(CHECKED)
 	TCMOA_TEST_BUNDLES=build/cpp-bundles build/cpp-tsan/tests/tcmoa_tests
-	build/cpp-tsan/tests/standin/tcmoa_tensorrt_tests
+	build/cpp-tsan/tests/simulated/tcmoa_tensorrt_tests
 
 gpu-check: $(VENV)/.ready
 	$(BIN)/python benchmarks/gpu_check.py --out gpu-report.txt
