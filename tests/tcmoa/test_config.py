@@ -1,4 +1,4 @@
-"""Reading a run's configuration, and the one line about each mistake in it."""
+"""Reading a run's configuration, and the one-line message about each error in it."""
 
 import re
 from pathlib import Path
@@ -99,7 +99,7 @@ def test_the_shipped_configuration_is_read():
     assert list(config.pairs) == ["vif", "mef", "mff"]
     second = read_config(Path(tcmoa.__file__).parent / "configs" / "tiny-bf16.toml")
     assert second.train_for == "bf16"
-    # It goes on from what the first one writes.
+    # Each run starts with the weights of the previous one.
     assert Path(second.start).resolve() == (config.out / "weights.safetensors").resolve()
     third = read_config(Path(tcmoa.__file__).parent / "configs" / "tiny-seams.toml")
     assert Path(third.start).resolve() == (second.out / "weights.safetensors").resolve()

@@ -1,4 +1,4 @@
-"""Sampling of training pairs: no state, equal crops of both sources, any size of picture."""
+"""Sampling of training pairs: no state, equal crops of both sources, images of any size."""
 
 import cv2
 import numpy as np
@@ -63,10 +63,10 @@ def test_both_sources_get_the_same_crop_of_images_of_any_size(opposites, height,
 
 
 def test_crops_are_whole_or_half_size_pieces_in_all_eight_orientations():
-    """A picture whose red is its row and green its column tells where each crop comes from."""
+    """In an image whose red is the row and green the column, pixels show where a crop comes from."""
     row, col = np.mgrid[:200, :200].astype(np.uint8)
-    picture = np.stack((row, col, 0 * row), -1)
-    x, _ = sampler(pairs=[TrainingPair("coordinates", picture, picture)]).batch(0, 32, 100)
+    image = np.stack((row, col, 0 * row), -1)
+    x, _ = sampler(pairs=[TrainingPair("coordinates", image, image)]).batch(0, 32, 100)
     seen, steps, corners = set(), [], []
     for red, green, _ in (x * 255).tolist():
         down = [(source[31][16] - source[0][16]) / 31 for source in (red, green)]

@@ -1,4 +1,4 @@
-"""Published data sets: where their pairs lie, in which order, and the one line about a folder that is none of them."""
+"""Published data sets: the files of their pairs, their order, and the one-line message about other folders."""
 
 from pathlib import Path
 

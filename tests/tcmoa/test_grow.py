@@ -33,7 +33,7 @@ def fuse(model, x, y, task):
         return model(x, y, task)
 
 
-def pictures(side):
+def two_images(side):
     x, y = torch.from_numpy(frames(side, 2 * side, count=2)).permute(0, 3, 1, 2).float().div(255).split(1)
     return x, y
 
@@ -54,7 +54,7 @@ def test_a_grown_model_fuses_like_the_small_one(changes, task):
     # With tau 4 a TC-MoA would stand after the sixth block, which is refused.
     small = scrambled(replace(MICRO, window=4, tau=8 if "decoder_depth" in changes else 4))
     large = grown(small, small.sizes, **changes)
-    x, y = pictures(small.window_pixels)
+    x, y = two_images(small.window_pixels)
     before, after = fuse(small, x, y, task), fuse(large, x, y, task)
     torch.testing.assert_close(after.image, before.image, atol=2e-5, rtol=0)
     for old, new in zip(before.prompts, after.prompts, strict=True):
@@ -64,7 +64,7 @@ def test_a_grown_model_fuses_like_the_small_one(changes, task):
 def test_an_added_block_does_nothing_and_can_learn():
     small = scrambled(replace(MICRO, window=4, depth=2))
     large = grown(small, small.sizes, depth=4)
-    x, y = pictures(small.window_pixels)
+    x, y = two_images(small.window_pixels)
     result = large(x, y, "vif")
     torch.testing.assert_close(result.image, fuse(small, x, y, "vif").image, atol=2e-5, rtol=0)
     result.image.square().mean().backward()
@@ -76,7 +76,7 @@ def test_an_added_block_does_nothing_and_can_learn():
 def test_copies_of_a_channel_learn_different_things():
     small = scrambled(replace(MICRO, window=4))
     large = grown(small, small.sizes, embed_dim=128, num_heads=4)
-    x, y = pictures(small.window_pixels)
+    x, y = two_images(small.window_pixels)
     large(x, y, "mff").image.square().mean().backward()
     for weight in (large.encoder.blocks[3].mlp.fc1.weight, large.encoder.blocks[0].attn.qkv.weight):
         copies = weight.grad.unflatten(0, (-1, 2, 64) if weight.shape[0] == 384 else (2, -1))
@@ -94,7 +94,7 @@ def test_position_tables_are_resized_to_the_new_window():
 
 @pytest.mark.parametrize("task", TASKS)
 def test_nano_grows_to_tiny(task, photo):
-    """Its windows hold 14 tokens where nano's hold 10: the picture changes, by little."""
+    """Windows of tiny have 14 tokens, those of nano 10: the image changes only slightly."""
     small, large = load_weights("nano").eval(), TCMoA(PRESETS["tiny"]).eval()
     grow(small, large)
     infrared = synthetic_infrared(photo.astype(np.float32) / 255)
@@ -141,17 +141,17 @@ def test_sizes_that_cannot_be_grown_are_refused(changes, message):
 
 
 def test_a_run_starts_with_a_grown_model(tmp_path):
-    small, said = scrambled(), []
+    small, messages = scrambled(), []
     file = tmp_path / "small.safetensors"
     save_weights(small, file)
     sizes = {"embed_dim": 128, "num_heads": 4, "decoder_embed_dim": 128, "decoder_num_heads": 4}
-    model = build_model(TrainConfig(pairs={}, start=f"grow:{file}", sizes=sizes), said.append).eval()
-    x, y = pictures(small.window_pixels // 2)
+    model = build_model(TrainConfig(pairs={}, start=f"grow:{file}", sizes=sizes), messages.append).eval()
+    x, y = two_images(small.window_pixels // 2)
     x, y = (torch.cat((image, image), 2) for image in (x, y))
     torch.testing.assert_close(
         fuse(model, x, y, "vif").image, fuse(small, x, y, "vif").image, atol=2e-5, rtol=0
     )
-    assert said[0] == f"{file}: custom, grown to custom"
+    assert messages[0] == f"{file}: custom, grown to custom"
 
 
 def test_a_file_that_does_not_grow_ends_in_one_line(tmp_path):
@@ -164,7 +164,7 @@ def test_a_file_that_does_not_grow_ends_in_one_line(tmp_path):
     with pytest.raises(InputError, match="no such weights file"):
         build_model(TrainConfig(pairs={}, start=f"grow:{tmp_path / 'none.safetensors'}"))
     with pytest.raises(
-        InputError, match=r"\[sizes\]: does not fit preset 'tiny': depth is 3; expected an even number"
+        InputError, match=r"\[sizes\]: does not fit preset 'tiny': depth is 5; expected an even number"
     ):
         build_model(TrainConfig(pairs={}, start=f"grow:{file}", sizes={"depth": 5}))
 
@@ -176,6 +176,6 @@ def test_an_mae_backbone_does_not_grow(tmp_path):
         {"model": {name: value for name, value in state.items() if not any(a in name for a in ADAPTED)}}, file
     )
     with pytest.raises(
-        InputError, match="an MAE backbone; expected a trained TC-MoA. Write 'mae:' before the file name"
+        InputError, match=r"an MAE backbone; expected a trained TC-MoA\. Write 'mae:' before the file name"
     ):
         build_model(TrainConfig(pairs={}, start=f"grow:{file}"))

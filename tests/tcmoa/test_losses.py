@@ -117,34 +117,34 @@ def test_edge_loss_is_one_minus_qabf(pair):
                 strength = 0.9994 / (1 + np.exp(-15 * (ratio - 0.5)))
                 kept += strength * 0.9879 / (1 + np.exp(-22 * (aligned - 0.8))) * of_source
                 whole += of_source
-    colour = [image.expand(-1, 3, -1, -1) for image in (x, y, fused)]
-    assert edge_loss(*colour).item() == pytest.approx(1 - kept / whole, abs=2e-3)
+    in_color = [image.expand(-1, 3, -1, -1) for image in (x, y, fused)]
+    assert edge_loss(*in_color).item() == pytest.approx(1 - kept / whole, abs=2e-3)
 
 
 def test_edge_loss_orders_results_as_the_metric_does(pair):
     x, y = pair
     results = [(x + y) / 2, torch.maximum(x, y), 0.3 * x + 0.7 * y, torch.full_like(x, 0.5)]
-    ours = [-edge_loss(x, y, fused).item() for fused in results]
-    theirs = [metrics.qabf(eight_bits(x), eight_bits(y), eight_bits(fused)) for fused in results]
-    assert np.argsort(ours).tolist() == np.argsort(theirs).tolist()
+    by_loss = [-edge_loss(x, y, fused).item() for fused in results]
+    by_metric = [metrics.qabf(eight_bits(x), eight_bits(y), eight_bits(fused)) for fused in results]
+    assert np.argsort(by_loss).tolist() == np.argsort(by_metric).tolist()
 
 
 def test_fidelity_is_one_for_the_source_more_with_contrast_and_less_with_blur_and_noise(pair):
-    grey = luma(pair[0])
-    louder, softer = 0.5 + 1.3 * (grey - 0.5), torch.nn.functional.avg_pool2d(grey, 5, 1, 2)
-    noisy = grey + 0.05 * torch.randn(grey.shape, generator=torch.Generator().manual_seed(0))
-    assert information_fidelity(grey, grey).item() == pytest.approx(1, abs=2e-3)
-    assert information_fidelity(grey, louder).item() > 1.02
-    assert information_fidelity(grey, softer).item() < information_fidelity(grey, noisy).item() < 0.9
-    assert information_fidelity(grey, torch.zeros_like(grey)).item() < 0.01
+    gray = luma(pair[0])
+    louder, softer = 0.5 + 1.3 * (gray - 0.5), torch.nn.functional.avg_pool2d(gray, 5, 1, 2)
+    noisy = gray + 0.05 * torch.randn(gray.shape, generator=torch.Generator().manual_seed(0))
+    assert information_fidelity(gray, gray).item() == pytest.approx(1, abs=2e-3)
+    assert information_fidelity(gray, louder).item() > 1.02
+    assert information_fidelity(gray, softer).item() < information_fidelity(gray, noisy).item() < 0.9
+    assert information_fidelity(gray, torch.zeros_like(gray)).item() < 0.01
 
 
 def test_fidelity_orders_results_as_the_metric_does(pair):
     x, y = pair
     results = [x, y, (x + y) / 2, torch.maximum(x, y), 0.3 + 0.4 * x]
-    ours = [-fidelity_loss(x, y, fused).item() for fused in results]
-    theirs = [metrics.vif(eight_bits(x), eight_bits(y), eight_bits(fused)) for fused in results]
-    assert np.argsort(ours).tolist() == np.argsort(theirs).tolist()
+    by_loss = [-fidelity_loss(x, y, fused).item() for fused in results]
+    by_metric = [metrics.vif(eight_bits(x), eight_bits(y), eight_bits(fused)) for fused in results]
+    assert np.argsort(by_loss).tolist() == np.argsort(by_metric).tolist()
 
 
 def test_fidelity_refuses_images_below_its_window():
@@ -247,10 +247,10 @@ def test_sharper_patches_are_whole_patches_of_the_source_with_the_steeper_peak()
     sobel = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
 
     def peak(image, top, left):
-        grey = np.pad(luma(image)[0, 0].numpy(), 1, mode="edge")
+        gray = np.pad(luma(image)[0, 0].numpy(), 1, mode="edge")
         slopes = [
-            abs((grey[r : r + 3, c : c + 3] * sobel).sum())
-            + abs((grey[r : r + 3, c : c + 3] * sobel.T).sum())
+            abs((gray[r : r + 3, c : c + 3] * sobel).sum())
+            + abs((gray[r : r + 3, c : c + 3] * sobel.T).sum())
             for r in range(top, top + 16)
             for c in range(left, left + 16)
         ]
@@ -272,7 +272,7 @@ def test_ssim_of_an_image_and_itself_is_one(pair):
 
 
 def test_ssim_is_scikit_images(pair):
-    """Its mean leaves out the five pixels at each border where a window would not fit, as ours does."""
+    """Its mean leaves out the five pixels at each border where a window would not fit, as our function does."""
     x, y = pair
     for a, b in ((x, y), (x, 0.7 * x + 0.1), (x, (x + 0.05 * random_image(112, 112)).clamp(0, 1))):
         expected = structural_similarity(

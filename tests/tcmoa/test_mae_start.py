@@ -1,4 +1,4 @@
-"""Starting from an MAE backbone: what is taken, what is fresh, what trains, what is refused."""
+"""Starting from an MAE backbone: loaded, added and trained parameters, and refused files."""
 
 import pytest
 import torch
@@ -39,11 +39,11 @@ def config(mae, **settings):
 def test_the_backbone_and_its_position_tables_come_from_the_file(mae):
     model = build_model(config(mae))
     stored = torch.load(mae, weights_only=True)["model"]
-    ours = to_published(model)
-    taken = stored.keys() & ours.keys()
+    loaded = to_published(model)
+    taken = stored.keys() & loaded.keys()
     assert taken == stored.keys() - {"mask_token"}
     assert {"pos_embed", "decoder_pos_embed", "cls_token"} < taken
-    assert all(torch.equal(ours[key], stored[key]) for key in taken)
+    assert all(torch.equal(loaded[key], stored[key]) for key in taken)
     assert model.sizes == SMALL
 
 
@@ -67,13 +67,13 @@ def test_with_a_frozen_backbone_all_parameters_outside_the_file_are_trained(mae)
 
 
 def test_messages_count_the_loaded_and_the_added_parameters(mae):
-    said = []
-    build_model(config(mae), said.append)
+    messages = []
+    build_model(config(mae), messages.append)
     state = torch.load(mae, weights_only=True)["model"]
     taken = sum(value.numel() for key, value in state.items() if key != "mask_token")
-    assert said[0].startswith(f"{mae}: {taken:,} parameters of the backbone; ")
-    assert said[0].endswith(" added parameters are initialized from seed 0")
-    assert "of them outside the backbone" in said[1]
+    assert messages[0].startswith(f"{mae}: {taken:,} parameters of the backbone; ")
+    assert messages[0].endswith(" added parameters are initialized from seed 0")
+    assert "of them outside the backbone" in messages[1]
 
 
 def test_sizes_of_a_variant_are_built_around_the_backbone(mae):

@@ -48,9 +48,9 @@ def test_gates_are_the_softmax_of_the_two_best_logits(routers, task):
         logits = [(token @ routers.gate[task, :, n]).item() for n in range(EXPERTS)]
         best = sorted(range(EXPERTS), key=lambda n: -logits[n])[:2]
         total = sum(math.exp(logits[n]) for n in best)
-        wanted = [math.exp(logits[n]) / total if n in best else 0.0 for n in range(EXPERTS)]
-        wanted = [gate if gate > 1e-4 else 0.0 for gate in wanted]
-        assert row.tolist() == pytest.approx(wanted, abs=1e-5)
+        expected = [math.exp(logits[n]) / total if n in best else 0.0 for n in range(EXPERTS)]
+        expected = [gate if gate > 1e-4 else 0.0 for gate in expected]
+        assert row.tolist() == pytest.approx(expected, abs=1e-5)
         assert row.sum().item() == pytest.approx(1, abs=2e-4)
 
 
@@ -122,9 +122,9 @@ def test_restandardizing_gives_each_image_its_former_mean_and_std():
     torch.manual_seed(0)
     before = torch.randn(2, 5, 6, 8) * torch.tensor([3.0, 0.2]).view(2, 1, 1, 1) + 7
     after = restandardize(torch.randn(2, 5, 6, 8) * 9 - 4, before)
-    for image, wanted in zip(after, before, strict=True):
-        assert image.mean().item() == pytest.approx(wanted.mean().item(), abs=1e-5)
-        assert image.std().item() == pytest.approx(wanted.std().item(), rel=1e-5)
+    for image, expected in zip(after, before, strict=True):
+        assert image.mean().item() == pytest.approx(expected.mean().item(), abs=1e-5)
+        assert image.std().item() == pytest.approx(expected.std().item(), rel=1e-5)
 
 
 def test_restandardizing_undoes_any_gain_and_offset():

@@ -1,4 +1,4 @@
-"""Sizes: what is derived from them, and the ones that no model can have."""
+"""Sizes: derived values, and impossible sizes."""
 
 from dataclasses import replace
 

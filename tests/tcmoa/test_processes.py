@@ -68,8 +68,8 @@ def test_gradients_equal_those_of_one_process_with_both_parts_of_the_batch(round
     alone = two_rounds(config, Processes())
     for name, gradient in alone["gradients"].items():
         torch.testing.assert_close(both[0]["gradients"][name], gradient, rtol=1e-3, atol=1e-6)
-    wanted = alone["losses"][0]["vif"]
-    assert both[0]["losses"][0]["vif"] == pytest.approx(wanted, rel=1e-4)
+    expected = alone["losses"][0]["vif"]
+    assert both[0]["losses"][0]["vif"] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.slow

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from micro_model import frames as random_frames
-from tcmoa import frame_fit, reference
-from tcmoa.frame_fit import choose_fit, crop_starts, grid_of_frame, padded_size, resized_size
+from tcmoa import reference, window_fit
 from tcmoa.reference import fuse_frames
+from tcmoa.window_fit import choose_fit, crop_starts, grid_of_frame, padded_size, resized_size
 from tcmoa_runtime.contract import token_grid
 
 lengths = st.integers(1, 5000)
@@ -62,8 +62,8 @@ def test_an_axis_below_a_crop_is_refused():
 @given(lengths, lengths)
 def test_crops_are_for_large_published_frames_only(height, width):
     assert choose_fit(height, width, as_published=False) == "pad"
-    wanted = "crops" if min(height, width) > 448 else "resize"
-    assert choose_fit(height, width, as_published=True) == wanted
+    reference = "crops" if min(height, width) > 448 else "resize"
+    assert choose_fit(height, width, as_published=True) == reference
 
 
 @given(lengths, lengths, st.booleans())
@@ -113,7 +113,7 @@ def test_resizing_is_bilinear_in_both_directions(micro):
 
 
 def test_crops_cover_the_frame_and_later_ones_overwrite_earlier_ones(micro, monkeypatch):
-    for module in (frame_fit, reference):
+    for module in (window_fit, reference):
         monkeypatch.setattr(module, "CROP", 112)
     x, y = sources(150, 240)
     result = fuse_frames(micro, x, y, "vif", fit="crops")
@@ -125,7 +125,7 @@ def test_crops_cover_the_frame_and_later_ones_overwrite_earlier_ones(micro, monk
             fused, crop_prompt = plain(micro, x[area], y[area])
             expected[area] = fused
             for i in range(19):
-                for j in range(30):  # a token belongs to the last crop that its centre lies in
+                for j in range(30):  # a token belongs to the last crop that its center is in
                     row, col = min(8 * i + 4, 149) - top, min(8 * j + 4, 239) - left
                     if 0 <= row < 112 and 0 <= col < 112:
                         prompt[..., i, j] = crop_prompt[..., row // 8, col // 8]
@@ -152,8 +152,8 @@ def test_luma_mode_keeps_the_chroma_of_x(micro):
     assert unclipped.float().mean() > 0.8
     torch.testing.assert_close(chroma(result)[unclipped], chroma(x.float())[unclipped], rtol=0, atol=1e-3)
 
-    grey = [(s.float() * weights).sum(-1, keepdim=True).expand(-1, -1, -1, 3) for s in (x, y)]
-    brightness = (plain(micro, *grey)[0] * weights).sum(-1)
+    gray = [(s.float() * weights).sum(-1, keepdim=True).expand(-1, -1, -1, 3) for s in (x, y)]
+    brightness = (plain(micro, *gray)[0] * weights).sum(-1)
     torch.testing.assert_close(
         (result * weights).sum(-1)[unclipped], brightness[unclipped], rtol=0, atol=1e-2
     )
@@ -161,7 +161,7 @@ def test_luma_mode_keeps_the_chroma_of_x(micro):
 
 @pytest.mark.parametrize("fit", ["pad", "resize", "crops"])
 def test_prompts_have_the_shape_of_the_grid_and_results_that_of_the_frame(micro, monkeypatch, fit):
-    for module in (frame_fit, reference):
+    for module in (window_fit, reference):
         monkeypatch.setattr(module, "CROP", 112)
     x, y = sources(121, 135, 2)
     result = fuse_frames(micro, x, y, "vif", fit=fit)

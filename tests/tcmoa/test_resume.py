@@ -1,4 +1,4 @@
-"""Resuming: twenty rounds are ten and ten, of every kind of run; checkpoints of before a setting existed go on."""
+"""Resuming: ten and ten rounds equal twenty for every kind of run; older checkpoints without newer settings resume."""
 
 import json
 
@@ -65,7 +65,7 @@ def test_twenty_rounds_equal_ten_and_ten_bit_for_bit(pairs, tmp_path, settings):
 
 @pytest.fixture
 def old(pairs, tmp_path):
-    """A run whose checkpoint is as they were before the newer settings existed."""
+    """A run whose checkpoint lacks the newer settings."""
     out = tmp_path / "old"
     file, _ = train(pairs, out, rounds=3)
     state = read_checkpoint(out)

@@ -1,4 +1,4 @@
-"""Contact sheets of frames of any size, and the colours of a prompt map."""
+"""Contact sheets of frames of any size, and the colors of a prompt map."""
 
 import cv2
 import numpy as np
@@ -9,13 +9,13 @@ from tcmoa.sample_images import prompt_image, write_contact_sheet
 
 
 def test_prompt_maps_go_from_blue_to_red():
-    picture = prompt_image(np.array([[0.0, 1.0]], np.float32), 16, 32)
-    assert picture.shape == (16, 32, 3)
-    low, high = picture[0, 0].astype(int), picture[-1, -1].astype(int)
+    image = prompt_image(np.array([[0.0, 1.0]], np.float32), 16, 32)
+    assert image.shape == (16, 32, 3)
+    low, high = image[0, 0].astype(int), image[-1, -1].astype(int)
     assert low[2] > low[0]
     assert high[0] > high[2]
     # Prompts beyond 0..1, which a shift can make, are shown as the ends.
-    assert np.array_equal(prompt_image(np.array([[-0.3, 1.7]], np.float32), 16, 32), picture)
+    assert np.array_equal(prompt_image(np.array([[-0.3, 1.7]], np.float32), 16, 32), image)
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_the_coefficients_fill_three_tc_moas():
         assert len(kept) == len(set(kept)) == 3 * dim // 4
         assert [sum(color == c for color, _, _ in kept) for c in range(3)] == [64, chroma, chroma]
         assert all(u < 8 and v < 8 for _, u, v in kept)
-        assert (1, 0, 0) in kept  # what is left out is the finest
+        assert (1, 0, 0) in kept  # only the finest are omitted
 
 
 @pytest.mark.parametrize("dim", [256, 384, 512])
@@ -118,7 +118,7 @@ def test_held_apart_leaves_room_for_a_second_luma_and_carriers(dim):
 
 @pytest.mark.parametrize("held", [False, True])
 def test_the_luma_of_a_source_is_known_after_the_first_tc_moa_only_with_held_apart(scene, held):
-    """By least squares: can the luma of x, beside that of y, be read off x's tokens behind the first TC-MoA?"""
+    """Least squares show whether the luma of x can be recovered from its tokens after the first TC-MoA."""
     model = TCMoA(PRESETS["tiny"]).eval()
     start_as_fusion(model, layout=held_apart if held else third_by_third)
     y = scene[::-1, ::-1]  # of the same statistics, and unlike x at all places

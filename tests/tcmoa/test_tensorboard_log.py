@@ -1,4 +1,4 @@
-"""What a run writes for TensorBoard, seen by a stand-in for its writer and, where it is installed, in its files."""
+"""The TensorBoard log of a run, with a fake writer and, if tensorboard is installed, in its files."""
 
 import sys
 import types
@@ -18,7 +18,7 @@ TENSORBOARD = f'tensorboard = true\n{CONFIG}\n[samples]\nvif = "vif"\n'
 
 
 class Writer:
-    """Keeps what it is given."""
+    """Records scalars and images."""
 
     made: ClassVar[list] = []
 
@@ -39,7 +39,7 @@ class Writer:
 
 @pytest.fixture
 def writers(monkeypatch):
-    """The stand-ins that runs open, in order."""
+    """The fake writers that runs open, in order."""
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
     monkeypatch.setattr(Writer, "made", [])
     return Writer.made
@@ -58,7 +58,7 @@ def test_losses_rates_prompts_adapters_and_images(pairs, tmp_path, writers):
         assert all(value > 0 for value in writer.scalars[f"prompts/{task}/x_std"].values())
         for k in range(2):  # two TC-MoAs, four adapters, two of them for each token
             use = [writer.scalars[f"adapters/{task}/{k}.{n}"] for n in range(4)]
-            assert [list(steps) for steps in use] == [[4]] * 4  # with the pictures
+            assert [list(steps) for steps in use] == [[4]] * 4  # with the contact sheets
             assert sum(steps[4] for steps in use) == pytest.approx(2, abs=0.01)
     assert writer.scalars["lr"][1] == pytest.approx(5e-4)
     assert writer.scalars["lr"][2] == pytest.approx(1e-3)

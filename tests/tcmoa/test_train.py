@@ -1,4 +1,4 @@
-"""Training runs of a very small model: exact resuming, averaging, what is trained, what is refused."""
+"""Training runs of a very small model: exact resuming, averaging, trained parameters, refused settings."""
 
 import json
 import os
@@ -31,7 +31,7 @@ BACKBONE = (
     *("patch_embed.", "cls_token", "pos_embed", "encoder.blocks.", "norm."),
     *("decoder_embed.", "decoder_pos_embed", "decoder.blocks.", "decoder_norm.", "decoder_pred."),
 )
-"""What the names of parameters begin with that an MAE checkpoint holds."""
+"""Prefixes of the names of parameters in an MAE checkpoint."""
 
 SAMPLES = """
 [samples]
@@ -52,7 +52,7 @@ def finished(small_presets, pairs, tmp_path_factory):
 
 
 def refusal(**options):
-    """The one line with which a run is refused."""
+    """Return the one-line message with which a run is refused."""
     with pytest.raises(InputError) as caught:
         train(**options)
     assert "\n" not in str(caught.value)
@@ -134,12 +134,12 @@ def test_a_signal_stops_the_run_after_the_round_and_resuming_is_exact(
     pairs, finished, tmp_path, monkeypatch, number
 ):
     out = tmp_path / "signalled"
-    said = []
+    messages = []
     step = tcmoa.trainer.Trainer._step
     kill_in_step(monkeypatch, number, 8, 1)  # the second step of round 3
     with pytest.raises(KeyboardInterrupt):
-        train(pairs, out, on_message=said.append)
-    assert any("stopping after this round" in line for line in said)
+        train(pairs, out, on_message=messages.append)
+    assert any("stopping after this round" in line for line in messages)
     assert read_checkpoint(out)["round"] == 3
     monkeypatch.setattr(tcmoa.trainer.Trainer, "_step", step)
     train(pairs, out, resume=True)
@@ -221,9 +221,9 @@ def test_contact_sheets_show_each_sample_pair(finished):
         "samples-000004.jpg",
         "samples-000006.jpg",
     ]
-    picture = cv2.imread(str(finished / "samples-000006.jpg"))
-    assert picture.shape == (2 * 112, 5 * 336, 3)
-    shown = picture[:, : 3 * 112].reshape(2, 112, 3, 112, 3)
+    image = cv2.imread(str(finished / "samples-000006.jpg"))
+    assert image.shape == (2 * 112, 5 * 336, 3)
+    shown = image[:, : 3 * 112].reshape(2, 112, 3, 112, 3)
     assert (shown.std((1, 3)) > 5).any(-1).all()  # none of x, y and fused is blank
 
 
@@ -333,16 +333,16 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_last_finite_weights(pai
 def test_the_regularizer_has_the_published_weight_or_that_of_the_configuration(pairs, tmp_path):
     still = CONFIG.replace("lr = 1e-3", "lr = 1e-9")
 
-    def regularised(name, text="", still=still):
+    def regularizer_values(name, text="", still=still):
         out = tmp_path / name
         train(pairs, out, f"{still}\n{text}", rounds=1)
         losses = json.loads((out / "log.jsonl").read_text())["losses"]
         return [losses[task]["prompts"] for task in ("vif", "mef", "mff")]
 
-    published = regularised("published")
+    published = regularizer_values("published")
     text = "[losses.vif]\nprompts = 0.25\n[losses.mff]\nssim_sharper = 1.0\n"
-    changed = regularised("changed", text)  # in an averaging round, too
-    later = regularised("later", text, still.replace("averaging_rounds = 2", ""))
+    changed = regularizer_values("changed", text)  # in an averaging round, too
+    later = regularizer_values("later", text, still.replace("averaging_rounds = 2", ""))
     assert published[0] > 0
     for run in (changed, later):
         assert run[0] == pytest.approx(published[0] / 4)
