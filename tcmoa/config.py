@@ -15,7 +15,7 @@ from tcmoa.model import ROUNDINGS
 from tcmoa.presets import ADAPTATIONS, PRESETS, TC_MOA, Adaptation, Sizes
 from tcmoa.processes import DEVICES, DeviceChoice
 from tcmoa.start import FUSIONS
-from tcmoa_runtime.contract import TASKS
+from tcmoa_runtime.contract import TASKS, Task
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.typing import JsonObject, JsonValue, Precision
 
@@ -127,6 +127,12 @@ class TrainConfig:
     def trained_pairs(self) -> dict[str, Path | tuple[PairSource, ...]]:
         """The pairs of the tasks that are trained."""
         return {task: source for task, source in self.pairs.items() if not self.tasks or task in self.tasks}
+
+    @property
+    def only_task(self) -> Task | None:
+        """The task that is trained if there is only one."""
+        trained = [task for task in TASKS if task in self.trained_pairs]
+        return trained[0] if len(trained) == 1 else None
 
     @property
     def size_changes(self) -> dict[str, object]:

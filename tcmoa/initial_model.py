@@ -43,7 +43,7 @@ def build_model(config: TrainConfig, on_message: OnMessage = ignore_message) -> 
     else:
         file = config.start.removeprefix(MAE_PREFIX)
         backbone = PRESETS[config.preset] if file != config.start else None
-        model, fresh = load_start(file, config.size_changes, backbone=backbone)
+        model, fresh = load_start(file, config.size_changes, backbone=backbone, task=config.only_task)
         counts = parameter_counts(model)
         if fresh:
             added = counts.adapted + counts.source_embeddings
@@ -72,7 +72,7 @@ def _preset_model(config: TrainConfig) -> TCMoA:
 def _grow_model(config: TrainConfig, on_message: OnMessage) -> TCMoA:
     """Build the preset's model and initialize it from the smaller trained model in `start`."""
     file, model = config.start.removeprefix(GROW_PREFIX), _preset_model(config)
-    small, is_backbone = load_start(file, {})
+    small, is_backbone = load_start(file, {}, task=config.only_task)
     if is_backbone:
         raise InputError(
             "an MAE backbone; expected a trained TC-MoA",

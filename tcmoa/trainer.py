@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tcmoa.checkpoint_files import AVERAGE_KEY, SIZES_KEY
 from tcmoa.config import Phase, TrainConfig
 from tcmoa.data import PairSampler, create_samplers
 from tcmoa.ema import ExponentialMovingAverage
@@ -172,13 +173,14 @@ class Trainer:
         torch.save(
             {
                 "model": self.model.state_dict(),
-                "average": self.ema.values,
+                AVERAGE_KEY: self.ema.values,
                 "optimizer": self.optimizer.state_dict(),
                 "loss_scale": self.precision.state_dict(),
                 "round": self.round,
                 "processes": self.processes.count,
                 "device": self.processes.device.type,
                 "config": json.dumps(resumable(self.config)),
+                SIZES_KEY: json.dumps(self.model.sizes.to_dict()),
             },
             partial,
         )
@@ -231,7 +233,7 @@ class Trainer:
                 f"the checkpoint was made on {state['device']} and continues on {device.type}; rounding differs"
             )
         self.model.load_state_dict(state["model"])
-        self.ema.values = {name: value.to(device) for name, value in state["average"].items()}
+        self.ema.values = {name: value.to(device) for name, value in state[AVERAGE_KEY].items()}
         self.optimizer.load_state_dict(state["optimizer"])
         self.precision.load_state_dict(state.get("loss_scale", {}))
         self.round = state["round"]

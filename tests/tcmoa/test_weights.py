@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 import tcmoa.weights
 from micro_model import MICRO, scrambled
 from tcmoa import PRESETS, Sizes, TCMoA, load_weights, save_weights
-from tcmoa.weights import SIZES_KEY, infer_sizes, to_published, weights_hash
+from tcmoa.checkpoint_sizes import infer_sizes
+from tcmoa.weights import SIZES_KEY, to_published, weights_hash
 from tcmoa_runtime.errors import InputError
 
 SMALL = Sizes(32, 2, 1, 32, 2, 1)
@@ -203,7 +204,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, zipped):
     trace, file = tmp_path / "trace", tmp_path / "w.pth"
     state = {**to_published(scrambled(SMALL)), "extra": Evil(trace)}
     torch.save({"model": state}, file, _use_new_zipfile_serialization=zipped)
-    assert "not a readable PyTorch checkpoint of plain tensors" in refusal(file)
+    assert "holds objects other than tensors (__builtin__.getattr, pathlib.Path" in refusal(file)
     assert not trace.exists()
     torch.load(file, weights_only=False)
     assert trace.exists()  # the file is as evil as it looks
@@ -218,12 +219,14 @@ def damaged(path, content):
 def test_files_that_are_not_weights_are_refused(tmp_path, suffix):
     file = tmp_path / f"w{suffix}"
     assert "no such weights file" in refusal(file)
-    assert "not a readable" in refusal(damaged(file, b""))
-    assert "not a readable" in refusal(damaged(file, b"not weights,\nbut text\n" * 9))
-    assert "not a readable" in refusal(damaged(file, bytes(range(256))))
+    assert "an empty file" in refusal(damaged(file, b""))
+    assert "a text file that begins with 'not weights,'" in refusal(
+        damaged(file, b"not weights,\nbut text\n" * 9)
+    )
+    assert "a file of another kind" in refusal(damaged(file, bytes(range(256))))
     file.unlink()
     file.mkdir()
-    assert "no such weights file" in refusal(file)
+    assert "a folder" in refusal(file)
 
 
 @pytest.mark.parametrize("share", [0.0001, 0.1, 0.9, 0.9999])
@@ -235,7 +238,7 @@ def test_truncated_files_are_refused(tmp_path, suffix, share):
     else:
         save_weights(scrambled(SMALL), file)
     content = file.read_bytes()
-    assert "not a readable" in refusal(damaged(file, content[: int(share * len(content))]))
+    assert "cut short" in refusal(damaged(file, content[: int(share * len(content))]))
 
 
 @settings(max_examples=60)
@@ -306,7 +309,7 @@ def test_another_number_of_tasks_is_refused(tmp_path):
     message = refused_state(
         tmp_path, lambda state: state.update({"blocks_MoA.0.MoA.w_gate": torch.zeros(2, 8, 4)})
     )
-    assert "2 tasks in 'blocks_MoA.0.MoA.w_gate'; expected 3 (vif, mef, mff)" in message
+    assert "2 tasks in 'blocks_MoA.0.MoA.w_gate'; expected 3 (vif, mef, mff) or 1" in message
 
 
 @pytest.mark.parametrize("entry", ["{", "[1]", "7", "{}", json.dumps({**SMALL.to_dict(), "num_heads": 0})])
@@ -318,7 +321,7 @@ def test_damaged_stored_sizes_are_refused(tmp_path, entry):
 def test_stored_sizes_of_another_model_are_refused(tmp_path):
     sizes = json.dumps(replace(SMALL, depth=4).to_dict())
     save_file(to_published(scrambled(SMALL)), tmp_path / "w.safetensors", metadata={SIZES_KEY: sizes})
-    assert "missing: blocks.2.norm1.weight" in refusal(tmp_path / "w.safetensors")
+    assert "states depth = 4; expected 2 as in its tensors" in refusal(tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("name", ["tiny", "nano"])
@@ -361,7 +364,7 @@ def test_published_names_are_those_of_the_authors_checkpoint(golden):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = load_weights(golden / "checkpoint.safetensors")
-    ours = to_published(model)
-    assert all(torch.equal(ours[key].flatten(), state[key].flatten()) for key in ours)
-    rest = {key.rsplit(".", 1)[-1] for key in state.keys() - ours.keys()}
+    published = to_published(model)
+    assert all(torch.equal(published[key].flatten(), state[key].flatten()) for key in published)
+    rest = {key.rsplit(".", 1)[-1] for key in state.keys() - published.keys()}
     assert rest <= {"relative_position_index", "mean", "std"}

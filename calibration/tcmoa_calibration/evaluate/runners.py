@@ -136,7 +136,7 @@ class _WeightsRunner:
             ) from error
         self._task, self._threads = task, torch.get_num_threads()
         torch.set_num_threads(1)
-        self._model = load_weights(source)
+        self._model = load_weights(source, task=task)
 
     def fuse(self, name: str, x: Frame, y: Frame) -> FusedImage:
         import torch

@@ -45,7 +45,7 @@ def export(
     tcmoa_export = require("tcmoa_export.bundle_export", "export", "export")
     with status_line("export") as on_message:
         on_message("reading weights")
-        model = tcmoa.load_weights(weights, upsample=upsample)
+        model = tcmoa.load_weights(weights, upsample=upsample, task=options.task)
         bundle: Bundle = tcmoa_export.export_bundle(
             model, options, out, weights_source=Path(weights).name, on_message=on_message
         )
