@@ -82,7 +82,7 @@ def main() -> None:
     print("| round | frames | outside the backend, ms per frame, p50 | p99 | conversion and copies, p50 |")
     print("|---|---|---|---|---|")
     for number in range(options.rounds):
-        fuser = Fuser(bundle, Copying(bundle), resize=True)
+        fuser = Fuser(bundle, Copying(bundle), fit="resize")
         arrivals: list[float] = []
         stream = Stream(
             fuser,

@@ -163,6 +163,6 @@ class CopyingBackend:
         pass
 
 
-def copying_fuser(bundle, seconds=0.0, *, resize=False):
+def copying_fuser(bundle, seconds=0.0, *, fit="exact"):
     """A fuser of a real bundle whose backend returns x."""
-    return Fuser(bundle, CopyingBackend(bundle, seconds), resize=resize)
+    return Fuser(bundle, CopyingBackend(bundle, seconds), fit=fit)

@@ -63,6 +63,17 @@ class Alignment:
         """Matrix [3, 3] from pixels (x, y, 1) of the frame to pixels of the moved source."""
         return np.array(self.rows, np.float64)
 
+    def matrix_at(self, bundle_size: FrameSize, size: FrameSize) -> Matrix:
+        """Return the matrix [3, 3] for frames of `size` instead of the bundle's, both (height, width).
+
+        Pixel centers are scaled as `cv2.resize` does: the corner of the frame, not of a pixel, is fixed.
+        """
+        if size == bundle_size:
+            return self.matrix
+        y, x = size[0] / bundle_size[0], size[1] / bundle_size[1]
+        scaling = np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
+        return np.asarray(scaling @ self.matrix @ np.linalg.inv(scaling))
+
     def to_json(self) -> JsonObject:
         """Return the entry of bundle.json."""
         values = asdict(self)

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self, TypeAlias, overload
+from typing import Self, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa_runtime.alignment import SourceName, Warp
+from tcmoa_runtime.alignment import SourceName
 from tcmoa_runtime.backends.base import Backend, DeviceBackend
 from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.fit import FIT_MODES
 from tcmoa_runtime.gpu.device_arrays import DeviceArray, host_array, is_on_gpu, num_axes
-from tcmoa_runtime.images import (
-    DEFAULT_PERCENTILES,
-    as_array,
-    check_percentiles,
-    format_size,
-    resize_frame,
-    to_frame,
-)
+from tcmoa_runtime.host_fusion import HostFusion
+from tcmoa_runtime.images import DEFAULT_PERCENTILES, as_array, check_percentiles
+from tcmoa_runtime.options.option import check_choice
 from tcmoa_runtime.prompts import mask_share, prompt_map
 from tcmoa_runtime.typing import (
     BackendChoice,
     DeviceArrayLike,
+    FitMode,
     Frame,
     FrameSize,
     ImageLike,
@@ -43,9 +39,9 @@ AnyImage: TypeAlias = ImageLike | DeviceArrayLike
 class Fuser:
     """A loaded bundle that fuses frames: `fused = fuser(x, y, scale=1.0, shift=0.0)`.
 
-    Frames are images [H, W, C] in the bundle's channel order. `tcmoa_runtime.images` describes how other arrays
-    are converted (gray, alpha, uint16). [B, H, W, C] fuses B frames, in batches of the bundle's size.
-    `scale` and `shift` are alpha and beta of Eq. 8: a number, a map [gh, gw] (`fuser.grid`), a map for each frame
+    Frames are images [H, W, C] in the bundle's channel order, of any size (`fit`). `tcmoa_runtime.images` describes
+    how other arrays are converted (gray, alpha, uint16). [B, H, W, C] fuses B frames, in batches of the bundle's size.
+    `scale` and `shift` are alpha and beta of Eq. 8: a number, a map [gh, gw] (`fuser.grid_of`), a map for each frame
     [B, gh, gw], or None for the bundle's default.
 
     With a backend on a GPU, frames may be in device memory too (`__dlpack__` or `__cuda_array_interface__`): uint8
@@ -62,16 +58,14 @@ class Fuser:
         bundle: Bundle,
         backend: Backend,
         *,
-        resize: bool = False,
+        fit: FitMode = "auto",
         percentiles: Percentiles = DEFAULT_PERCENTILES,
     ) -> None:
         """Combine a checked bundle with a loaded backend; most programs call `Fuser.load`."""
         self.bundle, self.backend = bundle, backend
-        self._resize, self._percentiles = resize, check_percentiles(percentiles)
-        alignment = bundle.alignment
-        self._warps: dict[str, Warp] = (
-            {} if alignment is None else {alignment.source: Warp.from_alignment(alignment, self.size)}
-        )
+        check_choice("fit", fit, FIT_MODES)
+        self.fit = fit
+        self._host = HostFusion(bundle, backend, fit, check_percentiles(percentiles))
 
     @classmethod
     def load(
@@ -80,7 +74,7 @@ class Fuser:
         backend: BackendChoice = "auto",
         *,
         threads: int | None = None,
-        resize: bool = False,
+        fit: FitMode = "auto",
         percentiles: Percentiles = DEFAULT_PERCENTILES,
     ) -> Self:
         """Check a bundle and load it.
@@ -89,8 +83,10 @@ class Fuser:
             path: The folder of the bundle.
             backend: `auto`, or one of `tcmoa_runtime.backends.pick.BACKENDS`.
             threads: Number of CPU threads of the backend; all cores if None.
-            resize: Resize frames of another size to the bundle's, and the result back to the size of x. By default,
-                frames of another size are refused.
+            fit: How frames of another size than the bundle's are fused. `exact` refuses them. `resize` resizes them and
+                the result back, which loses detail. `pad` repeats the edge of smaller frames and crops the result.
+                `tile` pads smaller frames and cuts larger ones into overlapping tiles that are blended, see
+                `tcmoa_runtime.fit`. `auto` is `tile`, or `resize` for a graph that resizes its frames itself.
             percentiles: Percentiles of 16-bit frames that become black and white.
 
         Raises:
@@ -100,9 +96,7 @@ class Fuser:
         """
         check_percentiles(percentiles)
         bundle = Bundle.open(path)
-        return cls(
-            bundle, load_backend(bundle, backend, threads=threads), resize=resize, percentiles=percentiles
-        )
+        return cls(bundle, load_backend(bundle, backend, threads=threads), fit=fit, percentiles=percentiles)
 
     def __enter__(self) -> Self:
         return self
@@ -120,11 +114,6 @@ class Fuser:
     def size(self) -> FrameSize:
         """(height, width) of the bundle's frames."""
         return self.bundle.size
-
-    @property
-    def resizes(self) -> bool:
-        """Whether frames of another size are resized."""
-        return self._resize
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -237,25 +226,40 @@ class Fuser:
         Raises:
             InputError: The mask has another size or other values.
         """
-        share = mask_share(mask, "mask", self.size, self.grid, self.bundle.map_token).astype(np.float64)
+        array = as_array(mask, "mask")
+        size = self.size if array.ndim != 2 or array.shape in (self.size, self.grid) else array.shape
+        grid = self.grid_of((size[0], size[1]))
+        share = mask_share(array, "mask", (size[0], size[1]), grid, self.bundle.map_token).astype(np.float64)
         return (outside + (inside - outside) * share).astype(np.float32)
+
+    def grid_of(self, size: FrameSize) -> tuple[int, int]:
+        """Return (gh, gw) of prompt maps for frames of `size` (height, width).
+
+        Raises:
+            InputError: Frames of that size are refused, see `fit`.
+        """
+        return self._host.grid_of(size)
+
+    def check_sizes(self, x: FrameSize, y: FrameSize) -> None:
+        """Check whether frames of two sizes, each (height, width), can be fused.
+
+        Raises:
+            InputError: A size is refused, see `fit` of `Fuser.load`.
+        """
+        self._host.check_sizes(x, y)
 
     def aligned(self, frame: Frame, name: SourceName) -> Frame:
         """Warp a frame [H, W, C] of source `name` by the bundle's alignment; the size of the frame is kept.
 
         Use it to show or compare a source beside the result. Returns `frame` itself if its source is not aligned.
         """
-        warp = self._warps.get(name)
-        if warp is None:
-            return frame
-        at_size = frame if frame.shape[:2] == self.size else resize_frame(frame, self.size)
-        return _resize_back(warp(at_size), frame.shape)
+        return self._host.aligned(frame, name)
 
     def _fuse(
         self, x: AnyImage, y: AnyImage, scale: PromptLike | None, shift: PromptLike | None
     ) -> tuple[Frame | DeviceArray, NDArray[np.float32] | DeviceArray | None]:
         if isinstance(self.backend, DeviceBackend) and (is_on_gpu(x) or is_on_gpu(y)):
-            if self._warps:
+            if self.bundle.alignment is not None:
                 raise InputError(
                     "aligns its sources, which needs frames in host memory",
                     subject=self.bundle.path,
@@ -263,43 +267,7 @@ class Fuser:
                     "without alignment",
                 )
             return self._fuse_on_device(self.backend, x, y, scale, shift)
-        return self._fuse_on_host(x, y, scale, shift)
-
-    def _fuse_on_host(
-        self, x: AnyImage, y: AnyImage, scale: PromptLike | None, shift: PromptLike | None
-    ) -> tuple[Frame, NDArray[np.float32]]:
-        frames_x, is_single = _as_batch(x, X)
-        frames_y, is_single_y = _as_batch(y, Y)
-        if len(frames_x) != len(frames_y) or is_single != is_single_y:
-            raise InputError(
-                f"x has shape {_shape_of(x)} and y {_shape_of(y)}; expected the same number of frames"
-            )
-        count, size = len(frames_x), self.bundle.contract.batch
-        scales, shifts = self._prompts(scale, shift, count)
-        ready_x = [self._prepare(f, X, self.bundle.contract.x_channels) for f in frames_x]
-        ready_y = [self._prepare(f, Y, self.bundle.contract.y_channels) for f in frames_y]
-        fused: list[Frame] = []
-        prompts: list[NDArray[np.float32]] = []
-        for start in range(0, count, size):
-            # The last batch is padded with copies of the last frame, whose results are dropped.
-            rows = [min(start + i, count - 1) for i in range(size)]
-            result = self.backend.infer(
-                {
-                    X: np.stack([ready_x[r] for r in rows]),
-                    Y: np.stack([ready_y[r] for r in rows]),
-                    PROMPT_SCALE: np.ascontiguousarray(scales[rows]),
-                    PROMPT_SHIFT: np.ascontiguousarray(shifts[rows]),
-                }
-            )
-            kept = min(size, count - start)
-            fused.extend(result[FUSED][:kept])
-            if PROMPT in result:
-                prompts.extend(result[PROMPT][:kept])
-        restored = [_resize_back(f, np.shape(s)) for f, s in zip(fused, frames_x, strict=True)]
-        prompt = np.stack(prompts) if prompts else np.empty((count, 0, 2, *self.grid), np.float32)
-        if is_single:
-            return restored[0], prompt[0]
-        return np.stack(restored), prompt
+        return self._host.fuse(x, y, scale, shift)
 
     def _fuse_on_device(
         self,
@@ -314,7 +282,10 @@ class Fuser:
         if axes_x != axes_y:
             raise InputError(f"x has {axes_x} axes and y {axes_y}; expected the same number of frames")
         is_single = axes_x == 3
-        scales, shifts = self._prompts(scale, shift, self.bundle.contract.batch)
+        default_scale, default_shift = self.bundle.default_prompt
+        batch = self.bundle.contract.batch
+        scales = prompt_map(default_scale if scale is None else scale, PROMPT_SCALE, batch, self.grid)
+        shifts = prompt_map(default_shift if shift is None else shift, PROMPT_SHIFT, batch, self.grid)
         result = backend.infer_device(
             {
                 X: x if is_on_gpu(x) or not is_single else host_array(x, X)[None],
@@ -327,54 +298,3 @@ class Fuser:
         if is_single:
             return fused.without_batch_axis(), None if prompt is None else prompt.without_batch_axis()
         return fused, prompt
-
-    def _prompts(
-        self, scale: PromptLike | None, shift: PromptLike | None, count: int
-    ) -> tuple[PromptMap, PromptMap]:
-        """Return alpha and beta as maps [count, gh, gw]."""
-        default_scale, default_shift = self.bundle.default_prompt
-        return (
-            prompt_map(default_scale if scale is None else scale, PROMPT_SCALE, count, self.grid),
-            prompt_map(default_shift if shift is None else shift, PROMPT_SHIFT, count, self.grid),
-        )
-
-    def _prepare(self, image: Any, name: str, channels: int) -> Frame:
-        """Convert, resize and align one source."""
-        order = self.bundle.channel_order
-        frame = to_frame(image, name, channels, order=order, percentiles=self._percentiles)
-        if frame.shape[:2] != self.size:
-            if not self._resize:
-                raise self._wrong_size(frame, name)
-            frame = resize_frame(frame, self.size)
-        warp = self._warps.get(name)
-        return frame if warp is None else warp(frame)
-
-    def _wrong_size(self, frame: Frame, name: str) -> InputError:
-        arrived = format_size(frame.shape)
-        return InputError(
-            f"{arrived}; expected {format_size(self.size)}, the size of this bundle",
-            subject=name,
-            remedy=f"Resize frames with {{resize}}, or export a bundle for {arrived}",
-            settings={"resize": True},
-        )
-
-
-def _resize_back(fused: Frame, shape: tuple[int, ...]) -> Frame:
-    """Resize a result [h, w, 3] to the size of a source of `shape` [H, W, ...]."""
-    return fused if fused.shape[:2] == shape[:2] else resize_frame(fused, (shape[0], shape[1]))
-
-
-def _shape_of(image: object) -> list[int]:
-    return list(np.asarray(image).shape)
-
-
-def _as_batch(image: AnyImage, name: str) -> tuple[Sequence[Any], bool]:
-    """Return a list of frames, and whether a single one was given."""
-    array = as_array(image, name)
-    if array.ndim != 4:
-        return [image], True
-    if not len(array):
-        raise InputError(
-            f"shape {list(array.shape)}, which holds no frame; expected one or more", subject=name
-        )
-    return list(array), False

@@ -25,8 +25,15 @@ class PairPaths:
     y: Path
 
 
-def read_pair(pair: PairPaths, order: ChannelOrder = "rgb") -> tuple[NDArray[Any], NDArray[Any]]:
+def read_pair(
+    pair: PairPaths, order: ChannelOrder = "rgb", *, same_size: bool = True
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Read both images of a pair without conversion.
+
+    Args:
+        pair: The paths.
+        order: Channel order of the result.
+        same_size: Whether the two sizes must be equal; not for a bundle that aligns its sources.
 
     Returns:
         x and y, uint8 or uint16, [H, W] or [H, W, 3] with the channels in `order`.
@@ -35,7 +42,8 @@ def read_pair(pair: PairPaths, order: ChannelOrder = "rgb") -> tuple[NDArray[Any
         InputError: A file is not a readable image, or the two sizes differ.
     """
     x, y = (in_order(read_image(path), order) for path in (pair.x, pair.y))
-    _check_sizes(pair, x, y)
+    if same_size:
+        _check_sizes(pair, x, y)
     return x, y
 
 

@@ -86,6 +86,9 @@ HardwareCompatibility: TypeAlias = Literal["none", "ampere_plus", "same_compute_
 Side: TypeAlias = Literal["x", "y"]
 """One of the two sources."""
 
+FitMode: TypeAlias = Literal["exact", "resize", "pad", "tile", "auto"]
+"""How frames of another size than the graph's are fused, see `tcmoa_runtime.fuser.Fuser.load`."""
+
 FrameSize: TypeAlias = tuple[int, int]
 """(height, width) in pixels."""
 

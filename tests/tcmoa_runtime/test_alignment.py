@@ -75,10 +75,27 @@ def test_fusing_equals_fusing_warped_frames_byte_for_byte(name, source, aligned,
 
 def test_frames_of_another_size_are_warped_at_the_size_of_the_bundle(aligned, exported, pair):
     x, y = (resize_frame(frame, (150, 170)) for frame in pair)
-    with Fuser.load(aligned(), resize=True) as fuser, Fuser.load(exported("vif"), resize=True) as plain:
+    with Fuser.load(aligned(), fit="resize") as fuser, Fuser.load(exported("vif"), fit="resize") as plain:
         np.testing.assert_array_equal(fuser(x, y), plain(x, warped(resize_frame(y, SIZE))))
-    with Fuser.load(aligned()) as fuser, pytest.raises(InputError, match=r"x: 170x150; expected"):
+    with (
+        Fuser.load(aligned(), fit="exact") as fuser,
+        pytest.raises(InputError, match=r"x: 170x150; expected"),
+    ):
         fuser(x, y)
+
+
+def test_tiles_are_cut_from_the_frame_warped_at_its_own_size(aligned, exported, pair):
+    """The move is the same share of the frame at twice the size, and for a source of another size."""
+    x, y = (resize_frame(frame, (200, 260)) for frame in pair)
+    with Fuser.load(aligned()) as fuser, Fuser.load(exported("vif")) as plain:
+        matrix = fuser.bundle.alignment.matrix_at(SIZE, (200, 260))
+        np.testing.assert_allclose(matrix[:2, 2], fuser.bundle.alignment.matrix[:2, 2] * 2, atol=0.6)
+        moved = Warp(matrix, (200, 260))(y)
+        np.testing.assert_array_equal(fuser(x, y), plain(x, moved))
+        np.testing.assert_array_equal(fuser.aligned(y, "y"), moved)
+        small = resize_frame(y, (100, 130))
+        expected = plain(x, Warp(matrix, (200, 260))(resize_frame(small, (200, 260))))
+        np.testing.assert_array_equal(fuser(x, small), expected)
 
 
 def test_16_bit_and_gray_frames_are_converted_before_the_warp(aligned, exported, pair):

@@ -74,7 +74,7 @@ def test_tables_mark_the_best_mean_and_significant_differences(evaluate, fused):
     )
 
 
-def test_a_bundle_fuses_at_its_own_size_or_reports_that_it_resized(tcmoa, tmp_path, exported):
+def test_a_bundle_fuses_every_size_and_reports_what_it_resized(tcmoa, tmp_path, exported):
     folder = tmp_path / "pairs"
     write_pairs(folder, "b")
     sources = scene(0, SIZE)
@@ -87,15 +87,18 @@ def test_a_bundle_fuses_at_its_own_size_or_reports_that_it_resized(tcmoa, tmp_pa
             f"mine={exported('vif')}",
             "--bundle",
             f"bgr={exported('bgr')}",
+            "--bundle",
+            f"published={exported('resize')}",
             "--out",
             tmp_path / "out",
         ),
     )
     assert (outcome.code, outcome.err) == (0, "")
     methods = outcome.json["methods"]
-    assert methods["mine"]["resized"] == methods["bgr"]["resized"] == ["b"]
+    assert methods["mine"]["resized"] == methods["bgr"]["resized"] == []
+    assert methods["published"]["resized"] == ["b"]  # its graph resizes frames itself, and cannot be tiled
     assert "vif, 130x100, fp32, with onnxruntime" in methods["mine"]["description"]
-    with Fuser.load(exported("vif"), resize=True) as fuser:
+    with Fuser.load(exported("vif")) as fuser:
         for name, (x, y) in {"a": sources, "b": scene(0)}.items():
             expected = metrics.evaluate(x, y, fuser(x, y), names=["Qabf", "MI"])
             assert methods["mine"]["images"][name] == pytest.approx(expected, abs=0.02)
@@ -103,8 +106,8 @@ def test_a_bundle_fuses_at_its_own_size_or_reports_that_it_resized(tcmoa, tmp_pa
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert "1 of 2 pairs were resized" in page
     assert len(list((tmp_path / "out" / "report_images").glob("*-prompt.jpg"))) == 2  # `bgr` has no prompt
-    table = tcmoa("evaluate", "--pairs", folder, "--jobs", 1, *FEW, "--bundle", exported("vif"))
-    assert "vif: 1 of 2 pairs were resized" in table.out
+    table = tcmoa("evaluate", "--pairs", folder, "--jobs", 1, *FEW, "--bundle", exported("resize"))
+    assert "resize: 1 of 2 pairs were resized" in table.out
 
 
 @pytest.fixture

@@ -135,7 +135,16 @@ def test_a_mask_is_divided_evenly_for_a_bundle_that_resizes(tcmoa, exported, sou
 def test_resize_gives_the_size_of_x(tcmoa, vif, tmp_path):
     for name in "xy":
         write_image(tmp_path / f"{name}.png", np.full((60, 50, 3), 90, np.uint8))
-    command = ("fuse", vif, tmp_path / "x.png", tmp_path / "y.png", "-o", tmp_path / "out.png", "--resize")
+    command = (
+        "fuse",
+        vif,
+        tmp_path / "x.png",
+        tmp_path / "y.png",
+        "-o",
+        tmp_path / "out.png",
+        "--fit",
+        "resize",
+    )
     assert tcmoa(*command).code == 0
     assert read_image(tmp_path / "out.png").shape == (60, 50, 3)
 
@@ -194,7 +203,7 @@ def test_each_failed_pair_of_a_batch_is_named(tcmoa, exported, folders, tmp_path
     for folder in folders:
         for name in "ab":
             write_image(folder / f"{name}.png", np.zeros((50, 60, 3), np.uint8))
-    outcome = tcmoa("fuse", exported("batch"), *folders, "-o", tmp_path / "out", "--json")
+    outcome = tcmoa("fuse", exported("batch"), *folders, "-o", tmp_path / "out", "--json", "--fit", "exact")
     assert outcome.code == 2
     assert [f["name"] for f in outcome.json["failed"]] == ["a", "b"]
     assert all("60x50; expected 130x100" in f["error"] for f in outcome.json["failed"])

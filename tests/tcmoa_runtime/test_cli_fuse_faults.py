@@ -45,15 +45,15 @@ FAULTS = {
     "unreadable image": ("{bundle} {x} {text} -o {out}", "text.png: not a readable image"),
     "empty image": ("{bundle} {empty} {y} -o {out}", "empty.png: an empty file"),
     "two sizes": ("{bundle} {x} {small} -o {out}", "x.png: x is 130x100 and y ("),
-    "two sizes with --resize": (
-        "{bundle} {x} {small} -o {out} --resize",
+    "two sizes with --fit resize": (
+        "{bundle} {x} {small} -o {out} --fit resize",
         "two registered images of one size",
     ),
     "another size": (
-        "{bundle} {small} {small} -o {out}",
-        "x: 60x50; expected 130x100, the size of this bundle. Resize frames with --resize",
+        "{bundle} {small} {small} -o {out} --fit exact",
+        "x: 60x50; expected 130x100, the size of this bundle. Set --fit to tile, pad or resize, or export a bundle for",
     ),
-    "one pixel": ("{bundle} {pixel} {pixel} -o {out}", "x: 1x1; expected 130x100"),
+    "one pixel": ("{bundle} {pixel} {pixel} -o {out} --fit exact", "x: 1x1; expected 130x100"),
     "scale NaN": (
         "{bundle} {x} {y} -o {out} --prompt-scale nan",
         "--prompt-scale: nan; expected a finite number",

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from micro_model import frames
 from tcmoa_runtime import Fuser, InputError, MissingError, TcmoaError
+from tcmoa_runtime.fit import plan_tiles
 from tcmoa_runtime.images import stretch_to_uint8, to_frame
 from tcmoa_runtime.prompts import pool_to_grid
 
@@ -161,8 +163,8 @@ def test_region_changes_prompts_inside_the_mask_only(fuser, pair):
     ],
     ids=["size", "3-D", "empty", "255", "negative", "NaN", "text", "ragged"],
 )
-def test_region_refuses_values_that_are_not_a_mask(mask, fuser):
-    with pytest.raises(InputError, match=r"^mask: "):
+def test_region_refuses_values_that_are_not_a_mask(mask, vif):
+    with Fuser.load(vif, fit="exact") as fuser, pytest.raises(InputError, match=r"^(mask|frames): "):
         fuser.region(mask, 1, 0)
 
 
@@ -174,23 +176,106 @@ def test_region_divides_the_frame_evenly_for_a_bundle_that_resizes(exported):
         np.testing.assert_array_equal(resizing.region(mask, 1, 0), expected)
 
 
-def test_another_size_is_refused_with_both_sizes(fuser, pair):
+def test_exact_refuses_another_size_and_names_the_ways_out(vif, pair):
+    x, y = pair
+    line = (
+        "x: 129x100; expected 130x100, the size of this bundle. "
+        "Set fit to tile, pad or resize, or export a bundle for 129x100."
+    )
+    with Fuser.load(vif, fit="exact") as exact:
+        with pytest.raises(InputError) as caught:
+            exact(x[:, 1:], y)
+        assert str(caught.value) == line
+        with pytest.raises(InputError, match="y: 130x99; expected 130x100"):
+            exact(x, y[1:])
+        with pytest.raises(InputError, match="x: 100x130; expected 130x100"):
+            exact(x.transpose(1, 0, 2), y.transpose(1, 0, 2))
+
+
+def test_two_sizes_need_an_alignment(fuser, pair):
     x, y = pair
     with pytest.raises(
-        InputError,
-        match=r"x: 129x100; expected 130x100, the size of this bundle\. Resize frames with resize=True",
+        InputError, match=r"^y: 130x99; expected 130x100, the size of x\. Register the two images"
     ):
-        fuser(x[:, 1:], y)
-    with pytest.raises(InputError, match="y: 130x99; expected 130x100"):
         fuser(x, y[1:])
-    with pytest.raises(InputError, match="x: 100x130; expected 130x100"):
-        fuser(x.transpose(1, 0, 2), y.transpose(1, 0, 2))
+
+
+def test_pad_refuses_larger_frames(vif):
+    frame = np.zeros((101, 130, 3), np.uint8)
+    with (
+        Fuser.load(vif, fit="pad") as padding,
+        pytest.raises(InputError, match=r"^x: 130x101; expected at most 130x100"),
+    ):
+        padding(frame, frame)
+
+
+@pytest.mark.parametrize("mode", ["auto", "tile", "pad", "exact", "resize"])
+def test_every_fit_gives_frames_of_the_right_size_the_same_bytes(mode, vif, fuser, pair):
+    with Fuser.load(vif, fit=mode) as other:
+        np.testing.assert_array_equal(other(*pair), fuser(*pair))
+        np.testing.assert_array_equal(other.with_prompt(*pair)[1], fuser.with_prompt(*pair)[1])
+
+
+@pytest.mark.parametrize("mode", ["tile", "pad", "auto"])
+def test_a_smaller_frame_is_padded_by_its_edge_and_cropped(mode, vif, fuser, pair):
+    x, y = (frame[:60, :75] for frame in pair)
+    px, py = (np.pad(frame, ((0, 40), (0, 55), (0, 0)), mode="edge") for frame in (x, y))
+    with Fuser.load(vif, fit=mode) as padding:
+        fused, prompt = padding.with_prompt(x, y)
+    expected, expected_prompt = fuser.with_prompt(px, py)
+    np.testing.assert_array_equal(fused, expected[:60, :75])
+    np.testing.assert_allclose(prompt, expected_prompt[..., :8, :10], rtol=1e-6)
+
+
+def test_tiles_are_the_frames_that_the_graph_fuses(vif, fuser):
+    """Where only one tile covers a pixel, its result is kept."""
+    x, y = frames(100, 250, 2, seed=5)
+    with Fuser.load(vif, fit="tile") as tiling:
+        fused = tiling(x, y)
+    assert fused.shape == x.shape
+    plan = plan_tiles((100, 250), (100, 130), 8)
+    np.testing.assert_array_equal(fused[:, :40], fuser(x[:, :130], y[:, :130])[:, :40])
+    right = plan.columns.starts[-1]
+    last = fuser(
+        *(np.pad(f[:, right:], ((0, 0), (0, right + 130 - 250), (0, 0)), mode="edge") for f in (x, y))
+    )
+    np.testing.assert_array_equal(fused[:, -30:], last[:, 250 - right - 30 : 250 - right])
+
+
+def test_tiles_go_through_the_bundles_batch(exported, fuser):
+    x, y = frames(150, 300, 2, seed=6)
+    with Fuser.load(exported("batch")) as pairs_of_tiles, Fuser.load(exported("vif")) as single:
+        np.testing.assert_array_equal(pairs_of_tiles(x, y), single(x, y))
+        both = pairs_of_tiles(np.stack([x, y]), np.stack([y, x]))
+        np.testing.assert_array_equal(both[1], single(y, x))
+
+
+def test_prompt_maps_are_cut_along_with_the_frame(fuser):
+    x, y = frames(100, 250, 2, seed=7)
+    grid = fuser.grid_of((100, 250))
+    assert grid == (13, 32)
+    left = np.zeros(grid, np.float32)
+    left[:, :4] = 0.4
+    changed = (fuser(x, y, shift=left) != fuser(x, y)).any((0, 2))
+    assert changed[:32].all()
+    np.testing.assert_array_equal(fuser(x, y, shift=0.4), fuser(x, y, shift=np.full(grid, 0.4)))
+    region = fuser.region(np.arange(250)[None] < np.full((100, 1), 32), inside=0.4, outside=0)
+    np.testing.assert_array_equal(region, left)
+    with pytest.raises(
+        InputError, match=r"^prompt_shift: shape \[13, 17\]; expected a number, a map \[13, 32\]"
+    ):
+        fuser(x, y, shift=np.zeros(fuser.grid))
+
+
+def test_an_unknown_fit_is_refused(vif):
+    with pytest.raises(InputError, match=r"^fit: 'crop'; expected one of exact, resize, pad, tile, auto$"):
+        Fuser.load(vif, fit="crop")
 
 
 @pytest.mark.parametrize("size", [(50, 61), (100, 131), (300, 20), (1, 1)])
 def test_resize_gives_the_size_of_x(size, vif):
     x, y = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
-    with Fuser.load(vif, resize=True) as resizing:
+    with Fuser.load(vif, fit="resize") as resizing:
         assert resizing(x, y).shape == (*size, 3)
         fused, prompt = resizing.with_prompt(np.stack([x, x]), np.stack([y, y]))
     assert fused.shape == (2, *size, 3)
@@ -198,13 +283,13 @@ def test_resize_gives_the_size_of_x(size, vif):
 
 
 def test_resize_does_not_change_frames_of_the_right_size(vif, fuser, pair):
-    with Fuser.load(vif, resize=True) as resizing:
+    with Fuser.load(vif, fit="resize") as resizing:
         np.testing.assert_array_equal(resizing(*pair), fuser(*pair))
 
 
 def test_resize_preserves_the_image(vif, fuser, pair):
     twice = [np.repeat(np.repeat(f, 2, axis=0), 2, axis=1) for f in pair]
-    with Fuser.load(vif, resize=True) as resizing:
+    with Fuser.load(vif, fit="resize") as resizing:
         large = resizing(*twice)
     # Halving the doubled frames is exact, so only the enlarged result is interpolated and blurred.
     halved = large.reshape(100, 2, 130, 2, 3).mean((1, 3))
@@ -216,7 +301,7 @@ def test_shrinking_averages_pixels(vif, pair):
     plain = [np.repeat(np.repeat(f.clip(20, 235), 2, axis=0), 2, axis=1) for f in pair]
     pattern = 20 * (-1) ** np.indices(plain[0].shape)[:2].sum(0)  # mean 0 over each 2x2 pixels
     fine = [(f + pattern).astype(np.uint8) for f in plain]
-    with Fuser.load(vif, resize=True) as resizing:
+    with Fuser.load(vif, fit="resize") as resizing:
         np.testing.assert_array_equal(resizing(*fine), resizing(*plain))
 
 

@@ -134,7 +134,15 @@ def test_a_docstring_without_examples_is_the_help():
 def test_help_lists_choices_defaults_and_groups():
     result, _ = run("--help")
     text = " ".join(result.output.split())
-    for part in ("red|blue", "Looks", "[default: 1,99]", "[default: 1.5]", "--no-round-up", "WIDTHxHEIGHT", "BETA|FILE"):
+    for part in (
+        "red|blue",
+        "Looks",
+        "[default: 1,99]",
+        "[default: 1.5]",
+        "--no-round-up",
+        "WIDTHxHEIGHT",
+        "BETA|FILE",
+    ):
         assert part in text
     assert "internal" not in text
 

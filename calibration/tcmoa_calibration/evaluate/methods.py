@@ -51,7 +51,7 @@ class Method:
 
     @staticmethod
     def bundle(path: str | Path, label: str | None = None, backend: BackendChoice = "onnxruntime") -> Method:
-        """Return a bundle, which fuses every pair; pairs of another size are resized to its frame, and back.
+        """Return a bundle, which fuses every pair; pairs of another size are padded or cut into tiles.
 
         Raises:
             InputError: The backend is unknown.

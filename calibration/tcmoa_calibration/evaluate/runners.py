@@ -103,7 +103,7 @@ class _BaselineRunner:
 
 class _BundleRunner:
     def __init__(self, path: str, backend: BackendChoice) -> None:
-        self._fuser = Fuser.load(path, backend, threads=1, resize=True)
+        self._fuser = Fuser.load(path, backend, threads=1)
 
     def fuse(self, name: str, x: Frame, y: Frame) -> FusedImage:
         fuser, bundle = self._fuser, self._fuser.bundle
@@ -114,9 +114,8 @@ class _BundleRunner:
             share = share_of_x(prompt)
         else:
             fused = fuser(x, y)
-        resized = x.shape[:2] != fuser.size
-        token_px = None if resized or bundle.fit == "resize" else bundle.token_pixels
-        return FusedImage(in_order(fused, bundle.channel_order), resized, share, token_px)
+        resized = bundle.map_token is None and x.shape[:2] != fuser.size
+        return FusedImage(in_order(fused, bundle.channel_order), resized, share, bundle.map_token)
 
     def close(self) -> None:
         self._fuser.close()

@@ -81,7 +81,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="[LABEL=]DIR",
-            help="Bundle that fuses each pair, resized to its frame and back if necessary. May be repeated.",
+            help="Bundle that fuses each pair, padded or cut into tiles if necessary. May be repeated.",
             rich_help_panel=_METHODS,
             show_default=False,
         ),

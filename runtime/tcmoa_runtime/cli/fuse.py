@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Self, get_args
 
 import numpy as np
 import typer
@@ -36,11 +36,9 @@ from tcmoa_runtime.images import (
 from tcmoa_runtime.options.fuse import FuseOptions, ImageFormat
 from tcmoa_runtime.pairs import PairPaths, find_pairs, read_pair
 from tcmoa_runtime.prompts import mask_to_shift, pool_to_grid
-from tcmoa_runtime.typing import JsonObject, PromptMap
+from tcmoa_runtime.typing import Frame, FrameSize, JsonObject, PromptMap
 
 Sources = tuple[NDArray[Any], NDArray[Any]]
-Prompt = tuple[float | None, float | PromptMap | None]
-"""Alpha and beta of Eq. 8; None for the bundle's default."""
 
 
 def parse_shift(text: str) -> float | Path:
@@ -110,15 +108,15 @@ def fuse(
         bundle,
         options.backend,
         threads=options.threads,
-        resize=options.resize,
+        fit=options.fit or "auto",
         percentiles=options.stretch,
     ) as fuser:
-        prompt = options.prompt_scale, load_shift(options.prompt_shift, fuser)
+        prompt = Prompt.read(options.prompt_scale, options.prompt_shift)
         if x.is_dir():
             report = _fuse_folder(fuser, pairs, targets, prompt)
         else:
             report = _Report()
-            chunk = [(pairs[0], read_pair(pairs[0], fuser.bundle.channel_order))]
+            chunk = [(pairs[0], _read(pairs[0], fuser))]
             _fuse_chunk(fuser, chunk, targets, prompt, report)
         backend = fuser.backend.name
     for failure in report.failed:
@@ -135,28 +133,55 @@ def fuse(
     return 0
 
 
-def load_shift(shift: float | Path | None, fuser: Fuser) -> float | PromptMap | None:
-    """Return beta as a number, or read a painted mask as a map [gh, gw].
+@dataclass(frozen=True)
+class Prompt:
+    """Alpha and beta of Eq. 8 as given on the command line; None for the bundle's default.
 
-    Raises:
-        InputError: The mask is not an 8-bit image of the frame's size, or of one pixel per token.
+    Attributes:
+        scale: Alpha.
+        shift: Beta, or a painted mask uint8 [H, W].
+        path: Path of the mask, for messages.
     """
-    if not isinstance(shift, Path):
-        return shift
-    image = read_image(shift)
-    if image.dtype != np.uint8:
-        raise InputError(
-            f"holds {image.dtype}; expected an 8-bit mask (black is -0.5, 128 is 0, white is +0.5)",
-            subject=shift,
-        )
-    mask = to_frame(image, str(shift), 1)[..., 0]
-    if mask.shape not in (fuser.size, fuser.grid):
-        raise InputError(
-            f"{format_size(mask.shape)}; expected {format_size(fuser.size)} (the frame) or "
-            f"{format_size(fuser.grid)} (one pixel per token)",
-            subject=shift,
-        )
-    return pool_to_grid(mask_to_shift(mask), fuser.grid, fuser.bundle.map_token)
+
+    scale: float | None
+    shift: float | Frame | None
+    path: Path | None = None
+
+    @classmethod
+    def read(cls, scale: float | None, shift: float | Path | None) -> Self:
+        """Read the mask, if beta is one.
+
+        Raises:
+            InputError: The mask is not an 8-bit image.
+        """
+        if not isinstance(shift, Path):
+            return cls(scale, shift)
+        image = read_image(shift)
+        if image.dtype != np.uint8:
+            raise InputError(
+                f"holds {image.dtype}; expected an 8-bit mask (black is -0.5, 128 is 0, white is +0.5)",
+                subject=shift,
+            )
+        return cls(scale, to_frame(image, str(shift), 1)[..., 0], shift)
+
+    def shift_for(self, fuser: Fuser, size: FrameSize) -> float | PromptMap | None:
+        """Return beta for frames of `size` (height, width): a number, or a map [gh, gw].
+
+        Raises:
+            InputError: The mask has neither the size of the frame nor one pixel per token.
+        """
+        if not isinstance(self.shift, np.ndarray):
+            return self.shift
+        if fuser.fit == "resize":
+            size = fuser.size
+        grid = fuser.grid_of(size)
+        if self.shift.shape not in (size, grid):
+            raise InputError(
+                f"{format_size(self.shift.shape)}; expected {format_size(size)} (the frame) or "
+                f"{format_size(grid)} (one pixel per token)",
+                subject=self.path,
+            )
+        return pool_to_grid(mask_to_shift(self.shift), grid, fuser.bundle.map_token)
 
 
 def _plan(x: Path, y: Path, out: Path, image_format: str) -> tuple[list[PairPaths], dict[str, Path]]:
@@ -189,6 +214,12 @@ def _overwrites_source(out: Path) -> InputError:
     )
 
 
+def _read(pair: PairPaths, fuser: Fuser) -> Sources:
+    """Read a pair in the bundle's channel order; only a bundle that aligns its sources takes two sizes."""
+    bundle = fuser.bundle
+    return read_pair(pair, bundle.channel_order, same_size=bundle.alignment is None)
+
+
 def _chunks(
     fuser: Fuser, pairs: Sequence[PairPaths], report: _Report, advance: Callable[[int], None]
 ) -> Iterator[list[tuple[PairPaths, Sources]]]:
@@ -196,7 +227,7 @@ def _chunks(
     chunk: list[tuple[PairPaths, Sources]] = []
     for pair in pairs:
         try:
-            sources = read_pair(pair, fuser.bundle.channel_order)
+            sources = _read(pair, fuser)
         except InputError as error:
             report.add_failure(pair.name, error)
             advance(1)
@@ -220,7 +251,8 @@ def _fuse_chunk(
     report: _Report,
 ) -> None:
     """Fuse and write the pairs of one group."""
-    scale, shift = prompt
+    height, width = chunk[0][1][0].shape[:2]
+    scale, shift = prompt.scale, prompt.shift_for(fuser, (height, width))
     start = time.perf_counter()
     if len(chunk) == 1:
         fused = [fuser(*chunk[0][1], scale=scale, shift=shift)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcmoa_runtime.cli.fuse import SHIFT_FORM, load_shift
+from tcmoa_runtime.cli.fuse import SHIFT_FORM, Prompt
 from tcmoa_runtime.cli.options import BundleArgument, JsonOption, TextForm, parse_number, takes_options
 from tcmoa_runtime.cli.progress import console, print_json, status_line
 from tcmoa_runtime.cli.stream_summary import Ended, format_summary, show_progress, summarize
@@ -205,14 +205,15 @@ def stream(
     )
     _check_raw_formats(options, x, y)
     with _load_fuser(bundle, fuser_options) as fuser, contextlib.ExitStack() as stack:
-        shift = load_shift(fuser_options.prompt_shift, fuser)
+        prompt = Prompt.read(fuser_options.prompt_scale, fuser_options.prompt_shift)
         sinks = _open_sinks(outs, replace(sink_options, copy_from=Path(x) if copy_x else None), log)
         if page is not None:
             live_page = stack.enter_context(_open_page(page, token))
             sinks.append(live_page)
         running = stack.enter_context(contextlib.closing(_open_stream(fuser, x, y, options, sinks)))
-        if fuser_options.prompt_scale is not None or shift is not None:
-            running.control.set(scale=fuser_options.prompt_scale, shift=shift, ramp=0)
+        if prompt.scale is not None or prompt.shift is not None:
+            shift = prompt.shift_for(fuser, running.sources["x"].size)
+            running.control.set(scale=prompt.scale, shift=shift, ramp=0)
         if page is not None:
             console.print(f"page: {live_page.url}", markup=False, soft_wrap=True)
         ended = _run(running, reads_keys="-" not in (x, y))
@@ -255,7 +256,7 @@ def _load_fuser(bundle: Path, options: FuserOptions) -> Fuser:
         bundle,
         options.backend,
         threads=options.threads,
-        resize=options.resize,
+        fit=options.fit or "exact",
         percentiles=options.stretch,
     )
 

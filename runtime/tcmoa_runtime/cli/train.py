@@ -29,6 +29,7 @@ def train(
         tcmoa train tcmoa/configs/tiny.toml --out runs/tiny --resume
     """
     run = require("tcmoa.train", "train", "export").run
+
     def print_line(text: str) -> None:
         console.print(text, markup=False, soft_wrap=True)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import DEFAULT_PERCENTILES, check_percentiles
 from tcmoa_runtime.options.option import Option, check_choices
-from tcmoa_runtime.typing import BackendChoice, Percentiles
+from tcmoa_runtime.typing import BackendChoice, FitMode, Percentiles
 
 BACKEND_GROUP = "Backend"
 PROMPT_GROUP = "Prompt"
@@ -46,9 +46,14 @@ class FuserOptions:
             metavar="BETA|MASK.png",
         ),
     ] = None
-    resize: Annotated[
-        bool, Option("Resize frames of another size than the bundle's, and the result back.")
-    ] = False
+    fit: Annotated[
+        FitMode | None,
+        Option(
+            "How frames of another size than the bundle's are fused: refuse them, resize them (loses detail), pad "
+            "smaller ones, cut larger ones into overlapping tiles, or auto, which pads and tiles. By default auto for "
+            "images and exact for streams."
+        ),
+    ] = None
     stretch: Annotated[
         Percentiles, Option("Percentiles of images with more than 8 bits that become black and white.")
     ] = DEFAULT_PERCENTILES

@@ -41,7 +41,7 @@ class SinkOptions:
     quality: Annotated[
         int | None,
         Option(
-            "CRF of h264 (20 by default) and hevc (23), quantizer scale of mjpeg (3). Lower values give better quality.",
+            "CRF of h264 (20 by default) and hevc (23), scale of mjpeg (3). Lower values give better quality.",
             group=OUTPUT_GROUP,
         ),
     ] = None

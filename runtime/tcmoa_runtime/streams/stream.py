@@ -103,13 +103,6 @@ class Stream:
         bundle = fuser.bundle
         self.fuser = fuser
         self.stats = stats or Stats()
-        self.control = control or StreamControl(
-            fuser.grid,
-            size=fuser.size,
-            token_px=bundle.map_token,
-            default=bundle.default_prompt,
-            ramp=options.ramp,
-        )
         self.offset_estimate: OffsetEstimate | None = None
         if options.offset == "auto":
             self.offset_estimate = measure_offset_of(x, y, options)
@@ -127,6 +120,14 @@ class Stream:
             for source in self._sources.values():
                 source.close()
             raise
+        size = fuser.size if fuser.fit == "resize" else self._sources["x"].size
+        self.control = control or StreamControl(
+            fuser.grid_of(size),
+            size=size,
+            token_px=bundle.map_token,
+            default=bundle.default_prompt,
+            ramp=options.ramp,
+        )
         self._outputs = Outputs(
             self.stats,
             on_error=self._fail,
@@ -205,7 +206,7 @@ class Stream:
     def format(self) -> StreamFormat:
         """What the sinks receive."""
         lead = self._sources[self.options.lead]
-        height, width = self._sources["x"].size if self.fuser.resizes else self.fuser.size
+        height, width = self._sources["x"].size
         is_coarse = self.live and lead.time_base > Fraction(1, 1000)
         return StreamFormat(
             height,
@@ -314,12 +315,15 @@ class Stream:
         _log.warning("%s", note)
 
     def _check_sizes(self) -> None:
-        for side, source in self._sources.items():
-            if source.size != self.fuser.size and not self.fuser.resizes:
-                arrived = format_size(source.size)
-                raise InputError(
-                    f"{side} is {arrived}; expected {format_size(self.fuser.size)}, the size of this bundle",
-                    subject=source.name,
-                    remedy=f"Resize frames with {{resize}}, or export a bundle for {arrived}.",
-                    settings={"resize": True},
-                )
+        """Refuse sources of another size than the bundle's, unless the fuser was loaded with a fit for them."""
+        if self.fuser.fit in ("exact", "auto"):
+            for side, source in self._sources.items():
+                if source.size != self.fuser.size:
+                    arrived = format_size(source.size)
+                    raise InputError(
+                        f"{side} is {arrived}; expected {format_size(self.fuser.size)}, the size of this bundle",
+                        subject=source.name,
+                        remedy=f"Set {{fit}} to tile, pad or resize, or export a bundle for {arrived}",
+                        settings={"fit": ...},
+                    )
+        self.fuser.check_sizes(self._sources["x"].size, self._sources["y"].size)

@@ -298,7 +298,8 @@ def test_wrong_input_is_one_line_and_leaves_nothing(case, clips, tcmoa, vif, tmp
 def test_another_size_is_refused_with_a_remedy(clips, tcmoa, exported, tmp_path):
     write_image(tmp_path / "0.png", gradient(0, 50, 50))
     tcmoa("stream", exported("vif"), tmp_path, clips / "images", "-o", tmp_path / "f.mp4").assert_error(
-        2, "x is 50x50; expected 130x100, the size of this bundle. Resize frames with --resize"
+        2,
+        "x is 50x50; expected 130x100, the size of this bundle. Set --fit to tile, pad or resize, or export a bundle",
     )
 
 
@@ -312,6 +313,8 @@ def test_without_pyav_the_error_names_the_extra(clips, tcmoa, vif, tmp_path, mon
 def test_a_real_clip_keeps_its_frames(start, tmp_path, val_pairs):
     """M3SVD, 640x480 JPEGs resized to the micro bundle's size and back."""
     clip = val_pairs.parent / "video" / "m3svd_0111_1753"
-    finished(start(clip / "x", clip / "y", "--resize", "-o", tmp_path / "f.mkv", "--view", "side-by-side"))
+    finished(
+        start(clip / "x", clip / "y", "--fit", "resize", "-o", tmp_path / "f.mkv", "--view", "side-by-side")
+    )
     stream, times, _ = probe(tmp_path / "f.mkv")
     assert (stream["width"], stream["height"], len(times)) == (1920, 480, len(list((clip / "x").iterdir())))

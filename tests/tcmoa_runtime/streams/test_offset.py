@@ -121,7 +121,7 @@ def test_a_stream_measures_its_offset(bundle, monkeypatch):
     for module in (offset, stream):
         monkeypatch.setattr(module, "open_sources", lambda *_: dict(zip("xy", sources(0.42), strict=True)))
     options = StreamOptions(offset="auto", frames=5)
-    with Stream(copying_fuser(bundle, resize=True), "x", "y", options) as running:
+    with Stream(copying_fuser(bundle, fit="resize"), "x", "y", options) as running:
         assert len(list(running)) == 5
     assert running.options.offset == round(running.offset_estimate.offset, 4)
     assert running.options.offset == pytest.approx(0.42, abs=0.02)

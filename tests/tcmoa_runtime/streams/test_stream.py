@@ -371,7 +371,7 @@ def test_a_wrong_size_is_refused_before_anything_starts(bundle):
 def test_a_fuser_that_resizes_takes_any_size_and_gives_that_of_x(bundle):
     sink = ListSink()
     Stream(
-        copying_fuser(bundle, resize=True), file(3, size=(50, 65)), file(3, size=(200, 260)), sinks=[sink]
+        copying_fuser(bundle, fit="resize"), file(3, size=(50, 65)), file(3, size=(200, 260)), sinks=[sink]
     ).run()
     assert {f.image.shape for f in sink.frames} == {(50, 65, 3)}
     assert (sink.stream_format.height, sink.stream_format.width) == (50, 65)

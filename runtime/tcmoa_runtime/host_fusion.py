@@ -1,0 +1,239 @@
+"""Fusing frames in host memory: conversion, fit to the graph's size, alignment, batches, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcmoa_runtime.alignment import SourceName, Warp
+from tcmoa_runtime.backends.base import Backend
+from tcmoa_runtime.bundle import Bundle
+from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
+from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.fit import TilePlan, plan_tiles
+from tcmoa_runtime.images import as_array, format_size, resize_frame, to_frame
+from tcmoa_runtime.prompts import prompt_map
+from tcmoa_runtime.typing import (
+    DeviceArrayLike,
+    FitMode,
+    Frame,
+    FrameSize,
+    ImageLike,
+    Percentiles,
+    PromptLike,
+    PromptMap,
+)
+
+AnyImage: TypeAlias = ImageLike | DeviceArrayLike
+"""An image that numpy can read; device memory only if its library copies it to the host."""
+
+Prompts: TypeAlias = NDArray[np.float32]
+"""Prompts of the K TC-MoAs after Eq. 8, float32 [K, 2, gh, gw]."""
+
+Tile: TypeAlias = tuple[Frame, Frame, PromptMap, PromptMap]
+"""x, y, alpha and beta of one run of the graph, without batch axes."""
+
+
+class HostFusion:
+    """Fuses frames of any size with a graph of one size.
+
+    Safe to use from several threads.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend, fit: FitMode, percentiles: Percentiles) -> None:
+        """Prepare for a loaded bundle.
+
+        Args:
+            bundle: The bundle.
+            backend: What runs its graph.
+            fit: How frames of another size are fused.
+            percentiles: What becomes black and white of 16-bit frames.
+        """
+        self._bundle, self._backend = bundle, backend
+        self._fit, self._percentiles = fit, percentiles
+        self._warps: dict[tuple[SourceName, FrameSize], Warp] = {}
+
+    def grid_of(self, size: FrameSize) -> tuple[int, int]:
+        """Return (gh, gw) of prompt maps for frames of `size` (height, width)."""
+        plan = self._plan(size, "frames")
+        return self._bundle.contract.grid if plan is None else plan.grid
+
+    def aligned(self, frame: Frame, name: SourceName) -> Frame:
+        """Warp a frame [H, W, C] of source `name` by the bundle's alignment, at its own size."""
+        warp = self._warp(name, (frame.shape[0], frame.shape[1]))
+        return frame if warp is None else warp(frame)
+
+    def fuse(
+        self, x: AnyImage, y: AnyImage, scale: PromptLike | None, shift: PromptLike | None
+    ) -> tuple[Frame, Prompts]:
+        """Fuse frames [H, W, C], or batches [B, H, W, C].
+
+        Returns:
+            uint8 [H, W, 3] or [B, H, W, 3], and float32 [K, 2, gh, gw] or [B, K, 2, gh, gw]; K is 0 for a graph without
+            the prompt output.
+
+        Raises:
+            InputError: A source or prompt has a wrong shape, size, type or value.
+        """
+        frames_x, is_single = _as_batch(x, X)
+        frames_y, is_single_y = _as_batch(y, Y)
+        if len(frames_x) != len(frames_y) or is_single != is_single_y:
+            raise InputError(
+                f"x has shape {_shape_of(x)} and y {_shape_of(y)}; expected the same number of frames"
+            )
+        contract = self._bundle.contract
+        ready_x = [self._convert(frame, X, contract.x_channels) for frame in frames_x]
+        ready_y = [self._convert(frame, Y, contract.y_channels) for frame in frames_y]
+        size = ready_x[0].shape[0], ready_x[0].shape[1]
+        self.check_sizes(size, (ready_y[0].shape[0], ready_y[0].shape[1]))
+        plan = self._plan(size, X)
+        grid = contract.grid if plan is None else plan.grid
+        scales, shifts = self._expand_prompts(scale, shift, len(frames_x), grid)
+        pairs = (self._fit_pair(fx, fy, plan) for fx, fy in zip(ready_x, ready_y, strict=True))
+        runs = self._run(
+            tile
+            for (fx, fy), alpha, beta in zip(pairs, scales, shifts, strict=True)
+            for tile in _tiles(fx, fy, alpha, beta, plan)
+        )
+        results = [_join(runs, plan) for _ in frames_x]
+        fused = [self._restore(frame, size) for frame, _ in results]
+        prompts = [prompt for _, prompt in results]
+        if is_single:
+            return fused[0], prompts[0]
+        return np.stack(fused), np.stack(prompts)
+
+    def _plan(self, size: FrameSize, name: str) -> TilePlan | None:
+        """Return the tiles for frames of `size`, or None where a frame is one run of the graph at its own size."""
+        own, token = self._bundle.size, self._bundle.map_token
+        if size == own or self._resizes:
+            return None
+        is_larger = size[0] > own[0] or size[1] > own[1]
+        if self._fit == "exact" or token is None or (self._fit == "pad" and is_larger):
+            raise self._wrong_size(size, name)
+        return plan_tiles(size, own, token)
+
+    @property
+    def _resizes(self) -> bool:
+        """Whether frames of another size are resized; a graph that resizes its frames itself cannot be tiled."""
+        return self._fit == "resize" or (self._fit == "auto" and self._bundle.map_token is None)
+
+    def _convert(self, image: Any, name: str, channels: int) -> Frame:
+        """Convert an image to a frame of the graph's channels, at its own size."""
+        order = self._bundle.channel_order
+        return to_frame(image, name, channels, order=order, percentiles=self._percentiles)
+
+    def check_sizes(self, x: FrameSize, y: FrameSize) -> None:
+        """Check whether frames of two sizes, each (height, width), can be fused; raises InputError if not."""
+        if self._resizes:
+            return
+        self._plan(x, X)
+        if y == x:
+            return
+        if self._fit == "exact":
+            raise self._wrong_size(y, Y)
+        if self._bundle.alignment is None:
+            raise InputError(
+                f"{format_size(y)}; expected {format_size(x)}, the size of x",
+                subject=Y,
+                remedy="Register the two images first, or align the bundle with `tcmoa calibrate align`",
+            )
+
+    def _fit_pair(self, x: Frame, y: Frame, plan: TilePlan | None) -> tuple[Frame, Frame]:
+        """Bring both sources to the size at which they are cut or fused, and align one of them."""
+        size = self._bundle.size if plan is None else (plan.rows.length, plan.columns.length)
+        x, y = (frame if frame.shape[:2] == size else resize_frame(frame, size) for frame in (x, y))
+        return self.aligned(x, "x"), self.aligned(y, "y")
+
+    def _warp(self, name: SourceName, size: FrameSize) -> Warp | None:
+        """Return the warp of a source at a size; it is computed once per size."""
+        alignment = self._bundle.alignment
+        if alignment is None or alignment.source != name:
+            return None
+        warp = self._warps.get((name, size))
+        if warp is None:
+            warp = Warp(alignment.matrix_at(self._bundle.size, size), size)
+            self._warps[name, size] = warp
+        return warp
+
+    def _expand_prompts(
+        self, scale: PromptLike | None, shift: PromptLike | None, count: int, grid: tuple[int, int]
+    ) -> tuple[PromptMap, PromptMap]:
+        """Return alpha and beta as maps [count, gh, gw]."""
+        default_scale, default_shift = self._bundle.default_prompt
+        return (
+            prompt_map(default_scale if scale is None else scale, PROMPT_SCALE, count, grid),
+            prompt_map(default_shift if shift is None else shift, PROMPT_SHIFT, count, grid),
+        )
+
+    def _run(self, tiles: Iterator[Tile]) -> Iterator[tuple[Frame, Prompts]]:
+        """Run the graph over tiles in the bundle's batches.
+
+        The last batch is padded with copies of its last tile, whose results are dropped.
+        """
+        batch = self._bundle.contract.batch
+        while chunk := list(islice(tiles, batch)):
+            padded = chunk + [chunk[-1]] * (batch - len(chunk))
+            x, y, scale, shift = (np.stack(parts) for parts in zip(*padded, strict=True))
+            result = self._backend.infer({X: x, Y: y, PROMPT_SCALE: scale, PROMPT_SHIFT: shift})
+            fused, prompts = result[FUSED], result.get(PROMPT)
+            for index in range(len(chunk)):
+                none = np.empty((0, 2, *self._bundle.contract.grid), np.float32)
+                yield fused[index], none if prompts is None else prompts[index]
+
+    def _restore(self, fused: Frame, size: FrameSize) -> Frame:
+        """Resize a result [h, w, 3] to the size of x, where frames were resized."""
+        return fused if fused.shape[:2] == size else resize_frame(fused, size)
+
+    def _wrong_size(self, size: FrameSize, name: str) -> InputError:
+        arrived, expected = format_size(size), format_size(self._bundle.size)
+        ways = "resize" if self._bundle.map_token is None else "tile, pad or resize"
+        limit = "at most " if self._fit == "pad" else ""
+        return InputError(
+            f"{arrived}; expected {limit}{expected}, the size of this bundle",
+            subject=name,
+            remedy=f"Set {{fit}} to {ways}, or export a bundle for {arrived}",
+            settings={"fit": ...},
+        )
+
+
+def _tiles(x: Frame, y: Frame, scale: PromptMap, shift: PromptMap, plan: TilePlan | None) -> Iterator[Tile]:
+    """Cut a pair and its prompt maps [gh, gw] into tiles; one tile where there is no plan."""
+    if plan is None:
+        yield x, y, scale, shift
+        return
+    yield from zip(plan.cut(x), plan.cut(y), plan.cut_map(scale), plan.cut_map(shift), strict=True)
+
+
+def _join(runs: Iterator[tuple[Frame, Prompts]], plan: TilePlan | None) -> tuple[Frame, Prompts]:
+    """Take the results of one frame's tiles and join them."""
+    if plan is None:
+        return next(runs)
+    prompts: list[Prompts] = []
+
+    def frames() -> Iterator[Frame]:
+        for fused, prompt in islice(runs, plan.count):
+            prompts.append(prompt)
+            yield fused
+
+    joined = plan.blend(frames())
+    return joined, plan.blend_prompts(prompts)
+
+
+def _shape_of(image: object) -> list[int]:
+    return list(np.asarray(image).shape)
+
+
+def _as_batch(image: AnyImage, name: str) -> tuple[Sequence[Any], bool]:
+    """Return a list of frames, and whether a single one was given."""
+    array = as_array(image, name)
+    if array.ndim != 4:
+        return [image], True
+    if not len(array):
+        raise InputError(
+            f"shape {list(array.shape)}, which holds no frame; expected one or more", subject=name
+        )
+    return list(array), False
