@@ -72,7 +72,7 @@ def test_differences_are_paired_with_the_first_method(pairs: Path, fused: Path) 
     assert versus["mean"] == pytest.approx(np.mean(differences))
     assert versus["confidence"] == pytest.approx(4.303 * np.std(differences, ddof=1) / np.sqrt(3), rel=1e-3)
     assert versus["n"] == 3
-    assert versus["real"] == (abs(versus["mean"]) > versus["confidence"])
+    assert versus["significant"] == (abs(versus["mean"]) > versus["confidence"])
 
 
 def test_two_processes_give_the_result_of_one(pairs: Path, fused: Path) -> None:

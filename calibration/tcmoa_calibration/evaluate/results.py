@@ -85,8 +85,8 @@ class Evaluation:
     - `confidence_method`: how every `confidence`, the half-width of an interval, is computed.
     - `methods` {label: {`kind`, `description`, `images`, `mean`, `confidence`, `n` (number of pairs with a value),
       `resized` [pair], `skipped` {pair: {metric: reason}}, `versus_first` {metric: {`mean`, `confidence`, `n`,
-      `real`}}}}: every method. `versus_first` is null for the first one; `real` is true if the interval of the paired
-      difference does not contain 0.
+      `significant`}}}}: every method. `versus_first` is null for the first one; `significant` is true if the interval
+      of the paired difference does not contain 0.
     - `stretched` [pair]: pairs with 16-bit sources, stretched to 8 bits as the Fuser does.
     - `failed` [{`name`, `method`, `error`}]: `method`, the label of the method, is null if the pair itself
       cannot be read.
@@ -166,9 +166,7 @@ class Evaluation:
             "confidence_method": DESCRIPTION,
             "methods": methods,
             "stretched": list(self.stretched),
-            "failed": [
-                {"name": f.name, "method": f.method, "error": str(f.error)} for f in self.failures
-            ],
+            "failed": [{"name": f.name, "method": f.method, "error": str(f.error)} for f in self.failures],
             "flicker": {label: asdict(flicker) for label, flicker in self.flicker.items()},
             "measured": self.num_measured,
             "reused": self.num_reused,
@@ -192,7 +190,7 @@ class Evaluation:
     def _versus_first(self, index: int) -> JsonObject:
         differences = {name: self.differences[name][index - 1] for name in self.metrics}
         return {
-            name: {"mean": d.mean, "confidence": d.half_width, "n": d.n, "real": d.excludes_zero}
+            name: {"mean": d.mean, "confidence": d.half_width, "n": d.n, "significant": d.excludes_zero}
             for name, d in differences.items()
         }
 
