@@ -268,8 +268,12 @@ def _unwrap(loaded: object, path: Path) -> Checkpoint:
     tensors = {str(key): value for key, value in merged.items() if isinstance(value, Tensor)}
     if not tensors:
         raise _without_tensors(path)
-    if any(value.is_meta for value in tensors.values()):
-        raise InputError("holds tensors without values (device 'meta'); expected values", subject=path)
+    for name, value in tensors.items():
+        if value.is_meta or value.layout != torch.strided or value.is_quantized or value.is_complex():
+            kind = "without values" if value.is_meta else f"of type {value.dtype}, {value.layout}"
+            raise InputError(
+                f"tensor '{printable_name(name)}' is {kind}; expected dense real numbers", subject=path
+            )
     return Checkpoint(tensors, metadata)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import pickletools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -145,7 +146,7 @@ def describe_pickle(summary: PickleSummary, path: Path) -> InputError | None:
     elif foreign:
         problem = f"holds objects other than tensors ({classes}{rest}); expected tensors only"
         where = f"where {printable_name(foreign[0])} can be imported"
-    elif summary.protocol > MAX_PROTOCOL:
+    elif MAX_PROTOCOL < summary.protocol <= pickle.HIGHEST_PROTOCOL:
         problem = f"pickled with protocol {summary.protocol}; expected protocol 2, the default of torch.save"
         where = "with the default protocol"
     else:

@@ -268,14 +268,22 @@ def test_other_pickles(tmp_path):
         ({"model": {"epoch": 3}}, "holds no tensors; expected a TC-MoA checkpoint or an MAE backbone"),
         (
             {"weight": torch.zeros(3, device="meta")},
-            "holds tensors without values (device 'meta'); expected values",
+            "tensor 'weight' is without values; expected dense real numbers",
+        ),
+        (
+            {"weight": torch.eye(3).to_sparse()},
+            "tensor 'weight' is of type torch.float32, torch.sparse_coo; expected dense real numbers",
+        ),
+        (
+            {"weight": torch.zeros(3, dtype=torch.complex64)},
+            "tensor 'weight' is of type torch.complex64, torch.strided; expected dense real numbers",
         ),
         (
             {"a.b": torch.zeros(3), "module.a.b": torch.zeros(3)},
             "two tensors are called 'a.b', one of them as 'module.a.b'; expected the tensors of one model",
         ),
     ],
-    ids=["a tensor", "a number", "no tensor", "no values", "two models"],
+    ids=["a tensor", "a number", "no tensor", "no values", "sparse", "complex", "two models"],
 )
 def test_contents_that_are_no_model(tmp_path, content, line):
     torch.save(content, tmp_path / "w.pth")

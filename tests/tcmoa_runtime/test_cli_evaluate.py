@@ -17,6 +17,7 @@ from evaluation_pieces import scene, write, write_fused, write_pairs
 from micro_model import scrambled
 from tcmoa import Sizes, load_weights, save_weights
 from tcmoa.reference import fuse_frames
+from tcmoa.weights import to_published
 from tcmoa_calibration import metrics
 from tcmoa_runtime import Fuser
 from tcmoa_runtime.cli.evaluate import parse_baselines, split_label
@@ -135,6 +136,21 @@ def test_weights_fuse_with_the_model_itself(evaluate, tmp_path):
         expected = metrics.evaluate(x, y, image, names=["Qabf", "MI"])
         assert outcome.json["methods"]["micro"]["images"][name] == pytest.approx(expected, abs=0.02)
     assert len(list((tmp_path / "o" / "report_images").glob("*-prompt.jpg"))) == 3
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_weights_of_one_task_are_measured_for_the_task_of_the_command(evaluate, tmp_path):
+    state = to_published(scrambled(Sizes(32, 2, 1, 32, 2, 1)))
+    for name in [name for name in state if name.endswith(("w_gate", "w_noise"))]:
+        state[name] = state[name][:1].clone()
+    for name in [
+        name for name in state if name.endswith(tuple(f"modal_shifts.{row}" for row in range(2, 6)))
+    ]:
+        del state[name]
+    torch.save(state, tmp_path / "single.pth")
+    outcome = evaluate("--weights", tmp_path / "single.pth", "--task", "mef", "--baselines", "none", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.json["methods"].keys() == {"single"}
 
 
 def test_results_are_written_and_kept(evaluate, fused, tmp_path):
