@@ -224,7 +224,11 @@ def takes_options(
                 value = parameter.value_of(values.pop(parameter.field.name))
                 if value is not None or parameter.form is None:
                     chosen[parameter.field.name] = value
-            return command(**{name: _build(options_class, chosen, parameters)}, **values)
+            try:
+                return command(**{name: options_class(**chosen)}, **values)
+            except InputError as error:  # about a field, also where the library finds it later
+                flag = next((p.flag for p in parameters if p.field.name == error.subject), None)
+                raise (error if flag is None else error.with_subject(flag)) from error
 
         shown = [*own, *(parameter.to_inspect() for parameter in parameters)]
         run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
@@ -233,17 +237,6 @@ def takes_options(
         return run
 
     return decorate
-
-
-def _build(
-    options_class: type[OptionsT], chosen: dict[str, Any], parameters: Sequence[_Parameter]
-) -> OptionsT:
-    """Make the options; an error about a field is reported about its flag."""
-    try:
-        return options_class(**chosen)
-    except InputError as error:
-        flag = next((p.flag for p in parameters if p.field.name == error.subject), None)
-        raise (error if flag is None else error.with_subject(flag)) from error
 
 
 def _parameters(
