@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcmoa_runtime.manifest import MAX_NUMBER, ManifestReader
-from tcmoa_runtime.typing import Frame, FrameSize, JsonObject
+from tcmoa_runtime.typing import Frame, FrameSize, JsonObject, SourceName
 
 MANIFEST_KEY: Final = "alignment"
 """Key of bundle.json."""
@@ -29,7 +29,6 @@ MAX_MOVE: Final = 0.5
 MIN_AREA: Final = 0.1
 """Minimum area of the source that the frame covers, as a share of the area of the frame."""
 
-SourceName = Literal["x", "y"]
 Matrix: TypeAlias = NDArray[np.float64]
 MatrixRows: TypeAlias = tuple[tuple[float, float, float], ...]
 

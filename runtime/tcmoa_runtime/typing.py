@@ -83,7 +83,7 @@ Flavor: TypeAlias = Literal["tensorrt", "rtx"]
 HardwareCompatibility: TypeAlias = Literal["none", "ampere_plus", "same_compute_capability"]
 """Other GPUs that an engine of TensorRT runs on (`tensorrt.HardwareCompatibilityLevel`)."""
 
-Side: TypeAlias = Literal["x", "y"]
+SourceName: TypeAlias = Literal["x", "y"]
 """One of the two sources."""
 
 FitMode: TypeAlias = Literal["exact", "resize", "pad", "tile", "auto"]

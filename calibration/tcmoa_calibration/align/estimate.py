@@ -33,14 +33,13 @@ from tcmoa_runtime.alignment import (
     Alignment,
     Matrix,
     MotionModel,
-    SourceName,
     describe_matrix_fault,
     map_points,
 )
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import format_size, to_frame
 from tcmoa_runtime.options.align import MIN_PAIRS, AlignOptions
-from tcmoa_runtime.typing import FrameSize, OnMessage, ignore_message
+from tcmoa_runtime.typing import FrameSize, OnMessage, SourceName, ignore_message
 
 MIN_SCORE: Final = 0.08
 """Gradient correlation on held-out pairs, below which the pairs do not determine an alignment."""

@@ -31,7 +31,7 @@ from tcmoa_runtime.streams.interfaces import Sink
 from tcmoa_runtime.streams.keyboard import HELP, Keyboard, is_available
 from tcmoa_runtime.streams.sinks import open_sink
 from tcmoa_runtime.streams.stream import Stream
-from tcmoa_runtime.typing import Side
+from tcmoa_runtime.typing import SourceName
 
 if TYPE_CHECKING:
     from tcmoa_runtime.streams.page.sink import Page
@@ -75,7 +75,7 @@ class OneSourceOptions:
         _parse_settings(self.option_x, "option_x")
         _parse_settings(self.option_y, "option_y")
 
-    def apply_to(self, options: SourceOptions, side: Side) -> SourceOptions:
+    def apply_to(self, options: SourceOptions, side: SourceName) -> SourceOptions:
         """Return the options of one source from those of both."""
         if side == "x":
             return replace(options, raw=self.raw_x, ffmpeg=_parse_settings(self.option_x, "option_x"))
@@ -239,7 +239,7 @@ def _check_outputs(outs: Sequence[str], *, has_other: bool, as_json: bool) -> No
 
 
 def _check_raw_formats(options: StreamOptions, x: str, y: str) -> None:
-    sources: tuple[tuple[Side, str], ...] = (("x", x), ("y", y))
+    sources: tuple[tuple[SourceName, str], ...] = (("x", x), ("y", y))
     for side, location in sources:
         if location == "-" and options.source(side).raw is None and x != y:
             name = f"raw_{side}"

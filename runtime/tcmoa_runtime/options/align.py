@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
-from tcmoa_runtime.alignment import MotionModel, SourceName
+from tcmoa_runtime.alignment import MotionModel
 from tcmoa_runtime.options.option import Option, check_choices, check_minimum
+from tcmoa_runtime.typing import SourceName
 
 MIN_PAIRS: Final = 4
 """Pairs that an alignment needs: each fold of the cross-validation holds at least one."""

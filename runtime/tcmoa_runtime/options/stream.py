@@ -10,7 +10,7 @@ from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.fuser import PROMPT_GROUP
 from tcmoa_runtime.options.option import Option, check_choice, check_seconds
 from tcmoa_runtime.options.source import SourceOptions
-from tcmoa_runtime.typing import Side
+from tcmoa_runtime.typing import SourceName
 
 OnLoss: TypeAlias = Literal["hold", "pass", "pass-x", "pass-y", "stop"]
 """What a stream does while a source is lost.
@@ -36,7 +36,7 @@ class StreamOptions:
     """How two sources are opened, paired by time and fused."""
 
     lead: Annotated[
-        Side,
+        SourceName,
         Option("Source whose frames set the pace; each is paired with a frame of the other.", group=_PAIRING),
     ] = "x"
     offset: Annotated[
@@ -115,7 +115,7 @@ class StreamOptions:
         Raises:
             InputError: A field is out of range; the subject is its name.
         """
-        check_choice("lead", self.lead, get_args(Side))
+        check_choice("lead", self.lead, get_args(SourceName))
         check_choice("on_loss", self.on_loss, get_args(OnLoss))
         _check_offset(self.offset)
         if self.tolerance is not None:
@@ -129,7 +129,7 @@ class StreamOptions:
         if self.frames is not None and (not isinstance(self.frames, int) or self.frames < 1):
             raise InputError(f"{self.frames!r}; expected a whole number, 1 or more", subject="frames")
 
-    def source(self, side: Side) -> SourceOptions:
+    def source(self, side: SourceName) -> SourceOptions:
         """Return how a source is opened."""
         return self.source_x if side == "x" else self.source_y
 

@@ -20,7 +20,7 @@ from tcmoa_runtime.streams.interfaces import FusedFrame, SourceFrame, StreamForm
 from tcmoa_runtime.streams.pairing import Pair, TimedFrame
 from tcmoa_runtime.streams.reuse import ReuseCache
 from tcmoa_runtime.streams.stats import Stats
-from tcmoa_runtime.typing import Frame, Side
+from tcmoa_runtime.typing import Frame, SourceName
 
 Prompt: TypeAlias = NDArray[np.float32] | None
 """Prompts after Eq. 8, float32 [K, 2, gh, gw]; None if the bundle does not output them."""
@@ -134,7 +134,7 @@ class PairFuser:
 
     def _pass(self, x: SourceFrame | None, y: SourceFrame | None) -> Frame:
         """Return the only frame of a pair as an output, uint8 [H, W, 3]."""
-        side: Side = "y" if x is None else "x"
+        side: SourceName = "y" if x is None else "x"
         frame = y if x is None else x
         if frame is None:
             raise TcmoaError("a pair without frames")

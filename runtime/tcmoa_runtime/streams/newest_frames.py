@@ -23,7 +23,7 @@ from tcmoa_runtime.streams.pairing import (
     pair_without_partner,
 )
 from tcmoa_runtime.streams.stats import Stats
-from tcmoa_runtime.typing import Side
+from tcmoa_runtime.typing import SourceName
 
 MAX_KEPT_FRAMES: Final = 8
 """Frames of a live source that are kept as possible partners."""
@@ -44,7 +44,7 @@ class Wait:
 class End:
     """No output any more; `lost` is the source whose loss ended the stream, None if the leading source ended."""
 
-    lost: Side | None = None
+    lost: SourceName | None = None
 
 
 class NewestFrames:
@@ -56,22 +56,24 @@ class NewestFrames:
     def __init__(self, options: StreamOptions, rates: Rates, stats: Stats) -> None:
         """Create the state machine; `rates` of the leading source and of the other one."""
         self._options, self._stats = options, stats
-        self._lead: Side = options.lead
+        self._lead: SourceName = options.lead
         self._partner = other(options.lead)
-        self._kept: dict[Side, deque[TimedFrame]] = {side: deque(maxlen=MAX_KEPT_FRAMES) for side in SIDES}
-        self._last_used: dict[Side, int] = dict.fromkeys(SIDES, -1)
-        self._emitted: dict[Side, set[int]] = {side: set() for side in SIDES}
-        self._unpaired: dict[Side, set[int]] = {side: set() for side in SIDES}
-        self._first_arrival: dict[Side, float] = {}
-        self._last_arrival: dict[Side, float] = {}
-        self._ended: dict[Side, bool] = {}
-        self._lost: set[Side] = set()
+        self._kept: dict[SourceName, deque[TimedFrame]] = {
+            side: deque(maxlen=MAX_KEPT_FRAMES) for side in SIDES
+        }
+        self._last_used: dict[SourceName, int] = dict.fromkeys(SIDES, -1)
+        self._emitted: dict[SourceName, set[int]] = {side: set() for side in SIDES}
+        self._unpaired: dict[SourceName, set[int]] = {side: set() for side in SIDES}
+        self._first_arrival: dict[SourceName, float] = {}
+        self._last_arrival: dict[SourceName, float] = {}
+        self._ended: dict[SourceName, bool] = {}
+        self._lost: set[SourceName] = set()
         self._last_output = -math.inf
         self._waiting: TimedFrame | None = None
         self._to_review: deque[tuple[float, float]] = deque(maxlen=64)
         self._intervals = Intervals(rates)
 
-    def offer(self, side: Side, frame: TimedFrame, now: float) -> None:
+    def offer(self, side: SourceName, frame: TimedFrame, now: float) -> None:
         """Add a frame that has arrived."""
         kept = self._kept[side]
         if len(kept) == MAX_KEPT_FRAMES:
@@ -86,7 +88,7 @@ class NewestFrames:
             self._intervals.add_partner(frame.time)
             self._review_choices(frame.time)
 
-    def end(self, side: Side, *, failed: bool) -> None:
+    def end(self, side: SourceName, *, failed: bool) -> None:
         """Announce that a source gives no more frames, because it ended or because it failed."""
         self._ended[side] = failed
 
@@ -120,7 +122,7 @@ class NewestFrames:
         given = self._options.tolerance
         return self._intervals.tolerance() if given is None else given
 
-    def _unused(self, side: Side) -> TimedFrame | None:
+    def _unused(self, side: SourceName) -> TimedFrame | None:
         """Return the newest frame, None if it was used."""
         kept = self._kept[side]
         return kept[-1] if kept and kept[-1].frame.index > self._last_used[side] else None
@@ -169,11 +171,11 @@ class NewestFrames:
         pair = pair_without_partner(self._options, self._partner, frame, kept[-1] if kept else None)
         return self._drop(self._partner, frame) if pair is None else self._emit(pair)
 
-    def _is_lost(self, side: Side, now: float, limit: float) -> bool:
+    def _is_lost(self, side: SourceName, now: float, limit: float) -> bool:
         at = self._loss_time(side, limit)
         return side in self._ended or (at is not None and now > at)
 
-    def _loss_time(self, side: Side, limit: float) -> float | None:
+    def _loss_time(self, side: SourceName, limit: float) -> float | None:
         """Return when a silent source counts as lost; None before either source has started."""
         if side in self._last_arrival:
             return self._last_arrival[side] + limit
@@ -181,12 +183,12 @@ class NewestFrames:
         started = self._first_arrival.get(other(side))
         return None if started is None else started + max(limit, START_SECONDS)
 
-    def _record_loss(self, side: Side) -> None:
+    def _record_loss(self, side: SourceName) -> None:
         if side not in self._lost:
             self._lost.add(side)
             self._stats.record_event(side, "losses")
 
-    def _drop(self, side: Side, frame: TimedFrame) -> Wait:
+    def _drop(self, side: SourceName, frame: TimedFrame) -> Wait:
         """Skip a frame that the loss policy does not emit; a later frame may still be fused with it."""
         self._last_used[side] = frame.frame.index
         self._unpaired[side].add(frame.frame.index)
@@ -194,14 +196,14 @@ class NewestFrames:
 
     def _emit(self, pair: Pair) -> Pair:
         self._last_output = max(self._last_output, pair.time)
-        inputs: tuple[tuple[Side, TimedFrame | None], ...] = (("x", pair.x), ("y", pair.y))
+        inputs: tuple[tuple[SourceName, TimedFrame | None], ...] = (("x", pair.x), ("y", pair.y))
         for side, timed in inputs:
             if timed is not None:
                 self._last_used[side] = max(self._last_used[side], timed.frame.index)
                 self._emitted[side].add(timed.frame.index)
         return pair
 
-    def _remove_oldest(self, side: Side) -> None:
+    def _remove_oldest(self, side: SourceName) -> None:
         """Remove the oldest kept frame, and count it as dropped if no output used it."""
         index = self._kept[side].popleft().frame.index
         if index not in self._emitted[side]:

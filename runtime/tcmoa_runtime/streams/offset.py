@@ -17,7 +17,7 @@ from tcmoa_runtime.streams.clock import Clock, FileClock, LiveClock
 from tcmoa_runtime.streams.interfaces import Source, SourceError
 from tcmoa_runtime.streams.pairing import SIDES
 from tcmoa_runtime.streams.sources import open_sources
-from tcmoa_runtime.typing import Frame, Side
+from tcmoa_runtime.typing import Frame, SourceName
 
 MEASURE_SECONDS: Final = 10.0
 """How long both sources are read."""
@@ -79,7 +79,7 @@ def measure_offset(
     x: Source,
     y: Source,
     *,
-    lead: Side = "x",
+    lead: SourceName = "x",
     duration: float = MEASURE_SECONDS,
     search: float = SEARCH_SECONDS,
 ) -> OffsetEstimate:
@@ -99,11 +99,11 @@ def measure_offset(
         SourceError: A source cannot be read.
     """
     check_seconds("duration", duration, minimum=1.0)
-    sources: dict[Side, Source] = {"x": x, "y": y}
-    motions: dict[Side, Motion] = {"x": Motion(), "y": Motion()}
-    failures: dict[Side, SourceError] = {}
+    sources: dict[SourceName, Source] = {"x": x, "y": y}
+    motions: dict[SourceName, Motion] = {"x": Motion(), "y": Motion()}
+    failures: dict[SourceName, SourceError] = {}
 
-    def watch(side: Side) -> None:
+    def watch(side: SourceName) -> None:
         clock: Clock = LiveClock() if sources[side].live else FileClock(start=0.0)
         start: float | None = None
         try:

@@ -16,11 +16,11 @@ from typing import Final, TypeAlias
 from tcmoa_runtime.options.stream import StreamOptions
 from tcmoa_runtime.streams.interfaces import SourceFrame, Status
 from tcmoa_runtime.streams.stats import Stats
-from tcmoa_runtime.typing import Side
+from tcmoa_runtime.typing import SourceName
 
 MIN_UNKNOWN_TOLERANCE: Final = 0.3
 """Minimum tolerance in seconds while a frame rate is unknown: that of a camera of 5 frames per second."""
-SIDES: Final[tuple[Side, Side]] = ("x", "y")
+SIDES: Final[tuple[SourceName, SourceName]] = ("x", "y")
 
 Rates: TypeAlias = tuple[Fraction | None, Fraction | None]
 """Frames per second of the leading source and of the other one, None if unknown."""
@@ -56,7 +56,7 @@ class Pair:
         return None if self.x is None or self.y is None else self.y.time - self.x.time
 
 
-def other(side: Side) -> Side:
+def other(side: SourceName) -> SourceName:
     """Return the other source."""
     return "y" if side == "x" else "x"
 
@@ -168,7 +168,7 @@ def nearest(candidates: Iterable[TimedFrame], frame: TimedFrame) -> TimedFrame |
 
 
 def pair_without_partner(
-    options: StreamOptions, alive: Side, frame: TimedFrame, lost: TimedFrame | None
+    options: StreamOptions, alive: SourceName, frame: TimedFrame, lost: TimedFrame | None
 ) -> Pair | None:
     """Return what the loss policy emits for `frame`; `lost` is the last frame of the lost source. None: nothing."""
     if options.on_loss == "hold" and lost is not None and frame.time - lost.time <= options.hold:
@@ -178,15 +178,15 @@ def pair_without_partner(
     return None
 
 
-def make_pair(status: Status, lead: Side, leading: TimedFrame, partner: TimedFrame | None) -> Pair:
+def make_pair(status: Status, lead: SourceName, leading: TimedFrame, partner: TimedFrame | None) -> Pair:
     """Return the pair of a frame of source `lead` and a frame of the other one, at the time of the former."""
     x, y = (leading, partner) if lead == "x" else (partner, leading)
     return Pair(status, leading.time, x, y)
 
 
-def _held(side: Side) -> Status:
+def _held(side: SourceName) -> Status:
     return "held-x" if side == "x" else "held-y"
 
 
-def _passed(side: Side) -> Status:
+def _passed(side: SourceName) -> Status:
     return "passed-x" if side == "x" else "passed-y"

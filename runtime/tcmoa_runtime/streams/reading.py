@@ -17,7 +17,7 @@ from tcmoa_runtime.streams.interfaces import Source, SourceError, SourceFrame
 from tcmoa_runtime.streams.newest_frames import End, NewestFrames, Wait
 from tcmoa_runtime.streams.pairing import SIDES, Pair, Rates, TimedFrame, every_frame, other
 from tcmoa_runtime.streams.stats import Stats
-from tcmoa_runtime.typing import Side
+from tcmoa_runtime.typing import SourceName
 
 READ_AHEAD: Final = 4
 """Decoded frames of a file that wait to be paired."""
@@ -27,11 +27,11 @@ _MIN_WAIT_SECONDS: Final = 1e-3
 class Pairer(Protocol):
     """Takes the frames of two sources from their threads, and yields pairs on another one."""
 
-    def deliver(self, side: Side, frame: SourceFrame) -> bool:
+    def deliver(self, side: SourceName, frame: SourceFrame) -> bool:
         """Take a frame; False if no more frames are needed."""
         ...
 
-    def end(self, side: Side, error: SourceError | None) -> None:
+    def end(self, side: SourceName, error: SourceError | None) -> None:
         """Note that a source gives no more frames; `error` is why, None if it just ended."""
         ...
 
@@ -54,15 +54,15 @@ class FilePairer:
     def __init__(self, options: StreamOptions, rates: Rates, stats: Stats) -> None:
         """Create a pairer; `rates` of the leading source and of the other one."""
         self._options, self._rates, self._stats = options, rates, stats
-        self._queues: dict[Side, BoundedQueue[SourceFrame]] = {
+        self._queues: dict[SourceName, BoundedQueue[SourceFrame]] = {
             side: BoundedQueue(READ_AHEAD) for side in SIDES
         }
 
-    def deliver(self, side: Side, frame: SourceFrame) -> bool:
+    def deliver(self, side: SourceName, frame: SourceFrame) -> bool:
         """Queue a frame; blocks while the queue is full."""
         return self._queues[side].put(frame) == 0
 
-    def end(self, side: Side, _: SourceError | None) -> None:
+    def end(self, side: SourceName, _: SourceError | None) -> None:
         """Note that a file has ended."""
         self._queues[side].close()
 
@@ -83,7 +83,7 @@ class FilePairer:
         for queue in self._queues.values():
             queue.discard()
 
-    def _timed_frames(self, side: Side, clock: Clock) -> Iterator[TimedFrame]:
+    def _timed_frames(self, side: SourceName, clock: Clock) -> Iterator[TimedFrame]:
         while (frame := self._queues[side].get()) is not None:
             yield _to_timed(side, clock, frame, self._stats)
 
@@ -96,7 +96,7 @@ class LivePairer:
         options: StreamOptions,
         rates: Rates,
         stats: Stats,
-        names: Mapping[Side, str],
+        names: Mapping[SourceName, str],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create a pairer.
@@ -109,17 +109,17 @@ class LivePairer:
             clock: Returns the time in seconds.
         """
         offset = 0.0 if isinstance(options.offset, str) else options.offset
-        self._clocks: dict[Side, LiveClock] = {
+        self._clocks: dict[SourceName, LiveClock] = {
             options.lead: LiveClock(),
             other(options.lead): LiveClock(offset=offset),
         }
         self._newest = NewestFrames(options, rates, stats)
         self._stats, self._names, self._clock = stats, names, clock
-        self._errors: dict[Side, SourceError] = {}
+        self._errors: dict[SourceName, SourceError] = {}
         self._changed = threading.Condition()
         self._is_stopped = False
 
-    def deliver(self, side: Side, frame: SourceFrame) -> bool:
+    def deliver(self, side: SourceName, frame: SourceFrame) -> bool:
         """Offer a frame."""
         timed = _to_timed(side, self._clocks[side], frame, self._stats)
         with self._changed:
@@ -127,7 +127,7 @@ class LivePairer:
             self._changed.notify_all()
         return True
 
-    def end(self, side: Side, error: SourceError | None) -> None:
+    def end(self, side: SourceName, error: SourceError | None) -> None:
         """Note that a source has ended or failed."""
         with self._changed:
             if error is not None:
@@ -165,7 +165,7 @@ class LivePairer:
                 self._changed.wait(None if until is None else max(_MIN_WAIT_SECONDS, until - self._clock()))
         return None
 
-    def _loss_error(self, side: Side) -> SourceError:
+    def _loss_error(self, side: SourceName) -> SourceError:
         """Return why the loss of a source ends the stream."""
         return self._errors.get(side) or SourceError(
             f"no frame for {self._newest.tolerance:.2g} s, and the stream ends when {side} is lost",
@@ -184,7 +184,7 @@ class SourceReader:
 
     def __init__(
         self,
-        sources: Mapping[Side, Source],
+        sources: Mapping[SourceName, Source],
         pairer: Pairer,
         stats: Stats,
         *,
@@ -200,7 +200,7 @@ class SourceReader:
             on_source_error: Called on a source's thread when the source fails. The other source goes on.
             on_error: Called on a source's thread with any other exception.
         """
-        self.failures: dict[Side, SourceError] = {}
+        self.failures: dict[SourceName, SourceError] = {}
         self._sources, self._pairer, self._stats = sources, pairer, stats
         self._on_source_error, self._on_error = on_source_error, on_error
         self._stopping = threading.Event()
@@ -236,7 +236,7 @@ class SourceReader:
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _run(self, side: Side) -> None:
+    def _run(self, side: SourceName) -> None:
         try:
             self._read(side, self._sources[side])
         except Exception as error:  # the stream raises it in its owner's thread
@@ -244,7 +244,7 @@ class SourceReader:
         finally:
             self._pairer.end(side, self.failures.get(side))
 
-    def _read(self, side: Side, source: Source) -> None:
+    def _read(self, side: SourceName, source: Source) -> None:
         """Deliver the frames of a source, all at the size of the first, until it ends or the reader is stopped."""
         size = last_size = source.size
         try:
@@ -275,7 +275,7 @@ class SourceReader:
             source.close()
 
 
-def _to_timed(side: Side, clock: Clock, frame: SourceFrame, stats: Stats) -> TimedFrame:
+def _to_timed(side: SourceName, clock: Clock, frame: SourceFrame, stats: Stats) -> TimedFrame:
     """Return a frame with its time on the common clock, and count jumps of the source's clock."""
     jumps = clock.jumps
     time = clock.time(frame)

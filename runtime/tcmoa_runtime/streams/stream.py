@@ -28,7 +28,7 @@ from tcmoa_runtime.streams.pairing import other
 from tcmoa_runtime.streams.reading import READ_AHEAD, FilePairer, LivePairer, Pairer, SourceReader
 from tcmoa_runtime.streams.sources import open_sources
 from tcmoa_runtime.streams.stats import Stats
-from tcmoa_runtime.typing import Side
+from tcmoa_runtime.typing import SourceName
 
 FINE_TIME_BASE: Final = Fraction(1, 90_000)
 """Time base of live outputs whose leading source has a coarse one; that of MPEG and RTP."""
@@ -198,7 +198,7 @@ class Stream:
         return [sink for sink in self._sinks if not isinstance(sink, CallbackSink)]
 
     @property
-    def sources(self) -> dict[Side, Source]:
+    def sources(self) -> dict[SourceName, Source]:
         """The opened sources."""
         return dict(self._sources)
 
@@ -320,10 +320,11 @@ class Stream:
             for side, source in self._sources.items():
                 if source.size != self.fuser.size:
                     arrived = format_size(source.size)
+                    fits = "resize" if self.fuser.bundle.map_token is None else "tile, pad or resize"
                     raise InputError(
                         f"{side} is {arrived}; expected {format_size(self.fuser.size)}, the size of this bundle",
                         subject=source.name,
-                        remedy=f"Set {{fit}} to tile, pad or resize, or export a bundle for {arrived}",
+                        remedy=f"Set {{fit}} to {fits}, or export a bundle for {arrived}",
                         settings={"fit": ...},
                     )
         self.fuser.check_sizes(self._sources["x"].size, self._sources["y"].size)

@@ -11,7 +11,7 @@ from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.source import RawFormat, SourceOptions
 from tcmoa_runtime.options.stream import StreamOptions
 from tcmoa_runtime.streams.interfaces import Source, SourceError, without_password
-from tcmoa_runtime.typing import ChannelOrder, Side
+from tcmoa_runtime.typing import ChannelOrder, SourceName
 
 __all__ = ["NETWORK_SCHEMES", "RawFormat", "SourceOptions", "open_source", "open_sources"]
 
@@ -52,7 +52,7 @@ def open_source(location: str, options: SourceOptions | None = None) -> Source:
 
 def open_sources(
     x: Source | str | Path, y: Source | str | Path, options: StreamOptions, channel_order: ChannelOrder
-) -> dict[Side, Source]:
+) -> dict[SourceName, Source]:
     """Open both sources of a stream, if they are given as text. A file beside a live source is played in real time.
 
     Args:
@@ -66,8 +66,8 @@ def open_sources(
         InputError: The options do not fit a source, or both are stdin.
         MissingError: A package that a source needs is not installed.
     """
-    given: dict[Side, Source | str | Path] = {"x": x, "y": y}
-    opened: dict[Side, Source] = {}
+    given: dict[SourceName, Source | str | Path] = {"x": x, "y": y}
+    opened: dict[SourceName, Source] = {}
     if x == y == "-":
         raise InputError("both sources are stdin (-); expected one at most")
     try:
