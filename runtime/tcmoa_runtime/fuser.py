@@ -9,7 +9,6 @@ from typing import Self, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa_runtime.alignment import SourceName
 from tcmoa_runtime.backends.base import Backend, DeviceBackend
 from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
@@ -31,6 +30,7 @@ from tcmoa_runtime.typing import (
     Percentiles,
     PromptLike,
     PromptMap,
+    SourceName,
 )
 
 AnyImage: TypeAlias = ImageLike | DeviceArrayLike
@@ -227,8 +227,12 @@ class Fuser:
             InputError: The mask has another size or other values.
         """
         array = as_array(mask, "mask")
-        size = self.size if array.ndim != 2 or array.shape in (self.size, self.grid) else array.shape
-        grid = self.grid_of((size[0], size[1]))
+        is_own = array.ndim != 2 or not array.size or array.shape in (self.size, self.grid)
+        size = self.size if is_own else array.shape
+        try:
+            grid = self.grid_of((size[0], size[1]))
+        except InputError as error:  # the mask of a frame that is refused
+            raise error.with_subject("mask") from error
         share = mask_share(array, "mask", (size[0], size[1]), grid, self.bundle.map_token).astype(np.float64)
         return (outside + (inside - outside) * share).astype(np.float32)
 

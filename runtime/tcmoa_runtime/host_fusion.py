@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa_runtime.alignment import SourceName, Warp
+from tcmoa_runtime.alignment import Warp
 from tcmoa_runtime.backends.base import Backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
@@ -26,10 +26,14 @@ from tcmoa_runtime.typing import (
     Percentiles,
     PromptLike,
     PromptMap,
+    SourceName,
 )
 
 AnyImage: TypeAlias = ImageLike | DeviceArrayLike
 """An image that numpy can read; device memory only if its library copies it to the host."""
+
+MAX_WARPS: Final = 8
+"""Frame sizes whose lookup tables are kept; a table has 6 bytes per pixel, 50 MB for 4K."""
 
 Prompts: TypeAlias = NDArray[np.float32]
 """Prompts of the K TC-MoAs after Eq. 8, float32 [K, 2, gh, gw]."""
@@ -149,13 +153,15 @@ class HostFusion:
         return self.aligned(x, "x"), self.aligned(y, "y")
 
     def _warp(self, name: SourceName, size: FrameSize) -> Warp | None:
-        """Return the warp of a source at a size; it is computed once per size."""
+        """Return the warp of a source at a size; those of the last sizes are kept."""
         alignment = self._bundle.alignment
         if alignment is None or alignment.source != name:
             return None
         warp = self._warps.get((name, size))
         if warp is None:
             warp = Warp(alignment.matrix_at(self._bundle.size, size), size)
+            if len(self._warps) >= MAX_WARPS:
+                self._warps.clear()  # one operation, so that other threads may look up meanwhile
             self._warps[name, size] = warp
         return warp
 

@@ -12,6 +12,7 @@ from stream_pieces import ListSink, LiveSource, ScriptedSource, copying_fuser
 from tcmoa_runtime import Bundle, BundleError, Fuser, InputError, Stream
 from tcmoa_runtime.alignment import MANIFEST_KEY, Alignment, Warp, describe_matrix_fault, map_points
 from tcmoa_runtime.bundle_write import derive_bundle
+from tcmoa_runtime.host_fusion import MAX_WARPS
 from tcmoa_runtime.images import resize_frame, to_frame
 from tcmoa_runtime.options.stream import StreamOptions
 
@@ -102,6 +103,14 @@ def test_16_bit_and_gray_frames_are_converted_before_the_warp(aligned, exported,
     x, y = pair[0], pair[1][..., 0].astype(np.uint16) * 7
     with Fuser.load(aligned()) as fuser, Fuser.load(exported("vif")) as plain:
         np.testing.assert_array_equal(fuser(x, y), plain(x, warped(to_frame(y, "y"))))
+
+
+def test_warps_of_few_sizes_are_kept(aligned, pair):
+    with Fuser.load(aligned()) as fuser:
+        for height in range(20, 20 + 3 * MAX_WARPS):
+            fuser.aligned(resize_frame(pair[1], (height, 60)), "y")
+            assert len(fuser._host._warps) <= MAX_WARPS
+        np.testing.assert_array_equal(fuser.aligned(pair[1], "y"), warped(pair[1]))
 
 
 def test_input_frames_are_not_modified(aligned, pair):

@@ -164,8 +164,13 @@ def test_region_changes_prompts_inside_the_mask_only(fuser, pair):
     ids=["size", "3-D", "empty", "255", "negative", "NaN", "text", "ragged"],
 )
 def test_region_refuses_values_that_are_not_a_mask(mask, vif):
-    with Fuser.load(vif, fit="exact") as fuser, pytest.raises(InputError, match=r"^(mask|frames): "):
+    with Fuser.load(vif, fit="exact") as fuser, pytest.raises(InputError, match=r"^mask: "):
         fuser.region(mask, 1, 0)
+
+
+def test_region_of_an_empty_mask_is_refused_by_every_fit(fuser):
+    with pytest.raises(InputError, match=r"^mask: shape \[0, 0\]; expected \[100, 130\]"):
+        fuser.region(np.zeros((0, 0)), 1, 0)
 
 
 def test_region_divides_the_frame_evenly_for_a_bundle_that_resizes(exported):

@@ -50,8 +50,8 @@ class FuserOptions:
         FitMode | None,
         Option(
             "How frames of another size than the bundle's are fused: refuse them, resize them (loses detail), pad "
-            "smaller ones, cut larger ones into overlapping tiles, or auto, which pads and tiles. By default auto for "
-            "images and exact for streams."
+            "smaller ones, cut larger ones into overlapping tiles, or auto, which pads and tiles images but refuses "
+            "frames of streams. By default auto for images and exact for streams."
         ),
     ] = None
     stretch: Annotated[
