@@ -8,6 +8,7 @@ damaged line is ignored.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 from dataclasses import asdict
@@ -16,10 +17,9 @@ from pathlib import Path
 from typing import Final
 
 import tcmoa_calibration
-import tcmoa_runtime.images
 from tcmoa_calibration.evaluate.measure import Measurement, MeasureSettings
 from tcmoa_calibration.evaluate.pictures import Picture
-from tcmoa_runtime import __version__
+from tcmoa_runtime import __version__, fit, host_fusion, images
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.typing import JsonObject
 
@@ -42,7 +42,8 @@ def code_hash() -> str:
     digest = hashlib.sha256(__version__.encode())
     folder = Path(tcmoa_calibration.__file__).parent
     paths = [path for pattern in _MEASURING_CODE for path in sorted(folder.glob(pattern))]
-    for path in (*paths, Path(tcmoa_runtime.images.__file__)):
+    paths += [Path(inspect.getfile(module)) for module in (images, fit, host_fusion)]
+    for path in paths:
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
