@@ -61,6 +61,12 @@ def test_inspect_accepts_missing_entries_except_the_weights(key, tcmoa, broken, 
         assert (outcome.code, outcome.err) == (0, "")
 
 
+def test_inspect_names_what_a_bundle_was_compared_with(tcmoa, broken, rehash):
+    assert "from the PyTorch model" in tcmoa("inspect", broken).out
+    rehash(broken, lambda manifest: manifest.update(quantization={"linears": 8}))
+    assert "from the float32 bundle" in tcmoa("inspect", broken).out
+
+
 def test_inspect_reports_a_missing_bundle_in_one_line(tcmoa, tmp_path):
     tcmoa("inspect", tmp_path / "none").assert_error(2, "no such bundle")
 

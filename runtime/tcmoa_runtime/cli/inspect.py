@@ -146,7 +146,7 @@ def bundle_rows(bundle: Bundle) -> list[Row]:
             f"{graph.get('nodes')} nodes, {graph.get('attentions')} windowed attentions, "
             f"tokens in the order for {str(manifest.get('target', 'gpu')).upper()}s",
         ),
-        *_parity_rows(manifest.get("parity")),
+        *_parity_rows(manifest),
     ]
     rows += [("file", f"{name}, {entry.bytes:,} bytes, hash correct") for name, entry in bundle.files.items()]
     rows.append(("made with", ", ".join(f"{k} {v}" for k, v in manifest.get("tools", {}).items())))
@@ -189,13 +189,15 @@ def _quantization_rows(entry: Any) -> list[Row]:
     ]
 
 
-def _parity_rows(parity: Any) -> list[Row]:
+def _parity_rows(manifest: Mapping[str, Any]) -> list[Row]:
+    parity = manifest.get("parity")
     if not parity:
         return []
+    reference = "float32 bundle" if "quantization" in manifest else "PyTorch model"
     return [
         (
             "parity",
             f"largest difference {parity['max_difference']} gray levels, {parity['differing']:.4%} of values differ "
-            f"from the PyTorch model ({parity['frames']} frames, {parity['backend']})",
+            f"from the {reference} ({parity['frames']} frames, {parity['backend']})",
         )
     ]
