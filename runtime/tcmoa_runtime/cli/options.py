@@ -228,7 +228,9 @@ def takes_options(
                 return command(**{name: options_class(**chosen)}, **values)
             except InputError as error:  # about a field, also where the library finds it later
                 flag = next((p.flag for p in parameters if p.field.name == error.subject), None)
-                raise (error if flag is None else error.with_subject(flag)) from error
+                if flag is None:
+                    raise
+                raise error.with_subject(flag) from error
 
         shown = [*own, *(parameter.to_inspect() for parameter in parameters)]
         run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
