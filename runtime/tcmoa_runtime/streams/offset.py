@@ -140,6 +140,9 @@ def measure_offset_of(
         SourceError: A source cannot be opened or read.
     """
     if not all(isinstance(source, str | Path) and str(source) != "-" for source in (x, y)):
+        for source in (x, y):
+            if not isinstance(source, str | Path):
+                source.close()  # a stream owns its sources, also where it does not start
         raise _undetermined("auto opens both sources twice, which stdin and opened sources do not allow")
     sources = open_sources(x, y, options, "rgb")
     try:

@@ -110,11 +110,15 @@ def test_motion_without_frames_is_refused():
         estimate_offset(Motion(), Motion())
 
 
-def test_sources_that_can_be_opened_only_once_are_refused():
+def test_sources_that_can_be_opened_only_once_are_refused_and_closed(monkeypatch):
     x, y = sources(0.0)
+    closed = []
+    for source in (x, y):
+        monkeypatch.setattr(source, "close", lambda source=source: closed.append(source), raising=False)
     for given in ((x, y), ("-", "y.mp4"), ("x.mp4", y)):
         with pytest.raises(InputError, match="auto opens both sources twice"):
             measure_offset_of(*given, StreamOptions(offset="auto"))
+    assert closed == [x, y, y]
 
 
 def test_a_stream_measures_its_offset(bundle, monkeypatch):
