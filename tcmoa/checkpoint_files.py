@@ -78,16 +78,24 @@ def read_checkpoint(path: Path) -> Checkpoint:
             head = file.read(1024)
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", subject=path) from error
+    if _is_safetensors(head):
+        return _read_safetensors(path, head, size)
     _check_kind(path, head, size)
     if head.startswith(b"PK\x03\x04"):
         loaded = _load_archive(path)
     elif head.startswith(b"\x80"):
         loaded = _load_pickle(path, head)
-    elif head[8:9] == b"{":
-        return _read_safetensors(path, head, size)
     else:
         raise InputError(f"a file of another kind; {_EXPECTED}", subject=path, remedy=_DOWNLOAD)
     return _unwrap(loaded, path)
+
+
+def _is_safetensors(head: bytes) -> bool:
+    """Return whether a file begins with the length of a header and a JSON object.
+
+    The length is checked first: its bytes may equal the first ones of a pickle or an archive.
+    """
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _MAX_HEADER_BYTES
 
 
 def _check_kind(path: Path, head: bytes, size: int) -> None:
@@ -212,8 +220,6 @@ def _damaged(path: Path) -> InputError:
 
 def _read_safetensors(path: Path, head: bytes, size: int) -> Checkpoint:
     (length,) = struct.unpack("<Q", head[:8])
-    if length > _MAX_HEADER_BYTES:
-        raise InputError(f"a file of another kind; {_EXPECTED}", subject=path, remedy=_DOWNLOAD)
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = dict(file.metadata() or {})

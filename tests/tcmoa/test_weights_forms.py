@@ -142,6 +142,22 @@ def test_the_format_before_pytorch_1_6_gives_the_same_graph(tmp_path, plain):
     assert graph(load_silently(tmp_path / "w.pth")) == expected
 
 
+@pytest.mark.parametrize("first", [b"\x80", b"\x1f\x8b", b"BZh"], ids=["pickle", "gzip", "bzip2"])
+def test_a_safetensors_header_of_any_length_is_read(tmp_path, first):
+    """The length comes first in the file, and its bytes may be those that other formats begin with."""
+    save_weights(scrambled(SMALL), tmp_path / "plain.safetensors")
+    data = (tmp_path / "plain.safetensors").read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    step = 1 << (8 * len(first))
+    longer = length + (int.from_bytes(first, "little") - length) % step
+    header = data[8 : 8 + length] + b" " * (longer - length)
+    padded = tmp_path / "padded.safetensors"
+    padded.write_bytes(longer.to_bytes(8, "little") + header + data[8 + length :])
+    assert padded.read_bytes().startswith(first)
+    plain, other = (load_weights(path).state_dict() for path in (tmp_path / "plain.safetensors", padded))
+    assert all(torch.equal(plain[name], other[name]) for name in plain)
+
+
 def test_the_content_and_not_the_suffix_decides_the_format(tmp_path, plain):
     state, _, expected = plain
     torch.save(state, tmp_path / "w.safetensors")
