@@ -142,8 +142,8 @@ def test_options_reach_the_builder(tcmoa, bundle, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--target", "sm99"], ["targets: 'sm99'; expected targets of", "sm86, sm89"]),
-        (["--target", "sm75"], ["targets: 'sm75'", "Turing"]),
+        (["--target", "sm99"], ["--target: 'sm99'; expected targets of", "sm86, sm89"]),
+        (["--target", "sm75"], ["--target: 'sm75'", "Turing"]),
         (["--target", "sm86,,"], ["--target: ''; expected a compute capability"]),
         (
             ["--flavor", "trt"],

@@ -40,7 +40,7 @@ def test_a_checkpoint_of_one_task_has_no_other_routers(tcmoa, single, tmp_path):
     arguments = ("--task", "mff", "--routers", "vif,mff", "--size", "112x112", "--out", tmp_path / "b")
     outcome = tcmoa("export", "--weights", single, *arguments)
     assert outcome.code == 2
-    assert outcome.err.splitlines()[-1] == "tcmoa: error: routers: unknown task 'vif'; expected one of mff"
+    assert outcome.err.splitlines()[-1] == "tcmoa: error: --routers: unknown task 'vif'; expected one of mff"
     assert not (tmp_path / "b").exists()
 
 

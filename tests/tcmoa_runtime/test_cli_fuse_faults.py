@@ -61,7 +61,7 @@ FAULTS = {
     "scale infinite": ("{bundle} {x} {y} -o {out} --prompt-scale inf", "expected a finite number"),
     "scale beyond float32": (
         "{bundle} {x} {y} -o {out} --prompt-scale 1e300",
-        "prompt_scale: holds NaN or inf",
+        "--prompt-scale: holds NaN or inf",
     ),
     "scale as text": (
         "{bundle} {x} {y} -o {out} --prompt-scale much",
