@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import Self, TypeAlias, overload
+from typing import Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,12 @@ from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X,
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fit import FIT_MODES
 from tcmoa_runtime.gpu.device_arrays import DeviceArray, host_array, is_on_gpu, num_axes
-from tcmoa_runtime.host_fusion import HostFusion
+from tcmoa_runtime.host_fusion import AnyImage, HostFusion
 from tcmoa_runtime.images import DEFAULT_PERCENTILES, as_array, check_percentiles
 from tcmoa_runtime.options.option import check_choice
 from tcmoa_runtime.prompts import mask_share, prompt_map
 from tcmoa_runtime.typing import (
     BackendChoice,
-    DeviceArrayLike,
     FitMode,
     Frame,
     FrameSize,
@@ -32,8 +31,6 @@ from tcmoa_runtime.typing import (
     PromptMap,
     SourceName,
 )
-
-AnyImage: TypeAlias = ImageLike | DeviceArrayLike
 
 
 class Fuser:
