@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick docs cpp cpp-fuzz cpp-check gpu-check lint types types-installed clean
+.PHONY: demo shipped-pairs test quick docs cpp cpp-fuzz cpp-check gpu-check lint types types-installed clean
 
 demo: $(VENV)/.ready
 	$(BIN)/tcmoa demo --out demo-out
@@ -62,6 +62,10 @@ cpp-check: cpp cpp-fuzz
 	cmake --build build/cpp-tsan --parallel $(CPP_JOBS) --target $(CHECKED)
 	TCMOA_TEST_BUNDLES=build/cpp-bundles build/cpp-tsan/tests/tcmoa_tests
 	build/cpp-tsan/tests/simulated/tcmoa_tensorrt_tests
+
+# The image pairs in the wheel; their license file is beside them.
+shipped-pairs: $(VENV)/.ready
+	$(BIN)/python benchmarks/shipped_pairs.py
 
 gpu-check: $(VENV)/.ready
 	$(BIN)/python benchmarks/gpu_check.py --out gpu-report.txt
