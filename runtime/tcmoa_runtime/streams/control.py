@@ -6,7 +6,8 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import NotRequired, TypeAlias, TypedDict
+from textwrap import shorten
+from typing import Final, NotRequired, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,11 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.option import check_seconds
 from tcmoa_runtime.options.stream import RAMP_SECONDS
-from tcmoa_runtime.prompts import mask_share, pool_to_grid, prompt_map
+from tcmoa_runtime.prompts import MAX_PROMPT, mask_share, pool_to_grid, prompt_map
 from tcmoa_runtime.typing import FrameSize, PromptLike, PromptMap
 
 PromptValue: TypeAlias = float | PromptMap
 """Alpha or beta: a number for the whole frame, or a map float32 [gh, gw]."""
+
+_MAX_SHOWN: Final = 80
+"""Characters of a wrong value that a message shows."""
 
 
 class RegionState(TypedDict):
@@ -209,9 +213,11 @@ class StreamControl:
         """Return how much of each token a rectangle covers, float32 [gh, gw]."""
         try:
             left, top, width, height = (float(value) for value in rectangle)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):  # OverflowError: an integer beyond float
+            shown = shorten(repr(rectangle), _MAX_SHOWN, placeholder="...")
             raise InputError(
-                f"{rectangle!r}; expected left, top, width and height in pixels", subject="region rectangle"
+                f"{shown}; expected left, top, width and height in pixels",
+                subject="region rectangle",
             ) from None
         frame_height, frame_width = self.size
         inside = 0 <= left < frame_width and 0 <= top < frame_height and width > 0 and height > 0
@@ -237,9 +243,7 @@ class StreamControl:
         self._change_count += 1
 
     def _with_region(self, outside: PromptValue, inside: float) -> PromptValue:
-        if self._region is None:
-            return outside
-        return np.asarray(outside + (inside - outside) * self._region, np.float32)
+        return outside if self._region is None else _blend(outside, inside, self._region)
 
     def _current(self) -> tuple[PromptValue, PromptValue]:
         elapsed = self._clock() - self._start_time
@@ -247,10 +251,16 @@ class StreamControl:
             return self._target
         share = elapsed / self._duration
         (old_scale, old_shift), (new_scale, new_shift) = self._start, self._target
-        return _interpolate(old_scale, new_scale, share), _interpolate(old_shift, new_shift, share)
+        return _blend(old_scale, new_scale, share), _blend(old_shift, new_shift, share)
 
 
-def _interpolate(old: PromptValue, new: PromptValue, share: float) -> PromptValue:
+def _blend(first: PromptValue, second: PromptValue, share: PromptValue) -> PromptValue:
+    """Return `first` where `share` is 0, `second` where it is 1, and the weighted mean between.
+
+    Every value that is composed of others is composed here. Rounding can lead beyond the largest value that the model
+    accepts, which would end the stream, so the result is limited to it.
+    """
     # (1 - s) a + s b instead of a + s (b - a), which does not reach b exactly.
-    value: float | NDArray[np.floating] = (1 - share) * old + share * new
-    return float(value) if np.ndim(value) == 0 else np.asarray(value, np.float32)
+    value: float | NDArray[np.floating] = (1 - share) * first + share * second
+    limited = np.clip(value, -MAX_PROMPT, MAX_PROMPT)
+    return float(limited) if np.ndim(limited) == 0 else np.asarray(limited, np.float32)

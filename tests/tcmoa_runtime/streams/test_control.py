@@ -1,6 +1,7 @@
 """Prompt control of a stream: values, linear transitions that end exactly, and wrong values that change nothing."""
 
 import json
+import re
 import threading
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcmoa_runtime import InputError
+from tcmoa_runtime.prompts import prompt_map
 from tcmoa_runtime.streams.control import StreamControl
 
 GRID, SIZE = (6, 8), (48, 64)
@@ -101,6 +103,35 @@ def test_the_frame_outside_a_region_still_changes(control):
     control.set(shift=-0.25, ramp=0)
     shift = control.values()[1]
     assert (shift[0, 0], shift[3, 3]) == (0.5, -0.25)
+
+
+@pytest.mark.parametrize(
+    ("frame", "inside"), [(-13.73, 16.0000009), (13.73, -16.0000009), (16.0000009, 16.0)]
+)
+def test_accepted_values_compose_to_values_that_the_model_accepts(control, clock, frame, inside):
+    """16.0000009 is 16 in float32, but its weighted mean with another number can round to 16.000002."""
+    control.set(scale=frame, ramp=0)
+    control.set_region(rectangle=(0, 0, 33, 41), scale=inside, ramp=0)
+    prompt_map(control.values()[0], "scale", 1, GRID)
+    control.set(scale=inside, ramp=1)
+    for _ in range(10):
+        clock.now += 0.1
+        prompt_map(control.values()[0], "scale", 1, GRID)
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400)])
+def test_an_integer_beyond_float_is_refused_in_one_line(control, number):
+    for call, line in (
+        (lambda: control.set(shift=number), "shift: holds object; expected a number or a map [6, 8] of numbers"),
+        (lambda: control.set_region(rectangle=(0, 0, 1, 1), scale=number), "region scale: holds object; expected a "
+         "number or a map [1, 1] of numbers"),
+        (lambda: control.set_region(rectangle=(0, 0, number, 1)), r"region rectangle: \(0, 0,.*\.\.\.; expected left, "
+         "top, width and height in pixels"),
+    ):  # fmt: skip
+        with pytest.raises(InputError) as caught:
+            call()
+        assert str(caught.value) == line or re.fullmatch(line, str(caught.value)), caught.value
+    assert control.change_count == 0
 
 
 def test_after_clearing_and_resetting_the_values_are_numbers(control):
