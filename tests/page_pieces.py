@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import struct
 import threading
 import urllib.error
@@ -67,6 +68,28 @@ def call(page, path, method="GET", body=None, **options):
     status, headers, text = request(page, path, method, body, **options)
     assert headers.get_content_type() == "application/json", text
     return status, json.loads(text)
+
+
+def exchange(page, data, *, seconds=10.0):
+    """Send bytes over a new connection; return (status, headers, body) of the answer, read until the page closes it."""
+    with socket.create_connection(("127.0.0.1", page.port), timeout=seconds) as client:
+        client.sendall(data)
+        return read_answer(client)
+
+
+def read_answer(client):
+    """Read one HTTP answer from a socket; return (status, headers in lower case, body as text)."""
+    received = b""
+    while (chunk := client.recv(65536)) != b"":
+        received += chunk
+        head, mark, body = received.partition(b"\r\n\r\n")
+        if not mark:
+            continue
+        first, *lines = head.decode().split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        if len(body) >= int(headers["content-length"]):
+            return int(first.split()[1]), headers, body.decode()
+    raise AssertionError(f"the connection was closed after {received!r}")
 
 
 def parts_of(message):

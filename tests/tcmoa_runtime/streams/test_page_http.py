@@ -12,6 +12,7 @@ from page_pieces import call, request, running_page, wait_for_frames
 from stream_pieces import ListSink, LiveSource, ScriptedSource, copying_fuser
 from tcmoa_runtime import Fuser, Stream
 from tcmoa_runtime.streams.page import sink as page_sink
+from tcmoa_runtime.streams.page.routes import ROUTES
 
 pytest.importorskip("aiohttp", reason="aiohttp is not installed; `pip install 'tcmoa[stream]'` runs this")
 TOKEN = "secret-of-this-test"
@@ -75,6 +76,22 @@ def test_the_newest_frame_is_a_jpeg(page, view):
     assert image.shape == (100, 130, 3)
     # `numbered` sets blue to 77 everywhere.
     assert abs(int(np.median(image[..., 0])) - 77) <= 3
+
+
+@pytest.mark.parametrize("view", ["fused", "x", "y"])
+def test_a_snapshot_is_a_png_of_the_frame_without_loss(bundle, view):
+    image = np.random.default_rng(2).integers(0, 255, (100, 130, 3), np.uint8)
+    sources = {side: LiveSource(50, images=lambda _: image) for side in "xy"}
+    with running_page(bundle, **sources) as (page, _):
+        status, headers, body = request(page, f"/api/snapshot.png?view={view}")
+    assert (status, headers["Content-Type"]) == (200, "image/png")
+    assert re.fullmatch(
+        rf'attachment; filename="{view}-\d{{8}}-\d{{6}}-\d{{3}}\.png"', headers["Content-Disposition"]
+    )
+    # OpenCV decodes to BGR; the micro bundle is of RGB.
+    np.testing.assert_array_equal(
+        cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)[..., ::-1], image
+    )
 
 
 def test_a_smaller_image_can_be_requested(page):
@@ -216,11 +233,8 @@ def test_unknown_paths_and_methods_are_refused(page):
 
 def test_every_route_requires_the_token(bundle):
     with running_page(bundle, token=TOKEN) as (page, stream):
-        for method, path in (
-            ("GET", "/"), ("GET", "/live"), ("GET", "/metrics"), ("GET", "/api/state"), ("GET", "/api/stats"),
-            ("GET", "/api/frame.jpg"), ("POST", "/api/control"), ("PUT", "/api/region"), ("DELETE", "/api/region"),
-            ("POST", "/api/reset"),
-        ):  # fmt: skip
+        for route in ROUTES:
+            method, path = route.method, route.path
             status, headers, body = request(page, path, method)
             assert status == 401, path
             assert headers["WWW-Authenticate"] == "Bearer"

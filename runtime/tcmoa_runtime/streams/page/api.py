@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final, get_args
 
 from aiohttp import web
@@ -13,8 +14,8 @@ from tcmoa_runtime.streams.page import routes
 from tcmoa_runtime.streams.page.access import Access
 from tcmoa_runtime.streams.page.browser import serve_browser
 from tcmoa_runtime.streams.page.document import page_document
+from tcmoa_runtime.streams.page.encoding import ImageName
 from tcmoa_runtime.streams.page.hub import Hub
-from tcmoa_runtime.streams.page.jpeg import ImageName
 from tcmoa_runtime.streams.page.json_body import read_json_body
 from tcmoa_runtime.streams.page.prometheus import CONTENT_TYPE, prometheus_text
 from tcmoa_runtime.streams.page.stream_info import StreamInfo
@@ -35,6 +36,7 @@ class Api:
             routes.STATE: self._get_state,
             routes.STATS: self._get_stats,
             routes.FRAME: self._get_frame,
+            routes.SNAPSHOT: self._get_snapshot,
             routes.SET_PROMPT: self._set_prompt,
             routes.SET_REGION: self._set_region,
             routes.CLEAR_REGION: self._clear_region,
@@ -89,6 +91,15 @@ class Api:
         if jpeg is None:
             raise web.HTTPNotFound(text=f"there is no {name} frame yet")
         return web.Response(body=jpeg, content_type="image/jpeg")
+
+    async def _get_snapshot(self, request: web.Request) -> web.StreamResponse:
+        name, frame = _image_name(request.query.get("view", "fused")), self._hub.frame
+        png = None if frame is None else await self._hub.png(frame, name)
+        if png is None:
+            raise web.HTTPNotFound(text=f"there is no {name} frame yet")
+        stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S-%f")[:-3]
+        disposition = f'attachment; filename="{name}-{stamp}.png"'
+        return web.Response(body=png, content_type="image/png", headers={"Content-Disposition": disposition})
 
     async def _set_prompt(self, request: web.Request) -> web.StreamResponse:
         body = await read_json_body(request, routes.SET_PROMPT)

@@ -16,15 +16,19 @@ from typing import Final, NotRequired, TypedDict, get_args
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.streams.interfaces import FusedFrame
+from tcmoa_runtime.streams.page.encoding import PartName, encode_prompt
 from tcmoa_runtime.streams.page.hub import Hub
-from tcmoa_runtime.streams.page.jpeg import PartName, encode_prompt
+from tcmoa_runtime.streams.page.json_body import parse_json
 from tcmoa_runtime.streams.page.routes import MAX_WIDTH_PX
 from tcmoa_runtime.streams.page.stream_info import BrowserStats
 
 MAX_BROWSERS: Final = 8
 STATS_SECONDS: Final = 0.5
 """Time between two messages with statistics."""
+ACKNOWLEDGE_SECONDS: Final = 60.0
+"""Time for the answer to a message. A browser that keeps the connection open and does not answer is disconnected."""
 HEARTBEAT_SECONDS: Final = 15.0
 """Time between pings; a browser that does not answer within half of it is disconnected."""
 MAX_MESSAGE_BYTES: Final = 4096
@@ -70,7 +74,7 @@ class ViewRequest:
         """Read the value of `show` in a message.
 
         Raises:
-            ValueError: It has another form.
+            InputError: It has another form.
         """
         request = value if isinstance(value, dict) else {}
         views, width, tc_moa = request.get("views"), request.get("width"), request.get("tc_moa")
@@ -82,8 +86,9 @@ class ViewRequest:
             and 0 < width <= MAX_WIDTH_PX
             and (tc_moa is None or (isinstance(tc_moa, int) and 0 <= tc_moa < MAX_TC_MOA))
         ):
-            raise ValueError(
-                f"show: {json.dumps(value)[:200]}; expected views ({', '.join(names)}), width and tc_moa"
+            raise InputError(
+                f"{json.dumps(value)[:200]}; expected views ({', '.join(names)}), width and tc_moa",
+                subject="show",
             )
         return cls(tuple(dict.fromkeys(views)), width, tc_moa)
 
@@ -109,7 +114,7 @@ class BrowserConnection:
                     break
                 try:
                     self._handle_message(message.data)
-                except ValueError as error:
+                except InputError as error:
                     await self._close(WSCloseCode.UNSUPPORTED_DATA, str(error))
                     break
         finally:
@@ -122,9 +127,9 @@ class BrowserConnection:
             self.transport.abort()
 
     def _handle_message(self, text: str) -> None:
-        message = json.loads(text)
+        message = parse_json(text, "message")
         if not isinstance(message, dict):
-            raise ValueError("expected a JSON object")  # noqa: TRY004  `serve` expects ValueError only
+            raise InputError("not a JSON object", subject="message")
         if "show" in message:
             self.request = ViewRequest.parse(message["show"])
         if message.get("ack") == self.sequence:
@@ -135,6 +140,8 @@ class BrowserConnection:
             await self._send_frames()
         except ConnectionError:  # the browser has disconnected
             return
+        except TimeoutError:
+            self.abort()
         except Exception as error:  # without a close frame the browser would wait forever
             await self._close(WSCloseCode.INTERNAL_ERROR, str(error))
             raise
@@ -142,7 +149,8 @@ class BrowserConnection:
     async def _send_frames(self) -> None:
         last_index, stats_time, ended = -1, 0.0, False
         while not ended:
-            await self.acknowledged.wait()
+            async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
+                await self.acknowledged.wait()
             timeout = max(0.0, stats_time + STATS_SECONDS - time.monotonic())
             frame = await self.hub.wait_newer(last_index, timeout)
             ended = self.hub.ended

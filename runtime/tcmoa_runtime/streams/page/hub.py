@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from typing import Protocol
 
 from tcmoa_runtime.streams.interfaces import FusedFrame
-from tcmoa_runtime.streams.page.jpeg import ImageName, encode_jpeg, round_width
+from tcmoa_runtime.streams.page.encoding import ImageName, encode_jpeg, encode_png, round_width
 from tcmoa_runtime.streams.page.stream_info import BrowserStats
 from tcmoa_runtime.typing import ChannelOrder
 
@@ -44,8 +44,8 @@ class Hub:
         self.frame: FusedFrame | None = None
         self.ended = False
         self._channel_order, self._executor = channel_order, executor
-        self._jpegs: dict[tuple[ImageName, int], asyncio.Future[bytes | None]] = {}
-        self._jpegs_index = -1
+        self._encoded: dict[tuple[ImageName, int | None], asyncio.Future[bytes | None]] = {}
+        self._encoded_index = -1
         self._arrived = asyncio.Event()
         self._wake_is_scheduled = False
 
@@ -78,15 +78,25 @@ class Hub:
 
     async def jpeg(self, frame: FusedFrame, name: ImageName, width: int) -> bytes | None:
         """Return `encode_jpeg` of a frame; each image is encoded once for all browsers."""
-        if frame.index != self._jpegs_index:
-            self._jpegs, self._jpegs_index = {}, frame.index
-        key = (name, round_width(width))
-        if key not in self._jpegs:
-            self._jpegs[key] = self.loop.run_in_executor(
-                self._executor, encode_jpeg, frame, name, key[1], self._channel_order
-            )
+        width = round_width(width)
+        return await self._encode(
+            frame, name, width, lambda: encode_jpeg(frame, name, width, self._channel_order)
+        )
+
+    async def png(self, frame: FusedFrame, name: ImageName) -> bytes | None:
+        """Return `encode_png` of a frame; each image is encoded once for all browsers."""
+        return await self._encode(frame, name, None, lambda: encode_png(frame, name, self._channel_order))
+
+    async def _encode(
+        self, frame: FusedFrame, name: ImageName, width: int | None, encode: Callable[[], bytes | None]
+    ) -> bytes | None:
+        if frame.index != self._encoded_index:
+            self._encoded, self._encoded_index = {}, frame.index
+        key = (name, width)
+        if key not in self._encoded:
+            self._encoded[key] = self.loop.run_in_executor(self._executor, encode)
         # Shielded: a browser that disconnects must not cancel the encoding for the others.
-        return await asyncio.shield(self._jpegs[key])
+        return await asyncio.shield(self._encoded[key])
 
     def _wake(self) -> None:
         self._wake_is_scheduled = False

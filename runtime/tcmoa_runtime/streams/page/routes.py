@@ -16,6 +16,8 @@ MAX_WIDTH_PX: Final = 8192
 """Largest width of an image that can be requested."""
 MAX_BODY_MIB: Final = 4
 """Largest body of a request: a mask with one number for each pixel of 640x480 fits."""
+BODY_SECONDS: Final = 20.0
+"""Time for the body of a request, from the end of its headers."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,16 @@ FRAME: Final = Route(
     example_query="view=fused&width=640",
     example_file="frame.jpg",
 )
+SNAPSHOT: Final = Route(
+    "GET",
+    "/api/snapshot.png",
+    "The newest fused frame or source frame at its own size, without loss.",
+    "A PNG image whose file name holds the local date and time, e.g. `fused-20260131-142501-250.png`; 404 before the "
+    "first frame.",
+    query=(Parameter("view", "`fused`, `x` or `y`", "Which image; `fused` by default."),),
+    example_query="view=fused",
+    example_file="snapshot.png",
+)
 SET_PROMPT: Final = Route(
     "POST",
     "/api/control",
@@ -174,7 +186,19 @@ RESET: Final = Route(
     example_body='{"ramp": 0}',
 )
 
-ROUTES: Final = (PAGE, LIVE, METRICS, STATE, STATS, FRAME, SET_PROMPT, SET_REGION, CLEAR_REGION, RESET)
+ROUTES: Final = (
+    PAGE,
+    LIVE,
+    METRICS,
+    STATE,
+    STATS,
+    FRAME,
+    SNAPSHOT,
+    SET_PROMPT,
+    SET_REGION,
+    CLEAR_REGION,
+    RESET,
+)
 
 ERRORS: Final = (
     (400, "A value is wrong; nothing was changed."),
@@ -182,8 +206,13 @@ ERRORS: Final = (
     (403, "The request comes from another site, or for another host."),
     (404, "There is no such route, or no frame yet."),
     (405, "The route has other methods."),
+    (408, "The headers or the body were not complete in time."),
     (413, f"The body is larger than {MAX_BODY_MIB} MiB."),
-    (503, "Too many browsers are connected."),
+    (
+        429,
+        "Your address has sent too many wrong tokens; the header `Retry-After` says how many seconds to wait.",
+    ),
+    (503, "Too many browsers or connections are open."),
 )
 
 

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
 from tcmoa_runtime.streams.interfaces import FusedFrame, StreamFormat
-from tcmoa_runtime.streams.page.access import Access, access_middleware
+from tcmoa_runtime.streams.page.access import Access
 from tcmoa_runtime.streams.page.api import Api
+from tcmoa_runtime.streams.page.connections import (
+    MAX_BACKLOG,
+    Connection,
+    ConnectionCounter,
+    max_connections,
+)
+from tcmoa_runtime.streams.page.document import page_document
 from tcmoa_runtime.streams.page.hub import Hub
+from tcmoa_runtime.streams.page.middleware import page_middleware
 from tcmoa_runtime.streams.page.routes import MAX_BODY_MIB
 from tcmoa_runtime.streams.page.stream_info import StreamInfo
 
@@ -21,6 +31,11 @@ SHUTDOWN_SECONDS: Final = 1.0
 """Time that browsers have to receive the last message."""
 NUM_ENCODERS: Final = 2
 """Threads that encode JPEGs: a browser with large images does not block one with small images."""
+WARNING_SECONDS: Final = 60.0
+"""Time between two warnings that connections cannot be accepted."""
+_NO_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+_log = logging.getLogger("tcmoa")
 
 
 class PageServer:
@@ -35,6 +50,7 @@ class PageServer:
         self._started = threading.Event()
         self._error: BaseException | None = None
         self._hub: Hub | None = None
+        self.connections: ConnectionCounter | None = None
         self._stop: asyncio.Event | None = None
 
     def start(self) -> None:
@@ -67,16 +83,18 @@ class PageServer:
 
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
+        asyncio.get_running_loop().set_exception_handler(_LoopErrors().handle)
+        page_document()  # read before descriptors may run out
         with ThreadPoolExecutor(NUM_ENCODERS, thread_name_prefix="tcmoa-page-jpeg") as executor:
             hub = Hub(self._format.channel_order, executor, self._stream.browser_stats)
             app = web.Application(
-                client_max_size=MAX_BODY_MIB << 20, middlewares=[access_middleware(self._access)]
+                client_max_size=MAX_BODY_MIB << 20, middlewares=[page_middleware(self._access)]
             )
             Api(self._stream, hub, self._access).add_routes(app)
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+            runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_SECONDS)
             await runner.setup()
             try:
-                await web.SockSite(runner, self._socket).start()
+                listening = await self._listen(runner)
                 self._hub = hub
                 self._started.set()
                 await self._stop.wait()
@@ -86,5 +104,33 @@ class PageServer:
                     await asyncio.sleep(0.02)
                 for connection in list(hub.connections):
                     connection.abort()
+                listening.close()
             finally:
                 await runner.cleanup()
+
+    async def _listen(self, runner: web.AppRunner) -> asyncio.Server:
+        """Accept connections, within their limits."""
+        server = runner.server
+        if server is None:
+            raise RuntimeError("the runner has not been set up")
+        limit = max_connections()
+        counter = self.connections = ConnectionCounter(limit)
+        return await asyncio.get_running_loop().create_server(
+            lambda: Connection(server, counter), sock=self._socket, backlog=min(MAX_BACKLOG, limit)
+        )
+
+
+class _LoopErrors:
+    """Handles the errors of an event loop that no task receives."""
+
+    def __init__(self) -> None:
+        self._next_warning = 0.0
+
+    def handle(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log that a connection cannot be accepted, once a minute; asyncio tries again after a second."""
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in _NO_RESOURCES):
+            loop.default_exception_handler(context)
+        elif loop.time() >= self._next_warning:
+            self._next_warning = loop.time() + WARNING_SECONDS
+            _log.warning("page: cannot accept connections: %s", error.strerror)

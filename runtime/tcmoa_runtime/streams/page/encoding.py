@@ -1,4 +1,4 @@
-"""Images of a frame for browsers: JPEGs of the fused frame and its sources, and the prompt as a small map."""
+"""Images of a frame for browsers: the fused frame and its sources as JPEG and PNG, and the prompt as a small map."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ PartName: TypeAlias = Literal["fused", "x", "y", "prompt"]
 
 JPEG_QUALITY: Final = 85
 """0 to 100; artifacts are not visible at this quality."""
+PNG_COMPRESSION: Final = 3
+"""0 to 9; higher levels take several times as long for a few percent."""
 WIDTH_STEP_PX: Final = 64
 """Widths are rounded up to a multiple of this, so that browsers of similar size share an image."""
 
@@ -48,12 +50,26 @@ def encode_jpeg(frame: FusedFrame, name: ImageName, width: int, channel_order: C
     full_height, full_width = image.shape[:2]
     if width < full_width:
         image = resize_frame(image, (max(1, round(full_height * width / full_width)), width))
-    if channel_order == "rgb":
-        image = in_order(image, "bgr")
-    is_encoded, jpeg = cv2.imencode(
-        ".jpg", np.ascontiguousarray(image), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    )
-    return np.asarray(jpeg, np.uint8).tobytes() if is_encoded else None
+    return _encode(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY], channel_order)
+
+
+def encode_png(frame: FusedFrame, name: ImageName, channel_order: ChannelOrder) -> bytes | None:
+    """Encode an image of a frame at its own size, without loss.
+
+    Args:
+        frame: The frame.
+        name: Which image.
+        channel_order: Channel order of the images.
+
+    Returns:
+        The bytes of the PNG; None if the frame has no such source.
+    """
+    import cv2
+
+    image = _image_of(frame, name)
+    if image is None:
+        return None
+    return _encode(image, ".png", [cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION], channel_order)
 
 
 def encode_prompt(frame: FusedFrame, tc_moa: int | None) -> bytes | None:
@@ -72,6 +88,15 @@ def encode_prompt(frame: FusedFrame, tc_moa: int | None) -> bytes | None:
     weights = of_x.mean(0) if tc_moa is None else of_x[min(tc_moa, len(of_x) - 1)]
     levels: NDArray[np.uint8] = np.rint(np.clip(weights, 0, 1) * 255).astype(np.uint8)
     return levels.tobytes()
+
+
+def _encode(image: Frame, suffix: str, parameters: list[int], channel_order: ChannelOrder) -> bytes | None:
+    import cv2
+
+    if channel_order == "rgb":
+        image = in_order(image, "bgr")
+    is_encoded, encoded = cv2.imencode(suffix, np.ascontiguousarray(image), parameters)
+    return np.asarray(encoded, np.uint8).tobytes() if is_encoded else None
 
 
 def _image_of(frame: FusedFrame, name: ImageName) -> Frame | None:

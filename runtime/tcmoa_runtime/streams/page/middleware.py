@@ -1,0 +1,98 @@
+"""The middleware of all requests: checks access, answers errors in one line, adds headers, and limits the time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from tcmoa_runtime.errors import InputError, TcmoaError
+from tcmoa_runtime.streams.page.access import Access
+from tcmoa_runtime.streams.page.connections import WRITE_SECONDS, Connection
+
+MAX_LINE: Final = 400
+"""Characters of the line that answers an error; it repeats parts of the request."""
+HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""Headers of every response that does not set them itself."""
+_KEPT_HEADERS: Final = ("Allow", "Retry-After", "WWW-Authenticate")
+
+_log = logging.getLogger("tcmoa")
+
+
+def page_middleware(access: Access) -> Middleware:
+    """Return the middleware."""
+
+    @web.middleware
+    async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
+        connection = request.protocol
+        if not isinstance(connection, Connection):
+            raise TypeError(f"a connection of {type(connection)}")
+        connection.begin_request()
+        try:
+            response = await _respond(access, request, handler)
+            if not isinstance(response, web.WebSocketResponse):
+                await _send(request, response)
+            return response
+        finally:
+            connection.end_request()
+
+    return handle
+
+
+async def _respond(access: Access, request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Return the response of a handler, or one line for its error."""
+    try:
+        access.check(request)
+        response = await handler(request)
+    except web.HTTPException as error:
+        response = _error_response(request, error.status, error.text or error.reason)
+        for name in _KEPT_HEADERS:
+            if name in error.headers:
+                response.headers[name] = error.headers[name]
+    except InputError as error:
+        response = _error_response(request, HTTPStatus.BAD_REQUEST, str(error))
+    except TcmoaError as error:
+        response = _error_response(request, HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+    except (asyncio.CancelledError, ConnectionError):
+        raise
+    except Exception as error:
+        _log.error("page: %s %s failed", request.method, request.path, exc_info=error)
+        line = f"internal error: {type(error).__name__}. The log of the stream has details."
+        response = _error_response(request, HTTPStatus.INTERNAL_SERVER_ERROR, line)
+    if not response.prepared:
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+    return response
+
+
+async def _send(request: web.Request, response: web.StreamResponse) -> None:
+    """Send a response to a client that reads it in time; cut the connection of one that does not."""
+    try:
+        async with asyncio.timeout(WRITE_SECONDS):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+
+
+def _error_response(request: web.Request, status: int, message: str) -> web.Response:
+    """Return one line, as JSON under /api."""
+    line = " ".join(message.split())
+    if len(line) > MAX_LINE:
+        line = line[: MAX_LINE - 3] + "..."
+    if request.path.startswith("/api/"):
+        return web.json_response({"error": line}, status=status)
+    return web.Response(text=line.encode(errors="replace").decode() + "\n", status=status)
