@@ -17,6 +17,7 @@ from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fit import TilePlan, plan_tiles
 from tcmoa_runtime.images import as_array, format_size, resize_frame, to_frame
 from tcmoa_runtime.prompts import prompt_map
+from tcmoa_runtime.size_errors import FrameSizeError
 from tcmoa_runtime.typing import (
     DeviceArrayLike,
     FitMode,
@@ -198,8 +199,9 @@ class HostFusion:
         arrived, expected = format_size(size), format_size(self._bundle.size)
         ways = "resize" if self._bundle.map_token is None else "tile, pad or resize"
         limit = "at most " if self._fit == "pad" else ""
-        return InputError(
-            f"{arrived}; expected {limit}{expected}, the size of this bundle",
+        return FrameSizeError(
+            size,
+            f"{limit}{expected}, the size of this bundle",
             subject=name,
             remedy=f"Set {{fit}} to {ways}, or export a bundle for {arrived}",
             settings={"fit": ...},

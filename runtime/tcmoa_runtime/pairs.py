@@ -1,8 +1,14 @@
-"""Pairs of image files: `NAME_x.EXT` and `NAME_y.EXT` in one folder, or equal names in two folders."""
+"""Pairs of image files, and reading them.
+
+Pairs are the files `NAME_x.EXT` and `NAME_y.EXT` of one folder, equal names in two folders, what two patterns match
+(`pair_patterns`), or the rows of a CSV file (`pair_table`).
+"""
 
 from __future__ import annotations
 
 import os
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,10 +16,17 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import IMAGE_SUFFIXES, format_size, in_order, read_frame, read_image
+from tcmoa_runtime.images import IMAGE_SUFFIXES, in_order, read_frame, read_image
+from tcmoa_runtime.options.pairs import PairOptions, check_patterns
+from tcmoa_runtime.pair_patterns import nearest_names, parse_pattern, suggest_patterns
+from tcmoa_runtime.pair_table import TABLE_SUFFIXES, read_table
+from tcmoa_runtime.size_errors import SourceSizesError
 from tcmoa_runtime.typing import ChannelOrder, Frame
 
 _MAX_SHOWN: Final = 3
+_TWO_FOLDERS: Final = "the same names in both folders, or NAME_x.EXT and NAME_y.EXT"
+_ONE_FOLDER: Final = "NAME_x.EXT and NAME_y.EXT"
+_RENAME: Final = "Rename the files of one source, so that equal names are spelled equally"
 
 
 @dataclass(frozen=True)
@@ -39,11 +52,12 @@ def read_pair(
         x and y, uint8 or uint16, [H, W] or [H, W, 3] with the channels in `order`.
 
     Raises:
-        InputError: A file is not a readable image, or the two sizes differ.
+        SourceSizesError: The two sizes differ.
+        InputError: A file is not a readable image.
     """
     x, y = (in_order(read_image(path), order) for path in (pair.x, pair.y))
     if same_size:
-        _check_sizes(pair, x, y)
+        check_equal_sizes(pair, x, y)
     return x, y
 
 
@@ -51,82 +65,217 @@ def read_frame_pair(pair: PairPaths) -> tuple[Frame, Frame]:
     """Read both images of a pair as RGB frames, uint8 [H, W, 3]; 16 bits are stretched.
 
     Raises:
-        InputError: A file is not a readable image, or the two sizes differ.
+        SourceSizesError: The two sizes differ.
+        InputError: A file is not a readable image.
     """
     x, y = read_frame(pair.x), read_frame(pair.y)
-    _check_sizes(pair, x, y)
+    check_equal_sizes(pair, x, y)
     return x, y
 
 
-def _check_sizes(pair: PairPaths, x: NDArray[Any], y: NDArray[Any]) -> None:
+def check_equal_sizes(pair: PairPaths, x: NDArray[Any], y: NDArray[Any]) -> None:
+    """Raise SourceSizesError when the images of a pair differ in size."""
     if x.shape[:2] != y.shape[:2]:
-        raise InputError(
-            f"x is {format_size(x.shape)} and y ({pair.y}) {format_size(y.shape)}; "
-            f"expected two registered images of one size",
-            subject=pair.x,
-        )
+        raise SourceSizesError((x.shape[0], x.shape[1]), (y.shape[0], y.shape[1]), pair.x, pair.y)
 
 
-def find_pairs(x: str | os.PathLike[str], y: str | os.PathLike[str] | None = None) -> list[PairPaths]:
-    """Find the pairs of one folder or of two, sorted by name.
-
-    Args:
-        x: A folder with `NAME_x.EXT` and `NAME_y.EXT`, or the folder of the first images.
-        y: The folder of the second images: the same names as in `x`, with or without `_x` and `_y`.
+def find_source_pairs(options: PairOptions) -> list[PairPaths]:
+    """Find the pairs that options name.
 
     Raises:
-        InputError: There is no pair, or an image has no partner.
+        InputError: The options name none, or as `find_pairs`.
+    """
+    options.check_pairs()
+    x, y = (options.pairs, None) if options.pairs is not None else (options.x, options.y)
+    if x is None:
+        raise InputError("none given; expected a folder, a CSV file or two folders", subject="source pairs")
+    return find_pairs(x, y, x_pattern=options.x_pattern, y_pattern=options.y_pattern)
+
+
+def find_pairs(
+    x: str | os.PathLike[str],
+    y: str | os.PathLike[str] | None = None,
+    *,
+    x_pattern: str | None = None,
+    y_pattern: str | None = None,
+) -> list[PairPaths]:
+    """Find the pairs of one folder, of two, or of a CSV file; those of folders are sorted by name.
+
+    Args:
+        x: A folder with `NAME_x.EXT` and `NAME_y.EXT`, the folder of the first images, or a CSV file with the columns
+            x,y or x,y,name.
+        y: The folder of the second images: the same names as in `x`, with or without `_x` and `_y`.
+        x_pattern: Names of the first images, e.g. `VIS{id}.png`, see `pair_patterns`.
+        y_pattern: Names of the second images, with the same fields.
+
+    Raises:
+        InputError: There is no pair, an image has no partner, or the table or a pattern is malformed.
     """
     folder_x = Path(x)
     folder_y = folder_x if y is None else Path(y)
-    images_x, images_y = _list_images(folder_x), _list_images(folder_y)
-    if folder_x.resolve() == folder_y.resolve():
-        of_x = {s.removesuffix("_x"): p for s, p in images_x.items() if s.endswith("_x")}
-        of_y = {s.removesuffix("_y"): p for s, p in images_y.items() if s.endswith("_y")}
-        expected = "NAME_x.EXT and NAME_y.EXT"
-    else:
-        same = images_x.keys() == images_y.keys()  # also where all names end in _x
-        of_x = images_x if same else _without_suffix(images_x, "_x")
-        of_y = images_y if same else _without_suffix(images_y, "_y")
-        expected = "the same names in both folders"
+    check_patterns(x_pattern, y_pattern)
+    if y is None and not folder_x.is_dir() and folder_x.suffix.lower() in TABLE_SUFFIXES:
+        return _pairs_of_table(folder_x, has_patterns=x_pattern is not None)
+    for folder in (folder_x, folder_y):
+        if not folder.is_dir():
+            raise InputError("no such folder of images", subject=folder)
     where = str(folder_x) if y is None or folder_x == folder_y else f"{folder_x} and {folder_y}"
+    is_one = folder_x.resolve() == folder_y.resolve()
+    if x_pattern is not None and y_pattern is not None:
+        of_x, of_y = _match_patterns(folder_x, folder_y, x_pattern, y_pattern)
+        expected = f"files that match {x_pattern!r} and {y_pattern!r}"
+    else:
+        of_x, of_y = _match_names(folder_x, folder_y, is_one=is_one)
+        expected = _ONE_FOLDER if is_one else _TWO_FOLDERS
     if not of_x.keys() & of_y.keys():
-        raise InputError(f"no pair of images; expected {expected}", subject=where)
+        raise _no_pair(where, folder_x, folder_y, expected, is_one=is_one)
     alone = sorted(of_x.keys() ^ of_y.keys())
     if alone:
-        rest = f" and {len(alone) - _MAX_SHOWN} more" if len(alone) > _MAX_SHOWN else ""
-        names = ", ".join(alone[:_MAX_SHOWN])
-        raise InputError(f"no partner for {names}{rest}; expected {expected}", subject=where)
+        raise _no_partner(where, alone, of_x, of_y, expected)
     return [PairPaths(name, of_x[name], of_y[name]) for name in sorted(of_x)]
+
+
+def _pairs_of_table(path: Path, *, has_patterns: bool) -> list[PairPaths]:
+    if has_patterns:
+        raise InputError(
+            "a table of pairs; expected a folder where patterns are given",
+            subject=path,
+            remedy="Leave {x_pattern} and {y_pattern} out",
+            settings={"x_pattern": ..., "y_pattern": ...},
+        )
+    return [PairPaths(*row) for row in read_table(path)]
+
+
+def _match_names(folder_x: Path, folder_y: Path, *, is_one: bool) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Return the images of x and of y by the names of their pairs."""
+    images_x, images_y = _list_images(folder_x), _list_images(folder_y)
+    if is_one:
+        return (
+            {s.removesuffix("_x"): p for s, p in images_x.items() if s.endswith("_x")},
+            {s.removesuffix("_y"): p for s, p in images_y.items() if s.endswith("_y")},
+        )
+    if images_x.keys() == images_y.keys():  # also where all names end in _x
+        return images_x, images_y
+    return _without_suffix(images_x, "_x"), _without_suffix(images_y, "_y")
+
+
+def _match_patterns(
+    folder_x: Path, folder_y: Path, x_pattern: str, y_pattern: str
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Return the images that match two patterns, by the values of their fields."""
+    of_x, of_y = parse_pattern(x_pattern, "x_pattern"), parse_pattern(y_pattern, "y_pattern")
+    if of_x.fields != of_y.fields:
+        names = ", ".join("{" + name + "}" for name in of_x.fields)
+        raise InputError(
+            f"{y_pattern!r}; expected the fields of the other pattern, {names}", subject="y_pattern"
+        )
+    return (
+        _unique(folder_x, (("-".join(key), path) for key, path in of_x.find(folder_x))),
+        _unique(folder_y, (("-".join(key), path) for key, path in of_y.find(folder_y))),
+    )
 
 
 def _list_images(folder: Path) -> dict[str, Path]:
     """Return the images of a folder by their names without extension."""
-    if not folder.is_dir():
-        raise InputError("no such folder of images", subject=folder)
-    found: dict[str, Path] = {}
+    return _unique(folder, ((path.stem, path) for path in _image_files(folder)))
+
+
+def _image_files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-            if path.stem in found:
-                raise _ambiguous(folder, found[path.stem], path)
-            found[path.stem] = path
-    return found
+            yield path
 
 
-def _without_suffix(images: dict[str, Path], suffix: str) -> dict[str, Path]:
+def _without_suffix(images: Mapping[str, Path], suffix: str) -> dict[str, Path]:
     """Return the images by their names without `suffix`, if they have it."""
+    folder = next((path.parent for path in images.values()), Path())
+    return _unique(folder, ((stem.removesuffix(suffix), path) for stem, path in images.items()))
+
+
+def _unique(folder: Path, images: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """Return images by name; raises InputError if two have one name."""
     found: dict[str, Path] = {}
-    for stem, path in images.items():
-        name = stem.removesuffix(suffix)
+    for name, path in images:
         if name in found:
-            raise _ambiguous(path.parent, found[name], path)
+            first, second = (_below(folder, p) for p in (found[name], path))
+            raise InputError(
+                f"{first} and {second} belong to the same pair; expected one image of each name",
+                subject=folder,
+                remedy="Keep one of them",
+            )
         found[name] = path
     return found
 
 
-def _ambiguous(folder: Path, first: Path, second: Path) -> InputError:
-    return InputError(
-        f"{first.name} and {second.name} belong to the same pair; expected one image of each name",
-        subject=folder,
-        remedy="Keep one of them",
+def _below(folder: Path, path: Path) -> str:
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else path.name
+
+
+def _no_pair(where: str, folder_x: Path, folder_y: Path, expected: str, *, is_one: bool) -> InputError:
+    """Return the error for folders without any pair: what they hold, and the patterns that would pair it."""
+    names_x = [path.name for path in _image_files(folder_x)]
+    names_y = [path.name for path in _image_files(folder_y)]
+    held = (
+        f"it holds {_shown(names_x)}"
+        if is_one
+        else f"{folder_x} holds {_shown(names_x)}, and {folder_y} {_shown(names_y)}"
     )
+    spelling = _spelling(names_x, names_y)
+    if spelling is not None:
+        return InputError(
+            f"no pair of images; expected {expected}, but {spelling}", subject=where, remedy=_RENAME
+        )
+    nearest = nearest_names(names_x, names_y)
+    near = "" if nearest is None else f"; the nearest names are {nearest[0]} and {nearest[1]}"
+    patterns = suggest_patterns(names_x, names_y) or ("VIS{id}.png", "IR{id}.png")
+    return InputError(
+        f"no pair of images; expected {expected}, but {held}{near}",
+        subject=where,
+        remedy="Say how they are named, e.g. {x_pattern} {y_pattern}, or list them in a CSV file with the columns "
+        "x,y and give it as {pairs}",
+        settings={"x_pattern": patterns[0], "y_pattern": patterns[1], "pairs": ...},
+    )
+
+
+def _no_partner(
+    where: str, alone: list[str], of_x: Mapping[str, Path], of_y: Mapping[str, Path], expected: str
+) -> InputError:
+    """Return the error for images without a partner, with the nearest name of the other source."""
+    only_x = [of_x[name].name for name in alone if name in of_x]
+    only_y = [of_y[name].name for name in alone if name in of_y]
+    problem = f"no partner for {_shown(alone)}; expected {expected}"
+    spelling = _spelling(only_x, only_y)
+    if spelling is not None:
+        return InputError(f"{problem}, but {spelling}", subject=where, remedy=_RENAME)
+    one, others = (only_x[:1], of_y) if only_x else (only_y[:1], of_x)
+    nearest = nearest_names(one, only_y if only_x and only_y else [path.name for path in others.values()])
+    near = "" if nearest is None else f"; the name nearest to {nearest[0]} is {nearest[1]}"
+    return InputError(
+        f"{problem}{near}",
+        subject=where,
+        remedy=f"Add or rename the missing images, or move {_shown(alone)} out of the folder",
+    )
+
+
+def _shown(names: list[str]) -> str:
+    """Return the first names and how many follow."""
+    rest = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
+    return f"{', '.join(names[:_MAX_SHOWN])}{rest}" if names else "no images"
+
+
+def _spelling(names_x: list[str], names_y: list[str]) -> str | None:
+    """Describe two names that look alike: they differ in Unicode normalization, or in case, only."""
+    composed = {unicodedata.normalize("NFC", name): name for name in names_y}
+    folded = {unicodedata.normalize("NFC", name).casefold(): name for name in names_y}
+    for x in names_x:
+        key = unicodedata.normalize("NFC", x)
+        y = composed.get(key)
+        if y is not None and y != x:
+            forms = " and ".join(
+                "NFC" if name == unicodedata.normalize("NFC", name) else "NFD" for name in (x, y)
+            )
+            return f"{x} of x and {y} of y differ only in Unicode normalization ({forms})"
+        y = folded.get(key.casefold())
+        if y is not None and y != x:
+            return f"{x} of x and {y} of y differ only in upper and lower case"
+    return None

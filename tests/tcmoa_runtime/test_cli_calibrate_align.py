@@ -165,7 +165,8 @@ def test_missing_folders_bundles_and_too_few_pairs(align, shifted, tcmoa, vif, t
     outcome = align(shifted, bundle=tmp_path / "none")
     outcome.assert_error(2, "none: no such bundle")
     tcmoa("calibrate", "align", vif, "--out", tmp_path / "new").assert_error(
-        2, "no folder given; expected --pairs DIR, or --x DIR and --y DIR"
+        2,
+        "source pairs: none given; expected a folder, a CSV file or two folders. Set --pairs, or --x and --y.",
     )
     few = tmp_path / "few"
     few.mkdir()

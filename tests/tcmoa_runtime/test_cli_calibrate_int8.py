@@ -74,9 +74,20 @@ def test_two_folders_of_sources(tcmoa, micro, pairs, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), ["no folder given; expected --pairs DIR, or --x DIR and --y DIR"]),
-        (("--x", "x"), ["--x given; expected --pairs DIR, or"]),
-        (("--pairs", "PAIRS", "--x", "x", "--y", "y"), ["--pairs and --x and --y given; expected"]),
+        (
+            (),
+            [
+                "source pairs: none given; expected a folder, a CSV file or two folders. Set --pairs, or --x and --y."
+            ],
+        ),
+        (
+            ("--x", "x"),
+            [
+                "source pairs: 1 of three options given; expected one folder",
+                "Set --pairs, or --x and --y, instead of --x.",
+            ],
+        ),
+        (("--pairs", "PAIRS", "--x", "x", "--y", "y"), ["3 of three options given; expected one folder"]),
         (("--pairs", "nowhere"), ["nowhere: no such folder of images"]),
         (("--pairs", "PAIRS", "--smoothing", "much"), ["--smoothing: 'much'", "or auto"]),
         (("--pairs", "PAIRS", "--smoothing", "1"), ["--smoothing: 1; expected from 0 (none) to below 1"]),

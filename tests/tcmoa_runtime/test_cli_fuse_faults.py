@@ -188,7 +188,7 @@ def test_a_full_disk_is_reported_in_one_line_and_leaves_no_partial_file(tcmoa, p
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.fdopen", fail)
+    monkeypatch.setattr("pathlib.Path.write_bytes", fail)
     before = tree(paths["here"])
     outcome = tcmoa("fuse", paths["bundle"], paths["x"], paths["y"], "-o", paths["out"])
     outcome.assert_error(2, "out.png: cannot be written: No space left on device")

@@ -14,10 +14,11 @@ from rich.console import Console
 from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.options import JsonOption, TextForm, parse_names, spell_for_command_line, takes_options
 from tcmoa_runtime.cli.progress import console, counted_bar, print_json
-from tcmoa_runtime.cli.source_pairs import PairsOption, XOption, YOption, find_source_pairs
 from tcmoa_runtime.contract import TASKS, Task
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.options.evaluate import BASELINE_NAMES, BaselineName, EvaluateOptions
+from tcmoa_runtime.options.pairs import PairOptions
+from tcmoa_runtime.pairs import find_source_pairs
 from tcmoa_runtime.typing import BackendChoice
 
 if TYPE_CHECKING:
@@ -62,12 +63,11 @@ def split_label(text: str) -> tuple[str | None, str]:
 _BASELINES_FORM: Final = TextForm(parse_baselines, ",".join, "NAMES|all|none")
 
 
+@takes_options(PairOptions, name="source")
 @takes_options(EvaluateOptions, forms={"baselines": _BASELINES_FORM})
 def evaluate(
     options: EvaluateOptions,
-    pairs: PairsOption = None,
-    x: XOption = None,
-    y: YOption = None,
+    source: PairOptions,
     fused: Annotated[
         list[str] | None,
         typer.Option(
@@ -127,7 +127,7 @@ def evaluate(
     """
     module = require("tcmoa_calibration.evaluate", "evaluate", "calibration")
     methods = _methods(module.Method, fused or [], bundle or [], backend, weights or [], task)
-    found = find_source_pairs(pairs, x, y)
+    found = find_source_pairs(source)
     with _kept_results(out), counted_bar("measuring") as (_, on_progress):
         evaluation: Evaluation = module.evaluate_pairs(
             found, methods, options, out=out, on_progress=on_progress

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from fractions import Fraction
@@ -61,7 +62,7 @@ def spell_for_command_line(name: str, value: object) -> str:
     if value is True or value is ...:
         return flag_of(name)
     items = value if isinstance(value, tuple | list) else (value,)
-    return f"{flag_of(name)} {','.join(map(str, items))}"
+    return f"{flag_of(name)} {shlex.quote(','.join(map(str, items)))}"
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -227,7 +228,8 @@ def takes_options(
             try:
                 return command(**{name: options_class(**chosen)}, **values)
             except InputError as error:  # about a field, also where the library finds it later
-                flag = next((p.flag for p in parameters if p.field.name == error.subject), None)
+                named = (p for p in parameters if p.option.is_subject and p.field.name == error.subject)
+                flag = next((p.flag for p in named), None)
                 if flag is None:
                     raise
                 raise error.with_subject(flag) from error

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.option import Option, check_choices, check_minimum
+from tcmoa_runtime.options.pairs import PAIRS_GROUP, PAIRS_METAVAR, PairOptions
 from tcmoa_runtime.typing import Flavor, HardwareCompatibility, Precision
 
 ENGINE_GROUP: Final = "Engine"
@@ -19,7 +20,7 @@ _TARGET: Final = re.compile(r"sm[0-9]{2,3}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildOptions:
+class BuildOptions(PairOptions):
     """What engine to build into a bundle, and how."""
 
     flavor: Annotated[
@@ -76,9 +77,11 @@ class BuildOptions:
     pairs: Annotated[
         Path | None,
         Option(
-            "Folder of image pairs for comparing a lowered graph with the bundle's own; pairs from photographs if not "
-            "given.",
-            group=CHECK_GROUP,
+            "Pairs for comparing a lowered graph with the bundle's own: a folder of NAME_x.EXT and NAME_y.EXT, or a "
+            "CSV file with the columns x,y; pairs from photographs if not given.",
+            group=PAIRS_GROUP,
+            metavar=PAIRS_METAVAR,
+            is_subject=False,
         ),
     ] = None
 
@@ -89,6 +92,8 @@ class BuildOptions:
             InputError: A field is wrong, or does not fit the flavor; the subject is its name.
         """
         check_choices(self)
+        if self.has_pairs:
+            self.check_pairs()
         if self.workspace_mb is not None:
             check_minimum("workspace_mb", self.workspace_mb, 1)
         for target in self.targets:

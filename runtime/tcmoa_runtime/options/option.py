@@ -18,11 +18,14 @@ class Option:
         help: One or two sentences for `--help` and the documentation.
         group: Heading under which the command line lists the option.
         metavar: Placeholder of the value in the command line's help; derived from the type if None.
+        is_subject: Whether an error with the field's name as its subject is about this option; not for names such as x,
+            which are those of a source too.
     """
 
     help: str
     group: str | None = None
     metavar: str | None = None
+    is_subject: bool = True
 
 
 def check_choices(options: object) -> None:

@@ -11,21 +11,21 @@ from tcmoa_runtime.cli.calibrate.shared import OutOption, check_picture, print_r
 from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.options import BundleArgument, JsonOption, takes_options
 from tcmoa_runtime.cli.progress import print_json, status_line
-from tcmoa_runtime.cli.source_pairs import PairsOption, XOption, YOption, find_source_pairs
 from tcmoa_runtime.options.align import AlignOptions
+from tcmoa_runtime.options.pairs import PairOptions
+from tcmoa_runtime.pairs import find_source_pairs
 
 if TYPE_CHECKING:
     from tcmoa_calibration.align import AlignmentResult
 
 
+@takes_options(PairOptions, name="source")
 @takes_options(AlignOptions)
 def align(
     options: AlignOptions,
+    source: PairOptions,
     bundle: BundleArgument,
     out: OutOption,
-    pairs: PairsOption = None,
-    x: XOption = None,
-    y: YOption = None,
     preview: Annotated[
         Path | None,
         typer.Option(
@@ -48,7 +48,7 @@ def align(
     module = require("tcmoa_calibration.align", "calibrate align", "calibration")
     if preview is not None:
         check_picture(preview, "--preview")
-    found = find_source_pairs(pairs, x, y)
+    found = find_source_pairs(source)
     with status_line("align") as on_message:
         result: AlignmentResult = module.calibrate_alignment(
             bundle, found, out, options, preview=preview, on_message=on_message

@@ -18,9 +18,10 @@ from tcmoa_runtime.cli.options import (
     takes_options,
 )
 from tcmoa_runtime.cli.progress import counted_bar, print_json
-from tcmoa_runtime.cli.source_pairs import PairsOption, XOption, YOption, find_source_pairs
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.options.pairs import PairOptions
 from tcmoa_runtime.options.prompt_search import PromptSearchOptions
+from tcmoa_runtime.pairs import find_source_pairs
 
 if TYPE_CHECKING:
     from tcmoa_calibration.prompt import PromptCalibrationResult
@@ -41,14 +42,13 @@ def _format_range(value: Any) -> str:
 _RANGE = TextForm(_parse_range, _format_range, "LOW:HIGH")
 
 
+@takes_options(PairOptions, name="source")
 @takes_options(PromptSearchOptions, forms={"scale_range": _RANGE, "shift_range": _RANGE})
 def prompt(
     options: PromptSearchOptions,
+    source: PairOptions,
     bundle: BundleArgument,
     out: OutOption,
-    pairs: PairsOption = None,
-    x: XOption = None,
-    y: YOption = None,
     surface: Annotated[
         Path | None,
         typer.Option(
@@ -69,7 +69,7 @@ def prompt(
     module = require("tcmoa_calibration.prompt", "calibrate prompt", "calibration")
     if surface is not None:
         check_picture(surface, "--surface")
-    found = find_source_pairs(pairs, x, y)
+    found = find_source_pairs(source)
     with counted_bar("prompt") as (_, on_progress):
         result: PromptCalibrationResult = module.calibrate_prompt(
             bundle, found, out, options, surface=surface, on_progress=on_progress

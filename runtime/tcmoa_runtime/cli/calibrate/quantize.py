@@ -20,10 +20,11 @@ from tcmoa_runtime.cli.options import (
     takes_options,
 )
 from tcmoa_runtime.cli.progress import counted_bar, print_json
-from tcmoa_runtime.cli.source_pairs import PairsOption, XOption, YOption, find_source_pairs
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import write_image
+from tcmoa_runtime.options.pairs import PairOptions
 from tcmoa_runtime.options.quantize import LowPrecision, QuantizeOptions
+from tcmoa_runtime.pairs import find_source_pairs
 
 if TYPE_CHECKING:
     from tcmoa_calibration.quantize import QuantizationResult
@@ -51,18 +52,16 @@ def _command(number_format: LowPrecision, description: str) -> Callable[..., Non
 
     def command(
         options: QuantizeOptions,
+        source: PairOptions,
         bundle: BundleArgument,
         out: OutOption,
-        pairs: PairsOption = None,
-        x: XOption = None,
-        y: YOption = None,
         curve: CurveOption = None,
         as_json: JsonOption = False,
     ) -> None:
         module = require("tcmoa_calibration.quantize", f"calibrate {number_format}", "calibration")
         if curve is not None:
             check_picture(curve, "--curve")
-        found = find_source_pairs(pairs, x, y)
+        found = find_source_pairs(source)
         chosen = replace(
             options, number_format=number_format, sensitivity=options.sensitivity or curve is not None
         )
@@ -80,7 +79,8 @@ def _command(number_format: LowPrecision, description: str) -> Callable[..., Non
         print_rows(_rows(result))
 
     command.__doc__ = description
-    return takes_options(QuantizeOptions, forms={"smoothing": _SMOOTHING})(command)
+    with_pairs = takes_options(PairOptions, name="source")
+    return with_pairs(takes_options(QuantizeOptions, forms={"smoothing": _SMOOTHING})(command))
 
 
 int8 = _command(
