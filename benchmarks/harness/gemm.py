@@ -13,7 +13,7 @@ from typing import Any, Final
 from harness.contender import environment
 from harness.plan import Plan
 from harness.rounds import RoundResults, run_rounds
-from tcmoa_runtime.bench.worker import RunFrame, Worker, serve
+from tcmoa_runtime.bench.worker import RunFrame, Worker, python_module, serve
 from tcmoa_runtime.errors import TcmoaError
 from tcmoa_runtime.typing import OnMessage
 
@@ -68,7 +68,7 @@ def measure_limits(
             for side in plan.gemm_sides:
                 name = f"{kind} {side}"
                 sides[name] = (kind, side)
-                command = [sys.executable, "-m", "harness.gemm", kind, str(side), str(threads)]
+                command = python_module("harness.gemm", kind, str(side), str(threads))
                 worker = stack.enter_context(Worker(name, command, environment(threads)))
                 try:
                     worker.load()
@@ -188,8 +188,12 @@ def _openvino_bf16(side: int, threads: int) -> RunFrame:
 def _compiled(graph: Any, inputs: dict[str, Any], precision: str, threads: int) -> RunFrame:
     import io
 
-    import openvino as ov
     from onnx import helper
+
+    from tcmoa_runtime.telemetry import without_openvino_telemetry
+
+    with without_openvino_telemetry():
+        import openvino as ov
 
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     core = ov.Core()

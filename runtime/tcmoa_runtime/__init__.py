@@ -10,11 +10,14 @@ from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import Contract, TensorSpec
 from tcmoa_runtime.errors import BundleError, InputError, MemoryShortageError, MissingError, TcmoaError
 from tcmoa_runtime.fuser import Fuser
+from tcmoa_runtime.telemetry import disable_onnxruntime_telemetry
 
 if TYPE_CHECKING:
     from tcmoa_runtime.options.source import SourceOptions
     from tcmoa_runtime.options.stream import StreamOptions
     from tcmoa_runtime.streams.stream import Stream
+
+disable_onnxruntime_telemetry()
 
 __all__ = [
     "Bundle",

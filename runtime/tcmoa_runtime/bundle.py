@@ -11,22 +11,26 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from tcmoa_runtime.alignment import Alignment, read_alignment
-from tcmoa_runtime.contract import SOURCE_ROLES, TASKS, Contract, Task, token_grid
+from tcmoa_runtime.contract import MAX_PROMPT, SOURCE_ROLES, TASKS, Contract, Task, token_grid
 from tcmoa_runtime.errors import BundleError
+from tcmoa_runtime.graph.check import check_graph
+from tcmoa_runtime.graph.wire import GraphError
 from tcmoa_runtime.manifest import (
     MAX_NUMBER,
     ManifestFormat,
     ManifestReader,
     contract_to_json,
-    file_sha256,
     read_manifest,
+    shown,
 )
+from tcmoa_runtime.ready_bundles import MAKE_REMEDY, READY_NAMES, ready_name, resolve_bundle
+from tcmoa_runtime.regular_file import open_regular_file
 from tcmoa_runtime.typing import ChannelOrder, FrameSize, JsonObject
 
 MANIFEST: Final = "bundle.json"
@@ -41,6 +45,8 @@ GraphFit = Literal["pad", "crops", "resize"]
 EXPORT_REMEDY: Final = "Export the bundle again with `tcmoa export`"
 COPY_REMEDY: Final = "Copy the whole bundle, or export it again with `tcmoa export`"
 FORMAT: Final = ManifestFormat("tcmoa-bundle", 1, "a TC-MoA bundle", EXPORT_REMEDY)
+
+_CHUNK_BYTES: Final = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -72,30 +78,40 @@ class Bundle:
         """Read and check bundle.json; the graph is not read.
 
         Args:
-            path: The folder of the bundle.
+            path: The folder of the bundle, or the name of a ready bundle, e.g. `nano-vif`. A path that exists wins.
 
         Raises:
             BundleError: The folder or a file is missing or unreadable, or bundle.json is of another or newer format,
                 edited by hand, or does not describe a graph that follows the contract.
         """
-        folder = Path(path)
+        folder = resolve_bundle(path)
         manifest = _read_manifest(folder)
         reader = ManifestReader(folder / MANIFEST, manifest, EXPORT_REMEDY)
         contract = _read_contract(reader)
         alignment = read_alignment(reader, (contract.height, contract.width))
         bundle = Bundle(folder, manifest, contract, alignment)
         for name in bundle.files:
-            if not (folder / name).is_file():
+            try:
+                open_regular_file(folder / name).close()
+            except FileNotFoundError as error:
                 raise BundleError(
                     f"the file {name!r} is missing; expected it because bundle.json lists it",
                     subject=folder,
                     remedy=COPY_REMEDY,
-                )
+                ) from error
+            except OSError as error:
+                raise _unreadable(folder / name, error) from error
         return bundle
 
     def section(self, key: str) -> ManifestReader:
         """Return a reader of the object at `key` of bundle.json; raises BundleError if it is missing."""
         return ManifestReader(self.path / MANIFEST, self.manifest, EXPORT_REMEDY).part(key)
+
+    @property
+    def spelling(self) -> str:
+        """What commands call the bundle: its path, or the name of a ready bundle."""
+        name = ready_name(self.path)
+        return str(self.path) if name is None or Path(name).exists() else name
 
     @property
     def task(self) -> Task:
@@ -111,6 +127,11 @@ class Bundle:
     def precision(self) -> str:
         """Precision of the graph's arithmetic: `fp32`, `fp16`, `bf16`, `int8` or `fp8`."""
         return str(self.manifest["precision"])
+
+    @property
+    def weight_storage(self) -> str:
+        """Type in which the graph stores its large weights; `precision` where bundle.json does not say."""
+        return str(self.manifest.get("weight_storage", self.precision))
 
     @property
     def channel_order(self) -> ChannelOrder:
@@ -176,33 +197,83 @@ class Bundle:
         Raises:
             BundleError: They differ, or the file cannot be read.
         """
-        expected, path = self.files[name], self.path / name
-        try:
-            _compare_size(path, path.stat().st_size, expected)
-            arrived = file_sha256(path)
-        except OSError as error:
-            raise _unreadable(path, error) from error
-        _compare_hash(path, arrived, expected)
+        self._read_file(name, lambda chunk: None)
 
     def check(self) -> None:
-        """Compare size and hash of every file with bundle.json; raises BundleError on the first that differs."""
+        """Compare size and hash of every file with bundle.json, and check the graph.
+
+        Raises:
+            BundleError: A file differs or cannot be read, or the graph holds what a bundle may not hold.
+        """
         for name in self.files:
-            self.check_file(name)
+            if name != GRAPH:
+                self.check_file(name)
+        self.read_graph()
 
     def read_graph(self) -> bytes:
         """Return the bytes of the graph after checking them, so that no other bytes can be loaded.
 
         Raises:
-            BundleError: Size or hash differ from bundle.json, or the file cannot be read.
+            BundleError: Size or hash differ from bundle.json, the file cannot be read, or the graph holds what a bundle
+                may not hold, see `tcmoa_runtime.graph.check`.
         """
+        chunks: list[bytes] = []
+        self._read_file(GRAPH, chunks.append)
+        data = b"".join(chunks)
+        weights = self.files.get(GRAPH_DATA)
         try:
-            data = self.graph_path.read_bytes()
-        except OSError as error:
-            raise _unreadable(self.graph_path, error) from error
-        expected = self.files[GRAPH]
-        _compare_size(self.graph_path, len(data), expected)
-        _compare_hash(self.graph_path, hashlib.sha256(data).hexdigest(), expected)
+            check_graph(
+                data,
+                self.contract,
+                graph_name=self.graph_name,
+                data_name=GRAPH_DATA,
+                data_bytes=None if weights is None else weights.bytes,
+            )
+        except GraphError as error:
+            raise BundleError(str(error), subject=self.graph_path, remedy=EXPORT_REMEDY) from error
         return data
+
+    def copy_weights(self, target: Path) -> None:
+        """Copy `GRAPH_DATA` to a new file that only this user can read; what is copied is what is hashed.
+
+        Raises:
+            BundleError: Size or hash differ from bundle.json, or the file cannot be read.
+            OSError: The copy cannot be written.
+        """
+        failed: list[OSError] = []
+        descriptor = os.open(
+            target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
+        with open(descriptor, "wb", buffering=0) as copy:  # noqa: PTH123  # a descriptor
+
+            def write(chunk: bytes) -> None:
+                view = memoryview(chunk)
+                try:
+                    while view and not failed:
+                        view = view[copy.write(view) :]
+                except OSError as error:
+                    failed.append(error)
+
+            self._read_file(GRAPH_DATA, write)
+        if failed:
+            raise failed[0]
+
+    def _read_file(self, name: str, receive: Callable[[bytes], None]) -> None:
+        """Read a file once, in chunks, while hashing it; the size is compared before anything is read."""
+        expected, path = self.files[name], self.path / name
+        digest = hashlib.sha256()
+        left = expected.bytes
+        try:
+            with open_regular_file(path) as file:
+                _compare_size(path, os.fstat(file.fileno()).st_size, expected)
+                while left > 0 and (chunk := file.read(min(left, _CHUNK_BYTES))):
+                    left -= len(chunk)
+                    digest.update(chunk)
+                    receive(chunk)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        _compare_size(path, expected.bytes - left, expected)
+        _compare_hash(path, digest.hexdigest(), expected)
 
     @property
     def _root(self) -> ManifestReader:
@@ -234,13 +305,9 @@ def _compare_hash(path: Path, arrived: str, expected: FileEntry) -> None:
 
 def _read_manifest(folder: Path) -> JsonObject:
     """Read bundle.json, with a specific message for each frequent mistake."""
-    remedy = "Make a bundle with `tcmoa export`"
-    try:
-        exists = folder.exists()
-    except OSError as error:
-        raise BundleError(f"cannot be read: {error.strerror}", subject=folder, remedy=remedy) from error
-    if not exists:
-        raise BundleError("no such bundle", subject=folder, remedy=remedy)
+    remedy = MAKE_REMEDY
+    if str(folder) in READY_NAMES:
+        remedy = f"Rename it, as a path that exists hides the ready bundle {folder}"
     if not folder.is_dir():
         raise BundleError("a file; expected the folder of a bundle", subject=folder, remedy=remedy)
     if not (folder / MANIFEST).is_file():
@@ -249,7 +316,10 @@ def _read_manifest(folder: Path) -> JsonObject:
 
 
 def _read_entry(reader: ManifestReader) -> FileEntry:
-    return FileEntry(reader.get("sha256", str), reader.get("bytes", int))
+    size = reader.get("bytes", int)
+    if not 0 <= size < 1 << 63:
+        reader.refuse("bytes", "a size")
+    return FileEntry(reader.get("sha256", str), size)
 
 
 def _read_contract(reader: ManifestReader) -> Contract:
@@ -266,13 +336,14 @@ def _read_contract(reader: ManifestReader) -> Contract:
     side = reader.get("token_pixels", int, among=(8, 16))
     reader.part("graph").get("name", str)
     default = reader.part("prompt_default")
-    default.get("scale", float)
-    default.get("shift", float)
+    for key in ("scale", "shift"):
+        if abs(default.get(key, float)) > MAX_PROMPT:
+            default.refuse(key, f"a number from {-MAX_PROMPT:g} to {MAX_PROMPT:g}")
     files = reader.part("files")
     for name in (GRAPH, *files.values):
         _read_entry(files.part(name))
         if name not in (GRAPH, GRAPH_DATA):
-            raise refusal(f"lists an unknown file {name!r}; expected {GRAPH} and {GRAPH_DATA} only")
+            raise refusal(f"lists an unknown file {shown(name)}; expected {GRAPH} and {GRAPH_DATA} only")
     contract = _contract_of(reader.part("frame"))
     size = contract.height, contract.width
     if fit != "resize" and contract.grid != token_grid(*size, side == 8):
@@ -292,11 +363,16 @@ def _contract_of(frame: ManifestReader) -> Contract:
     if len(grid) != 2 or not all(isinstance(n, int) and 0 < n <= MAX_NUMBER for n in sizes):
         frame_text = {name: frame.values.get(name) for name in (*names, "grid")}
         raise BundleError(
-            f"'frame' is {frame_text}; expected positive sizes", subject=frame.path, remedy=frame.remedy
+            f"'frame' is {shown(frame_text)}; expected positive sizes",
+            subject=frame.path,
+            remedy=frame.remedy,
         )
+    prompts = frame.get("prompts", int)
+    if not 0 <= prompts <= MAX_NUMBER:
+        frame.refuse("prompts", f"an integer from 0 to {MAX_NUMBER}")
     return Contract(
         grid=(grid[0], grid[1]),
-        prompts=frame.get("prompts", int),
+        prompts=prompts,
         with_prompt=frame.get("with_prompt", bool),
         **numbers,
     )

@@ -39,6 +39,9 @@ SOURCE_ROLES: Final[dict[str, dict[str, str]]] = {
 PATCH: Final = 16
 """Side of a patch in pixels of the model's input; half of that in pixels of the frame if the model upsamples."""
 
+MAX_PROMPT: Final = 16.0
+"""Maximum magnitude of alpha and beta: above it float16 may overflow. Smaller values destroy the image already."""
+
 WINDOW: Final = 14
 """Side of an attention window in tokens."""
 

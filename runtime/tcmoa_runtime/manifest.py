@@ -11,6 +11,7 @@ from typing import Final, NoReturn, TypeVar
 
 from tcmoa_runtime.contract import Contract, TensorSpec
 from tcmoa_runtime.errors import BundleError
+from tcmoa_runtime.regular_file import FileTooLargeError, read_regular_file
 from tcmoa_runtime.typing import JsonObject, JsonValue
 
 SELF_HASH: Final = "manifest_sha256"
@@ -20,6 +21,8 @@ MAX_NUMBER: Final = 1 << 20
 
 _MAX_BYTES: Final = 1 << 20
 _MAX_SHOWN_CHARACTERS: Final = 200
+_MAX_DEPTH: Final = 64
+_MAX_INTEGER_DIGITS: Final = 20
 
 ValueT = TypeVar("ValueT")
 
@@ -65,6 +68,12 @@ def contract_to_json(contract: Contract) -> JsonObject:
     return {"inputs": describe(contract.inputs), "outputs": describe(contract.outputs)}
 
 
+def shown(value: object) -> str:
+    """Return a value of a manifest for messages: without control characters, and not too long."""
+    text = repr(value)
+    return f"{text[:_MAX_SHOWN_CHARACTERS]}…" if len(text) > _MAX_SHOWN_CHARACTERS else text
+
+
 class ManifestReader:
     """Typed access to the values of a manifest.
 
@@ -102,11 +111,10 @@ class ManifestReader:
 
     def refuse(self, key: str, expected: str) -> NoReturn:
         """Raise the BundleError for a wrong value at `key`."""
-        shown = repr(self.values.get(key))
-        if len(shown) > _MAX_SHOWN_CHARACTERS:
-            shown = f"{shown[:_MAX_SHOWN_CHARACTERS]}…"
         raise BundleError(
-            f"'{self.prefix}{key}' is {shown}; expected {expected}", subject=self.path, remedy=self.remedy
+            f"'{self.prefix}{key}' is {shown(self.values.get(key))}; expected {expected}",
+            subject=self.path,
+            remedy=self.remedy,
         )
 
     def part(self, key: str) -> ManifestReader:
@@ -125,14 +133,13 @@ def read_manifest(path: Path, form: ManifestFormat) -> JsonObject:
         return BundleError(problem, subject=path, remedy=remedy)
 
     try:
-        size = path.stat().st_size
-        if size > _MAX_BYTES:
-            raise refusal(f"{size} bytes; expected at most {_MAX_BYTES}")
-        text = path.read_bytes()
+        data = read_regular_file(path, max_bytes=_MAX_BYTES)
+    except FileTooLargeError as error:
+        raise refusal(str(error.strerror)) from error
     except OSError as error:
         raise refusal(f"cannot be read: {error.strerror}") from error
     try:
-        manifest = json.loads(text, parse_constant=_refuse_constant)
+        manifest = _parse(data)
         own_hash = manifest_sha256(manifest) if isinstance(manifest, dict) else ""
     except (ValueError, RecursionError) as error:
         raise refusal(f"not valid JSON ({_first_line(error)}); expected {form.description}") from error
@@ -140,7 +147,7 @@ def read_manifest(path: Path, form: ManifestFormat) -> JsonObject:
         raise refusal(f"not {form.description}; expected 'format' to be {form.name!r}")
     version = manifest.get("format_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise refusal(f"'format_version' is {version!r}; expected {form.version}")
+        raise refusal(f"'format_version' is {shown(version)}; expected {form.version}")
     if version > form.version:
         raise refusal(
             f"format version {version} is newer than this runtime; expected at most {form.version}",
@@ -149,6 +156,56 @@ def read_manifest(path: Path, form: ManifestFormat) -> JsonObject:
     if manifest.get(SELF_HASH) != own_hash:
         raise refusal("edited or damaged since it was written; expected the hash in 'manifest_sha256'")
     return manifest
+
+
+def _parse(data: bytes) -> JsonValue:
+    """Parse JSON as strictly as libtcmoa: UTF-8, no key twice, numbers of 64 bits, text that can be encoded.
+
+    Raises:
+        ValueError: The text is not such JSON.
+    """
+    value: JsonValue = json.loads(
+        data.decode(),
+        parse_constant=_refuse_constant,
+        parse_int=_parse_integer,
+        parse_float=_parse_float,
+        object_pairs_hook=_as_object,
+    )
+    json.dumps(value, ensure_ascii=False).encode()  # refuses lone surrogates
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [child for parent in level for child in _children(parent)]
+    if any(isinstance(value, dict | list) for value in level):
+        raise ValueError("nested too deeply")
+    return value
+
+
+def _children(value: JsonValue) -> list[JsonValue]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return list(value) if isinstance(value, list) else []
+
+
+def _as_object(pairs: list[tuple[str, JsonValue]]) -> JsonObject:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return values
+
+
+def _parse_integer(text: str) -> int:
+    value = int(text) if len(text) <= _MAX_INTEGER_DIGITS else 1 << 64
+    if not -(1 << 63) <= value < 1 << 64:
+        raise ValueError("an integer of more than 64 bits")
+    return value
+
+
+def _parse_float(text: str) -> float:
+    # libtcmoa hashes a number as it is written, Python as it writes it.
+    value = float(text)
+    if repr(value) != text:
+        raise ValueError(f"the number {shown(text)[:40]}, which is written differently")
+    return value
 
 
 def _refuse_constant(name: str) -> None:

@@ -10,12 +10,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tcmoa_runtime.contract import MAX_PROMPT
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import as_array
 from tcmoa_runtime.typing import Frame, FrameSize, PromptLike, PromptMap
-
-MAX_PROMPT: Final = 16.0
-"""Maximum magnitude of alpha and beta: above it float16 may overflow. Smaller values destroy the image already."""
 
 MASK_NEUTRAL: Final = 128
 """Gray level of a painted mask that stands for beta = 0."""

@@ -207,7 +207,23 @@ FORGERIES = {
     "unknown fit": (setting("fit", to="stretch"), "'fit'"),
     "missing graph name": (setting("graph", to={}), "'graph.name' is None"),
     "prompt as text": (setting("prompt_default", "scale", to="1"), "'prompt_default.scale'"),
-    "prompt out of range": (setting("prompt_default", "shift", to=10**400), "'prompt_default.shift'"),
+    "prompt out of range": (
+        setting("prompt_default", "shift", to=16.5),
+        "'prompt_default.shift' is 16.5; expected a number from -16 to 16",
+    ),
+    "huge prompt": (
+        setting("prompt_default", "scale", to=1e6),
+        "'prompt_default.scale' is 1000000.0; expected",
+    ),
+    "huge integer": (
+        setting("prompt_default", "shift", to=10**400),
+        "not valid JSON (an integer of more than 64 bits)",
+    ),
+    "negative count of prompts": (
+        setting("frame", "prompts", to=-1),
+        "'frame.prompts' is -1; expected an integer from 0 to 1048576",
+    ),
+    "negative size": (setting("files", GRAPH, "bytes", to=-1), "'files.fusion.onnx.bytes' is -1"),
     "unknown file": (
         setting("files", "payload.so", to={"sha256": "0", "bytes": 1}),
         "unknown file 'payload.so'",
@@ -223,7 +239,7 @@ FORGERIES = {
     ),
     "size as text": (setting("files", GRAPH, "bytes", to="1"), "'files.fusion.onnx.bytes'"),
     "height zero": (setting("frame", "height", to=0), "expected positive sizes"),
-    "height out of range": (setting("frame", "height", to=10**400), "expected positive sizes"),
+    "height out of range": (setting("frame", "height", to=1 << 21), "expected positive sizes"),
     "height as a bool": (setting("frame", "height", to=True), "'frame.height' is True"),
     "another height": (setting("frame", "height", to=104), "expected the graph contract of this frame"),
     "another width": (setting("frame", "width", to=1000), "expected it to cover the frame"),
@@ -294,16 +310,18 @@ def test_a_manifest_for_another_frame_size_than_the_graph_is_refused(broken, reh
     assert "input 'x' is uint8 [1, 100, 130, 3]; expected uint8 [1, 101, 130, 3]" in refusal(broken)
 
 
-@pytest.mark.parametrize("data", [b"", b"\0", b"no graph at all", bytes(range(256)) * 40], ids=len)
+@pytest.mark.usefixtures("no_session")
+@pytest.mark.parametrize("data", [b"\0", b"no graph at all", bytes(range(256)) * 40], ids=len)
 def test_random_bytes_with_correct_hashes_are_refused_in_one_line(data, broken, rehash):
     use_graph(broken, rehash, data)
-    assert "ONNX Runtime" in refusal(broken)
+    assert "not a valid ONNX file" in refusal(broken)
 
 
+@pytest.mark.usefixtures("no_session")
 def test_half_a_graph_with_correct_hashes_is_refused_in_one_line(broken, rehash):
     data = (broken / GRAPH).read_bytes()
     use_graph(broken, rehash, data[: len(data) // 2])
-    assert "ONNX Runtime" in refusal(broken)
+    assert "not a valid ONNX file (a length beyond its message, at byte" in refusal(broken)
 
 
 def test_external_weights_give_the_same_frames(external_data_bundle, fuser, pair):

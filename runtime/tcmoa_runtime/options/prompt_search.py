@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Final
 
+from tcmoa_runtime.contract import MAX_PROMPT
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.option import Option, check_choices, check_minimum, check_range
-from tcmoa_runtime.prompts import MAX_PROMPT
 from tcmoa_runtime.typing import BackendChoice
 
 Range = tuple[float, float]
