@@ -26,7 +26,7 @@ from tcmoa_runtime.gpu import cuda
 from tcmoa_runtime.images import write_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
-TCMOA = [sys.executable, "-c", "from tcmoa_runtime.cli import main; main()"]
+TCMOA = [sys.executable, "-P", "-c", "from tcmoa_runtime.cli import main; main()"]
 PYTEST = [sys.executable, "-m", "pytest", "-m", "gpu", "-s", "-v", "-p", "no:cacheprovider"]
 
 

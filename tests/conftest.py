@@ -1,6 +1,8 @@
 """Fixtures that several test folders share."""
 
 import os
+import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,15 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("tcmoa")
+
+# Caches, picks and records of built engines go to folders of this process, not to the user's.
+_user_folders = tempfile.TemporaryDirectory(prefix="tcmoa-tests-")
+os.environ["XDG_CACHE_HOME"] = str(Path(_user_folders.name) / "cache")
+os.environ["XDG_DATA_HOME"] = str(Path(_user_folders.name) / "data")
+
+# A shell that runs the tests in the background makes them and the commands that they start ignore SIGINT.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,17 +12,18 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from harness.plan import BUNDLES, COMPILED, EAGER, NAIVE, Case
-from tcmoa_runtime.bench.worker import RunFrame, Worker, serve
-from tcmoa_runtime.engine import ENGINES_FOLDER
+from tcmoa_runtime.bench.worker import RunFrame, Worker, python_module, serve
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.typing import BackendName
 
 ROOT = Path(__file__).resolve().parents[2]
-COMPILER_CACHE = "compiled"
+COMPILER_CACHE: Final = "compiled"
 """Folder of the output of torch.compile, in the folder of a case."""
+USER_CACHE: Final = "user-cache"
+"""Folder in place of the user's cache folder, in the folder of a case."""
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -33,16 +34,18 @@ def environment(threads: int) -> dict[str, str]:
 
 def start(name: str, folder: Path, threads: int) -> Worker:
     """Start the process of a contender; it loads on request."""
-    command = [sys.executable, "-m", "harness.contender", name, str(folder), str(threads)]
-    return Worker(
-        name, command, {**environment(threads), "TORCHINDUCTOR_CACHE_DIR": str(folder / COMPILER_CACHE)}
-    )
+    caches = {
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / COMPILER_CACHE),
+        "XDG_CACHE_HOME": str(folder / USER_CACHE),
+    }
+    command = python_module("harness.contender", name, str(folder), str(threads))
+    return Worker(name, command, environment(threads) | caches)
 
 
 def delete_compiled(folder: Path) -> None:
     """Delete compiled files of earlier runs of a case, so that each load is a first load."""
-    for cache in (folder / COMPILER_CACHE, *(folder / kind / ENGINES_FOLDER for kind in ("fp32", "int8"))):
-        shutil.rmtree(cache, ignore_errors=True)
+    for cache in (COMPILER_CACHE, USER_CACHE):
+        shutil.rmtree(folder / cache, ignore_errors=True)
 
 
 def read_frames(folder: Path) -> tuple[Any, Any]:

@@ -78,7 +78,7 @@ def command_line(folder: Path, threads: int, out: Path) -> list[str]:
     start = (
         [str(program)]
         if program.is_file()
-        else [sys.executable, "-c", "from tcmoa_runtime.cli import main; main()"]
+        else [sys.executable, "-P", "-c", "from tcmoa_runtime.cli import main; main()"]
     )
     files = [str(folder / "fp32"), str(folder / "x.png"), str(folder / "y.png"), "-o", str(out)]
     return [*start, "fuse", *files, "--backend", "onnxruntime", "--threads", str(threads)]
@@ -121,10 +121,12 @@ def measure_process(folder: Path, threads: int, runs: int, tries: int, on_messag
 
     def split() -> list[str]:
         # CLOCK_MONOTONIC is one clock for all processes on Linux.
-        return [sys.executable, "-c", PROCESS_SCRIPT, repr(time.monotonic()), *files, str(threads)]
+        return [sys.executable, "-P", "-c", PROCESS_SCRIPT, repr(time.monotonic()), *files, str(threads)]
 
     splits, quiet = _collect_output(split, env, runs, tries)
-    imports, also_quiet = _collect_output(lambda: [sys.executable, "-c", IMPORT_SCRIPT], env, runs, tries)
+    imports, also_quiet = _collect_output(
+        lambda: [sys.executable, "-P", "-c", IMPORT_SCRIPT], env, runs, tries
+    )
     parts: list[dict[str, float]] = [json.loads(text.splitlines()[-1]) for text in splits]
     return ProcessTimes(
         times(series),

@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 from harness.contender import ROOT, environment
 from harness.plan import Case
+from tcmoa_runtime.bench.worker import python_module
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.images import write_bytes
@@ -104,7 +104,7 @@ def prepare(case: Case, work: Path, threads: int, on_message: OnMessage) -> Path
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
         subprocess.Popen(
-            [sys.executable, "-m", "harness.build", str(folder), str(threads)],
+            python_module("harness.build", str(folder), str(threads)),
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

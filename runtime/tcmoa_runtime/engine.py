@@ -3,8 +3,10 @@
     engines/<flavor>-<version>-<targets>-<precision>.engine   as the builder serialized it
     engines/<same name>.json                                  its description; carries the engine's hash and its own
 
+Engines of a bundle that was installed with the package are in the user's data folder, as the package is not written to.
+
 Loading an engine runs native code. So an engine is only loaded from inside its bundle, with a matching hash, on the
-library version and the kind of GPU that it was built for.
+library version and the kind of GPU that it was built for, and if its maker is trusted, see `engine_trust`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from pathlib import Path
 from typing import Final, TypeVar, get_args
 
 from tcmoa_runtime.bundle import Bundle, FileEntry
-from tcmoa_runtime.errors import BundleError
+from tcmoa_runtime.engine_folders import ENGINE_SUFFIX, check_inside, engines_folder, make_engines_folder
+from tcmoa_runtime.errors import BundleError, in_remedy
 from tcmoa_runtime.images import write_bytes
 from tcmoa_runtime.manifest import (
     SELF_HASH,
@@ -29,11 +32,9 @@ from tcmoa_runtime.manifest import (
     manifest_sha256,
     read_manifest,
 )
+from tcmoa_runtime.regular_file import open_regular_file
 from tcmoa_runtime.typing import Flavor, HardwareCompatibility, JsonObject, Precision
 
-ENGINES_FOLDER: Final = "engines"
-"""Folder in a bundle for engines, and for what backends compile and measure."""
-ENGINE_SUFFIX: Final = ".engine"
 FLAVORS: Final[tuple[Flavor, ...]] = get_args(Flavor)
 """Flavors, the preferred one first."""
 PRECISIONS: Final[tuple[Precision, ...]] = ("fp16", "bf16", "fp32")
@@ -166,7 +167,7 @@ class Engine(EngineDescription):
         """
         file = Path(path)
         remedy = rebuild_remedy(bundle, file.name)
-        _check_inside(bundle, file, remedy)
+        check_inside(bundle, file, remedy)
         manifest_path = file.with_suffix(".json")
         if not manifest_path.is_file():
             raise BundleError(
@@ -206,10 +207,11 @@ class Engine(EngineDescription):
         return self._read(self.path.with_name(self.weights), self.weights_entry)
 
     def _read(self, path: Path, expected: FileEntry) -> bytes:
-        _check_inside(self.bundle, path, self.remedy)
+        check_inside(self.bundle, path, self.remedy)
         try:
-            size = path.stat().st_size
-            data = path.read_bytes() if size == expected.bytes else b""
+            with open_regular_file(path, follow_links=True) as file:  # a link within the folder
+                size = os.fstat(file.fileno()).st_size
+                data = file.read(expected.bytes + 1) if size == expected.bytes else b""
         except OSError as error:
             raise BundleError(
                 f"cannot be read: {error.strerror}", subject=path, remedy=self.remedy
@@ -231,27 +233,10 @@ class Engine(EngineDescription):
         return data
 
 
-def find_engines(bundle: Bundle) -> list[Path]:
-    """Return the paths of a bundle's engines, sorted by name; none is opened.
-
-    Raises:
-        BundleError: The folder cannot be read.
-    """
-    folder = bundle.path / ENGINES_FOLDER
-    try:
-        return sorted(p for p in folder.iterdir() if p.suffix == ENGINE_SUFFIX) if folder.is_dir() else []
-    except OSError as error:
-        raise BundleError(
-            f"cannot be read: {error.strerror}",
-            subject=folder,
-            remedy=f"Make it readable. Or remove it and build the engine again with `tcmoa build {bundle.path}`",
-        ) from error
-
-
 def write_engine(
     bundle: Bundle, data: bytes, description: EngineDescription, audit: JsonObject | None = None
 ) -> Engine:
-    """Write an engine and its JSON into a bundle, in place of one of the same name.
+    """Write an engine and its JSON into a bundle's `engines_folder`, in place of one of the same name.
 
     Args:
         bundle: The bundle.
@@ -266,7 +251,7 @@ def write_engine(
         BundleError: `Engine.open` would refuse the description.
         InputError: A file cannot be written.
     """
-    folder = bundle.path / ENGINES_FOLDER
+    folder = engines_folder(bundle)
     path = folder / f"{description.stem}{ENGINE_SUFFIX}"
     manifest_path = path.with_suffix(".json")
     weights = description.weights
@@ -292,7 +277,7 @@ def write_engine(
     }
     manifest[SELF_HASH] = manifest_sha256(manifest)
     _read_engine(bundle, path, ManifestReader(manifest_path, manifest, rebuild_remedy(bundle, path.name)))
-    folder.mkdir(exist_ok=True)
+    make_engines_folder(bundle)
     manifest_path.unlink(missing_ok=True)
     write_bytes(path, data)
     write_bytes(manifest_path, (json.dumps(manifest, indent=2) + "\n").encode())
@@ -303,7 +288,7 @@ def rebuild_remedy(bundle: Bundle, name: str) -> str:
     """Return the remedy for an engine of this file name that must not be used."""
     flavor = next((flavor for flavor in FLAVORS if name.startswith(f"{flavor}-")), None)
     which = "" if flavor is None else f", flavor {flavor}"
-    return f"Build the engine again with `tcmoa build {bundle.path}`{which}"
+    return f"Build the engine again with `tcmoa build {in_remedy(bundle.spelling)}`{which}"
 
 
 def _entry_to_json(data: bytes) -> JsonObject:
@@ -324,24 +309,6 @@ def _parse_pair(pattern: re.Pattern[str], text: str) -> tuple[int, int]:
     if match is None:
         raise ValueError(f"{text!r} is not a compute capability")
     return int(match[1]), int(match[2])
-
-
-def _check_inside(bundle: Bundle, path: Path, remedy: str) -> None:
-    """Check that a file is in `engines/`, with symbolic links followed."""
-    if path.suffix == ENGINE_SUFFIX and not path.is_file():
-        raise BundleError("no such engine", subject=path, remedy=remedy)
-    try:
-        folder, target = path.parent.resolve(), path.resolve()
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-        raise BundleError(f"cannot be read ({error})", subject=path, remedy=remedy) from error
-    root = bundle.path.resolve()
-    if folder != root / ENGINES_FOLDER or target.parent != folder:
-        raise BundleError(
-            f"outside of {bundle.path / ENGINES_FOLDER}; expected an engine of the bundle, as engines run as native "
-            "code",
-            subject=path,
-            remedy=remedy,
-        )
 
 
 def _read_engine(bundle: Bundle, path: Path, reader: ManifestReader) -> Engine:

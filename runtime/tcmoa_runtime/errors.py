@@ -3,7 +3,8 @@
     TcmoaError                         exit 1   an internal error
     ├── InputError (ValueError)        exit 2   the user's input is wrong
     │   └── BundleError                exit 2   a bundle that must not be loaded
-    │       └── EngineMismatchError    exit 2   engines built for other libraries or GPUs
+    │       ├── EngineMismatchError    exit 2   engines built for other libraries or GPUs
+    │       └── UntrustedEngineError   exit 2   engines that this user did not build
     ├── MissingError (ImportError)     exit 3   a required package or device is missing
     └── MemoryShortageError            exit 3   a device has less memory than required
 
@@ -128,6 +129,10 @@ class BundleError(InputError):
 
 class EngineMismatchError(BundleError):
     """The engines of a bundle are intact, but none was built for the libraries and the GPU of this machine."""
+
+
+class UntrustedEngineError(BundleError):
+    """The engines of a bundle are native code that this user neither built nor trusts; none was loaded."""
 
 
 class MissingError(TcmoaError, ImportError):

@@ -73,6 +73,7 @@ class Fuser:
         threads: int | None = None,
         fit: FitMode = "auto",
         percentiles: Percentiles = DEFAULT_PERCENTILES,
+        trust_engines: bool = False,
     ) -> Self:
         """Check a bundle and load it.
 
@@ -85,6 +86,7 @@ class Fuser:
                 `tile` pads smaller frames and cuts larger ones into overlapping tiles that are blended, see
                 `tcmoa_runtime.fit`. `auto` is `tile`, or `resize` for a graph that resizes its frames itself.
             percentiles: Percentiles of 16-bit frames that become black and white.
+            trust_engines: Load engines that this user did not build, too. An engine is native code.
 
         Raises:
             BundleError: The bundle must not be loaded.
@@ -93,7 +95,12 @@ class Fuser:
         """
         check_percentiles(percentiles)
         bundle = Bundle.open(path)
-        return cls(bundle, load_backend(bundle, backend, threads=threads), fit=fit, percentiles=percentiles)
+        return cls(
+            bundle,
+            load_backend(bundle, backend, threads=threads, trust_engines=trust_engines),
+            fit=fit,
+            percentiles=percentiles,
+        )
 
     def __enter__(self) -> Self:
         return self

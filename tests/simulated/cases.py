@@ -9,6 +9,7 @@ from simulated import tensorrt_module
 from simulated.tensorrt_module import engine_bytes
 from tcmoa_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from tcmoa_runtime.engine import BuilderGpu, EngineDescription, write_engine
+from tcmoa_runtime.engine_trust import record_built
 from tcmoa_runtime.gpu import dlpack
 
 GPU = BuilderGpu("Simulated GPU", "8.9")
@@ -19,7 +20,9 @@ def add_engine(bundle, *, data=None, stripped=False, **options):
     options = {"version": tensorrt_module.VERSIONS[flavor], "precision": "fp32", "gpu": GPU, **options}
     content = engine_bytes(bundle, stripped=stripped) if data is None else data
     description = EngineDescription(flavor=flavor, stripped=stripped, **options)
-    return write_engine(bundle, content, description)
+    engine = write_engine(bundle, content, description)
+    record_built(engine)
+    return engine
 
 
 class Cases:

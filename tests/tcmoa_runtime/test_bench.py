@@ -1,9 +1,12 @@
 """`tcmoa bench`: what it measures, and how `auto` uses the recorded pick. No time is asserted."""
 
 import json
+import os
+import re
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +32,13 @@ def speed(p50, spread=1.0):
 def bundle(broken):
     """A writable copy of a bundle."""
     return Bundle.open(broken)
+
+
+@pytest.fixture(autouse=True)
+def user_cache(tmp_path, monkeypatch):
+    """The user's cache folder, empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "tcmoa"
 
 
 def test_peak_memory_does_not_include_the_parent_process():
@@ -106,7 +116,7 @@ def test_auto_takes_the_pick_for_this_machine_and_bundle(bundle):
         assert read_pick(bundle) is None
 
 
-def test_a_pick_takes_precedence_over_engines_and_is_copied_to_derived_bundles(bundle, tmp_path, monkeypatch):
+def test_a_pick_takes_precedence_over_engines_and_holds_for_derived_bundles(bundle, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(backends, "find_engines", lambda _: asked.append("engines") or [])
     write_pick(bundle, BenchResult({"onnxruntime": speed(1.0), "tensorrt": speed(2.0)}, {}).p50_ms)
@@ -123,13 +133,73 @@ def test_auto_falls_back_when_the_picked_backend_is_missing(bundle, monkeypatch)
     assert path.exists()
 
 
-def test_a_pick_needs_an_exact_backend_and_a_writable_bundle(bundle):
+def test_a_pick_needs_an_exact_backend_and_a_private_folder(bundle, user_cache):
     with pytest.raises(TcmoaError, match="no backend to pick"):
         write_pick(bundle, BenchResult({"openvino-bf16": speed(1.0)}, {}).p50_ms)
-    (bundle.path / "engines").write_text("a file")
-    with pytest.raises(InputError, match="cannot be written"):
-        write_pick(bundle, BenchResult({"onnxruntime": speed(1.0)}, {}).p50_ms)
-    assert not stat.S_ISDIR((bundle.path / "engines").stat().st_mode)
+    path = write_pick(bundle, {"onnxruntime": 1.0})
+    assert path.parent == user_cache / "picks"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not (bundle.path / "engines").exists()
+    path.parent.chmod(0o770)
+    problem = (
+        f"{path.parent}: {{}}has mode 0770, so that others can write to it; expected a folder of your own that only "
+        "you can write to"
+    )
+    with pytest.raises(InputError) as caught:
+        write_pick(bundle, {"onnxruntime": 1.0})
+    assert str(caught.value) == problem.format("cannot be written: ")
+    with pytest.warns(RuntimeWarning) as warned:
+        assert read_pick(bundle) is None
+    assert [str(w.message) for w in warned] == [f"{problem.format('')}; picks in it are not used"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "huge", "link"])
+def test_what_is_no_pick_is_ignored_and_not_waited_for(bundle, kind, tmp_path):
+    path = write_pick(bundle, {"onnxruntime": 1.0})
+    text = path.read_bytes()
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "huge":
+        with path.open("wb") as file:
+            file.truncate(30 << 30)
+    else:
+        (tmp_path / "elsewhere").write_bytes(text)
+        path.symlink_to(tmp_path / "elsewhere")
+    assert read_pick(bundle) is None
+    write_pick(bundle, {"onnxruntime": 1.0})
+    assert read_pick(bundle) == "onnxruntime"
+
+
+def test_a_pick_in_the_bundle_does_not_count(bundle):
+    """Issue: a stranger's bundle chose the backend, and a named pipe there made loading wait for ever."""
+    path = write_pick(bundle, {"openvino": 1.0})
+    (bundle.path / "engines").mkdir()
+    path.rename(bundle.path / "engines" / "pick.json")
+    assert read_pick(bundle) is None
+
+
+def test_workers_do_not_import_from_the_current_folder(bundle, tmp_path, monkeypatch):
+    for name in ("hashlib.py", "random.py", "tcmoa_runtime.py"):
+        (tmp_path / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nraise SystemExit(1)")
+    monkeypatch.chdir(tmp_path)
+    assert list(measure_backends(bundle, BenchOptions(backends=("onnxruntime",), frames=1)).speeds)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_every_python_that_the_packages_start_ignores_the_current_folder():
+    root = Path(__file__).parents[2]
+    started = [
+        line
+        for folder in ("runtime", "calibration", "export", "tcmoa", "benchmarks")
+        for path in (root / folder).rglob("*.py")
+        for line in re.findall(r"\[\s*sys\.executable,.*", path.read_text(encoding="utf-8"))
+    ]
+    assert len(started) >= 4
+    pip_and_pytest = [line for line in started if '"-P"' not in line]
+    assert all('"pip"' in line or '"pytest"' in line for line in pip_and_pytest), pip_and_pytest
 
 
 def test_the_command_prints_a_table_and_json(tcmoa, bundle):

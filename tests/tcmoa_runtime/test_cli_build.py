@@ -12,7 +12,8 @@ import engine_pieces
 from tcmoa_export import BuildError, parity
 from tcmoa_export.engines import build
 from tcmoa_runtime import Bundle, MissingError
-from tcmoa_runtime.engine import ENGINES_FOLDER, Engine, find_engines
+from tcmoa_runtime.engine import Engine
+from tcmoa_runtime.engine_folders import ENGINES_FOLDER, find_engines
 from tcmoa_runtime.gpu.cuda import CudaDevice
 from tcmoa_runtime.options.build import BuildOptions
 

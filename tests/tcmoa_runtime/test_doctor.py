@@ -19,7 +19,8 @@ from simulated.tensorrt_module import Library
 from tcmoa_runtime import Bundle
 from tcmoa_runtime.cli.doctor import examine
 from tcmoa_runtime.cli.doctor_packages import ALTERNATIVES, list_packages, parse_requirements
-from tcmoa_runtime.engine import ENGINES_FOLDER, BuilderGpu
+from tcmoa_runtime.engine import BuilderGpu
+from tcmoa_runtime.engine_folders import ENGINES_FOLDER
 
 pytest_plugins = ["simulated.fixtures"]
 

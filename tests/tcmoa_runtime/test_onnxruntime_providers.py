@@ -5,7 +5,10 @@ graph on the CPU. Tests of real providers are marked `gpu`.
 """
 
 import importlib.metadata
+import os
+import re
 import shutil
+import stat
 import sys
 import types
 from contextlib import closing
@@ -17,11 +20,11 @@ import onnxruntime
 import pytest
 
 from tcmoa_runtime import Bundle, BundleError, MissingError
-from tcmoa_runtime.backends.compile_cache import CompileCache, graph_prefix
+from tcmoa_runtime.backends.compile_cache import CompileCache
 from tcmoa_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from tcmoa_runtime.backends.pick import load_backend
-from tcmoa_runtime.backends.providers import PROVIDERS
-from tcmoa_runtime.engine import ENGINES_FOLDER, find_engines
+from tcmoa_runtime.backends.providers import PROVIDERS, open_provider_cache
+from tcmoa_runtime.engine_folders import ENGINES_FOLDER, find_engines, graph_key
 
 NAMES = {
     "onnxruntime-cuda": "CUDAExecutionProvider",
@@ -106,6 +109,22 @@ def own(vif, tmp_path):
     return Bundle.open(shutil.copytree(vif, tmp_path / "own"))
 
 
+@pytest.fixture(autouse=True)
+def user_cache(tmp_path, monkeypatch):
+    """The user's cache folder, empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "tcmoa"
+
+
+def the_cache(user_cache):
+    (folder,) = (user_cache / "compiled").iterdir()
+    return folder
+
+
+def open_cache(bundle, backend):
+    return open_provider_cache(bundle, PROVIDERS[backend])
+
+
 def have(ort, backend):
     ort.available = [NAMES[backend], "CPUExecutionProvider"]
 
@@ -162,11 +181,12 @@ def test_cuda_computes_float32_in_float32(ort, own):
     assert not (own.path / ENGINES_FOLDER).exists()
 
 
-def test_tensorrt_caches_engines_under_a_unique_name(ort, own):
+def test_tensorrt_caches_engines_under_a_unique_name(ort, own, user_cache):
     have(ort, "onnxruntime-tensorrt")
     load_backend(own, "onnxruntime-tensorrt").close()
-    prefix = f"{own.graph_name}-{own.files['fusion.onnx'].sha256[:12]}"
-    folder = own.path / ENGINES_FOLDER / f"onnxruntime-tensorrt-{prefix}"
+    prefix = graph_key(own)[:32]
+    folder = the_cache(user_cache)
+    assert folder.name.startswith("onnxruntime-tensorrt-")
     assert ort.sessions[0].asked[0][1] == {
         "trt_fp16_enable": "False",
         "trt_int8_enable": "False",
@@ -178,28 +198,35 @@ def test_tensorrt_caches_engines_under_a_unique_name(ort, own):
     }
     assert sorted(p.name for p in folder.iterdir()) == ["cache.json", f"{prefix}_123_sm89.engine"]
     assert find_engines(own) == []  # the cached engine is not one of the bundle's
+    assert not (own.path / ENGINES_FOLDER).exists()
+    assert {stat.S_IMODE(p.stat().st_mode) for p in folder.iterdir()} == {0o600}
 
 
-def test_rtx_caches_kernels_in_a_unique_folder(ort, own):
+def test_rtx_caches_kernels_in_a_unique_folder(ort, own, user_cache):
     have(ort, "onnxruntime-rtx")
     load_backend(own, "onnxruntime-rtx").close()
-    folder = own.path / ENGINES_FOLDER / f"onnxruntime-rtx-{graph_prefix(own)}"
-    assert ort.sessions[0].asked[0][1] == {"nv_runtime_cache_path": str(folder)}
+    assert ort.sessions[0].asked[0][1] == {"nv_runtime_cache_path": str(the_cache(user_cache))}
 
 
-def test_graph_prefixes_are_unique_file_names(vif, exported, external_data_bundle, own, rehash):
+def test_graph_keys_are_unique_file_names(vif, exported, external_data_bundle, own, rehash):
     names = [
-        graph_prefix(Bundle.open(p)) for p in (vif, exported("mef"), exported("plain"), external_data_bundle)
+        graph_key(Bundle.open(p)) for p in (vif, exported("mef"), exported("plain"), external_data_bundle)
     ]
     assert len(set(names)) == 4
-    for change in (
-        lambda m: m["files"]["fusion.onnx"].update(sha256="0" * 64),
-        lambda m: m["graph"].update(name="../../" + "x" * 300),
-    ):
-        rehash(own.path, change)
-        names.append(graph_prefix(Bundle.open(own.path)))
-    assert len(set(names)) == 6
-    assert all(len(name) < 100 and Path(name).name == name and "." not in name for name in names)
+    rehash(own.path, lambda m: m["files"]["fusion.onnx"].update(sha256="../../" + "x" * 300))
+    names.append(graph_key(Bundle.open(own.path)))
+    assert len(set(names)) == 5
+    assert all(re.fullmatch("[0-9a-f]{64}", name) for name in names)
+
+
+def test_a_cache_is_for_one_backend_library_device_and_graph(own, exported, user_cache):
+    arguments = (own, "openvino", "openvino 1", "a CPU")
+    folders = {CompileCache.open(*arguments).folder}
+    for i, other in enumerate((Bundle.open(exported("mef")), "openvino-bf16", "openvino 2", "another CPU")):
+        folders.add(CompileCache.open(*arguments[:i], other, *arguments[i + 1 :]).folder)
+    assert len(folders) == 5
+    assert CompileCache.open(*arguments).folder in folders
+    assert {folder.parent for folder in folders} == {user_cache / "compiled"}
 
 
 def test_preloading_libraries_prints_nothing(ort, own, capsys, monkeypatch, tmp_path):
@@ -220,17 +247,26 @@ def test_an_unchanged_cache_is_used_again(backend, ort, own):
     have(ort, backend)
     for _ in range(3):  # without a warning
         load_backend(own, backend).close()
-        with closing(CompileCache.open(own, backend)) as cache:
+        with closing(open_cache(own, backend)) as cache:
             assert len(cache._files()) == 1
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "foreign", "link", "no seal", "wrong seal", "odd seal"])
-def test_changed_cache_files_are_deleted(damage, ort, own, tmp_path):
+DAMAGES = ["flip", "cut", "foreign", "link", "pipe", "no seal", "wrong seal", "odd seal", "pipe as seal"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_changed_cache_files_are_deleted(damage, ort, own, tmp_path, user_cache):
     have(ort, "onnxruntime-tensorrt")
     load_backend(own, "onnxruntime-tensorrt").close()
-    folder = own.path / ENGINES_FOLDER / f"onnxruntime-tensorrt-{graph_prefix(own)}"
-    engine, seal = folder / f"{graph_prefix(own)}_123_sm89.engine", folder / "cache.json"
-    if damage == "link":
+    folder = the_cache(user_cache)
+    engine, seal = folder / f"{graph_key(own)[:32]}_123_sm89.engine", folder / "cache.json"
+    if damage == "pipe":
+        engine.unlink()
+        os.mkfifo(engine)
+    elif damage == "pipe as seal":
+        seal.unlink()
+        os.mkfifo(seal)
+    elif damage == "link":
         (tmp_path / "elsewhere").write_bytes(engine.read_bytes())
         engine.unlink()
         engine.symlink_to(tmp_path / "elsewhere")
@@ -242,35 +278,55 @@ def test_changed_cache_files_are_deleted(damage, ort, own, tmp_path):
         changed = {"flip": b"An engine", "cut": b"an engin", "foreign": b"code"}[damage]
         (folder / "other" if damage == "foreign" else engine).write_bytes(changed)
     with pytest.warns(RuntimeWarning, match=r"deleted 1 files that are damaged.*compiled again"):
-        assert CompileCache.open(own, "onnxruntime-tensorrt") is not None
+        assert open_cache(own, "onnxruntime-tensorrt") is not None
     assert engine.exists() == (damage == "foreign")
     assert not (folder / "other").exists()
     if damage == "link":
         assert (tmp_path / "elsewhere").exists()
 
 
-@pytest.mark.parametrize("obstacle", ["file", "link", "folder in it"])
+NOT_PRIVATE = "expected a folder of your own that only you can write to"
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "problem"),
+    [
+        ("file", f"not a folder; {NOT_PRIVATE}"),
+        ("link", f"a symbolic link; {NOT_PRIVATE}"),
+        ("writable", f"has mode 0777, so that others can write to it; {NOT_PRIVATE}"),
+        ("folder in it", "Is a directory"),
+    ],
+)
 @pytest.mark.parametrize("backend", ["onnxruntime-tensorrt", "onnxruntime-rtx"])
-def test_a_bundle_that_cannot_be_written_to_loads_without_a_cache(backend, obstacle, ort, own, tmp_path):
+def test_an_unusable_cache_folder_is_a_warning(backend, obstacle, problem, ort, own, tmp_path, user_cache):
     have(ort, backend)
-    folder = own.path / ENGINES_FOLDER
-    if obstacle == "file":
-        folder.write_text("")
+    subject, elsewhere = user_cache, tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    user_cache.parent.mkdir(exist_ok=True)
+    if obstacle == "folder in it":
+        subject = open_cache(own, backend).folder / "folder"
+        subject.mkdir()
+    elif obstacle == "file":
+        user_cache.write_text("")
     elif obstacle == "link":
-        (tmp_path / "elsewhere").mkdir()
-        folder.symlink_to(tmp_path / "elsewhere")
+        user_cache.symlink_to(elsewhere)
     else:
-        (folder / f"{backend}-{graph_prefix(own)}" / "folder").mkdir(parents=True)
-    with pytest.warns(RuntimeWarning, match=f"{backend} compiles at each start"):
+        user_cache.mkdir()
+        user_cache.chmod(0o777)
+    with pytest.warns(RuntimeWarning) as caught:
         loaded = load_backend(own, backend)
+    assert [str(warning.message) for warning in caught] == [
+        f"{subject}: {problem}; {backend} compiles at each start"
+    ]
     loaded.close()
+    assert list(elsewhere.iterdir()) == []
     assert not any("cache" in key for key in ort.sessions[0].asked[0][1])
 
 
-def test_a_cache_that_cannot_be_sealed_is_a_warning(ort, own):
+def test_a_cache_that_cannot_be_sealed_is_a_warning(ort, own, user_cache):
     have(ort, "onnxruntime-tensorrt")
     loaded = load_backend(own, "onnxruntime-tensorrt")
-    shutil.rmtree(own.path / ENGINES_FOLDER)
+    shutil.rmtree(user_cache)
     with pytest.warns(RuntimeWarning, match="compiled again"):
         loaded.close()
     loaded.close()

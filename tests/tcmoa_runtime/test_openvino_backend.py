@@ -1,5 +1,6 @@
 """OpenVINO: the same frames and errors as with ONNX Runtime, and a cache whose files are checked."""
 
+import json
 import shutil
 import types
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ HAS_BF16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 @pytest.fixture(scope="module")
 def own(exported, tmp_path_factory):
-    """Copies of bundles by name, because OpenVINO writes its cache into them."""
+    """Copies of bundles by name."""
     folder = tmp_path_factory.mktemp("openvino")
 
     def copy_of(name):
@@ -41,10 +42,15 @@ def openvino_fuser(own):
 
 @pytest.fixture
 def fresh(exported, tmp_path):
-    """A copy without a cache, to be damaged."""
-    return Path(
-        shutil.copytree(exported("vif"), tmp_path / "fresh", ignore=shutil.ignore_patterns("engines"))
-    )
+    """A copy to be damaged."""
+    return Path(shutil.copytree(exported("vif"), tmp_path / "fresh"))
+
+
+@pytest.fixture
+def user_cache(tmp_path, monkeypatch):
+    """The user's cache folder, empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "tcmoa"
 
 
 def test_frames_are_close_to_those_of_onnx_runtime(openvino_fuser, fuser, four_pairs, max_gray_difference):
@@ -56,10 +62,11 @@ def test_frames_are_close_to_those_of_onnx_runtime(openvino_fuser, fuser, four_p
     np.testing.assert_allclose(prompts, expected_prompts, atol=1e-3)
 
 
-def test_auto_takes_openvino_and_does_not_write_into_the_bundle(fresh):
+def test_auto_takes_openvino_and_writes_nothing(fresh, user_cache):
     with Fuser.load(fresh) as chosen:
         assert chosen.backend.name == "openvino (CPU)"
-    assert not (fresh / "engines").exists()  # if openvino is named, its cache is kept there
+    assert not (fresh / "engines").exists()
+    assert not user_cache.exists()  # if openvino is named, its cache is kept there
 
 
 def test_auto_falls_back_to_onnx_runtime_where_openvino_cannot_load(fresh, monkeypatch):
@@ -178,10 +185,11 @@ def test_a_damaged_graph_is_refused_before_it_is_loaded(fresh):
         Fuser.load(fresh, "openvino")
 
 
-def test_the_cache_is_used_again_and_damaged_files_are_deleted(fresh, pair):
+def test_the_cache_is_used_again_and_damaged_files_are_deleted(fresh, pair, user_cache):
     with Fuser.load(fresh, "openvino") as fuser:
         expected = fuser(*pair)
-    (folder,) = (fresh / "engines").iterdir()
+    assert not (fresh / "engines").exists()
+    (folder,) = (user_cache / "compiled").iterdir()
     blobs = [p for p in folder.iterdir() if p.suffix == ".blob"]
     assert blobs
     before = {p: p.stat().st_mtime_ns for p in blobs}
@@ -196,8 +204,31 @@ def test_the_cache_is_used_again_and_damaged_files_are_deleted(fresh, pair):
     assert Bundle.open(fresh)
 
 
-def test_a_bundle_that_cannot_be_written_to_runs_without_a_cache(fresh, pair, monkeypatch):
-    (fresh / "engines").write_text("in the way")
+def test_a_compiled_model_in_the_bundle_is_not_used(fresh, own, exported, pair, user_cache):
+    """Issue: a compiled model of another graph, put into a bundle with right hashes, ran in place of its graph."""
+    with Fuser.load(fresh, "openvino") as fuser:
+        expected = fuser(*pair)
+    (folder,) = (user_cache / "compiled").iterdir()
+    (blob,) = folder.glob("*.blob")
+    shutil.rmtree(user_cache)
+    with Fuser.load(own("mef"), "openvino") as fuser:
+        assert not np.array_equal(fuser(*pair), expected)
+    (other,) = (user_cache / "compiled").rglob("*.blob")
+    sealed = {"files": {blob.name: file_sha256(other)}}
+    bundle = Bundle.open(fresh)
+    digest = bundle.files[GRAPH].sha256[:12]
+    for name in (folder.name, f"openvino-{ov.__version__.split('-')[0]}-{bundle.graph_name}-{digest}"):
+        (fresh / "engines" / name).mkdir(parents=True)
+        shutil.copy(other, fresh / "engines" / name / blob.name)
+        (fresh / "engines" / name / "cache.json").write_text(json.dumps(sealed))
+    shutil.rmtree(user_cache)
+    with Fuser.load(fresh, "openvino") as fuser:
+        np.testing.assert_array_equal(fuser(*pair), expected)
+
+
+def test_without_a_private_folder_it_runs_without_a_cache(fresh, pair, user_cache):
+    user_cache.mkdir(parents=True)
+    user_cache.chmod(0o777)
     with pytest.warns(RuntimeWarning, match="compiles at each start"):
         fuser = Fuser.load(fresh, "openvino")
     with fuser:

@@ -21,7 +21,7 @@ from tcmoa_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from tcmoa_runtime.backends.tensorrt.backend import TensorRTBackend
 from tcmoa_runtime.backends.tensorrt.engine_loading import MODULES, import_library
 from tcmoa_runtime.cli.build import engine_rows
-from tcmoa_runtime.engine import find_engines
+from tcmoa_runtime.engine_folders import find_engines
 from tcmoa_runtime.gpu import cuda
 
 MIN_PSNR_DB = {"fp32": 60.0, "fp16": 50.0, "bf16": 45.0}

@@ -2,9 +2,12 @@
 
 import importlib.util
 import itertools
+import os
 import shutil
+import stat
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +16,11 @@ from simulated.cases import add_engine, cut, flip
 from simulated.cuda_runtime import cudaError_t
 from simulated.tensorrt_module import Library, engine_bytes
 from tcmoa_runtime import Bundle, BundleError, InputError, MemoryShortageError, MissingError, TcmoaError
+from tcmoa_runtime.backends.compile_cache import cache_key
 from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.backends.tensorrt.backend import TensorRTBackend
-from tcmoa_runtime.engine import ENGINES_FOLDER, find_engines
+from tcmoa_runtime.engine_folders import ENGINES_FOLDER, find_engines
+from tcmoa_runtime.gpu.cuda import CudaDevice
 
 pytest_plugins = ["simulated.fixtures"]
 
@@ -300,7 +305,9 @@ def test_a_stripped_engine_of_a_large_bundle_is_refitted_by_path(
     monkeypatch.setattr(tensorrt_module.OnnxParserRefitter, "refit_from_file", refit)
     with pytest.raises(TcmoaError, match="could not read the weights"):
         TensorRTBackend(bundle)
-    assert refitted == [str(bundle.graph_path)]
+    (path,) = map(Path, refitted)  # a copy of the bytes that were hashed
+    assert path.name == "fusion.onnx"
+    assert not path.is_relative_to(bundle.path)
     flip(bundle.path / "fusion.data")
     with pytest.raises(BundleError, match="SHA-256"):
         TensorRTBackend(bundle)
@@ -316,13 +323,27 @@ def test_a_refit_that_fails_is_an_error(step, own, library):
 
 
 @pytest.fixture
-def cache_path(own, library):
+def user_cache(tmp_path, monkeypatch):
+    """The user's cache folder, empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "tcmoa"
+
+
+def kernels_of(engine, folder):
+    device = CudaDevice.current()
+    key = cache_key(engine.engine_entry.sha256, device.name, device.compute_capability)
+    return folder / "kernels" / f"rtx-{key}.runtime_cache"
+
+
+@pytest.fixture
+def cache_path(own, library, user_cache):
     library.cache_content = b"kernels compiled on a simulated GPU"
-    return add_engine(own).path.with_suffix(".runtime_cache")
+    return kernels_of(add_engine(own), user_cache)
 
 
-def test_the_runtime_cache_is_saved_beside_the_engine(own, library, cache_path):
+def test_the_runtime_cache_is_saved_in_the_users_cache_folder(own, library, cache_path):
     TensorRTBackend(own).close()
+    assert stat.S_IMODE(cache_path.stat().st_mode) == 0o600
     assert cache_path.read_bytes().endswith(library.cache_content)
     assert library.cache_deserialized == []
     before = cache_path.stat().st_mtime_ns
@@ -332,7 +353,8 @@ def test_the_runtime_cache_is_saved_beside_the_engine(own, library, cache_path):
     library.cache_content += b" and one more"
     TensorRTBackend(own).close()
     assert cache_path.read_bytes().endswith(b"and one more")
-    assert len(list(cache_path.parent.iterdir())) == 3
+    assert len(list(cache_path.parent.iterdir())) == 1
+    assert len(list((own.path / ENGINES_FOLDER).iterdir())) == 2
 
 
 @pytest.mark.parametrize(
@@ -349,9 +371,28 @@ def test_a_damaged_runtime_cache_is_ignored_with_a_warning(damage, own, library,
     assert cache_path.read_bytes().endswith(library.cache_content)
 
 
-def test_a_runtime_cache_of_another_engine_is_ignored_with_a_warning(own, library, cache_path):
+@pytest.mark.parametrize(
+    ("replace", "problem"),
+    [
+        (os.mkfifo, "a named pipe; expected a regular file"),
+        (lambda p: p.symlink_to("/dev/zero"), "a symbolic link; expected a regular file"),
+        (lambda p: os.truncate(p, 30 << 30), "32212254720 bytes; expected at most 1073741824"),
+    ],
+)
+def test_what_is_no_runtime_cache_is_not_waited_for(replace, problem, own, library, cache_path):
     TensorRTBackend(own).close()
-    add_engine(own, data=engine_bytes(own, x={"note": "another engine"}))
+    if replace is os.mkfifo or "link" in problem:
+        cache_path.unlink()
+    replace(cache_path)
+    with pytest.warns(RuntimeWarning) as caught:
+        TensorRTBackend(own).close()
+    assert str(caught[0].message) == f"{cache_path}: {problem}; kernels are compiled again"
+
+
+def test_a_runtime_cache_of_another_engine_is_ignored_with_a_warning(own, library, cache_path, user_cache):
+    TensorRTBackend(own).close()
+    other = add_engine(own, data=engine_bytes(own, x={"note": "another engine"}))
+    cache_path.rename(kernels_of(other, user_cache))
     with pytest.warns(RuntimeWarning, match="damaged or written"):
         TensorRTBackend(own).close()
     assert library.cache_deserialized == []
@@ -365,6 +406,8 @@ def test_a_runtime_cache_that_the_library_refuses_is_ignored_with_a_warning(own,
 
 
 def test_a_runtime_cache_that_cannot_be_written_is_a_warning(own, library, cache_path, device):
+    cache_path.parent.mkdir(parents=True, mode=0o700)
+    cache_path.parent.parent.chmod(0o700)
     cache_path.mkdir()  # a folder in place of the file; permissions would not stop root
     with pytest.warns(RuntimeWarning) as caught:
         TensorRTBackend(own).close()
@@ -377,11 +420,11 @@ def test_an_empty_runtime_cache_is_not_written(own, library, cache_path):
     assert not cache_path.exists()
 
 
-def test_plain_tensorrt_has_no_runtime_cache(own, device, monkeypatch):
+def test_plain_tensorrt_has_no_runtime_cache(own, device, monkeypatch, user_cache):
     Library(device, "tensorrt").install(monkeypatch)
-    engine = add_engine(own, flavor="tensorrt")
+    add_engine(own, flavor="tensorrt")
     TensorRTBackend(own).close()
-    assert not engine.path.with_suffix(".runtime_cache").exists()
+    assert not list(user_cache.rglob("*.runtime_cache"))
 
 
 def chosen(bundle, name="auto"):

@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias, get_args
 from tcmoa_calibration.baselines import BASELINES
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import TASKS, Task
-from tcmoa_runtime.engine import find_engines
+from tcmoa_runtime.engine_folders import find_engines
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import IMAGE_SUFFIXES, format_size
 from tcmoa_runtime.manifest import SELF_HASH, file_sha256

@@ -13,14 +13,8 @@ from tcmoa_export.engines.graph_summary import summarize_graph
 from tcmoa_export.engines.lowering import load_lowered_graph
 from tcmoa_export.engines.plan import BuildPlan, plan_build
 from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.engine import (
-    ENGINE_SUFFIX,
-    ENGINES_FOLDER,
-    BuilderGpu,
-    Engine,
-    EngineDescription,
-    write_engine,
-)
+from tcmoa_runtime.engine import BuilderGpu, Engine, EngineDescription, write_engine
+from tcmoa_runtime.engine_folders import ENGINE_SUFFIX, ENGINES_FOLDER
 from tcmoa_runtime.errors import BundleError
 from tcmoa_runtime.images import write_bytes
 from tcmoa_runtime.options.build import BuildOptions
@@ -120,7 +114,8 @@ def _write(
 ) -> Engine:
     """Write the engine, and the graph to refit it from where it is stripped and the bundle's has other types."""
     weights: Path | None = None
-    if plan.options.strip and plan.precision != bundle.precision:
+    types = (bundle.precision, bundle.weight_storage)
+    if plan.options.strip and types != (plan.precision, plan.precision):
         weights = bundle.path / ENGINES_FOLDER / f"{plan.stem}.onnx"
         weights.parent.mkdir(exist_ok=True)
         write_bytes(weights, model.SerializeToString())

@@ -143,18 +143,6 @@ def compare_graph_name(name: str, bundle: Bundle) -> None:
         )
 
 
-def checked_graph(bundle: Bundle) -> bytes | Path:
-    """Return the graph's bytes, hashed as read.
-
-    Where the weights are in a file of their own, libraries find it through the graph's path only: then all files are
-    hashed and the path is returned.
-    """
-    if bundle.has_external_data:
-        bundle.check()
-        return bundle.graph_path
-    return bundle.read_graph()
-
-
 def closed_error() -> TcmoaError:
     """Make the error for calls after `close`."""
     return TcmoaError("this backend is closed", remedy="Load the bundle again")

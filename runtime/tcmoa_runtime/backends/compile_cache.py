@@ -1,81 +1,87 @@
-"""Folders in a bundle where an inference library keeps what it compiled."""
+"""Folders in the user's cache folder where an inference library keeps what it compiled for a graph."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 import warnings
 from pathlib import Path
 from typing import Final
 
-from tcmoa_runtime.bundle import GRAPH, Bundle
-from tcmoa_runtime.engine import ENGINES_FOLDER
-from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import write_bytes
-from tcmoa_runtime.manifest import file_sha256
+from tcmoa_runtime.bundle import Bundle
+from tcmoa_runtime.engine_folders import graph_key
+from tcmoa_runtime.regular_file import MAX_SMALL_BYTES, open_regular_file, read_regular_file
 from tcmoa_runtime.typing import JsonValue
+from tcmoa_runtime.user_folders import open_user_folder, write_private_file
 
+_FOLDER: Final = "compiled"
 _SEAL: Final = "cache.json"
 """File with the hashes of the others."""
+_KEY_DIGITS: Final = 32
 
 
 class CompileCache:
-    """A folder in a bundle's `engines/` for one graph and one library.
+    """A private folder for one graph, one library and one device; it is never in the bundle.
 
-    Compiled files run as native code, and the libraries do not check them. So their hashes are recorded when a session
-    has been created and when it is closed (`seal`), and files that differ are deleted before the next session. That
-    finds damage and interrupted runs. It is no protection against the author of the bundle, like with engines.
+    Compiled files run as native code, and the libraries do not check them. So nobody else can write to the folder, and
+    the hashes of its files are recorded when a session has been created and when it is closed (`seal`). Files that
+    differ, after damage or an interrupted run, are deleted before the next session.
 
     Attributes:
         folder: The folder.
-        prefix: A name that no other graph has, see `graph_prefix`.
+        prefix: A name that no other graph has.
     """
 
     def __init__(self, folder: Path, prefix: str) -> None:
         self.folder, self.prefix = folder, prefix
 
     @staticmethod
-    def open(bundle: Bundle, name: str) -> CompileCache | None:
-        """Open the cache of a bundle.
+    def open(bundle: Bundle, backend: str, library: str, device: str) -> CompileCache | None:
+        """Open the cache of a bundle's graph.
 
         Args:
             bundle: The bundle.
-            name: Name of the library or backend, with its version where caches of versions differ.
+            backend: Name of the backend.
+            library: Names and versions of the libraries that compile.
+            device: What they compile for, e.g. the CPU and its instructions.
 
         Returns:
-            The cache; None, after a warning, if the bundle cannot be written to.
+            The cache; None, after a warning, if the user's cache folder cannot be used.
         """
-        prefix = graph_prefix(bundle)
-        cache = CompileCache(bundle.path / ENGINES_FOLDER / f"{name}-{prefix}", prefix)
+        graph = graph_key(bundle)
+        key = cache_key(backend, library, device, graph)
         try:
-            cache.folder.mkdir(parents=True, exist_ok=True)
-            cache._check_inside(bundle)
+            cache = CompileCache(
+                open_user_folder("cache", _FOLDER, f"{backend}-{key}", create=True), graph[:_KEY_DIGITS]
+            )
             cache._delete_unsealed()
             cache.seal()
-        except (OSError, RuntimeError, InputError) as error:  # RuntimeError: links in a circle
-            reason = f"{cache.folder}: {error.strerror}" if isinstance(error, OSError) else str(error)
-            warnings.warn(f"{reason}; {name} compiles at each start", RuntimeWarning, stacklevel=4)
+        except OSError as error:
+            warnings.warn(
+                f"{error.filename}: {error.strerror}; {backend} compiles at each start",
+                RuntimeWarning,
+                stacklevel=4,
+            )
             return None
         return cache
 
     def seal(self) -> None:
-        """Record the hash of each file; raises InputError or OSError when that cannot be written."""
-        files = {path.name: file_sha256(path) for path in self._files()}
-        write_bytes(self.folder / _SEAL, (json.dumps({"files": files}, indent=2) + "\n").encode())
+        """Record the hash of each file; raises OSError when that cannot be done."""
+        files: dict[str, str] = {}
+        for path in self._files():
+            files[path.name] = _sha256(path)
+            path.chmod(0o600)  # the library made it with the umask
+        write_private_file(self.folder / _SEAL, (json.dumps({"files": files}, indent=2) + "\n").encode())
 
     def close(self) -> None:
         """Seal what was written while the session was open; a failure is a warning."""
         try:
             self.seal()
-        except (OSError, InputError) as error:
-            warnings.warn(f"{error}; kernels will be compiled again", RuntimeWarning, stacklevel=4)
-
-    def _check_inside(self, bundle: Bundle) -> None:
-        if self.folder.resolve() != bundle.path.resolve() / ENGINES_FOLDER / self.folder.name:
-            raise InputError(
-                "a link out of the bundle; expected a folder, as its files run as native code",
-                subject=self.folder,
+        except OSError as error:
+            warnings.warn(
+                f"{error.filename}: {error.strerror}; kernels will be compiled again",
+                RuntimeWarning,
+                stacklevel=4,
             )
 
     def _files(self) -> list[Path]:
@@ -85,7 +91,7 @@ class CompileCache:
         known = self._read_seal()
         num_deleted = 0
         for path in self._files():
-            if path.is_symlink() or known.get(path.name) != file_sha256(path):
+            if not _has_hash(path, known.get(path.name)):
                 path.unlink()
                 num_deleted += 1
         if num_deleted:
@@ -98,14 +104,24 @@ class CompileCache:
 
     def _read_seal(self) -> dict[str, JsonValue]:
         try:
-            files = json.loads((self.folder / _SEAL).read_bytes())["files"]
+            files = json.loads(read_regular_file(self.folder / _SEAL, max_bytes=MAX_SMALL_BYTES))["files"]
         except (OSError, ValueError, RecursionError, LookupError, TypeError):
             return {}
         return files if isinstance(files, dict) else {}
 
 
-def graph_prefix(bundle: Bundle) -> str:
-    """Return a file name that no other graph has: the graph's name and the start of its SHA-256."""
-    hashes = [bundle.files[GRAPH].sha256, *(f.sha256 for name, f in bundle.files.items() if name != GRAPH)]
-    digest = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-    return f"{re.sub(r'[^0-9A-Za-z_-]', '_', bundle.graph_name)[:80]}-{re.sub('[^0-9a-f]', '_', digest[:12])}"
+def cache_key(*parts: str) -> str:
+    """Return a file name for what depends on all of `parts`; the C library makes the same one."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:_KEY_DIGITS]
+
+
+def _has_hash(path: Path, expected: object) -> bool:
+    try:
+        return expected == _sha256(path)
+    except OSError:
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with open_regular_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

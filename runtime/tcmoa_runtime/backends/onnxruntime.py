@@ -16,7 +16,6 @@ from tcmoa_runtime.backends.base import (
     Outputs,
     Tensors,
     check_inputs,
-    checked_graph,
     closed_error,
     compare_graph_name,
     compare_tensors,
@@ -31,10 +30,12 @@ from tcmoa_runtime.backends.providers import (
     Provider,
     ProviderArgument,
     find_provider,
+    open_provider_cache,
     preload_libraries,
     provider_options,
 )
 from tcmoa_runtime.bundle import Bundle
+from tcmoa_runtime.checked_graph import checked_graph
 from tcmoa_runtime.contract import TensorSpec
 from tcmoa_runtime.errors import BundleError, MissingError, TcmoaError, first_line
 from tcmoa_runtime.typing import BackendName
@@ -55,8 +56,8 @@ _DTYPES: Final = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 class OnnxRuntimeBackend:
     """A session of ONNX Runtime, made from the bytes whose hash was checked.
 
-    The TensorRT providers compile for minutes when a session is created. They keep the result in the bundle's
-    `engines/` if that can be written to.
+    The TensorRT providers compile for minutes when a session is created. They keep the result in the user's cache
+    folder, see `CompileCache`.
 
     Args:
         bundle: The bundle.
@@ -75,10 +76,12 @@ class OnnxRuntimeBackend:
         self._threads = threads
         self._cache: CompileCache | None = None
         self._session: ort.InferenceSession | None = None
-        if backend == "onnxruntime":
-            self._start_cuda_or_cpu(bundle)
-        else:
-            self._start(bundle, PROVIDERS[backend])
+        with checked_graph(bundle) as graph:
+            source = graph if isinstance(graph, bytes) else os.fspath(graph)
+            if backend == "onnxruntime":
+                self._start_cuda_or_cpu(bundle, source)
+            else:
+                self._start(bundle, source, PROVIDERS[backend])
         self._check_graph(bundle)
 
     @property
@@ -110,7 +113,7 @@ class OnnxRuntimeBackend:
         if cache is not None:
             cache.close()
 
-    def _start_cuda_or_cpu(self, bundle: Bundle) -> None:
+    def _start_cuda_or_cpu(self, bundle: Bundle, source: bytes | str) -> None:
         has_cuda = CUDA in ort.get_available_providers()
         if not has_cuda and bundle.precision == "bf16":
             raise BundleError(
@@ -119,7 +122,6 @@ class OnnxRuntimeBackend:
                 remedy="Build an engine with `tcmoa build`, or export the bundle with {precision}",
                 settings={"precision": "fp32"},
             )
-        source = _source(bundle)
         if has_cuda:
             preload_libraries(None)
             try:
@@ -142,11 +144,9 @@ class OnnxRuntimeBackend:
                 raise _unloadable(bundle, error) from error
         self._device = "CUDA" if CUDA in self._session.get_providers() else "CPU"
 
-    def _start(self, bundle: Bundle, provider: Provider) -> None:
+    def _start(self, bundle: Bundle, source: bytes | str, provider: Provider) -> None:
         request = find_provider(provider)
-        source = _source(bundle)
-        if provider.name != CUDA:  # which compiles nothing
-            self._cache = CompileCache.open(bundle, provider.backend)
+        self._cache = open_provider_cache(bundle, provider)
         options = self._session_options()
         try:
             providers = request.apply(options, provider_options(provider, self._cache))
@@ -207,11 +207,6 @@ def _new_session(
         options.enable_mem_pattern = False
     with flushed_denormals():
         return ort.InferenceSession(source, options, providers=providers, **settings)
-
-
-def _source(bundle: Bundle) -> bytes | str:
-    source = checked_graph(bundle)
-    return source if isinstance(source, bytes) else os.fspath(source)
 
 
 def _spec_of(node: ort.NodeArg) -> TensorSpec:

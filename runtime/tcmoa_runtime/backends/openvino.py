@@ -8,22 +8,25 @@ import queue
 import threading
 from typing import Any, Final, cast
 
-import openvino as ov
-
 from tcmoa_runtime.backends.base import (
     Outputs,
     Tensors,
     check_inputs,
-    checked_graph,
     closed_error,
     compare_graph_name,
     compare_tensors,
 )
 from tcmoa_runtime.backends.compile_cache import CompileCache
 from tcmoa_runtime.bundle import Bundle
+from tcmoa_runtime.checked_graph import checked_graph
 from tcmoa_runtime.contract import TensorSpec
 from tcmoa_runtime.errors import BundleError, MissingError, TcmoaError, first_line
+from tcmoa_runtime.machine import cpu_identity
+from tcmoa_runtime.telemetry import without_openvino_telemetry
 from tcmoa_runtime.typing import BackendName
+
+with without_openvino_telemetry():
+    import openvino as ov
 
 PRECISIONS: Final = {"openvino": "f32", "openvino-bf16": "bf16"}
 """OpenVINO's inference precision for each backend of this module.
@@ -41,8 +44,8 @@ class OpenVinoBackend:
         bundle: The bundle.
         threads: CPU threads; None: all cores.
         backend: `openvino` or `openvino-bf16`.
-        use_cache: Keep the compiled model in the bundle's `engines/`, if that can be written to, so that the next start
-            is faster (tiny 640x480: 0.76 instead of 0.84 s).
+        use_cache: Keep the compiled model in the user's cache folder, so that the next start is faster (tiny 640x480:
+            0.76 instead of 0.84 s).
 
     Raises:
         BundleError: OpenVINO cannot load the graph, or it is not this bundle's.
@@ -74,13 +77,16 @@ class OpenVinoBackend:
                 remedy="Use {backend}",
                 settings={"backend": "openvino"},
             )
-        self._cache = CompileCache.open(bundle, f"{backend}-{_version()}") if use_cache else None
-        if self._cache is not None:
-            settings["CACHE_DIR"] = str(self._cache.folder)
+        cache: CompileCache | None = None
         try:
-            model = core.read_model(_source(bundle))
-            self._check_graph(bundle, model)
-            self._compiled: Any = core.compile_model(model, "CPU", settings)
+            with checked_graph(bundle) as graph:
+                model = core.read_model(io.BytesIO(graph) if isinstance(graph, bytes) else os.fspath(graph))
+                self._check_graph(bundle, model)
+                if use_cache:
+                    cache = CompileCache.open(bundle, backend, f"openvino {_version()}", cpu_identity())
+                if cache is not None:
+                    settings["CACHE_DIR"] = str(cache.folder)
+                self._compiled: Any = core.compile_model(model, "CPU", settings)
         except TcmoaError:
             raise
         except Exception as error:  # the exceptions of OpenVINO have no common base class but Exception
@@ -90,8 +96,8 @@ class OpenVinoBackend:
                 remedy="Use {backend}, or upgrade openvino",
                 settings={"backend": "onnxruntime"},
             ) from error
-        if self._cache is not None:
-            self._cache.close()
+        if cache is not None:
+            cache.close()
         # A request serves one thread at a time, so each concurrent call takes one of its own and returns it.
         self._idle_requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._closing = threading.Lock()
@@ -154,8 +160,3 @@ def _spec_of(node: Any) -> TensorSpec:
     return TensorSpec(
         node.get_any_name(), _DTYPES.get(dtype, dtype), tuple(shape.to_shape()) if shape.is_static else ()
     )
-
-
-def _source(bundle: Bundle) -> io.BytesIO | str:
-    source = checked_graph(bundle)
-    return io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)

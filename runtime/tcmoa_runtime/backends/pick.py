@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -12,13 +14,23 @@ from pathlib import Path
 from typing import Final, get_args
 
 from tcmoa_runtime.backends.base import Backend
-from tcmoa_runtime.bundle import GRAPH, Bundle
-from tcmoa_runtime.engine import ENGINES_FOLDER, find_engines
-from tcmoa_runtime.errors import EngineMismatchError, InputError, MissingError, TcmoaError, first_line
-from tcmoa_runtime.images import write_bytes
+from tcmoa_runtime.backends.compile_cache import cache_key
+from tcmoa_runtime.bundle import Bundle
+from tcmoa_runtime.engine_folders import find_engines, graph_key
+from tcmoa_runtime.errors import (
+    EngineMismatchError,
+    InputError,
+    MissingError,
+    TcmoaError,
+    UntrustedEngineError,
+    first_line,
+)
 from tcmoa_runtime.machine import machine_id
 from tcmoa_runtime.options.option import check_choice
-from tcmoa_runtime.typing import BackendChoice, BackendName
+from tcmoa_runtime.regular_file import MAX_SMALL_BYTES, read_regular_file
+from tcmoa_runtime.telemetry import without_openvino_telemetry
+from tcmoa_runtime.typing import BackendChoice, BackendName, JsonObject
+from tcmoa_runtime.user_folders import UnsafeFolderError, open_user_folder, write_private_file
 
 BACKENDS: Final[tuple[BackendName, ...]] = get_args(BackendName)
 """Names of the backends."""
@@ -28,46 +40,60 @@ PICKABLE: Final[tuple[BackendName, ...]] = ("onnxruntime", "openvino", "tensorrt
 `openvino-bf16` was not; an engine of TensorRT is compared when it is built.
 """
 
-_PICK_FILE: Final = "pick.json"
+_PICK_FOLDER: Final = "picks"
+"""Folder in the user's cache folder."""
 _OPENVINO_PRECISIONS: Final = ("fp32", "int8")
 """Precisions of bundles that OpenVINO runs as they were exported."""
 
 
-def load_backend(bundle: Bundle, name: BackendChoice = "auto", *, threads: int | None = None) -> Backend:
+_logger = logging.getLogger("tcmoa")
+
+
+def load_backend(
+    bundle: Bundle, name: BackendChoice = "auto", *, threads: int | None = None, trust_engines: bool = False
+) -> Backend:
     """Load a backend.
 
     `auto` takes the backend that `tcmoa bench --pick` recorded as the fastest on this machine. Without a record it
-    takes tensorrt if the bundle has an engine that runs here, else openvino if it is installed and onnxruntime-gpu is
-    not (on CPUs it was the faster one in every comparison), else onnxruntime.
+    takes tensorrt if the bundle has an engine that runs here and may be loaded, else openvino if it is installed and
+    onnxruntime-gpu is not (on CPUs it was the faster one in every comparison), else onnxruntime.
 
     `onnxruntime` takes CUDA if ONNX Runtime has it, else the CPU. `onnxruntime-cuda`, `onnxruntime-tensorrt` and
     `onnxruntime-rtx` take that execution provider of ONNX Runtime or raise.
 
-    OpenVINO's compiled model is kept in the bundle if openvino is named or recorded, but not if `auto` falls back to
-    it: loading a bundle by default does not write into it.
+    OpenVINO's compiled model is kept in the user's cache folder if openvino is named or recorded, but not if `auto`
+    falls back to it: loading a bundle by default writes nothing.
 
     Args:
         bundle: The bundle.
         name: The backend.
         threads: Threads of a backend on the CPU; None: all cores.
+        trust_engines: Load engines that this user did not build, too. An engine is native code.
 
     Raises:
         InputError: The name is unknown, or `threads` is less than 1.
         MissingError: A package or device is missing.
         BundleError: The bundle is damaged, or has nothing that the backend runs.
+        UntrustedEngineError: The backend is tensorrt, and this user built none of the engines that run here.
     """
     if threads is not None and threads < 1:
         raise InputError(f"{threads}; expected 1 or more", subject="threads")
     check_choice("backend", name, ("auto", *BACKENDS))
+    if name == "tensorrt":
+        return _load_tensorrt(bundle, trust_engines)
     if name != "auto":
         return _LOADERS[name](bundle, threads)
     picked = read_pick(bundle)
-    if picked is not None:
+    if picked is not None and picked != "tensorrt":
         with suppress(TcmoaError):  # an error of the bundle is raised again below
             return _LOADERS[picked](bundle, threads)
     if find_engines(bundle):  # without engines, neither TensorRT nor CUDA is imported
-        with suppress(MissingError, EngineMismatchError):
-            return _load_tensorrt(bundle, threads)
+        try:
+            return _load_tensorrt(bundle, trust_engines)
+        except UntrustedEngineError as error:
+            _logger.warning("%s", error)
+        except (MissingError, EngineMismatchError):
+            pass
     if bundle.precision in _OPENVINO_PRECISIONS and find_spec("openvino") and not _has_onnxruntime_gpu():
         with suppress(TcmoaError):  # as above
             return _load_openvino(bundle, threads, use_cache=False)
@@ -87,7 +113,7 @@ def write_pick(bundle: Bundle, p50_ms: Mapping[BackendName, float]) -> Path:
         p50_ms: Median time of a frame for each backend.
 
     Returns:
-        The file in the bundle.
+        The file in the user's cache folder.
 
     Raises:
         TcmoaError: No backend that may be recorded was measured.
@@ -96,34 +122,36 @@ def write_pick(bundle: Bundle, p50_ms: Mapping[BackendName, float]) -> Path:
     fastest = fastest_backend(p50_ms)
     if fastest is None:
         raise TcmoaError(f"no backend to pick; expected measurements of {', '.join(PICKABLE)}")
-    path = _pick_path(bundle)
+    machine = machine_id()
+    entry = {"graph": graph_key(bundle), "machine": machine, "backend": fastest, "p50_ms": dict(p50_ms)}
     try:
-        path.parent.mkdir(exist_ok=True)
+        path = open_user_folder("cache", _PICK_FOLDER, create=True) / _pick_name(bundle, machine)
+        write_private_file(path, (json.dumps(entry, indent=1) + "\n").encode())
     except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", subject=path) from error
-    entry = {
-        "graph": bundle.files[GRAPH].sha256,
-        "machine": machine_id(),
-        "backend": fastest,
-        "p50_ms": dict(p50_ms),
-    }
-    write_bytes(path, (json.dumps(entry, indent=1) + "\n").encode())
+        raise InputError(f"cannot be written: {error.strerror}", subject=error.filename) from error
     return path
 
 
 def read_pick(bundle: Bundle) -> BackendName | None:
     """Return the backend that is recorded for this graph on this machine, None if there is none."""
+    machine = machine_id()
     try:
-        entry = json.loads(_pick_path(bundle).read_bytes())
-        is_valid = entry["graph"] == bundle.files[GRAPH].sha256 and entry["machine"] == machine_id()
+        path = open_user_folder("cache", _PICK_FOLDER) / _pick_name(bundle, machine)
+        entry = json.loads(read_regular_file(path, max_bytes=MAX_SMALL_BYTES))
+        is_valid = entry["graph"] == graph_key(bundle) and entry["machine"] == machine
         backend = entry["backend"]
-    except (OSError, ValueError, TypeError, KeyError):
+    except UnsafeFolderError as error:
+        warnings.warn(
+            f"{error.filename}: {error.strerror}; picks in it are not used", RuntimeWarning, stacklevel=4
+        )
+        return None
+    except (OSError, ValueError, RecursionError, TypeError, KeyError):
         return None
     return next((name for name in PICKABLE if name == backend), None) if is_valid else None
 
 
-def _pick_path(bundle: Bundle) -> Path:
-    return bundle.path / ENGINES_FOLDER / _PICK_FILE
+def _pick_name(bundle: Bundle, machine: JsonObject) -> str:
+    return f"{cache_key(graph_key(bundle), json.dumps(machine, sort_keys=True))}.json"
 
 
 def _has_onnxruntime_gpu() -> bool:
@@ -149,15 +177,16 @@ def _load_openvino(
     return OpenVinoBackend(bundle, threads=threads, backend=backend, use_cache=use_cache)
 
 
-def _load_tensorrt(bundle: Bundle, threads: int | None) -> Backend:
+def _load_tensorrt(bundle: Bundle, trust_engines: bool) -> Backend:
     from tcmoa_runtime.backends.tensorrt.backend import TensorRTBackend
 
-    return TensorRTBackend(bundle)
+    return TensorRTBackend(bundle, trust_engines=trust_engines)
 
 
 def _import_library(package: str, command: str, backend: BackendName) -> None:
     try:
-        importlib.import_module(package)
+        with without_openvino_telemetry():
+            importlib.import_module(package)
     except Exception as error:  # a native library that does not fit the system raises more than ImportError
         raise MissingError(
             f"the package {package} cannot be imported ({first_line(error)})",
@@ -173,5 +202,4 @@ _LOADERS: Final[Mapping[BackendName, Callable[[Bundle, int | None], Backend]]] =
     "onnxruntime-rtx": partial(_load_onnxruntime, backend="onnxruntime-rtx"),
     "openvino": _load_openvino,
     "openvino-bf16": partial(_load_openvino, backend="openvino-bf16"),
-    "tensorrt": _load_tensorrt,
 }

@@ -17,8 +17,9 @@ from typing import Final, TypeAlias
 import onnxruntime as ort
 
 from tcmoa_runtime.backends.compile_cache import CompileCache
+from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.errors import MissingError, first_line
-from tcmoa_runtime.machine import package_version, package_versions
+from tcmoa_runtime.machine import nvidia_gpu_names, package_version, package_versions
 from tcmoa_runtime.typing import BackendName
 
 ProviderArgument: TypeAlias = str | tuple[str, dict[str, str]]
@@ -146,6 +147,15 @@ def preload_libraries(provider: Provider | None) -> None:
         if hasattr(ort, "preload_dlls"):  # since ONNX Runtime 1.21
             with contextlib.suppress(Exception):
                 ort.preload_dlls()
+
+
+def open_provider_cache(bundle: Bundle, provider: Provider) -> CompileCache | None:
+    """Open the cache for what a provider compiles; None for CUDA, which compiles nothing, and after a warning."""
+    if provider.name == CUDA:
+        return None
+    versions = package_versions(("onnxruntime", "onnxruntime-gpu", "tensorrt", *_PLUGIN_PACKAGES))
+    library = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return CompileCache.open(bundle, provider.backend, library, ", ".join(nvidia_gpu_names()))
 
 
 def provider_options(provider: Provider, cache: CompileCache | None) -> dict[str, str]:

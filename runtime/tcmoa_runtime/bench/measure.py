@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from tcmoa_runtime.backends.base import Tensors
 from tcmoa_runtime.backends.pick import BACKENDS, fastest_backend, load_backend
-from tcmoa_runtime.bench.worker import LoadTimes, RunFrame, Worker, serve
+from tcmoa_runtime.bench.worker import LoadTimes, RunFrame, Worker, python_module, serve
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import PROMPT_SCALE
-from tcmoa_runtime.engine import find_engines
+from tcmoa_runtime.engine_folders import find_engines
 from tcmoa_runtime.errors import MissingError, TcmoaError
 from tcmoa_runtime.options.bench import BenchOptions
 from tcmoa_runtime.typing import BackendName, JsonObject, OnSteps, ignore_steps
@@ -116,7 +116,7 @@ def measure_backends(
     with ExitStack() as stack:
         workers: dict[BackendName, Worker] = {}
         for name in names:
-            worker = stack.enter_context(_start_worker(bundle.path, name, options.threads))
+            worker = stack.enter_context(_start_worker(bundle.path, name, options))
             try:
                 load_times[name] = worker.load()
                 workers[name], rounds_ms[name] = worker, []
@@ -170,17 +170,15 @@ def _summarize(times: LoadTimes, rounds_ms: Sequence[Sequence[float]], peak_mb: 
     )
 
 
-def _start_worker(bundle: Path, backend: BackendName, threads: int | None) -> Worker:
-    return Worker(
-        backend,
-        [sys.executable, "-m", "tcmoa_runtime.bench.measure", str(bundle), backend, str(threads or 0)],
-    )
+def _start_worker(bundle: Path, backend: BackendName, options: BenchOptions) -> Worker:
+    arguments = (str(bundle), backend, str(options.threads or 0), str(int(options.trust_engines)))
+    return Worker(backend, python_module("tcmoa_runtime.bench.measure", *arguments))
 
 
-def _load(path: str, backend: BackendName, threads: int) -> RunFrame:
+def _load(path: str, backend: BackendName, threads: int, trust_engines: bool) -> RunFrame:
     """Load a backend in the worker process."""
     bundle = Bundle.open(path)
-    loaded = load_backend(bundle, backend, threads=threads or None)
+    loaded = load_backend(bundle, backend, threads=threads or None, trust_engines=trust_engines)
     rng = np.random.default_rng(0)
     inputs: Tensors = {
         spec.name: _synthetic_frames(rng, spec.shape)
@@ -205,4 +203,4 @@ def _synthetic_frames(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArr
 
 if __name__ == "__main__":
     worker_backend = next(name for name in BACKENDS if name == sys.argv[2])
-    serve(partial(_load, sys.argv[1], worker_backend, int(sys.argv[3])))
+    serve(partial(_load, sys.argv[1], worker_backend, int(sys.argv[3]), sys.argv[4] == "1"))

@@ -32,6 +32,14 @@ RequestHandler: TypeAlias = Callable[[RunFrame, Sequence[str]], JsonObject]
 """Answers a request, given the function that runs a frame and the words after the request's name."""
 
 
+def python_module(name: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module in another process of this Python.
+
+    With `-P`, a file in the current folder cannot take the place of a module, e.g. `hashlib.py` beside a bundle.
+    """
+    return [sys.executable, "-P", "-m", name, *arguments]
+
+
 class LoadTimes(NamedTuple):
     """Milliseconds of loading, imports included, and of the first frame."""
 

@@ -12,7 +12,8 @@ from typing import Final, Literal, TypeAlias
 from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.cli.options import spell_for_command_line
-from tcmoa_runtime.engine import FLAVORS, LOCAL_TARGET, PRECISIONS, Engine, engine_stem, find_engines
+from tcmoa_runtime.engine import FLAVORS, LOCAL_TARGET, PRECISIONS, Engine, engine_stem
+from tcmoa_runtime.engine_folders import find_engines
 from tcmoa_runtime.errors import BundleError, InputError, TcmoaError, first_line
 from tcmoa_runtime.gpu.cuda import CudaDevice
 from tcmoa_runtime.options.build import BuildOptions
@@ -276,7 +277,7 @@ def _rebuild_remedy(
         gpu: A GPU that the new engine must run on too.
         blocks: Whether the file must be removed if the new engine does not replace it.
     """
-    remove, build = shlex.join(["rm", str(path)]), shlex.join(["tcmoa", "build", str(bundle.path)])
+    remove, build = shlex.join(["rm", str(path)]), shlex.join(["tcmoa", "build", bundle.spelling])
     try:
         options = _options_of_name(path.stem) if engine is None else _options_of_engine(engine)
         if gpu is not None and options.flavor == "rtx":

@@ -26,6 +26,12 @@ class BenchOptions:
     ] = ()
     frames: Annotated[int, Option("Frames to measure with each backend, after the first one.")] = 20
     threads: Annotated[int | None, Option("CPU threads; all cores if not given.")] = None
+    trust_engines: Annotated[
+        bool,
+        Option(
+            "Load engines that were not built by this user, too. An engine is native code: trust whoever built it."
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         """Check every field by itself.

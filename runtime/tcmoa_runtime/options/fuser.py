@@ -29,6 +29,13 @@ class FuserOptions:
     threads: Annotated[
         int | None, Option("Number of CPU threads; all cores if not given.", group=BACKEND_GROUP)
     ] = None
+    trust_engines: Annotated[
+        bool,
+        Option(
+            "Load engines that were not built by this user, too. An engine is native code: trust whoever built it.",
+            group=BACKEND_GROUP,
+        ),
+    ] = False
     prompt_scale: Annotated[
         float | None,
         Option(

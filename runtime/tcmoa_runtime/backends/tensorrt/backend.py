@@ -57,11 +57,13 @@ class TensorRTBackend:
             it. None: a new stream.
         cuda_graph: Launch the engine as a captured CUDA graph.
         slots: Number of frames in flight, each with its own buffers, 1 to 64.
+        trust_engines: Load an engine that this user did not build, too.
 
     Raises:
         InputError: An option is wrong.
         BundleError: The bundle has no such engine, or it is damaged.
         EngineMismatchError: The engines are for other libraries or GPUs.
+        UntrustedEngineError: An engine runs here, but this user did not build it.
         MissingError: The library, the driver or a GPU is missing.
         MemoryShortageError: The GPU has too little free memory.
     """
@@ -76,17 +78,20 @@ class TensorRTBackend:
         stream: int | None = None,
         cuda_graph: bool = True,
         slots: int = 2,
+        trust_engines: bool = False,
     ) -> None:
         check_range("slots", slots, 1, MAX_SLOTS)
         handle = None if stream is None else _check_stream(stream)
         self._contract = bundle.contract
-        choice = choose_engine(bundle, engine, flavor=flavor, precision=precision)
+        choice = choose_engine(
+            bundle, engine, flavor=flavor, precision=precision, trust_engines=trust_engines
+        )
         chosen, self.device = choice.engine, choice.device
         library = f"{chosen.flavor} {chosen.version}"
         self._name = f"tensorrt ({library}, {self.device.name}, {chosen.precision})"
         self._enqueueing = threading.Lock()
         with self.device.active(), ExitStack() as stack:
-            self._loaded = LoadedEngine(chosen, choice.library)
+            self._loaded = LoadedEngine(choice)
             stack.callback(self._loaded.close)
             self._copy_in = stack.enter_context(CudaStream())
             self._compute = stack.enter_context(CudaStream(handle))

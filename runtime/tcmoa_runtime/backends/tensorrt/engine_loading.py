@@ -13,16 +13,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NamedTuple, Protocol
 
-from tcmoa_runtime.backends.base import checked_graph, compare_tensors
+from tcmoa_runtime.backends.base import compare_tensors
 from tcmoa_runtime.backends.tensorrt.kernel_cache import KernelCache
 from tcmoa_runtime.bundle import Bundle
+from tcmoa_runtime.checked_graph import checked_graph
 from tcmoa_runtime.contract import TensorSpec
-from tcmoa_runtime.engine import FLAVORS, PRECISIONS, Engine, find_engines
+from tcmoa_runtime.engine import FLAVORS, PRECISIONS, Engine
+from tcmoa_runtime.engine_folders import find_engines
+from tcmoa_runtime.engine_trust import is_built_here, untrusted
 from tcmoa_runtime.errors import (
     BundleError,
     EngineMismatchError,
     MissingError,
     TcmoaError,
+    UntrustedEngineError,
     first_line,
     in_remedy,
 )
@@ -79,6 +83,7 @@ def choose_engine(
     *,
     flavor: Flavor | None = None,
     precision: Precision | None = None,
+    trust_engines: bool = False,
 ) -> EngineChoice:
     """Choose an engine of a bundle: tensorrt before rtx, then fp16 before bf16 before fp32.
 
@@ -87,11 +92,13 @@ def choose_engine(
         path: The engine to take; None: the first one that runs on this machine.
         flavor: Take an engine of this flavor only.
         precision: Take an engine of this precision only.
+        trust_engines: Take engines that this user did not build, too.
 
     Raises:
         InputError: The flavor or precision is unknown.
         BundleError: There is no such engine, or an engine is damaged.
         EngineMismatchError: The engines are for other library versions or GPUs.
+        UntrustedEngineError: An engine runs here, but this user did not build it.
         MissingError: The library, the driver or a GPU is missing.
     """
     check_choice("flavor", flavor, (None, *FLAVORS))
@@ -107,14 +114,15 @@ def choose_engine(
         raise BundleError(
             f"has no {kind}",
             subject=bundle.path,
-            remedy=f"Build one with `tcmoa build {in_remedy(bundle.path)}`, or use {{backend}}",
+            remedy=f"Build one with `tcmoa build {in_remedy(bundle.spelling)}`, or use {{backend}}",
             settings={"backend": "onnxruntime"},
         )
     engines.sort(key=lambda engine: (FLAVORS.index(engine.flavor), PRECISIONS.index(engine.precision)))
-    return _first_that_runs(engines)
+    return _first_that_runs(engines, trust_engines)
 
 
-def _first_that_runs(engines: list[Engine]) -> EngineChoice:
+def _first_that_runs(engines: list[Engine], trust_engines: bool) -> EngineChoice:
+    not_trusted: UntrustedEngineError | None = None
     missing: MissingError | None = None
     mismatch: EngineMismatchError | None = None
     for engine in engines:
@@ -125,10 +133,13 @@ def _first_that_runs(engines: list[Engine]) -> EngineChoice:
             continue
         device = cuda.CudaDevice.current()
         reason = engine.mismatch(engine.flavor, library.__version__, device.compute_capability)
-        if reason is None:
+        if reason is None and (trust_engines or is_built_here(engine)):
             return EngineChoice(engine, library, device)
+        if reason is None:
+            not_trusted = not_trusted or untrusted(engine)
+            continue
         mismatch = mismatch or EngineMismatchError(reason, subject=engine.path, remedy=engine.remedy)
-    raise mismatch or missing or ValueError("no engines to choose from")
+    raise not_trusted or mismatch or missing or ValueError("no engines to choose from")
 
 
 class _ErrorLog:
@@ -181,9 +192,11 @@ class LoadedEngine:
     Attributes:
         description: The engine on disk.
         library: Module of its library.
+        device: The GPU that it runs on.
     """
 
-    def __init__(self, description: Engine, library: ModuleType) -> None:
+    def __init__(self, choice: EngineChoice) -> None:
+        description, library, self.device = choice
         self.description, self.library = description, library
         self._log = _error_log_of(library)
         self._cache: KernelCache | None = None
@@ -264,16 +277,16 @@ class LoadedEngine:
     def _refit(self) -> None:
         refitter = self._checked("refit", self.library.Refitter, self._engine, self._log.logger)
         parser = self._checked("refit", self.library.OnnxParserRefitter, refitter, self._log.logger)
-        weights = (
-            checked_graph(self.description.bundle)
-            if self.description.weights is None
-            else self.description.read_weights()
-        )
-        if isinstance(weights, bytes):
-            self._checked("read the weights", parser.refit_from_bytes, weights)
-        else:
-            self._checked("read the weights", parser.refit_from_file, os.fspath(weights))
-        self._checked("refit the weights", refitter.refit_cuda_engine)
+        if self.description.weights is not None:
+            self._checked("read the weights", parser.refit_from_bytes, self.description.read_weights())
+            self._checked("refit the weights", refitter.refit_cuda_engine)
+            return
+        with checked_graph(self.description.bundle) as graph:
+            if isinstance(graph, bytes):
+                self._checked("read the weights", parser.refit_from_bytes, graph)
+            else:
+                self._checked("read the weights", parser.refit_from_file, os.fspath(graph))
+            self._checked("refit the weights", refitter.refit_cuda_engine)
 
     def _check_tensors(self) -> None:
         """Check that inputs and outputs are those of bundle.json, on the device and without padding."""
@@ -312,7 +325,7 @@ class LoadedEngine:
         strategy = self.library.ExecutionContextAllocationStrategy.USER_MANAGED
         self._run("configure", config.set_execution_context_allocation_strategy, strategy)
         cache = self._checked("create a runtime cache", config.create_runtime_cache)
-        self._cache = KernelCache(self.description, cache)
+        self._cache = KernelCache(self.description, self.device, cache)
         self._cache.load()
         self._checked("take the runtime cache", config.set_runtime_cache, cache)
         return config
