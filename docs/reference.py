@@ -109,7 +109,7 @@ def command_line_page() -> str:
         "| 1 | an internal error |",
         "| 2 | the input is wrong: one line on stderr says what, what was expected and what to do |",
         "| 3 | a required package or device is missing |",
-        "| 130 | interrupted |\n",
+        "| 130, 143, 129 | interrupted by Ctrl-C, SIGTERM, SIGHUP: temporary files are removed |\n",
         "With `--json` a command prints one JSON object on stdout; messages and progress go to stderr.\n",
     ]
     for name, command in group.commands.items():  # type: ignore[attr-defined]  # the root is a group

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from signal import Signals
 
 import torch
 
@@ -23,6 +23,7 @@ from tcmoa.processes import Processes, started_processes
 from tcmoa.tensorboard_log import TensorBoardLog, require_tensorboard
 from tcmoa.trainer import CHECKPOINT, WEIGHTS, Trainer, learning_rate
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.stop_signals import handled_stop_signals
 from tcmoa_runtime.typing import OnMessage, ignore_message
 
 LOG = "log.jsonl"
@@ -40,7 +41,7 @@ def run(
 ) -> Path:
     """Train a model.
 
-    SIGINT (Ctrl-C) and SIGTERM stop the run after the current round and save it; a second signal stops it at once,
+    SIGINT (Ctrl-C), SIGTERM and SIGHUP stop the run after the current round and save it; a second one stops it at once,
     without the rounds since the last checkpoint. Processes that torchrun started share each batch; only the first one
     writes files and calls `on_message`.
 
@@ -122,24 +123,17 @@ def _run(
 
 @contextmanager
 def _finish_round_on_signal(on_message: OnMessage) -> Iterator[threading.Event]:
-    """Set the event on SIGINT or SIGTERM, so that the current round is finished; a second signal interrupts at once."""
+    """Set the event on a signal to stop, so that the current round is finished; a second signal interrupts at once."""
     stop = threading.Event()
 
-    def request_stop(*_: object) -> None:
+    def request_stop(_signal: Signals) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
         on_message("stopping after this round; interrupt a second time to stop at once")
 
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+    with handled_stop_signals(request_stop):
         yield stop
-        return
-    before = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _loop(trainer: Trainer, last: int, on_message: OnMessage, stop: threading.Event) -> None:

@@ -24,6 +24,7 @@ from tcmoa.weights import save_weights
 from tcmoa_runtime.contract import PATCH
 from tcmoa_runtime.errors import InputError, first_line
 from tcmoa_runtime.pairs import find_pairs, read_frame_pair
+from tcmoa_runtime.partial import partial_file
 from tcmoa_runtime.typing import JsonObject, OnMessage, ignore_message
 
 CHECKPOINT = "checkpoint.pt"
@@ -168,23 +169,19 @@ class Trainer:
         """
         if not self.processes.is_first:
             return
-        target = self.config.out / CHECKPOINT
-        partial = target.with_suffix(".partial")
-        torch.save(
-            {
-                "model": self.model.state_dict(),
-                AVERAGE_KEY: self.ema.values,
-                "optimizer": self.optimizer.state_dict(),
-                "loss_scale": self.precision.state_dict(),
-                "round": self.round,
-                "processes": self.processes.count,
-                "device": self.processes.device.type,
-                "config": json.dumps(resumable(self.config)),
-                SIZES_KEY: json.dumps(self.model.sizes.to_dict()),
-            },
-            partial,
-        )
-        partial.replace(target)
+        state = {
+            "model": self.model.state_dict(),
+            AVERAGE_KEY: self.ema.values,
+            "optimizer": self.optimizer.state_dict(),
+            "loss_scale": self.precision.state_dict(),
+            "round": self.round,
+            "processes": self.processes.count,
+            "device": self.processes.device.type,
+            "config": json.dumps(resumable(self.config)),
+            SIZES_KEY: json.dumps(self.model.sizes.to_dict()),
+        }
+        with partial_file(self.config.out / CHECKPOINT) as partial:
+            torch.save(state, partial)
         with self.ema.applied(self.model):
             save_weights(
                 self.model,

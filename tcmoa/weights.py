@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -36,6 +35,7 @@ from tcmoa.model import TCMoA
 from tcmoa.presets import PRESETS, Sizes, preset_name
 from tcmoa_runtime.contract import Task
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.partial import partial_file
 
 # Tensors of published files that are not needed: the index is derived, mean and std are the constants 0 and 1 of a
 # normal distribution, and only MAE uses the mask token.
@@ -228,14 +228,8 @@ def save_weights(
     target = Path(path)
     state = {key: value.to(dtype).contiguous().clone() for key, value in to_published(model).items()}
     metadata = {SIZES_KEY: json.dumps(model.sizes.to_dict()), **(notes or {})}
-    handle, partial = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    os.close(handle)
-    try:
+    with partial_file(target) as partial:
         save_file(state, partial, metadata=metadata)
-        Path(partial).chmod(0o644)
-        Path(partial).replace(target)
-    finally:
-        Path(partial).unlink(missing_ok=True)
 
 
 def weights_hash(model: TCMoA) -> str:

@@ -23,6 +23,10 @@ _user_folders = tempfile.TemporaryDirectory(prefix="tcmoa-tests-")
 os.environ["XDG_CACHE_HOME"] = str(Path(_user_folders.name) / "cache")
 os.environ["XDG_DATA_HOME"] = str(Path(_user_folders.name) / "data")
 
+# One thread for PyTorch and NumPy, also in commands that tests start: with small models and busy cores, more threads
+# take several times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A shell that runs the tests in the background makes them and the commands that they start ignore SIGINT.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

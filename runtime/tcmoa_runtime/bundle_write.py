@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from tcmoa_runtime.bundle import MANIFEST, Bundle
 from tcmoa_runtime.engine import ENGINES_FOLDER
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.manifest import SELF_HASH, file_sha256, manifest_sha256
+from tcmoa_runtime.partial import partial_file, partial_folder
 from tcmoa_runtime.typing import JsonObject, JsonValue
 
 
@@ -68,37 +68,27 @@ def new_bundle(target: Path) -> Iterator[Path]:
         InputError: The folder cannot be written.
     """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        with partial_folder(target) as partial:
+            yield partial
+            _move_into_place(partial, target)
     except OSError as error:
         raise _unwritable(target, error) from error
-    try:
-        yield partial
-        _move_into_place(partial, target)
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _move_into_place(partial: Path, target: Path) -> None:
     """Rename `partial` to `target`; an existing bundle is removed only after the rename."""
-    mask = os.umask(0)
-    os.umask(mask)
-    partial.chmod(0o777 & ~mask)
     if not target.exists():
         partial.rename(target)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-    try:
-        target.rename(old / target.name)
-        partial.rename(target)
-    except BaseException:  # KeyboardInterrupt too: the old bundle is restored
-        if (old / target.name).exists() and not target.exists():
-            (old / target.name).rename(target)
-        old.rmdir()
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    with partial_folder(target) as aside:
+        old = aside / target.name
+        try:
+            target.rename(old)
+            partial.rename(target)
+        except BaseException:  # KeyboardInterrupt too: the old bundle is restored
+            if old.exists() and not target.exists():
+                old.rename(target)
+            raise
 
 
 def record_files(folder: Path, manifest: JsonObject) -> None:
@@ -113,9 +103,8 @@ def write_manifest(folder: Path, manifest: JsonObject) -> None:
     """Write bundle.json and its hash."""
     manifest.pop(SELF_HASH, None)
     manifest[SELF_HASH] = manifest_sha256(manifest)
-    partial = folder / f".{MANIFEST}.partial"
-    partial.write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(folder / MANIFEST)
+    with partial_file(folder / MANIFEST) as partial:
+        partial.write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def derive_bundle(

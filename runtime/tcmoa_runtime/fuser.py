@@ -18,6 +18,7 @@ from tcmoa_runtime.fit import FIT_MODES
 from tcmoa_runtime.gpu.device_arrays import DeviceArray, host_array, is_on_gpu, num_axes
 from tcmoa_runtime.host_fusion import AnyImage, HostFusion
 from tcmoa_runtime.images import DEFAULT_PERCENTILES, as_array, check_percentiles
+from tcmoa_runtime.native_calls import native_calls
 from tcmoa_runtime.options.option import check_choice
 from tcmoa_runtime.prompts import mask_share, prompt_map
 from tcmoa_runtime.typing import (
@@ -47,7 +48,8 @@ class Fuser:
 
     A bundle with an alignment (`tcmoa calibrate align`) warps one source first, which needs frames in host memory.
 
-    A fuser may be used from several threads. Use it as a context manager, or call `close`.
+    A fuser may be used from several threads, also from daemon threads: the end of the interpreter waits for the frames
+    that are being fused. Use it as a context manager, or call `close`.
     """
 
     def __init__(
@@ -166,7 +168,8 @@ class Fuser:
         Raises:
             InputError: A source or prompt has a wrong shape, type or value.
         """
-        return self._fuse(x, y, scale, shift)[0]
+        with native_calls:
+            return self._fuse(x, y, scale, shift)[0]
 
     @overload
     def with_prompt(
@@ -211,7 +214,8 @@ class Fuser:
                 remedy="Export the bundle again with {with_prompt}",
                 settings={"with_prompt": True},
             )
-        fused, prompt = self._fuse(x, y, scale, shift)
+        with native_calls:
+            fused, prompt = self._fuse(x, y, scale, shift)
         if prompt is None:
             raise TypeError("the backend returned no prompt although the contract has one")
         return fused, prompt
@@ -261,7 +265,8 @@ class Fuser:
 
         Use it to show or compare a source beside the result. Returns `frame` itself if its source is not aligned.
         """
-        return self._host.aligned(frame, name)
+        with native_calls:
+            return self._host.aligned(frame, name)
 
     def _fuse(
         self, x: AnyImage, y: AnyImage, scale: PromptLike | None, shift: PromptLike | None

@@ -12,7 +12,6 @@ The same rules hold for files and arrays:
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.partial import partial_file
 from tcmoa_runtime.typing import ChannelOrder, Frame, FrameSize, ImageLike, Percentiles
 
 IMAGE_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
@@ -219,18 +219,8 @@ def write_bytes(target: Path, data: bytes) -> None:
     Raises:
         InputError: The file cannot be written.
     """
-    partial = None
     try:
-        handle, partial = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(partial).chmod(0o666 & ~mask)
-        Path(partial).replace(target)
-        partial = None
+        with partial_file(target) as partial:
+            partial.write_bytes(data)
     except OSError as error:
         raise InputError(f"cannot be written: {error.strerror}", subject=target) from error
-    finally:  # after KeyboardInterrupt too
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)

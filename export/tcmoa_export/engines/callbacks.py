@@ -1,17 +1,17 @@
-"""Callbacks of TensorRT's builder: a logger, a progress monitor, and the interrupt by Ctrl-C.
+"""Callbacks of TensorRT's builder: a logger, a progress monitor, and the interrupt by signals.
 
 The classes derive from the library's, so they are made once the library is imported.
 """
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from tcmoa_runtime.stop_signals import handled_stop_signals
 from tcmoa_runtime.typing import OnPhase
 
 
@@ -77,13 +77,7 @@ def new_monitor(library: ModuleType, on_progress: OnPhase, stop: threading.Event
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """Let Ctrl-C set the event instead of raising: an exception must not cross the builder's native frames."""
+    """Let signals set the event instead of raising: an exception must not cross the builder's native frames."""
     stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+    with handled_stop_signals(lambda _: stop.set()):
         yield stop
-        return
-    previous = signal.signal(signal.SIGINT, lambda *_: stop.set())
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, previous)

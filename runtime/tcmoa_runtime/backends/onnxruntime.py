@@ -38,6 +38,7 @@ from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.checked_graph import checked_graph
 from tcmoa_runtime.contract import TensorSpec
 from tcmoa_runtime.errors import BundleError, MissingError, TcmoaError, first_line
+from tcmoa_runtime.native_calls import native_calls
 from tcmoa_runtime.typing import BackendName
 
 QDQ_DISABLED_OPTIMIZERS: Final = ("MatMulAddFusion", "BiasGeluFusion")
@@ -100,7 +101,7 @@ class OnnxRuntimeBackend:
         names = [spec.name for spec in self._contract.outputs]
         session = self._open_session()
         try:
-            with flushed_denormals():
+            with native_calls, flushed_denormals():
                 results = session.run(names, dict(inputs))
         except Exception as error:  # the exceptions of ONNX Runtime have no common base class but Exception
             raise TcmoaError(f"ONNX Runtime failed to run the graph ({first_line(error)})") from error
@@ -205,7 +206,7 @@ def _new_session(
         # The plan of all buffers is kept beside the buffers of the first run: tiny 640x480 took 1010 instead of 600 MB
         # at equal speed. With QDQ pairs the plan is faster, 735 instead of 775 ms.
         options.enable_mem_pattern = False
-    with flushed_denormals():
+    with native_calls, flushed_denormals():
         return ort.InferenceSession(source, options, providers=providers, **settings)
 
 

@@ -22,6 +22,7 @@ from tcmoa_runtime.checked_graph import checked_graph
 from tcmoa_runtime.contract import TensorSpec
 from tcmoa_runtime.errors import BundleError, MissingError, TcmoaError, first_line
 from tcmoa_runtime.machine import cpu_identity
+from tcmoa_runtime.native_calls import native_calls
 from tcmoa_runtime.telemetry import without_openvino_telemetry
 from tcmoa_runtime.typing import BackendName
 
@@ -86,7 +87,8 @@ class OpenVinoBackend:
                     cache = CompileCache.open(bundle, backend, f"openvino {_version()}", cpu_identity())
                 if cache is not None:
                     settings["CACHE_DIR"] = str(cache.folder)
-                self._compiled: Any = core.compile_model(model, "CPU", settings)
+                with native_calls:
+                    self._compiled: Any = core.compile_model(model, "CPU", settings)
         except TcmoaError:
             raise
         except Exception as error:  # the exceptions of OpenVINO have no common base class but Exception
@@ -124,7 +126,8 @@ class OpenVinoBackend:
             except queue.Empty:
                 request = compiled.create_infer_request()
             # Inputs are not copied. Outputs are, because the next run overwrites the request's own memory.
-            results = request.infer(dict(inputs), share_inputs=True, share_outputs=True)
+            with native_calls:
+                results = request.infer(dict(inputs), share_inputs=True, share_outputs=True)
             outputs = {spec.name: results[spec.name].copy() for spec in self._contract.outputs}
         except Exception as error:  # as above
             raise TcmoaError(f"OpenVINO failed to run the graph ({first_line(error)})") from error

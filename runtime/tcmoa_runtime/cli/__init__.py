@@ -1,7 +1,8 @@
 """The `tcmoa` command. Each subcommand is in a separate module; this module selects it and handles errors.
 
 Exit codes: 0 success, 2 the user's input is wrong, 3 a required package or device is missing, 1 an internal error,
-130 interrupted. Errors are one line on stderr; results for programs are one JSON object on stdout.
+130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP. Errors are one line on stderr; results for programs are one
+JSON object on stdout.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import typer
 from tcmoa_runtime.cli.options import help_of, spell_for_command_line
 from tcmoa_runtime.cli.version import print_version
 from tcmoa_runtime.errors import TcmoaError
+from tcmoa_runtime.stop_signals import Interruption, interrupted_by_signals
 
 DEBUG: Final = "TCMOA_DEBUG"
 """Environment variable that shows tracebacks and the messages of native libraries."""
@@ -67,7 +69,8 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
 
 
 def _print_line(line: str) -> None:
-    print(f"tcmoa: {line}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # the terminal may be closed
+        print(f"tcmoa: {line}", file=sys.stderr)
 
 
 class _LineHandler(logging.Handler):
@@ -106,18 +109,11 @@ def run(arguments: Sequence[str]) -> int:
         The exit code. No exception escapes unless `TCMOA_DEBUG` is set.
     """
     try:
-        with _shown_messages():
-            app = make_app(arguments)
-            result = app(args=list(arguments) or ["--help"], prog_name="tcmoa", standalone_mode=False)
-        if result == _INTERRUPTED:  # newer versions of typer catch KeyboardInterrupt themselves
-            _print_line("interrupted")
-        return result if isinstance(result, int) else 0
+        with _shown_messages(), interrupted_by_signals() as interruption:
+            return _run_app(arguments, interruption)
     except TcmoaError as error:
         _print_line(f"error: {_one_line(error.render(spell_for_command_line))}")
         return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        _print_line("interrupted")
-        return _INTERRUPTED
     except Exception as error:
         usage = _usage_error(error)
         if usage is not None:
@@ -134,6 +130,23 @@ def run(arguments: Sequence[str]) -> int:
             f"internal error: {message}. Please report it with the output of the same command under {DEBUG}=1"
         )
         return 1
+
+
+def _run_app(arguments: Sequence[str], interruption: Interruption) -> int:
+    """Run the command and return its exit code; that of the signal if one interrupted it."""
+    try:
+        app = make_app(arguments)
+        result = app(args=list(arguments) or ["--help"], prog_name="tcmoa", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        result = _INTERRUPTED
+    except Exception:
+        if not interruption.is_raised:  # else a follow-up, e.g. of writing to a terminal that was closed
+            raise
+        result = _INTERRUPTED
+    if result == _INTERRUPTED:  # newer versions of typer catch KeyboardInterrupt themselves
+        _print_line(interruption.message)
+        return interruption.exit_code
+    return result if isinstance(result, int) else 0
 
 
 def _usage_error(error: Exception) -> str | None:
@@ -167,4 +180,17 @@ def main() -> None:
     """Run the `tcmoa` command and exit."""
     if not os.environ.get(DEBUG):
         _silence_native_libraries()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code:
+        _discard_unwritable_output()
+    sys.exit(code)
+
+
+def _discard_unwritable_output() -> None:
+    """Let the interpreter flush what cannot be written into the null device: its failure would be exit code 120."""
+    for file in (sys.stdout, sys.stderr):
+        try:
+            file.flush()
+        except (OSError, ValueError):  # a closed terminal or pipe; a closed file object
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,6 +24,7 @@ from tcmoa_runtime.options.option import Option
 from tcmoa_runtime.options.sink import SinkOptions
 from tcmoa_runtime.options.source import SOURCES_GROUP, RawFormat, SourceOptions
 from tcmoa_runtime.options.stream import OUTPUT_GROUP, Offset, StreamOptions
+from tcmoa_runtime.stop_signals import handled_stop_signals
 from tcmoa_runtime.streams.frame_log import FrameLog
 from tcmoa_runtime.streams.interfaces import Sink
 from tcmoa_runtime.streams.keyboard import HELP, Keyboard, is_available
@@ -292,13 +291,13 @@ def _run(stream: Stream, *, reads_keys: bool) -> Ended:
     """Run a stream to its end, with a line of progress, keys and signals; errors are left in `stream.error`."""
     stopped = threading.Event()
 
-    def stop(_signal: int = 0, _frame: FrameType | None = None) -> None:
+    def stop(_signal: object = None) -> None:
         if stopped.is_set():
             raise KeyboardInterrupt
         stopped.set()
         stream.stop()
 
-    with _handle_signals(stop), contextlib.ExitStack() as stack:
+    with handled_stop_signals(stop), contextlib.ExitStack() as stack:
         if reads_keys and console.is_terminal and is_available():
             console.print(HELP, markup=False)
             stack.enter_context(Keyboard(stream.control, stop))
@@ -308,17 +307,3 @@ def _run(stream: Stream, *, reads_keys: bool) -> Ended:
         except TcmoaError:
             return "error"
     return "stopped" if stopped.is_set() else "end"
-
-
-@contextlib.contextmanager
-def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Call `handler` for SIGINT and SIGTERM."""
-    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
-        yield
-        return
-    previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, old in previous.items():
-            signal.signal(number, old)
