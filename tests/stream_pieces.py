@@ -110,11 +110,20 @@ class ListSink:
     """Keeps the frames that it was given, and counts the calls."""
 
     def __init__(
-        self, name="list", *, lossless=True, seconds=0.0, fails_at=None, fails_open=False, keep=10_000
+        self,
+        name="list",
+        *,
+        lossless=True,
+        seconds=0.0,
+        fails_at=None,
+        fails_open=False,
+        keep=10_000,
+        error=SinkError,
     ):
         self.name, self.lossless = name, lossless
         self.stream_format, self.frames, self.opened, self.closed, self.threads = None, [], 0, 0, set()
         self._seconds, self._fails_at, self._fails_open, self._keep = seconds, fails_at, fails_open, keep
+        self._error = error
 
     def open(self, stream_format):
         self.opened += 1
@@ -127,7 +136,7 @@ class ListSink:
         assert not self.closed
         self.threads.add(threading.get_ident())
         if len(self.frames) == self._fails_at:
-            raise SinkError("is full", subject=self.name)
+            raise self._error("is full", subject=self.name)
         if self._seconds:
             time.sleep(self._seconds)
         if len(self.frames) < self._keep:

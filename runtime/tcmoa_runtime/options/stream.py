@@ -20,6 +20,9 @@ other source alone, not fused. pass-x, pass-y: pass that source alone, and emit 
 stop: end the stream.
 """
 
+ImagesBy: TypeAlias = Literal["name", "place"]
+"""How the images of two folders are paired: by equal names or numbers, or in their order."""
+
 Offset: TypeAlias = float | Literal["auto", "timestamps"]
 """Seconds between the clocks of two sources, or how they are found."""
 
@@ -72,6 +75,14 @@ class StreamOptions:
             "Seconds for which hold fuses the last frame of a lost source.", group=_PAIRING, metavar="SECONDS"
         ),
     ] = 2.0
+    images_by: Annotated[
+        ImagesBy,
+        Option(
+            "How the images of two folders are paired: name pairs equal names, or else equal numbers in the "
+            "names; place pairs them in their order.",
+            group=_PAIRING,
+        ),
+    ] = "name"
     wait: Annotated[
         float,
         Option(
@@ -116,6 +127,7 @@ class StreamOptions:
             InputError: A field is out of range; the subject is its name.
         """
         check_choice("lead", self.lead, get_args(SourceName))
+        check_choice("images_by", self.images_by, get_args(ImagesBy))
         check_choice("on_loss", self.on_loss, get_args(OnLoss))
         _check_offset(self.offset)
         if self.tolerance is not None:

@@ -35,13 +35,15 @@ class FileClock:
     Where timestamps step back or far ahead, as in joined recordings, time continues by the usual step.
     """
 
-    def __init__(self, *, start: float | None = None, offset: float = 0.0) -> None:
+    def __init__(self, *, start: float | None = None, offset: float = 0.0, keeps_steps: bool = False) -> None:
         """Create a clock.
 
         Args:
             start: Time of the first frame in seconds, before `offset` is added; None keeps the file's own.
             offset: Seconds added to all times.
+            keeps_steps: Whether large steps are gaps between frames, too, and not jumps.
         """
+        self._keeps_steps = keeps_steps
         self.jumps = 0
         self._start, self._offset = start, offset
         self._shift: float | None = None
@@ -55,7 +57,7 @@ class FileClock:
         now = frame.time + self._shift
         if self._last is not None:
             step = now - self._last
-            if step < 0 or step > MAX_FILE_STEP_SECONDS:
+            if step < 0 or (step > MAX_FILE_STEP_SECONDS and not self._keeps_steps):
                 usual = statistics.median(self._steps) if self._steps else 0.0
                 self._shift += usual - step
                 self.jumps += 1

@@ -8,6 +8,7 @@ from typing import TextIO
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, SourceFrame, StreamFormat
+from tcmoa_runtime.streams.location import printable
 from tcmoa_runtime.typing import JsonObject
 
 
@@ -32,7 +33,8 @@ class FrameLog:
             )
         if path.is_dir():
             raise InputError("a folder; expected a file name", subject=path)
-        self.name, self._path = str(path), path
+        self.name, self._path = printable(str(path)), path
+        self.paths = (path,)
         self._file: TextIO | None = None
 
     def open(self, stream_format: StreamFormat) -> None:

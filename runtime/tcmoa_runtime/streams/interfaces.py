@@ -24,6 +24,10 @@ class SinkError(InputError):
     """A sink cannot be opened, written or finished; the subject is its name."""
 
 
+class SinkClosedError(SinkError):
+    """The viewer has closed a sink, e.g. a window: it gets no more frames, which is no failure."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceFrame:
     """A decoded frame of a source.
@@ -98,6 +102,7 @@ class StreamFormat:
         time_base: Unit of `pts`, in seconds.
         rate: Frames per second, None if unknown.
         live: Whether frames come in real time.
+        sample_aspect_ratio: Width of a pixel divided by its height, as x states it.
     """
 
     height: int
@@ -106,6 +111,7 @@ class StreamFormat:
     time_base: Fraction
     rate: Fraction | None
     live: bool
+    sample_aspect_ratio: Fraction = Fraction(1)
 
 
 class Source(Protocol):
@@ -116,7 +122,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """Path or URL as the user gave it, without password."""
+        """Path or URL as the user gave it, by `location.redact`."""
         ...
 
     @property
@@ -152,13 +158,18 @@ class Source(Protocol):
         ...
 
 
+def has_shared_clock(source: Source) -> bool:
+    """Whether a source counts `pts` on a clock that the other one shares, as folders paired by name do."""
+    return bool(getattr(source, "has_shared_clock", False))
+
+
 @runtime_checkable
 class Sink(Protocol):
     """A consumer of fused frames: `open` once, `write` in order, `close` once, all from one thread."""
 
     @property
     def name(self) -> str:
-        """Path or URL as the user gave it, without password."""
+        """Path or URL as the user gave it, by `location.redact`."""
         ...
 
     @property
@@ -189,12 +200,3 @@ class Sink(Protocol):
             SinkError: The output cannot be completed.
         """
         ...
-
-
-def without_password(url: str) -> str:
-    """Return `url` without the user and password of `scheme://user:password@host`."""
-    scheme, mark, rest = url.partition("://")
-    if not mark:
-        return url
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
-from tcmoa_runtime.prompts import MAX_PROMPT
+from tcmoa_runtime.contract import MAX_PROMPT
 from tcmoa_runtime.streams.control import StreamControl
 
 SCALE_STEP: Final = 0.1

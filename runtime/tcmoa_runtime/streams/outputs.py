@@ -36,24 +36,14 @@ class CallbackSink:
 class Outputs:
     """The sinks of a running stream, and the queue of its consumer."""
 
-    def __init__(
-        self,
-        stats: Stats,
-        *,
-        on_error: Callable[[Exception], None],
-        on_partial_error: Callable[[Exception], None],
-        on_note: Callable[[Exception], None],
-    ) -> None:
+    def __init__(self, stats: Stats, on_failure: Callable[[Sink, Exception, bool], None]) -> None:
         """Create outputs without sinks.
 
         Args:
             stats: Where drops are counted.
-            on_error: Called with the error of a sink without which the stream is to end.
-            on_partial_error: Called with the error of a file while other files go on; the stream reports it at the end.
-            on_note: Called with the error of a sink that the stream does not need.
+            on_failure: Called with a sink that gets no more frames, the error, and whether other outputs go on.
         """
-        self._stats = stats
-        self._on_error, self._on_partial_error, self._on_note = on_error, on_partial_error, on_note
+        self._stats, self._on_failure = stats, on_failure
         self._writers: list[SinkWriter] = []
         self._queue: BoundedQueue[FusedFrame] | None = None
 
@@ -62,11 +52,25 @@ class Outputs:
         self._queue = queue
 
     def open(self, sinks: Sequence[Sink], stream_format: StreamFormat) -> None:
-        """Open the sinks one after the other; raise the error of the first that fails."""
+        """Open the sinks one after the other, and report those that fail when all were tried."""
+        failed = []
         for sink in sinks:
             writer = SinkWriter(sink, stream_format, self._stats, self._handle_failure)
             self._writers.append(writer)
-            writer.start()
+            error = writer.start()
+            if error is not None:
+                failed.append((sink, error))
+        for sink, error in failed:
+            self._handle_failure(sink, error)
+
+    @property
+    def is_any_left(self) -> bool:
+        """Whether frames still reach a sink or the consumer; also without any sinks, as for statistics alone."""
+        return (
+            self._queue is not None
+            or not self._writers
+            or any(writer.error is None for writer in self._writers)
+        )
 
     def emit(self, frame: FusedFrame) -> None:
         """Hand a frame to all sinks and the consumer; blocks only where every frame of a file is needed."""
@@ -100,10 +104,4 @@ class Outputs:
         return late
 
     def _handle_failure(self, sink: Sink, error: Exception) -> None:
-        has_other_files = any(w.sink is not sink and w.sink.lossless for w in self._writers)
-        if sink.lossless and has_other_files:
-            self._on_partial_error(error)
-        elif sink.lossless or not has_other_files:
-            self._on_error(error)
-        else:
-            self._on_note(error)
+        self._on_failure(sink, error, self.is_any_left)

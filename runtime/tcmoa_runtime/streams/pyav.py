@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tcmoa_runtime.errors import MissingError
-from tcmoa_runtime.streams.interfaces import without_password
+from tcmoa_runtime.streams.location import redact, redact_text
 
 
 def import_av() -> Any:
@@ -25,6 +25,6 @@ def import_av() -> Any:
 
 
 def describe_error(error: BaseException, url: str = "") -> str:
-    """Return FFmpeg's description of an error on one line, with the password of `url` removed."""
+    """Return FFmpeg's description of an error on one line, with the secrets of `url` removed."""
     text = str(getattr(error, "strerror", None) or error or type(error).__name__).splitlines()[0]
-    return text.replace(url, without_password(url)) if url else text
+    return redact_text(text.replace(url, redact(url)) if url else text)

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from tcmoa_runtime.images import resize_frame
 from tcmoa_runtime.options.stream import StreamOptions
+from tcmoa_runtime.streams.backlog import Backlog
 from tcmoa_runtime.streams.bounded_queue import BoundedQueue
 from tcmoa_runtime.streams.clock import Clock, FileClock, LiveClock
 from tcmoa_runtime.streams.interfaces import Source, SourceError, SourceFrame
@@ -51,9 +52,22 @@ class Pairer(Protocol):
 class FilePairer:
     """Pairs two files: every frame of the leading one with its nearest partner. Reading waits for the fusion."""
 
-    def __init__(self, options: StreamOptions, rates: Rates, stats: Stats) -> None:
-        """Create a pairer; `rates` of the leading source and of the other one."""
+    def __init__(
+        self, options: StreamOptions, rates: Rates, stats: Stats, *, has_shared_clock: bool = False
+    ) -> None:
+        """Create a pairer.
+
+        Args:
+            options: How frames are paired.
+            rates: Frame rates of the leading source and of the other one.
+            stats: Where events and drops are counted.
+            has_shared_clock: Whether the times of both count on one clock, on which frames that belong together have
+                the same time, as images of equal names.
+        """
+        if has_shared_clock and options.tolerance is None and rates[0]:
+            options = replace(options, tolerance=float(1 / rates[0]) / 2)
         self._options, self._rates, self._stats = options, rates, stats
+        self._has_shared_clock = has_shared_clock
         self._queues: dict[SourceName, BoundedQueue[SourceFrame]] = {
             side: BoundedQueue(READ_AHEAD) for side in SIDES
         }
@@ -69,12 +83,16 @@ class FilePairer:
     def pairs(self) -> Generator[Pair, None, None]:
         """Yield the pairs in order."""
         lead, offset = self._options.lead, self._options.offset
-        leading = self._timed_frames(lead, FileClock())
+        keeps_steps = self._has_shared_clock
+        leading = self._timed_frames(lead, FileClock(keeps_steps=keeps_steps))
         first = next(leading, None)
         if first is None:
             return
         # Both files start together, unless their timestamps are of one clock.
-        clock = FileClock() if isinstance(offset, str) else FileClock(start=first.time, offset=offset)
+        start = None if isinstance(offset, str) or self._has_shared_clock else first.time
+        clock = FileClock(
+            start=start, offset=0.0 if isinstance(offset, str) else offset, keeps_steps=keeps_steps
+        )
         partner = self._timed_frames(other(lead), clock)
         yield from every_frame(chain([first], leading), partner, self._options, self._rates, self._stats)
 
@@ -197,7 +215,8 @@ class SourceReader:
             sources: Both sources; the reader closes them when they end and when it is stopped.
             pairer: What takes the frames.
             stats: Where frames and events are counted.
-            on_source_error: Called on a source's thread when the source fails. The other source goes on.
+            on_source_error: Called on a source's thread when the source fails, or has lost frames that are damaged. The
+                other source goes on.
             on_error: Called on a source's thread with any other exception.
         """
         self.failures: dict[SourceName, SourceError] = {}
@@ -247,15 +266,21 @@ class SourceReader:
     def _read(self, side: SourceName, source: Source) -> None:
         """Deliver the frames of a source, all at the size of the first, until it ends or the reader is stopped."""
         size = last_size = source.size
+        backlog = Backlog(source)
         try:
             while not self._stopping.is_set():
                 start = time.perf_counter()
                 frame = source.read()
                 if frame is None:
+                    self._note_damage(source)
                     return
+                waited = time.perf_counter() - start
                 if not source.live:
-                    self._stats.record_duration(f"decode-{side}", time.perf_counter() - start)
+                    self._stats.record_duration(f"decode-{side}", waited)
                 self._stats.record_event(side, "frames")
+                if backlog.holds(frame, waited):
+                    self._stats.record_dropped(f"{side}-before-start")
+                    continue
                 frame_size = frame.image.shape[:2]
                 if frame_size != last_size:
                     self._stats.record_event(side, "size_changes")
@@ -269,10 +294,18 @@ class SourceReader:
                 self.failures[side] = error
                 self._on_source_error(error)
         finally:
-            for event in ("errors", "reconnects"):
+            for event in ("errors", "reconnects", "frames_expected"):
                 if total := getattr(source, event, 0):
                     self._stats.record_event_total(side, event, total)
             source.close()
+
+    def _note_damage(self, source: Source) -> None:
+        """Report the frames of a file that were skipped because they are damaged."""
+        count = int(getattr(source, "errors", 0))
+        if count and not source.live and not self._stopping.is_set():
+            reason = str(getattr(source, "first_error", "")) or "damaged"
+            problem = f"{count} of its frames could not be read ({reason})"
+            self._on_source_error(SourceError(problem, subject=source.name))
 
 
 def _to_timed(side: SourceName, clock: Clock, frame: SourceFrame, stats: Stats) -> TimedFrame:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self, runtime_checkable
@@ -21,14 +22,24 @@ from tcmoa_runtime.options.stream import StreamOptions
 from tcmoa_runtime.streams.bounded_queue import BoundedQueue
 from tcmoa_runtime.streams.control import StreamControl
 from tcmoa_runtime.streams.fusing import PairFuser
-from tcmoa_runtime.streams.interfaces import FusedFrame, Sink, Source, SourceError, StreamFormat
+from tcmoa_runtime.streams.interfaces import (
+    FusedFrame,
+    Sink,
+    SinkClosedError,
+    SinkError,
+    Source,
+    SourceError,
+    StreamFormat,
+    has_shared_clock,
+)
 from tcmoa_runtime.streams.offset import OffsetEstimate, measure_offset_of
 from tcmoa_runtime.streams.outputs import CallbackSink, Outputs
+from tcmoa_runtime.streams.overwriting import check_outputs, path_of_source
 from tcmoa_runtime.streams.pairing import other
 from tcmoa_runtime.streams.reading import READ_AHEAD, FilePairer, LivePairer, Pairer, SourceReader
 from tcmoa_runtime.streams.sources import open_sources
 from tcmoa_runtime.streams.stats import Stats
-from tcmoa_runtime.typing import SourceName
+from tcmoa_runtime.typing import OnMessage, SourceName
 
 FINE_TIME_BASE: Final = Fraction(1, 90_000)
 """Time base of live outputs whose leading source has a coarse one; that of MPEG and RTP."""
@@ -36,6 +47,19 @@ CLOSE_SECONDS: Final = 15.0
 """How long closing waits for sources and sinks; threads that take longer are left running."""
 
 _log = logging.getLogger("tcmoa")
+
+
+_running: Final[weakref.WeakSet[Stream]] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close the streams that are still open when the interpreter exits.
+
+    Their threads would otherwise return from native code into an interpreter that is gone, which aborts the process.
+    """
+    for stream in list(_running):
+        stream.close()
 
 
 @runtime_checkable
@@ -66,6 +90,7 @@ class Stream:
         stats: Statistics of the stream.
         error: What ended the stream early, None otherwise.
         notes: Errors that did not end the stream; they are logged, too.
+        failed_outputs: Errors of the outputs that failed, by name; the first of them is `error`, too.
         live: Whether a source is live.
     """
 
@@ -81,6 +106,7 @@ class Stream:
         control: StreamControl | None = None,
         stats: Stats | None = None,
         clock: Callable[[], float] = time.monotonic,
+        on_message: OnMessage | None = None,
     ) -> None:
         """Open the sources and check that everything fits together.
 
@@ -94,9 +120,11 @@ class Stream:
             control: Alpha and beta while the stream runs; made with `options.ramp` by default.
             stats: Where statistics are recorded.
             clock: Returns the time in seconds.
+            on_message: Takes messages while sources are opened, e.g. `opening rtsp://camera/live`, also on another
+                thread.
 
         Raises:
-            InputError: A source or an option is wrong.
+            InputError: A source or an option is wrong, or a sink would overwrite a source or the bundle.
             MissingError: A package that a source needs is not installed.
         """
         options = options or StreamOptions()
@@ -104,15 +132,18 @@ class Stream:
         self.fuser = fuser
         self.stats = stats or Stats()
         self.offset_estimate: OffsetEstimate | None = None
+        self._sinks = [*sinks, *([] if on_frame is None else [CallbackSink(on_frame)])]
+        self._check_outputs({"x": x, "y": y}, self._sinks)
         if options.offset == "auto":
             self.offset_estimate = measure_offset_of(x, y, options)
             options = replace(options, offset=round(self.offset_estimate.offset, 4))
         self.options = options
         self.error: Exception | None = None
         self.notes: list[str] = []
+        self.failed_outputs: dict[str, Exception] = {}
         self._clock = clock
-        self._sinks = [*sinks, *([] if on_frame is None else [CallbackSink(on_frame)])]
-        self._sources = open_sources(x, y, options, bundle.channel_order)
+        self._locations = {"x": x, "y": y}
+        self._sources = open_sources(x, y, options, bundle.channel_order, on_message)
         self.live = any(source.live for source in self._sources.values())
         try:
             self._check_sizes()
@@ -128,12 +159,7 @@ class Stream:
             default=bundle.default_prompt,
             ramp=options.ramp,
         )
-        self._outputs = Outputs(
-            self.stats,
-            on_error=self._fail,
-            on_partial_error=partial(self._fail, stop=False),
-            on_note=self._add_note,
-        )
+        self._outputs = Outputs(self.stats, self._handle_output_failure)
         self._pairer = self._make_pairer()
         self._reader = SourceReader(
             self._sources,
@@ -173,8 +199,10 @@ class Stream:
     def run(self) -> Stats:
         """Start the stream, write every frame to the sinks, and return the statistics at the end.
 
+        The stream goes on while any of its outputs works.
+
         Raises:
-            Exception: What ended the stream early, after the sinks are closed.
+            Exception: What ended the stream early, or the first error of an output, after the sinks are closed.
         """
         self._start()
         try:
@@ -190,6 +218,7 @@ class Stream:
         """Add a sink; before the stream is started."""
         if self._is_started or self._is_closed:
             raise TcmoaError("sinks can be added only before a stream is started")
+        self._check_outputs(self._locations, [*self._sinks, sink])
         self._sinks.append(sink)
 
     @property
@@ -215,6 +244,7 @@ class Stream:
             FINE_TIME_BASE if is_coarse else lead.time_base,
             lead.rate,
             self.live,
+            Fraction(getattr(self._sources["x"], "sample_aspect_ratio", 1)),
         )
 
     def stop(self) -> None:
@@ -235,29 +265,41 @@ class Stream:
         if self._fusing.ident is not None:
             self._fusing.join(max(0.0, deadline - time.monotonic()))
         for sink in self._outputs.finish(deadline):
-            self._add_note(TcmoaError(f"did not close in {CLOSE_SECONDS:g} s", subject=sink.name))
+            late = SinkError(f"did not close in {CLOSE_SECONDS:g} s", subject=sink.name)
+            self._handle_output_failure(sink, late, True)
         self.stats.stop_clock()
+        _running.discard(self)
 
     def _start(self) -> None:
         if self._is_started or self._is_closed:
             raise TcmoaError("a stream runs once", remedy="Create another one.")
         self._is_started = True
+        _running.add(self)
         try:
             for sink in self._sinks:
                 if isinstance(sink, AttachableSink):
                     sink.attach(self)
             self._outputs.open(self._sinks, self.format)
-        except BaseException:
+            self._check_any_output()
+        except BaseException as error:
+            if isinstance(error, Exception) and self.error is None:
+                self.error = error
             self.close()
             raise
         self._reader.start()
         self._fusing.start()
 
+    def _check_any_output(self) -> None:
+        """Raise the first error of the outputs if none of them could be opened."""
+        if self.error is not None and not self._outputs.is_any_left:
+            raise self.error
+
     def _make_pairer(self) -> Pairer:
         lead, partner = self._sources[self.options.lead], self._sources[other(self.options.lead)]
         rates = lead.rate, partner.rate
         if not self.live:
-            return FilePairer(self.options, rates, self.stats)
+            is_shared = has_shared_clock(lead) and has_shared_clock(partner)
+            return FilePairer(self.options, rates, self.stats, has_shared_clock=is_shared)
         names = {side: source.name for side, source in self._sources.items()}
         return LivePairer(self.options, rates, self.stats, names, self._clock)
 
@@ -293,26 +335,52 @@ class Stream:
     def _fatal_source_error(self) -> SourceError | None:
         """Return the error of a source after which the output is incomplete.
 
-        A file that breaks off makes an incomplete output. The loss policy covers one failed live source, but not two.
+        A file that breaks off makes an incomplete output, also where the loss policy fills the gap. A live source is
+        expected to fail: the loss policy covers one, but not two.
         """
         failures = self._reader.failures
-        is_fatal = not self.live or len(failures) == 2
-        return failures.get(self.options.lead) if is_fatal else None
+        if self.live and len(failures) < 2:
+            return None
+        return failures.get(self.options.lead) or next(iter(failures.values()), None)
 
-    def _fail(self, error: Exception, *, stop: bool = True) -> None:
+    def _fail(self, error: Exception) -> None:
         """Keep the first error and note the others, which mostly follow from it; stop the stream."""
         if self.error is None:
             self.error = error
         else:
             self._add_note(error)
-            stop = True
-        if stop:
+        self._reader.stop()
+
+    def _handle_output_failure(self, sink: Sink, error: Exception, others_go_on: bool) -> None:
+        """Keep the error of an output for the end of the stream, which ends now if it was the last one."""
+        if isinstance(error, SinkClosedError):
+            self._add_note(error)
+        else:
+            self.failed_outputs[sink.name] = error
+            if self.error is not None:
+                self._add_note(error)
+            else:
+                self.error = error
+                if others_go_on:
+                    _log.warning("%s; the other outputs go on", _describe(error))
+        if not others_go_on:
             self._reader.stop()
 
     def _add_note(self, error: Exception) -> None:
-        note = error.render_problem() if isinstance(error, TcmoaError) else str(error)
+        note = _describe(error)
         self.notes.append(note)
         _log.warning("%s", note)
+
+    def _check_outputs(self, locations: Mapping[str, Source | str | Path], sinks: Sequence[Sink]) -> None:
+        """Refuse sinks that would overwrite a source or the bundle."""
+        try:
+            inputs = {f"source {side}": path_of_source(source) for side, source in locations.items()}
+            check_outputs(sinks, {**inputs, "bundle": self.fuser.bundle.path})
+        except BaseException:
+            for source in locations.values():
+                if not isinstance(source, str | Path):
+                    source.close()
+            raise
 
     def _check_sizes(self) -> None:
         """Refuse sources of another size than the bundle's, unless the fuser was loaded with a fit for them."""
@@ -328,3 +396,7 @@ class Stream:
                         settings={"fit": ...},
                     )
         self.fuser.check_sizes(self._sources["x"].size, self._sources["y"].size)
+
+
+def _describe(error: Exception) -> str:
+    return error.render_problem() if isinstance(error, TcmoaError) else str(error)

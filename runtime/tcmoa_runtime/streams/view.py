@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -49,6 +51,16 @@ class ViewSink:
         check_choice("view", view, get_args(View))
         self._sink, self._view = sink, view
         self.name, self.lossless = sink.name, sink.lossless
+
+    @property
+    def dropped(self) -> int:
+        """Frames that the sink itself dropped."""
+        return int(getattr(self._sink, "dropped", 0))
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """Files and folders that the sink writes."""
+        return tuple(getattr(self._sink, "paths", ()))
 
     def open(self, stream_format: StreamFormat) -> None:
         """Open the sink for images of the view's size."""

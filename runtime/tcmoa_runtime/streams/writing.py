@@ -20,6 +20,10 @@ class SinkWriter:
     """Runs one sink on its own thread.
 
     If the sources are files, a lossless sink makes the stream wait for it; a live stream never waits.
+
+    Attributes:
+        sink: The sink.
+        error: Why the sink receives no more frames, None while it does.
     """
 
     def __init__(
@@ -34,7 +38,8 @@ class SinkWriter:
         Args:
             sink: The sink; it is opened, written and closed on the new thread.
             stream_format: What the sink receives.
-            stats: Records dropped frames and how long writing takes.
+            stats: Records how long writing takes, and dropped frames: those that found no place in the queue, and those
+                that the sink counts in `dropped`, e.g. while it had no connection.
             on_failure: Called on the new thread with the error after which the sink receives no more frames.
         """
         self.sink = sink
@@ -43,15 +48,15 @@ class SinkWriter:
             QUEUE_CAPACITY if sink.lossless else 1, newest_wins=stream_format.live or not sink.lossless
         )
         self._opened = threading.Event()
-        self._error: Exception | None = None
+        self._num_dropped = 0
+        self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name=f"tcmoa-write-{sink.name}", daemon=True)
 
-    def start(self) -> None:
-        """Open the sink; raise what its `open` raises."""
+    def start(self) -> Exception | None:
+        """Open the sink; return the error with which that failed."""
         self._thread.start()
         self._opened.wait()
-        if self._error is not None:
-            raise self._error
+        return self.error
 
     def put(self, frame: FusedFrame) -> None:
         """Queue a frame; block only if the sink is lossless and the sources are files."""
@@ -75,8 +80,8 @@ class SinkWriter:
     def _run(self) -> None:
         try:
             self.sink.open(self._format)
-        except Exception as error:  # raised by `start`
-            self._error = error
+        except Exception as error:  # returned by `start`
+            self.error = error
             self._queue.discard()
             self._close_after_error()
             return
@@ -87,7 +92,9 @@ class SinkWriter:
                 start = time.perf_counter()
                 self.sink.write(frame)
                 self._stats.record_duration(f"write-{self.sink.name}", time.perf_counter() - start)
+                self._record_dropped()
         except Exception as error:
+            self.error = error
             self._stats.record_dropped(f"sink-{self.sink.name}", self._queue.discard())
             self._close_after_error()
             self._on_failure(self.sink, error)
@@ -95,7 +102,14 @@ class SinkWriter:
         try:
             self.sink.close()
         except Exception as error:
+            self.error = error
             self._on_failure(self.sink, error)
+
+    def _record_dropped(self) -> None:
+        """Count the frames that the sink itself dropped since the last call."""
+        total = int(getattr(self.sink, "dropped", 0))
+        self._stats.record_dropped(f"sink-{self.sink.name}", total - self._num_dropped)
+        self._num_dropped = total
 
     def _close_after_error(self) -> None:
         """Close the sink. The error that ended it says more than that closing failed, too."""

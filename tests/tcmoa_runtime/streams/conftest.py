@@ -6,6 +6,7 @@ import time
 import pytest
 
 from tcmoa_runtime import Bundle
+from video_pieces import gradient, write
 
 
 @pytest.fixture(autouse=True)
@@ -30,3 +31,11 @@ def bundle(exported):
 def plain_bundle(exported):
     """A micro bundle of 130x100 without prompts."""
     return Bundle.open(exported("plain"))
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory):
+    """A video of 130x100 with 20 frames at 25 frames per second, Matroska."""
+    pytest.importorskip("av", reason="PyAV is not installed; `pip install 'tcmoa[stream]'` runs this")
+    path = tmp_path_factory.mktemp("clip") / "s.mkv"
+    return write(path, [gradient(i, 100, 130) for i in range(20)])

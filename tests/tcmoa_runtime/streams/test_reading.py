@@ -8,6 +8,7 @@ import pytest
 
 from stream_pieces import LiveSource, ScriptedSource, source_frame
 from tcmoa_runtime.options.stream import StreamOptions
+from tcmoa_runtime.streams.backlog import Backlog
 from tcmoa_runtime.streams.fusing import OutputClock
 from tcmoa_runtime.streams.interfaces import SourceError
 from tcmoa_runtime.streams.reading import FilePairer, LivePairer, SourceReader
@@ -89,6 +90,53 @@ def test_a_failing_source_is_recorded_and_the_other_one_goes_on():
     assert set(reader.failures) == {"x"}
     assert errors == [reader.failures["x"]]
     assert stats.snapshot()["sources"]["x"]["frames"] == 3
+
+
+class OpenedEarlier:
+    """A live source whose first frame is 5.5 s old, with as much in its buffer; current frames come every 40 ms."""
+
+    name, live, rate, size = "camera", True, Fraction(25), (2, 2)
+
+    def __init__(self, num_buffered):
+        self.index, self.num_buffered = 0, num_buffered
+        self.opened = time.monotonic() - 5.5
+
+    def read(self):
+        index, self.index = self.index, self.index + 1
+        if index > self.num_buffered:
+            time.sleep(0.04)
+        arrived = self.opened if index == 0 else time.monotonic()
+        return source_frame(index, 40 * index, arrived=arrived) if index < self.num_buffered + 5 else None
+
+    def close(self):
+        self.index = self.num_buffered + 5
+
+
+def test_a_live_stream_begins_with_the_newest_of_both():
+    """The other source took 5.5 s to open; meanwhile frames have piled up."""
+    x, y = OpenedEarlier(130), LiveSource(25)
+    stats = Stats()
+    pairer = LivePairer(StreamOptions(), (x.rate, y.rate), stats, NAMES)
+    reader, errors = reader_of(x, y, pairer, stats)
+    start = time.monotonic()
+    reader.start()
+    first = next(pairer.pairs())
+    reader.stop()
+    reader.join(time.monotonic() + 10)
+    assert errors == []
+    assert first.status == "fused"
+    assert first.x.frame.index == 131
+    assert first.x.frame.arrived >= start
+    assert stats.snapshot()["dropped"]["x-before-start"] == 131
+
+
+def test_a_live_source_that_was_just_opened_loses_no_frame():
+    backlog = Backlog(LiveSource(25), clock=lambda: 100.1)
+    assert not any(backlog.holds(source_frame(i, 0, arrived=100.0), 0.0) for i in range(3))
+    fast = Backlog(OpenedEarlier(0), clock=iter([100.0, 101.0, 102.0, 103.0]).__next__)
+    held = [fast.holds(source_frame(i, 0, arrived=1.0), 0.0) for i in range(4)]
+    assert held == [True, True, False, False]  # for 2 s at most, however fast it can be read
+    assert not Backlog(ScriptedSource([0])).holds(source_frame(0, 0, arrived=0.0), 0.0)
 
 
 def test_output_times_increase_strictly():

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -118,6 +119,18 @@ def test_an_odd_size_is_kept(tmp_path):
     assert (stream["width"], stream["height"], stream["pix_fmt"]) == (97, 63, "yuv444p")
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [("v.mp4", {}), ("v.mov", {"codec": "mjpeg"}), ("v.mkv", {"codec": "hevc"})]
+)
+def test_the_shape_of_pixels_is_kept(tmp_path, name, options):
+    sink = open_sink(str(tmp_path / name), SinkOptions(view="side-by-side", **options))
+    sink.open(replace(stream_format(), sample_aspect_ratio=Fraction(16, 11)))
+    sink.write(fused(0, gradient(0)))
+    sink.close()
+    with av.open(str(tmp_path / name)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(16, 11)
+
+
 def test_without_a_frame_no_file_is_left(tmp_path):
     sink = open_sink(str(tmp_path / "v.mp4"))
     sink.open(stream_format())
@@ -172,7 +185,7 @@ def test_after_a_kill_the_hidden_file_can_be_played(tmp_path, name):
     process.stdout.close()
     (hidden,) = leftovers(tmp_path)
     assert not (tmp_path / name).exists()
-    assert count_frames(tmp_path / hidden) > 40
+    assert count_frames(tmp_path / hidden) >= 120  # 121 were written, of which the last may be missing
 
 
 @pytest.fixture

@@ -1,12 +1,16 @@
 """Network sinks: the receiver decodes the stream, and a lost connection drops frames but never ends the stream."""
 
+import socket
 import subprocess
 import time
 
 import pytest
 
+from stream_pieces import ListSink, ScriptedSource, copying_fuser
+from tcmoa_runtime import Stream
 from tcmoa_runtime.streams.interfaces import SinkError
 from tcmoa_runtime.streams.sinks import SinkOptions, open_sink
+from tcmoa_runtime.streams.view import ViewSink
 from video_pieces import FFMPEG, FFPROBE, count_frames, free_port, fused, gradient, stream_format
 
 av = pytest.importorskip("av", reason="PyAV is not installed; `pip install 'tcmoa[stream]'` runs this")
@@ -114,6 +118,36 @@ def test_a_failed_first_connection_is_reported_without_the_password():
         sink.open(stream_format(96, 128, **LIVE))
     assert "secret" not in str(caught.value)
     sink.close()
+
+
+def test_frames_without_a_connection_are_counted_and_a_lost_end_is_an_error():
+    """The listener goes away after the first frames."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        sink = open_sink(f"tcp://127.0.0.1:{server.getsockname()[1]}?password=secret")
+        sink.open(stream_format(96, 128, **LIVE))
+        server.accept()[0].close()
+    deadline = time.monotonic() + 20
+    index = 0
+    while sink.dropped < 3:
+        assert time.monotonic() < deadline
+        push(sink, 1, start=index, pause=0.001)
+        index += 1
+    with pytest.raises(SinkError, match=r"connection lost: .*; the last 3 frames were not sent") as caught:
+        sink.close()
+    assert "secret" not in str(caught.value)
+    sink.close()
+
+
+def test_what_a_sink_drops_is_in_the_statistics(bundle):
+    class Dropping(ListSink):
+        dropped = 0
+
+        def write(self, frame):
+            self.dropped += 1
+
+    x, y = (ScriptedSource([40 * i for i in range(10)]) for _ in "xy")
+    stream = Stream(copying_fuser(bundle), x, y, sinks=[ViewSink(Dropping("net"), "blend")])
+    assert stream.run().snapshot()["dropped"] == {"sink-net": 10}
 
 
 def test_a_codec_for_files_only_is_refused():

@@ -1,7 +1,9 @@
 """Files as sources: every frame, in order, with its timestamp and its colors."""
 
 import os
+import re
 import shutil
+import struct
 import subprocess
 import sys
 from fractions import Fraction
@@ -39,10 +41,21 @@ def decoded(image):
     return sum(1 << bit for bit in range(8) if blocks[bit] > 125)
 
 
-def encode(path, images, *, codec="libx264", rate=25, pixels="yuv420p", stamps=None, options=None, **context):
+def encode(
+    path,
+    images,
+    *,
+    codec="libx264",
+    rate=25,
+    pixels="yuv420p",
+    stamps=None,
+    options=None,
+    container=None,
+    **context,
+):
     """Write a video with PyAV; `stamps` are milliseconds."""
     base = Fraction(1, 1000) if stamps else Fraction(1) / Fraction(rate)
-    with av.open(str(path), "w") as container:
+    with av.open(f"file:{path}", "w", options=container or {}) as container:
         stream = container.add_stream(codec, rate=Fraction(rate), options=options or {})
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt, stream.codec_context.time_base = pixels, base
@@ -151,6 +164,98 @@ def test_a_rotated_file_is_rotated_as_by_ffmpeg(tmp_path):
     assert source.size == (WIDTH, HEIGHT)
     expected = read_frame(tmp_path / "t.png")
     assert np.abs(read_all(source)[0].image.astype(int) - expected).mean() < 4
+
+
+MATRICES = {
+    "as it is": (1, 0, 0, 1),
+    "mirrored columns": (-1, 0, 0, 1),
+    "mirrored rows": (1, 0, 0, -1),
+    "half turn": (-1, 0, 0, -1),
+    "quarter turn": (0, 1, -1, 0),
+    "three quarters": (0, -1, 1, 0),
+    "transposed": (0, 1, 1, 0),
+    "transposed and turned": (0, -1, -1, 0),
+}
+
+
+@needs_ffmpeg
+def test_all_display_matrices_give_what_ffmpeg_shows(tmp_path):
+    """The matrix is patched into the header of one file, whose pixels are wider than high."""
+    path = tmp_path / "v.mp4"
+    image = np.zeros((32, 48, 3), np.uint8)
+    image[:16, :24], image[:16, 24:], image[16:, :24] = (250, 10, 10), (10, 250, 10), (10, 10, 250)
+    encode(path, [image] * 3, options={"qp": "0"}, sample_aspect_ratio=Fraction(4, 3))
+    data = path.read_bytes()
+    start = data.index(b"tkhd") + 44
+    for name, (a, b, c, d) in MATRICES.items():
+        matrix = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+        turned = tmp_path / f"{name}.mp4"
+        turned.write_bytes(data[:start] + matrix + data[start + 36 :])
+        call = [
+            FFMPEG,
+            "-v",
+            "error",
+            "-i",
+            turned,
+            "-frames:v",
+            "1",
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "rgb24",
+            "-",
+        ]
+        raw = subprocess.run(call, capture_output=True, check=True).stdout
+        source = opened(turned)
+        got = read_all(source)[0].image
+        expected = np.frombuffer(raw, np.uint8).reshape(got.shape)
+        assert np.abs(got.astype(int) - expected).mean() < 2, name
+        assert source.sample_aspect_ratio == (Fraction(4, 3) if a else Fraction(3, 4)), name
+
+
+FORMS = [("mp4", {"movflags": "faststart"}), ("mov", {"movflags": "faststart"}), ("mkv", {}), ("avi", {})]
+
+
+@pytest.mark.parametrize(("suffix", "header"), FORMS)
+@pytest.mark.parametrize("codec", ["mjpeg", "libx264"])
+def test_a_cut_file_is_an_error_after_its_frames_and_a_complete_one_is_not(tmp_path, suffix, header, codec):
+    path = tmp_path / f"v.{suffix}"
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    encode(path, [coded(i) for i in range(50)], codec=codec, pixels=pixels, container=header)
+    assert len(read_all(opened(path))) == 50
+    cut = tmp_path / f"cut.{suffix}"
+    data = path.read_bytes()
+    cut.write_bytes(data[: len(data) * 55 // 100])
+    source = opened(cut)
+    frames = []
+    with pytest.raises(SourceError) as caught:
+        frames.extend(iter(source.read, None))
+    line = (
+        rf"{cut}: ends early, after (\d+) of (\d+) frames \(.*\).*; expected a complete file\. Copy or record"
+    )
+    match = re.match(line, str(caught.value))
+    assert int(match[1]) == source.frames == len(frames)
+    assert int(match[2]) == source.frames_expected == pytest.approx(50, abs=1)
+    assert 5 < len(frames) < 45
+    source.close()
+
+
+def test_audio_that_is_longer_than_the_video_is_no_cut(tmp_path):
+    call = [
+        FFMPEG,
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc=size=64x48:rate=25:duration=1",
+        "-f",
+        "lavfi",
+    ]
+    for suffix in ("mp4", "mkv", "avi", "ts"):
+        path = tmp_path / f"v.{suffix}"
+        subprocess.run([*call, "-i", "sine=duration=3", path], check=True)
+        assert len(read_all(opened(path))) == 25
 
 
 def test_damage_in_the_middle_loses_only_some_frames(tmp_path):

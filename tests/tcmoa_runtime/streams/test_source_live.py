@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from stream_pieces import LiveSource, ScriptedSource
+from tcmoa_runtime.streams import opening
 from tcmoa_runtime.streams.interfaces import SourceError
 from tcmoa_runtime.streams.sources import SourceOptions, camera, open_source, reconnecting
 from tcmoa_runtime.streams.sources.reconnecting import Reconnecting
@@ -118,13 +119,33 @@ def web(tmp_path):
 
 
 @needs_ffmpeg
-def test_a_file_on_a_web_server_is_not_live(web, tmp_path):
+def test_a_file_on_a_web_server_is_not_live_and_that_is_said(web, tmp_path, caplog):
     write(tmp_path / "v.mp4", [gradient(i) for i in range(10)])
-    source = open_source(f"{web}/v.mp4")
+    messages = []
+    source = open_source(f"{web}/v.mp4", on_message=messages.append)
     assert not source.live
-    assert "secret" not in source.name
     assert len(list(iter(source.read, None))) == 10
     source.close()
+    name = f"{web}/v.mp4".replace("user:secret", "***")
+    assert (source.name, messages) == (name, [f"opening {name}"])
+    assert caplog.messages == [
+        f"{name}: has a duration: read as a file, every frame of it. Set live=True to treat it as live."
+    ]
+    caplog.clear()
+    open_source(f"{web}/v.mp4", SourceOptions(live=False)).close()
+    assert caplog.messages == []
+
+
+def test_a_long_opening_says_what_it_waits_for(monkeypatch):
+    monkeypatch.setattr(opening, "MESSAGE_SECONDS", 0.05)
+    messages = []
+    with opening.reported_opening("rtsp://camera/live", messages.append) as on_phase:
+        time.sleep(0.12)
+        on_phase("waiting for a key frame")
+        time.sleep(0.12)
+    assert messages[0] == "opening rtsp://camera/live"
+    waits = list(dict.fromkeys(messages[1:]))
+    assert waits == ["rtsp://camera/live: opening (0 s)", "rtsp://camera/live: waiting for a key frame (0 s)"]
 
 
 def test_an_unreachable_url_is_one_line_without_the_password(web):

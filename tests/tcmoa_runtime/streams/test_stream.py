@@ -1,11 +1,14 @@
 """Streams: every frame of a file is emitted, live frames do not queue up, and every end closes all."""
 
 import logging
+import subprocess
+import sys
 import threading
 import time
 import weakref
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +24,7 @@ from stream_pieces import (
 )
 from tcmoa_runtime import Fuser, InputError, Stream, TcmoaError
 from tcmoa_runtime.options.stream import StreamOptions
-from tcmoa_runtime.streams.interfaces import SinkError, SourceError
+from tcmoa_runtime.streams.interfaces import SinkClosedError, SinkError, SourceError
 
 
 def file(count, rate=25, **options):
@@ -160,10 +163,13 @@ def test_a_leading_file_that_fails_is_an_error_after_its_frames_were_emitted(bun
     assert sink.closed == 1
 
 
-def test_a_partner_that_fails_is_held_and_noted(bundle):
+def test_a_partner_that_fails_is_held_and_an_error_at_the_end(bundle):
+    """The loss policy fills the gap, but the output is not what two complete files give."""
     sink = ListSink()
     stream = Stream(copying_fuser(bundle), file(10), file(10, fails_after=3), sinks=[sink])
-    stream.run()
+    with pytest.raises(SourceError, match="scripted: broke"):
+        stream.run()
+    assert len(sink.frames) == 10
     assert [f.status for f in sink.frames][-1] == "held-y"
     assert stream.notes == ["scripted: broke"]
 
@@ -377,12 +383,51 @@ def test_a_fuser_that_resizes_takes_any_size_and_gives_that_of_x(bundle):
     assert (sink.stream_format.height, sink.stream_format.width) == (50, 65)
 
 
-def test_a_sink_that_cannot_be_opened_stops_the_start(bundle):
-    x, first = file(3), ListSink("first")
-    with pytest.raises(SinkError, match="second: cannot be opened"):
-        Stream(copying_fuser(bundle), x, file(3), sinks=[first, ListSink("second", fails_open=True)]).run()
-    assert x.closed
-    assert (first.closed, first.frames) == (1, [])
+def test_beside_a_sink_that_cannot_be_opened_the_others_get_every_frame(bundle, caplog):
+    x, kept = file(3), ListSink("kept")
+    failing = [ListSink(name, fails_open=True, lossless=name == "file") for name in ("file", "network")]
+    stream = Stream(copying_fuser(bundle), x, file(3), sinks=[failing[0], kept, failing[1]])
+    with pytest.raises(SinkError, match="file: cannot be opened"):
+        stream.run()
+    assert (len(kept.frames), kept.closed, x.closed) == (3, 1, True)
+    assert [str(error) for error in stream.failed_outputs.values()] == [
+        "file: cannot be opened",
+        "network: cannot be opened",
+    ]
+    assert [record.message for record in caplog.records] == [
+        "file: cannot be opened; the other outputs go on",
+        "network: cannot be opened",
+    ]
+    assert stream.stats.snapshot()["dropped"] == {"sink-file": 3, "sink-network": 3}
+
+
+def test_if_no_sink_can_be_opened_nothing_is_read(bundle):
+    x, y = file(3), file(3)
+    sinks = [ListSink(name, fails_open=True) for name in ("first", "second")]
+    stream = Stream(copying_fuser(bundle), x, y, sinks=sinks)
+    with pytest.raises(SinkError, match="first: cannot be opened"):
+        stream.run()
+    assert isinstance(stream.error, SinkError)
+    assert stream.notes == ["second: cannot be opened"]
+    assert (x.frames, x.closed, y.closed) == (0, True, True)
+
+
+def test_a_consumer_gets_every_frame_beside_a_sink_that_cannot_be_opened(bundle):
+    stream = Stream(copying_fuser(bundle), file(3), file(3), sinks=[ListSink("bad", fails_open=True)])
+    frames = []
+    with pytest.raises(SinkError, match="bad: cannot be opened"):
+        frames.extend(frame.index for frame in stream)
+    assert stream.stats.snapshot()["frames"] == 3
+
+
+def test_after_two_of_three_sinks_have_failed_the_third_goes_on(bundle):
+    failing = [ListSink(name, fails_at=at) for name, at in (("a", 2), ("b", 4))]
+    kept = ListSink("kept")
+    stream = Stream(copying_fuser(bundle), slow_file(30), file(30), sinks=[*failing, kept])
+    with pytest.raises(SinkError, match="a: is full"):
+        stream.run()
+    assert len(kept.frames) == 30
+    assert set(stream.failed_outputs) == {"a", "b"}
 
 
 def test_a_full_disk_ends_the_stream_and_the_rest_is_finished(bundle):
@@ -400,10 +445,26 @@ def test_beside_another_file_a_full_one_is_reported_at_the_end(bundle):
 
 
 def test_a_window_that_is_closed_is_only_noted(bundle):
-    window, kept = ListSink("window", lossless=False, fails_at=1), ListSink("kept")
+    window = ListSink("window", lossless=False, fails_at=1, error=SinkClosedError)
+    kept = ListSink("kept")
     stream = Stream(copying_fuser(bundle), file(30), file(30), sinks=[window, kept])
     stream.run()
     assert stream.notes == ["window: is full"]
+    assert stream.failed_outputs == {}
+    assert len(kept.frames) == 30
+
+
+def test_closing_the_only_window_ends_the_stream(bundle):
+    window = ListSink("window", lossless=False, fails_at=1, error=SinkClosedError)
+    stream = Stream(copying_fuser(bundle), slow_file(1000), file(1000), sinks=[window])
+    stream.run()
+    assert (stream.error, len(window.frames)) == (None, 1)
+
+
+def test_a_page_that_fails_beside_a_file_is_an_error_at_the_end(bundle):
+    page, kept = ListSink("page", lossless=False, fails_at=1), ListSink("kept")
+    with pytest.raises(SinkError, match="page: is full"):
+        Stream(copying_fuser(bundle), file(30), file(30), sinks=[page, kept]).run()
     assert len(kept.frames) == 30
 
 
@@ -434,9 +495,30 @@ def test_any_other_error_of_a_source_reaches_the_caller(bundle):
 
 def test_notes_are_logged(bundle, caplog):
     stream = Stream(copying_fuser(bundle), file(10), file(10, fails_after=3))
-    stream.run()
+    with pytest.raises(SourceError):
+        stream.run()
     assert ("tcmoa", logging.WARNING, "scripted: broke") in caplog.record_tuples
     assert stream.notes == ["scripted: broke"]
+
+
+LEFT_OPEN = """
+import sys
+sys.path[:0] = [sys.argv[1]]
+from stream_pieces import ListSink, LiveSource
+from tcmoa_runtime import Fuser, Stream
+fuser = Fuser.load(sys.argv[2])
+stream = Stream(fuser, LiveSource(200), LiveSource(200), sinks=[ListSink()])
+frames = iter(stream)
+next(frames)
+print("left open", flush=True)
+"""
+
+
+def test_a_stream_that_is_left_open_ends_with_the_interpreter(vif):
+    folder = str(Path(__file__).parents[2])
+    command = [sys.executable, "-c", LEFT_OPEN, folder, str(vif)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "left open\n", "")
 
 
 def test_a_stream_runs_once(bundle):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tcmoa_runtime.streams.interfaces import SinkError
+from tcmoa_runtime.streams.location import file_url
 from tcmoa_runtime.streams.pyav import describe_error, import_av
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def check_copyable(source: Path) -> None:
             "not a file; expected a video file, whose audio and metadata can be copied", subject=source
         )
     try:
-        av.open(str(source)).close()
+        av.open(file_url(source)).close()
     except (av.FFmpegError, OSError) as error:
         raise SinkError(
             f"audio and metadata cannot be copied: {describe_error(error)}", subject=source
@@ -37,7 +38,7 @@ class AudioCopy:
             SinkError: The container cannot hold a codec of the source; the message names `subject`.
         """
         av = import_av()
-        self._input: Any = av.open(str(source))
+        self._input: Any = av.open(file_url(source))
         container.metadata.update(self._input.metadata)
         self._streams: dict[int, Any] = {}
         for stream in self._input.streams.audio:

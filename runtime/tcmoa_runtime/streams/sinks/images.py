@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import IMAGE_SUFFIXES, in_order, write_image
 from tcmoa_runtime.options.sink import SinkOptions
 from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
+from tcmoa_runtime.streams.location import NUMBER
 from tcmoa_runtime.typing import ChannelOrder
-
-_NUMBER: Final = re.compile(r"%0?\d*d")
-
-
-def has_number(file_name: str) -> bool:
-    """Return whether a file name is a pattern with a number, e.g. `%06d.png`."""
-    return _NUMBER.search(file_name) is not None
 
 
 class ImageSequenceSink:
@@ -28,22 +21,27 @@ class ImageSequenceSink:
 
     lossless = True
 
-    def __init__(self, target: str, options: SinkOptions) -> None:
-        """Check the target: a folder, or a pattern of files.
+    def __init__(self, path: Path, options: SinkOptions, *, is_folder: bool, name: str) -> None:
+        """Check the target.
+
+        Args:
+            path: A folder, or a pattern of files.
+            options: The format of the images in a folder.
+            is_folder: Whether `path` is a folder.
+            name: Name in messages.
 
         Raises:
             SinkError: The pattern, the image format or the folder is wrong.
         """
-        path = Path(target)
-        if not has_number(path.name):
+        if is_folder:
             path = path / f"%06d.{options.image_format}"
-        self.name = target
+        self.name = target = name
         self._folder, self._pattern = path.parent, path.name
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             raise SinkError(
                 f"image format {path.suffix!r}; expected {', '.join(sorted(IMAGE_SUFFIXES))}", subject=target
             )
-        if self._pattern.count("%") != 1:
+        if len(NUMBER.findall(self._pattern)) != 1:
             raise SinkError("expected a pattern with one number, e.g. FOLDER/%06d.png", subject=target)
         parent = next(folder for folder in (self._folder, *self._folder.parents) if folder.exists())
         if not parent.is_dir():
@@ -65,7 +63,7 @@ class ImageSequenceSink:
         """Write the file of a frame; it appears under its name when it is complete."""
         image = in_order(frame.image, self._channel_order)
         try:
-            write_image(self._folder / (self._pattern % frame.index), image)
+            write_image(self._folder / self._file_name(frame.index), image)
         except InputError as error:
             raise SinkError(
                 f"{error.problem}; {self._written} frames are in {self._folder}",
@@ -73,6 +71,15 @@ class ImageSequenceSink:
                 remedy=error.remedy,
             ) from error
         self._written += 1
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The pattern of the files."""
+        return (self._folder / self._pattern,)
+
+    def _file_name(self, index: int) -> str:
+        """Return the name of a file; other characters of the pattern than the number are taken as they are."""
+        return NUMBER.sub(lambda number: number[0] % index, self._pattern)
 
     def close(self) -> None:
         """Remove the created folders if no frame was written."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from typing import TYPE_CHECKING, Final
 
 from tcmoa_runtime.options.sink import SinkOptions
-from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat, without_password
+from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
+from tcmoa_runtime.streams.location import redact
 from tcmoa_runtime.streams.pyav import describe_error, import_av
 from tcmoa_runtime.streams.sinks.encoder import Encoder, choose_encoder, encoding_errors
 
@@ -32,6 +34,8 @@ _MUXER_OPTIONS: Final[dict[str, dict[str, str]]] = {
 }
 _MIN_RETRY_SECONDS: Final = 0.5
 _MAX_RETRY_SECONDS: Final = 5.0
+_log = logging.getLogger("tcmoa")
+
 _TIMEOUT_SECONDS: Final = (5.0, 2.0)
 """Time limits of opening and of reading."""
 
@@ -41,6 +45,8 @@ class NetworkSink:
 
     RTSP and RTMP need a server, TCP and SRT need a listener, UDP and RTP need neither. A lost connection is opened
     again after 0.5 s, then after pauses that double up to 5 s.
+
+    A connection that is lost at the end of the stream is an error.
 
     Attributes:
         dropped: Frames that came while there was no connection.
@@ -58,7 +64,7 @@ class NetworkSink:
         """
         self._av = import_av()
         self._errors = encoding_errors()
-        self.name, self._url, self._options = without_password(url), url, options
+        self.name, self._url, self._options = redact(url), url, options
         self._container_name = CONTAINER_OF_SCHEME[url.partition("://")[0]]
         self._encoder_name = choose_encoder(options, self._container_name, self.name)
         self.dropped = self.reconnects = 0
@@ -66,6 +72,8 @@ class NetworkSink:
         self._container: OutputContainer | None = None
         self._encoder: Encoder | None = None
         self._retry_time, self._retry_delay = 0.0, _MIN_RETRY_SECONDS
+        self._loss: str | None = None
+        self._lost_frames = 0
 
     def open(self, stream_format: StreamFormat) -> None:
         """Connect.
@@ -78,32 +86,52 @@ class NetworkSink:
             self._connect(stream_format)
         except self._errors as error:
             self._disconnect()
-            raise SinkError(
-                f"connection failed: {describe_error(error, self._url)}", subject=self.name
-            ) from error
+            raise SinkError(f"connection failed: {self._describe(error)}", subject=self.name) from error
 
     def write(self, frame: FusedFrame) -> None:
         """Send a frame; without a connection, drop it."""
         if self._container is None:
             self._reconnect()
         if self._container is None or self._encoder is None:
-            self.dropped += 1
+            self._drop()
             return
         try:
             for packet in self._encoder.encode(frame):
                 self._container.mux(packet)
-        except self._errors:
+        except self._errors as error:
+            self._loss = self._describe(error)
+            _log.warning("%s: connection lost (%s), reconnecting", self.name, self._loss)
             self._disconnect()
-            self.dropped += 1
+            self._drop()
             self._retry_time = time.monotonic() + self._retry_delay
 
     def close(self) -> None:
-        """End the stream and disconnect."""
+        """End the stream and disconnect.
+
+        Raises:
+            SinkError: The connection was lost, and the last frames were not sent.
+        """
         if self._container is not None and self._encoder is not None:
             with contextlib.suppress(*self._errors):  # the other side may be gone
                 for packet in self._encoder.flush():
                     self._container.mux(packet)
         self._disconnect()
+        if self._loss is not None:
+            loss, self._loss = self._loss, None
+            raise SinkError(
+                f"connection lost: {loss}; the last {self._lost_frames} frames were not sent",
+                subject=self.name,
+            )
+
+    def _drop(self) -> None:
+        self.dropped += 1
+        self._lost_frames += 1
+
+    def _describe(self, error: BaseException) -> str:
+        if isinstance(error, self._av.error.ProtocolNotFoundError):
+            scheme = self._url.partition("://")[0]
+            return f"FFmpeg has no protocol {scheme} here"
+        return describe_error(error, self._url)
 
     def _connect(self, stream_format: StreamFormat) -> None:
         self._container = self._av.open(
@@ -114,7 +142,7 @@ class NetworkSink:
             timeout=_TIMEOUT_SECONDS,
         )
         self._encoder = Encoder(
-            self._container, stream_format, self._encoder_name, self._options, low_latency=True
+            self._container, stream_format, self._encoder_name, self._options, joinable=True
         )
         self._container.start_encoding()
 
@@ -130,7 +158,9 @@ class NetworkSink:
             self._retry_time = time.monotonic() + self._retry_delay
         else:
             self._retry_delay = _MIN_RETRY_SECONDS
+            self._loss, self._lost_frames = None, 0
             self.reconnects += 1
+            _log.warning("%s: connected again", self.name)
 
     def _disconnect(self) -> None:
         container, self._container, self._encoder = self._container, None, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -26,6 +27,7 @@ class RawVideoSink:
         """
         self._stream: BinaryIO = sys.stdout.buffer if stream is None else stream
         self._is_stdout = stream is None
+        self.paths = (Path("/dev/stdout"),) if self._is_stdout else ()
         self._channel_order: ChannelOrder = "rgb"
         if self._is_stdout and sys.stdout.isatty():
             raise SinkError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from tcmoa_runtime.options.sink import SinkOptions
 from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
+from tcmoa_runtime.streams.location import file_url, printable
 from tcmoa_runtime.streams.pyav import describe_error, import_av
 from tcmoa_runtime.streams.sinks.audio_copy import AudioCopy, check_copyable
 from tcmoa_runtime.streams.sinks.encoder import Encoder, choose_encoder, encoding_errors
@@ -20,11 +21,12 @@ CONTAINER_OF_SUFFIX: Final = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """FFmpeg's names of containers by the suffix of the file."""
 
 _MUXER_OPTIONS: Final[dict[str, dict[str, str]]] = {
-    # Fragments of 1 s: what is written can be played, even after a full disk or SIGKILL. The index, which makes an
-    # ordinary file of it, is written at the end.
-    "mp4": {"movflags": "+hybrid_fragmented", "frag_duration": "1000000"},
-    "mov": {"movflags": "+hybrid_fragmented", "frag_duration": "1000000"},
-    "matroska": {"cluster_time_limit": "1000"},
+    # A fragment for each frame, written at once: after a full disk or SIGKILL, all frames but the last can be played,
+    # however slowly they came. It costs about 150 bytes a frame. The index, which makes an ordinary file of it, is
+    # written at the end.
+    "mp4": {"movflags": "+hybrid_fragmented+frag_every_frame", "flush_packets": "1"},
+    "mov": {"movflags": "+hybrid_fragmented+frag_every_frame", "flush_packets": "1"},
+    "matroska": {"cluster_time_limit": "1", "flush_packets": "1"},
 }
 
 
@@ -32,7 +34,8 @@ class VideoFileSink:
     """Writes a hidden file in the same folder and renames it when it is closed; an existing file is replaced.
 
     Timestamps are kept; Matroska rounds them to milliseconds. If the disk is full, the frames that fit are kept under
-    the file's name. After SIGKILL the hidden file can be played. Without frames no file is left.
+    the file's name. After SIGKILL the hidden file can be played: it holds all frames but the last. Without frames no
+    file is left.
     """
 
     lossless = True
@@ -46,7 +49,8 @@ class VideoFileSink:
         """
         self._av = import_av()
         self._errors = encoding_errors()
-        self.name, self._path, self._options = str(path), path, options
+        self.name, self._path, self._options = printable(str(path)), path, options
+        self.paths = (path,)
         if path.is_dir():
             raise SinkError("a folder; expected a file name", subject=path)
         if not path.parent.is_dir():
@@ -76,13 +80,13 @@ class VideoFileSink:
             # FFmpeg creates the file with the first packet; create it now, so that an error is reported here.
             self._partial_path.touch()
             self._container = self._av.open(
-                str(self._partial_path),
+                file_url(self._partial_path),
                 "w",
                 format=self._container_name,
                 options=_MUXER_OPTIONS[self._container_name],
             )
             self._encoder = Encoder(
-                self._container, stream_format, self._encoder_name, options, low_latency=False
+                self._container, stream_format, self._encoder_name, options, joinable=False
             )
             if options.copy_from is not None:
                 self._audio = AudioCopy(options.copy_from, self._container, self.name)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Final
 
 from tcmoa_runtime.images import in_order
-from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
+from tcmoa_runtime.streams.interfaces import FusedFrame, SinkClosedError, SinkError, StreamFormat
 from tcmoa_runtime.typing import ChannelOrder
 
 TITLE: Final = "tcmoa"
+
+
+_SCREENS: Final = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+
+
+def _has_screen() -> bool:
+    """Whether a screen is set on systems where it must be: without one, Qt ends the whole process."""
+    return not sys.platform.startswith("linux") or any(os.environ.get(name) for name in _SCREENS)
 
 
 class WindowSink:
@@ -29,6 +39,8 @@ class WindowSink:
         import cv2
 
         self._channel_order = stream_format.channel_order
+        if cv2.currentUIFramework() and not _has_screen():
+            raise SinkError("there is no screen to open it on", subject=self.name)
         try:
             cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
             cv2.resizeWindow(TITLE, stream_format.width, stream_format.height)
@@ -45,12 +57,12 @@ class WindowSink:
         """Show a frame.
 
         Raises:
-            SinkError: The window was closed.
+            SinkClosedError: The window was closed.
         """
         import cv2
 
         if self._is_shown and cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:
-            raise SinkError("was closed", subject=self.name)
+            raise SinkClosedError("was closed", subject=self.name)
         # OpenCV shows BGR.
         cv2.imshow(TITLE, frame.image if self._channel_order == "bgr" else in_order(frame.image, "bgr"))
         cv2.waitKey(1)

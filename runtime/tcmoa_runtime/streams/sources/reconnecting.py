@@ -49,6 +49,7 @@ class Reconnecting:
         self.size: FrameSize = self._source.size
         self.rate: Fraction | None = self._source.rate
         self.time_base: Fraction = self._source.time_base
+        self.sample_aspect_ratio = Fraction(getattr(self._source, "sample_aspect_ratio", 1))
         self.reconnects = 0
         self._next_index = 0
         self._earlier_errors = 0

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Final
 
-import numpy as np
-
 from tcmoa_runtime.options.source import DEFAULT_RATE, SourceOptions
-from tcmoa_runtime.streams.interfaces import SourceError, SourceFrame, without_password
+from tcmoa_runtime.streams.interfaces import SourceError, SourceFrame
+from tcmoa_runtime.streams.location import redact
 from tcmoa_runtime.streams.pyav import describe_error, import_av
+from tcmoa_runtime.streams.sources.completeness import Extent
+from tcmoa_runtime.streams.sources.orientation import as_shown, orientation_of
 from tcmoa_runtime.streams.stretch import SmoothStretch
 from tcmoa_runtime.typing import Frame
 
@@ -29,19 +31,33 @@ class Video:
     """Frames of the first video stream, with the timestamps of the container.
 
     Gray pixel formats stay gray, with more than 8 bits stretched to 8. All other formats become 8-bit color by the
-    matrix and range that the stream states. Frames are rotated as the container says. Damaged packets are skipped and
-    counted in `errors`.
+    matrix and range that the stream states. Frames are rotated and mirrored as the container says. Damaged packets are
+    skipped and counted in `errors`.
+
+    Attributes:
+        sample_aspect_ratio: Width of a pixel divided by its height.
+        frames_expected: Number of frames that the container promises, if fewer could be decoded, else 0.
     """
 
     reconnects = 0
 
-    def __init__(self, url: str, options: SourceOptions, *, live: bool | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        options: SourceOptions,
+        *,
+        live: bool | None,
+        name: str | None = None,
+        on_phase: Callable[[str], None] = lambda _phase: None,
+    ) -> None:
         """Open a file or URL and decode its first frame.
 
         Args:
-            url: Path or URL.
+            url: URL; that of a file is `location.file_url`.
             options: How it is opened.
             live: Whether it is live; None: if its container states no duration.
+            name: Name in messages, the URL without its secrets by default.
+            on_phase: Called with what opening waits for.
 
         Raises:
             SourceError: It cannot be opened, or has no frame that can be decoded.
@@ -49,10 +65,11 @@ class Video:
         """
         av = import_av()
         self._av = av
-        self.name = without_password(url)
+        self.name = redact(url if name is None else name)
         self._url, self._options = url, options
         self._stretch = SmoothStretch(options.stretch, time_constant=options.stretch_seconds)
-        self.frames = self.errors = 0
+        self.frames = self.errors = self.frames_expected = 0
+        self._on_phase = on_phase
         self._closing = threading.Event()
         self._reading = threading.Lock()
         self._decoded: deque[Any] = deque()
@@ -98,9 +115,12 @@ class Video:
         self.time_base = Fraction(stream.time_base or 1 / (self.rate or DEFAULT_RATE))
         self._step = max(1, round(1 / (self.rate or DEFAULT_RATE) / self.time_base))
         self._packets = self._container.demux(stream)
+        self._extent = Extent(self._container, stream, float(self._step * self.time_base))
+        self._on_phase("waiting for a key frame")
         first = self._decode_next()
         if first is None:
             raise SourceError("no frame that can be decoded", subject=self.name)
+        self.sample_aspect_ratio = _pixel_shape(first, stream)
         self._first: SourceFrame | None = self._to_source_frame(first)
         self.size = (self._first.image.shape[0], self._first.image.shape[1])
 
@@ -121,7 +141,10 @@ class Video:
             if self._closing.is_set():  # `close` was called meanwhile
                 self._container.close()
                 return None
-            return None if frame is None else self._to_source_frame(frame)
+            if frame is None:
+                self._check_complete()
+                return None
+            return self._to_source_frame(frame)
 
     def close(self) -> None:
         """Free the decoder: at once, or when a blocked `read` returns."""
@@ -160,7 +183,24 @@ class Video:
         self.errors += bool(getattr(frame, "is_corrupt", False))
         return frame
 
+    def _check_complete(self) -> None:
+        """Raise SourceError if a file ends before the end that its container states."""
+        if self.live:
+            return
+        self.frames_expected = self._extent.frames_promised(self.frames)
+        if self.frames_expected:
+            damaged = f", and {self.errors} packets could not be decoded" if self.errors else ""
+            reached = f"{self.frames} of {self.frames_expected} frames ({self._extent.describe()})"
+            raise SourceError(
+                f"ends early, after {reached}{damaged}; expected a complete file",
+                subject=self.name,
+                remedy="Copy or record it again.",
+            )
+
     def _error(self, problem: str, error: BaseException) -> SourceError:
+        if isinstance(error, self._av.error.ProtocolNotFoundError):
+            problem = f"{problem}: FFmpeg has no protocol {self._url.partition('://')[0]} here"
+            return SourceError(problem, subject=self.name)
         return SourceError(f"{problem}: {describe_error(error, self._url)}", subject=self.name)
 
     def _to_source_frame(self, frame: Any) -> SourceFrame:
@@ -171,6 +211,7 @@ class Video:
         elif frame.time_base and Fraction(frame.time_base) != self.time_base:
             pts = round(pts * Fraction(frame.time_base) / self.time_base)
         self._last_pts = pts
+        self._extent.add(float(pts * self.time_base), frame)
         image = self._to_image(frame, float(pts * self.time_base))
         self.frames += 1
         return SourceFrame(image, pts, self.time_base, arrived, self.frames - 1)
@@ -183,5 +224,12 @@ class Video:
             image = self._stretch(frame.to_ndarray(format="gray16le"), at)
         else:
             image = frame.to_ndarray(format=f"{self._options.channel_order}24")
-        quarter_turns = round(getattr(frame, "rotation", 0) / 90) % 4
-        return np.ascontiguousarray(np.rot90(image, quarter_turns) if quarter_turns else image)
+        return as_shown(image, orientation_of(frame))
+
+
+def _pixel_shape(frame: Any, stream: Any) -> Fraction:
+    """Return the width of a pixel divided by its height, in the orientation in which frames are shown."""
+    ratio = stream.sample_aspect_ratio or getattr(stream.codec_context, "sample_aspect_ratio", None)
+    if not ratio or ratio <= 0:
+        return Fraction(1)
+    return 1 / Fraction(ratio) if orientation_of(frame).transpose else Fraction(ratio)
