@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
 
 import torch
 
@@ -42,7 +41,7 @@ def build(preset: str, size: tuple[int, int], precision: Precision, *, upsample:
     graph = build_graph(model, spec, preset, "0")
     del model
     summary = summarize_graph(graph)
-    builder = EngineBuilder(plan_build(BuildOptions(), precision), Path())
+    builder = EngineBuilder(plan_build(BuildOptions(), precision))
     began = time.perf_counter()
     _, kernels = builder.build(graph)
     return audit(kernels, summary, precision), time.perf_counter() - began

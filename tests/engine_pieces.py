@@ -1,7 +1,6 @@
 """Engines for tests: bundles without the comparison, TensorRT-RTX's builder on a graph, and a simulated `tensorrt`."""
 
 import types
-from pathlib import Path
 
 import torch
 
@@ -36,7 +35,7 @@ def audit_of(model, size, precision):
     """Return the audit of the RTX engine of a model; a bundle of this size would only cost time."""
     spec = make_spec(model, ExportOptions(task="vif", size=size, precision=precision))
     graph = build_graph(model, spec, "test", "0")
-    _, kernels = EngineBuilder(plan_build(BuildOptions(), precision), Path()).build(graph)
+    _, kernels = EngineBuilder(plan_build(BuildOptions(), precision)).build(graph)
     return audit(kernels, summarize_graph(graph), precision)
 
 

@@ -14,10 +14,13 @@ from tcmoa_export.engines.lowering import load_lowered_graph
 from tcmoa_export.engines.plan import BuildPlan, plan_build
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.engine import BuilderGpu, Engine, EngineDescription, write_engine
-from tcmoa_runtime.engine_folders import ENGINE_SUFFIX, ENGINES_FOLDER
+from tcmoa_runtime.engine_folders import ENGINE_SUFFIX, engines_folder, make_engines_folder
+from tcmoa_runtime.engine_trust import is_built_here, record_built
 from tcmoa_runtime.errors import BundleError
 from tcmoa_runtime.images import write_bytes
 from tcmoa_runtime.options.build import BuildOptions
+from tcmoa_runtime.pairs import find_source_pairs
+from tcmoa_runtime.shipped_pairs import shipped_pairs
 from tcmoa_runtime.typing import JsonObject, OnMessage, OnPhase, ignore_message, ignore_phase
 
 
@@ -28,7 +31,9 @@ def build_engine(
     on_message: OnMessage = ignore_message,
     on_progress: OnPhase = ignore_phase,
 ) -> Engine:
-    """Build an engine into a bundle and open it; an engine that was built from the same inputs is kept.
+    """Build an engine into a bundle and open it; an engine that this user built from the same inputs is kept.
+
+    The engine's hash is recorded as built by this user, see `tcmoa_runtime.engine_trust`.
 
     The graph of a bundle in float32 or 8 bits is lowered to the engine's precision, except for its quantized products,
     and compared with the bundle's own graph before it is built.
@@ -50,7 +55,7 @@ def build_engine(
     options = BuildOptions() if options is None else options
     plan = plan_build(options, opened.precision)
     opened.check()
-    path = opened.path / ENGINES_FOLDER / f"{plan.stem}{ENGINE_SUFFIX}"
+    path = engines_folder(opened) / f"{plan.stem}{ENGINE_SUFFIX}"
     key = plan.cache_key(opened)
     current = None if options.rebuild else _open_current(opened, path, key)
     if current is not None and (options.allow_unfused or not current.options["allow_unfused"]):
@@ -58,10 +63,11 @@ def build_engine(
         return current
     if opened.manifest.get("target") == "cpu":
         on_message("the bundle was exported for CPUs; the engine of one for GPUs moves 7 % fewer bytes")
-    model = load_lowered_graph(opened, plan.precision, options.pairs, on_message)
+    pairs = find_source_pairs(options) if options.has_pairs else shipped_pairs(opened.task)
+    model = load_lowered_graph(opened, plan.precision, pairs, on_message)
     graph = summarize_graph(model)
     on_message("building the engine")
-    data, kernels = EngineBuilder(plan, path.parent, on_progress).build(model, opened.graph_path)
+    data, kernels = EngineBuilder(plan, on_progress).build(model, opened.graph_path)
     report = audit(kernels, graph, plan.precision)
     if not options.allow_unfused:
         _check_audit(report, opened)
@@ -70,10 +76,10 @@ def build_engine(
 
 
 def _open_current(bundle: Bundle, path: Path, key: str) -> Engine | None:
-    """Open the engine at `path` if it is undamaged and has this cache key."""
+    """Open the engine at `path` if this user built it, it is undamaged and has this cache key."""
     try:
         engine = Engine.open(bundle, path)
-        if engine.options.get("key") != key:
+        if engine.options.get("key") != key or not is_built_here(engine):
             return None
         engine.read()
         if engine.weights is not None:
@@ -116,8 +122,7 @@ def _write(
     weights: Path | None = None
     types = (bundle.precision, bundle.weight_storage)
     if plan.options.strip and types != (plan.precision, plan.precision):
-        weights = bundle.path / ENGINES_FOLDER / f"{plan.stem}.onnx"
-        weights.parent.mkdir(exist_ok=True)
+        weights = make_engines_folder(bundle) / f"{plan.stem}.onnx"
         write_bytes(weights, model.SerializeToString())
     gpu = None if plan.gpu is None else BuilderGpu(plan.gpu.name, plan.gpu.compute_capability)
     description = EngineDescription(
@@ -132,8 +137,10 @@ def _write(
         options=options,
     )
     try:
-        return write_engine(bundle, data, description, audit_json)
+        engine = write_engine(bundle, data, description, audit_json)
     except BaseException:  # an interrupt, too: no weights without their engine
         if weights is not None:
             weights.unlink(missing_ok=True)
         raise
+    record_built(engine)
+    return engine

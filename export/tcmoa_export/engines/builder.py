@@ -17,9 +17,9 @@ from tcmoa_export.engines.callbacks import interruptible, new_logger, new_monito
 from tcmoa_export.engines.kernel_lists import kernels_from_inspector, kernels_from_log
 from tcmoa_export.engines.kernels import Kernel
 from tcmoa_export.engines.plan import BuildPlan
+from tcmoa_export.engines.timing_cache import TimingCache
 from tcmoa_runtime.errors import TcmoaError
 from tcmoa_runtime.gpu.cuda import CudaDevice
-from tcmoa_runtime.images import write_bytes
 from tcmoa_runtime.typing import OnPhase, ignore_phase
 
 
@@ -32,12 +32,11 @@ class EngineBuilder:
 
     Args:
         plan: What to build.
-        folder: Folder of the timing cache.
         on_progress: Called with the steps of each phase.
     """
 
-    def __init__(self, plan: BuildPlan, folder: Path, on_progress: OnPhase = ignore_phase) -> None:
-        self._plan, self._folder, self._on_progress = plan, folder, on_progress
+    def __init__(self, plan: BuildPlan, on_progress: OnPhase = ignore_phase) -> None:
+        self._plan, self._on_progress = plan, on_progress
         self._library = plan.library
         self._logger = new_logger(plan.library)
 
@@ -127,12 +126,11 @@ class EngineBuilder:
         if not options.timing_cache:
             yield
             return
-        path = self._folder / f"{options.flavor}-{self._plan.version}.timing_cache"
-        cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+        timings = TimingCache(self._plan)
+        cache = config.create_timing_cache(timings.read())
         config.set_timing_cache(cache, ignore_mismatch=False)
         yield
-        self._folder.mkdir(exist_ok=True)
-        write_bytes(path, bytes(memoryview(cache.serialize())))
+        timings.write(bytes(memoryview(cache.serialize())))
 
 
 def _one_line(text: str) -> str:

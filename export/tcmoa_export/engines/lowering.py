@@ -1,11 +1,11 @@
 """The graph that an engine is built from: a bundle's graph in the engine's precision, compared with the bundle's own.
 
-Neither PyTorch nor the weights file is needed, except for pairs from photographs.
+Neither PyTorch nor the weights file is needed.
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -18,10 +18,10 @@ from tcmoa_export.precision import lower
 from tcmoa_runtime.backends.base import Backend
 from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.errors import MissingError
 from tcmoa_runtime.fuser import Fuser
+from tcmoa_runtime.graph_storage import load_graph
 from tcmoa_runtime.images import read_frame
-from tcmoa_runtime.pairs import find_pairs
+from tcmoa_runtime.pairs import PairPaths
 from tcmoa_runtime.typing import Frame, FrameSize, OnMessage, Precision
 
 UINT8_ZERO_POINT: Final = 128
@@ -31,23 +31,20 @@ NamedPair = tuple[str, Frame, Frame]
 
 
 def load_lowered_graph(
-    bundle: Bundle, precision: Precision, pairs: str | os.PathLike[str] | None, on_message: OnMessage
+    bundle: Bundle, precision: Precision, pairs: Sequence[PairPaths], on_message: OnMessage
 ) -> onnx.ModelProto:
     """Load a bundle's graph, lowered to a precision where it is in another one.
 
     Args:
         bundle: The bundle.
         precision: Precision of everything but the quantized products.
-        pairs: Folder of image pairs for the comparison; pairs from photographs if None.
+        pairs: Image pairs for the comparison, of any size.
         on_message: Called with each step.
 
     Raises:
         ParityError: The lowered graph's results differ too much from the bundle's.
-        MissingError: `pairs` is None, and packages for photographs are missing.
     """
-    # Weights beside the graph are found by path only; otherwise the graph is built from the bytes that were hashed.
-    is_split = bundle.has_external_data
-    model = onnx.load(bundle.graph_path) if is_split else onnx.load_from_string(bundle.read_graph())
+    model = load_graph(bundle)
     if precision != bundle.precision:
         on_message(f"lowering the graph to {precision}")
         lower(sign_activations(model), precision)
@@ -73,7 +70,7 @@ def check_lowered(
     bundle: Bundle,
     model: onnx.ModelProto,
     precision: Precision,
-    pairs: str | os.PathLike[str] | None,
+    pairs: Sequence[PairPaths],
     on_message: OnMessage,
 ) -> Parity:
     """Compare a lowered graph with the bundle's own on one batch of frames; see `load_lowered_graph`."""
@@ -86,7 +83,7 @@ def check_lowered(
     expected = _fuse(bundle, load_backend(bundle, "onnxruntime"), frames)
     results = _fuse(bundle, lowered, frames)
     names = [name for name, _, _ in frames]
-    parity = measure_parity(results, expected, precision=precision, pictures=names, backend=lowered.name)
+    parity = measure_parity(results, expected, kind=precision, pictures=names, backend=lowered.name)
     check_parity(parity, precision)
     return parity
 
@@ -100,23 +97,13 @@ def _fuse(bundle: Bundle, backend: Backend, frames: list[NamedPair]) -> Results:
         return Results(list(fuser(x, y)))
 
 
-def _read_frames(bundle: Bundle, pairs: str | os.PathLike[str] | None) -> list[NamedPair]:
+def _read_frames(bundle: Bundle, pairs: Sequence[PairPaths]) -> list[NamedPair]:
     """Return one batch of pairs in the bundle's size."""
-    count, size = bundle.contract.batch, bundle.size
-    if pairs is not None:
-        found = find_pairs(pairs)
-        chosen = [found[i % len(found)] for i in range(count)]
-        return [(p.name, _resized(read_frame(p.x), size), _resized(read_frame(p.y), size)) for p in chosen]
-    try:
-        from tcmoa_export.photographs import PHOTOGRAPHS, make_pair
-    except ImportError as error:
-        raise MissingError(
-            f"the check of a lowered graph needs image pairs, and pairs from photographs cannot be made ({error})",
-            remedy="Give a folder of pairs with {pairs}, or run `pip install 'tcmoa[export]'`",
-            settings={"pairs": ...},
-        ) from error
-    made = [make_pair(bundle.task, PHOTOGRAPHS[i % len(PHOTOGRAPHS)], size, i) for i in range(count)]
-    return [(f"photograph {pair.name}", pair.x, pair.y) for pair in made]
+    chosen = [pairs[i % len(pairs)] for i in range(bundle.contract.batch)]
+    return [
+        (pair.name, _resized(read_frame(pair.x), bundle.size), _resized(read_frame(pair.y), bundle.size))
+        for pair in chosen
+    ]
 
 
 def _resized(frame: Frame, size: FrameSize) -> Frame:

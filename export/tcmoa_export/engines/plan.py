@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from types import ModuleType
 from typing import Final
 
@@ -14,6 +14,7 @@ from tcmoa_runtime.engine import PRECISIONS, engine_stem
 from tcmoa_runtime.errors import InputError, MissingError
 from tcmoa_runtime.gpu.cuda import CudaDevice
 from tcmoa_runtime.options.build import BuildOptions
+from tcmoa_runtime.options.pairs import PairOptions
 from tcmoa_runtime.typing import JsonObject, Precision
 
 BUILDER_VERSION: Final = 1
@@ -22,7 +23,7 @@ BUILDER_VERSION: Final = 1
 RTX_TARGETS: Final = ("sm80", "sm86", "sm89", "sm120")
 """Compute capabilities that an RTX engine is built for by default: Ampere, Ada and Blackwell."""
 
-_NOT_RECORDED: Final = ("rebuild", "pairs")
+_NOT_RECORDED: Final = frozenset({"rebuild", *(field.name for field in fields(PairOptions))})
 """Options that do not shape the engine."""
 
 

@@ -63,7 +63,7 @@ class BuildOptions(PairOptions):
         ),
     ] = None
     timing_cache: Annotated[
-        bool, Option("Keep the measured timings beside the engine, tensorrt only.", group=BUILDER_GROUP)
+        bool, Option("Keep the measured timings for the next build, tensorrt only.", group=BUILDER_GROUP)
     ] = True
     rebuild: Annotated[bool, Option("Build even if the engine is up to date.", group=BUILDER_GROUP)] = False
     allow_unfused: Annotated[
@@ -78,7 +78,7 @@ class BuildOptions(PairOptions):
         Path | None,
         Option(
             "Pairs for comparing a lowered graph with the bundle's own: a folder of NAME_x.EXT and NAME_y.EXT, or a "
-            "CSV file with the columns x,y; pairs from photographs if not given.",
+            "CSV file with the columns x,y; pairs that the package ships if not given.",
             group=PAIRS_GROUP,
             metavar=PAIRS_METAVAR,
             is_subject=False,

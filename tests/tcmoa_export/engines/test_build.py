@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import signal
 import sys
@@ -26,7 +27,9 @@ from tcmoa_export.engines.graph_summary import summarize_graph
 from tcmoa_export.engines.kernel_lists import kernels_from_log
 from tcmoa_export.engines.plan import plan_build
 from tcmoa_runtime import Bundle, BundleError, InputError, MissingError
-from tcmoa_runtime.engine import ENGINES_FOLDER, Engine, find_engines
+from tcmoa_runtime.engine import Engine
+from tcmoa_runtime.engine_folders import ENGINES_FOLDER, find_engines
+from tcmoa_runtime.engine_trust import is_built_here
 from tcmoa_runtime.gpu.cuda import CudaDevice
 from tcmoa_runtime.manifest import SELF_HASH, manifest_sha256
 from tcmoa_runtime.options.build import BuildOptions
@@ -421,7 +424,7 @@ def test_a_workspace_that_is_too_small(bundle):
 def test_a_graph_that_the_parser_cannot_read(bundle):
     model = onnx.load(bundle.graph_path)
     model.graph.node[0].op_type = "Nonsense"
-    builder = EngineBuilder(plan_build(BuildOptions(), "fp32"), bundle.path)
+    builder = EngineBuilder(plan_build(BuildOptions(), "fp32"))
     with pytest.raises(BuildError) as error:
         builder.build(model, "fusion.onnx")
     assert_one_line(error, "fusion.onnx: tensorrt_rtx_bindings", "cannot read the graph (")
@@ -462,7 +465,7 @@ def test_a_lowered_graph_that_is_too_far_from_float32_is_not_built(bundle, monke
     assert names_in(bundle) == []
 
 
-def test_real_pairs_replace_photographs(bundle, tmp_path, monkeypatch):
+def test_own_pairs_replace_the_shipped_ones(bundle, tmp_path, monkeypatch):
     folder = tmp_path / "pairs"
     folder.mkdir()
     for side, frame in zip("xy", frames(90, 80, 2), strict=True):
@@ -477,17 +480,24 @@ def test_real_pairs_replace_photographs(bundle, tmp_path, monkeypatch):
     build_with(bundle, pairs=folder)
     build_with(bundle, rebuild=True)
     assert pictures[0] == ["night"]
-    assert pictures[1][0].startswith("photograph ")
+    assert pictures[1] == ["astronaut"]
     with pytest.raises(InputError, match="no such"):
         build_with(bundle, pairs=tmp_path / "nowhere", rebuild=True)
 
 
-def test_without_photographs_pairs_are_required(bundle, monkeypatch, no_build):
-    monkeypatch.setitem(sys.modules, "tcmoa_export.photographs", None)
-    with pytest.raises(MissingError) as error:
-        build_engine(bundle)
-    assert_one_line(error, "Give a folder of pairs with pairs", "tcmoa[export]")
-    assert names_in(bundle) == []
+def test_an_engine_is_recorded_as_built_by_this_user(built):
+    engine = build_engine(built)
+    assert is_built_here(engine)
+
+
+def test_an_engine_that_somebody_else_built_is_built_again(bundle, tmp_path, monkeypatch):
+    before = build_with(bundle)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert not is_built_here(before)
+    engine, lines = build_and_listen(bundle)
+    assert lines[-1] == "building the engine"
+    assert is_built_here(engine)
+    assert build_and_listen(bundle)[1] == ["up to date"]
 
 
 # --- progress and interruption ---
@@ -549,7 +559,6 @@ def tensorrt(monkeypatch, fake_gpu):
 
 
 LOCAL = "tensorrt-11.0.0.12-local-fp16"
-CACHE = "tensorrt-11.0.0.12.timing_cache"
 
 
 def test_tensorrt_builds_for_the_gpu_of_this_machine(bundle, tensorrt):
@@ -563,22 +572,39 @@ def test_tensorrt_builds_for_the_gpu_of_this_machine(bundle, tensorrt):
     assert build_and_listen(bundle, flavor="tensorrt")[1] == ["up to date"]
 
 
-def test_tensorrt_keeps_its_timings(bundle, tensorrt):
+def test_tensorrt_keeps_its_timings(bundle, tensorrt, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     build_with(bundle, flavor="tensorrt")
     assert [c for c in tensorrt if "timing" in c[0]] == [
         ("create_timing_cache", b""),
         ("set_timing_cache", b"", False),
     ]
-    assert names_in(bundle) == sorted([CACHE, f"{LOCAL}.engine", f"{LOCAL}.json"])
-    assert (bundle.path / ENGINES_FOLDER / CACHE).read_bytes() == b"+1 build"
+    assert names_in(bundle) == sorted([f"{LOCAL}.engine", f"{LOCAL}.json"])
+    (path,) = (tmp_path / "cache" / "tcmoa" / "timings").iterdir()
+    assert path.read_bytes() == b"+1 build"
     tensorrt.clear()
     build_with(bundle, flavor="tensorrt", rebuild=True)
     assert [c for c in tensorrt if "timing" in c[0]] == [
         ("create_timing_cache", b"+1 build"),
         ("set_timing_cache", b"+1 build", False),
     ]
-    assert (bundle.path / ENGINES_FOLDER / CACHE).read_bytes() == b"+1 build+1 build"
+    assert path.read_bytes() == b"+1 build+1 build"
     assert find_engines(bundle) == [bundle.path / ENGINES_FOLDER / f"{LOCAL}.engine"]
+
+
+def test_timings_that_are_no_file_are_not_waited_for(bundle, tensorrt, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    build_with(bundle, flavor="tensorrt")
+    (path,) = (tmp_path / "cache" / "tcmoa" / "timings").iterdir()
+    path.unlink()
+    os.mkfifo(path)
+    tensorrt.clear()
+    with pytest.warns(RuntimeWarning) as caught:
+        build_with(bundle, flavor="tensorrt", rebuild=True)
+    assert [str(warning.message) for warning in caught] == [
+        f"{path}: a named pipe; expected a regular file; kernels are timed again"
+    ]
+    assert ("create_timing_cache", b"") in tensorrt
 
 
 def test_the_inspector_is_used_where_a_gpu_can_load_the_engine(bundle, fake_gpu, monkeypatch):
