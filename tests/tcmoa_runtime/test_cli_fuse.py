@@ -45,7 +45,8 @@ def test_two_folders_with_equal_names_are_fused(tcmoa, vif, folders, tmp_path, f
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.json["images"] == 3
     assert outcome.json["outputs"] == [str(tmp_path / "out" / f"{n}.png") for n in "abc"]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "b.png", "c.png"]
+    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert names == [".tcmoa-fuse.json", "a.png", "b.png", "c.png"]
     for name, x, y in zip("abc", *(frames[:3] for frames in four_pairs), strict=True):
         np.testing.assert_array_equal(read_image(tmp_path / "out" / f"{name}.png"), fuser(x, y))
 
@@ -166,7 +167,8 @@ def test_stretch_sets_the_percentiles_of_16_bit_images(tcmoa, vif, sources, tmp_
 def test_format_sets_the_suffix_of_the_files_in_a_folder(format_name, tcmoa, vif, folders, tmp_path):
     assert tcmoa("fuse", vif, *folders, "-o", tmp_path / "out", "--format", format_name).code == 0
     suffix = "." + format_name.lower().removeprefix(".")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"{n}{suffix}" for n in "abc"]
+    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert names == [".tcmoa-fuse.json", *(f"{n}{suffix}" for n in "abc")]
     assert read_image(tmp_path / "out" / f"a{suffix}").shape == (100, 130, 3)
 
 
@@ -189,7 +191,7 @@ def test_one_unreadable_pair_of_a_folder_does_not_stop_the_others(
     damage_one_pair(folders[1])
     outcome = tcmoa_process("fuse", exported(bundle), *folders, "-o", tmp_path / "out", "--json")
     assert outcome.code == 2
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+    assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*")) == ["a.png", "c.png"]
     assert outcome.json["images"] == 2
     (failure,) = outcome.json["failed"]
     assert failure["name"] == "b"
@@ -208,7 +210,7 @@ def test_each_failed_pair_of_a_batch_is_named(tcmoa, exported, folders, tmp_path
     assert [f["name"] for f in outcome.json["failed"]] == ["a", "b"]
     assert all("60x50; expected 130x100" in f["error"] for f in outcome.json["failed"])
     assert outcome.err.splitlines()[-1].startswith("tcmoa: error: 2 of 3 pairs were not fused")
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["c.png"]
+    assert [p.name for p in (tmp_path / "out").glob("[!.]*")] == ["c.png"]
 
 
 def test_new_folders_that_stay_empty_are_removed(tcmoa, vif, folders, tmp_path):

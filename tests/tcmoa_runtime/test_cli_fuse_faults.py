@@ -21,6 +21,12 @@ def paths(tmp_path, sources, folders, vif):
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.png").write_text("not an image")
     (tmp_path / "nothing").mkdir()
+    (tmp_path / "link.png").symlink_to(y)
+    (tmp_path / "hard.png").hardlink_to(y)
+    (tmp_path / "folder-link").symlink_to(folders[0])
+    (tmp_path / "hard").mkdir()
+    (tmp_path / "hard" / "b.png").hardlink_to(folders[0] / "b.png")
+    (tmp_path / "pairs.csv").write_text("x/a.png,y/a.png\n")
     names = ("small.png", "pixel.png", "mask.png", "deep.png", "empty.png", "text.png", "nothing")
     return {
         **{name.split(".")[0]: tmp_path / name for name in names},
@@ -84,7 +90,19 @@ FAULTS = {
     "unknown backend": ("{bundle} {x} {y} -o {out} --backend cuda", "'cuda' is not one of 'auto'"),
     "unknown option": ("{bundle} {x} {y} -o {out} --fast", "--fast"),
     "missing out": ("{bundle} {x} {y}", "'--out' / '-o'"),
-    "missing argument": ("{bundle} {x} -o {out}", "Missing argument"),
+    "missing source": (
+        "{bundle} {x} -o {out}",
+        "x.png: no second source; expected another image. Name y after it.",
+    ),
+    "missing sources": (
+        "{bundle} -o {out}",
+        "error: no sources; expected two images, or pairs of images. Name x and y, or set --pairs.",
+    ),
+    "patterns with images": (
+        "{bundle} {x} {y} -o {out} --x-pattern a{{id}} --y-pattern b{{id}}",
+        "--x-pattern: given with two images; expected folders",
+    ),
+    "pairs and folders": ("{bundle} {X} {Y} --pairs {X} -o {OUT}", "source pairs: 3 of three options given"),
     "extra argument": ("{bundle} {x} {y} {y} -o {out}", "See `tcmoa fuse --help`"),
     "threads zero": ("{bundle} {x} {y} -o {out} --threads 0", "--threads: 0; expected 1 or more"),
     "threads as text": ("{bundle} {x} {y} -o {out} --threads all", "--threads"),
@@ -107,6 +125,17 @@ FAULTS = {
     "out is x": (
         "{bundle} {x} {y} -o {x}",
         "x.png: is a source; expected another path for the result. Choose another --out.",
+    ),
+    "out is y through a symbolic link": ("{bundle} {x} {y} -o {here}/link.png", "link.png: is a source"),
+    "out is y through a hard link": ("{bundle} {x} {y} -o {here}/hard.png", "hard.png: is a source"),
+    "out folder is x through a symbolic link": (
+        "{bundle} {X} {Y} -o {here}/folder-link",
+        "folder-link: is a source",
+    ),
+    "out folder holds the sources of a table": ("{bundle} {here}/pairs.csv -o {X}", "x: is a source"),
+    "out folder holds a hard link to a source": (
+        "{bundle} {X} {Y} -o {here}/hard",
+        "hard/b.png: is a source",
     ),
     "out is y": ("{bundle} {x} {y} -o {here}/sources/../sources/y.png", "y.png: is a source"),
     "out folder is x": ("{bundle} {X} {Y} -o {X}", "x: is a source"),

@@ -10,7 +10,8 @@ from tcmoa_runtime.backends.pick import write_pick
 from tcmoa_runtime.bench.measure import NUM_ROUNDS, BenchResult, measure_backends
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.cli.options import BundleArgument, JsonOption, spell_for_command_line, takes_options
-from tcmoa_runtime.cli.progress import console, print_json, progress_bar
+from tcmoa_runtime.cli.printing import print_json, print_line, print_message
+from tcmoa_runtime.cli.progress import progress_bar
 from tcmoa_runtime.options.bench import BenchOptions
 
 
@@ -44,20 +45,20 @@ def bench(
                 f"bench: {name}: times of the rounds differ by a factor of {speed.spread:.2f}, the machine was busy. "
                 "Measure again."
             )
-            console.print(line, markup=False, soft_wrap=True)
+            print_message(line)
     if as_json:
         print_json({**result.to_json(), "picked": None if path is None else result.fastest})
         return
     _print_table(result)
     if path is not None:
-        print(f"picked: {result.fastest}, for --backend auto on this machine ({path})")
+        print_line(f"picked: {result.fastest}, for --backend auto on this machine ({path})")
 
 
 def _print_table(result: BenchResult) -> None:
-    print(f"{'backend':<22} {'load':>9} {'first':>9} {'p50':>9} {'p99':>9} {'memory':>9}")
+    print_line(f"{'backend':<22} {'load':>9} {'first':>9} {'p50':>9} {'p99':>9} {'memory':>9}")
     for name, speed in result.speeds.items():
         columns = (speed.load_ms, speed.first_ms, speed.p50_ms, speed.p99_ms)
         times = " ".join(f"{value:7.1f}ms" for value in columns)
-        print(f"{name:<22} {times} {speed.peak_mb:7.0f}MB")
+        print_line(f"{name:<22} {times} {speed.peak_mb:7.0f}MB")
     for error in result.failed.values():
-        print(f"not run: {error.render(spell_for_command_line)}")
+        print_line(f"not run: {error.render(spell_for_command_line)}")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from tcmoa_runtime.cli.engine_rows import engine_rows
 from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.options import BundleArgument, JsonOption, TextForm, takes_options
-from tcmoa_runtime.cli.progress import phase_bar, print_json
+from tcmoa_runtime.cli.printing import print_json, print_line
+from tcmoa_runtime.cli.progress import phase_bar
 from tcmoa_runtime.options.build import BuildOptions
 
 if TYPE_CHECKING:
@@ -43,4 +44,4 @@ def build(options: BuildOptions, bundle: BundleArgument, as_json: JsonOption = F
         print_json({"path": str(engine.path), **report})
         return
     for label, value in engine_rows(engine):
-        print(f"{label:<10}  {value}")
+        print_line(f"{label:<10}  {value}")

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.options import JsonOption, TextForm, parse_names, spell_for_command_line, takes_options
-from tcmoa_runtime.cli.progress import console, counted_bar, print_json
+from tcmoa_runtime.cli.printing import print_json, print_line, print_message
+from tcmoa_runtime.cli.progress import counted_bar
 from tcmoa_runtime.contract import TASKS, Task
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.options.evaluate import BASELINE_NAMES, BaselineName, EvaluateOptions
@@ -135,7 +136,7 @@ def evaluate(
     for failure in evaluation.failures:
         method = "" if failure.method is None else f", {failure.method}"
         text = f"tcmoa: error: {failure.name}{method}: {failure.error.render(spell_for_command_line)}"
-        console.print(" ".join(text.split()), markup=False, soft_wrap=True)
+        print_message(" ".join(text.split()))
     if as_json:
         print_json(evaluation.to_json())
     else:
@@ -194,11 +195,7 @@ def _kept_results(out: Path | None) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if out is not None:
-            console.print(
-                f"tcmoa: finished measurements are kept in {out}; run the same command to continue",
-                markup=False,
-                soft_wrap=True,
-            )
+            print_message(f"tcmoa: finished measurements are kept in {out}; run the same command to continue")
         raise
 
 
@@ -210,4 +207,4 @@ def _print_tables(evaluation: Evaluation, out: Path | None) -> None:
     table.print_tables(evaluation, stdout)
     if out is not None:
         counts = f"{evaluation.num_measured} results measured, {evaluation.num_reused} reused"
-        print(f"{out / 'report.html'} ({counts})")
+        print_line(f"{out / 'report.html'} ({counts})")

@@ -2,29 +2,61 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
-from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tcmoa_runtime.cli.printing import console, print_message, printable
 from tcmoa_runtime.typing import OnMessage
 
-console = Console(stderr=True, highlight=False, emoji=False)
+LINE_SECONDS: Final = 5.0
+"""Time between two lines of progress where there is no terminal."""
 
 
 def _print_message(title: str) -> OnMessage:
-    return lambda text: console.print(f"{title}: {text}", markup=False)
+    return lambda text: print_message(f"{title}: {text}")
+
+
+class _ProgressLines:
+    """Prints a line every few seconds, e.g. `fusing: 120 of 4100, 12:30 left`."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._start = self._printed = time.monotonic()
+
+    def update(self, done: int, total: int) -> None:
+        """Print a line if the last one is old enough, and steps are left."""
+        now = time.monotonic()
+        if now - self._printed < LINE_SECONDS or done >= total:
+            return
+        self._printed = now
+        left = f", {_format_time((now - self._start) * (total - done) / done)} left" if done else ""
+        print_message(f"{self._title}: {done} of {total}{left}")
+
+
+def _format_time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar over `total` steps; yields a function that advances it by a number of steps."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda steps: bar.advance(task, steps)
+    done = 0
+    with counted_bar(title) as (_, on_progress):
+
+        def advance(steps: int) -> None:
+            nonlocal done
+            done += steps
+            on_progress(done, total)
+
+        on_progress(0, total)
+        yield advance
 
 
 @contextmanager
@@ -34,7 +66,7 @@ def status_line(title: str) -> Iterator[OnMessage]:
         yield _print_message(title)
         return
     with console.status(title) as status:
-        yield lambda text: status.update(f"{title}: {text}")
+        yield lambda text: status.update(escape(printable(f"{title}: {text}")))
 
 
 @contextmanager
@@ -52,23 +84,24 @@ def phase_bar(title: str) -> Iterator[tuple[OnMessage, Callable[[str, int, int],
         task = bar.add_task(title, total=None)
 
         def on_message(text: str) -> None:
-            bar.update(task, description=f"{title}: {text}", completed=0, total=None)
+            bar.update(task, description=printable(f"{title}: {text}"), completed=0, total=None)
 
         def on_progress(name: str, done: int, total: int) -> None:
-            bar.update(task, description=f"{title}: {name.lower()}", completed=done, total=total)
+            text = printable(f"{title}: {name.lower()}")
+            bar.update(task, description=text, completed=done, total=total)
 
         yield on_message, on_progress
 
 
 @contextmanager
 def counted_bar(title: str) -> Iterator[tuple[OnMessage, Callable[[int, int], None]]]:
-    """Show a bar with the remaining time below lines that stay; its total may grow.
+    """Show a bar with the remaining time below lines that stay; its total may grow. In a log, print some lines.
 
     Yields:
         A function that prints a line, and one that takes the number of finished steps and their total.
     """
     if not console.is_terminal:
-        yield _print_message(title), lambda _done, _total: None
+        yield _print_message(title), _ProgressLines(title).update
         return
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -79,11 +112,6 @@ def counted_bar(title: str) -> Iterator[tuple[OnMessage, Callable[[int, int], No
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield (
-            lambda text: bar.console.print(f"{title}: {text}", markup=False),
+            _print_message(title),
             lambda done, total: bar.update(task, completed=done, total=total),
         )
-
-
-def print_json(value: Mapping[str, object]) -> None:
-    """Print one JSON object on stdout."""
-    print(json.dumps(value, allow_nan=False))

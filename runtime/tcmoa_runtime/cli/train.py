@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tcmoa_runtime.cli.extras import require
-from tcmoa_runtime.cli.progress import console
+from tcmoa_runtime.cli.printing import print_message
 
 
 def train(
@@ -31,7 +31,7 @@ def train(
     run = require("tcmoa.train", "train", "export").run
 
     def print_line(text: str) -> None:
-        console.print(text, markup=False, soft_wrap=True)
+        print_message(text)
 
     weights = run(config, resume=resume, out=out, rounds=rounds, on_message=print_line)
     print_line(f"weights: {weights}")

@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from tcmoa_runtime._version import __version__
+from tcmoa_runtime.cli.printing import print_line
 
 
 def _show(is_given: bool) -> None:
     if is_given:
-        print(f"tcmoa {__version__}")
+        print_line(f"tcmoa {__version__}")
         raise typer.Exit
 
 

@@ -10,7 +10,8 @@ import typer
 from tcmoa_runtime.cli.calibrate.shared import OutOption, check_picture, print_rows, print_skipped
 from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.options import BundleArgument, JsonOption, takes_options
-from tcmoa_runtime.cli.progress import print_json, status_line
+from tcmoa_runtime.cli.printing import print_json
+from tcmoa_runtime.cli.progress import status_line
 from tcmoa_runtime.options.align import AlignOptions
 from tcmoa_runtime.options.pairs import PairOptions
 from tcmoa_runtime.pairs import find_source_pairs

@@ -17,7 +17,8 @@ from tcmoa_runtime.cli.options import (
     parse_number,
     takes_options,
 )
-from tcmoa_runtime.cli.progress import counted_bar, print_json
+from tcmoa_runtime.cli.printing import print_json, print_line
+from tcmoa_runtime.cli.progress import counted_bar
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.pairs import PairOptions
 from tcmoa_runtime.options.prompt_search import PromptSearchOptions
@@ -85,4 +86,4 @@ def prompt(
     if as_json:
         print_json(result.to_json())
         return
-    print(f"{out}: {search.describe()}")
+    print_line(f"{out}: {search.describe()}")

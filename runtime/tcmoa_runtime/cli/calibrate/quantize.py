@@ -19,7 +19,8 @@ from tcmoa_runtime.cli.options import (
     parse_number,
     takes_options,
 )
-from tcmoa_runtime.cli.progress import counted_bar, print_json
+from tcmoa_runtime.cli.printing import print_json
+from tcmoa_runtime.cli.progress import counted_bar
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import write_image
 from tcmoa_runtime.options.pairs import PairOptions

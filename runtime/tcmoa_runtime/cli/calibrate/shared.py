@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tcmoa_runtime.cli.progress import console
+from tcmoa_runtime.cli.printing import print_line, print_message
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import check_writable
 
@@ -36,11 +36,11 @@ def print_skipped(skipped: Sequence[str]) -> None:
 
 def print_note(text: str) -> None:
     """Print a note on stderr."""
-    console.print(f"tcmoa: note: {text}", markup=False, soft_wrap=True)
+    print_message(f"tcmoa: note: {text}")
 
 
 def print_rows(rows: Sequence[tuple[str, str]]) -> None:
     """Print labels and values in two columns."""
     width = max(len(label) for label, _ in rows)
     for label, value in rows:
-        print(f"{label:<{width}}  {value}")
+        print_line(f"{label:<{width}}  {value}")
