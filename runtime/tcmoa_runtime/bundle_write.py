@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tcmoa_runtime.bundle import MANIFEST, Bundle
-from tcmoa_runtime.engine import ENGINES_FOLDER
+from tcmoa_runtime.engine_folders import ENGINES_FOLDER
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.manifest import SELF_HASH, file_sha256, manifest_sha256
 from tcmoa_runtime.partial import partial_file, partial_folder

@@ -18,6 +18,7 @@ from tcmoa_calibration import metrics
 from tcmoa_calibration.baselines import BASELINES
 from tcmoa_calibration.evaluate import EvaluateOptions, Evaluation, Method, evaluate_pairs, worker_pool
 from tcmoa_calibration.evaluate.measure import MeasureSettings, PairJob
+from tcmoa_runtime import stalls
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import read_image, stretch_to_uint8
 from tcmoa_runtime.options.evaluate import BASELINE_NAMES
@@ -306,22 +307,38 @@ def test_processes_end_when_the_generator_is_closed(
     assert all(process.poll() is not None for process in spawned)
 
 
-def test_a_process_that_dies_loses_one_pair(
-    pairs: Path, monkeypatch: pytest.MonkeyPatch, spawned: list[subprocess.Popen[bytes]]
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ("import os, sys; sys.stdin.buffer.read(1); os.kill(os.getpid(), 9)", "out of memory"),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)",
+            "used no processor time for 2.0 s, so it was ended; expected a reply. Run the same command again",
+        ),
+    ],
+    ids=["killed", "stopped"],
+)
+def test_a_process_that_dies_or_stops_loses_one_pair(
+    code: str,
+    problem: str,
+    pairs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spawned: list[subprocess.Popen[bytes]],
 ) -> None:
     start, count = worker_pool.subprocess.Popen, 0
 
-    def first_one_dies(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    def first_one_ends(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
         nonlocal count
         count += 1
-        code = "import os, sys; sys.stdin.buffer.read(1); os.kill(os.getpid(), 9)"
         return start([command[0], "-c", code] if count == 1 else command, **options)
 
-    monkeypatch.setattr(worker_pool.subprocess, "Popen", first_one_dies)
+    monkeypatch.setattr(worker_pool.subprocess, "Popen", first_one_ends)
+    monkeypatch.setattr(stalls, "MAX_IDLE_S", 2.0)
+    monkeypatch.setattr(stalls, "_POLL_S", 0.05)
     evaluation = run(pairs, jobs=2)
     (found,) = evaluation.failures
     assert found.is_internal
-    assert "out of memory" in str(found.error)
+    assert problem in str(found.error)
     assert len(evaluation.methods[0].images) == 2
 
 

@@ -458,3 +458,25 @@ def test_any_number_as_a_prompt_fuses_or_is_refused(scale, shift, fuser, pair):
     else:
         with pytest.raises(InputError, match=r"holds NaN or infinity|expected -16 to 16"):
             fuser(*pair, scale=scale, shift=shift)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_daemon_threads_may_fuse_while_the_interpreter_ends(backend, vif, fresh_python):
+    """Returning from native code while it ends would abort the process (exit code 134)."""
+    outcome = fresh_python(f"""
+import threading
+import numpy
+from tcmoa_runtime import Fuser
+fuser = Fuser.load({str(vif)!r}, {backend!r}, threads=1)
+frame = numpy.zeros((*fuser.size, 3), numpy.uint8)
+has_begun = threading.Semaphore(0)
+def fuse():
+    while True:
+        fuser(frame, frame)
+        has_begun.release()
+for _ in range(3):
+    threading.Thread(target=fuse, daemon=True).start()
+for _ in range(3):
+    has_begun.acquire()
+""")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")

@@ -27,6 +27,7 @@ from tcmoa_calibration.evaluate.measure import (
     out_of_memory,
 )
 from tcmoa_runtime.errors import TcmoaError
+from tcmoa_runtime.stalls import stall_watch
 
 MeasuredJob: TypeAlias = tuple[PairJob, tuple[Outcome, ...]]
 
@@ -123,13 +124,15 @@ class WorkerPool:
                 process = process or self._spawn(index)
                 if process is None:
                     return
-                reply = _request(process, job)
+                with stall_watch(process) as watch:
+                    reply = _request(process, job)
                 if isinstance(reply, TcmoaError):
                     self.replies.put(reply)
                     return
                 if reply is None:
                     _close(process)
-                    reply, process = _failed_result(job, process.returncode), None
+                    problem = watch.problem if watch.has_ended_it else None
+                    reply, process = _failed_result(job, process.returncode, problem), None
                 self.replies.put((job, reply))
         except queue.Empty:
             pass
@@ -177,15 +180,17 @@ def _request(process: subprocess.Popen[bytes], job: PairJob) -> JobResult | Tcmo
     return reply
 
 
-def _failed_result(job: PairJob, exit_code: int) -> JobResult:
+def _failed_result(job: PairJob, exit_code: int, problem: str | None) -> JobResult:
     """Return the result of a job whose process died; the system kills processes when it runs out of memory."""
     name = job.pair.name
     error: TcmoaError = out_of_memory(name)
-    if exit_code != _KILLED:
+    if problem is not None:
+        error = TcmoaError(problem, subject=name, remedy="Run the same command again")
+    elif exit_code != _KILLED:
         error = TcmoaError(f"internal error: its process ended with exit code {exit_code}", subject=name)
     return JobResult(tuple(Outcome(name, index, error) for index in job.keys))
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:
-    with suppress(OSError):
+    with suppress(OSError), stall_watch(process):
         process.communicate()  # closes stdin, which ends the process

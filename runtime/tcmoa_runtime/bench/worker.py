@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeAlias
 
 from tcmoa_runtime.errors import TcmoaError
+from tcmoa_runtime.stalls import stall_watch
 from tcmoa_runtime.typing import JsonObject
 
 RunFrame: TypeAlias = Callable[[], object]
@@ -110,12 +111,16 @@ class Worker:
         try:
             assert process.stdin is not None  # because of stdin=PIPE
             assert process.stdout is not None
-            process.stdin.write(line + "\n")
-            process.stdin.flush()
-            text = process.stdout.readline()
-            answer: dict[str, Any] = (
-                json.loads(text) if text else {"error": f"its process ended ({_describe_end(process)})"}
-            )
+            with stall_watch(process) as watch:
+                process.stdin.write(line + "\n")
+                process.stdin.flush()
+                text = process.stdout.readline()
+            if text:
+                answer: dict[str, Any] = json.loads(text)
+            elif watch.has_ended_it:
+                answer = {"error": watch.problem}
+            else:
+                answer = {"error": f"its process ended ({_describe_end(process)})"}
         except (OSError, ValueError) as error:
             answer = {"error": f"its process ended ({_describe_end(process)}; {error})"}
         if "error" in answer:
