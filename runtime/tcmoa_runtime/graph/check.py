@@ -32,6 +32,7 @@ MAX_GRAPH_BYTES: Final = (1 << 31) - 1
 
 _INT32, _INT64, _FLOAT32 = 6, 7, 1
 _MAX_CONSTANT_VALUES: Final = 4096
+_METADATA_PREFIX: Final = b"tcmoa."
 _ATTRIBUTE_KINDS: Final[Mapping[int, tuple[str, str]]] = {
     1: ("float", "f"),
     2: ("int", "i"),
@@ -147,6 +148,11 @@ class _GraphCheck:
         version = self._reader.number(opset, "version")
         if not low <= version <= high:
             raise GraphError(f"operator set {version}; expected {low} to {high}")
+        for span in self._reader.spans(model, "metadata_props"):
+            entry = self._reader.message(span, "metadata", "the metadata")
+            key = self._reader.text(entry, "key")
+            if not key.startswith(_METADATA_PREFIX):  # libraries read settings from some
+                raise GraphError(f"the metadata {quoted(key)}; expected keys that begin with 'tcmoa.'")
 
     def _name(self, name: bytes, where: str) -> bytes:
         limit = self._rules.counts["name_bytes"]
@@ -192,8 +198,8 @@ class _GraphCheck:
     def _define(self, name: bytes, shape: Shape, where: str) -> None:
         if name in self._shapes:
             raise GraphError(f"{where} has the name of another tensor; expected distinct names")
-        if len(shape) > self._rules.counts["rank"]:
-            raise GraphError(f"{where} has {len(shape)} axes; expected at most {self._rules.counts['rank']}")
+        if len(shape) > self._rules.counts["rank"] or not all(side <= MAX_SIDE for side in shape):
+            self._checked(list(shape), where)
         elements = math.prod(shape)
         if elements > self._max_elements:
             raise GraphError(

@@ -17,6 +17,7 @@ AttributeValue = int | float | bytes | list[int]
 
 MAX_SIDE: Final = (1 << 31) - 1
 """Largest side of a tensor, and largest size that an attribute or input may state."""
+_MAX_BLOCK: Final = 32768
 
 
 class ShapeError(Exception):
@@ -392,6 +393,7 @@ def _resize(node: Operands) -> Result:
         return _misfit()
     axes = node.axes(4)
     chosen = list(range(len(x))) if axes is None else [_axis(axis, len(x)) for axis in axes]
+    _axis_set(chosen, len(x))
     sides = list(x)
     if node.has(3):
         values = node.integers(3)
@@ -436,7 +438,7 @@ def _tile(node: Operands) -> Result:
 
 def _block(node: Operands) -> tuple[Shape, int]:
     x, block = node.shape(0), node.integer(b"blocksize", 0)
-    return (x, block) if len(x) == 4 and 1 <= block <= MAX_SIDE else _misfit()
+    return (x, block) if len(x) == 4 and 1 <= block <= _MAX_BLOCK else _misfit()
 
 
 def _depth_to_space(node: Operands) -> Result:
