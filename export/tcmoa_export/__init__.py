@@ -6,6 +6,8 @@ needs no PyTorch, so each name is imported when it is first used.
 
 from typing import TYPE_CHECKING
 
+import tcmoa_runtime  # noqa: F401  # switches telemetry off before ONNX Runtime is imported
+
 if TYPE_CHECKING:
     from tcmoa_export.bundle_export import export_bundle
     from tcmoa_export.engines.build import build_engine
