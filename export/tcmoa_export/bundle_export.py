@@ -6,9 +6,10 @@ import importlib.metadata
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import onnx
 from onnx.external_data_helper import convert_model_to_external_data
@@ -24,10 +25,20 @@ from tcmoa_runtime.bundle import FORMAT, GRAPH, GRAPH_DATA, MAX_INLINE_BYTES, Bu
 from tcmoa_runtime.bundle_write import check_target, new_bundle, record_files, write_manifest
 from tcmoa_runtime.contract import SOURCE_ROLES
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.graph_metadata import write_metadata
 from tcmoa_runtime.manifest import contract_to_json
 from tcmoa_runtime.options.export import ExportOptions
-from tcmoa_runtime.pairs import PairPaths, find_pairs
+from tcmoa_runtime.pairs import PairPaths, find_source_pairs
 from tcmoa_runtime.typing import JsonObject, OnMessage, ignore_message
+
+LICENSES: Final[Mapping[str, str]] = dict.fromkeys(
+    (
+        "0fa01c9ec02cc632c191e883a67bc72ddabde6e169d6af551e16516ef0b8fef3",  # nano
+        "14e8297bc023feae262f65c0eee76b1300002c5c54c78140bb802e21126dd531",  # tiny
+    ),
+    "CC-BY-NC-4.0",
+)
+"""Licenses of the weights in the package by their hash, see LICENSE-WEIGHTS."""
 
 
 def export_bundle(
@@ -58,7 +69,7 @@ def export_bundle(
     _check_weights(model)
     target = Path(out)
     check_target(target, overwrite=options.overwrite)
-    pairs = find_pairs(options.pairs) if options.pairs is not None else []
+    pairs = find_source_pairs(options) if options.has_pairs else []
     with new_bundle(target) as partial, _evaluation_mode(model, as_published=options.as_published):
         _write_bundle(partial, model, spec, pairs, weights_source, on_message)
     return Bundle.open(target)
@@ -98,18 +109,24 @@ def _write_bundle(
     on_message("folding the model")
     layout = spec.layout
     stem = f"tcmoa_{spec.options.task}_{preset_name(model.sizes)}_{layout.width}x{layout.height}"
+    if spec.options.weight_storage != "fp32":
+        stem += f"_weights-{spec.options.weight_storage}"
     proto = build_graph(model, spec, stem, __version__)
     on_message("writing the graph")
-    graph = _describe_graph(proto, model)
-    _write_graph(folder, proto)
-    del proto  # the check below needs the memory
+    sha256 = weights_hash(model)
     manifest = {
         **_describe_export(model, spec),
-        "graph": graph,
+        "graph": _describe_graph(proto, model),
         "model": model.sizes.to_dict(),
-        "weights": {"sha256": weights_hash(model), "source": weights_source},
+        "weights": {"sha256": sha256, "source": weights_source},
         "tools": _tool_versions(),
     }
+    weights_license = spec.options.weights_license or LICENSES.get(sha256)
+    if weights_license is not None:
+        manifest["license"] = weights_license
+    write_metadata(proto, manifest)
+    _write_graph(folder, proto)
+    del proto  # the check below needs the memory
     record_files(folder, manifest)
     write_manifest(folder, manifest)
     manifest["parity"] = check_export(Bundle.open(folder), model, spec, pairs, on_message).to_dict()
@@ -154,6 +171,7 @@ def _describe_export(model: TCMoA, spec: ExportSpec) -> JsonObject:
         "task": options.task,
         "preset": preset_name(model.sizes),
         "precision": options.precision,
+        "weight_storage": options.weight_storage if options.precision == "fp32" else options.precision,
         "channel_order": options.channel_order,
         "color": options.color,
         "sources": SOURCE_ROLES[options.task],

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tcmoa_runtime.bundle import MANIFEST, Bundle
-from tcmoa_runtime.engine_folders import ENGINES_FOLDER
+from tcmoa_runtime.engine_folders import copy_engines
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.manifest import SELF_HASH, file_sha256, manifest_sha256
 from tcmoa_runtime.partial import partial_file, partial_folder
+from tcmoa_runtime.ready_bundles import READY_FOLDER
 from tcmoa_runtime.typing import JsonObject, JsonValue
 
 
@@ -42,7 +43,16 @@ def check_target(target: Path, *, overwrite: bool) -> None:
 
 
 def check_parent(target: Path) -> None:
-    """Raise InputError when the nearest existing folder above `target` is not a folder or is read-only."""
+    """Raise InputError when `target` must not be written.
+
+    It is in the installed package, or the nearest existing folder above it is not a folder or is read-only.
+    """
+    if target.resolve().is_relative_to(READY_FOLDER.resolve()):
+        raise InputError(
+            "in the installed package; expected a folder of your own",
+            subject=target,
+            remedy="Choose another folder",
+        )
     parent = next(parent for parent in target.absolute().parents if parent.exists())
     if not parent.is_dir():
         raise InputError(f"cannot be written: {parent} is a file; expected a folder", subject=target)
@@ -133,7 +143,6 @@ def derive_bundle(
         for name in bundle.files:
             shutil.copyfile(bundle.path / name, partial / name)
         write_manifest(partial, {**bundle.manifest, **changes})
-        if (bundle.path / ENGINES_FOLDER).is_dir():
-            shutil.copytree(bundle.path / ENGINES_FOLDER, partial / ENGINES_FOLDER)
+        copy_engines(bundle, partial)
         Bundle.open(partial)  # refuses changes that the runtime could not read
     return Bundle.open(target)

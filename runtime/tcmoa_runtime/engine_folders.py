@@ -7,17 +7,21 @@ name `graph_key`.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import warnings
 from pathlib import Path
 from typing import Final
 
 from tcmoa_runtime.bundle import GRAPH, Bundle
 from tcmoa_runtime.errors import BundleError, InputError
+from tcmoa_runtime.regular_file import open_regular_file
 from tcmoa_runtime.user_folders import UnsafeFolderError, open_user_folder, user_folder
 
 ENGINES_FOLDER: Final = "engines"
 """Folder of engines in a bundle, and in the user's data folder."""
 ENGINE_SUFFIX: Final = ".engine"
+_ENGINE_SUFFIXES: Final = frozenset({ENGINE_SUFFIX, ".json", ".onnx"})
+"""Of engines, their descriptions, and the graphs that engines without weights are refitted from."""
 
 
 def graph_key(bundle: Bundle) -> str:
@@ -58,6 +62,24 @@ def make_engines_folder(bundle: Bundle) -> Path:
     except OSError as error:
         raise InputError(f"cannot be written: {error.strerror}", subject=error.filename or folder) from error
     return folder
+
+
+def copy_engines(bundle: Bundle, target: Path) -> None:
+    """Copy the engines of a bundle, and what describes them, into the folder of another bundle of the same graph.
+
+    Links and everything that is no file are left out: they may lead out of the bundle.
+
+    Raises:
+        OSError: A file cannot be read or written.
+    """
+    folder = bundle.path / ENGINES_FOLDER
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if path.suffix in _ENGINE_SUFFIXES and path.is_file() and not path.is_symlink():
+            (target / ENGINES_FOLDER).mkdir(exist_ok=True)
+            with open_regular_file(path) as source, (target / ENGINES_FOLDER / path.name).open("wb") as copy:
+                shutil.copyfileobj(source, copy)
 
 
 def find_engines(bundle: Bundle) -> list[Path]:

@@ -68,8 +68,8 @@ def untrusted(engine: Engine) -> UntrustedEngineError:
     return UntrustedEngineError(
         "this user did not build this engine, and an engine is native code; expected one that was built here",
         subject=engine.path,
-        remedy=f"Build it here with `tcmoa build {in_remedy(engine.bundle.spelling)}`, or load it with {{trust_engines}} "
-        f"if you trust whoever built it",
+        remedy=f"Build it here with `tcmoa build {in_remedy(engine.bundle.spelling)}`, or load it with "
+        f"{{trust_engines}} if you trust whoever built it",
         settings={"trust_engines": True},
     )
 

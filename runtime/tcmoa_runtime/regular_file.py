@@ -11,7 +11,8 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from typing import BinaryIO, Final
+from io import BufferedReader
+from typing import Final
 
 MAX_SMALL_BYTES: Final = 1 << 20
 """Bound for files of settings and descriptions, e.g. JSON."""
@@ -40,7 +41,7 @@ class FileTooLargeError(OSError):
 
 def open_regular_file(
     path: str | os.PathLike[str], *, max_bytes: int | None = None, follow_links: bool = False
-) -> BinaryIO:
+) -> BufferedReader:
     """Open a file for reading if it is a regular one, without waiting for anything.
 
     Args:

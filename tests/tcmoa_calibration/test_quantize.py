@@ -91,6 +91,9 @@ def test_the_manifest_records_the_calibration(done, tiny):
     assert max(np.abs(onnx.numpy_helper.to_array(t).astype(int)).max() for t in stored) == 64
     assert manifest["graph"]["name"] == onnx.load(bundle.graph_path).graph.name
     assert manifest["graph"]["constants"]["int8"] > 5_000_000
+    metadata = {entry.key: entry.value for entry in onnx.load(bundle.graph_path).metadata_props}
+    assert metadata["tcmoa.precision"] == "int8"
+    assert metadata["tcmoa.task"] == bundle.task
     assert record["against"]["sha256"] == tiny.files["fusion.onnx"].sha256
     assert record["psnr_db"] == manifest["parity"]["psnr_db"] == round(done.error.psnr_db, 2)
     assert record["held_pairs"] == [s.name for s in done.pairs.held_out]

@@ -4,11 +4,15 @@ import json
 import os
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from micro_model import frames, scrambled
+from tcmoa import load_weights
+from tcmoa.weights import weights_hash
 from tcmoa_export import ParityError, bundle_export, export_bundle, network, parity
-from tcmoa_runtime import BundleError, Fuser, InputError
+from tcmoa_export.bundle_export import LICENSES
+from tcmoa_runtime import BundleError, Fuser, InputError, __version__
 from tcmoa_runtime.options.export import ExportOptions
 
 SIZE = (100, 130)
@@ -45,6 +49,34 @@ def test_a_bundle_describes_itself_and_its_parity_with_the_model(model, tmp_path
     assert found["differing"] < 0.005
     assert found["prompt_difference"] < 1e-4
     bundle.check()
+
+
+def test_the_graph_says_what_it_is_without_its_bundle(model, tmp_path):
+    """As Netron shows it."""
+    options = ExportOptions(
+        task="mef", size=SIZE, gray=("y",), channel_order="bgr", precision="fp16", weights_license="CC0-1.0"
+    )
+    bundle = export_bundle(model, options, tmp_path / "b")
+    session = onnxruntime.InferenceSession(bundle.graph_path)
+    assert session.get_modelmeta().custom_metadata_map == {
+        "tcmoa.format": "tcmoa-bundle 1",
+        "tcmoa.tool": f"tcmoa {__version__}",
+        "tcmoa.task": "mef",
+        "tcmoa.x": "over-exposed, 3 channels",
+        "tcmoa.y": "under-exposed, 1 channels",
+        "tcmoa.frame": f"{SIZE[1]}x{SIZE[0]}, batch 1",
+        "tcmoa.channel_order": "bgr",
+        "tcmoa.color": "rgb",
+        "tcmoa.precision": "fp16",
+        "tcmoa.prompt_default": "prompt_scale 1, prompt_shift 0",
+        "tcmoa.weights_sha256": bundle.manifest["weights"]["sha256"],
+        "tcmoa.license": "CC0-1.0",
+    }
+    assert bundle.manifest["license"] == "CC0-1.0"
+
+
+def test_the_licenses_of_the_weights_in_the_package_are_known():
+    assert {weights_hash(load_weights(name)) for name in ("nano", "tiny")} == set(LICENSES)
 
 
 def test_the_same_model_and_options_give_the_same_bytes(model, tmp_path):

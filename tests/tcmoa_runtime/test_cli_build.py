@@ -15,6 +15,7 @@ from tcmoa_runtime import Bundle, MissingError
 from tcmoa_runtime.engine import Engine
 from tcmoa_runtime.engine_folders import ENGINES_FOLDER, find_engines
 from tcmoa_runtime.gpu.cuda import CudaDevice
+from tcmoa_runtime.install import install_command
 from tcmoa_runtime.options.build import BuildOptions
 
 rtx = pytest.importorskip("tensorrt_rtx_bindings", reason=engine_pieces.NO_RTX, exc_type=ImportError)
@@ -61,7 +62,7 @@ def assert_failed(outcome, code, *words):
         assert str(word) in line
 
 
-def test_a_build_prints_four_rows(tcmoa, bundle):
+def test_a_build_prints_bounds_for_its_targets_and_the_next_step(tcmoa, bundle):
     outcome = tcmoa("build", bundle, "--target", "sm86")
     assert outcome.code == 0
     assert split_stderr(outcome) == (
@@ -75,7 +76,7 @@ def test_a_build_prints_four_rows(tcmoa, bundle):
     (path,) = find_engines(Bundle.open(bundle))
     manifest = Engine.open(Bundle.open(bundle), path).manifest
     assert path.name == NAME
-    engine, kernels, moves, bound = outcome.out.splitlines()
+    engine, kernels, moves, bound, following = outcome.out.splitlines()
     assert engine == f"engine      {NAME}, {path.stat().st_size:,} bytes"
     assert kernels.startswith(f"kernels     {manifest['kernels']} ({manifest['precisions']['fp16']} fp16, ")
     assert kernels.endswith("; 8 of 8 attentions fused")
@@ -84,8 +85,27 @@ def test_a_build_prints_four_rows(tcmoa, bundle):
         f"moves       {manifest['bytes_moved'] / 1e9:.3f} GB per frame, {excess:.1%} above the counted minimum; "
         f"{manifest['flops'] / 1e9:.1f} GFLOP"
     )
-    assert bound.startswith("bound       RTX 4090 0.")
-    assert bound.endswith(" ms (from datasheets and the kernel list; not measured)")
+    assert bound.startswith("bound       RTX A6000 0.")
+    assert "RTX 4090" not in bound
+    assert following == (
+        f"next        copy {bundle} to a machine with an SM86 GPU and TensorRT-RTX {rtx.__version__} (`pip install "
+        f"'tcmoa[rtx]'`), and run `tcmoa bench {bundle} --backend onnxruntime,tensorrt --pick --trust-engines` there"
+    )
+    assert bound.endswith(" ms (at best, from datasheets and the kernel list; not measured)")
+
+
+def test_a_gpu_may_be_given_by_name(tcmoa, built):
+    outcome = tcmoa("build", built, "--gpu", "NVIDIA RTX A6000", "--json")
+    assert (outcome.code, split_stderr(outcome)) == (0, (["build: up to date"], [])), outcome.err
+    assert outcome.json["targets"] == ["sm86"]
+    tcmoa("build", built, "--gpu", "rtx 9090").assert_error(
+        2,
+        "--gpu: 'rtx 9090' is unknown; expected the name of an NVIDIA GPU, e.g. RTX 5090, RTX 4090, RTX 3090",
+        "Give its compute capability with --targets, e.g. sm89",
+    )
+    tcmoa("build", built, "--gpu", "RTX 4090", "--target", "sm86").assert_error(
+        2, "--gpu: 'RTX 4090' is sm89, but the targets are sm86; expected the same GPUs"
+    )
 
 
 def test_json_is_one_object_on_stdout(tcmoa, built):
@@ -194,7 +214,7 @@ def test_missing_packages_and_gpus_end_in_one_line_and_exit_code_3(tcmoa, bundle
     tcmoa("build", bundle, "--strip").assert_error(3, "needs a GPU", "build without --strip")
     for name, flavor in (("tensorrt_rtx_bindings", "rtx"), ("tensorrt", "tensorrt")):
         monkeypatch.setitem(sys.modules, name, None)
-        tcmoa("build", bundle, "--flavor", flavor).assert_error(3, f"pip install 'tcmoa[{flavor}]'")
+        tcmoa("build", bundle, "--flavor", flavor).assert_error(3, install_command(flavor))
     assert names_in(bundle) == []
 
 
@@ -205,9 +225,7 @@ def test_without_onnx_the_extra_is_named(fresh_python, bundle, flavor):
         f"sys.exit(run(['build', {str(bundle)!r}, '--flavor', {flavor!r}]))"
     )
     outcome = fresh_python(code, blocked=["onnx"])
-    outcome.assert_error(
-        3, "tcmoa build: the package onnx is not installed", f"pip install 'tcmoa[{flavor}]'"
-    )
+    outcome.assert_error(3, "tcmoa build: the package onnx is not installed", install_command(flavor))
 
 
 def test_neither_torch_nor_scikit_image_is_needed(fresh_python, bundle):

@@ -21,6 +21,7 @@ from tcmoa_runtime.cli.doctor import examine
 from tcmoa_runtime.cli.doctor_packages import ALTERNATIVES, list_packages, parse_requirements
 from tcmoa_runtime.engine import BuilderGpu
 from tcmoa_runtime.engine_folders import ENGINES_FOLDER
+from tcmoa_runtime.install import install_command
 
 pytest_plugins = ["simulated.fixtures"]
 
@@ -97,7 +98,7 @@ def test_a_gpu_is_described(library, tcmoa):
             "version": None,
             "builds": False,
             "runs": False,
-            "why": "tensorrt is not installed. Run `pip install 'tcmoa[tensorrt]'`.",
+            "why": f"tensorrt is not installed. Run `{install_command('tensorrt')}`.",
         },
         "rtx": {"version": "1.7.1.116", "builds": True, "runs": True, "why": None},
     }
@@ -136,7 +137,7 @@ def test_without_onnx_no_flavor_builds(library, tcmoa, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     flavor = tcmoa("doctor", "--json").json["flavors"]["rtx"]
     assert (flavor["builds"], flavor["runs"]) == (False, True)
-    assert flavor["why"] == "Building an engine needs onnx. Run `pip install 'tcmoa[rtx]'`."
+    assert flavor["why"] == f"Building an engine needs onnx. Run `{install_command('rtx')}`."
 
 
 def test_without_cuda_bindings_the_report_says_what_to_install(library, tcmoa, monkeypatch):
@@ -144,7 +145,7 @@ def test_without_cuda_bindings_the_report_says_what_to_install(library, tcmoa, m
     report = tcmoa("doctor", "--json").json
     assert report["driver"] is None
     assert "the package cuda-bindings cannot be imported" in report["flavors"]["rtx"]["why"]
-    assert "pip install 'tcmoa[rtx]'" in report["flavors"]["rtx"]["why"]
+    assert install_command("rtx") in report["flavors"]["rtx"]["why"]
 
 
 def test_packages_are_those_of_the_project_and_of_every_extra():
@@ -301,6 +302,20 @@ def test_an_engine_that_runs_here_is_loaded(own, library, report_on, tcmoa):
     assert lines[-1].startswith("bundle: load: ")
 
 
+def test_an_engine_that_this_user_did_not_build_is_not_loaded(own, library, report_on, tmp_path, monkeypatch):
+    add_engine(own)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    report = report_on(own)
+    assert verdicts(report) == ("rebuild", [("rtx-1.7.1.116-local-fp32.engine", "rebuild")])
+    (engine,) = report["bundle"]["engines"]
+    assert engine["why"] == f"runs on {NAME}, but this user did not build it, and an engine is native code"
+    assert engine["remedy"] == (
+        f"Build it again with `tcmoa build {own.path} --flavor rtx --precision fp32`, or load it with --trust-engines "
+        "if you trust whoever built it."
+    )
+    assert report["bundle"]["why"].endswith(f"until then {ONNX} runs the bundle")
+
+
 def test_an_engine_for_another_gpu_must_be_built_for_this_one_too(own, library, report_on):
     add_engine(own, targets=("sm120",), gpu=None)
     report = report_on(own)
@@ -357,7 +372,7 @@ def test_an_engine_whose_library_is_not_installed_is_refused(own, library, repor
     add_engine(own, flavor="tensorrt")
     report = report_on(own)
     assert verdicts(report) == ("load", [("tensorrt-11.0.0.12-local-fp32.engine", "refuse")])
-    assert "pip install 'tcmoa[tensorrt]'" in report["bundle"]["engines"][0]["why"]
+    assert install_command("tensorrt") in report["bundle"]["engines"][0]["why"]
 
 
 def test_engines_that_another_one_replaces_need_no_rebuild(own, library, report_on):

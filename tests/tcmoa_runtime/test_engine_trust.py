@@ -12,6 +12,7 @@ from simulated.tensorrt_module import engine_bytes
 from tcmoa_runtime import Bundle, BundleError, Fuser
 from tcmoa_runtime.backends.pick import load_backend, write_pick
 from tcmoa_runtime.backends.tensorrt.backend import TensorRTBackend
+from tcmoa_runtime.bundle_write import derive_bundle
 from tcmoa_runtime.cli import run
 from tcmoa_runtime.engine import Engine
 from tcmoa_runtime.engine_folders import engines_folder, find_engines, graph_key
@@ -174,6 +175,24 @@ def test_engines_as_a_link_is_refused_before_anything_is_written(own, tmp_path):
         f"Remove the link."
     )
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_derived_bundle_has_the_engines_but_nothing_that_leads_out(own, tmp_path):
+    engine = add_engine(own)
+    folder = own.path / "engines"
+    (tmp_path / "secret.json").write_text("{}")
+    (folder / "link.json").symlink_to(tmp_path / "secret.json")
+    os.mkfifo(folder / "pipe.json")
+    (folder / "pick.json.txt").write_text("")
+    (folder / "openvino-2026").mkdir()
+    prompt = {"prompt_default": {"scale": 1.0, "shift": 0.5}}
+    derived = derive_bundle(own, tmp_path / "derived", prompt)
+    names = sorted(path.name for path in (derived.path / "engines").iterdir())
+    assert names == sorted([engine.path.name, engine.path.with_suffix(".json").name])
+    assert is_built_here(open_engine(derived))
+    shutil.move(folder, tmp_path / "moved")
+    folder.symlink_to(tmp_path / "moved")
+    assert not (derive_bundle(own, tmp_path / "other", prompt).path / "engines").exists()
 
 
 def test_engines_of_an_installed_bundle_are_in_the_users_data_folder(own, user_data, library, monkeypatch):

@@ -36,6 +36,7 @@ class Method:
         source: The folder of fused images, the bundle, the weights file (or `tiny` or `nano`), or the baseline's name.
         backend: What runs a bundle.
         task: Task that weights fuse for.
+        trust_engines: Whether a bundle may load engines that this user did not build.
     """
 
     label: str
@@ -43,6 +44,7 @@ class Method:
     source: str
     backend: BackendChoice = "onnxruntime"
     task: Task | None = None
+    trust_engines: bool = False
 
     @staticmethod
     def folder(path: str | Path, label: str | None = None) -> Method:
@@ -50,14 +52,28 @@ class Method:
         return Method(label or _name_of(path), "fused", str(path))
 
     @staticmethod
-    def bundle(path: str | Path, label: str | None = None, backend: BackendChoice = "onnxruntime") -> Method:
+    def bundle(
+        path: str | Path,
+        label: str | None = None,
+        backend: BackendChoice = "onnxruntime",
+        *,
+        trust_engines: bool = False,
+    ) -> Method:
         """Return a bundle, which fuses every pair; pairs of another size are padded or cut into tiles.
+
+        Args:
+            path: The folder of the bundle.
+            label: Name in results; the folder's name if None.
+            backend: What runs the bundle.
+            trust_engines: Load engines that this user did not build, too.
 
         Raises:
             InputError: The backend is unknown.
         """
         check_choice("backend", backend, ("auto", *get_args(BackendName)))
-        return Method(label or _name_of(path), "bundle", str(path), backend=backend)
+        return Method(
+            label or _name_of(path), "bundle", str(path), backend=backend, trust_engines=trust_engines
+        )
 
     @staticmethod
     def weights(path: str | Path, task: Task, label: str | None = None) -> Method:

@@ -16,6 +16,7 @@ from tcmoa_runtime.contract import TASKS, Task, token_pixels
 from tcmoa_runtime.errors import InputError, MissingError
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.images import format_size, in_order, read_image, to_frame
+from tcmoa_runtime.install import install_hint
 from tcmoa_runtime.typing import BackendChoice, Frame
 
 
@@ -59,7 +60,7 @@ def load_runner(method: Method) -> MethodRunner:
     if method.kind == "baseline":
         return _BaselineRunner(BASELINES[method.source])
     if method.kind == "bundle":
-        return _BundleRunner(method.source, method.backend)
+        return _BundleRunner(method.source, method.backend, trust_engines=method.trust_engines)
     if method.task is None:
         raise InputError(f"no task; expected one of {', '.join(TASKS)}", subject=f"weights {method.source}")
     return _WeightsRunner(method.source, method.task)
@@ -102,8 +103,8 @@ class _BaselineRunner:
 
 
 class _BundleRunner:
-    def __init__(self, path: str, backend: BackendChoice) -> None:
-        self._fuser = Fuser.load(path, backend, threads=1)
+    def __init__(self, path: str, backend: BackendChoice, *, trust_engines: bool) -> None:
+        self._fuser = Fuser.load(path, backend, threads=1, trust_engines=trust_engines)
 
     def fuse(self, name: str, x: Frame, y: Frame) -> FusedImage:
         fuser, bundle = self._fuser, self._fuser.bundle
@@ -131,7 +132,7 @@ class _WeightsRunner:
             raise MissingError(
                 f"the package {error.name} is not installed",
                 subject=f"weights {source}",
-                remedy="Run `pip install 'tcmoa[export]'`",
+                remedy=install_hint("export"),
             ) from error
         self._task, self._threads = task, torch.get_num_threads()
         torch.set_num_threads(1)

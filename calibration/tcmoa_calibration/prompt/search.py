@@ -63,7 +63,10 @@ def search_prompt(
     )
     num_prompts = len(first_round) + _NUM_NEIGHBORS * options.rounds
     total = num_prompts * len(split.fit) + 2 * len(split.held_out)
-    with closing(load_backend(bundle, options.backend, threads=options.threads)) as backend:
+    loaded = load_backend(
+        bundle, options.backend, threads=options.threads, trust_engines=options.trust_engines
+    )
+    with closing(loaded) as backend:
         scorer = _PromptScorer(bundle, backend, objective, on_progress, total)
         means = scorer.means(first_round, split.fit)
         best = _best_prompt(means, default)

@@ -11,12 +11,14 @@ import onnx
 
 from tcmoa_calibration.quantize.allocate import Allocation
 from tcmoa_calibration.quantize.error import ErrorBudget, QuantizationError
-from tcmoa_calibration.quantize.rewrite import finalize, share_position_biases
+from tcmoa_calibration.quantize.rewrite import finalize
 from tcmoa_calibration.quantize.scheme import Scheme
 from tcmoa_calibration.sample_pairs import PairSplit
 from tcmoa_runtime import __version__
 from tcmoa_runtime.bundle import GRAPH, Bundle
 from tcmoa_runtime.bundle_write import new_bundle, record_files, write_manifest
+from tcmoa_runtime.graph_metadata import write_metadata
+from tcmoa_runtime.graph_storage import share_position_biases
 from tcmoa_runtime.options.quantize import LowPrecision, QuantizeOptions
 from tcmoa_runtime.typing import JsonObject
 
@@ -47,10 +49,12 @@ def write_quantized_bundle(
     """
     share_position_biases(model)
     stem = source.graph_name.rsplit("_", 1)[0]
+    del model.metadata_props[:]  # the name depends on the graph only
     finalize(model, f"{stem}_{number_format}")
     manifest: JsonObject = {
         **source.manifest,
         "precision": number_format,
+        "weight_storage": number_format,
         "graph": {
             **source.section("graph").values,
             "name": model.graph.name,
@@ -60,6 +64,7 @@ def write_quantized_bundle(
         **changes,
         "tools": {"tcmoa": __version__, **{name: importlib.metadata.version(name) for name in _TOOLS}},
     }
+    write_metadata(model, manifest)
     with new_bundle(target) as partial:
         (partial / GRAPH).write_bytes(model.SerializeToString())
         record_files(partial, manifest)

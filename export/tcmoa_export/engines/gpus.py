@@ -36,6 +36,24 @@ class Gpu:
 
 GPUS: Final = (
     Gpu(
+        "A100 SXM 80GB",
+        2039e9,
+        19.5e12,
+        312e12,
+        624e12,
+        None,
+        "NVIDIA A100 Tensor Core GPU datasheet",
+    ),
+    Gpu(
+        "RTX 5090",
+        1792e9,
+        104.8e12,
+        209.5e12,
+        838e12,
+        419e12,
+        "NVIDIA RTX Blackwell GPU architecture whitepaper, appendix A",
+    ),
+    Gpu(
         "RTX 4090",
         1008e9,
         82.6e12,

@@ -19,6 +19,7 @@ from tcmoa_runtime.backends.base import Backend
 from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.fuser import Fuser
+from tcmoa_runtime.graph_metadata import write_precision
 from tcmoa_runtime.graph_storage import load_graph
 from tcmoa_runtime.images import read_frame
 from tcmoa_runtime.pairs import PairPaths
@@ -48,6 +49,7 @@ def load_lowered_graph(
     if precision != bundle.precision:
         on_message(f"lowering the graph to {precision}")
         lower(sign_activations(model), precision)
+        write_precision(model, precision)
         check_lowered(bundle, model, precision, pairs, on_message)
     return model
 

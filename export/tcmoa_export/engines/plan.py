@@ -23,7 +23,7 @@ BUILDER_VERSION: Final = 1
 RTX_TARGETS: Final = ("sm80", "sm86", "sm89", "sm120")
 """Compute capabilities that an RTX engine is built for by default: Ampere, Ada and Blackwell."""
 
-_NOT_RECORDED: Final = frozenset({"rebuild", *(field.name for field in fields(PairOptions))})
+_NOT_RECORDED: Final = frozenset({"rebuild", "gpu", *(field.name for field in fields(PairOptions))})
 """Options that do not shape the engine."""
 
 

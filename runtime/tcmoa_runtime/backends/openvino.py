@@ -35,6 +35,8 @@ PRECISIONS: Final = {"openvino": "f32", "openvino-bf16": "bf16"}
 With bf16, OpenVINO chooses which operations are rounded. Its results are not compared with the model's.
 """
 
+_ADVICE: Final = "To facilitate the conversion"
+_MAX_REASON: Final = 200
 _DTYPES: Final = {"u8": "uint8", "f32": "float32"}
 
 
@@ -93,7 +95,7 @@ class OpenVinoBackend:
             raise
         except Exception as error:  # the exceptions of OpenVINO have no common base class but Exception
             raise BundleError(
-                f"OpenVINO {_version()} cannot load the graph ({first_line(error)})",
+                f"OpenVINO {_version()} cannot load the graph ({_reason(error)})",
                 subject=bundle.graph_path,
                 remedy="Use {backend}, or upgrade openvino",
                 settings={"backend": "onnxruntime"},
@@ -130,7 +132,7 @@ class OpenVinoBackend:
                 results = request.infer(dict(inputs), share_inputs=True, share_outputs=True)
             outputs = {spec.name: results[spec.name].copy() for spec in self._contract.outputs}
         except Exception as error:  # as above
-            raise TcmoaError(f"OpenVINO failed to run the graph ({first_line(error)})") from error
+            raise TcmoaError(f"OpenVINO failed to run the graph ({_reason(error)})") from error
         self._idle_requests.put(request)
         return cast("Outputs", outputs)
 
@@ -151,6 +153,13 @@ class OpenVinoBackend:
         )
         if not bundle.has_external_data:  # OpenVINO renames a graph that is read from a path
             compare_graph_name(model.get_friendly_name(), bundle)
+
+
+def _reason(error: Exception) -> str:
+    """Return the line of OpenVINO's message that says why: the last one that is no place in its sources or heading."""
+    lines = [line.strip().removeprefix("-- ") for line in str(error).splitlines()]
+    reasons = [line for line in lines if line and not line.endswith(":") and not line.startswith(_ADVICE)]
+    return reasons[-1][:_MAX_REASON] if reasons else first_line(error)
 
 
 def _version() -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tcmoa_runtime.cli.engine_rows import engine_rows
 from tcmoa_runtime.cli.extras import require
-from tcmoa_runtime.cli.options import BundleArgument, JsonOption, TextForm, takes_options
+from tcmoa_runtime.cli.options import NAMES, BundleArgument, JsonOption, TextForm, takes_options
 from tcmoa_runtime.cli.printing import print_json, print_line
 from tcmoa_runtime.cli.progress import phase_bar
 from tcmoa_runtime.options.build import BuildOptions
@@ -23,7 +23,10 @@ def _parse_targets(text: str) -> tuple[str, ...]:
 @takes_options(
     BuildOptions,
     flags={"flavor": ("--flavor", "--flavour"), "targets": ("--target", "--targets")},
-    forms={"targets": TextForm(_parse_targets, ",".join, "TARGETS")},
+    forms={
+        "targets": TextForm(_parse_targets, ",".join, "TARGETS"),
+        "gpu": NAMES,
+    },
 )
 def build(options: BuildOptions, bundle: BundleArgument, as_json: JsonOption = False) -> None:
     """Build a TensorRT engine into a bundle and audit its kernels.
@@ -33,6 +36,7 @@ def build(options: BuildOptions, bundle: BundleArgument, as_json: JsonOption = F
     Examples:
 
         tcmoa build night-640x480 --target sm86,sm89
+        tcmoa build night-640x480 --gpu 'RTX 4090'
         tcmoa build night-640x480 --flavor tensorrt --precision bf16
     """
     build_engine = require("tcmoa_export.engines.build", "build", options.flavor).build_engine

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -14,6 +16,7 @@ from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.cli.options import spell_for_command_line
 from tcmoa_runtime.engine import FLAVORS, LOCAL_TARGET, PRECISIONS, Engine, engine_stem
 from tcmoa_runtime.engine_folders import find_engines
+from tcmoa_runtime.engine_trust import is_built_here
 from tcmoa_runtime.errors import BundleError, InputError, TcmoaError, first_line
 from tcmoa_runtime.gpu.cuda import CudaDevice
 from tcmoa_runtime.options.build import BuildOptions
@@ -189,9 +192,25 @@ def _blame(report: EngineReport, failure: TcmoaError) -> EngineReport:
     return replace(report, verdict="rebuild", why=failure.problem, remedy=_remedy_of(failure))
 
 
+@contextmanager
+def _quiet_log() -> Iterator[None]:
+    """Drop the library's log in the with-block."""
+    logger = logging.getLogger("tcmoa")
+
+    def drop(_record: logging.LogRecord) -> bool:
+        return False
+
+    logger.addFilter(drop)
+    try:
+        yield
+    finally:
+        logger.removeFilter(drop)
+
+
 def _try_backend(bundle: Bundle, name: BackendChoice, problems: list[TcmoaError]) -> _Trial:
     try:
-        backend = load_backend(bundle, name)
+        with _quiet_log():  # the report says it
+            backend = load_backend(bundle, name)
         loaded_name = backend.name
         backend.close()
     except TcmoaError as error:
@@ -253,7 +272,18 @@ def _examine_engine(
     capability = "0.0" if gpu is None else gpu.compute_capability
     mismatch = engine.mismatch(engine.flavor, status.version, capability)
     if mismatch is None:
-        return EngineReport(path, "load", f"runs on {'' if gpu is None else gpu.name}", engine=engine)
+        runs = f"runs on {'' if gpu is None else gpu.name}"
+        if is_built_here(engine):
+            return EngineReport(path, "load", runs, engine=engine)
+        trust = spell_for_command_line("trust_engines", True)
+        remedy = _rebuild_remedy(bundle, path, engine, flavors).removesuffix(".")
+        return EngineReport(
+            path,
+            "rebuild",
+            f"{runs}, but this user did not build it, and an engine is native code",
+            f"{remedy}, or load it with {trust} if you trust whoever built it.",
+            engine=engine,
+        )
     remedy = _rebuild_remedy(bundle, path, engine, flavors, gpu if is_same_version else None)
     return EngineReport(path, "rebuild", mismatch, remedy, engine=engine)
 

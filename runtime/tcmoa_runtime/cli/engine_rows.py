@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from tcmoa_runtime.engine import Engine
+from tcmoa_runtime.engine_folders import ENGINES_FOLDER
+from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.gpu.compute_capabilities import target_of
+from tcmoa_runtime.install import install_command
+
+_LIBRARIES: Final = {"rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
 
 
 def engine_rows(engine: Engine) -> list[tuple[str, str]]:
     """Return label and text of each line about an engine."""
     manifest: Mapping[str, Any] = engine.manifest
     excess = manifest["bytes_moved"] / manifest["minimum_bytes"] - 1
-    bounds = ", ".join(f"{gpu} {bound['ms']:.2f} ms" for gpu, bound in manifest["bounds"].items())
     precisions = ", ".join(f"{count} {name}" for name, count in manifest["precisions"].items())
     return [
         ("engine", f"{engine.path.name}, {manifest['engine']['bytes']:,} bytes"),
@@ -26,5 +31,47 @@ def engine_rows(engine: Engine) -> list[tuple[str, str]]:
             f"{manifest['bytes_moved'] / 1e9:.3f} GB per frame, {excess:.1%} above the counted minimum; "
             f"{manifest['flops'] / 1e9:.1f} GFLOP",
         ),
-        ("bound", f"{bounds} (from datasheets and the kernel list; not measured)"),
+        *_bound_rows(engine),
+        ("next", _next_step(engine)),
     ]
+
+
+def _bound_rows(engine: Engine) -> list[tuple[str, str]]:
+    """Return lower bounds of the frame time for GPUs that the engine was built for."""
+    manifest: Mapping[str, Any] = engine.manifest
+    bounds = manifest["bounds"]
+    texts = [
+        f"{name} {bound['ms']:.2f} ms" for name, bound in bounds.items() if _target(name) in _targets(engine)
+    ]
+    if not texts:
+        return []
+    return [("bound", f"{', '.join(texts)} (at best, from datasheets and the kernel list; not measured)")]
+
+
+def _targets(engine: Engine) -> set[str]:
+    """Return the compute capabilities that an engine was built for, e.g. `sm89`."""
+    found = set(engine.targets)
+    if engine.gpu is not None:
+        found.add(f"sm{engine.gpu.compute_capability.replace('.', '')}")
+    return found
+
+
+def _target(gpu: str) -> str | None:
+    try:
+        return target_of(gpu)
+    except InputError:
+        return None
+
+
+def _next_step(engine: Engine) -> str:
+    """Say how the engine gets to a GPU that runs it, and the command that measures it there."""
+    bundle = engine.bundle
+    bench = f"tcmoa bench {bundle.spelling} --backend onnxruntime,tensorrt --pick"
+    if not engine.targets:
+        return f"measure it on this machine with `{bench}`"
+    gpus = ", ".join(target.upper() for target in engine.targets)
+    where = f"a machine with an {gpus} GPU and {_LIBRARIES[engine.flavor]} {engine.version}"
+    if engine.path.parent != bundle.path / ENGINES_FOLDER:  # a bundle of the package
+        return f"on {where}, run `tcmoa build {bundle.spelling}` and `{bench}`"
+    install = install_command(engine.flavor)
+    return f"copy {bundle.path} to {where} (`{install}`), and run `{bench} --trust-engines` there"

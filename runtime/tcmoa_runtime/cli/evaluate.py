@@ -18,6 +18,7 @@ from tcmoa_runtime.cli.progress import counted_bar
 from tcmoa_runtime.contract import TASKS, Task
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.options.evaluate import BASELINE_NAMES, BaselineName, EvaluateOptions
+from tcmoa_runtime.options.fuser import TRUST_ENGINES_HELP
 from tcmoa_runtime.options.pairs import PairOptions
 from tcmoa_runtime.pairs import find_source_pairs
 from tcmoa_runtime.typing import BackendChoice
@@ -90,6 +91,14 @@ def evaluate(
     backend: Annotated[
         BackendChoice, typer.Option(help="What runs the bundles.", rich_help_panel=_METHODS)
     ] = "onnxruntime",
+    trust_engines: Annotated[
+        bool,
+        typer.Option(
+            "--trust-engines",
+            help=TRUST_ENGINES_HELP,
+            rich_help_panel=_METHODS,
+        ),
+    ] = False,
     weights: Annotated[
         list[str] | None,
         typer.Option(
@@ -127,7 +136,7 @@ def evaluate(
         tcmoa evaluate --pairs pairs/ --bundle night-640x480 --weights tiny --task vif --baselines all
     """
     module = require("tcmoa_calibration.evaluate", "evaluate", "calibration")
-    methods = _methods(module.Method, fused or [], bundle or [], backend, weights or [], task)
+    methods = _methods(module.Method, fused or [], bundle or [], backend, trust_engines, weights or [], task)
     found = find_source_pairs(source)
     with _kept_results(out), counted_bar("measuring") as (_, on_progress):
         evaluation: Evaluation = module.evaluate_pairs(
@@ -156,6 +165,7 @@ def _methods(
     fused: list[str],
     bundles: list[str],
     backend: BackendChoice,
+    trust_engines: bool,
     weights: list[str],
     task: Task | None,
 ) -> list[Method]:
@@ -166,7 +176,7 @@ def _methods(
         methods.append(method.folder(path, label))
     for text in bundles:
         label, path = _split_label_of("--bundle", text)
-        methods.append(method.bundle(path, label, backend))
+        methods.append(method.bundle(path, label, backend, trust_engines=trust_engines))
     if task is not None and not weights:
         raise InputError(f"{task} without --weights; expected it with --weights only", subject="--task")
     for text in weights:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Final, get_args
 
+from tcmoa_runtime.options.fuser import TRUST_ENGINES_HELP
 from tcmoa_runtime.options.option import Option, check_choices, check_range
 from tcmoa_runtime.typing import BackendName
 
@@ -26,12 +27,7 @@ class BenchOptions:
     ] = ()
     frames: Annotated[int, Option("Frames to measure with each backend, after the first one.")] = 20
     threads: Annotated[int | None, Option("CPU threads; all cores if not given.")] = None
-    trust_engines: Annotated[
-        bool,
-        Option(
-            "Load engines that were not built by this user, too. An engine is native code: trust whoever built it."
-        ),
-    ] = False
+    trust_engines: Annotated[bool, Option(TRUST_ENGINES_HELP)] = False
 
     def __post_init__(self) -> None:
         """Check every field by itself.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.gpu.compute_capabilities import target_of
 from tcmoa_runtime.options.option import Option, check_choices, check_minimum
 from tcmoa_runtime.options.pairs import PAIRS_GROUP, PAIRS_METAVAR, PairOptions
 from tcmoa_runtime.typing import Flavor, HardwareCompatibility, Precision
@@ -43,6 +44,14 @@ class BuildOptions(PairOptions):
             "GPUs by compute capability, rtx only; if not given, sm80, sm86, sm89 and sm120 (Ampere to Blackwell).",
             group=ENGINE_GROUP,
             metavar="sm86,sm89",
+        ),
+    ] = ()
+    gpu: Annotated[
+        tuple[str, ...],
+        Option(
+            "GPUs by name, in place of their compute capabilities, rtx only.",
+            group=ENGINE_GROUP,
+            metavar="'RTX 4090'",
         ),
     ] = ()
     hardware_compatibility: Annotated[
@@ -86,7 +95,7 @@ class BuildOptions(PairOptions):
     ] = None
 
     def __post_init__(self) -> None:
-        """Check the fields, and sort the targets.
+        """Check the fields, add the targets of `gpu`, and sort the targets.
 
         Raises:
             InputError: A field is wrong, or does not fit the flavor; the subject is its name.
@@ -107,6 +116,13 @@ class BuildOptions(PairOptions):
                 remedy="Build with {flavor}, or set {hardware_compatibility}",
                 settings={"flavor": "rtx", "hardware_compatibility": ...},
             )
+        if self.flavor == "tensorrt" and self.gpu:
+            raise InputError(
+                f"{', '.join(self.gpu)}; expected none with flavor tensorrt, which builds for the GPU of this machine",
+                subject="gpu",
+                remedy="Build with {flavor}",
+                settings={"flavor": "rtx"},
+            )
         if self.flavor == "rtx" and self.hardware_compatibility != "none":
             raise InputError(
                 f"{self.hardware_compatibility!r}; expected none with flavor rtx, which builds for targets",
@@ -114,5 +130,14 @@ class BuildOptions(PairOptions):
                 remedy="Build with {flavor}, or for more targets",
                 settings={"flavor": "tensorrt"},
             )
-        in_order = sorted(set(self.targets), key=lambda target: (len(target), target))
+        named = {name: target_of(name) for name in self.gpu}
+        for name, target in named.items():
+            if self.targets and target not in self.targets:
+                raise InputError(
+                    f"{name!r} is {target}, but the targets are {', '.join(self.targets)}; expected the same GPUs",
+                    subject="gpu",
+                    remedy="Give either {gpu} or {targets}",
+                    settings={"gpu": ..., "targets": ...},
+                )
+        in_order = sorted({*self.targets, *named.values()}, key=lambda target: (len(target), target))
         object.__setattr__(self, "targets", tuple(in_order))

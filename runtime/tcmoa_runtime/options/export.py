@@ -9,7 +9,8 @@ from typing import Annotated, Final, Literal
 from tcmoa_runtime.contract import Task
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.option import Option, check_choices, check_range
-from tcmoa_runtime.typing import ChannelOrder, ColorMode, ExportTarget, FrameSize, Precision
+from tcmoa_runtime.options.pairs import PAIRS_GROUP, PAIRS_METAVAR, PairOptions
+from tcmoa_runtime.typing import ChannelOrder, ColorMode, ExportTarget, FrameSize, Precision, WeightStorage
 
 MAX_SIDE_PX: Final = 8192
 """Maximum side of a frame: enough for 8K video, 7680x4320."""
@@ -21,7 +22,7 @@ OUTPUT_GROUP: Final = "Output"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions:
+class ExportOptions(PairOptions):
     """Options of an export: one task, one frame size, and the properties of the graph."""
 
     task: Annotated[Task, Option("Task whose routers are folded into the graph.", group=GRAPH_GROUP)]
@@ -40,6 +41,13 @@ class ExportOptions:
         Precision,
         Option(
             "Precision of the graph; parts that need float32 keep it. bf16 is for engines only.",
+            group=GRAPH_GROUP,
+        ),
+    ] = "fp32"
+    weight_storage: Annotated[
+        WeightStorage,
+        Option(
+            "Type in which a graph in fp32 stores its large weights; fp16 halves the bundle, arithmetic stays fp32.",
             group=GRAPH_GROUP,
         ),
     ] = "fp32"
@@ -72,8 +80,20 @@ class ExportOptions:
     pairs: Annotated[
         Path | None,
         Option(
-            "Folder of image pairs for the comparison with the model; pairs from photographs if not given.",
+            "Pairs for the comparison with the model: a folder of NAME_x.EXT and NAME_y.EXT, or a CSV file with the "
+            "columns x,y; pairs from photographs if not given.",
+            group=PAIRS_GROUP,
+            metavar=PAIRS_METAVAR,
+            is_subject=False,
+        ),
+    ] = None
+    weights_license: Annotated[
+        str | None,
+        Option(
+            "License of the weights, e.g. CC-BY-4.0, recorded in the bundle and its graph; that of the weights in this "
+            "package is known.",
             group=OUTPUT_GROUP,
+            metavar="NAME",
         ),
     ] = None
     overwrite: Annotated[bool, Option("Replace an existing bundle.", group=OUTPUT_GROUP)] = False
@@ -85,9 +105,19 @@ class ExportOptions:
             InputError: A field is out of range; the subject is its name.
         """
         check_choices(self)
+        if self.has_pairs:
+            self.check_pairs()
         height, width = self.size
         if not (1 <= height <= MAX_SIDE_PX and 1 <= width <= MAX_SIDE_PX):
             raise InputError(
                 f"{width}x{height}; expected 1x1 to {MAX_SIDE_PX}x{MAX_SIDE_PX} pixels", subject="size"
+            )
+        if self.weight_storage != "fp32" and self.precision != "fp32":
+            raise InputError(
+                f"{self.weight_storage!r} in a graph in {self.precision}; expected fp32, as such a graph stores its "
+                f"weights in 16 bits already",
+                subject="weight_storage",
+                remedy="Export in {precision}, or leave {weight_storage} out",
+                settings={"precision": "fp32", "weight_storage": ...},
             )
         check_range("batch", self.batch, 1, MAX_BATCH, "frames")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import DEFAULT_PERCENTILES, check_percentiles
@@ -13,6 +13,9 @@ from tcmoa_runtime.typing import BackendChoice, FitMode, Percentiles
 
 BACKEND_GROUP = "Backend"
 PROMPT_GROUP = "Prompt"
+TRUST_ENGINES_HELP: Final = (
+    "Load engines that were not built by this user, too. An engine is native code: trust whoever built it."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +34,7 @@ class FuserOptions:
     ] = None
     trust_engines: Annotated[
         bool,
-        Option(
-            "Load engines that were not built by this user, too. An engine is native code: trust whoever built it.",
-            group=BACKEND_GROUP,
-        ),
+        Option(TRUST_ENGINES_HELP, group=BACKEND_GROUP),
     ] = False
     prompt_scale: Annotated[
         float | None,

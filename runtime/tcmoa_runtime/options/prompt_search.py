@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 from tcmoa_runtime.contract import MAX_PROMPT
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.options.fuser import TRUST_ENGINES_HELP
 from tcmoa_runtime.options.option import Option, check_choices, check_minimum, check_range
 from tcmoa_runtime.typing import BackendChoice
 
@@ -59,6 +60,7 @@ class PromptSearchOptions:
     seed: Annotated[int, Option("Seed of the choice of pairs.", group=_PAIRS, metavar="N")] = 0
     backend: Annotated[BackendChoice, Option("What runs the graph.", group=_BACKEND)] = "onnxruntime"
     threads: Annotated[int | None, Option("CPU threads; all cores if not given.", group=_BACKEND)] = None
+    trust_engines: Annotated[bool, Option(TRUST_ENGINES_HELP, group=_BACKEND)] = False
     overwrite: Annotated[bool, Option("Replace an existing bundle.", group="Output")] = False
 
     def __post_init__(self) -> None:
