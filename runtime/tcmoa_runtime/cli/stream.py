@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcmoa_runtime.cli.fuse import SHIFT_FORM, Prompt
+from tcmoa_runtime.cli.fuse_prompt import SHIFT_FORM, Prompt
 from tcmoa_runtime.cli.options import BundleArgument, JsonOption, TextForm, parse_number, takes_options
-from tcmoa_runtime.cli.progress import console, print_json, status_line
+from tcmoa_runtime.cli.printing import console, print_json, print_line, print_message
+from tcmoa_runtime.cli.progress import status_line
 from tcmoa_runtime.cli.stream_summary import Ended, format_summary, show_progress, summarize
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.fuser import Fuser
@@ -28,6 +29,7 @@ from tcmoa_runtime.stop_signals import handled_stop_signals
 from tcmoa_runtime.streams.frame_log import FrameLog
 from tcmoa_runtime.streams.interfaces import Sink
 from tcmoa_runtime.streams.keyboard import HELP, Keyboard, is_available
+from tcmoa_runtime.streams.overwriting import check_outputs, path_of_source
 from tcmoa_runtime.streams.sinks import open_sink
 from tcmoa_runtime.streams.stream import Stream
 from tcmoa_runtime.typing import SourceName
@@ -203,9 +205,14 @@ def stream(
         source_y=one_source.apply_to(source_options, "y"),
     )
     _check_raw_formats(options, x, y)
+    sinks = _open_sinks(outs, replace(sink_options, copy_from=Path(x) if copy_x else None), log)
+    mask = fuser_options.prompt_shift if isinstance(fuser_options.prompt_shift, Path) else None
+    check_outputs(
+        sinks,
+        {"source x": path_of_source(x), "source y": path_of_source(y), "bundle": bundle, "mask": mask},
+    )
     with _load_fuser(bundle, fuser_options) as fuser, contextlib.ExitStack() as stack:
         prompt = Prompt.read(fuser_options.prompt_scale, fuser_options.prompt_shift)
-        sinks = _open_sinks(outs, replace(sink_options, copy_from=Path(x) if copy_x else None), log)
         if page is not None:
             live_page = stack.enter_context(_open_page(page, token))
             sinks.append(live_page)
@@ -214,13 +221,13 @@ def stream(
             shift = prompt.shift_for(fuser, running.sources["x"].size)
             running.control.set(scale=prompt.scale, shift=shift, ramp=0)
         if page is not None:
-            console.print(f"page: {live_page.url}", markup=False, soft_wrap=True)
+            print_message(f"page: {live_page.url}")
         ended = _run(running, reads_keys="-" not in (x, y))
         summary = summarize(running, ended)
     if as_json:
         print_json(summary)
     elif "-" not in outs:
-        print(format_summary(summary))
+        print_line(format_summary(summary))
     if running.error is not None:
         raise running.error
     return 0
@@ -255,6 +262,7 @@ def _load_fuser(bundle: Path, options: FuserOptions) -> Fuser:
         bundle,
         options.backend,
         threads=options.threads,
+        trust_engines=options.trust_engines,
         fit=options.fit or "exact",
         percentiles=options.stretch,
     )
@@ -273,10 +281,11 @@ def _open_page(address: str, token: str | None) -> contextlib.closing[Page]:
 
 def _open_stream(fuser: Fuser, x: str, y: str, options: StreamOptions, sinks: Sequence[Sink]) -> Stream:
     if options.offset != "auto" or "-" in (x, y):  # which Stream refuses
-        return Stream(fuser, x, y, options, sinks=sinks)
+        with status_line("stream") as on_message:
+            return Stream(fuser, x, y, options, sinks=sinks, on_message=on_message)
     with status_line("offset") as on_message:
         on_message("measuring the motion in both sources")
-        opened = Stream(fuser, x, y, options, sinks=sinks)
+        opened = Stream(fuser, x, y, options, sinks=sinks, on_message=on_message)
     estimate = opened.offset_estimate
     if estimate is not None:
         console.print(

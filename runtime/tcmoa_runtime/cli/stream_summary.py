@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias
 
 from tcmoa_runtime.cli.options import spell_for_command_line
-from tcmoa_runtime.cli.progress import console, status_line
+from tcmoa_runtime.cli.printing import console
+from tcmoa_runtime.cli.progress import status_line
 from tcmoa_runtime.errors import TcmoaError
 from tcmoa_runtime.options.stream import Offset
 from tcmoa_runtime.streams.stats import DurationSummary, StatsSnapshot
@@ -31,6 +32,7 @@ class StreamSummary(StatsSnapshot):
     offset: Offset
     reuse: float | None
     outputs: list[str]
+    failed_outputs: dict[str, str]
     notes: list[str]
     error: str | None
 
@@ -58,8 +60,6 @@ def show_progress(stream: Stream) -> Iterator[None]:
 
 def summarize(stream: Stream, ended: Ended) -> StreamSummary:
     """Return the summary of a stream that has ended."""
-    error = stream.error
-    rendered = error.render(spell_for_command_line) if isinstance(error, TcmoaError) else str(error)
     return {
         "backend": stream.fuser.backend.name,
         "live": stream.live,
@@ -69,9 +69,14 @@ def summarize(stream: Stream, ended: Ended) -> StreamSummary:
         "reuse": stream.options.reuse,
         **stream.stats.snapshot(),
         "outputs": [sink.name for sink in stream.sinks],
+        "failed_outputs": {name: _render(error) for name, error in stream.failed_outputs.items()},
         "notes": list(stream.notes),
-        "error": None if error is None else rendered,
+        "error": None if stream.error is None else _render(stream.error),
     }
+
+
+def _render(error: Exception) -> str:
+    return error.render(spell_for_command_line) if isinstance(error, TcmoaError) else str(error)
 
 
 def format_summary(summary: StreamSummary) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -91,7 +92,7 @@ def printable(text: str) -> str:
     r"""Return a text with control characters escaped, e.g. `\x1b`: names may hold sequences that a terminal obeys."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in text)
 
 
 def _hide_value(parameter: str) -> str:

@@ -35,7 +35,7 @@ def plain_bundle(exported):
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory):
-    """A video of 130x100 with 20 frames at 25 frames per second, Matroska."""
+    """A video of 130x100 with 12 frames at 25 frames per second, Matroska."""
     pytest.importorskip("av", reason="PyAV is not installed; `pip install 'tcmoa[stream]'` runs this")
     path = tmp_path_factory.mktemp("clip") / "s.mkv"
-    return write(path, [gradient(i, 100, 130) for i in range(20)])
+    return write(path, [gradient(i, 100, 130) for i in range(12)])

@@ -14,6 +14,7 @@ import pytest
 
 from tcmoa_runtime import Fuser
 from tcmoa_runtime.images import read_frame, write_image
+from tcmoa_runtime.install import install_command
 from video_pieces import FFMPEG, FFPROBE, audio_of, count_frames, gradient, leftovers, probe, write
 
 av = pytest.importorskip("av", reason="PyAV is not installed; `pip install 'tcmoa[stream]'` runs this")
@@ -135,8 +136,16 @@ def log_lines(path):
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("pace", ["--realtime", "--every-frame"])
+@pytest.mark.parametrize(
+    ("number", "pace"),
+    [
+        (signal.SIGINT, "--realtime"),
+        (signal.SIGINT, "--every-frame"),
+        (signal.SIGTERM, "--realtime"),
+        (signal.SIGTERM, "--every-frame"),
+        (signal.SIGHUP, "--every-frame"),
+    ],
+)
 def test_signals_end_the_stream_with_complete_files(start, tmp_path, number, pace):
     x, log = endless(tmp_path), tmp_path / "log.jsonl"
     process = start(x, x, "-o", tmp_path / "f.mp4", "--log", log, "--json", pace)
@@ -306,7 +315,7 @@ def test_another_size_is_refused_with_a_remedy(clips, tcmoa, exported, tmp_path)
 def test_without_pyav_the_error_names_the_extra(clips, tcmoa, vif, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     tcmoa("stream", vif, clips / "x.mkv", clips / "y.mkv", "-o", f"{tmp_path}/o/").assert_error(
-        3, "pip install 'tcmoa[stream]'"
+        3, install_command("stream")
     )
 
 

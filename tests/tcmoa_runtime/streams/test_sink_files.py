@@ -1,7 +1,9 @@
 """Files written by sinks: number, times and colors of the frames, and files that play after an interruption."""
 
 import os
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 
 from tcmoa_runtime import InputError, MissingError
 from tcmoa_runtime.images import read_frame
+from tcmoa_runtime.install import install_command
 from tcmoa_runtime.streams.interfaces import SinkError
 from tcmoa_runtime.streams.sinks import SinkOptions, open_sink
 from video_pieces import (
@@ -188,6 +191,28 @@ def test_after_a_kill_the_hidden_file_can_be_played(tmp_path, name):
     assert count_frames(tmp_path / hidden) >= 120  # 121 were written, of which the last may be missing
 
 
+WRITTEN_AT_ONCE = [
+    ("v.mp4", "h264"),
+    ("v.mov", "mjpeg"),
+    ("v.mkv", "h264"),
+    ("v.mp4", "hevc"),
+    ("v.mkv", "ffv1"),
+]
+
+
+@pytest.mark.parametrize(("name", "codec"), WRITTEN_AT_ONCE)
+def test_every_frame_but_the_last_is_in_the_hidden_file_at_once(tmp_path, name, codec):
+    """However slowly frames come: nothing waits in the encoder, in a fragment or in a buffer."""
+    sink = open_sink(str(tmp_path / name), SinkOptions(codec=codec))
+    sink.open(stream_format())
+    for i in range(4):
+        sink.write(fused(i, gradient(i)))
+    shutil.copy(tmp_path / leftovers(tmp_path)[0], tmp_path / f"copy-{name}")
+    assert count_frames(tmp_path / f"copy-{name}") >= 3
+    sink.close()
+    assert count_frames(tmp_path / name) == 4
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 1 MB."""
@@ -345,7 +370,7 @@ def test_wrong_targets_and_options_are_refused(tmp_path):
 
 def test_without_pyav_the_message_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingError, match=r"pip install 'tcmoa\[stream\]'"):
+    with pytest.raises(MissingError, match=re.escape(install_command("stream"))):
         open_sink(str(tmp_path / "v.mp4"))
     assert open_sink(f"{tmp_path}/frames/").name == f"{tmp_path}/frames/"  # needs no PyAV
 

@@ -115,3 +115,10 @@ def test_times_never_decrease_and_are_never_in_the_future(steps):
     assert all(g <= a + 1e-9 for g, a in zip(got, arrived, strict=True))
     files = times(FileClock(), stamps)
     assert np.diff(files).min(initial=0) >= 0
+
+
+def test_a_clock_that_keeps_steps_takes_none_for_a_jump():
+    clock = FileClock(keeps_steps=True)
+    frames = [source_frame(i, milliseconds) for i, milliseconds in enumerate((0, 40, 90_000, 90_040))]
+    assert [clock.time(frame) for frame in frames] == [0, 0.04, 90, 90.04]
+    assert clock.jumps == 0
