@@ -83,6 +83,14 @@ def redact(location: str) -> str:
     return printable(f"{scheme}://{place}{question}{shown}")
 
 
+def connection_remedy(url: str) -> str | None:
+    """Return what to do about a URL that cannot be opened because its password holds `/`, `?` or `#`; else None."""
+    user, at, _ = url.partition("://")[2].rpartition("@")
+    if at and ":" in user and re.search(r"[/?#]", user):
+        return "Escape characters of user and password: / as %2F, ? as %3F, # as %23, @ as %40."
+    return None
+
+
 def redact_text(text: str) -> str:
     """Return a text with every URL in it as `redact` shows it."""
     return _URL.sub(lambda match: redact(match[0]), text)

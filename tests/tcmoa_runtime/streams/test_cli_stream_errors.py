@@ -56,6 +56,10 @@ FAILING = {
         ["--log", "/proc/log.jsonl"],
         "/proc/log.jsonl: cannot be written: No such file or directory",
     ),
+    "no protocol or listener": (
+        ["-o", "srt://127.0.0.1:1?passphrase=0123456789&timeout=1"],
+        "srt://127.0.0.1:1?passphrase=***&timeout=1: connection failed: ",
+    ),
     "no place for a video": (
         ["-o", "/proc/f.mp4"],
         "/proc/f.mp4: cannot be written: No such file or directory",
@@ -123,8 +127,11 @@ def test_secrets_are_in_no_line_and_no_summary(stream):
         assert code == 2
         assert "hem" not in json.dumps(summary) + " ".join(lines)
         code, _, lines = stream("-o", "o/", sources=(target, "y.mkv"))
-        assert code in (1, 2)
+        assert code == 2
         assert "hem" not in " ".join(lines)
+    code, _, (line,) = stream("one", "more", "http://user:hem/melig@host/?hem")
+    assert code == 2
+    assert "hem" not in line
 
 
 def test_metadata_and_names_cannot_control_the_terminal(stream, here):

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tcmoa_runtime.streams.location import path_of, printable, redact, redact_text, scheme_of
+from tcmoa_runtime.streams.location import (
+    connection_remedy,
+    path_of,
+    printable,
+    redact,
+    redact_text,
+    scheme_of,
+)
 
 SHOWN = {
     "rtsp://user:pass@host:554/live": "rtsp://***@host:554/live",
@@ -35,6 +42,13 @@ SHOWN = {
 @pytest.mark.parametrize("location", SHOWN, ids=ascii)
 def test_secrets_and_control_characters_are_not_shown(location):
     assert redact(location) == SHOWN[location]
+
+
+def test_a_password_that_must_be_escaped_is_said():
+    remedy = "Escape characters of user and password: / as %2F, ? as %3F, # as %23, @ as %40."
+    assert connection_remedy("rtsp://user:pa/ss@host/live") == remedy
+    for url in ("rtsp://user:pa%2Fss@host/live", "rtsp://host:554/live", "rtsp://host/cam@2x"):
+        assert connection_remedy(url) is None
 
 
 def test_urls_within_a_text_are_shown_without_secrets():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from tcmoa_runtime.options.sink import SinkOptions
 from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
-from tcmoa_runtime.streams.location import redact
+from tcmoa_runtime.streams.location import connection_remedy, redact
 from tcmoa_runtime.streams.pyav import describe_error, import_av
 from tcmoa_runtime.streams.sinks.encoder import Encoder, choose_encoder, encoding_errors
 
@@ -86,7 +86,11 @@ class NetworkSink:
             self._connect(stream_format)
         except self._errors as error:
             self._disconnect()
-            raise SinkError(f"connection failed: {self._describe(error)}", subject=self.name) from error
+            raise SinkError(
+                f"connection failed: {describe_error(error, self._url)}",
+                subject=self.name,
+                remedy=connection_remedy(self._url),
+            ) from error
 
     def write(self, frame: FusedFrame) -> None:
         """Send a frame; without a connection, drop it."""
@@ -99,7 +103,7 @@ class NetworkSink:
             for packet in self._encoder.encode(frame):
                 self._container.mux(packet)
         except self._errors as error:
-            self._loss = self._describe(error)
+            self._loss = describe_error(error, self._url)
             _log.warning("%s: connection lost (%s), reconnecting", self.name, self._loss)
             self._disconnect()
             self._drop()
@@ -126,12 +130,6 @@ class NetworkSink:
     def _drop(self) -> None:
         self.dropped += 1
         self._lost_frames += 1
-
-    def _describe(self, error: BaseException) -> str:
-        if isinstance(error, self._av.error.ProtocolNotFoundError):
-            scheme = self._url.partition("://")[0]
-            return f"FFmpeg has no protocol {scheme} here"
-        return describe_error(error, self._url)
 
     def _connect(self, stream_format: StreamFormat) -> None:
         self._container = self._av.open(

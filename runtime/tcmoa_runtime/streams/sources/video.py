@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tcmoa_runtime.options.source import DEFAULT_RATE, SourceOptions
 from tcmoa_runtime.streams.interfaces import SourceError, SourceFrame
-from tcmoa_runtime.streams.location import redact
+from tcmoa_runtime.streams.location import connection_remedy, redact
 from tcmoa_runtime.streams.pyav import describe_error, import_av
 from tcmoa_runtime.streams.sources.completeness import Extent
 from tcmoa_runtime.streams.sources.orientation import as_shown, orientation_of
@@ -198,10 +198,11 @@ class Video:
             )
 
     def _error(self, problem: str, error: BaseException) -> SourceError:
-        if isinstance(error, self._av.error.ProtocolNotFoundError):
-            problem = f"{problem}: FFmpeg has no protocol {self._url.partition('://')[0]} here"
-            return SourceError(problem, subject=self.name)
-        return SourceError(f"{problem}: {describe_error(error, self._url)}", subject=self.name)
+        return SourceError(
+            f"{problem}: {describe_error(error, self._url)}",
+            subject=self.name,
+            remedy=connection_remedy(self._url),
+        )
 
     def _to_source_frame(self, frame: Any) -> SourceFrame:
         arrived = time.monotonic()
