@@ -7,18 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from tcmoa.model import TCMoA
+from tcmoa_runtime.demo import prompt_image
 from tcmoa_runtime.images import write_bytes
 from tcmoa_runtime.typing import Frame
-
-
-def prompt_image(prompt: NDArray[np.float32], height: int, width: int) -> Frame:
-    """Render a prompt map [gh, gw] in 0..1 as RGB [H, W, 3] with the color map "turbo": 0 is blue, 1 is red."""
-    levels = np.clip(np.round(prompt * 255), 0, 255).astype(np.uint8)
-    levels = np.asarray(cv2.resize(levels, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
-    return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[..., ::-1], np.uint8)
 
 
 def write_contact_sheet(

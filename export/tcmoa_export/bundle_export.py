@@ -75,6 +75,13 @@ def export_bundle(
     return Bundle.open(target)
 
 
+def graph_stem(model: TCMoA, spec: ExportSpec) -> str:
+    """Return the beginning of a graph's name: what it is, without its fingerprint."""
+    options, layout = spec.options, spec.layout
+    stored = "" if options.weight_storage == "fp32" else f"_weights-{options.weight_storage}"
+    return f"tcmoa_{options.task}_{preset_name(model.sizes)}_{layout.width}x{layout.height}{stored}"
+
+
 def _check_weights(model: TCMoA) -> None:
     for name, parameter in model.named_parameters():
         if not bool(parameter.isfinite().all()):
@@ -107,11 +114,7 @@ def _write_bundle(
     on_message: OnMessage,
 ) -> None:
     on_message("folding the model")
-    layout = spec.layout
-    stem = f"tcmoa_{spec.options.task}_{preset_name(model.sizes)}_{layout.width}x{layout.height}"
-    if spec.options.weight_storage != "fp32":
-        stem += f"_weights-{spec.options.weight_storage}"
-    proto = build_graph(model, spec, stem, __version__)
+    proto = build_graph(model, spec, graph_stem(model, spec), __version__)
     on_message("writing the graph")
     sha256 = weights_hash(model)
     manifest = {

@@ -8,19 +8,19 @@ from typing import Final
 
 import cv2
 import numpy as np
-import onnx
 import torch
 
 from tcmoa import TCMoA
 from tcmoa.reference import fuse_frames
 from tcmoa_export.graph_session import GraphSession
-from tcmoa_export.parity import Parity, Results, check_parity, measure_parity
+from tcmoa_export.parity import GraphKind, Parity, Results, check_parity, measure_parity
 from tcmoa_export.photographs import PHOTOGRAPHS, make_pair
 from tcmoa_export.spec import ExportSpec
 from tcmoa_runtime.backends.base import Backend
 from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import PROMPT_SCALE, PROMPT_SHIFT, X, Y
+from tcmoa_runtime.graph_storage import load_graph
 from tcmoa_runtime.images import in_order, read_frame, to_frame
 from tcmoa_runtime.pairs import PairPaths
 from tcmoa_runtime.typing import Frame, OnMessage, PromptMap
@@ -65,16 +65,17 @@ def check_export(
             expected.prompts.append(prompt)
     on_message("checking in ONNX Runtime")
     precision = spec.options.precision
+    kind: GraphKind = "fp32, weights fp16" if spec.options.weight_storage == "fp16" else precision
     backend: Backend
     if precision == "bf16":
-        backend = GraphSession(onnx.load(bundle.graph_path), bundle.contract, precision)
+        backend = GraphSession(load_graph(bundle), bundle.contract, precision)
     else:
         backend = load_backend(bundle, "onnxruntime")
     results = _fuse_with_graph(backend, spec, cases)
     backend.close()
     names = [case.name for case in cases]
-    parity = measure_parity(results, expected, precision=precision, pictures=names, backend=backend.name)
-    check_parity(parity, precision)
+    parity = measure_parity(results, expected, kind=kind, pictures=names, backend=backend.name)
+    check_parity(parity, kind)
     return parity
 
 

@@ -11,12 +11,13 @@ from tcmoa.model import Stage
 from tcmoa_export.blocks_graph import add_attention, add_mlp
 from tcmoa_export.folds import fold_norm
 from tcmoa_export.frame_graph import add_positions, frames_to_tokens, tokens_to_frame
-from tcmoa_export.graph_builder import GraphBuilder
+from tcmoa_export.graph_builder import FLOAT32, GraphBuilder
 from tcmoa_export.moa_graph import ControlMaps, add_moa, control_maps
 from tcmoa_export.precision import lower
 from tcmoa_export.spec import ExportSpec
 from tcmoa_export.token_graph import TokenGraph
 from tcmoa_runtime.contract import PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
+from tcmoa_runtime.graph_storage import share_position_biases, store_float16, store_short_indices
 
 PromptPair = tuple[str, str]
 
@@ -54,6 +55,10 @@ def build_graph(model: TCMoA, spec: ExportSpec, name: str, producer_version: str
         with graph.scope("prompt"), graph.float32():
             _add_prompt_output(graph, prompts + more, spec)
     proto = graph.build(name, spec.contract.inputs, spec.contract.outputs, producer_version)
+    if options.weight_storage == "fp16":
+        share_position_biases(proto)
+        store_float16(proto, FLOAT32)
+        store_short_indices(proto)
     return lower(proto, options.precision)
 
 

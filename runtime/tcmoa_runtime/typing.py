@@ -57,6 +57,9 @@ ChannelOrder: TypeAlias = Literal["rgb", "bgr"]
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16"]
 """Precision of a graph's arithmetic."""
 
+WeightStorage: TypeAlias = Literal["fp32", "fp16"]
+"""Type in which a graph in fp32 stores its large weights."""
+
 BackendName: TypeAlias = Literal[
     "onnxruntime",
     "onnxruntime-cuda",

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from micro_model import frames, scrambled
-from tcmoa.sample_images import prompt_image, write_contact_sheet
+from tcmoa.sample_images import write_contact_sheet
+from tcmoa_runtime.demo import prompt_image
 
 
 def test_prompt_maps_go_from_blue_to_red():

@@ -14,10 +14,11 @@ from tcmoa_calibration.quantize.activations import ActivationStats, collect_acti
 from tcmoa_calibration.quantize.formats import FP8, INT8
 from tcmoa_calibration.quantize.linears import BackboneLinear, backbone_linears, group_linears
 from tcmoa_calibration.quantize.ranges import clipping_threshold
-from tcmoa_calibration.quantize.rewrite import finalize, quantize_linears, share_position_biases
+from tcmoa_calibration.quantize.rewrite import finalize, quantize_linears
 from tcmoa_calibration.quantize.smoothing import smooth, smoothing_scales
 from tcmoa_calibration.sample_pairs import graph_inputs, read_split
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.graph_storage import share_position_biases
 from tcmoa_runtime.options.quantize import RANGE_METHODS, QuantizeOptions
 from tcmoa_runtime.pairs import find_pairs
 

@@ -7,6 +7,7 @@ import typer
 
 from tcmoa_runtime import Fuser, TcmoaError
 from tcmoa_runtime.cli import DEBUG, run
+from tcmoa_runtime.install import install_command
 
 
 @pytest.fixture
@@ -104,8 +105,6 @@ EXPORT = ["export", "--weights", "tiny", "--task", "vif", "--size", "64x64", "--
     [
         (EXPORT, "torch"),
         (EXPORT, "onnx"),
-        (["demo", "--out", "demo"], "torch"),
-        (["demo", "--out", "demo"], "onnx"),
         (["train", "config.toml"], "torch"),
     ],
 )
@@ -113,7 +112,7 @@ def test_a_missing_package_is_named_with_its_extra(arguments, missing, fresh_pyt
     code = f"import os\nos.chdir({str(tmp_path)!r})\nfrom tcmoa_runtime.cli import run\nsys.exit(run({arguments!r}))"
     outcome = fresh_python(code, blocked={missing})
     outcome.assert_error(
-        3, f"tcmoa {arguments[0]}: the package {missing} is not installed", "pip install 'tcmoa[export]'"
+        3, f"tcmoa {arguments[0]}: the package {missing} is not installed", install_command("export")
     )
     assert not tree(tmp_path)
 

@@ -31,10 +31,12 @@ from tcmoa_calibration.quantize.write import (
     quantization_record,
     write_quantized_bundle,
 )
-from tcmoa_calibration.sample_pairs import PairSplit, align_split, read_split
+from tcmoa_calibration.sample_fit import read_fitted_split
+from tcmoa_calibration.sample_pairs import PairSplit, count_samples
 from tcmoa_runtime.bundle import GRAPH, MAX_INLINE_BYTES, Bundle
 from tcmoa_runtime.bundle_write import check_target
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.graph_storage import load_graph
 from tcmoa_runtime.options.quantize import MIN_PAIRS, QuantizeOptions
 from tcmoa_runtime.pairs import PairPaths
 from tcmoa_runtime.typing import JsonObject, OnMessage, OnSteps, ignore_message, ignore_steps
@@ -141,19 +143,16 @@ def quantize_bundle(
     _check_source(source)
     check_target(target, overwrite=options.overwrite)
     source.check()
-    split = align_split(
-        source,
-        read_split(pairs, source.size, max_pairs=options.max_pairs, min_pairs=MIN_PAIRS, seed=options.seed),
-    )
+    split = read_fitted_split(source, pairs, options.fit, options.max_pairs, MIN_PAIRS, options.seed)
     for line in split.skipped:
         on_message(f"skipped {line}")
 
-    model, number_format = onnx.load(source.graph_path), FORMATS[options.number_format]
+    model, number_format = load_graph(source), FORMATS[options.number_format]
     linears = backbone_linears(model)
     groups = group_linears(linears)
     steps = StepCounter(on_progress)
     steps.expect(len(split.fit))
-    on_message(f"measuring the inputs of {len(linears)} linear layers on {len(split.fit)} pairs")
+    on_message(f"measuring the inputs of {len(linears)} linear layers on {count_samples(split.fit)}")
     stats = collect_activation_stats(model, source, split.fit, linears, options.seed, steps.advance)
 
     def quantize(scheme: Scheme, names: Sequence[str]) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""Graph rewrites for low precision: Q/DQ pairs, and position biases stored once."""
+"""Graph rewrites for low precision: Q/DQ pairs."""
 
 from __future__ import annotations
 
@@ -14,47 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tcmoa_calibration.quantize.formats import FP8, QuantizationFormat
 from tcmoa_calibration.quantize.linears import BackboneLinear
+from tcmoa_runtime.graph_storage import remove_unused_constants, replace_nodes
 
 FP8_OPSET: Final = 19
 FP8_IR_VERSION: Final = 9
 """First versions with 8-bit floats in QuantizeLinear; the other operators of the graph did not change up to them."""
 
 INT8_ZERO_POINT: Final = 128
-_MIN_SHARING: Final = 4
-"""Times that a position bias must repeat its values on average to be stored once."""
-
-
-def share_position_biases(model: onnx.ModelProto) -> None:
-    """Store the distinct values of the position biases [1, heads, n, n], and one index for all of them.
-
-    A bias has (2 * 14 - 1)^2 distinct values a head, 53 times each. Runtimes expand it to exactly the same numbers when
-    they load the graph.
-    """
-    graph = model.graph
-    tables = [t for t in graph.initializer if t.name.rsplit("/", 1)[-1].split(".")[0] == "position_bias"]
-    if not tables:
-        return
-    stacked = np.concatenate([numpy_helper.to_array(t).reshape(t.dims[1], -1) for t in tables])
-    distinct, index = np.unique(stacked, axis=1, return_inverse=True)
-    if distinct.shape[1] * _MIN_SHARING > stacked.shape[1]:
-        return
-    side = tables[0].dims[2]
-    graph.initializer.append(
-        numpy_helper.from_array(index.reshape(side, side).astype(np.int32), "position_bias/index")
-    )
-    graph.initializer.append(numpy_helper.from_array(np.array([0], np.int64), "position_bias/axis"))
-    nodes, start = [], 0
-    for tensor in tables:
-        heads, name = tensor.dims[1], tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(distinct[start : start + heads], f"{name}/few"))
-        start += heads
-        expanded = f"{name}/whole"
-        nodes.append(
-            helper.make_node("Gather", [f"{name}/few", "position_bias/index"], [expanded], expanded, axis=1)
-        )
-        nodes.append(helper.make_node("Unsqueeze", [expanded, "position_bias/axis"], [name], name))
-    nodes.extend(graph.node)
-    _replace_nodes(model, nodes)
 
 
 def quantize_linears(
@@ -93,7 +59,7 @@ def quantize_linears(
             )
             node.input[0] = quantized_inputs[name]
         nodes.append(node)
-    _replace_nodes(model, nodes)
+    replace_nodes(model, nodes)
     if number_format.name == "fp8":
         model.opset_import[0].version, model.ir_version = FP8_OPSET, FP8_IR_VERSION
 
@@ -112,10 +78,7 @@ def _shared_weight_max(
 def finalize(model: onnx.ModelProto, name: str) -> None:
     """Remove unused constants and name the graph: `name`, and a fingerprint of its content."""
     graph = model.graph
-    names = {name for node in graph.node for name in node.input}
-    used = [tensor for tensor in graph.initializer if tensor.name in names]
-    del graph.initializer[:]
-    graph.initializer.extend(used)
+    remove_unused_constants(model)
     del graph.value_info[:]
     graph.name = ""
     digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()[:12]
@@ -183,13 +146,3 @@ def _fp8_tensor(values: NDArray[np.floating], name: str) -> onnx.TensorProto:
         np.clip(values, -FP8.weight_max, FP8.weight_max).astype(ml_dtypes.float8_e4m3fn).tobytes()
     )
     return tensor
-
-
-def _replace_nodes(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> None:
-    copies = []
-    for node in nodes:  # clearing the graph frees its own nodes
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
-        copies.append(copy)
-    del model.graph.node[:]
-    model.graph.node.extend(copies)

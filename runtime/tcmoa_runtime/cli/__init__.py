@@ -1,13 +1,14 @@
 """The `tcmoa` command. Each subcommand is in a separate module; this module selects it and handles errors.
 
 Exit codes: 0 success, 2 the user's input is wrong, 3 a required package or device is missing, 1 an internal error,
-130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP. Errors are one line on stderr; results for programs are one
-JSON object on stdout.
+130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP, 141 the reader of stdout has ended. Errors are one line on
+stderr; results for programs are one JSON object on stdout.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sys
@@ -19,15 +20,20 @@ from typing import Final
 
 import typer
 
+from tcmoa_runtime.cli.command_line import set_arguments
 from tcmoa_runtime.cli.options import help_of, spell_for_command_line
+from tcmoa_runtime.cli.printing import ClosedPipeError, flush_output, one_line
 from tcmoa_runtime.cli.version import print_version
 from tcmoa_runtime.errors import TcmoaError
 from tcmoa_runtime.stop_signals import Interruption, interrupted_by_signals
+from tcmoa_runtime.streams.location import redact_text
 
 DEBUG: Final = "TCMOA_DEBUG"
 """Environment variable that shows tracebacks and the messages of native libraries."""
 
 _INTERRUPTED: Final = 130
+_CLOSED_PIPE: Final = 141
+"""As of a program that SIGPIPE ends."""
 
 _COMMANDS: Final = MappingProxyType(
     {
@@ -38,6 +44,7 @@ _COMMANDS: Final = MappingProxyType(
         "build": "Make bundles and engines",
         "calibrate": "Make bundles and engines",
         "train": "Make bundles and engines",
+        "models": "Examine and measure",
         "inspect": "Examine and measure",
         "doctor": "Examine and measure",
         "bench": "Examine and measure",
@@ -70,15 +77,19 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
 
 def _print_line(line: str) -> None:
     with contextlib.suppress(OSError):  # the terminal may be closed
-        print(f"tcmoa: {line}", file=sys.stderr)
+        print(f"tcmoa: {one_line(redact_text(line))}", file=sys.stderr)
 
 
 class _LineHandler(logging.Handler):
     """Prints each log record of the library as one line, e.g. `tcmoa: warning: ...`."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record."""
-        _print_line(f"{record.levelname.lower()}: {_one_line(record.getMessage())}")
+        """Print a record; an error among its arguments spells options as flags."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                arg.render(spell_for_command_line) if isinstance(arg, TcmoaError) else arg for arg in record.args
+            )
+        _print_line(f"{record.levelname.lower()}: {one_line(record.getMessage())}")
 
 
 @contextlib.contextmanager
@@ -108,11 +119,17 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit code. No exception escapes unless `TCMOA_DEBUG` is set.
     """
+    set_arguments(arguments)
     try:
         with _shown_messages(), interrupted_by_signals() as interruption:
-            return _run_app(arguments, interruption)
+            code = _run_app(arguments, interruption)
+            if not interruption.is_raised:
+                flush_output()
+            return code
+    except ClosedPipeError:
+        return _CLOSED_PIPE
     except TcmoaError as error:
-        _print_line(f"error: {_one_line(error.render(spell_for_command_line))}")
+        _print_line(f"error: {one_line(error.render(spell_for_command_line))}")
         return error.exit_code
     except Exception as error:
         usage = _usage_error(error)
@@ -125,7 +142,12 @@ def run(arguments: Sequence[str]) -> int:
             # A path that is too long, or in a folder without permission.
             _print_line(f"error: {error.filename}: {error.strerror}")
             return 2
-        message = f"{type(error).__name__}: {_one_line(error)}".removesuffix(": ")
+        if isinstance(error, BrokenPipeError):
+            return _CLOSED_PIPE
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _print_line(f"error: output cannot be written: {error.strerror}")
+            return 2
+        message = f"{type(error).__name__}: {one_line(error)}".removesuffix(": ")
         _print_line(
             f"internal error: {message}. Please report it with the output of the same command under {DEBUG}=1"
         )
@@ -155,12 +177,8 @@ def _usage_error(error: Exception) -> str | None:
     if not callable(format_message):
         return None
     command = getattr(getattr(error, "ctx", None), "command_path", "tcmoa")
-    message = _one_line(format_message()).replace("Value error, ", "").rstrip(".")
+    message = one_line(format_message()).replace("Value error, ", "").rstrip(".")
     return f"{message}. See `{command} --help`"
-
-
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())
 
 
 def _silence_native_libraries() -> None:

@@ -12,9 +12,10 @@ from tcmoa_runtime.alignment import corner_points, map_points
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.cli.engine_rows import engine_rows
 from tcmoa_runtime.cli.options import BundleArgument, JsonOption
-from tcmoa_runtime.cli.progress import print_json
+from tcmoa_runtime.cli.printing import print_json, print_line
 from tcmoa_runtime.contract import TensorSpec
-from tcmoa_runtime.engine import Engine, find_engines
+from tcmoa_runtime.engine import Engine
+from tcmoa_runtime.engine_folders import find_engines
 from tcmoa_runtime.errors import BundleError
 from tcmoa_runtime.images import format_size
 from tcmoa_runtime.typing import JsonObject
@@ -55,7 +56,7 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         ) from error
     width = max(len(label) for label, _ in lines)
     for label, text in lines:
-        print(f"{label:<{width}}  {text}")
+        print_line(f"{label:<{width}}  {text}")
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,11 @@ def _describe_kernel(kernel: Mapping[str, Any]) -> str:
     return f"{', '.join(scopes[:2]) or kernel['name']} on {shapes} {kernel['precision']}"
 
 
+def _describe_precision(bundle: Bundle) -> str:
+    stored = bundle.weight_storage
+    return bundle.precision if stored == bundle.precision else f"{bundle.precision}, weights stored in {stored}"
+
+
 def bundle_rows(bundle: Bundle) -> list[Row]:
     """Describe a bundle."""
     manifest: Mapping[str, Any] = bundle.manifest
@@ -134,7 +140,7 @@ def bundle_rows(bundle: Bundle) -> list[Row]:
         ("frame", f"{format_size(bundle.size)} {bundle.channel_order}, batch {contract.batch}"),
         ("fit", f"{bundle.fit}, {format_size(contract.grid)} tokens of {bundle.token_pixels} pixels"),
         ("color", str(manifest.get("color", "rgb"))),
-        ("precision", bundle.precision),
+        ("precision", _describe_precision(bundle)),
         ("routers", ", ".join(manifest.get("routers", []))),
         ("prompt", f"alpha {alpha:g}, beta {beta:g} by default"),
         *_quantization_rows(manifest.get("quantization")),

@@ -22,7 +22,12 @@ import typer
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.option import Option
 
-BundleArgument = Annotated[Path, typer.Argument(help="Folder of the bundle.", show_default=False)]
+BundleArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="Folder of the bundle, or the name of a ready one, see `tcmoa models`.", show_default=False
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 OptionsT = TypeVar("OptionsT")
