@@ -39,7 +39,7 @@ class WindowSink:
         import cv2
 
         self._channel_order = stream_format.channel_order
-        if cv2.currentUIFramework() and not _has_screen():
+        if getattr(cv2, "currentUIFramework", str)() and not _has_screen():
             raise SinkError("there is no screen to open it on", subject=self.name)
         try:
             cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 _TOLERANCE_FRAMES: Final = 2.5
 """Frames by which a file may be shorter than stated: containers round, and decoders may drop a frame at either end."""
+_PLAYLISTS: Final = ("hls", "dash", "concat")
+"""Formats whose durations are sums of rounded ones."""
 _TAG: Final = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
@@ -21,10 +23,8 @@ class Extent:
         """Read the headers; `interval` is that of frames, in seconds."""
         self._interval = interval
         self._end = 0.0
-        self._stated = self._stated_end(container, stream)
-        # AVI takes its duration from the bytes that are there, but states the number of frames.
-        self._num_frames = int(stream.frames or 0) if container.format.name == "avi" else 0
         self._start = float((stream.start_time or 0) * (stream.time_base or 0))
+        self._stated = _stated_end(container, stream, self._start)
 
     def add(self, time: float, frame: Any) -> None:
         """Add a frame of PyAV and its time in seconds."""
@@ -33,26 +33,30 @@ class Extent:
 
     def frames_promised(self, count: int) -> int:
         """Return how many frames were promised, if clearly more than the `count` that could be decoded; else 0."""
-        if self._num_frames > count + _TOLERANCE_FRAMES:
-            return self._num_frames
         missing = 0.0 if self._stated is None else (self._stated - self._end) / self._interval
         return count + round(missing) if missing > _TOLERANCE_FRAMES else 0
 
     def describe(self) -> str:
         """Describe how far the frames reach, e.g. `2.2 of 4.0 s`."""
         reached = self._end - self._start
-        if self._stated is None or self._num_frames:
+        if self._stated is None:
             return f"{reached:.1f} s"
         return f"{reached:.1f} of {self._stated - self._start:.1f} s"
 
-    @staticmethod
-    def _stated_end(container: Any, stream: Any) -> float | None:
-        start = float((stream.start_time or 0) * (stream.time_base or 0))
-        if stream.duration:
-            return start + float(stream.duration * stream.time_base)
-        tag = _TAG.match(stream.metadata.get("DURATION", ""))
-        if tag is not None:
-            return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
-        if container.duration and len(container.streams) == 1:
-            return start + float(container.duration) / 1e6
+
+def _stated_end(container: Any, stream: Any, start: float) -> float | None:
+    """Return the time in seconds at which the video is to end, None if the container does not state it exactly."""
+    if container.format.name in _PLAYLISTS:
         return None
+    if container.format.name == "avi":
+        # It takes its duration from the bytes that are there, but states the number of frames, also of dropped ones.
+        rate = stream.average_rate
+        return start + float(stream.frames / rate) if stream.frames and rate else None
+    if stream.duration:
+        return start + float(stream.duration * stream.time_base)
+    tag = _TAG.match(stream.metadata.get("DURATION", ""))
+    if tag is not None:
+        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+    if container.duration and len(container.streams) == 1:
+        return start + float(container.duration) / 1e6
+    return None
