@@ -1,15 +1,17 @@
-# On a fresh machine run `make demo` or `make test`; on a machine with an NVIDIA GPU `make gpu-check`.
+# On a fresh machine run `make demo` (less than a minute) or `make test`; on one with an NVIDIA GPU `make gpu-check`.
 # `make cpp` builds the C library and the GStreamer element; `make cpp-fuzz` and `make cpp-check` run fuzzers and sanitizers.
-# Everything is installed into .venv, which is updated when pyproject.toml or constraints.txt change.
+# Everything is installed into .venv, which is updated when pyproject.toml or constraints.txt change; the demo needs only
+# the base install, without PyTorch, and has an environment of its own.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DEMO := .venv-demo
 
-.PHONY: demo shipped-pairs test quick docs cpp cpp-fuzz cpp-check gpu-check lint types types-installed clean
+.PHONY: demo ready-bundles shipped-pairs test quick docs cpp cpp-fuzz cpp-check gpu-check lint types types-installed clean
 
-demo: $(VENV)/.ready
-	$(BIN)/tcmoa demo --out demo-out
+demo: $(DEMO)/.ready
+	$(DEMO)/bin/tcmoa demo --out demo-out
 
 # Two processes, because most tests keep one core busy or wait. The tests of a file stay in one process and share slow
 # fixtures. Files keep their order: the longest is the first (tests/conftest.py).
@@ -63,6 +65,10 @@ cpp-check: cpp cpp-fuzz
 	TCMOA_TEST_BUNDLES=build/cpp-bundles build/cpp-tsan/tests/tcmoa_tests
 	build/cpp-tsan/tests/simulated/tcmoa_tensorrt_tests
 
+# The bundles in the wheel, from the weights in tcmoa/weights_data and their card. Run it after replacing them.
+ready-bundles: $(VENV)/.ready
+	$(BIN)/python benchmarks/ready_bundles.py
+
 # The image pairs in the wheel; their license file is beside them.
 shipped-pairs: $(VENV)/.ready
 	$(BIN)/python benchmarks/shipped_pairs.py
@@ -83,6 +89,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+$(DEMO)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
 # What a user's type checkers see of the installed wheel; in an environment of its own, as .venv is an editable install.
 types-installed: build/typing/.ready
 	cd build/typing && venv/bin/mypy --config-file= --strict ../../tests/typing
@@ -95,4 +106,4 @@ build/typing/.ready: pyproject.toml $(shell git ls-files 'runtime/tcmoa_runtime/
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo-out build
+	rm -rf $(VENV) $(DEMO) demo-out build

@@ -14,7 +14,9 @@ import pytest
 import typer.main
 
 from tcmoa_runtime.cli import make_app
-from tcmoa_runtime.images import read_frame
+from tcmoa_runtime.images import read_frame, resize_frame, write_image
+from tcmoa_runtime.pairs import read_frame_pair
+from tcmoa_runtime.shipped_pairs import shipped_pairs
 from tcmoa_runtime.streams.interfaces import FusedFrame, StreamFormat
 from tcmoa_runtime.streams.page.routes import ROUTES
 from tcmoa_runtime.streams.sinks import open_sink
@@ -56,7 +58,8 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("newcomer")
     tcmoa(folder, ["demo", "--out", "demo-out"])
     for name in ("x", "y"):
-        film(folder / f"{name}.mp4", read_frame(folder / "demo-out" / f"vif_coffee_{name}.png"))
+        picture = read_frame(folder / "demo-out" / f"vif_rocket_{name}.png")
+        film(folder / f"{name}.mp4", resize_frame(picture, (336, 448)))
     return folder
 
 
@@ -81,7 +84,13 @@ def tcmoa(folder, arguments):
 @pytest.mark.slow
 def test_the_demo_writes_the_images_of_the_documents(place):
     written = {path.name for path in (place / "demo-out").iterdir()}
-    assert {"contact_sheet.jpg", "prompt_strip.jpg", "vif-448x336", "mef-448x336", "mff-448x336"} <= written
+    assert {"contact_sheet.jpg", "prompt_strip.jpg"} <= written
+    assert {
+        f"{pair}_{kind}.png"
+        for pair in ("vif_rocket", "mef_coffee", "mff_chelsea")
+        for kind in ("x", "y", "fused", "prompt")
+    } <= written
+    assert len(written) == 6 * 4 + 2
     assert (ROOT / "docs" / "contact_sheet.jpg").is_file()
     assert (ROOT / "docs" / "prompt_strip.jpg").is_file()
 
@@ -159,7 +168,7 @@ def test_commands_that_are_not_run_here_exist():
         elif program == "python":  # tests/benchmarks runs it
             assert (ROOT / rest[0]).is_file()
         else:
-            assert words == ["source", ".venv/bin/activate"], f"{page}: {words}"
+            assert words == ["source", ".venv-demo/bin/activate"], f"{page}: {words}"
     assert count >= 30
 
 
@@ -185,69 +194,88 @@ def test_the_documentation_builds_without_warnings():
         assert (ROOT / "build" / "site" / "reference" / page / "index.html").is_file()
 
 
-@pytest.mark.slow
-def test_a_base_install_fuses_without_torch(place, tmp_path):
-    """`pip install .` with no extra, in a clean environment: then `tcmoa fuse`."""
-    venv = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-    python = venv / "bin" / "python"
-    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(ROOT)]
-    done = subprocess.run(install, capture_output=True, text=True, check=False)
+SIZES = (
+    *(
+        (75, 100),
+        (77, 101),
+        (99, 133),
+        (120, 160),
+        (144, 176),
+        (200, 200),
+        (240, 320),
+        (243, 319),
+        (288, 352),
+    ),
+    *((300, 451), (320, 240), (360, 480), (377, 512), (427, 640), (479, 641), (480, 640), (480, 854)),
+    *((600, 800), (768, 1024), (1200, 1920)),
+)
+"""(height, width) of the pairs of a user."""
+
+
+@pytest.fixture(scope="module")
+def base_install(tmp_path_factory):
+    """Function that runs a program of a clean environment, where the package is installed without extras."""
+    folder = tmp_path_factory.mktemp("base")
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
+    # The parent's environment must not lend its packages.
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+
+    def run(program, *arguments, cwd=folder):
+        command = [str(folder / "venv" / "bin" / program), *map(str, arguments)]
+        return subprocess.run(command, cwd=cwd, env=clean, capture_output=True, text=True, check=False)
+
+    done = run("python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", ROOT)
     if done.returncode and re.search(
         r"NewConnectionError|Temporary failure|No matching distribution", done.stderr
     ):
         pytest.skip("no package index in reach; run with one to try a clean install")
     assert done.returncode == 0, done.stderr
-    bundle, demo = place / "demo-out" / "vif-448x336", place / "demo-out"
-    fuse = [
-        "fuse",
-        str(bundle),
-        str(demo / "vif_coffee_x.png"),
-        str(demo / "vif_coffee_y.png"),
-        "-o",
-        "out.png",
-    ]
-    # The parent's environment must not lend its packages.
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    run = subprocess.run(
-        [str(venv / "bin" / "tcmoa"), *fuse],
-        cwd=tmp_path,
-        env=clean,
-        capture_output=True,
-        text=True,
-        check=False,
+    return run
+
+
+@pytest.mark.slow
+def test_a_base_install_fuses_pairs_of_twenty_sizes(base_install, tmp_path):
+    """`pip install .` with no extra, in a clean environment: then `tcmoa fuse` with a ready bundle."""
+    installed = Path(
+        base_install("tcmoa", "models", "--json").stdout.partition('"path": "')[2].partition('"')[0]
     )
-    assert run.returncode == 0, run.stderr
+    package = installed.parents[1]
+    before = {path for path in package.rglob("*") if path.suffix != ".pyc"}
+    x, y = read_frame_pair(shipped_pairs("vif")[1])
+    assert len(SIZES) == 20
+    for size in SIZES:
+        for folder, image in (("X", x), ("Y", y)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            write_image(tmp_path / folder / f"{size[1]}x{size[0]}.png", resize_frame(image, size))
+    done = base_install("tcmoa", "fuse", "nano-vif", "X", "Y", "-o", "out/", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    fused = {path.stem: read_frame(path).shape for path in (tmp_path / "out").iterdir()}
+    assert fused == {f"{width}x{height}": (height, width, 3) for height, width in SIZES}
+    assert {path for path in package.rglob("*") if path.suffix != ".pyc"} - before <= set(
+        package.rglob("__pycache__")
+    )
+    listed = base_install("python", "-m", "pip", "list").stdout
+    assert "onnxruntime " in listed
+    assert not re.search(r"^(torch|onnx|scikit-image) ", listed, flags=re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_a_base_install_fuses_as_the_demo_shows(base_install, place, tmp_path):
+    demo = place / "demo-out"
+    x, y = demo / "vif_rocket_x.png", demo / "vif_rocket_y.png"
+    done = base_install("tcmoa", "fuse", "nano-vif", x, y, "-o", tmp_path / "out.png")
+    assert done.returncode == 0, done.stderr
     fused, shown = (
-        read_frame(path).astype(int)
-        for path in (tmp_path / "out.png", place / "demo-out" / "vif_coffee_fused.png")
+        read_frame(path).astype(int) for path in (tmp_path / "out.png", demo / "vif_rocket_fused.png")
     )
     assert np.abs(fused - shown).max() <= 1  # the demo has OpenVINO
-    listed = subprocess.run(
-        [str(python), "-m", "pip", "list"], env=clean, capture_output=True, text=True, check=True
-    ).stdout
-    assert not re.search(r"^(torch|onnx|scikit-image) ", listed, flags=re.MULTILINE)
-    missing = subprocess.run(
-        [
-            str(venv / "bin" / "tcmoa"),
-            "export",
-            "--weights",
-            "tiny",
-            "--task",
-            "vif",
-            "--size",
-            "64x64",
-            "-o",
-            "b",
-        ],
-        cwd=tmp_path,
-        env=clean,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert missing.returncode == 3
-    assert "pip install 'tcmoa[export]'" in missing.stderr
+
+
+@pytest.mark.slow
+def test_a_base_install_names_the_extra_for_exports(base_install):
+    done = base_install("tcmoa", "export", "--weights", "tiny", "--task", "vif", "--size", "64x64", "-o", "b")
+    assert done.returncode == 3
+    assert re.search(r"Run `pip install [^`]*\[export\]'?`", done.stderr)
 
 
 @pytest.mark.slow
