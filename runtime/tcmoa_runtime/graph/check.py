@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from tcmoa_runtime.contract import Contract, TensorSpec
-from tcmoa_runtime.graph.rules import Limit, Operator, read_rules
+from tcmoa_runtime.graph.rules import Operator, read_rules
 from tcmoa_runtime.graph.shapes import (
     MAX_SIDE,
     SHAPE_RULES,
@@ -46,6 +46,20 @@ _CONSTANT_VALUES: Final = (b"value", b"value_float", b"value_floats", b"value_in
 _DIGITS: Final = re.compile(rb"0|[1-9][0-9]{0,18}")
 
 
+@dataclass(slots=True)
+class _Where:
+    """What an error is about; its text is made only when there is one."""
+
+    kind: str
+    name: bytes
+    operator: bytes = b""
+    index: int = 0
+
+    def __str__(self) -> str:
+        name = quoted(self.name) if self.name or self.kind != "node" else str(self.index)
+        return f"{self.kind} {name}" + (f" ({self.operator.decode()})" if self.operator else "")
+
+
 @dataclass(frozen=True, slots=True)
 class _Constant:
     """A tensor that the graph holds; `message` is None for a value of a Constant node's attribute."""
@@ -63,9 +77,9 @@ class _Attribute:
     tensor: Span | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that takes three times as long to make
 class _Node:
-    where: str
+    where: object
     operator: Operator
     inputs: list[bytes]
     outputs: list[bytes]
@@ -100,7 +114,6 @@ class _GraphCheck:
         self._shapes: dict[bytes, Shape] = {}
         self._constants: dict[bytes, _Constant] = {}
         self._attributes: dict[bytes, tuple[bytes, _Attribute]] = {}
-        self._steps = 0
         self._max_elements = self._rules.elements.at(self._pixels)
 
     def run(self, graph_name: str) -> None:
@@ -154,7 +167,7 @@ class _GraphCheck:
             if not key.startswith(_METADATA_PREFIX):  # libraries read settings from some
                 raise GraphError(f"the metadata {quoted(key)}; expected keys that begin with 'tcmoa.'")
 
-    def _name(self, name: bytes, where: str) -> bytes:
+    def _name(self, name: bytes, where: object) -> bytes:
         limit = self._rules.counts["name_bytes"]
         if len(name) > limit:
             raise GraphError(f"{where} has a name of {len(name)} bytes; expected at most {limit}")
@@ -186,7 +199,7 @@ class _GraphCheck:
             sides.append(as_signed(reader.number(message, "dim_value")))
         return name, element_type, self._checked(sides, where)
 
-    def _checked(self, sides: list[int], where: str) -> Shape:
+    def _checked(self, sides: list[int], where: object) -> Shape:
         """Return a stated shape within the limits."""
         counts = self._rules.counts
         if len(sides) > counts["rank"]:
@@ -195,10 +208,11 @@ class _GraphCheck:
             raise GraphError(f"{where} has a side out of range; expected 0 to {MAX_SIDE}")
         return tuple(sides)
 
-    def _define(self, name: bytes, shape: Shape, where: str) -> None:
+    def _define(self, name: bytes, shape: Shape, where: object) -> int:
+        """Add a tensor and return how many elements it has."""
         if name in self._shapes:
             raise GraphError(f"{where} has the name of another tensor; expected distinct names")
-        if len(shape) > self._rules.counts["rank"] or not all(side <= MAX_SIDE for side in shape):
+        if len(shape) > self._rules.counts["rank"] or max(shape, default=0) > MAX_SIDE:
             self._checked(list(shape), where)
         elements = math.prod(shape)
         if elements > self._max_elements:
@@ -207,8 +221,9 @@ class _GraphCheck:
                 f"for {self._pixels} pixels"
             )
         self._shapes[name] = shape
+        return elements
 
-    def _compare_shape(self, name: bytes, shape: Shape, where: str) -> None:
+    def _compare_shape(self, name: bytes, shape: Shape, where: object) -> None:
         if name not in self._shapes:
             raise GraphError(f"{where} is not computed; expected a node that computes it")
         computed = self._shapes[name]
@@ -223,7 +238,7 @@ class _GraphCheck:
         for span in spans:
             tensor = self._reader.message(span, "tensor", "an initializer")
             name = self._name(self._reader.text(tensor, "name"), "an initializer")
-            where = f"initializer {quoted(name)}"
+            where = _Where("initializer", name)
             constant = self._tensor(tensor, where, external=True)
             self._define(name, constant.shape, where)
             self._constants[name] = constant
@@ -232,7 +247,7 @@ class _GraphCheck:
         if count > self._rules.counts[limit]:
             raise GraphError(f"{count} {what}; expected at most {self._rules.counts[limit]}")
 
-    def _tensor(self, tensor: Message, where: str, *, external: bool) -> _Constant:
+    def _tensor(self, tensor: Message, where: object, *, external: bool) -> _Constant:
         """Check a tensor that the graph holds: its numbers must be there, as many as its shape states."""
         reader = self._reader
         element_type = reader.number(tensor, "data_type")
@@ -270,7 +285,7 @@ class _GraphCheck:
             raise GraphError(f"{where} holds {arrived} {unit}; expected {expected} for {list(shape)}")
         return _Constant(shape, element_type, tensor, [])
 
-    def _check_external(self, tensor: Message, where: str, num_bytes: int) -> None:
+    def _check_external(self, tensor: Message, where: object, num_bytes: int) -> None:
         entries: dict[bytes, bytes] = {}
         for span in self._reader.spans(tensor, "external_data"):
             entry = self._reader.message(span, "external_data", where)
@@ -308,7 +323,7 @@ class _GraphCheck:
         reader, data, counts = self._reader, self._reader.data, self._rules.counts
         node = reader.message(span, "node", f"node {index}")
         name, op_type = reader.text(node, "name"), reader.text(node, "op_type")
-        where = f"node {quoted(name)}" if name else f"node {index}"
+        where = _Where("node", name, index=index)
         self._name(name, f"node {index}")
         if domain := reader.text(node, "domain"):
             raise GraphError(f"{where} is of the domain {quoted(domain)}; expected the standard one only")
@@ -317,7 +332,7 @@ class _GraphCheck:
             raise GraphError(
                 f"{where} is the operator {quoted(op_type)}; expected operators that only compute on tensors"
             )
-        where = f"{where} ({op_type.decode()})"
+        where.operator = op_type
         inputs = [data[a:b] for a, b in reader.spans(node, "input")]
         outputs = [data[a:b] for a, b in reader.spans(node, "output")]
         if len(inputs) > counts["node_inputs"] or len(outputs) > counts["node_inputs"]:
@@ -335,7 +350,7 @@ class _GraphCheck:
             attributes[key] = attribute
         return _Node(where, operator, inputs, outputs, attributes)
 
-    def _attribute(self, span: Span, operator: Operator, where: str) -> tuple[bytes, _Attribute]:
+    def _attribute(self, span: Span, operator: Operator, where: object) -> tuple[bytes, _Attribute]:
         text = self._reader.data[span[0] : span[1]] if span[1] - span[0] < 256 else b""
         found = self._attributes.get(text) if text else None
         if found is None:
@@ -350,7 +365,7 @@ class _GraphCheck:
             )
         return found
 
-    def _read_attribute(self, span: Span, where: str) -> tuple[bytes, _Attribute]:
+    def _read_attribute(self, span: Span, where: object) -> tuple[bytes, _Attribute]:
         reader = self._reader
         where = f"an attribute of {where}"
         message = reader.message(span, "attribute", where)
@@ -381,37 +396,36 @@ class _GraphCheck:
         """Compute all shapes in the order of the nodes, with the steps and the tensors that are alive at once."""
         last_uses: dict[bytes, int] = {}
         for index, node in enumerate(nodes):
-            for name in (*node.inputs, *node.outputs):
+            for name in node.inputs:
                 last_uses[name] = index
-        for spec in self._contract.outputs:
-            last_uses[spec.name.encode()] = len(nodes)
-        limits = self._rules
-        max_live, max_steps = limits.live_elements.at(self._pixels), limits.operations.at(self._pixels)
-        live = 0
-        shapes = self._shapes
+            for name in node.outputs:
+                last_uses[name] = index
+        for spec in (*self._contract.inputs, *self._contract.outputs):
+            last_uses.pop(spec.name.encode(), None)
+        ends: list[list[bytes]] = [[] for _ in nodes]
+        for name, index in last_uses.items():
+            ends[index].append(name)
+        max_live = self._rules.live_elements.at(self._pixels)
+        max_steps = self._rules.operations.at(self._pixels)
+        live = steps = 0
+        elements: dict[bytes, int] = {}
         for index, node in enumerate(nodes):
-            results, steps = self._infer(node)
-            self._steps += steps
+            results, node_steps = self._infer(node)
+            steps += node_steps
             for name, shape in zip(node.outputs, results, strict=True):
-                self._define(self._name(name, node.where), shape, node.where)
-                live += math.prod(shape)
+                count = self._define(self._name(name, node.where), shape, node.where)
+                live += count
+                if name not in self._constants:
+                    elements[name] = count
             if live > max_live:
-                self._over(node, "tensors of {} elements at once", live, limits.live_elements)
-            if self._steps > max_steps:
-                self._over(node, "a sum of {} operations", self._steps, limits.operations)
-            for name in {*node.inputs, *node.outputs}:
-                if last_uses[name] == index and name and name not in self._constants:
-                    live -= math.prod(shapes[name]) if name not in self._input_names else 0
+                self._over(node, f"tensors of {live} elements at once", max_live)
+            if steps > max_steps:
+                self._over(node, f"a sum of {steps} operations", max_steps)
+            for name in ends[index]:
+                live -= elements.get(name, 0)
 
-    @property
-    def _input_names(self) -> tuple[bytes, ...]:
-        return (b"x", b"y", b"prompt_scale", b"prompt_shift")
-
-    def _over(self, node: _Node, what: str, arrived: int, limit: Limit) -> NoReturn:
-        raise GraphError(
-            f"{node.where} reaches {what.format(arrived)}; expected at most {limit.at(self._pixels)} "
-            f"for {self._pixels} pixels"
-        )
+    def _over(self, node: _Node, what: str, limit: int) -> NoReturn:
+        raise GraphError(f"{node.where} reaches {what}; expected at most {limit} for {self._pixels} pixels")
 
     def _infer(self, node: _Node) -> tuple[list[Shape], int]:
         if node.operator.shape == "constant":

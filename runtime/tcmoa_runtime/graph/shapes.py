@@ -28,7 +28,7 @@ class ComputedError(Exception):
     """An input that sets a shape, but is computed by the graph."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that takes three times as long to make
 class Operands:
     """What a shape depends on.
 

@@ -53,7 +53,7 @@ class WireReader:
         self.data = data
         self._fields_left = read_rules().counts["fields"]
 
-    def message(self, span: Span, kind: str, where: str) -> Message:
+    def message(self, span: Span, kind: str, where: object) -> Message:
         """Read the fields of a message; messages inside it are returned as spans.
 
         Args:
@@ -68,6 +68,7 @@ class WireReader:
         position, end = span
         found: Message = {}
         while position < end:
+            self._fields_left -= 1
             start = position
             tag = data[position]
             position += 1
@@ -79,7 +80,6 @@ class WireReader:
             field = fields.get(tag)
             if field is None:
                 self._malformed("a field that ONNX does not have", start)
-            self._fields_left -= 1
             if self._fields_left < 0:
                 raise GraphError(f"more than {read_rules().counts['fields']} fields; expected fewer")
             if field.refused:
@@ -143,7 +143,7 @@ class WireReader:
         """Return where the messages or texts of a repeated field are."""
         return cast("list[Span]", message.get(name, []))
 
-    def numbers(self, message: Message, name: str, limit: int, where: str) -> list[int]:
+    def numbers(self, message: Message, name: str, limit: int, where: object) -> list[int]:
         """Return the numbers of a repeated field of int64; GraphError if they are more than `limit`."""
         values = message.get(name, ())
         numbers: list[int] = []
