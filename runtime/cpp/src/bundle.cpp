@@ -1,8 +1,12 @@
 #include "bundle.hpp"
 
+#include <cmath>
+#include <optional>
 #include <system_error>
 
 #include "error.hpp"
+#include "graph_check.hpp"
+#include "regular_file.hpp"
 
 namespace tcmoa {
 namespace {
@@ -12,6 +16,7 @@ namespace fs = std::filesystem;
 constexpr const char *kManifest = "bundle.json";
 constexpr const char *kMakeOne = "make one with `tcmoa export`";
 constexpr ManifestKind kKind{"tcmoa-bundle", 1, "a TC-MoA bundle", kExportAgain};
+constexpr const char *kCopyAll = "copy the whole bundle, or export it again with `tcmoa export`";
 constexpr std::int64_t kMaxSize = 1 << 20;  // above any side or batch: products stay within 64 bits
 
 bool is_size(const Manifest &value) { return value > 0 && value <= kMaxSize; }
@@ -28,6 +33,7 @@ void read_files(Bundle &bundle, const ManifestReader &reader) {
     for (const auto &[name, value] : files.values().items()) {
         const auto entry = files.object(name);
         bundle.files[name] = {entry.string("sha256"), entry.integer("bytes")};
+        if (bundle.files[name].bytes < 0) entry.fail_value("bytes", "a size");
         if (name != kGraph && name != kGraphData) {
             reader.fail("lists an unknown file '" + printable(name) + "'; expected " + kGraph + " and " + kGraphData +
                         " only");
@@ -85,6 +91,11 @@ void read_description(Bundle &bundle, const ManifestReader &reader) {
     bundle.token_pixels = static_cast<int>(side);
     bundle.graph_name = reader.object("graph").string("name");
     const auto prompt = reader.object("prompt_default");
+    for (const char *key : {"scale", "shift"}) {
+        if (!(std::abs(prompt.number(key)) <= static_cast<double>(kMaxPrompt))) {
+            prompt.fail_value(key, "a number from -16 to 16");
+        }
+    }
     bundle.default_scale = static_cast<float>(prompt.number("scale"));
     bundle.default_shift = static_cast<float>(prompt.number("shift"));
     read_files(bundle, reader);
@@ -122,21 +133,40 @@ Bundle Bundle::open(const fs::path &path) {
                     "Python runtime");
     }
     for (const auto &[name, entry] : bundle.files) {
-        std::error_code error;
-        if (!fs::is_regular_file(path / name, error)) {
+        try {
+            const RegularFile file(path / name);
+        } catch (const FileError &error) {
+            if (!error.missing()) {
+                fail_bundle((path / name).string(), std::string("cannot be read: ") + error.what(), kCopyAll);
+            }
             fail_bundle(path.string(), "the file '" + name + "' is missing; expected it because bundle.json lists it",
-                        std::string("copy the whole bundle, or ") + kExportAgain);
+                        kCopyAll);
         }
     }
     return bundle;
 }
 
 void Bundle::verify_files() const {
-    for (const auto &[name, entry] : files) verify_file(path / name, entry, kManifest, kExportAgain);
+    for (const auto &[name, entry] : files) {
+        if (name != kGraph) verify_file(path / name, entry, kManifest, kExportAgain);
+    }
+    (void)read_graph();
 }
 
 std::string Bundle::read_graph() const {
-    return read_verified_file(graph_path(), files.at(kGraph), kManifest, kExportAgain);
+    auto data = read_verified_file(graph_path(), files.at(kGraph), kManifest, kExportAgain);
+    const auto weights = files.find(kGraphData);
+    try {
+        check_graph(data, contract, graph_name, kGraphData,
+                    weights == files.end() ? std::nullopt : std::optional(weights->second.bytes));
+    } catch (const GraphError &error) {
+        fail_bundle(graph_path().string(), error.what(), kExportAgain);
+    }
+    return data;
+}
+
+void Bundle::copy_weights(const fs::path &target) const {
+    copy_verified_file(path / kGraphData, files.at(kGraphData), kManifest, kExportAgain, target);
 }
 
 }  // namespace tcmoa

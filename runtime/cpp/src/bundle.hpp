@@ -44,11 +44,16 @@ public:
     [[nodiscard]] std::filesystem::path graph_path() const { return path / kGraph; }
     [[nodiscard]] bool has_external_data() const { return files.contains(kGraphData); }
 
-    // Compare every file with bundle.json; throws Error (TCMOA_ERROR_BUNDLE) at the first that differs.
+    // Compare every file with bundle.json, and check the graph; throws Error (TCMOA_ERROR_BUNDLE) at the first fault.
     void verify_files() const;
 
-    // The graph's bytes, verified as they were read: what is loaded is what was checked.
+    // The graph's bytes, verified as they were read: what is loaded is what was checked. Throws Error
+    // (TCMOA_ERROR_BUNDLE) also if the graph holds what a bundle may not hold, see graph_check.hpp.
     [[nodiscard]] std::string read_graph() const;
+
+    // Copy the weights beside the graph to a new file, verified as they were read. Throws std::system_error if the copy
+    // cannot be written.
+    void copy_weights(const std::filesystem::path &target) const;
 };
 
 }  // namespace tcmoa

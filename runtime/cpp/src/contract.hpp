@@ -22,6 +22,9 @@ inline constexpr const char *kShift = "prompt_shift";
 inline constexpr const char *kFused = "fused";
 inline constexpr const char *kPrompt = "prompt";
 
+// Maximum magnitude of alpha and beta: above it 16-bit arithmetic may overflow. Smaller values destroy the image already.
+inline constexpr float kMaxPrompt = 16.0F;
+
 enum class ElementType { uint8, float32 };
 
 // Name, element type and static shape of an input or output.

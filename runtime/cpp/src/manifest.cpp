@@ -1,13 +1,14 @@
 #include "manifest.hpp"
 
 #include <algorithm>
+#include <array>
+#include <charconv>
 #include <cmath>
-#include <fstream>
 #include <map>
-#include <system_error>
 #include <vector>
 
 #include "error.hpp"
+#include "regular_file.hpp"
 #include "sha256.hpp"
 
 namespace tcmoa {
@@ -16,6 +17,24 @@ namespace {
 constexpr std::uintmax_t kMaxBytes = 1 << 20;
 constexpr std::size_t kMaxDepth = 64;
 constexpr double kMaxNumber = 1 << 20;  // above any frame side, batch or prompt
+
+// A number as Python writes it: the shortest digits that give it back, with an exponent below 1e-4 and from 1e16 on.
+std::string python_repr(double value) {
+    std::array<char, 32> buffer{};
+    const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::scientific);
+    std::string digits(buffer.data(), end.ptr);
+    const std::string sign = digits[0] == '-' ? "-" : "";
+    digits.erase(0, sign.size());
+    const auto mark = digits.find('e');
+    const int exponent = std::stoi(digits.substr(mark + 1));
+    const auto fraction = digits.substr(std::min<std::size_t>(2, mark), mark - std::min<std::size_t>(2, mark));
+    if (exponent < -4 || exponent >= 16) return sign + digits;
+    digits = digits[0] + fraction;
+    if (exponent < 0) return sign + "0." + std::string(static_cast<std::size_t>(-exponent - 1), '0') + digits;
+    const auto whole = static_cast<std::size_t>(exponent) + 1;
+    if (digits.size() <= whole) return sign + digits + std::string(whole - digits.size(), '0') + ".0";
+    return sign + digits.substr(0, whole) + "." + digits.substr(whole);
+}
 
 // Builds the document and its canonical text: keys sorted, no spaces, ASCII. A number keeps the text that it has in the
 // file: the hash is over Python's repr of floats, which other libraries do not always reproduce (1e16, 5e-324).
@@ -34,7 +53,12 @@ public:
     bool boolean(bool value) { return add(value, value ? "true" : "false"); }
     bool number_integer(number_integer_t value) { return add(value, std::to_string(value)); }
     bool number_unsigned(number_unsigned_t value) { return add(value, std::to_string(value)); }
-    bool number_float(number_float_t value, const string_t &text) { return add(value, text); }
+    bool number_float(number_float_t value, const string_t &text) {
+        if (text.find_first_of(".eE") == string_t::npos) return fail("an integer of more than 64 bits");
+        // The Python runtime hashes a number as it writes it.
+        if (text != python_repr(value)) return fail("the number '" + printable(text, 40) + "', which is written differently");
+        return add(value, text);
+    }
     bool string(string_t &value) { return add(value, quoted(value)); }
     bool binary(binary_t &) { return false; }
     bool start_object(std::size_t) { return open(Manifest::object()); }
@@ -42,11 +66,15 @@ public:
     bool end_array() { return close(); }
     bool end_object() { return close(); }
     bool key(string_t &name) {
+        if (levels_.back().members.contains(name)) return fail("a key occurs twice");
         levels_.back().key = name;
         return true;
     }
     bool parse_error(std::size_t, const std::string &, const nlohmann::json::exception &exception) {
         error = first_line(exception.what());
+        for (char &c : error) {  // it quotes the file, which may be of another encoding
+            if (static_cast<unsigned char>(c) >= 0x80) c = '?';
+        }
         return false;
     }
 
@@ -77,13 +105,18 @@ private:
         return text + "}";
     }
 
+    bool fail(std::string problem) {
+        error = std::move(problem);
+        return false;
+    }
+
     bool add(Manifest value, std::string text) {
         if (levels_.empty()) {
             document = std::move(value);
             return true;
         }
         auto &level = levels_.back();
-        if (level.value.is_object()) {  // the last of equal keys wins, as in Python
+        if (level.value.is_object()) {
             level.value[level.key] = std::move(value);
             level.members[level.key] = std::move(text);
         } else {
@@ -94,10 +127,7 @@ private:
     }
 
     bool open(Manifest value) {
-        if (levels_.size() == kMaxDepth) {
-            error = "nested too deeply";
-            return false;
-        }
+        if (levels_.size() == kMaxDepth) return fail("nested too deeply");
         levels_.push_back({std::move(value), {}, {}, {}});
         return true;
     }
@@ -126,9 +156,12 @@ private:
 Manifest parse_manifest(std::string_view text, const std::filesystem::path &path, const ManifestKind &kind) {
     CanonicalParser parser;
     const std::string where = path.string(), newest = std::to_string(kind.format_version);
+    if (text.starts_with("\xef\xbb\xbf")) {  // which the parser would skip
+        fail_bundle(where, "not valid JSON (a byte order mark); expected " + std::string(kind.noun), kind.remedy);
+    }
     if (!nlohmann::json::sax_parse(text.begin(), text.end(), &parser)) {
         fail_bundle(where,
-                    "not valid JSON, perhaps truncated (" + parser.error + "); expected " + std::string(kind.noun),
+                    "not valid JSON (" + parser.error + "); expected " + std::string(kind.noun),
                     kind.remedy);
     }
     const auto &manifest = parser.document;
@@ -158,19 +191,17 @@ Manifest parse_manifest(std::string_view text, const std::filesystem::path &path
 }
 
 Manifest read_manifest(const std::filesystem::path &path, const ManifestKind &kind) {
-    std::error_code error;
-    const auto bytes = std::filesystem::file_size(path, error);
-    if (error) fail_bundle(path.string(), "cannot be read: " + error.message(), kind.remedy);
-    if (bytes > kMaxBytes) {
-        fail_bundle(path.string(),
-                    std::to_string(bytes) + " bytes; expected at most " + std::to_string(kMaxBytes),
-                    kind.remedy);
+    try {
+        RegularFile file(path);
+        if (file.bytes() > kMaxBytes) {
+            fail_bundle(path.string(),
+                        std::to_string(file.bytes()) + " bytes; expected at most " + std::to_string(kMaxBytes),
+                        kind.remedy);
+        }
+        return parse_manifest(file.read_all(), path, kind);
+    } catch (const FileError &error) {
+        fail_bundle(path.string(), std::string("cannot be read: ") + error.what(), kind.remedy);
     }
-    std::ifstream file(path, std::ios::binary);
-    std::string text(bytes, '\0');
-    file.read(text.data(), static_cast<std::streamsize>(bytes));
-    if (!file) fail_bundle(path.string(), "cannot be read", "make it readable, or " + std::string(kind.remedy));
-    return parse_manifest(text, path, kind);
 }
 
 void ManifestReader::fail(std::string_view problem) const { fail_bundle(path_.string(), problem, remedy_); }
