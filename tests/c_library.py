@@ -17,6 +17,8 @@ LIBRARY = Path(
     os.environ.get("TCMOA_LIBRARY", Path(__file__).resolve().parents[1] / "build" / "cpp" / "libtcmoa.so")
 )
 RGB8, BGR8, GRAY8, GRAY16 = 0, 1, 4, 5
+FITS = ("exact", "resize", "pad", "tile", "auto")
+"""Names of `tcmoa_fit`, in its order."""
 
 
 class Frame(ctypes.Structure):
@@ -43,7 +45,9 @@ class Options(ctypes.Structure):
         ("stretch_high", ctypes.c_double),
         ("cuda_device", ctypes.c_int32),
         ("cuda_graph", ctypes.c_int32),
-        ("reserved", ctypes.c_uint64 * 16),
+        ("fit", ctypes.c_int32),
+        ("reserved0", ctypes.c_int32),
+        ("reserved", ctypes.c_uint64 * 15),
     ]
 
 
@@ -59,12 +63,14 @@ class Stats(ctypes.Structure):
 class CFuser:
     """A handle of libtcmoa; its errors are raised as TcmoaError."""
 
-    def __init__(self, bundle: str | os.PathLike[str], backend: str = "openvino", threads: int = 0) -> None:
+    def __init__(
+        self, bundle: str | os.PathLike[str], backend: str = "openvino", threads: int = 0, fit: str = "exact"
+    ) -> None:
         self._library = ctypes.CDLL(str(LIBRARY))
         self._library.tcmoa_error.restype = ctypes.c_size_t
         options = Options()
         self._library.tcmoa_options_default(ctypes.byref(options))
-        options.backend, options.threads = backend.encode(), threads
+        options.backend, options.threads, options.fit = backend.encode(), threads, FITS.index(fit)
         self._handle = ctypes.c_void_p()
         self._check(
             self._library.tcmoa_open(os.fsencode(bundle), ctypes.byref(options), ctypes.byref(self._handle)),
@@ -108,6 +114,59 @@ class CFuser:
         frames = [self._frame(image) for image in (x, y, fused)]
         self._check(self._library.tcmoa_fuse(self._handle, *map(ctypes.byref, frames)), self._handle)
         return fused
+
+    def with_maps(
+        self,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        scale: NDArray[np.float32],
+        shift: NDArray[np.float32],
+        planes: int,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Fuse two frames with prompt maps, and return the prompts too.
+
+        Args:
+            x: As in `__call__`.
+            y: As in `__call__`.
+            scale: Map of alpha, [gh, gw] of `grid`.
+            shift: Map of beta.
+            planes: Number of maps in the prompt output, K * 2.
+
+        Returns:
+            uint8 [H, W, 3] in RGB order, and float32 [planes, gh, gw].
+        """
+        height, width = x.shape[:2]
+        scale, shift = np.ascontiguousarray(scale, np.float32), np.ascontiguousarray(shift, np.float32)
+        pointers = (ctypes.c_void_p(scale.ctypes.data), ctypes.c_void_p(shift.ctypes.data))
+        self._check(
+            self._library.tcmoa_set_prompt_maps_for_size(
+                self._handle, width, height, *pointers, ctypes.c_size_t(scale.size)
+            ),
+            self._handle,
+        )
+        fused, prompts = np.empty((height, width, 3), np.uint8), np.empty((planes, *scale.shape), np.float32)
+        frames = [self._frame(image) for image in (x, y, fused)]
+        self._check(
+            self._library.tcmoa_fuse_with_prompt(
+                self._handle,
+                *map(ctypes.byref, frames),
+                ctypes.c_void_p(prompts.ctypes.data),
+                ctypes.c_size_t(prompts.size),
+            ),
+            self._handle,
+        )
+        return fused, prompts
+
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return (gh, gw) of prompt maps for frames of `size` (height, width)."""
+        width, height = ctypes.c_int32(), ctypes.c_int32()
+        self._check(
+            self._library.tcmoa_get_grid(
+                self._handle, size[1], size[0], ctypes.byref(width), ctypes.byref(height)
+            ),
+            self._handle,
+        )
+        return height.value, width.value
 
     @property
     def stats(self) -> Stats:

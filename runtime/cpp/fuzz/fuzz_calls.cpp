@@ -14,7 +14,8 @@
 namespace {
 
 constexpr int kWidth = 21, kHeight = 13;
-constexpr std::size_t kMaxStride = 4096, kPlaneBytes = kMaxStride * kHeight;
+constexpr int kMaxWidth = 1000, kMaxHeight = 64;  // of frames that a fit accepts
+constexpr std::size_t kMaxStride = 4096, kPlaneBytes = kMaxStride * kMaxHeight;
 
 // Consumes the fuzzer's input; zeros after its end.
 class Input {
@@ -41,8 +42,8 @@ tcmoa::Bundle small_bundle() {
     tcmoa::Bundle bundle;
     bundle.task = "vif";
     bundle.channel_order = "rgb";
-    bundle.token_pixels = 16;
-    bundle.contract = {.height = kHeight, .width = kWidth, .grid_height = 1, .grid_width = 2, .num_prompts = 1,
+    bundle.token_pixels = 8;
+    bundle.contract = {.height = kHeight, .width = kWidth, .grid_height = 2, .grid_width = 3, .num_prompts = 1,
                        .batch = 1, .x_channels = 3, .y_channels = 1, .with_prompt = true};
     return bundle;
 }
@@ -62,6 +63,8 @@ tcmoa_frame take_frame(Input &input, int index) {
     if (kind >= 128) {
         frame = input.take<tcmoa_frame>();
         frame.cuda_stream = nullptr;
+        if (frame.width > 0 && frame.width <= 65536) frame.width = 1 + frame.width % kMaxWidth;
+        if (frame.height > 0 && frame.height <= 65536) frame.height = 1 + frame.height % kMaxHeight;
     } else {
         frame.strides[0] += input.take<std::uint8_t>() % 8;
         frame.matrix = kind % 5;
@@ -84,7 +87,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     if (tcmoa_open("/nonexistent", &options, &fuser) == TCMOA_OK || fuser != nullptr) __builtin_trap();
 
     tcmoa_options_default(&options);
-    options.slots = 1 + input.take<std::uint8_t>() % 3;
+    const auto slots_and_fit = input.take<std::uint8_t>();
+    options.slots = 1 + slots_and_fit % 3;
+    options.fit = slots_and_fit / 3 % 5;
     auto bundle = std::make_unique<const tcmoa::Bundle>(small_bundle());
     const auto contract = bundle->contract;
     const auto script = std::make_shared<tcmoa::testing::Script>();
@@ -92,21 +97,35 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     fuser = new tcmoa_fuser(std::move(bundle), std::move(backend), options);
 
     std::uint64_t ticket = 0;
-    float prompt[4];
+    static std::vector<float> prompt(2 * kMaxWidth * kMaxHeight / 64 + 200), map(prompt.size(), 0.5F);
     while (!input.empty()) {
         const auto call = input.take<std::uint8_t>();
         const auto x = take_frame(input, 0), y = take_frame(input, 1), fused = take_frame(input, 2);
-        const auto floats = input.take<std::array<float, 4>>();
+        const auto floats = input.take<std::array<float, 12>>();
         int status = TCMOA_OK;
-        switch (call % 9) {
+        switch (call % 10) {
             case 0: status = tcmoa_fuse(fuser, &x, &y, &fused); break;
-            case 1: status = tcmoa_fuse_with_prompt(fuser, &x, &y, &fused, prompt, call % 2 ? 4 : call); break;
+            case 1: {
+                std::int32_t gw = 0, gh = 0;
+                (void)tcmoa_get_grid(fuser, x.width, x.height, &gw, &gh);
+                const auto count = call % 2 != 0 ? static_cast<std::size_t>(2 * gw * gh) : call;
+                if (count <= prompt.size()) status = tcmoa_fuse_with_prompt(fuser, &x, &y, &fused, prompt.data(), count);
+                break;
+            }
             case 2: status = tcmoa_submit(fuser, &x, &y, &ticket); break;
             case 3: status = tcmoa_wait(fuser, call % 2 ? ticket : call, &fused, call % 3); break;
             case 4: status = tcmoa_discard(fuser, call % 2 ? ticket : call); break;
             case 5: status = tcmoa_set_prompt(fuser, floats[0], floats[1]); break;
-            case 6: status = tcmoa_set_prompt_maps(fuser, floats.data(), floats.data() + 2, call % 2 ? 2 : call); break;
+            case 6: status = tcmoa_set_prompt_maps(fuser, floats.data(), floats.data() + 6, call % 2 ? 6 : call % 3); break;
             case 7: script->fail_starts = 1; break;
+            case 8: {
+                std::int32_t gw = 0, gh = 0;
+                (void)tcmoa_get_grid(fuser, x.width, x.height, &gw, &gh);
+                const auto count = call % 2 != 0 ? static_cast<std::size_t>(gw * gh) : call;
+                status = tcmoa_set_prompt_maps_for_size(fuser, x.width, x.height, map.data(),
+                                                        call % 3 != 0 ? map.data() : nullptr, count);
+                break;
+            }
             default: script->fail_runs = 1; break;
         }
         char text[256];

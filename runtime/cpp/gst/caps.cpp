@@ -71,11 +71,16 @@ void set_colorimetry(GstCaps *caps, const GstVideoInfo &x) {
 
 }  // namespace
 
-GstCaps *sink_caps(GstPad *pad, int width, int height, GstCaps *filter) {
+GstCaps *sink_caps(GstPad *pad, const Sizes &sizes, GstCaps *filter) {
     GstCaps *caps = gst_pad_get_pad_template_caps(pad);
-    if (width > 0 && height > 0) {
+    if (sizes.width > 0 && sizes.height > 0) {
         caps = gst_caps_make_writable(caps);
-        gst_caps_set_simple(caps, "width", G_TYPE_INT, width, "height", G_TYPE_INT, height, nullptr);
+        if (sizes.smaller) {
+            gst_caps_set_simple(caps, "width", GST_TYPE_INT_RANGE, 1, MAX(sizes.width, 2), "height",
+                                GST_TYPE_INT_RANGE, 1, MAX(sizes.height, 2), nullptr);
+        } else {
+            gst_caps_set_simple(caps, "width", G_TYPE_INT, sizes.width, "height", G_TYPE_INT, sizes.height, nullptr);
+        }
     }
     if (filter != nullptr) {
         GstCaps *filtered = gst_caps_intersect_full(filter, caps, GST_CAPS_INTERSECT_FIRST);
@@ -85,13 +90,8 @@ GstCaps *sink_caps(GstPad *pad, int width, int height, GstCaps *filter) {
     return caps;
 }
 
-std::string find_problem(const GstVideoInfo &info, const char *name, int width, int height) {
+std::string find_problem(const GstVideoInfo &info, const char *name) {
     const std::string subject = std::string(name) + ": ";
-    if (info.width != width || info.height != height) {
-        const std::string size = std::to_string(info.width) + "x" + std::to_string(info.height);
-        return subject + size + "; expected " + std::to_string(width) + "x" + std::to_string(height) +
-               ", the bundle's frame size. Add videoscale before it, or export a bundle for " + size + ".";
-    }
     if (info.interlace_mode == GST_VIDEO_INTERLACE_MODE_ALTERNATE) {
         return subject + "one field per buffer; expected whole frames. Add deinterlace before it.";
     }

@@ -11,12 +11,17 @@ namespace tcmoa::gst {
 // The formats of the pad templates.
 #define TCMOA_GST_FORMATS "{ RGB, BGR, NV12, I420, RGBA, BGRA, GRAY8, " GST_VIDEO_NE(GRAY16) " }"
 
-// Caps of a sink pad for frames of `width` x `height`; 0: of any size. `filter` may be NULL.
-GstCaps *sink_caps(GstPad *pad, int width, int height, GstCaps *filter);
+// The sizes of frames that a pad accepts.
+struct Sizes {
+    int width = 0, height = 0;  // the only one, or the largest; 0: any
+    bool smaller = false;       // smaller ones, too
+};
 
-// Why a bundle for `width` x `height` cannot fuse frames with `info`, as a message about the pad `name`; empty if it
-// can.
-std::string find_problem(const GstVideoInfo &info, const char *name, int width, int height);
+// Caps of a sink pad for frames of these sizes. `filter` may be NULL.
+GstCaps *sink_caps(GstPad *pad, const Sizes &sizes, GstCaps *filter);
+
+// Why frames with `info`, whose size is right, cannot be fused, as a message about the pad `name`; empty if they can.
+std::string find_problem(const GstVideoInfo &info, const char *name);
 
 // Caps of the result for frames of x with the caps `x`, one of those that downstream allows, in this order: the format
 // `current` if one was negotiated, the format of x if it has color, RGB, the other formats of the template. Empty

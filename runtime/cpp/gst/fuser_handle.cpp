@@ -5,15 +5,17 @@
 
 namespace tcmoa::gst {
 
-int FuserHandle::open(const std::string &bundle, const std::string &backend, int threads) {
+int FuserHandle::open(const std::string &bundle, const std::string &backend, int threads, int fit) {
     close();
     tcmoa_options options;
     tcmoa_options_default(&options);
     options.backend = backend.c_str();
     options.threads = threads;
+    options.fit = fit;
     int status = tcmoa_open(bundle.c_str(), &options, &handle_);
     if (status != TCMOA_OK) return status;
     bundle_ = bundle;
+    fit_ = fit;
     if (status = tcmoa_get_info(handle_, &info_); status != TCMOA_OK) return status;
     return warm_up();
 }
@@ -34,8 +36,14 @@ void FuserHandle::close() {
     tcmoa_close(&handle_);
     info_ = {};
     bundle_.clear();
+    fit_ = TCMOA_FIT_EXACT;
     warm_up_stats_ = {};
     prompt_is_set_ = false;
+}
+
+bool FuserHandle::accepts(int width, int height) const {
+    std::int32_t grid_width = 0, grid_height = 0;
+    return tcmoa_get_grid(handle_, width, height, &grid_width, &grid_height) == TCMOA_OK;
 }
 
 int FuserHandle::fuse(const tcmoa_frame &x, const tcmoa_frame &y, const tcmoa_frame &fused) {

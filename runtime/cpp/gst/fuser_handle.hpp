@@ -19,8 +19,9 @@ public:
     FuserHandle(const FuserHandle &) = delete;
     FuserHandle &operator=(const FuserHandle &) = delete;
 
-    // Open `bundle` and fuse one black pair, which measures the time of a frame. Returns a tcmoa_status.
-    int open(const std::string &bundle, const std::string &backend, int threads);
+    // Open `bundle` and fuse one black pair of its size, which measures the time of a frame. fit: a tcmoa_fit. Returns a
+    // tcmoa_status.
+    int open(const std::string &bundle, const std::string &backend, int threads, int fit);
     void close();
 
     int fuse(const tcmoa_frame &x, const tcmoa_frame &y, const tcmoa_frame &fused);
@@ -29,6 +30,13 @@ public:
     explicit operator bool() const { return handle_ != nullptr; }
     const tcmoa_info &info() const { return info_; }
     const std::string &bundle() const { return bundle_; }
+    int fit() const { return fit_; }
+
+    // Whether frames of other sizes can be cut into tiles, or only resized.
+    bool tiles() const { return info_.can_tile != 0; }
+
+    // Whether frames of this size are fused.
+    bool accepts(int width, int height) const;
     std::uint64_t first_frame_ns() const { return first_frame_ns_; }
 
     // Counters since open(), without the black pair.
@@ -43,6 +51,7 @@ private:
     tcmoa_fuser *handle_ = nullptr;
     tcmoa_info info_ = {};
     std::string bundle_;
+    int fit_ = TCMOA_FIT_EXACT;
     FuserStats warm_up_stats_;
     std::uint64_t first_frame_ns_ = 0;
     double scale_ = 0, shift_ = 0;

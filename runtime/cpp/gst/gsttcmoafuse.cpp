@@ -125,6 +125,7 @@ static void tcmoa_fuse_class_init(TcmoaFuseClass *klass) {
         "TC-MoA deployment team");
     gst_type_mark_as_plugin_api(TCMOA_TYPE_FUSE_PAD, static_cast<GstPluginAPIFlags>(0));
     gst_type_mark_as_plugin_api(on_loss_type(), static_cast<GstPluginAPIFlags>(0));
+    gst_type_mark_as_plugin_api(fit_type(), static_cast<GstPluginAPIFlags>(0));
 
     auto *aggregator_class = GST_AGGREGATOR_CLASS(klass);
     aggregator_class->aggregate = aggregate;

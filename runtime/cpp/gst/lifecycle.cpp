@@ -32,7 +32,7 @@ bool open_bundle(TcmoaFuse *self) {
     std::string error;
     {
         const std::lock_guard guard(state.fuser_lock);
-        status = state.fuser.open(settings.bundle, settings.backend, settings.threads);
+        status = state.fuser.open(settings.bundle, settings.backend, settings.threads, settings.fit);
         state.closed_stats = {};
         if (status != TCMOA_OK) {
             error = state.fuser.error();
@@ -62,9 +62,12 @@ bool must_open(TcmoaFuse *self, GstStateChange transition) {
     State &state = state_of(self);
     GST_OBJECT_LOCK(self);
     const std::string bundle = state.settings.bundle;
+    const int fit = state.settings.fit;
     GST_OBJECT_UNLOCK(self);
     if (transition == GST_STATE_CHANGE_NULL_TO_READY) return !bundle.empty();
-    if (transition == GST_STATE_CHANGE_READY_TO_PAUSED) return !state.fuser || state.fuser.bundle() != bundle;
+    if (transition == GST_STATE_CHANGE_READY_TO_PAUSED) {
+        return !state.fuser || state.fuser.bundle() != bundle || state.fuser.fit() != fit;
+    }
     return false;
 }
 
@@ -73,7 +76,11 @@ bool must_open(TcmoaFuse *self, GstStateChange transition) {
 GstStateChangeReturn change_state(GstElement *element, GstStateChange transition) {
     auto *self = TCMOA_FUSE(element);
     if (must_open(self, transition) && !open_bundle(self)) return GST_STATE_CHANGE_FAILURE;
+    if (transition == GST_STATE_CHANGE_PAUSED_TO_READY) state_of(self).links.stop();
     const GstStateChangeReturn result = GST_ELEMENT_CLASS(parent_class())->change_state(element, transition);
+    if (transition == GST_STATE_CHANGE_READY_TO_PAUSED && result != GST_STATE_CHANGE_FAILURE) {
+        state_of(self).links.start(element);
+    }
     if (transition == GST_STATE_CHANGE_READY_TO_NULL) close_bundle(self);
     return result;
 }

@@ -1,5 +1,7 @@
 #include "negotiate.hpp"
 
+#include <string>
+
 #include "caps.hpp"
 
 namespace tcmoa::gst {
@@ -28,7 +30,66 @@ GstCaps *with_framerates_of(GstCaps *downstream, GstCaps *caps) {
     return result;
 }
 
+std::string size_text(int width, int height) { return std::to_string(width) + "x" + std::to_string(height); }
+
+// Whether a source may have another size than the other one.
+bool may_differ(TcmoaFuse *self) {
+    const FuserHandle &fuser = state_of(self).fuser;
+    return fuser.fit() == TCMOA_FIT_RESIZE || (fuser.fit() == TCMOA_FIT_AUTO && !fuser.tiles());
+}
+
+// Why the bundle cannot fuse frames of this size with the property `fit`; empty if it can.
+std::string find_size_problem(TcmoaFuse *self, const GstVideoInfo &info, const std::string &name) {
+    const FuserHandle &fuser = state_of(self).fuser;
+    if (fuser.accepts(info.width, info.height)) return {};
+    const std::string size = size_text(info.width, info.height);
+    const bool pads = fuser.fit() == TCMOA_FIT_PAD;
+    return name + ": " + size + "; expected " + (pads ? "at most " : "") +
+           size_text(fuser.info().width, fuser.info().height) + ", the bundle's frame size. Add videoscale before it, set "
+           "fit to " + (fuser.tiles() ? pads ? "tile or resize" : "tile, pad or resize" : "resize") +
+           ", or export a bundle for " + size + ".";
+}
+
+// any_size: also sizes that the bundle cannot fuse.
+GstCaps *find_sink_caps(TcmoaFuse *self, GstPad *pad, GstCaps *filter, bool any_size) {
+    State &state = state_of(self);
+    Sizes sizes;
+    bool equal = false;  // y must have the size of x
+    if (!any_size) {
+        const std::lock_guard guard(state.fuser_lock);
+        const int fit = state.fuser.fit();
+        if (state.fuser && (fit == TCMOA_FIT_EXACT || fit == TCMOA_FIT_PAD)) {
+            sizes = {state.fuser.info().width, state.fuser.info().height, fit == TCMOA_FIT_PAD};
+        }
+        equal = state.fuser && !may_differ(self);
+    }
+    if (pad != GST_PAD(state.x.pad())) {
+        const GstVideoInfo x = info_of(state.x);
+        if (equal && is_known(x)) sizes = {x.width, x.height, false};
+        return sink_caps(pad, sizes, filter);
+    }
+    GstCaps *possible = gst_pad_get_pad_template_caps(GST_AGGREGATOR_SRC_PAD(self));
+    GstCaps *downstream = gst_pad_peer_query_caps(GST_AGGREGATOR_SRC_PAD(self), possible);
+    GstCaps *caps = sink_caps(pad, sizes, nullptr);
+    GstCaps *result = with_framerates_of(downstream, caps);
+    gst_caps_unref(possible);
+    gst_caps_unref(downstream);
+    gst_caps_unref(caps);
+    if (filter != nullptr) {
+        GstCaps *filtered = gst_caps_intersect_full(filter, result, GST_CAPS_INTERSECT_FIRST);
+        gst_caps_unref(result);
+        result = filtered;
+    }
+    return result;
+}
+
 }  // namespace
+
+std::string find_pair_problem(TcmoaFuse *self, const GstVideoInfo &x, const GstVideoInfo &y) {
+    if ((x.width == y.width && x.height == y.height) || may_differ(self)) return {};
+    return "sink_y: " + size_text(y.width, y.height) + "; expected " + size_text(x.width, x.height) +
+           ", the size of sink_x. Add videoscale and a caps filter before it, or set fit to resize.";
+}
 
 GstFlowReturn update_src_caps(GstAggregator *aggregator, GstCaps *allowed, GstCaps **result) {
     auto *self = TCMOA_FUSE(aggregator);
@@ -41,10 +102,9 @@ GstFlowReturn update_src_caps(GstAggregator *aggregator, GstCaps *allowed, GstCa
 
 gboolean negotiated_src_caps(GstAggregator *aggregator, GstCaps *caps) {
     auto *self = TCMOA_FUSE(aggregator);
-    const tcmoa_info &bundle = state_of(self).fuser.info();
     GstVideoInfo info;
     if (!gst_video_info_from_caps(&info, caps)) return FALSE;
-    if (const auto problem = find_problem(info, "src", bundle.width, bundle.height); !problem.empty()) {
+    if (const auto problem = find_problem(info, "src"); !problem.empty()) {
         TCMOA_MESSAGE(ERROR, self, STREAM, FORMAT, problem);
         return FALSE;
     }
@@ -58,12 +118,13 @@ gboolean negotiated_src_caps(GstAggregator *aggregator, GstCaps *caps) {
 
 bool accept_sink_caps(TcmoaFuse *self, PadQueue &queue, GstCaps *caps) {
     State &state = state_of(self);
-    const tcmoa_info &bundle = state.fuser.info();
     const std::string name = queue.name();
     GstVideoInfo info;
-    const std::string problem = gst_video_info_from_caps(&info, caps)
-                                    ? find_problem(info, name.c_str(), bundle.width, bundle.height)
-                                    : name + ": caps are not raw video; expected video/x-raw";
+    std::string problem = name + ": caps are not raw video; expected video/x-raw";
+    if (gst_video_info_from_caps(&info, caps)) {
+        problem = find_size_problem(self, info, name);
+        if (problem.empty()) problem = find_problem(info, name.c_str());
+    }
     if (!problem.empty()) {
         state.failed = true;
         TCMOA_MESSAGE(ERROR, self, STREAM, FORMAT, problem);
@@ -77,28 +138,13 @@ bool accept_sink_caps(TcmoaFuse *self, PadQueue &queue, GstCaps *caps) {
     return true;
 }
 
+// Upstream that offers no size that fits gets its own: then the caps event is refused, with an error that has a remedy.
+// An empty answer would end in upstream's "not negotiated".
 GstCaps *query_sink_caps(TcmoaFuse *self, GstPad *pad, GstCaps *filter) {
-    State &state = state_of(self);
-    int width = 0, height = 0;
-    {
-        const std::lock_guard guard(state.fuser_lock);
-        width = state.fuser.info().width;
-        height = state.fuser.info().height;
-    }
-    if (pad != GST_PAD(state.x.pad())) return sink_caps(pad, width, height, filter);
-    GstCaps *possible = gst_pad_get_pad_template_caps(GST_AGGREGATOR_SRC_PAD(self));
-    GstCaps *downstream = gst_pad_peer_query_caps(GST_AGGREGATOR_SRC_PAD(self), possible);
-    GstCaps *caps = sink_caps(pad, width, height, nullptr);
-    GstCaps *result = with_framerates_of(downstream, caps);
-    gst_caps_unref(possible);
-    gst_caps_unref(downstream);
+    GstCaps *caps = find_sink_caps(self, pad, filter, false);
+    if (filter == nullptr || !gst_caps_is_empty(caps)) return caps;
     gst_caps_unref(caps);
-    if (filter != nullptr) {
-        GstCaps *filtered = gst_caps_intersect_full(filter, result, GST_CAPS_INTERSECT_FIRST);
-        gst_caps_unref(result);
-        result = filtered;
-    }
-    return result;
+    return find_sink_caps(self, pad, filter, true);
 }
 
 // A frame of x waits for the frame of y that ends after it, and is then fused.

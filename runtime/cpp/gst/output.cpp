@@ -44,6 +44,10 @@ bool set_prompt(TcmoaFuse *self, GstClockTime stream_time) {
 
 GstFlowReturn fuse(TcmoaFuse *self, const TimedFrame &x, const TimedFrame &y, GstBuffer *out) {
     State &state = state_of(self);
+    if (const auto problem = find_pair_problem(self, x.info, y.info); !problem.empty()) {
+        TCMOA_MESSAGE(ERROR, self, STREAM, FORMAT, problem);
+        return GST_FLOW_ERROR;
+    }
     MappedFrame mapped_x(x.info, x.buffer.get(), GST_MAP_READ), mapped_y(y.info, y.buffer.get(), GST_MAP_READ);
     MappedFrame fused(GST_VIDEO_AGGREGATOR(self)->info, out, GST_MAP_WRITE);
     if (!mapped_x || !mapped_y || !fused) return fail_mapping(self);

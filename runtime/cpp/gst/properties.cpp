@@ -5,12 +5,13 @@
 namespace tcmoa::gst {
 namespace {
 
-enum Property { kNoProperty, kBundle, kBackend, kThreads, kPromptScale, kPromptShift, kOnLoss, kStats };
+enum Property { kNoProperty, kBundle, kBackend, kThreads, kPromptScale, kPromptShift, kOnLoss, kFit, kStats };
 
 constexpr double kMaxPrompt = 16;
 
 constexpr const char *kBundleHelp =
-    "Bundle folder that `tcmoa export` wrote. It is opened from NULL to READY; all pads then have its width and height";
+    "Bundle folder that `tcmoa export` wrote. It is opened from NULL to READY; with fit=exact all pads then have its "
+    "width and height";
 constexpr const char *kBackendHelp =
     "Backend that runs the network: auto (TensorRT if the bundle has an engine that runs here, else OpenVINO), "
     "openvino, openvino-bf16 or tensorrt";
@@ -27,6 +28,9 @@ constexpr const char *kOnLossHelp =
     "What is output while a source is lost. y is lost while none of its frames is near the frame of x in time (within "
     "1.5 frames of the slower source plus 20 ms; also after its EOS). In a live pipeline, x is lost while it is late by "
     "that time. The end of x always ends the output. A WARNING message reports the loss, an INFO message the recovery";
+constexpr const char *kFitHelp =
+    "How frames of another size than the bundle's are fused. The output has the size of sink_x. Frames of the bundle's "
+    "size are fused as they are";
 constexpr const char *kStatsHelp =
     "Counters since READY: frames (fused), failed, dropped (late, by QoS), held (fused with the last frame of a lost "
     "source), passed (without fusing), unpaired (frames of x without a partner and without an output); backend-ns and "
@@ -39,7 +43,7 @@ std::string string_of(const GValue *value) {
 
 // Properties of the open bundle cannot change while it is in use.
 bool refuse_change(TcmoaFuse *self, guint id, const GParamSpec *spec) {
-    if (id != kBundle && id != kBackend && id != kThreads) return false;
+    if (id != kBundle && id != kBackend && id != kThreads && id != kFit) return false;
     if (GST_STATE(self) <= GST_STATE_READY) return false;
     TCMOA_MESSAGE(WARNING, self, RESOURCE, SETTINGS,
                   std::string(spec->name) + ": not changed; expected the state NULL or READY. Stop the element first.");
@@ -58,6 +62,7 @@ void set_property(GObject *object, guint id, const GValue *value, GParamSpec *sp
         case kPromptScale: settings.scale = g_value_get_double(value); break;
         case kPromptShift: settings.shift = g_value_get_double(value); break;
         case kOnLoss: settings.on_loss = static_cast<OnLoss>(g_value_get_enum(value)); break;
+        case kFit: settings.fit = g_value_get_enum(value); break;
         default: G_OBJECT_WARN_INVALID_PROPERTY_ID(object, id, spec);
     }
     GST_OBJECT_UNLOCK(self);
@@ -87,6 +92,7 @@ void get_property(GObject *object, guint id, GValue *value, GParamSpec *spec) {
         case kPromptScale: g_value_set_double(value, settings.scale.value_or(default_scale)); break;
         case kPromptShift: g_value_set_double(value, settings.shift.value_or(default_shift)); break;
         case kOnLoss: g_value_set_enum(value, static_cast<int>(settings.on_loss)); break;
+        case kFit: g_value_set_enum(value, settings.fit); break;
         default: G_OBJECT_WARN_INVALID_PROPERTY_ID(object, id, spec);
     }
     GST_OBJECT_UNLOCK(self);
@@ -101,6 +107,18 @@ GType on_loss_type() {
         {static_cast<int>(OnLoss::kStop), "End the stream (EOS)", "stop"},
         {0, nullptr, nullptr}};
     static const GType type = g_enum_register_static("TcmoaFuseOnLoss", values);
+    return type;
+}
+
+GType fit_type() {
+    static const GEnumValue values[] = {
+        {TCMOA_FIT_EXACT, "Refuse them", "exact"},
+        {TCMOA_FIT_RESIZE, "Resize the sources, and the result to the size of sink_x; loses detail", "resize"},
+        {TCMOA_FIT_PAD, "Pad smaller frames by repeating their edges, and crop the result", "pad"},
+        {TCMOA_FIT_TILE, "Cut frames into overlapping tiles that are blended; smaller frames are padded", "tile"},
+        {TCMOA_FIT_AUTO, "As tile; as resize for a bundle that cannot be tiled", "auto"},
+        {0, nullptr, nullptr}};
+    static const GType type = g_enum_register_static("TcmoaFuseFit", values);
     return type;
 }
 
@@ -123,6 +141,7 @@ void install_properties(GObjectClass *object_class) {
                                               0, kControllable));
     install(kOnLoss, g_param_spec_enum("on-loss", "On loss", kOnLossHelp, on_loss_type(),
                                        static_cast<int>(OnLoss::kHold), kPlaying));
+    install(kFit, g_param_spec_enum("fit", "Fit", kFitHelp, fit_type(), TCMOA_FIT_EXACT, kReady));
     install(kStats, g_param_spec_boxed("stats", "Statistics", kStatsHelp, GST_TYPE_STRUCTURE,
                                        static_cast<GParamFlags>(G_PARAM_READABLE | G_PARAM_STATIC_STRINGS)));
 }

@@ -8,7 +8,8 @@ namespace tcmoa::gst {
 // Set the property functions of the class and install all properties.
 void install_properties(GObjectClass *object_class);
 
-// The type of the property `on-loss`.
+// The types of the properties `on-loss` and `fit`.
 GType on_loss_type();
+GType fit_type();
 
 }  // namespace tcmoa::gst

@@ -9,6 +9,7 @@
 #include "fuser_handle.hpp"
 #include "element_types.h"
 #include "latency.hpp"
+#include "link_watch.hpp"
 #include "pad_queue.hpp"
 #include "qos.hpp"
 
@@ -28,6 +29,7 @@ struct Settings {
     int threads = 0;
     std::optional<double> scale, shift;  // unset: the defaults of the bundle
     OnLoss on_loss = OnLoss::kHold;
+    int fit = TCMOA_FIT_EXACT;
 };
 
 struct Counters {
@@ -44,6 +46,7 @@ struct State {
     FuserHandle fuser;
     FuserStats closed_stats;  // of the bundle that was closed last
 
+    LinkWatch links;  // while the state is PAUSED or PLAYING
     Counters counters;
 
     // Used by the aggregating thread.

@@ -26,10 +26,16 @@
  * (`tcmoa_options.slots`), each for one frame in flight. Calls from several threads run concurrently up to the number
  * of slots and wait beyond it. No lock is held while pixels are converted or the network runs.
  *
- * **Memory.** After a handle's slots have been used once, fusing host frames allocates nothing in this library.
+ * **Memory.** After a handle's slots have been used once, fusing host frames allocates nothing in this library. With a
+ * fit, each slot keeps memory for the largest frame that it fused, about 9 bytes for each of its pixels and 12 for each
+ * pixel of a row of tiles.
  *
  * **Process.** No C++ exception leaves the library. It writes nothing to stdout or stderr and installs no signal
- * handlers.
+ * handlers. It opens no network connection. OpenVINO's telemetry is part of its Python package, which is not loaded.
+ *
+ * **fork().** A handle belongs to the process that opened it. In a child that fork() made, every function refuses it with
+ * TCMOA_ERROR_INPUT, since the threads of the backend do not exist there, and tcmoa_close() only sets it to NULL. The
+ * child may open bundles itself.
  */
 #ifndef TCMOA_H
 #define TCMOA_H
@@ -118,13 +124,37 @@ typedef enum tcmoa_matrix {
     TCMOA_BT709_FULL = 3
 } tcmoa_matrix;
 
+/**
+ * How frames of another size than the bundle's are fused. The result has the size of x. Frames of the bundle's size are
+ * fused as they are, at no cost, whatever the fit.
+ */
+typedef enum tcmoa_fit {
+    /** Refuse them. The default. */
+    TCMOA_FIT_EXACT = 0,
+    /**
+     * Resize the sources to the bundle's size and the result to the size of x; the sources may differ in size. Loses
+     * detail.
+     */
+    TCMOA_FIT_RESIZE = 1,
+    /** Pad smaller frames by repeating their edges, and crop the result. Larger frames are refused. */
+    TCMOA_FIT_PAD = 2,
+    /**
+     * Cut frames into tiles of the bundle's size that overlap by 96 pixels (at most half a tile) or more, fuse them in
+     * the bundle's batches, and blend them. Smaller frames are padded. Both sources must have the same size.
+     */
+    TCMOA_FIT_TILE = 3,
+    /** TCMOA_FIT_TILE; TCMOA_FIT_RESIZE for a bundle that cannot be tiled (exported as published, with resizing). */
+    TCMOA_FIT_AUTO = 4
+} tcmoa_fit;
+
 /** Memory that holds the pixels. */
 typedef enum tcmoa_memory {
     /** Host memory. */
     TCMOA_HOST = 0,
     /**
      * Memory of the GPU on which the handle runs. The frame must be packed RGB8 or BGR8 in the bundle's channel order,
-     * or GRAY8 for a source that the bundle takes with one channel, with a stride of exactly one row.
+     * or GRAY8 for a source that the bundle takes with one channel, with a stride of exactly one row. It must have the
+     * bundle's size, whatever `tcmoa_options.fit`.
      */
     TCMOA_CUDA = 1
 } tcmoa_memory;
@@ -177,23 +207,27 @@ typedef struct tcmoa_options {
     int32_t cuda_device;
     /** 1 (default): launch an engine as one CUDA graph; 0: without a graph. */
     int32_t cuda_graph;
+    /** A `tcmoa_fit`; default TCMOA_FIT_EXACT. With TCMOA_FIT_TILE or TCMOA_FIT_AUTO a bundle may have a batch above 1. */
+    int32_t fit;
     /** Must be 0. */
-    uint64_t reserved[16];
+    int32_t reserved0;
+    /** Must be 0. */
+    uint64_t reserved[15];
 } tcmoa_options;
 
 /** Description of a handle. The strings belong to the handle and are valid until tcmoa_close(). */
 typedef struct tcmoa_info {
-    /** Width of all frames in pixels. */
+    /** Width of the bundle's frames in pixels; of all frames unless `tcmoa_options.fit` was set. */
     int32_t width;
-    /** Height of all frames in pixels. */
+    /** Height of the bundle's frames in pixels. */
     int32_t height;
     /** Number of channels of x in the graph: 3 or 1. */
     int32_t x_channels;
     /** Number of channels of y in the graph: 3 or 1. */
     int32_t y_channels;
-    /** Width gw of a prompt map in tokens. */
+    /** Width gw of a prompt map in tokens, for frames of the bundle's size; see tcmoa_get_grid(). */
     int32_t grid_width;
-    /** Height gh of a prompt map in tokens. */
+    /** Height gh of a prompt map in tokens, for frames of the bundle's size. */
     int32_t grid_height;
     /** Side of a token in pixels: 8 or 16. */
     int32_t token_pixels;
@@ -221,8 +255,12 @@ typedef struct tcmoa_info {
     const char *preset;
     /** The backend that runs the graph, e.g. "openvino (CPU)". */
     const char *backend;
+    /** 1 if frames of other sizes can be cut into tiles or padded, 0 if they can only be resized; see `tcmoa_fit`. */
+    int32_t can_tile;
     /** 0. */
-    uint64_t reserved[8];
+    int32_t reserved0;
+    /** 0. */
+    uint64_t reserved[7];
 } tcmoa_info;
 
 /** Counters of a handle since tcmoa_open(). Times are sums over the frames in `frames`, in nanoseconds. */
@@ -356,7 +394,19 @@ TCMOA_API int tcmoa_get_stats(tcmoa_fuser *fuser, tcmoa_stats *stats);
 TCMOA_API int tcmoa_set_prompt(tcmoa_fuser *fuser, float scale, float shift);
 
 /**
- * Set alpha and beta of Eq. 8 per token; frames that start later use them.
+ * Get the size of prompt maps for frames of a size, which is that of tcmoa_info for frames of the bundle's size.
+ *
+ * @param fuser A handle.
+ * @param width Width of the frames in pixels.
+ * @param height Height of the frames in pixels.
+ * @param grid_width Receives gw, the width of a map in tokens.
+ * @param grid_height Receives gh, the height of a map in tokens.
+ * @return TCMOA_OK, or TCMOA_ERROR_INPUT, also for a size that `tcmoa_options.fit` refuses.
+ */
+TCMOA_API int tcmoa_get_grid(tcmoa_fuser *fuser, int width, int height, int32_t *grid_width, int32_t *grid_height);
+
+/**
+ * Set alpha and beta of Eq. 8 per token, for frames of the bundle's size; frames that start later use them.
  *
  * Maps are row-major [gh, gw] (`grid_height`, `grid_width` of `tcmoa_info`) with values from -16 to 16, and are copied.
  *
@@ -369,12 +419,29 @@ TCMOA_API int tcmoa_set_prompt(tcmoa_fuser *fuser, float scale, float shift);
 TCMOA_API int tcmoa_set_prompt_maps(tcmoa_fuser *fuser, const float *scale, const float *shift, size_t count);
 
 /**
+ * Set alpha and beta of Eq. 8 per token, for frames of another size than the bundle's; frames that start later use them.
+ *
+ * A handle has one map of alpha and one of beta at a time. Frames whose maps have another number of tokens are refused
+ * until maps for their size, or one value with tcmoa_set_prompt(), are set. Maps are copied.
+ *
+ * @param fuser A handle.
+ * @param width Width of the frames in pixels.
+ * @param height Height of the frames in pixels.
+ * @param scale Map of alpha, row-major [gh, gw] of tcmoa_get_grid(), owned by the caller; NULL keeps the current one.
+ * @param shift Map of beta, as scale.
+ * @param count Number of values in each map: gh * gw.
+ * @return TCMOA_OK or TCMOA_ERROR_INPUT.
+ */
+TCMOA_API int tcmoa_set_prompt_maps_for_size(tcmoa_fuser *fuser, int width, int height, const float *scale,
+                                             const float *shift, size_t count);
+
+/**
  * Copy the current maps of alpha and beta of Eq. 8, row-major [gh, gw].
  *
  * @param fuser A handle.
  * @param scale Buffer of the caller for alpha, or NULL.
  * @param shift Buffer of the caller for beta, or NULL.
- * @param count Number of values in each buffer: gh * gw.
+ * @param count Number of values in each buffer: gh * gw of the maps that were set, else of the bundle.
  * @return TCMOA_OK or TCMOA_ERROR_INPUT.
  */
 TCMOA_API int tcmoa_get_prompt_maps(tcmoa_fuser *fuser, float *scale, float *shift, size_t count);
@@ -382,8 +449,9 @@ TCMOA_API int tcmoa_get_prompt_maps(tcmoa_fuser *fuser, float *scale, float *shi
 /**
  * Fuse one pair of frames and wait for the result.
  *
- * Frames have the bundle's width and height and any formats; `fused` may share memory with a source. With OpenVINO,
- * packed host frames in the bundle's channel order (one channel if the graph takes one) are used without a copy.
+ * Sources have the bundle's width and height, or any that `tcmoa_options.fit` accepts, and any formats. `fused` has the
+ * size of x and any format, and may share memory with a source. With OpenVINO, packed host frames of the bundle's size
+ * in the bundle's channel order (one channel if the graph takes one) are used without a copy.
  * If all slots are in use by other threads, the call waits for a free one. After a failure the content of `fused` is
  * undefined.
  *
@@ -406,7 +474,7 @@ TCMOA_API int tcmoa_fuse(tcmoa_fuser *fuser, const tcmoa_frame *x, const tcmoa_f
  * @param y Second source, as in tcmoa_fuse().
  * @param fused Frame for the result, as in tcmoa_fuse().
  * @param prompt Buffer of the caller for float32 [K, 2, gh, gw], row-major: prompt_x and prompt_y of the K TC-MoAs.
- * @param count Number of floats in `prompt`: exactly K * 2 * gh * gw.
+ * @param count Number of floats in `prompt`: exactly K * 2 * gh * gw, with the grid of tcmoa_get_grid() for x.
  * @return As tcmoa_fuse().
  */
 TCMOA_API int tcmoa_fuse_with_prompt(tcmoa_fuser *fuser, const tcmoa_frame *x, const tcmoa_frame *y,
@@ -415,7 +483,8 @@ TCMOA_API int tcmoa_fuse_with_prompt(tcmoa_fuser *fuser, const tcmoa_frame *x, c
 /**
  * Start to fuse one pair of frames and return without waiting.
  *
- * Each started frame occupies a slot until tcmoa_wait() or tcmoa_discard() takes its ticket.
+ * Each started frame occupies a slot until tcmoa_wait() or tcmoa_discard() takes its ticket. Of a frame in several
+ * tiles the first run of the network starts here, and the following ones start in tcmoa_wait().
  *
  * @param fuser A handle.
  * @param x First source, owned by the caller. Host pixels are copied before the call returns; CUDA pixels must not

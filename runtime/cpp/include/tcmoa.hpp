@@ -1,5 +1,5 @@
 /// @file tcmoa.hpp
-/// C++20 interface of libtcmoa: header-only, moves and frees handles, returns results in place of statuses.
+/// C++17 interface of libtcmoa: header-only, moves and frees handles, returns results in place of statuses.
 ///
 ///     auto fuser = tcmoa::Fuser::open("vif-640x480");
 ///     if (!fuser) return report(fuser.error());
@@ -11,20 +11,56 @@
 #ifndef TCMOA_HPP
 #define TCMOA_HPP
 
+#if defined(_MSVC_LANG) ? _MSVC_LANG < 201703L : __cplusplus < 201703L
+#error "tcmoa.hpp needs C++17: compile with -std=c++17 or newer, or link the CMake target tcmoa::tcmoa"
+#endif
+
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <type_traits>
 #include <variant>
+#if __has_include(<version>)
+#include <version>
+#endif
+#ifdef __cpp_lib_span
+#include <span>
+#endif
 
 #include "tcmoa.h"
 
 namespace tcmoa {
+
+#ifdef __cpp_lib_span
+/// Consecutive values that belong to the caller.
+template <typename T>
+using Span = std::span<T>;
+#else
+/// Consecutive values that belong to the caller; the part of C++20's std::span that is needed here.
+template <typename T>
+class Span {
+public:
+    Span() noexcept = default;
+    Span(T *data, std::size_t size) noexcept : data_(data), size_(size) {}
+    /// All values of a container with data() and size().
+    template <typename Container, typename = std::enable_if_t<std::is_convertible_v<
+                                      decltype(std::declval<Container &>().data()), T *>>>
+    Span(Container &&values) noexcept : data_(values.data()), size_(values.size()) {}
+
+    [[nodiscard]] T *data() const noexcept { return data_; }
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
+
+private:
+    T *data_ = nullptr;
+    std::size_t size_ = 0;
+};
+#endif
 
 /// Why a call failed.
 struct Failure {
@@ -91,32 +127,38 @@ inline tcmoa_frame frame(tcmoa_format format, void *pixels, int width, int heigh
 }
 
 /// Describe an image in a span of bytes. A span that is too short gives a frame without pixels, which fusing refuses.
-inline tcmoa_frame frame(tcmoa_format format, std::span<std::uint8_t> pixels, int width, int height) noexcept {
+inline tcmoa_frame frame(tcmoa_format format, Span<std::uint8_t> pixels, int width, int height) noexcept {
     const auto bytes = tcmoa_frame_bytes(format, width, height);
     return frame(format, bytes != 0 && pixels.size() >= bytes ? pixels.data() : nullptr, width, height);
 }
 
 /// Describe a source in a span of bytes. It must not be used for a result.
-inline tcmoa_frame frame(tcmoa_format format, std::span<const std::uint8_t> pixels, int width, int height) noexcept {
-    return frame(format, std::span(const_cast<std::uint8_t *>(pixels.data()), pixels.size()), width, height);
+inline tcmoa_frame frame(tcmoa_format format, Span<const std::uint8_t> pixels, int width, int height) noexcept {
+    return frame(format, Span<std::uint8_t>(const_cast<std::uint8_t *>(pixels.data()), pixels.size()), width, height);
+}
+
+/// The bytes of a container, which are constant if those of the container are.
+template <typename Bytes>
+auto bytes_of(Bytes &pixels) noexcept {
+    return Span<std::remove_pointer_t<decltype(pixels.data())>>(pixels.data(), pixels.size());
 }
 
 /// Describe an RGB8 image in a container of bytes.
 template <typename Bytes>
 tcmoa_frame rgb(Bytes &&pixels, int width, int height) noexcept {
-    return frame(TCMOA_RGB8, std::span(pixels), width, height);
+    return frame(TCMOA_RGB8, bytes_of(pixels), width, height);
 }
 
 /// Describe a BGR8 image in a container of bytes.
 template <typename Bytes>
 tcmoa_frame bgr(Bytes &&pixels, int width, int height) noexcept {
-    return frame(TCMOA_BGR8, std::span(pixels), width, height);
+    return frame(TCMOA_BGR8, bytes_of(pixels), width, height);
 }
 
 /// Describe a GRAY8 image in a container of bytes.
 template <typename Bytes>
 tcmoa_frame gray(Bytes &&pixels, int width, int height) noexcept {
-    return frame(TCMOA_GRAY8, std::span(pixels), width, height);
+    return frame(TCMOA_GRAY8, bytes_of(pixels), width, height);
 }
 
 /// Options with their defaults; the fields are those of tcmoa_options.
@@ -155,14 +197,33 @@ public:
     Status set_prompt(float scale, float shift) { return status(tcmoa_set_prompt(handle_, scale, shift)); }
 
     /// Set alpha and beta of Eq. 8 per token, row-major [gh, gw]; an empty map keeps the current one.
-    Status set_prompt_maps(std::span<const float> scale, std::span<const float> shift) {
-        if (!scale.empty() && !shift.empty() && scale.size() != shift.size()) {
-            return Failure{TCMOA_ERROR_INPUT, "shift: " + std::to_string(shift.size()) + " values; expected " +
-                                                  std::to_string(scale.size()) + " as in scale"};
-        }
+    Status set_prompt_maps(Span<const float> scale, Span<const float> shift) {
+        if (auto same = check_maps(scale, shift); !same) return same;
         return status(tcmoa_set_prompt_maps(handle_, scale.empty() ? nullptr : scale.data(),
                                             shift.empty() ? nullptr : shift.data(),
                                             scale.empty() ? shift.size() : scale.size()));
+    }
+
+    /// Tokens of prompt maps.
+    struct Grid {
+        std::int32_t width, height;
+    };
+
+    /// Size of prompt maps for frames of a size, see tcmoa_get_grid().
+    [[nodiscard]] Result<Grid> grid(int width, int height) const {
+        Grid result{};
+        const int code = tcmoa_get_grid(handle_, width, height, &result.width, &result.height);
+        if (code != TCMOA_OK) return failure(handle_, code);
+        return result;
+    }
+
+    /// Set alpha and beta of Eq. 8 per token for frames of another size than the bundle's, row-major [gh, gw] of
+    /// grid(); an empty map keeps the current one.
+    Status set_prompt_maps(int width, int height, Span<const float> scale, Span<const float> shift) {
+        if (auto same = check_maps(scale, shift); !same) return same;
+        return status(tcmoa_set_prompt_maps_for_size(handle_, width, height, scale.empty() ? nullptr : scale.data(),
+                                                     shift.empty() ? nullptr : shift.data(),
+                                                     scale.empty() ? shift.size() : scale.size()));
     }
 
     /// Fuse one pair of frames and wait for the result.
@@ -171,7 +232,7 @@ public:
     }
 
     /// Fuse one pair of frames, wait for the result, and get the prompts, float32 [K, 2, gh, gw].
-    Status fuse(const tcmoa_frame &x, const tcmoa_frame &y, const tcmoa_frame &fused, std::span<float> prompt) {
+    Status fuse(const tcmoa_frame &x, const tcmoa_frame &y, const tcmoa_frame &fused, Span<float> prompt) {
         return status(tcmoa_fuse_with_prompt(handle_, &x, &y, &fused, prompt.data(), prompt.size()));
     }
 
@@ -208,6 +269,12 @@ private:
         // Another thread may replace the message by one of another length between the two calls.
         text.resize(std::min(text.size(), tcmoa_error(handle, text.data(), text.size() + 1)));
         return {code, std::move(text)};
+    }
+
+    static Status check_maps(Span<const float> scale, Span<const float> shift) {
+        if (scale.empty() || shift.empty() || scale.size() == shift.size()) return Success{};
+        return Failure{TCMOA_ERROR_INPUT, "shift: " + std::to_string(shift.size()) + " values; expected " +
+                                              std::to_string(scale.size()) + " as in scale"};
     }
 
     [[nodiscard]] Status status(int code) const {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "error.hpp"
+#include "frame.hpp"
 #include "fuser.hpp"
 #include "handle.hpp"
 #include "load_backend.hpp"
@@ -23,8 +24,10 @@ constexpr std::int64_t kMaxTimeoutMs = 86'400'000;  // a day; far below what ove
 
 thread_local tcmoa::LastError last_error;  // of calls without a handle
 
+bool is_usable(const tcmoa_fuser *fuser) noexcept { return fuser != nullptr && fuser->is_of_this_process(); }
+
 void set_error(tcmoa_fuser *fuser, std::string_view message) noexcept {
-    (fuser == nullptr ? last_error : fuser->error).set(message);
+    (is_usable(fuser) ? fuser->error : last_error).set(message);
 }
 
 // Run `body`; an exception becomes a status and a message.
@@ -51,6 +54,12 @@ template <typename Body>
 int with_handle(tcmoa_fuser *fuser, const char *function, Body body) noexcept {
     return guarded(fuser, [&] {
         if (fuser == nullptr) fail_input(function, "the handle is NULL; expected a handle of tcmoa_open()");
+        if (!fuser->is_of_this_process()) {
+            fail_input(function,
+                       "the handle is of process " + std::to_string(fuser->process) +
+                           ", from before fork(); expected a handle of this process",
+                       "open the bundle in the child process");
+        }
         body(fuser->fuser);
         return TCMOA_OK;
     });
@@ -67,11 +76,11 @@ void check_range(const char *option, int value, int min, int max) {
 }
 
 void check_options(const tcmoa_options &options) {
-    for (auto word : options.reserved) {
-        if (word != 0) {
-            fail_input("options.reserved", "not 0; expected 0",
-                       "fill the options with tcmoa_options_default() before setting fields");
-        }
+    bool zero = options.reserved0 == 0;
+    for (auto word : options.reserved) zero = zero && word == 0;
+    if (!zero) {
+        fail_input("options.reserved", "not 0; expected 0",
+                   "fill the options with tcmoa_options_default() before setting fields");
     }
     const std::string backend = options.backend == nullptr ? "auto" : options.backend;
     if (backend != "auto" && backend != "openvino" && backend != "openvino-bf16" && backend != "tensorrt") {
@@ -82,11 +91,25 @@ void check_options(const tcmoa_options &options) {
     check_range("slots", options.slots, 1, kMaxSlots);
     check_range("cuda_device", options.cuda_device, 0, kMaxCudaDevice);
     check_range("cuda_graph", options.cuda_graph, 0, 1);
+    check_range("fit", options.fit, TCMOA_FIT_EXACT, TCMOA_FIT_AUTO);
     if (!(options.stretch_low >= 0 && options.stretch_low < options.stretch_high && options.stretch_high <= 100)) {
         fail_input("options.stretch_low, options.stretch_high",
                    std::to_string(options.stretch_low) + ", " + std::to_string(options.stretch_high) +
                        "; expected percentiles 0 <= low < high <= 100");
     }
+}
+
+void check_batch(const tcmoa::Bundle &bundle, int fit) {
+    if (bundle.contract.batch == 1 || fit == TCMOA_FIT_TILE || fit == TCMOA_FIT_AUTO) return;
+    fail_input(bundle.path.string(),
+               "fuses batches of " + std::to_string(bundle.contract.batch) + " pairs; expected a batch of 1",
+               "export a bundle with a batch of 1, or set options.fit to TCMOA_FIT_TILE, which fuses tiles in batches");
+}
+
+void check_sides(const char *function, int width, int height) {
+    const auto is_side = [](int side) { return side >= 1 && side <= tcmoa::kMaxSide; };
+    if (is_side(width) && is_side(height)) return;
+    fail_input(function, tcmoa::size_text(width, height) + "; expected sides from 1 to " + std::to_string(tcmoa::kMaxSide));
 }
 
 tcmoa_options copy_options(const tcmoa_options *options) {
@@ -149,6 +172,7 @@ int tcmoa_open(const char *path, const tcmoa_options *options, tcmoa_fuser **fus
         if (path == nullptr) fail_input("tcmoa_open", "path is NULL; expected a bundle folder");
         const auto chosen = copy_options(options);
         auto bundle = std::make_unique<const tcmoa::Bundle>(tcmoa::Bundle::open(path));
+        check_batch(*bundle, chosen.fit);
         tcmoa::BackendOptions backend_options;
         if (chosen.backend != nullptr) backend_options.name = chosen.backend;
         backend_options.threads = chosen.threads;
@@ -162,12 +186,12 @@ int tcmoa_open(const char *path, const tcmoa_options *options, tcmoa_fuser **fus
 
 void tcmoa_close(tcmoa_fuser **fuser) {
     if (fuser == nullptr) return;
-    delete *fuser;
+    if (is_usable(*fuser)) delete *fuser;
     *fuser = nullptr;
 }
 
 size_t tcmoa_error(const tcmoa_fuser *fuser, char *text, size_t size) {
-    return (fuser == nullptr ? last_error : fuser->error).copy_to(text, size);
+    return (is_usable(fuser) ? fuser->error : last_error).copy_to(text, size);
 }
 
 int tcmoa_get_info(tcmoa_fuser *fuser, tcmoa_info *info) {
@@ -191,7 +215,30 @@ int tcmoa_set_prompt(tcmoa_fuser *fuser, float scale, float shift) {
 
 int tcmoa_set_prompt_maps(tcmoa_fuser *fuser, const float *scale, const float *shift, size_t count) {
     return with_handle(fuser, "tcmoa_set_prompt_maps",
-                       [&](tcmoa::Fuser &handle) { handle.prompt_maps().set_maps(scale, shift, count); });
+                       [&](tcmoa::Fuser &handle) {
+                           const auto info = handle.info();
+                           handle.prompt_maps().set_maps({info.grid_height, info.grid_width}, scale, shift, count);
+                       });
+}
+
+int tcmoa_set_prompt_maps_for_size(tcmoa_fuser *fuser, int width, int height, const float *scale, const float *shift,
+                                   size_t count) {
+    constexpr const char *name = "tcmoa_set_prompt_maps_for_size";
+    return with_handle(fuser, name, [&](tcmoa::Fuser &handle) {
+        check_sides(name, width, height);
+        handle.prompt_maps().set_maps(handle.grid_of({height, width}), scale, shift, count);
+    });
+}
+
+int tcmoa_get_grid(tcmoa_fuser *fuser, int width, int height, int32_t *grid_width, int32_t *grid_height) {
+    return with_handle(fuser, "tcmoa_get_grid", [&](tcmoa::Fuser &handle) {
+        require(grid_width, "tcmoa_get_grid", "grid_width");
+        require(grid_height, "tcmoa_get_grid", "grid_height");
+        check_sides("tcmoa_get_grid", width, height);
+        const auto grid = handle.grid_of({height, width});
+        *grid_width = static_cast<int32_t>(grid.width);
+        *grid_height = static_cast<int32_t>(grid.height);
+    });
 }
 
 int tcmoa_get_prompt_maps(tcmoa_fuser *fuser, float *scale, float *shift, size_t count) {

@@ -9,7 +9,7 @@
 
 namespace tcmoa {
 
-// The graph's tensors in host memory, row-major, batch 1: x [H, W, C] and so on, see contract.hpp.
+// The graph's tensors in host memory, row-major: x [B, H, W, C] and so on, see contract.hpp.
 struct HostTensors {
     std::span<std::uint8_t> x, y;
     std::span<float> scale, shift;

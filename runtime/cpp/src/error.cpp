@@ -61,4 +61,19 @@ std::string first_line(const char *text) {
     return "no reason given";
 }
 
+std::string last_reason(const char *text) {
+    std::string_view rest = text == nullptr ? "" : text, reason;
+    while (!rest.empty()) {
+        const auto end = rest.find('\n');
+        auto line = rest.substr(0, end);
+        rest = end == std::string_view::npos ? "" : rest.substr(end + 1);
+        const auto first = line.find_first_not_of(" \t\r");
+        if (first == std::string_view::npos) continue;
+        line = line.substr(first, line.find_last_not_of(" \t\r") - first + 1);
+        const bool is_place = line.back() == ':' && (line.starts_with("Exception from ") || line.starts_with("Check "));
+        if (!is_place) reason = line;
+    }
+    return reason.empty() ? first_line(text) : printable(reason, 200);
+}
+
 }  // namespace tcmoa

@@ -35,6 +35,10 @@ private:
 // First line of a library's message that is not blank, at most 200 bytes.
 std::string first_line(const char *text);
 
+// The line of a library's nested exceptions that says what happened, at most 200 bytes: the last that is neither blank
+// nor only names a place in a source file, as "Exception from core.cpp:105:" and "Check 'x' failed at y.cpp:1:" do.
+std::string last_reason(const char *text);
+
 // `text` with control characters replaced by spaces, cut at `max_bytes` but not within a UTF-8 character.
 std::string printable(std::string_view text, std::size_t max_bytes = 120);
 

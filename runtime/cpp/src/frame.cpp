@@ -8,8 +8,6 @@
 namespace tcmoa {
 namespace {
 
-constexpr int kMaxSide = 65536;
-
 // Size of a plane without gaps between rows.
 struct Plane {
     std::size_t row_bytes, num_rows;
@@ -49,10 +47,6 @@ Layout checked_layout(int format, int width, int height) {
     return layout_of(format, static_cast<std::size_t>(width), static_cast<std::size_t>(height));
 }
 
-std::string size_text(std::int64_t width, std::int64_t height) {
-    return std::to_string(width) + "x" + std::to_string(height);
-}
-
 void check_fields(const tcmoa_frame &frame, const char *name) {
     if (frame.memory != TCMOA_HOST && frame.memory != TCMOA_CUDA) {
         fail_input(name, "memory is " + std::to_string(frame.memory) + "; expected TCMOA_HOST (0) or TCMOA_CUDA (1)");
@@ -87,24 +81,28 @@ void check_plane(const tcmoa_frame &frame, const char *name, int index, const Pl
 
 }  // namespace
 
-void check_frame(const tcmoa_frame *frame, const char *name, std::int64_t width, std::int64_t height) {
+std::string size_text(std::int64_t width, std::int64_t height) {
+    return std::to_string(width) + "x" + std::to_string(height);
+}
+
+void check_size(const tcmoa_frame *frame, const char *name) {
     if (frame == nullptr) fail_input(name, "NULL; expected a tcmoa_frame, see tcmoa_frame_init()");
-    if (frame->width != width || frame->height != height) {
-        const auto size = size_text(frame->width, frame->height);
-        fail_input(name, size + "; expected " + size_text(width, height) + ", the bundle's frame size",
-                   "scale the frame, or export a bundle for " + size);
-    }
-    const auto layout =
-        layout_of(frame->format, static_cast<std::size_t>(width), static_cast<std::size_t>(height));
+    const auto is_side = [](int side) { return side >= 1 && side <= kMaxSide; };
+    if (is_side(frame->width) && is_side(frame->height)) return;
+    fail_input(name, size_text(frame->width, frame->height) + "; expected sides from 1 to " + std::to_string(kMaxSide));
+}
+
+void check_layout(const tcmoa_frame &frame, const char *name) {
+    const auto layout = checked_layout(frame.format, frame.width, frame.height);
     if (layout.num_planes == 0) {
-        fail_input(name, "format is " + std::to_string(frame->format) + "; expected a tcmoa_format, 0 to 7");
+        fail_input(name, "format is " + std::to_string(frame.format) + "; expected a tcmoa_format, 0 to 7");
     }
-    check_fields(*frame, name);
+    check_fields(frame, name);
     for (int i = 0; i < layout.num_planes; ++i) {
-        check_plane(*frame, name, i, layout.planes[static_cast<std::size_t>(i)]);
+        check_plane(frame, name, i, layout.planes[static_cast<std::size_t>(i)]);
     }
-    if (frame->format == TCMOA_GRAY16 && frame->memory == TCMOA_HOST &&
-        (reinterpret_cast<std::uintptr_t>(frame->planes[0]) % 2 != 0 || frame->strides[0] % 2 != 0)) {
+    if (frame.format == TCMOA_GRAY16 && frame.memory == TCMOA_HOST &&
+        (reinterpret_cast<std::uintptr_t>(frame.planes[0]) % 2 != 0 || frame.strides[0] % 2 != 0)) {
         fail_input(name, "GRAY16 at an odd address or with an odd stride; expected multiples of 2 bytes");
     }
 }

@@ -2,13 +2,22 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "tcmoa.h"
 
 namespace tcmoa {
 
-// Throw Error (TCMOA_ERROR_INPUT) unless `frame` is a complete image of width x height pixels. `name` is for the
-// message.
-void check_frame(const tcmoa_frame *frame, const char *name, std::int64_t width, std::int64_t height);
+// Largest width and height of a frame.
+inline constexpr int kMaxSide = 65536;
+
+// Throw Error (TCMOA_ERROR_INPUT) for a NULL frame, or one with a side out of range. `name` is for the message.
+void check_size(const tcmoa_frame *frame, const char *name);
+
+// Throw Error (TCMOA_ERROR_INPUT) unless all fields of a frame whose size is checked describe a complete image.
+void check_layout(const tcmoa_frame &frame, const char *name);
+
+// "WIDTHxHEIGHT".
+std::string size_text(std::int64_t width, std::int64_t height);
 
 }  // namespace tcmoa

@@ -27,6 +27,7 @@ Fuser::Fuser(std::unique_ptr<const Bundle> bundle, std::unique_ptr<Backend> back
     : bundle_(std::move(bundle)),
       backend_(std::move(backend)),
       percentiles_{options.stretch_low, options.stretch_high},
+      fit_(options.fit),
       prompt_maps_(bundle_->contract, bundle_->default_scale, bundle_->default_shift),
       slots_(*backend_, options.slots),
       backend_name_(backend_->name()) {
@@ -70,6 +71,7 @@ tcmoa_info Fuser::info() const noexcept {
     info.precision = bundle_->precision.c_str();
     info.preset = bundle_->preset.c_str();
     info.backend = backend_name_.c_str();
+    info.can_tile = can_tile() ? 1 : 0;
     return info;
 }
 
@@ -78,19 +80,92 @@ tcmoa_stats Fuser::stats() const {
     return stats_;
 }
 
+FrameSize Fuser::graph_size() const { return {bundle_->contract.height, bundle_->contract.width}; }
+
+// A graph that resizes its frames itself has no tokens of a fixed side. Tiles must start at tokens and overlap.
+bool Fuser::can_tile() const {
+    const FrameSize size = graph_size();
+    return bundle_->fit != "resize" && std::min(size.height, size.width) >= bundle_->token_pixels;
+}
+
+bool Fuser::resizes() const { return fit_ == TCMOA_FIT_RESIZE || (fit_ == TCMOA_FIT_AUTO && !can_tile()); }
+
+void Fuser::fail_size(FrameSize size, const char *name) const {
+    const FrameSize graph = graph_size();
+    const std::string arrived = size_text(size.width, size.height);
+    fail_input(name,
+               arrived + "; expected " + (fit_ == TCMOA_FIT_PAD ? "at most " : "") +
+                   size_text(graph.width, graph.height) + ", the bundle's frame size",
+               std::string("set options.fit to ") +
+                   (can_tile() ? "TCMOA_FIT_TILE, TCMOA_FIT_PAD or TCMOA_FIT_RESIZE" : "TCMOA_FIT_RESIZE") +
+                   ", or export a bundle for " + arrived);
+}
+
+// Refuse frames of a size that `options.fit` excludes.
+void Fuser::check_fit(FrameSize size, const char *name) const {
+    const FrameSize graph = graph_size();
+    if (size == graph || resizes()) return;
+    const bool is_larger = size.height > graph.height || size.width > graph.width;
+    if (fit_ == TCMOA_FIT_EXACT || !can_tile() || (fit_ == TCMOA_FIT_PAD && is_larger)) fail_size(size, name);
+}
+
+FrameSize Fuser::grid_of(FrameSize size) const {
+    check_fit(size, "frame");
+    const auto &contract = bundle_->contract;
+    if (size == graph_size() || resizes()) return {contract.grid_height, contract.grid_width};
+    const std::int64_t side = bundle_->token_pixels;
+    return {(size.height + side - 1) / side, (size.width + side - 1) / side};
+}
+
+// Returns whether the sources go through a FittedFrame.
+bool Fuser::check_sources(const tcmoa_frame *x, const tcmoa_frame *y) const {
+    check_size(x, kX);
+    check_size(y, kY);
+    const FrameSize size_x{x->height, x->width}, size_y{y->height, y->width};
+    check_fit(size_x, kX);
+    if (size_x != size_y && !resizes()) {
+        if (fit_ == TCMOA_FIT_EXACT) fail_size(size_y, kY);
+        fail_input(kY, size_text(y->width, y->height) + "; expected " + size_text(x->width, x->height) +
+                           ", the size of x",
+                   "register the two frames first, or set options.fit to TCMOA_FIT_RESIZE");
+    }
+    check_layout(*x, kX);
+    check_layout(*y, kY);
+    const bool is_fitted = size_x != graph_size() || size_y != graph_size() || bundle_->contract.batch != 1;
+    check_memory(*x, kX, x_channels(), is_fitted);
+    check_memory(*y, kY, y_channels(), is_fitted);
+    return is_fitted;
+}
+
+// size: of x.
+void Fuser::check_fused(const tcmoa_frame *fused, FrameSize size, bool is_fitted) const {
+    check_size(fused, kFused);
+    if (FrameSize{fused->height, fused->width} != size) {
+        fail_input(kFused, size_text(fused->width, fused->height) + "; expected " +
+                               size_text(size.width, size.height) + ", the size of x");
+    }
+    check_layout(*fused, kFused);
+    check_memory(*fused, kFused, 3, is_fitted);
+}
+
 // channels: of the frame's tensor.
-void Fuser::check(const tcmoa_frame *frame, const char *name, int channels) const {
-    check_frame(frame, name, bundle_->contract.width, bundle_->contract.height);
-    if (frame->memory != TCMOA_CUDA) return;
+void Fuser::check_memory(const tcmoa_frame &frame, const char *name, int channels, bool is_fitted) const {
+    if (frame.memory != TCMOA_CUDA) return;
     if (!backend_->accepts_cuda()) {
         fail_input(name, "in CUDA memory; expected host memory, since " + backend_name_ + " runs this handle",
                    "pass host memory, or load the bundle with the backend tensorrt");
     }
-    if (is_packed_tensor(*frame, channels)) return;
-    fail_input(name, "format " + std::to_string(frame->format) + " with a stride of " +
-                         std::to_string(frame->strides[0]) + " bytes in CUDA memory; expected format " +
+    if (is_fitted) {
+        const FrameSize graph = graph_size();
+        fail_input(name, "in CUDA memory; expected host memory, since only frames of " +
+                             size_text(graph.width, graph.height) + " in batches of 1 are fused on the GPU alone",
+                   "pass host memory, or scale the frames on the GPU");
+    }
+    if (is_packed_tensor(frame, channels)) return;
+    fail_input(name, "format " + std::to_string(frame.format) + " with a stride of " +
+                         std::to_string(frame.strides[0]) + " bytes in CUDA memory; expected format " +
                          std::to_string(tensor_format(channels)) + " with a stride of " +
-                         std::to_string(channels * frame->width) + " bytes, the layout of the graph's tensor");
+                         std::to_string(channels * frame.width) + " bytes, the layout of the graph's tensor");
 }
 
 int Fuser::tensor_format(int channels) const {
@@ -141,15 +216,82 @@ void Fuser::start(FrameSlot &slot, const tcmoa_frame &x, const tcmoa_frame &y, c
     prompt_maps_.copy_to(tensors, slot.prompt_version);
     if (backend_->accepts_external_buffers()) slot.slot->bind(external);
     slot.external = external;
+    slot.is_fitted = false;
+    slot.size = graph_size();
     slot.convert_ns = nanoseconds_since(begin);
     slot.started = std::chrono::steady_clock::now();
     slot.slot->start(device_x, device_y);
 }
 
+// is_borrowed: the sources stay as they are until the frame is done.
+void Fuser::start_fitted(FrameSlot &slot, const tcmoa_frame &x, const tcmoa_frame &y, bool is_borrowed,
+                         bool with_prompts) {
+    const auto begin = std::chrono::steady_clock::now();
+    const auto source = [&](const tcmoa_frame &frame, int channels) {
+        return FittedFrame::Source{&frame, channels, is_borrowed && frame.format == tensor_format(channels)};
+    };
+    slot.is_fitted = true;
+    slot.size = {x.height, x.width};
+    slot.convert_ns = slot.backend_ns = 0;
+    slot.fitted.start({&bundle_->contract, bundle_->token_pixels, is_bgr(), percentiles_}, source(x, x_channels()),
+                      source(y, y_channels()), resizes(), with_prompts, slot.scratch);
+    prompt_maps_.copy_to(slot.fitted.grid(), slot.fitted.scale, slot.fitted.shift);
+    slot.prompt_version = 0;  // the tensors will hold the maps of tiles
+    if (backend_->accepts_external_buffers()) slot.slot->bind({});
+    slot.convert_ns = nanoseconds_since(begin);
+    start_run(slot);
+}
+
+// Start the network on the next tiles of a fitted frame.
+void Fuser::start_run(FrameSlot &slot) {
+    const auto begin = std::chrono::steady_clock::now();
+    slot.fitted.fill(slot.slot->tensors());
+    slot.convert_ns += nanoseconds_since(begin);
+    slot.started = std::chrono::steady_clock::now();
+    slot.slot->start({}, {});
+}
+
+// Wait until all runs of the frame are done; false if they are not within `timeout`, negative: no limit.
+bool Fuser::advance(FrameSlot &slot, std::chrono::milliseconds timeout) {
+    const auto begin = std::chrono::steady_clock::now();
+    if (!slot.is_fitted) {
+        if (!slot.slot->wait_for(timeout)) return false;
+        slot.backend_ns = nanoseconds_since(slot.started);
+        return true;
+    }
+    while (!slot.fitted.is_done()) {
+        auto left = timeout;
+        if (timeout.count() > 0) {
+            const auto passed = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin);
+            left = std::max(timeout - passed, std::chrono::milliseconds(0));
+        }
+        if (!slot.slot->wait_for(left)) return false;
+        slot.backend_ns += nanoseconds_since(slot.started);
+        const auto taking = std::chrono::steady_clock::now();
+        slot.slot->collect();
+        slot.fitted.take(slot.slot->tensors());
+        slot.convert_ns += nanoseconds_since(taking);
+        if (!slot.fitted.is_done()) start_run(slot);
+    }
+    return true;
+}
+
 // After the network is done: move the results to the caller's memory.
 void Fuser::finish(FrameSlot &slot, const tcmoa_frame &fused, float *prompt) {
-    const auto backend_ns = nanoseconds_since(slot.started);
     const auto begin = std::chrono::steady_clock::now();
+    if (slot.is_fitted) {
+        slot.fitted.write(fused);
+        if (prompt != nullptr) slot.fitted.write_prompts(prompt);
+    } else {
+        write_result(slot, fused, prompt);
+    }
+    const std::lock_guard guard(stats_lock_);
+    ++stats_.frames;
+    stats_.backend_ns += slot.backend_ns;
+    stats_.convert_ns += slot.convert_ns + nanoseconds_since(begin);
+}
+
+void Fuser::write_result(FrameSlot &slot, const tcmoa_frame &fused, float *prompt) {
     const auto &tensors = slot.slot->tensors();
     if (fused.memory == TCMOA_CUDA) {
         slot.slot->collect_to(fused.planes[0], fused.cuda_stream);
@@ -159,10 +301,6 @@ void Fuser::finish(FrameSlot &slot, const tcmoa_frame &fused, float *prompt) {
         if (slot.external.fused == nullptr) tensor_to_frame(tensors.fused, is_bgr(), fused);
     }
     if (prompt != nullptr) std::copy(tensors.prompt.begin(), tensors.prompt.end(), prompt);
-    const std::lock_guard guard(stats_lock_);
-    ++stats_.frames;
-    stats_.backend_ns += backend_ns;
-    stats_.convert_ns += slot.convert_ns + nanoseconds_since(begin);
 }
 
 void Fuser::release_failed(FrameSlot &slot) noexcept {
@@ -173,29 +311,32 @@ void Fuser::release_failed(FrameSlot &slot) noexcept {
     slots_.release(slot);
 }
 
-void Fuser::check_prompt_count(std::size_t count) const {
+// size: of x.
+void Fuser::check_prompt_count(std::size_t count, FrameSize size) const {
     const auto &contract = bundle_->contract;
     if (!contract.with_prompt) {
         fail_input(bundle_->path.string(), "has no prompt output; expected a bundle that was exported with it",
                    "export it with `tcmoa export --with-prompt`");
     }
-    const auto expected = static_cast<std::size_t>(contract.num_prompts) * 2 * contract.num_tokens();
+    const FrameSize grid = grid_of(size);
+    const auto expected = static_cast<std::size_t>(contract.num_prompts * 2 * grid.height * grid.width);
     if (count == expected) return;
     fail_input("count", std::to_string(count) + "; expected " + std::to_string(expected) + " floats, " +
-                            std::to_string(contract.num_prompts) + "x2x" + std::to_string(contract.grid_height) + "x" +
-                            std::to_string(contract.grid_width));
+                            std::to_string(contract.num_prompts) + "x2x" + std::to_string(grid.height) + "x" +
+                            std::to_string(grid.width));
 }
 
 void Fuser::fuse(const tcmoa_frame *x, const tcmoa_frame *y, const tcmoa_frame *fused, float *prompt,
                  std::size_t count) {
-    check(x, kX, x_channels());
-    check(y, kY, y_channels());
-    check(fused, kFused, 3);
-    if (prompt != nullptr) check_prompt_count(count);
+    const bool is_fitted = check_sources(x, y);
+    const FrameSize size{x->height, x->width};
+    check_fused(fused, size, is_fitted);
+    if (prompt != nullptr) check_prompt_count(count, size);
     FrameSlot &slot = slots_.acquire();
     try {
-        start(slot, *x, *y, external_buffers(*x, *y, *fused));
-        (void)slot.slot->wait_for(kNoLimit);
+        if (is_fitted) start_fitted(slot, *x, *y, true, prompt != nullptr);
+        else start(slot, *x, *y, external_buffers(*x, *y, *fused));
+        (void)advance(slot, kNoLimit);
         finish(slot, *fused, prompt);
     } catch (...) {
         release_failed(slot);
@@ -205,11 +346,12 @@ void Fuser::fuse(const tcmoa_frame *x, const tcmoa_frame *y, const tcmoa_frame *
 }
 
 std::uint64_t Fuser::submit(const tcmoa_frame *x, const tcmoa_frame *y) {
-    check(x, kX, x_channels());
-    check(y, kY, y_channels());
+    const bool is_fitted = check_sources(x, y);
     FrameSlot &slot = slots_.try_acquire();
     try {
-        start(slot, *x, *y, {});  // no external buffers: the caller may change its memory after this returns
+        // The caller may change its memory after this returns: it is neither borrowed nor an external buffer.
+        if (is_fitted) start_fitted(slot, *x, *y, false, false);
+        else start(slot, *x, *y, {});
     } catch (...) {
         release_failed(slot);
         throw;
@@ -218,16 +360,16 @@ std::uint64_t Fuser::submit(const tcmoa_frame *x, const tcmoa_frame *y) {
 }
 
 bool Fuser::wait(std::uint64_t ticket, const tcmoa_frame *fused, std::chrono::milliseconds timeout) {
-    check(fused, kFused, 3);
     FrameSlot &slot = slots_.take(ticket);
     try {
-        if (!slot.slot->wait_for(timeout)) {
+        check_fused(fused, slot.size, slot.is_fitted);
+        if (!advance(slot, timeout)) {
             slots_.put_back(slot);
             return false;
         }
         finish(slot, *fused, nullptr);
     } catch (const Error &error) {
-        // `fused` is in memory that the GPU refuses: the result can still go to another frame.
+        // `fused` is refused: the result can still go to another frame.
         if (error.status() == TCMOA_ERROR_INPUT) slots_.put_back(slot);
         else release_failed(slot);
         throw;

@@ -28,6 +28,9 @@ public:
     [[nodiscard]] tcmoa_stats stats() const;
     [[nodiscard]] PromptMaps &prompt_maps() noexcept { return prompt_maps_; }
 
+    // Tokens of the prompt maps of frames of `size`.
+    [[nodiscard]] FrameSize grid_of(FrameSize size) const;
+
     // As in tcmoa.h. prompt: room for the prompts, `count` floats; nullptr: not requested.
     void fuse(const tcmoa_frame *x, const tcmoa_frame *y, const tcmoa_frame *fused, float *prompt, std::size_t count);
     std::uint64_t submit(const tcmoa_frame *x, const tcmoa_frame *y);
@@ -41,8 +44,15 @@ private:
     [[nodiscard]] int x_channels() const { return static_cast<int>(bundle_->contract.x_channels); }
     [[nodiscard]] int y_channels() const { return static_cast<int>(bundle_->contract.y_channels); }
 
-    void check(const tcmoa_frame *frame, const char *name, int channels) const;
-    void check_prompt_count(std::size_t count) const;
+    [[nodiscard]] FrameSize graph_size() const;
+    [[nodiscard]] bool can_tile() const;
+    [[nodiscard]] bool resizes() const;
+    [[noreturn]] void fail_size(FrameSize size, const char *name) const;
+    void check_fit(FrameSize size, const char *name) const;
+    bool check_sources(const tcmoa_frame *x, const tcmoa_frame *y) const;
+    void check_fused(const tcmoa_frame *fused, FrameSize size, bool is_fitted) const;
+    void check_memory(const tcmoa_frame &frame, const char *name, int channels, bool is_fitted) const;
+    void check_prompt_count(std::size_t count, FrameSize size) const;
     [[nodiscard]] int tensor_format(int channels) const;
     [[nodiscard]] bool is_packed_tensor(const tcmoa_frame &frame, int channels) const;
     [[nodiscard]] ExternalBuffers external_buffers(const tcmoa_frame &x, const tcmoa_frame &y,
@@ -52,12 +62,18 @@ private:
     DeviceFrame load_source(FrameSlot &slot, const tcmoa_frame &frame, const void *external,
                             std::span<std::uint8_t> tensor, int channels) const;
     void start(FrameSlot &slot, const tcmoa_frame &x, const tcmoa_frame &y, const ExternalBuffers &external);
+    void start_fitted(FrameSlot &slot, const tcmoa_frame &x, const tcmoa_frame &y, bool is_borrowed,
+                      bool with_prompts);
+    void start_run(FrameSlot &slot);
+    bool advance(FrameSlot &slot, std::chrono::milliseconds timeout);
+    void write_result(FrameSlot &slot, const tcmoa_frame &fused, float *prompt);
     void finish(FrameSlot &slot, const tcmoa_frame &fused, float *prompt);
     void release_failed(FrameSlot &slot) noexcept;
 
     const std::unique_ptr<const Bundle> bundle_;
     const std::unique_ptr<Backend> backend_;
     const StretchPercentiles percentiles_;
+    const int fit_;  // a tcmoa_fit
     PromptMaps prompt_maps_;
     SlotPool slots_;
     const std::string backend_name_;  // after `slots_`: creating slots shows whether CUDA graphs work

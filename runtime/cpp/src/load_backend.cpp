@@ -14,11 +14,6 @@ std::unique_ptr<Backend> load_openvino(const Bundle &, const BackendOptions &opt
 #endif
 
 std::unique_ptr<Backend> load_backend(const Bundle &bundle, const BackendOptions &options) {
-    if (bundle.contract.batch != 1) {
-        fail_input(bundle.path.string(),
-                   "fuses batches of " + std::to_string(bundle.contract.batch) + " pairs; expected a batch of 1",
-                   "export a bundle with a batch of 1");
-    }
     BackendOptions chosen = options;
     if (options.name == "tensorrt" || options.name == "auto") {
         std::unique_ptr<Error> reason;

@@ -8,8 +8,8 @@
 
 namespace tcmoa {
 
-// Check what the backend needs of the bundle and load it. "auto" is tensorrt if the bundle has an engine that runs
-// on this machine, else openvino. Throws Error.
+// Load the backend of a bundle. "auto" is tensorrt if the bundle has an engine that runs on this machine, else
+// openvino. Throws Error.
 std::unique_ptr<Backend> load_backend(const Bundle &bundle, const BackendOptions &options);
 
 }  // namespace tcmoa

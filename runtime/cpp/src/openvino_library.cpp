@@ -44,7 +44,7 @@ std::string OpenVinoLibrary::version() const {
 std::string OpenVinoLibrary::reason(ov_status_e status) const {
     const char *message = ov_get_last_err_msg();
     if (message != nullptr && *message != '\0') {
-        const auto line = first_line(message);
+        const auto line = last_reason(message);
         ov_free(message);
         return line;
     }

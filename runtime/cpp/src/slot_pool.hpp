@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backend.hpp"
+#include "fitted_frame.hpp"
 #include "pixels.hpp"
 
 namespace tcmoa {
@@ -20,7 +21,10 @@ struct FrameSlot {
     std::uint64_t prompt_version = 0;  // of the prompt maps in the slot's tensors
     ExternalBuffers external;
     std::chrono::steady_clock::time_point started;
-    std::uint64_t convert_ns = 0;
+    std::uint64_t convert_ns = 0, backend_ns = 0;
+    FrameSize size;               // of the frame in flight
+    bool is_fitted = false;       // the frame is fused through `fitted`
+    FittedFrame fitted;
 
 private:
     friend class SlotPool;

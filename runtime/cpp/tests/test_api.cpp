@@ -1,5 +1,6 @@
 // The shared library: real bundles on OpenVINO, and every error of the header.
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
@@ -129,7 +130,8 @@ TEST_CASE("invalid frames and arguments are refused in one line") {
         return error_of(handle.fuser);
     };
     CHECK(refusal([](tcmoa_frame &f) { f.width = 640; }) ==
-          "x: 640x112; expected 112x112, the bundle's frame size. Scale the frame, or export a bundle for 640x112.");
+          "x: 640x112; expected 112x112, the bundle's frame size. Set options.fit to TCMOA_FIT_TILE, TCMOA_FIT_PAD or "
+          "TCMOA_FIT_RESIZE, or export a bundle for 640x112.");
     CHECK(refusal([](tcmoa_frame &f) { f.format = 8; }) == "x: format is 8; expected a tcmoa_format, 0 to 7");
     CHECK(refusal([](tcmoa_frame &f) { f.format = -1; }) == "x: format is -1; expected a tcmoa_format, 0 to 7");
     CHECK_THAT(refusal([](tcmoa_frame &f) { f.memory = 2; }), Contains("x: memory is 2; expected TCMOA_HOST (0)"));
@@ -218,9 +220,10 @@ TEST_CASE("invalid options are refused by name") {
     CHECK_THAT(open_error(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.slots = 17; }), Contains("options.slots: 17"));
     CHECK_THAT(open_error(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.cuda_device = -1; }), Contains("options.cuda_device: -1"));
     CHECK_THAT(open_error(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.cuda_graph = 2; }), Contains("options.cuda_graph: 2"));
+    CHECK_THAT(open_error(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.fit = 5; }), Contains("options.fit: 5; expected 0 to 4"));
     CHECK_THAT(open_error(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.stretch_low = 99; }), Contains("expected percentiles 0 <= low < high <= 100"));
     CHECK_THAT(open_error(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.stretch_high = std::nan(""); }), Contains("expected percentiles"));
-    CHECK_THAT(open_error(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.reserved[15] = 1; }), Contains("options.reserved: not 0"));
+    CHECK_THAT(open_error(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.reserved[14] = 1; }), Contains("options.reserved: not 0"));
     tcmoa_fuser *fuser = nullptr;
     CHECK(tcmoa_open(nullptr, nullptr, &fuser) == TCMOA_ERROR_INPUT);
     CHECK_THAT(error_of(nullptr), Contains("path is NULL"));
@@ -228,12 +231,43 @@ TEST_CASE("invalid options are refused by name") {
     CHECK_THAT(error_of(nullptr), Contains("fuser is NULL"));
 }
 
+TEST_CASE("a child of fork() is refused with a handle of its parent, and opens its own") {
+    Reference reference("vif-small");
+    Handle handle(bundle_folder("vif-small"));
+    Bytes out(reference.fused.size());
+    const auto x = frame_of(TCMOA_RGB8, reference.x), y = frame_of(TCMOA_RGB8, reference.y);
+    const auto fused = frame_of(TCMOA_RGB8, out);
+    REQUIRE(tcmoa_fuse(handle.fuser, &x, &y, &fused) == TCMOA_OK);
+    const auto parent = getpid();
+    const auto child = fork();
+    if (child == 0) {  // no Catch2 here: the child only returns how it went
+        alarm(60);
+        const std::string expected = "tcmoa_fuse: the handle is of process " + std::to_string(parent) +
+                                     ", from before fork(); expected a handle of this process. Open the bundle in the "
+                                     "child process.";
+        tcmoa_stats stats;
+        if (tcmoa_get_stats(handle.fuser, &stats) != TCMOA_ERROR_INPUT) _exit(1);
+        if (tcmoa_fuse(handle.fuser, &x, &y, &fused) != TCMOA_ERROR_INPUT) _exit(2);
+        if (error_of(handle.fuser) != expected) _exit(3);
+        tcmoa_close(&handle.fuser);
+        if (handle.fuser != nullptr) _exit(4);
+        std::fill(out.begin(), out.end(), std::uint8_t{0});
+        if (tcmoa_open(bundle_folder("vif-small").c_str(), nullptr, &handle.fuser) != TCMOA_OK) _exit(5);
+        _exit(tcmoa_fuse(handle.fuser, &x, &y, &fused) == TCMOA_OK && out == reference.fused ? 0 : 6);
+    }
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
+    CHECK(tcmoa_fuse(handle.fuser, &x, &y, &fused) == TCMOA_OK);
+}
+
 TEST_CASE("bundles that cannot be loaded are refused") {
     tcmoa_fuser *fuser = nullptr;
     CHECK(tcmoa_open("/nowhere/bundle", nullptr, &fuser) == TCMOA_ERROR_BUNDLE);
     CHECK_THAT(error_of(nullptr), Contains("/nowhere/bundle: no such bundle"));
     CHECK(tcmoa_open(bundle_folder("vif-batch").c_str(), nullptr, &fuser) == TCMOA_ERROR_INPUT);
-    CHECK_THAT(error_of(nullptr), Contains("fuses batches of 2 pairs; expected a batch of 1. Export a bundle with a batch of 1."));
+    CHECK_THAT(error_of(nullptr), Contains("fuses batches of 2 pairs; expected a batch of 1. Export a bundle with a batch of 1, or set options.fit to TCMOA_FIT_TILE, which fuses tiles in batches."));
     const TemporaryFolder temporary;
     const auto bundle = temporary.copy("vif-small");
     auto graph = read_text(bundle / "fusion.onnx");

@@ -208,4 +208,8 @@ TEST_CASE("foreign text cannot break the line of a message") {
     CHECK(first_line("\n  \nfirst\nsecond") == "first");
     CHECK(std::string(Error(TCMOA_ERROR_INPUT, "", "a\nb").what()) == "a b");
     CHECK(first_line(nullptr) == "no reason given");
+    CHECK(last_reason("Exception from src/core.cpp:105:\nException from src/plugin.cpp:7:\nCheck 'a > b' failed at "
+                      "src/x.cpp:9:\n  cannot allocate 5 bytes \n\n") == "cannot allocate 5 bytes");
+    CHECK(last_reason("Exception from src/core.cpp:105:\n") == "Exception from src/core.cpp:105:");
+    CHECK(last_reason(nullptr) == "no reason given");
 }

@@ -120,8 +120,28 @@ TEST_CASE("frames of another size") {
     run.set_caps(source.c_str(), wrong.get());
     run.push(source.c_str(), make_frame(wrong.get(), 1, 1, 30));
     check_error(run.wait_for_end().get(), GST_STREAM_ERROR, GST_STREAM_ERROR_FORMAT,
-                "sink_" + source + ": 64x48; expected 112x112, the bundle's frame size. Add videoscale before it");
+                "sink_" + source + ": 64x48; expected 112x112, the bundle's frame size. Add videoscale before it, set fit "
+                "to tile, pad or resize, or export a bundle for 64x48.");
     CHECK(run.set_state(GST_STATE_NULL) == GST_STATE_CHANGE_SUCCESS);
+}
+
+TEST_CASE("a pad that is not linked") {
+    const std::string pad = GENERATE("sink_x", "sink_y");
+    const std::string linked = pad == "sink_x" ? "sink_y" : "sink_x";
+    Pipeline run("tcmoafuse name=f bundle=BUNDLE ! fakesink videotestsrc ! videoscale ! f." + linked);
+    run.play();
+    check_error(run.wait_for_end().get(), GST_CORE_ERROR, GST_CORE_ERROR_PAD,
+                pad + ": not linked; expected a video on each of sink_x and sink_y. Link one, e.g. videotestsrc ! f." +
+                    pad + ".");
+}
+
+TEST_CASE("a pad that an element may still be linked to is waited for") {
+    Pipeline run(
+        "tcmoafuse name=f bundle=BUNDLE ! fakesink videotestsrc num-buffers=2 ! videoscale ! f.sink_x"
+        " appsrc name=y ! decodebin");
+    run.play();
+    g_usleep(3 * G_USEC_PER_SEC);
+    CHECK(run.messages(GST_MESSAGE_ERROR).empty());
 }
 
 TEST_CASE("an unsupported YUV matrix") {

@@ -86,7 +86,7 @@ int format_of(const GstVideoInfo &info) {
 // Independent of the element's own code.
 tcmoa_frame frame_of(const GstVideoFrame &mapped, const char *colorimetry) {
     tcmoa_frame out;
-    tcmoa_frame_init(&out, format_of(mapped.info), kSide, kSide, nullptr);
+    tcmoa_frame_init(&out, format_of(mapped.info), mapped.info.width, mapped.info.height, nullptr);
     const std::string name = colorimetry == nullptr ? "" : colorimetry;
     out.matrix = name == "bt709" ? TCMOA_BT709_LIMITED : name == "1:4:0:0" ? TCMOA_BT601_FULL
                  : name == "1:3:0:0" ? TCMOA_BT709_FULL : TCMOA_BT601_LIMITED;
@@ -104,9 +104,10 @@ const char *colorimetry_of(GstCaps *caps) {
 
 }  // namespace
 
-Reference::Reference() {
+Reference::Reference(tcmoa_fit fit) {
     tcmoa_options options;
     tcmoa_options_default(&options);
+    options.fit = fit;
     const int status = tcmoa_open(bundle_folder().c_str(), &options, &fuser_);
     char text[500] = "";
     tcmoa_error(nullptr, text, sizeof text);
@@ -145,6 +146,18 @@ int rate_of(GstCaps *caps) {
     gst_structure_get_fraction(gst_caps_get_structure(caps, 0), "framerate", &rate, &per);
     CHECK(per == 1);
     return rate;
+}
+
+int width_of(GstCaps *caps) {
+    int width = 0;
+    gst_structure_get_int(gst_caps_get_structure(caps, 0), "width", &width);
+    return width;
+}
+
+int height_of(GstCaps *caps) {
+    int height = 0;
+    gst_structure_get_int(gst_caps_get_structure(caps, 0), "height", &height);
+    return height;
 }
 
 int max_difference(const Bytes &a, const Bytes &b) {

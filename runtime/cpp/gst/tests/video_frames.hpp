@@ -60,7 +60,7 @@ Bytes bytes_of(GstBuffer *buffer);
 // The library without the element: the expected results.
 class Reference {
 public:
-    Reference();
+    explicit Reference(tcmoa_fit fit = TCMOA_FIT_EXACT);
     ~Reference() { tcmoa_close(&fuser_); }
     Reference(const Reference &) = delete;
     Reference &operator=(const Reference &) = delete;
@@ -77,6 +77,10 @@ Reference &reference();
 
 // The framerate of caps in whole frames per second.
 int rate_of(GstCaps *caps);
+
+// The size of caps in pixels.
+int width_of(GstCaps *caps);
+int height_of(GstCaps *caps);
 
 // The largest absolute difference between two results of the same size.
 int max_difference(const Bytes &a, const Bytes &b);
