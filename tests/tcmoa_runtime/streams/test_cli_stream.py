@@ -71,6 +71,18 @@ def start(vif):
         process.communicate()
 
 
+@pytest.fixture
+def run_here(tcmoa, vif):
+    """Run `tcmoa stream` on the micro bundle in this process; returns what it printed."""
+
+    def call(*arguments):
+        done = tcmoa("stream", vif, *arguments)
+        assert done.code == 0, done.err
+        return done.out
+
+    return call
+
+
 def finished(process, code=0, timeout=120):
     out, err = process.communicate(timeout=timeout)
     assert process.returncode == code, err
@@ -101,8 +113,8 @@ def test_every_frame_of_two_files_in_order_with_its_time(clips, start, tmp_path,
         )
 
 
-def test_image_sequences_in_and_out(clips, start, tmp_path, fuser):
-    out, _ = finished(start(clips / "images", clips / "images", "-o", f"{tmp_path}/frames/%03d.png"))
+def test_image_sequences_in_and_out(clips, run_here, tmp_path, fuser):
+    out = run_here(clips / "images", clips / "images", "-o", f"{tmp_path}/frames/%03d.png")
     assert f"{COUNT} frames in" in out
     for i in (0, 9, 10, 23):
         expected = fuser(gradient(i, 100, 130), gradient(i, 100, 130))
@@ -183,14 +195,14 @@ def test_a_pipe_in_and_a_pipe_out(clips, start, tmp_path):
     assert len(out) == COUNT * 100 * 130 * 3
 
 
-def test_audio_of_x_is_copied(start, tmp_path):
+def test_audio_of_x_is_copied(run_here, tmp_path):
     x = tmp_path / "x.mp4"
     subprocess.run(
         [FFMPEG, "-v", "error", "-f", "lavfi", "-i", "testsrc=size=130x100:rate=25:duration=1", "-f", "lavfi", "-i",
          "sine=duration=1", "-c:a", "aac", x],
         check=True,
     )  # fmt: skip
-    finished(start(x, x, "-o", tmp_path / "f.mp4", "--copy-x"))
+    run_here(x, x, "-o", tmp_path / "f.mp4", "--copy-x")
     assert audio_of(tmp_path / "f.mp4")[0] == ["h264", "aac"]
 
 
@@ -218,43 +230,39 @@ def test_a_disk_that_fills_up(start, tmp_path):
         subprocess.run(["umount", folder], check=True)
 
 
-def test_prompt_options_fuse_as_the_fuser_does(clips, start, tmp_path, vif):
-    finished(
-        start(clips / "images", clips / "images", "-o", f"{tmp_path}/o/", "--prompt-shift", "0.3", "--prompt-scale",
-              "1.5", "--frames", "2")
-    )  # fmt: skip
+def test_prompt_options_fuse_as_the_fuser_does(clips, run_here, tmp_path, vif):
+    options = ["--prompt-shift", "0.3", "--prompt-scale", "1.5", "--frames", "2"]
+    run_here(clips / "images", clips / "images", "-o", f"{tmp_path}/o/", *options)
     image = gradient(1, 100, 130)
     with Fuser.load(vif) as fuser:
         expected = fuser(image, image, scale=1.5, shift=0.3)
     np.testing.assert_array_equal(read_frame(tmp_path / "o" / "000001.png"), expected)
 
 
-def test_still_frames_are_fused_once(start, tmp_path):
+def test_still_frames_are_fused_once(run_here, tmp_path):
     """Six frames, of which the first three and the last three are equal."""
     frames = tmp_path / "in"
     frames.mkdir()
     for i in range(6):
         write_image(frames / f"{i}.png", gradient(i // 3, 100, 130))
-    out, _ = finished(start(frames, frames, "-o", f"{tmp_path}/plain/"))
+    out = run_here(frames, frames, "-o", f"{tmp_path}/plain/")
     assert "reused" not in out
-    out, _ = finished(start(frames, frames, "-o", f"{tmp_path}/reused/", "--reuse", "0"))
+    out = run_here(frames, frames, "-o", f"{tmp_path}/reused/", "--reuse", "0")
     assert "6 frames in" in out
     assert ", 4 reused, " in out
     for i in range(6):
         plain, reused = (read_frame(tmp_path / name / f"00000{i}.png") for name in ("plain", "reused"))
         np.testing.assert_array_equal(reused, plain)
-    out, _ = finished(start(frames, frames, "--json", "--reuse", "255", "--log", tmp_path / "log.jsonl"))
+    out = run_here(frames, frames, "--json", "--reuse", "255", "--log", tmp_path / "log.jsonl")
     summary = json.loads(out)
     assert (summary["frames"], summary["reused"], summary["reuse"]) == (6, 5, 255)
     logged = [json.loads(line)["reused"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert logged == [False] + [True] * 5
 
 
-def test_live_files_report_the_age_of_their_frames(start, tmp_path):
-    x = endless(tmp_path)
-    process = start(x, x, "--realtime", "--frames", "20", "--json", "-o", f"{tmp_path}/o/")
-    out, _ = finished(process)
-    summary = json.loads(out)
+def test_live_files_report_the_age_of_their_frames(run_here, tmp_path):
+    x = endless(tmp_path, count=250)
+    summary = json.loads(run_here(x, x, "--realtime", "--frames", "20", "--json", "-o", f"{tmp_path}/o/"))
     assert (summary["live"], summary["frames"]) == (True, 20)
     assert summary["input_age_ms"]["p50"] > 0
 
