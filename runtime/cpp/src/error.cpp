@@ -41,7 +41,16 @@ void fail_internal(std::string_view subject, std::string_view problem, std::stri
 
 std::string printable(std::string_view text, std::size_t max_bytes) {
     std::string line;
-    for (char c : text) line += (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) ? ' ' : c;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const auto byte = static_cast<unsigned char>(text[i]);
+        const auto next = i + 1 < text.size() ? static_cast<unsigned char>(text[i + 1]) : 0U;
+        if (byte == 0xc2 && next >= 0x80 && next < 0xa0) {  // U+0080 to U+009F, which terminals obey too
+            line += ' ';
+            ++i;
+        } else {
+            line += byte < 0x20 || byte == 0x7f ? ' ' : text[i];
+        }
+    }
     if (line.size() > max_bytes) {
         while (max_bytes > 0 && (static_cast<unsigned char>(line[max_bytes]) & 0xc0) == 0x80) --max_bytes;
         line.resize(max_bytes);

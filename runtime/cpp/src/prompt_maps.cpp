@@ -10,8 +10,6 @@
 namespace tcmoa {
 namespace {
 
-constexpr float kMaxPrompt = 16.0F;  // above it the image is destroyed, and 16-bit arithmetic may overflow
-
 
 std::string grid_text(FrameSize grid) { return std::to_string(grid.width) + "x" + std::to_string(grid.height); }
 
