@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .venv-demo
 
-.PHONY: demo ready-bundles shipped-pairs test quick docs cpp cpp-fuzz cpp-check gpu-check lint types types-installed clean
+.PHONY: demo ready-bundles shipped-pairs test quick docs cpp cpp-fuzz cpp-check gpu-check lint types types-installed soak lock audit dist clean
 
 demo: $(DEMO)/.ready
 	$(DEMO)/bin/tcmoa demo --out demo-out
@@ -72,6 +72,11 @@ ready-bundles: $(VENV)/.ready
 shipped-pairs: $(VENV)/.ready
 	$(BIN)/python benchmarks/shipped_pairs.py
 
+# A live stream for SOAK_SECONDS, which fails if memory, file descriptors or threads grow.
+SOAK_SECONDS ?= 3600
+soak: $(VENV)/.ready
+	PYTHONPATH=tests $(BIN)/python tests/soak.py --seconds $(SOAK_SECONDS)
+
 gpu-check: $(VENV)/.ready
 	$(BIN)/python benchmarks/gpu_check.py --out gpu-report.txt
 
@@ -82,10 +87,13 @@ lint: $(VENV)/.ready
 types: $(VENV)/.ready
 	$(BIN)/mypy
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/.ready: pyproject.toml constraints.txt requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit("Python " + sys.version.split()[0] + "; expected 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/pip check
 	touch $@
 
 $(DEMO)/.ready: pyproject.toml constraints.txt
@@ -102,6 +110,28 @@ build/typing/.ready: pyproject.toml $(shell git ls-files 'runtime/tcmoa_runtime/
 	rm -rf build/typing
 	$(PYTHON) -m venv build/typing/venv
 	build/typing/venv/bin/pip install --quiet . mypy 'pyright[nodejs]'
+	touch $@
+
+# Renews requirements.lock: the newest versions that pyproject.toml allows, with hashes. torch is not in it, as its files
+# for CPUs and for CUDA have one version but different hashes; constraints.txt has its version.
+lock: build/tools/.ready
+	echo "torch; sys_platform == 'never'" >build/tools/overrides.txt
+	build/tools/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --extra dev \
+		--override build/tools/overrides.txt --no-emit-package torch --custom-compile-command "make lock" \
+		--output-file requirements.lock pyproject.toml requirements.in
+
+# Known vulnerabilities of what requirements.lock names; a package that cannot be checked is an error too.
+audit: build/tools/.ready
+	build/tools/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
+
+# The sdist and, built from it, the wheel, in build/dist.
+dist: build/tools/.ready
+	rm -rf build/dist
+	build/tools/bin/python -m build --outdir build/dist
+
+build/tools/.ready:
+	$(PYTHON) -m venv build/tools
+	build/tools/bin/pip install --quiet uv pip-audit build
 	touch $@
 
 clean:
