@@ -37,7 +37,7 @@ from tcmoa_runtime.streams.outputs import CallbackSink, Outputs
 from tcmoa_runtime.streams.overwriting import check_outputs, path_of_source
 from tcmoa_runtime.streams.pairing import other
 from tcmoa_runtime.streams.reading import READ_AHEAD, FilePairer, LivePairer, Pairer, SourceReader
-from tcmoa_runtime.streams.sources import open_sources
+from tcmoa_runtime.streams.sources import open_sources, pair_by_name
 from tcmoa_runtime.streams.stats import Stats
 from tcmoa_runtime.typing import OnMessage, SourceName
 
@@ -147,6 +147,8 @@ class Stream:
         self.live = any(source.live for source in self._sources.values())
         try:
             self._check_sizes()
+            if options.images_by == "name":
+                pair_by_name(self._sources["x"], self._sources["y"])
         except BaseException:
             for source in self._sources.values():
                 source.close()

@@ -19,7 +19,7 @@ from tcmoa_runtime.streams.opening import reported_opening
 from tcmoa_runtime.streams.sources.paced import Paced
 from tcmoa_runtime.typing import ChannelOrder, OnMessage, SourceName
 
-__all__ = ["NETWORK_SCHEMES", "RawFormat", "SourceOptions", "open_source", "open_sources"]
+__all__ = ["NETWORK_SCHEMES", "RawFormat", "SourceOptions", "open_source", "open_sources", "pair_by_name"]
 
 NETWORK_SCHEMES: Final = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "srt", "tcp", "rtmp")
 """Schemes of URLs that can be read."""
@@ -93,8 +93,6 @@ def open_sources(
                     source, replace(options.source(side), channel_order=channel_order), on_message
                 )
             opened[side] = source
-        if options.images_by == "name":
-            _match_by_name(opened["x"], opened["y"])
         if len({source.live for source in opened.values()}) == 2:
             opened = {side: source if source.live else _paced(source) for side, source in opened.items()}
     except BaseException:
@@ -114,8 +112,12 @@ def _has_duration(name: str) -> SourceError:
     )
 
 
-def _match_by_name(x: Source, y: Source) -> None:
-    """Give the images of two folders or patterns times by their names; raises SourceError if that is not clear."""
+def pair_by_name(x: Source, y: Source) -> None:
+    """Give the images of two folders or patterns times by their names; leave all other sources as they are.
+
+    Raises:
+        SourceError: It is not clear which images belong together.
+    """
     from tcmoa_runtime.streams.sources.images import ImageSequence
     from tcmoa_runtime.streams.sources.matching import match_images
 
