@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-SCRIPTS: Final = ("charts.js", "region.js", "page.js")
+SCRIPTS: Final = ("charts.js", "prompt_map.js", "recorder.js", "region.js", "page.js")
 
 
 @cache

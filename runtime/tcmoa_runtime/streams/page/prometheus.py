@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
+from tcmoa_runtime.streams.location import redact_text
 from tcmoa_runtime.streams.stats import RATE_SECONDS, DurationSummary, StatsSnapshot
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -104,7 +105,7 @@ def _quantiles(summary_ms: DurationSummary, **labels: str) -> _Samples:
 
 
 def _labels(**labels: str) -> str:
-    return "{" + ",".join(f'{name}="{_escape(value)}"' for name, value in labels.items()) + "}"
+    return "{" + ",".join(f'{name}="{_escape(redact_text(value))}"' for name, value in labels.items()) + "}"
 
 
 def _escape(value: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypedDict
 
 from tcmoa_runtime.streams.control import ControlState, StreamControl
+from tcmoa_runtime.streams.location import redact
 from tcmoa_runtime.streams.stats import StatsSnapshot
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ class StreamDescription(TypedDict):
     live: bool
     width: int
     height: int
+    sample_aspect_ratio: float
     prompt_count: int
+    token_px: int | None
 
 
 class BrowserStats(StatsSnapshot):
@@ -54,13 +57,15 @@ class StreamInfo:
         """Return what does not change while the stream runs."""
         bundle, stream_format = self._stream.fuser.bundle, self._stream.format
         return {
-            "x": self._stream.sources["x"].name,
-            "y": self._stream.sources["y"].name,
+            "x": redact(self._stream.sources["x"].name),
+            "y": redact(self._stream.sources["y"].name),
             "task": bundle.task,
             "roles": bundle.roles,
             "backend": self._stream.fuser.backend.name,
             "live": stream_format.live,
             "width": stream_format.width,
             "height": stream_format.height,
+            "sample_aspect_ratio": float(stream_format.sample_aspect_ratio),
+            "token_px": bundle.map_token,
             "prompt_count": bundle.contract.prompts if bundle.contract.with_prompt else 0,
         }

@@ -1,9 +1,10 @@
 "use strict";
 
-// A line chart of the last minute, with its newest value beside the caption and its maximum in the corner.
+// A line chart of the last minute. Its newest value is beside the caption; the axes are time and the value.
 class Chart {
   static HISTORY_SECONDS = 60;
   static MAX_POINTS = 4000;
+  static TIME_LABELS = [[60, "60 s ago"], [30, "30 s"], [0, "now"]];
 
   constructor(name, unit, digits) {
     this.canvas = document.getElementById(`chart-${name}`);
@@ -22,23 +23,47 @@ class Chart {
 
   draw() {
     const ratio = window.devicePixelRatio || 1, now = performance.now() / 1000, points = this.points;
-    const width = this.canvas.width = Math.round(this.canvas.clientWidth * ratio);
-    const height = this.canvas.height = Math.round(this.canvas.clientHeight * ratio);
-    if (!points.length) return;
-    const context = this.canvas.getContext("2d");
-    const max = Math.max(...points.map((point) => point[1]), 1e-9), top = max * 1.1;
-    context.strokeStyle = "#6cb2ff";
-    context.lineWidth = 1.5 * ratio;
-    context.beginPath();
-    for (const [time, value] of points) {
-      context.lineTo(width * (1 - (now - time) / Chart.HISTORY_SECONDS), height * (1 - value / top) - ratio);
+    const width = this.canvas.clientWidth, height = this.canvas.clientHeight;
+    this.canvas.width = Math.round(width * ratio);
+    this.canvas.height = Math.round(height * ratio);
+    if (!points.length || !width) return;
+    const context = this.canvas.getContext("2d"), style = getComputedStyle(document.documentElement);
+    const color = (name) => style.getPropertyValue(`--${name}`);
+    context.scale(ratio, ratio);
+    context.font = "10px system-ui, sans-serif";
+    const top = Chart.roundUp(Math.max(...points.map((point) => point[1]))), left = 30, right = width - 6, under = 15;
+    const xOf = (age) => right - (right - left) * age / Chart.HISTORY_SECONDS;
+    const yOf = (value) => height - under - (height - under - 8) * value / top;
+    context.fillStyle = color("muted");
+    context.strokeStyle = color("grid");
+    context.lineWidth = 1;
+    context.textBaseline = "middle";
+    context.textAlign = "right";
+    for (const value of [0, top / 2, top]) {
+      context.fillText(String(Number(value.toPrecision(3))), left - 4, yOf(value));
+      this.line(context, [[left, yOf(value)], [right, yOf(value)]]);
     }
-    context.stroke();
-    context.fillStyle = "#9aa0ad";
-    context.font = `${10 * ratio}px system-ui, sans-serif`;
-    context.fillText(this.format(max), 4 * ratio, 12 * ratio);
-    this.output.textContent = this.format(points[points.length - 1][1]);
+    context.textBaseline = "alphabetic";
+    for (const [age, label] of Chart.TIME_LABELS) {
+      context.textAlign = age === 0 ? "right" : age === Chart.HISTORY_SECONDS ? "left" : "center";
+      context.fillText(label, xOf(age), height - 4);
+      this.line(context, [[xOf(age), yOf(0)], [xOf(age), yOf(top)]]);
+    }
+    context.strokeStyle = color("accent");
+    context.lineWidth = 1.5;
+    this.line(context, points.map(([time, value]) => [xOf(now - time), yOf(value)]));
+    this.output.textContent = points[points.length - 1][1].toFixed(this.digits) + this.unit;
   }
 
-  format(value) { return value.toFixed(this.digits) + this.unit; }
+  line(context, places) {
+    context.beginPath();
+    for (const [x, y] of places) context.lineTo(x, y);
+    context.stroke();
+  }
+
+  // The next of 1, 2, 5, 10, 20, 50, ...
+  static roundUp(value) {
+    const power = 10 ** Math.floor(Math.log10(Math.max(value, 1e-3)));
+    return power * [1, 2, 5, 10].find((step) => step * power >= value * 0.9999);
+  }
 }

@@ -9,6 +9,11 @@
   const showConnection = (state, text) => {
     element("connection").dataset.state = state;
     element("connection").textContent = text;
+    showNotice(state === "live" || state === "connecting" ? "" : text); // on a phone, the header is out of view
+  };
+  const showNotice = (text) => {
+    element("notice").textContent = text;
+    element("notice").hidden = !text;
   };
 
   // Requests
@@ -75,10 +80,11 @@
   const shift = makeSlider("shift", (value) => enqueue("shift", "POST", "/api/control", { shift: value, ramp: ramp() }));
   makeSlider("ramp", () => {});
   const brushSize = makeSlider("brush-size", () => {});
-  makeSlider("opacity", (value) => { element("prompt").style.opacity = value; });
+  const promptMap = new PromptMap(element("prompt"), element("legend"));
+  makeSlider("opacity", (value) => promptMap.setOpacity(value));
   const innerScale = makeSlider("inner-scale", () => sendRegion());
   const innerShift = makeSlider("inner-shift", () => sendRegion());
-  element("prompt").style.opacity = element("opacity").value;
+  promptMap.setOpacity(element("opacity").value);
   element("reset").addEventListener("click", () => {
     editor.clear();
     enqueue("reset", "POST", "/api/reset", { ramp: ramp() });
@@ -131,21 +137,23 @@
 
   // Images
 
-  const IMAGES = ["fused", "x", "y"];
+  const IMAGES = ["fused", "x", "y"], MAX_WIDTH_PX = 8192;
   function requestViews() {
     if (!socket || socket.readyState !== WebSocket.OPEN) return;
-    const views = document.hidden ? [] : [...IMAGES, ...(element("overlay").checked ? ["prompt"] : [])];
-    const width = Math.max(64, Math.round(element("stage").clientWidth * (window.devicePixelRatio || 1)));
+    const visible = document.hidden ? [] : [...IMAGES, ...(element("overlay").checked ? ["prompt"] : [])];
+    const views = recorder.isIdle || visible.length ? visible : ["fused"];
+    const shown = Math.max(64, Math.round(element("picture").clientWidth * (window.devicePixelRatio || 1)));
+    const width = recorder.isIdle ? Math.min(shown, MAX_WIDTH_PX) : stream.width;
     const tcMoa = element("tc-moa").value === "" ? null : Number(element("tc-moa").value);
     socket.send(JSON.stringify({ show: { views, width, tc_moa: tcMoa } }));
   }
   document.addEventListener("visibilitychange", requestViews);
   element("overlay").addEventListener("change", () => {
-    element("prompt").hidden = !element("overlay").checked;
+    element("prompt").hidden = element("legend").hidden = !element("overlay").checked;
     requestViews();
   });
   element("tc-moa").addEventListener("change", requestViews);
-  new ResizeObserver(requestViews).observe(element("stage"));
+  new ResizeObserver(requestViews).observe(element("picture"));
 
   async function drawImage(name, bytes) {
     const image = await createImageBitmap(new Blob([bytes], { type: "image/jpeg" }));
@@ -156,20 +164,59 @@
     }
     canvas.getContext("2d").drawImage(image, 0, 0);
     image.close();
+    if (name === "fused") recorder.onFrame();
   }
-  // Red where x dominates, blue where y does, transparent where both weigh the same. The bytes are the weight of x.
-  function drawPrompt(weights, [rows, columns]) {
-    const canvas = element("prompt");
-    canvas.width = columns;
-    canvas.height = rows;
-    const context = canvas.getContext("2d"), image = context.createImageData(columns, rows);
-    for (let i = 0; i < weights.length; i++) {
-      const lead = (weights[i] - 127.5) / 127.5;
-      const alpha = 255 * Math.sqrt(Math.abs(lead)); // the root, because most leads are small
-      image.data.set(lead > 0 ? [255, 70, 50, alpha] : [60, 110, 255, alpha], 4 * i);
+  // The map covers whole tokens, of which the last ones may lie outside of the frame.
+  function drawPrompt(weights, grid) {
+    promptMap.draw(weights, grid);
+    const [width, height] = [editor.cell[0] * grid[1] / editor.frame[0], editor.cell[1] * grid[0] / editor.frame[1]];
+    element("prompt").style.width = `${100 * width}%`;
+    element("prompt").style.height = `${100 * height}%`;
+  }
+
+  // Snapshot, recording, fullscreen, theme
+
+  element("snapshot").addEventListener("click", async () => {
+    try {
+      const response = await fetch("/api/snapshot.png?view=fused");
+      if (!response.ok) throw new Error((await response.json()).error);
+      const [, name] = response.headers.get("Content-Disposition").match(/filename="([^"]+)"/);
+      saveFile(await response.blob(), name);
+      showError("");
+    } catch (error) {
+      showError(error instanceof TypeError ? "snapshot: the stream does not answer." : error.message);
     }
-    context.putImageData(image, 0, 0);
+  });
+
+  const recordButton = element("record");
+  const recorder = new CanvasRecorder(element("fused"), (text) => {
+    recordButton.textContent = text || "Record";
+    recordButton.setAttribute("aria-pressed", String(Boolean(text)));
+  });
+  recordButton.hidden = !CanvasRecorder.isSupported;
+  recordButton.addEventListener("click", () => {
+    if (recorder.isIdle) recorder.start(stream ? stream.width : 0);
+    else recorder.stop();
+    requestViews();
+  });
+  window.addEventListener("beforeunload", (event) => { if (!recorder.isIdle) event.preventDefault(); });
+
+  element("fullscreen").hidden = !document.fullscreenEnabled;
+  element("fullscreen").addEventListener("click", () => {
+    element("stage").requestFullscreen().catch((error) => showError(`fullscreen: ${error.message}`));
+  });
+
+  const THEMES = ["system", "dark", "light"];
+  function showTheme(theme) {
+    document.documentElement.dataset.theme = theme;
+    element("theme").textContent = `Theme: ${theme}`;
+    for (const chart of Object.values(charts)) chart.draw();
   }
+  element("theme").addEventListener("click", () => {
+    const theme = THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length];
+    localStorage.setItem("tcmoa-theme", theme);
+    showTheme(theme);
+  });
 
   // Statistics
 
@@ -236,12 +283,15 @@
       charts.ageY.add(frame.age_y_ms);
       element("status").textContent = frame.status;
       element("time").textContent = `${frame.time.toFixed(2)} s`;
-      element("notice").textContent = NOTICES[frame.status] || "";
-      element("notice").hidden = !(frame.status in NOTICES);
+      showNotice(NOTICES[frame.status] || "");
       document.body.dataset.frame = frame.index;
     }
     if (header.stats) showStats(header.stats);
-    if (header.ended) { ended = true; showConnection("ended", "the stream has ended"); }
+    if (header.ended) {
+      ended = true;
+      showConnection("ended", "the stream has ended");
+      recorder.stop();
+    }
     socket.send(JSON.stringify({ ack: header.sequence }));
   }
 
@@ -269,12 +319,15 @@
   }
   function showStream(state) {
     stream = state.stream;
-    editor.setFrame(stream.width, stream.height, state.grid);
-    element("stage").style.setProperty("--aspect", stream.width / stream.height);
+    editor.setFrame(state.size[1], state.size[0], state.grid, stream.token_px);
+    element("images").style.setProperty("--aspect", stream.sample_aspect_ratio * stream.width / stream.height);
     element("description").textContent = `${stream.task}, ${stream.width}x${stream.height}, ${stream.backend}`;
-    element("name-x").textContent = `${stream.roles.x}: ${stream.x}`;
-    element("name-y").textContent = `${stream.roles.y}: ${stream.y}`;
-    element("shift-direction").textContent = `left: ${stream.roles.y}, right: ${stream.roles.x}`;
+    for (const side of ["x", "y"]) {
+      const role = stream.roles[side];
+      element(`name-${side}`).textContent = `${role}: ${stream[side]}`;
+      element(`legend-${side}`).textContent = `${role} (${side})`;
+      for (const end of document.querySelectorAll(`.role-${side}`)) end.textContent = `favor ${role} (${side})`;
+    }
     element("tc-moa").replaceChildren(new Option("mean of all", ""),
       ...Array.from({ length: stream.prompt_count }, (_, index) => new Option(`TC-MoA ${index + 1}`, String(index))));
     for (const id of ["overlay", "tc-moa", "opacity"]) element(id).disabled = !stream.prompt_count;
@@ -287,5 +340,6 @@
     lastChangeCount = 0; // a new stream counts its changes from 0
     showRegion(state);
   }
+  showTheme(THEMES.includes(localStorage.getItem("tcmoa-theme")) ? localStorage.getItem("tcmoa-theme") : "system");
   connect();
 })();

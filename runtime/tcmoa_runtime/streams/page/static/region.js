@@ -1,6 +1,7 @@
 "use strict";
 
-// Draws a region over the fused frame: a rectangle in pixels of the frame, or a weight of 0 or 1 for each token.
+// Draws a region over the fused frame: a rectangle in pixels of the frame, or a weight of 0 or 1 for each token. Only its
+// outline is drawn: a tint would change the very colors that are to be judged.
 class RegionEditor {
   constructor(canvas, brushSize, onStroke) {
     this.canvas = canvas;
@@ -8,13 +9,17 @@ class RegionEditor {
     this.onStroke = onStroke; // called after each stroke
     this.rectangle = null; // [left, top, width, height]
     this.mask = null;
+    this.frame = [1, 1]; // [width, height]
     this.grid = null; // [rows, columns]
+    this.cell = [1, 1]; // [width, height] of a token in pixels of the frame
     this.strokeStart = null;
     this.selectTool("none");
     canvas.addEventListener("pointerdown", (event) => this.beginStroke(event));
     canvas.addEventListener("pointermove", (event) => this.continueStroke(event));
     canvas.addEventListener("pointerup", () => this.endStroke());
     canvas.addEventListener("pointercancel", () => this.endStroke());
+    canvas.addEventListener("keydown", (event) => this.handleKey(event));
+    new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
   get isDrawing() { return this.strokeStart !== null; }
@@ -28,10 +33,11 @@ class RegionEditor {
     return { mask: Array.from({ length: rows }, (_, row) => Array.from(this.mask.subarray(row * columns, (row + 1) * columns))) };
   }
 
-  setFrame(width, height, grid) {
+  // A token has `tokenPx` pixels, of which the last ones may lie outside; without it, tokens divide the frame evenly.
+  setFrame(width, height, grid, tokenPx) {
+    this.frame = [width, height];
     this.grid = grid;
-    this.canvas.width = width;
-    this.canvas.height = height;
+    this.cell = tokenPx ? [tokenPx, tokenPx] : [width / grid[1], height / grid[0]];
     if (!this.mask || this.mask.length !== grid[0] * grid[1]) this.mask = new Float32Array(grid[0] * grid[1]);
     this.draw();
   }
@@ -39,6 +45,7 @@ class RegionEditor {
   selectTool(tool) {
     this.tool = tool;
     this.canvas.dataset.tool = tool;
+    this.canvas.tabIndex = tool === "rectangle" ? 0 : -1;
   }
 
   clear() {
@@ -72,8 +79,29 @@ class RegionEditor {
     this.strokeStart = null;
     if (this.rectangle && (this.rectangle[2] < 1 || this.rectangle[3] < 1)) this.rectangle = null;
     if (this.rectangle) {
-      this.rectangle[0] = Math.min(this.rectangle[0], this.canvas.width - 1);
-      this.rectangle[1] = Math.min(this.rectangle[1], this.canvas.height - 1);
+      this.rectangle[0] = Math.min(this.rectangle[0], this.frame[0] - 1);
+      this.rectangle[1] = Math.min(this.rectangle[1], this.frame[1] - 1);
+    }
+    this.draw();
+    this.onStroke();
+  }
+
+  // Arrow keys move the rectangle by a token, with Shift they change its size; Delete removes it.
+  handleKey(event) {
+    const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }, step = steps[event.key];
+    if (this.tool !== "rectangle" || !this.grid || !(step || event.key === "Delete" || event.key === "Backspace")) return;
+    event.preventDefault();
+    if (!step) this.clear();
+    else {
+      const at = this.rectangle || this.frame.map((side) => Math.round(side / 3)).concat(this.frame.map((side) => Math.round(side / 3)));
+      const next = [...at];
+      for (const axis of [0, 1]) {
+        const [start, length, side] = [at[axis], at[axis + 2], this.frame[axis]], change = Math.round(step[axis] * this.cell[axis]);
+        if (event.shiftKey) next[axis + 2] = Math.min(Math.max(length + change, 1), side - start);
+        else next[axis] = Math.min(Math.max(start + change, 0), Math.max(side - length, 0));
+      }
+      this.mask.fill(0);
+      this.rectangle = this.rectangle ? next : at;
     }
     this.draw();
     this.onStroke();
@@ -83,13 +111,13 @@ class RegionEditor {
   positionOf(event) {
     const box = this.canvas.getBoundingClientRect();
     const clamp = (value) => Math.min(Math.max(value, 0), 1);
-    return [clamp((event.clientX - box.left) / box.width) * this.canvas.width,
-      clamp((event.clientY - box.top) / box.height) * this.canvas.height];
+    return [clamp((event.clientX - box.left) / box.width) * this.frame[0],
+      clamp((event.clientY - box.top) / box.height) * this.frame[1]];
   }
 
   // Paint all tokens near the line from the last position, so that a fast stroke has no gaps.
   paintTo(end) {
-    const [rows, columns] = this.grid, cell = [this.canvas.width / columns, this.canvas.height / rows];
+    const [rows, columns] = this.grid, cell = this.cell;
     const [startX, startY] = this.strokeStart, line = [end[0] - startX, end[1] - startY];
     const length = Math.hypot(...line), radius = this.brushSize() / 2 + Math.min(...cell) / 2;
     const weight = this.tool === "erase" ? 0 : 1;
@@ -113,24 +141,46 @@ class RegionEditor {
   }
 
   draw() {
+    const ratio = window.devicePixelRatio || 1, { clientWidth: width, clientHeight: height } = this.canvas;
+    this.canvas.width = Math.round(width * ratio);
+    this.canvas.height = Math.round(height * ratio);
+    if (!this.grid || !width) return;
     const context = this.canvas.getContext("2d");
-    context.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    if (!this.grid) return;
-    context.fillStyle = "rgba(108, 178, 255, .25)";
-    context.strokeStyle = "#6cb2ff";
-    context.lineWidth = 2;
-    if (this.rectangle) {
-      context.fillRect(...this.rectangle);
-      context.strokeRect(...this.rectangle);
-      return;
+    const outline = this.rectangle ? this.rectangleOutline() : this.maskOutline();
+    // Dark under light, so that the line shows on every picture.
+    for (const [color, thickness] of [["rgba(0, 0, 0, .75)", 4], ["#fff", 1.5]]) {
+      context.strokeStyle = color;
+      context.lineWidth = thickness * ratio;
+      context.lineCap = "square";
+      context.beginPath();
+      for (const [x0, y0, x1, y1] of outline) {
+        context.moveTo(this.toCanvas(x0, 0, ratio), this.toCanvas(y0, 1, ratio));
+        context.lineTo(this.toCanvas(x1, 0, ratio), this.toCanvas(y1, 1, ratio));
+      }
+      context.stroke();
     }
-    const [rows, columns] = this.grid, cell = [this.canvas.width / columns, this.canvas.height / rows];
-    this.mask.forEach((weight, index) => {
-      if (weight <= 0) return;
-      const column = index % columns, row = Math.floor(index / columns);
-      const [left, top, right, bottom] = [column, row, column + 1, row + 1]
-        .map((edge, axis) => Math.round(edge * cell[axis % 2]));
-      context.fillRect(left, top, right - left, bottom - top);
-    });
+  }
+
+  // A coordinate of the frame on the canvas; at least half a line inside, so that the edge of the frame shows.
+  toCanvas(value, axis, ratio) {
+    const size = axis ? this.canvas.height : this.canvas.width;
+    return Math.min(Math.max(value / this.frame[axis] * size, 2 * ratio), size - 2 * ratio);
+  }
+
+  rectangleOutline() {
+    const [left, top, width, height] = this.rectangle, right = left + width, bottom = top + height;
+    return [[left, top, right, top], [right, top, right, bottom], [right, bottom, left, bottom], [left, bottom, left, top]];
+  }
+
+  // Sides between a painted token and one that is not painted
+  maskOutline() {
+    const [rows, columns] = this.grid, [width, height] = this.cell, lines = [];
+    const isPainted = (row, column) => row >= 0 && row < rows && column >= 0 && column < columns && this.mask[row * columns + column] > 0;
+    for (let row = 0; row <= rows; row++) for (let column = 0; column <= columns; column++) {
+      const [x, y] = [column * width, row * height];
+      if (isPainted(row, column) !== isPainted(row - 1, column)) lines.push([x, y, x + width, y]);
+      if (isPainted(row, column) !== isPainted(row, column - 1)) lines.push([x, y, x, y + height]);
+    }
+    return lines;
   }
 }
