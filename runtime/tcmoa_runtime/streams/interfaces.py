@@ -20,6 +20,10 @@ class SourceError(InputError):
     """A source cannot be opened or read; the subject is its name."""
 
 
+class IncompleteSourceError(SourceError):
+    """A file ends before the end that its container states."""
+
+
 class SinkError(InputError):
     """A sink cannot be opened, written or finished; the subject is its name."""
 

@@ -24,6 +24,7 @@ from tcmoa_runtime.streams.control import StreamControl
 from tcmoa_runtime.streams.fusing import PairFuser
 from tcmoa_runtime.streams.interfaces import (
     FusedFrame,
+    IncompleteSourceError,
     Sink,
     SinkClosedError,
     SinkError,
@@ -342,7 +343,7 @@ class Stream:
         """
         failures = self._reader.failures
         if self.live and len(failures) < 2:
-            return None
+            return next((e for e in failures.values() if isinstance(e, IncompleteSourceError)), None)
         return failures.get(self.options.lead) or next(iter(failures.values()), None)
 
     def _fail(self, error: Exception) -> None:

@@ -24,7 +24,7 @@ from stream_pieces import (
 )
 from tcmoa_runtime import Fuser, InputError, Stream, TcmoaError
 from tcmoa_runtime.options.stream import StreamOptions
-from tcmoa_runtime.streams.interfaces import SinkClosedError, SinkError, SourceError
+from tcmoa_runtime.streams.interfaces import IncompleteSourceError, SinkClosedError, SinkError, SourceError
 
 
 def file(count, rate=25, **options):
@@ -215,6 +215,22 @@ def test_a_live_source_that_fails_is_held_and_then_the_other_one_passed(bundle):
     assert stream.notes == ["thermal: died"]
     assert sink.frames[-1].y is None
     assert sink.frames[-1].age_y is None
+
+
+def test_a_file_that_was_cut_is_an_error_in_real_time_too(bundle):
+    y = LiveSource(50, name="cut.mp4")
+    read = y.read
+
+    def read_until_cut():
+        if y.frames == 5:
+            raise IncompleteSourceError("ends early", subject=y.name)
+        return read()
+
+    y.read = read_until_cut
+    stream = Stream(copying_fuser(bundle), LiveSource(50), y, StreamOptions(frames=20), sinks=[ListSink()])
+    with pytest.raises(SourceError, match=r"cut\.mp4: ends early"):
+        stream.run()
+    assert stream.stats.snapshot()["frames"] == 20
 
 
 def test_two_failed_sources_are_an_error(bundle):

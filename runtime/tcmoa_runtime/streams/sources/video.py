@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from tcmoa_runtime.options.source import DEFAULT_RATE, SourceOptions
-from tcmoa_runtime.streams.interfaces import SourceError, SourceFrame
+from tcmoa_runtime.streams.interfaces import IncompleteSourceError, SourceError, SourceFrame
 from tcmoa_runtime.streams.location import connection_remedy, redact
 from tcmoa_runtime.streams.pyav import describe_error, import_av
 from tcmoa_runtime.streams.sources.completeness import Extent
@@ -184,14 +184,14 @@ class Video:
         return frame
 
     def _check_complete(self) -> None:
-        """Raise SourceError if a file ends before the end that its container states."""
+        """Raise IncompleteSourceError if a file ends before the end that its container states."""
         if self.live:
             return
         self.frames_expected = self._extent.frames_promised(self.frames)
         if self.frames_expected:
             damaged = f", and {self.errors} packets could not be decoded" if self.errors else ""
             reached = f"{self.frames} of {self.frames_expected} frames ({self._extent.describe()})"
-            raise SourceError(
+            raise IncompleteSourceError(
                 f"ends early, after {reached}{damaged}; expected a complete file",
                 subject=self.name,
                 remedy="Copy or record it again.",
