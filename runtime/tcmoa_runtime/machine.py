@@ -35,7 +35,7 @@ def cpu_identity() -> str:
     """
     lines = []
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="surrogateescape").split("\n"):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n"):
             key, separator, value = line.partition(":")
             if not separator:  # the end of the first core
                 break
