@@ -10,7 +10,9 @@ A bundle is checked before it is loaded; a file that does not match its hash is 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +33,7 @@ from tcmoa_runtime.manifest import (
 )
 from tcmoa_runtime.ready_bundles import MAKE_REMEDY, READY_NAMES, ready_name, resolve_bundle
 from tcmoa_runtime.regular_file import open_regular_file
-from tcmoa_runtime.typing import ChannelOrder, FrameSize, JsonObject
+from tcmoa_runtime.typing import ChannelOrder, FrameSize, JsonObject, JsonValue
 
 MANIFEST: Final = "bundle.json"
 GRAPH: Final = "fusion.onnx"
@@ -297,10 +299,14 @@ def _compare_hash(path: Path, arrived: str, expected: FileEntry) -> None:
     if arrived != expected.sha256:
         raise BundleError(
             f"SHA-256 is {arrived[:12]}…, so the file was changed since its export; "
-            f"expected {expected.sha256[:12]}… as in bundle.json",
+            f"expected {_shown_digits(expected.sha256)}… as in bundle.json",
             subject=path,
             remedy=COPY_REMEDY,
         )
+
+
+def _shown_digits(text: str) -> str:
+    return "".join(c if c in string.hexdigits else "?" for c in text[:12])
 
 
 def _read_manifest(folder: Path) -> JsonObject:
@@ -350,9 +356,14 @@ def _read_contract(reader: ManifestReader) -> Contract:
         raise refusal(
             f"grid {list(contract.grid)}; expected it to cover the frame in tokens of {side} pixels"
         )
-    if reader.values.get("contract") != contract_to_json(contract):
+    if _canonical(reader.values.get("contract")) != _canonical(contract_to_json(contract)):
         raise refusal("'contract' does not match 'frame'; expected the graph contract of this frame")
     return contract
+
+
+def _canonical(value: JsonValue) -> str:
+    """Return JSON text, in which `true` and `1.0` differ from 1."""
+    return json.dumps(value, sort_keys=True)
 
 
 def _contract_of(frame: ManifestReader) -> Contract:

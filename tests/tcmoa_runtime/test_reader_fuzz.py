@@ -68,6 +68,93 @@ def test_python_and_libtcmoa_refuse_mutated_graphs_with_the_same_words(tmp_path)
     assert compared > 100
 
 
+def places(value, path=()):
+    """Yield the path of each value in a manifest."""
+    yield path
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from places(value[key], (*path, key))
+
+
+VALUES = [
+    *(
+        None,
+        True,
+        0,
+        -1,
+        1,
+        2,
+        3,
+        16,
+        17,
+        32,
+        1 << 20,
+        (1 << 20) + 1,
+        1 << 31,
+        1 << 63,
+        (1 << 64) - 1,
+        1 << 64,
+        -(1 << 63),
+    ),
+    *(0.0, -0.0, 1.0, 16.0, 16.5, 1e6, 1e16, 1e-5, 1e300, float("nan"), float("inf")),
+    *(
+        "",
+        "vif",
+        "rgb",
+        "pad",
+        "crops",
+        "resize",
+        "fusion.onnx",
+        "\x1b[2J",
+        "\u202e",
+        "\x9b",
+        "\ud800",
+        "a" * 5000,
+    ),
+    *([], {}, [1, 1], [0, 3], [2, 3], {"sha256": "0", "bytes": 1}),
+]
+
+
+@pytest.mark.skipif(not LIBRARY.exists(), reason=f"{LIBRARY} is not built: run `make cpp`")
+def test_python_and_libtcmoa_refuse_the_same_manifests(tmp_path):
+    rng, refused = random.Random(2), 0
+    for number in range(250):
+
+        def change(manifest):
+            for _ in range(rng.choice((1, 1, 2))):
+                *parents, key = rng.choice(list(places(manifest))[1:])
+                holder = manifest
+                for parent in parents:
+                    holder = holder[parent]
+                if rng.randrange(5):
+                    holder[key] = rng.choice(VALUES)
+                else:
+                    del holder[key]
+
+        folder = tmp_path / str(number)
+        write_bundle(folder, change=change)
+        try:
+            bundle = Bundle.open(folder)
+            bundle.read_graph()
+        except BundleError as error:
+            in_python = str(error)
+        else:
+            in_python = ""
+        try:
+            with CFuser(folder):
+                in_c = ""
+        except TcmoaError as error:
+            in_c = str(error)
+        text = (folder / "bundle.json").read_text()
+        assert bool(in_python) == bool(in_c), (text, in_python, in_c)
+        assert in_python.isprintable(), in_python
+        assert in_c.isprintable(), in_c
+        assert len(in_python) < 1200, in_python
+        assert len(in_c) < 1200, in_c
+        refused += bool(in_python)
+    assert 100 < refused < 250
+
+
 def test_the_corpora_hold_no_large_input():
     for path in fuzz.CORPORA.values():
         with zipfile.ZipFile(path) as file:

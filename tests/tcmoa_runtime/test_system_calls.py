@@ -61,7 +61,11 @@ def trace(tmp_path_factory):
         output = folder / f"{len(list(folder.iterdir()))}.txt"
         calls = "trace=open,openat,openat2,creat,socket,connect,sendto,sendmsg,execve"
         environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home / "tmp")}
-        environment |= {"PYTHONPATH": str(ROOT / "tests"), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment |= {
+            "PYTHONPATH": str(ROOT / "tests"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "TCMOA_LIBRARY": str(LIBRARY),
+        }
         (home / "tmp").mkdir()
         command = ["strace", "-f", "-y", "-qq", "-e", calls, "-e", "signal=none", "-o", output]
         done = subprocess.run(
@@ -105,7 +109,7 @@ def test_a_bundle_can_only_fuse(code, backend, trace, tmp_path):
 
     calls = trace(code, bundle, backend, home)
 
-    packages = [sys.prefix, sys.base_prefix, *site.getsitepackages(), str(ROOT)]
+    packages = [sys.prefix, sys.base_prefix, *site.getsitepackages(), str(ROOT), str(LIBRARY.parent)]
     cache, temporary = str(home / ".cache" / "tcmoa"), str(home / "tmp")
     readable = (
         *SYSTEM,

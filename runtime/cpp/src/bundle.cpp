@@ -35,7 +35,7 @@ void read_files(Bundle &bundle, const ManifestReader &reader) {
         bundle.files[name] = {entry.string("sha256"), entry.integer("bytes")};
         if (bundle.files[name].bytes < 0) entry.fail_value("bytes", "a size");
         if (name != kGraph && name != kGraphData) {
-            reader.fail("lists an unknown file '" + printable(name) + "'; expected " + kGraph + " and " + kGraphData +
+            reader.fail("lists an unknown file " + quote_name(name) + "; expected " + kGraph + " and " + kGraphData +
                         " only");
         }
     }
@@ -74,7 +74,7 @@ void read_contract(Bundle &bundle, const ManifestReader &reader) {
     const auto stated = reader.values().find("contract");
     const Manifest derived = {{"inputs", tensors_to_json(contract.inputs())},
                               {"outputs", tensors_to_json(contract.outputs())}};
-    if (stated == reader.values().end() || *stated != derived) {
+    if (stated == reader.values().end() || stated->dump() != derived.dump()) {  // as text: 1.0 is not 1
         reader.fail("'contract' does not match 'frame'; expected the graph contract of this frame");
     }
 }

@@ -110,8 +110,9 @@ public:
         const auto *span = WireReader::span(model, "graph");
         if (span == nullptr) refuse("the model holds no graph; expected one");
         const auto graph = reader_.message(*span, "graph", "the graph");
-        compare("input", infos(graph, "input"), contract_.inputs());
-        compare("output", infos(graph, "output"), contract_.outputs());
+        const auto inputs = infos(graph, "input"), outputs = infos(graph, "output");
+        compare("input", inputs, contract_.inputs());
+        compare("output", outputs, contract_.outputs());
         const auto name = reader_.text(graph, "name");
         if (name != graph_name) {
             refuse("the graph of another bundle, named " + quote_name(name) + "; expected " + quote_name(graph_name) +

@@ -172,12 +172,12 @@ Manifest parse_manifest(std::string_view text, const std::filesystem::path &path
     }
     const auto version = manifest.find("format_version");
     if (version == manifest.end() || !version->is_number_integer() || *version < 1) {
-        const auto actual = version == manifest.end() ? "absent" : printable(version->dump());
+        const auto actual = version == manifest.end() ? "absent" : printable(version->dump(-1, ' ', true));
         fail_bundle(where, "'format_version' is " + actual + "; expected " + newest, kind.remedy);
     }
     if (*version > kind.format_version) {
         fail_bundle(where,
-                    "format version " + printable(version->dump()) + " is newer than this library; expected at most " +
+                    "format version " + printable(version->dump(-1, ' ', true)) + " is newer than this library; expected at most " +
                         newest,
                     "use a newer libtcmoa, or " + std::string(kind.remedy));
     }

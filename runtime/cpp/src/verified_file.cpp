@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <functional>
 #include <system_error>
@@ -20,6 +21,14 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kShownDigits = 12;  // of a hash, in messages
 constexpr std::size_t kChunkBytes = 4 << 20;
+
+std::string shown_digits(std::string_view text) {
+    std::string digits(text.substr(0, kShownDigits));
+    for (char &c : digits) {
+        if (std::isxdigit(static_cast<unsigned char>(c)) == 0) c = '?';
+    }
+    return digits;
+}
 
 // How a file is verified and described.
 struct Listing {
@@ -40,7 +49,7 @@ struct Listing {
         fail_bundle(path.string(),
                     "SHA-256 is " + actual.substr(0, kShownDigits) +
                         "…, so the file was changed since it was written; expected " +
-                        printable(expected.sha256, kShownDigits) + " as in " + std::string(manifest),
+                        shown_digits(expected.sha256) + "… as in " + std::string(manifest),
                     "copy the bundle again, or " + std::string(remedy));
     }
 
