@@ -30,8 +30,9 @@ MIN_HD_LINES: Final = 720
 _CONTAINERS_OF_ENCODER: Final = {"ffv1": ("matroska",), "mjpeg": ("matroska", "mov", "mp4")}
 """Encoders whose codec only some containers can hold."""
 _SETTINGS: Final[dict[str, dict[str, str]]] = {
-    # Each frame is encoded at once, so that no frame is lost if the process ends. Without looking ahead, a
-    # file of M3SVD at 640x480 is 13 % larger, at 0.3 dB more PSNR. No B-frames either: their delay would be at the start of a fragmented file.
+    # Each frame is encoded at once, so that no frame is lost if the process ends. Without looking ahead, a file of
+    # M3SVD at 640x480 is 13 % larger, at 0.3 dB more PSNR. No B-frames either: their delay would be at the start of a
+    # fragmented file.
     "libx264": {"preset": "veryfast", "tune": "zerolatency", "bf": "0"},
     "libx265": {"preset": "ultrafast", "tune": "zerolatency", "x265-params": "log-level=error:bframes=0"},
     "ffv1": {"level": "3", "slices": "4", "slicecrc": "1"},
