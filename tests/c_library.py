@@ -46,7 +46,7 @@ class Options(ctypes.Structure):
         ("cuda_device", ctypes.c_int32),
         ("cuda_graph", ctypes.c_int32),
         ("fit", ctypes.c_int32),
-        ("reserved0", ctypes.c_int32),
+        ("trust_engines", ctypes.c_int32),
         ("reserved", ctypes.c_uint64 * 15),
     ]
 

@@ -11,7 +11,7 @@ set(TCMOA_TENSORRT AUTO CACHE STRING "Engines of TensorRT 10 or newer: AUTO, ON 
 set(TCMOA_TENSORRT_RTX AUTO CACHE STRING "Engines of TensorRT-RTX: AUTO, ON or OFF")
 
 target_sources(tcmoa_objects PRIVATE
-  src/cuda.cpp src/cuda_driver.cpp src/engine.cpp src/kernel_cache.cpp src/tensorrt.cpp src/tensorrt_library.cpp
+  src/cuda.cpp src/cuda_driver.cpp src/engine.cpp src/engine_trust.cpp src/kernel_cache.cpp src/tensorrt.cpp src/tensorrt_library.cpp
   src/tensorrt_session.cpp src/tensorrt_slot.cpp)
 # TensorRT and the driver keep pointers to code of libtcmoa until the process exits.
 target_link_options(tcmoa_objects INTERFACE LINKER:-z,nodelete)

@@ -36,7 +36,7 @@ void open(std::string_view text) {
     try {
         const auto bundle = tcmoa::Bundle::open(folder());
         if (bundle.contract.width < 1 || bundle.contract.height < 1 || bundle.contract.num_tokens() < 1) std::abort();
-        (void)tcmoa::cache_prefix(bundle);
+        (void)tcmoa::graph_key(bundle);
         bundle.verify_files();
         (void)bundle.read_graph();
     } catch (const tcmoa::Error &error) {

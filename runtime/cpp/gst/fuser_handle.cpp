@@ -5,13 +5,14 @@
 
 namespace tcmoa::gst {
 
-int FuserHandle::open(const std::string &bundle, const std::string &backend, int threads, int fit) {
+int FuserHandle::open(const std::string &bundle, const std::string &backend, int threads, int fit, bool trust_engines) {
     close();
     tcmoa_options options;
     tcmoa_options_default(&options);
     options.backend = backend.c_str();
     options.threads = threads;
     options.fit = fit;
+    options.trust_engines = trust_engines ? 1 : 0;
     int status = tcmoa_open(bundle.c_str(), &options, &handle_);
     if (status != TCMOA_OK) return status;
     bundle_ = bundle;

@@ -21,7 +21,7 @@ public:
 
     // Open `bundle` and fuse one black pair of its size, which measures the time of a frame. fit: a tcmoa_fit. Returns a
     // tcmoa_status.
-    int open(const std::string &bundle, const std::string &backend, int threads, int fit);
+    int open(const std::string &bundle, const std::string &backend, int threads, int fit, bool trust_engines);
     void close();
 
     int fuse(const tcmoa_frame &x, const tcmoa_frame &y, const tcmoa_frame &fused);

@@ -32,7 +32,7 @@ bool open_bundle(TcmoaFuse *self) {
     std::string error;
     {
         const std::lock_guard guard(state.fuser_lock);
-        status = state.fuser.open(settings.bundle, settings.backend, settings.threads, settings.fit);
+        status = state.fuser.open(settings.bundle, settings.backend, settings.threads, settings.fit, settings.trust_engines);
         state.closed_stats = {};
         if (status != TCMOA_OK) {
             error = state.fuser.error();

@@ -5,7 +5,7 @@
 namespace tcmoa::gst {
 namespace {
 
-enum Property { kNoProperty, kBundle, kBackend, kThreads, kPromptScale, kPromptShift, kOnLoss, kFit, kStats };
+enum Property { kNoProperty, kBundle, kBackend, kThreads, kPromptScale, kPromptShift, kOnLoss, kFit, kTrustEngines, kStats };
 
 constexpr double kMaxPrompt = 16;
 
@@ -31,6 +31,9 @@ constexpr const char *kOnLossHelp =
 constexpr const char *kFitHelp =
     "How frames of another size than the bundle's are fused. The output has the size of sink_x. Frames of the bundle's "
     "size are fused as they are";
+constexpr const char *kTrustEnginesHelp =
+    "Load engines of the bundle that this user did not build with `tcmoa build`, too. An engine is native code: trust "
+    "whoever built it";
 constexpr const char *kStatsHelp =
     "Counters since READY: frames (fused), failed, dropped (late, by QoS), held (fused with the last frame of a lost "
     "source), passed (without fusing), unpaired (frames of x without a partner and without an output); backend-ns and "
@@ -43,7 +46,7 @@ std::string string_of(const GValue *value) {
 
 // Properties of the open bundle cannot change while it is in use.
 bool refuse_change(TcmoaFuse *self, guint id, const GParamSpec *spec) {
-    if (id != kBundle && id != kBackend && id != kThreads && id != kFit) return false;
+    if (id != kBundle && id != kBackend && id != kThreads && id != kFit && id != kTrustEngines) return false;
     if (GST_STATE(self) <= GST_STATE_READY) return false;
     TCMOA_MESSAGE(WARNING, self, RESOURCE, SETTINGS,
                   std::string(spec->name) + ": not changed; expected the state NULL or READY. Stop the element first.");
@@ -63,6 +66,7 @@ void set_property(GObject *object, guint id, const GValue *value, GParamSpec *sp
         case kPromptShift: settings.shift = g_value_get_double(value); break;
         case kOnLoss: settings.on_loss = static_cast<OnLoss>(g_value_get_enum(value)); break;
         case kFit: settings.fit = g_value_get_enum(value); break;
+        case kTrustEngines: settings.trust_engines = g_value_get_boolean(value) != FALSE; break;
         default: G_OBJECT_WARN_INVALID_PROPERTY_ID(object, id, spec);
     }
     GST_OBJECT_UNLOCK(self);
@@ -93,6 +97,7 @@ void get_property(GObject *object, guint id, GValue *value, GParamSpec *spec) {
         case kPromptShift: g_value_set_double(value, settings.shift.value_or(default_shift)); break;
         case kOnLoss: g_value_set_enum(value, static_cast<int>(settings.on_loss)); break;
         case kFit: g_value_set_enum(value, settings.fit); break;
+        case kTrustEngines: g_value_set_boolean(value, settings.trust_engines); break;
         default: G_OBJECT_WARN_INVALID_PROPERTY_ID(object, id, spec);
     }
     GST_OBJECT_UNLOCK(self);
@@ -142,6 +147,7 @@ void install_properties(GObjectClass *object_class) {
     install(kOnLoss, g_param_spec_enum("on-loss", "On loss", kOnLossHelp, on_loss_type(),
                                        static_cast<int>(OnLoss::kHold), kPlaying));
     install(kFit, g_param_spec_enum("fit", "Fit", kFitHelp, fit_type(), TCMOA_FIT_EXACT, kReady));
+    install(kTrustEngines, g_param_spec_boolean("trust-engines", "Trust engines", kTrustEnginesHelp, FALSE, kReady));
     install(kStats, g_param_spec_boxed("stats", "Statistics", kStatsHelp, GST_TYPE_STRUCTURE,
                                        static_cast<GParamFlags>(G_PARAM_READABLE | G_PARAM_STATIC_STRINGS)));
 }

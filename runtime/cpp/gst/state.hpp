@@ -30,6 +30,7 @@ struct Settings {
     std::optional<double> scale, shift;  // unset: the defaults of the bundle
     OnLoss on_loss = OnLoss::kHold;
     int fit = TCMOA_FIT_EXACT;
+    bool trust_engines = false;
 };
 
 struct Counters {

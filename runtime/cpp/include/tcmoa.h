@@ -209,8 +209,12 @@ typedef struct tcmoa_options {
     int32_t cuda_graph;
     /** A `tcmoa_fit`; default TCMOA_FIT_EXACT. With TCMOA_FIT_TILE or TCMOA_FIT_AUTO a bundle may have a batch above 1. */
     int32_t fit;
-    /** Must be 0. */
-    int32_t reserved0;
+    /**
+     * 1: load engines that this user did not build with `tcmoa build`, too; 0 (default): only those that this user built.
+     * An engine is native code, so trust whoever built it. "auto" skips an engine that is not trusted, and
+     * `tcmoa_info.backend` says so.
+     */
+    int32_t trust_engines;
     /** Must be 0. */
     uint64_t reserved[15];
 } tcmoa_options;
@@ -329,8 +333,8 @@ TCMOA_API size_t tcmoa_frame_bytes(int format, int width, int height);
  * Check a bundle, load it and warm it up.
  *
  * bundle.json and the graph, or the engine, are compared with their hashes before anything of them is loaded.
- * OpenVINO's compiled model is cached in the bundle's folder `engines` if that is writable, which makes the next
- * start fast.
+ * OpenVINO's compiled model is cached in the user's cache folder (`~/.cache/tcmoa`) if that is private, which makes the
+ * next start fast.
  *
  * @param path Bundle folder in UTF-8, as `tcmoa export` wrote it.
  * @param options Options, only read during the call; NULL for the defaults.

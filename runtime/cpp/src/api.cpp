@@ -76,7 +76,7 @@ void check_range(const char *option, int value, int min, int max) {
 }
 
 void check_options(const tcmoa_options &options) {
-    bool zero = options.reserved0 == 0;
+    bool zero = true;
     for (auto word : options.reserved) zero = zero && word == 0;
     if (!zero) {
         fail_input("options.reserved", "not 0; expected 0",
@@ -91,6 +91,7 @@ void check_options(const tcmoa_options &options) {
     check_range("slots", options.slots, 1, kMaxSlots);
     check_range("cuda_device", options.cuda_device, 0, kMaxCudaDevice);
     check_range("cuda_graph", options.cuda_graph, 0, 1);
+    check_range("trust_engines", options.trust_engines, 0, 1);
     check_range("fit", options.fit, TCMOA_FIT_EXACT, TCMOA_FIT_AUTO);
     if (!(options.stretch_low >= 0 && options.stretch_low < options.stretch_high && options.stretch_high <= 100)) {
         fail_input("options.stretch_low, options.stretch_high",
@@ -178,6 +179,7 @@ int tcmoa_open(const char *path, const tcmoa_options *options, tcmoa_fuser **fus
         backend_options.threads = chosen.threads;
         backend_options.cuda_device = chosen.cuda_device;
         backend_options.cuda_graph = chosen.cuda_graph != 0;
+        backend_options.trust_engines = chosen.trust_engines != 0;
         auto backend = tcmoa::load_backend(*bundle, backend_options);
         *fuser = new tcmoa_fuser(std::move(bundle), std::move(backend), chosen);
         return TCMOA_OK;

@@ -1,6 +1,5 @@
 #include "atomic_write.hpp"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -35,12 +34,9 @@ void atomic_write(const std::filesystem::path &path, std::string_view data) {
     name += path.filename().string();
     name += ".XXXXXX";
     std::string temporary = (path.parent_path() / name).string();
-    const int descriptor = mkstemp(temporary.data());
+    const int descriptor = mkstemp(temporary.data());  // with mode 0600
     if (descriptor < 0) fail_write(path);
-    const mode_t mask = umask(0);
-    umask(mask);
-    bool good = fchmod(descriptor, 0666 & ~mask) == 0;  // mkstemp makes files that only their owner can read
-    good = good && write_all(descriptor, data);
+    bool good = write_all(descriptor, data);
     good = ::close(descriptor) == 0 && good && ::rename(temporary.c_str(), path.c_str()) == 0;
     if (!good) {
         const int reason = errno;

@@ -1,4 +1,4 @@
-// Files that are written whole or not at all.
+// Files of this user that are written whole or not at all.
 #pragma once
 
 #include <filesystem>
@@ -6,7 +6,7 @@
 
 namespace tcmoa {
 
-// Write a temporary file in the same folder and rename it to `path`. Throws std::filesystem::filesystem_error and
+// Write a temporary file that only its owner can read in the same folder, and rename it to `path`. Throws std::filesystem::filesystem_error and
 // leaves no temporary file behind.
 void atomic_write(const std::filesystem::path &path, std::string_view data);
 

@@ -79,6 +79,8 @@ struct BackendOptions {
     int threads = 0;            // of a backend on the CPU; 0: all cores
     int cuda_device = 0;
     bool cuda_graph = true;
+    bool trust_engines = false;  // also load engines that this user did not build
+    std::string note;            // for the name of the backend: why it was taken in place of a better one
 };
 
 }  // namespace tcmoa

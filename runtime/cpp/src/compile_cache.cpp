@@ -1,10 +1,15 @@
 #include "compile_cache.hpp"
 
-#include <cctype>
+#include <sys/stat.h>
+
+#include <array>
 #include <fstream>
+#include <vector>
 
 #include "atomic_write.hpp"
+#include "regular_file.hpp"
 #include "sha256.hpp"
+#include "user_folders.hpp"
 
 namespace tcmoa {
 namespace {
@@ -12,45 +17,87 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char *kSeal = "cache.json";
-constexpr std::size_t kMaxNameBytes = 80, kDigestDigits = 12;
+constexpr std::size_t kKeyDigits = 32;
+constexpr std::uintmax_t kMaxSealBytes = 1 << 20;
+constexpr std::size_t kChunkBytes = 1 << 20;
 
 // Hashes by file name; empty if the seal is missing or damaged.
 Manifest read_seal(const fs::path &folder) {
-    std::ifstream file(folder / kSeal, std::ios::binary);
-    const auto seal = Manifest::parse(file, nullptr, false);
-    if (!seal.is_object()) return Manifest::object();
-    const auto files = seal.find("files");
-    return files != seal.end() && files->is_object() ? *files : Manifest::object();
+    try {
+        const auto seal = Manifest::parse(read_regular_file(folder / kSeal, kMaxSealBytes), nullptr, false);
+        if (!seal.is_object()) return Manifest::object();
+        const auto files = seal.find("files");
+        return files != seal.end() && files->is_object() ? *files : Manifest::object();
+    } catch (const FileError &) {
+        return Manifest::object();
+    }
+}
+
+// Throws FileError unless it is a regular file that can be read.
+std::string hash_of(const fs::path &path) {
+    RegularFile file(path);
+    Sha256 hash;
+    std::vector<char> chunk(kChunkBytes);
+    while (const auto got = file.read(chunk.data(), chunk.size())) hash.update(chunk.data(), got);
+    return hash.hex();
+}
+
+bool has_hash(const fs::path &path, const Manifest &expected) {
+    try {
+        return expected == hash_of(path);
+    } catch (const FileError &) {
+        return false;
+    }
+}
+
+std::string join(const std::vector<std::string> &lines) {
+    std::string text;
+    for (const auto &line : lines) text += (text.empty() ? "" : "\n") + line;
+    return text;
+}
+
+std::string strip(const std::string &text) {
+    constexpr const char *kSpace = " \t\r\n\f\v";
+    const auto first = text.find_first_not_of(kSpace);
+    return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(kSpace) - first + 1);
 }
 
 }  // namespace
 
-std::string cache_prefix(const Bundle &bundle) {
-    std::string hashes = bundle.files.at(kGraph).sha256;
-    // The hash is over the files in the manifest's order: the graph, then its data. A parsed object is sorted by name.
-    if (bundle.files.size() > 1) hashes = sha256(hashes + bundle.files.at(kGraphData).sha256);
-    // As in Python, one underscore replaces one character, which may be several bytes.
-    std::string safe;
-    for (char c : bundle.graph_name) {
-        const auto byte = static_cast<unsigned char>(c);
-        if ((byte & 0xc0) == 0x80) continue;
-        safe += (byte < 0x80 && (isalnum(byte) || c == '_' || c == '-')) ? c : '_';
+std::string graph_key(const Bundle &bundle) {
+    std::vector<std::string> hashes{bundle.files.at(kGraph).sha256};
+    for (const auto &[name, entry] : bundle.files) {
+        if (name != kGraph) hashes.push_back(entry.sha256);
     }
-    std::string digest = hashes.substr(0, kDigestDigits);
-    for (char &c : digest) {
-        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) c = '_';
-    }
-    return safe.substr(0, kMaxNameBytes) + "-" + digest;
+    return sha256(join(hashes));
 }
 
-std::optional<CompileCache> CompileCache::open(const Bundle &bundle, const std::string &backend) {
-    try {
-        const CompileCache cache(bundle.path / kEngines / (backend + "-" + cache_prefix(bundle)));
-        fs::create_directories(cache.folder_);
-        // A symbolic link would lead out of the bundle, and what is read there runs as code.
-        if (fs::canonical(cache.folder_) != fs::canonical(bundle.path) / kEngines / cache.folder_.filename()) {
-            return std::nullopt;
+std::string cache_key(std::initializer_list<std::string_view> parts) {
+    return sha256(join({parts.begin(), parts.end()})).substr(0, kKeyDigits);
+}
+
+std::string cpu_identity() {
+    constexpr std::array<const char *, 5> kKeys{"model name", "flags", "CPU implementer", "CPU part", "Features"};
+    std::ifstream file("/proc/cpuinfo");
+    std::vector<std::string> lines;
+    for (std::string line; std::getline(file, line);) {
+        const auto colon = line.find(':');
+        if (colon == std::string::npos) break;  // the end of the first core
+        const auto name = strip(line.substr(0, colon));
+        for (const char *key : kKeys) {
+            if (name == key) lines.push_back(name + ":" + strip(line.substr(colon + 1)));
         }
+    }
+    return join(lines);
+}
+
+std::optional<CompileCache> CompileCache::open(const Bundle &bundle, const std::string &backend,
+                                               const std::string &library, const std::string &device) {
+    try {
+        const auto key = cache_key({backend, library, device, graph_key(bundle)});
+        const auto folder = open_user_folder(UserFolder::cache, {"compiled", backend + "-" + key}, true);
+        if (!folder) return std::nullopt;
+        const CompileCache cache(*folder);
         cache.delete_unsealed();
         return cache.seal() ? std::optional(cache) : std::nullopt;
     } catch (const fs::filesystem_error &) {
@@ -63,7 +110,9 @@ bool CompileCache::seal() const noexcept {
         auto files = Manifest::object();
         for (const auto &entry : fs::directory_iterator(folder_)) {
             const auto name = entry.path().filename().string();
-            if (name != kSeal) files[name] = sha256_file(entry.path());
+            if (name == kSeal) continue;
+            files[name] = hash_of(entry.path());
+            ::chmod(entry.path().c_str(), S_IRUSR | S_IWUSR);  // the library made it with the umask
         }
         atomic_write(folder_ / kSeal, Manifest{{"files", files}}.dump(2) + "\n");
         return true;
@@ -78,7 +127,7 @@ void CompileCache::delete_unsealed() const {
         const auto name = entry.path().filename().string();
         if (name == kSeal) continue;
         const auto hash = sealed.find(name);
-        if (entry.is_symlink() || hash == sealed.end() || *hash != sha256_file(entry.path())) fs::remove(entry.path());
+        if (hash == sealed.end() || !has_hash(entry.path(), *hash)) fs::remove(entry.path());
     }
 }
 

@@ -1,8 +1,9 @@
-// The folder in which a backend keeps what it compiled for a bundle's graph. tcmoa_runtime uses the same folders, so
-// that C and Python share their caches.
+// The folder in which a backend keeps what it compiled for a bundle's graph, in the user's cache folder and never in the
+// bundle. tcmoa_runtime uses the same folders, so that C and Python share their caches.
 #pragma once
 
 #include <filesystem>
+#include <initializer_list>
 #include <optional>
 #include <string>
 
@@ -10,13 +11,15 @@
 
 namespace tcmoa {
 
-// What a backend reads from its cache runs as native code. The files are hashed after they were written (`seal`), and a
-// file that differs from its hash is deleted before the next session reads it. That finds damage and interrupted
-// sessions. It is no protection against whoever made the bundle: they can write a matching hash.
+// What a backend reads from its cache runs as native code. So nobody else can write to the folder, and the files are
+// hashed after they were written (`seal`): a file that differs from its hash, after damage or an interrupted session, is
+// deleted before the next session reads it.
 class CompileCache {
 public:
-    // The cache of a bundle and a backend, e.g. "openvino-2026.4.1"; nothing if the bundle is not writable.
-    static std::optional<CompileCache> open(const Bundle &bundle, const std::string &backend);
+    // The cache of a bundle's graph. backend: e.g. "openvino". library: name and version of what compiles. device: what
+    // it compiles for. Nothing if the user's cache folder cannot be used.
+    static std::optional<CompileCache> open(const Bundle &bundle, const std::string &backend,
+                                            const std::string &library, const std::string &device);
 
     [[nodiscard]] const std::filesystem::path &folder() const { return folder_; }
 
@@ -29,7 +32,13 @@ private:
     std::filesystem::path folder_;
 };
 
-// A name that no other graph has: the graph's own, and the first 12 digits of its files' SHA-256.
-std::string cache_prefix(const Bundle &bundle);
+// A name that no other graph has: the SHA-256 of the hashes of the bundle's files.
+std::string graph_key(const Bundle &bundle);
+
+// A file name for what depends on all of these texts.
+std::string cache_key(std::initializer_list<std::string_view> parts);
+
+// Text that is the same only on CPUs with the same instructions.
+std::string cpu_identity();
 
 }  // namespace tcmoa

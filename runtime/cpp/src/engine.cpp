@@ -4,7 +4,9 @@
 #include <array>
 #include <system_error>
 
+#include "compile_cache.hpp"
 #include "error.hpp"
+#include "user_folders.hpp"
 
 namespace tcmoa {
 namespace {
@@ -41,10 +43,6 @@ std::optional<Capability> parse_number(std::string_view text) {
     return parse_capability(text.substr(0, dot), text.substr(dot + 1));
 }
 
-std::string to_string(Capability capability) {
-    return std::to_string(capability.first) + "." + std::to_string(capability.second);
-}
-
 // A version is part of a file name.
 bool is_version(std::string_view text) {
     return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
@@ -52,8 +50,11 @@ bool is_version(std::string_view text) {
     });
 }
 
-// An engine must be a file in `engines/` of its bundle, also after symbolic links are resolved.
-void check_inside(const fs::path &bundle, const fs::path &path, const std::string &remedy) {
+// The folder of a bundle's engines in the user's data folder; nothing if it is missing or must not be used.
+std::optional<fs::path> user_engines(const std::string &key) { return open_user_folder(UserFolder::data, {kEngines, key}); }
+
+// An engine must be a file in one of the folders of its bundle, also after symbolic links are resolved.
+void check_inside(const fs::path &bundle, const std::string &key, const fs::path &path, const std::string &remedy) {
     const std::string where = path.string();
     std::error_code error;
     if (!fs::is_regular_file(path, error)) {
@@ -68,7 +69,9 @@ void check_inside(const fs::path &bundle, const fs::path &path, const std::strin
         return resolved;
     };
     const auto folder = resolve(path.has_parent_path() ? path.parent_path() : fs::path("."));
-    if (folder != resolve(bundle) / kEngines || resolve(path).parent_path() != folder) {
+    const auto users = user_engines(key);
+    const bool is_inside = folder == resolve(bundle) / kEngines || (users && folder == resolve(*users));
+    if (!is_inside || resolve(path).parent_path() != folder) {
         fail_bundle(where,
                     "outside of its bundle; expected a file in " + (bundle / kEngines).string() +
                         ", since engines run as native code",
@@ -123,7 +126,27 @@ void check_graph(const Bundle &bundle, const ManifestReader &reader) {
     }
 }
 
+// Sorted by name.
+std::vector<fs::path> engines_in(const fs::path &folder, const fs::path &bundle) {
+    std::error_code error;
+    if (!fs::is_directory(folder, error)) return {};
+    std::vector<fs::path> found;
+    for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+        if (entry->path().extension() == kSuffix) found.push_back(entry->path());
+    }
+    if (error) {
+        fail_bundle(folder.string(), "cannot be read: " + error.message(),
+                    "make it readable, or build the engine again with " + build_command(bundle));
+    }
+    std::sort(found.begin(), found.end());
+    return found;
+}
+
 }  // namespace
+
+std::string to_string(Capability capability) {
+    return std::to_string(capability.first) + "." + std::to_string(capability.second);
+}
 
 const char *name_of(Flavor flavor) { return kFlavors[flavor == Flavor::tensorrt ? 0 : 1]; }
 
@@ -136,18 +159,11 @@ std::string build_command(const fs::path &bundle, std::string_view name) {
 }
 
 std::vector<fs::path> find_engines(const Bundle &bundle) {
-    const auto folder = bundle.path / kEngines;
-    std::error_code error;
-    if (!fs::is_directory(folder, error)) return {};
-    std::vector<fs::path> found;
-    for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
-        if (entry->path().extension() == kSuffix) found.push_back(entry->path());
+    auto found = engines_in(bundle.path / kEngines, bundle.path);
+    if (const auto folder = user_engines(graph_key(bundle))) {
+        const auto more = engines_in(*folder, bundle.path);
+        found.insert(found.end(), more.begin(), more.end());
     }
-    if (error) {
-        fail_bundle(folder.string(), "cannot be read: " + error.message(),
-                    "make it readable, or build the engine again with " + build_command(bundle.path));
-    }
-    std::sort(found.begin(), found.end());
     return found;
 }
 
@@ -155,8 +171,9 @@ Engine Engine::open(const Bundle &bundle, const fs::path &path) {
     Engine engine;
     engine.path = path;
     engine.bundle_path_ = bundle.path;
+    engine.graph_key_ = graph_key(bundle);
     const auto remedy = "build it again with " + build_command(bundle.path, path.filename().string());
-    check_inside(bundle.path, path, remedy);
+    check_inside(bundle.path, engine.graph_key_, path, remedy);
     auto description = path;
     description.replace_extension(".json");
     std::error_code error;
@@ -190,7 +207,7 @@ int Engine::rank() const {
 }
 
 std::string Engine::read() const {
-    check_inside(bundle_path_, path, remedy);
+    check_inside(bundle_path_, graph_key_, path, remedy);
     return read_verified_file(path, file, "its JSON", remedy);
 }
 

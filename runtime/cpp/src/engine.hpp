@@ -3,8 +3,10 @@
 //   engines/<flavor>-<version>-<targets>-<precision>.engine   as TensorRT serialized it
 //   engines/<same name>.json                                  its description, with the engine's hash and its own
 //
-// An engine is native code: it is loaded only from inside its bundle, only with a matching hash, and only by the
-// library version and on the GPUs that it was built for.
+// Engines of a bundle that was installed with the Python package are in the user's data folder.
+//
+// An engine is native code: it is loaded only from inside its bundle, only with a matching hash, only by the library
+// version and on the GPUs that it was built for, and only if its maker is trusted, see engine_trust.hpp.
 #pragma once
 
 #include <filesystem>
@@ -23,6 +25,9 @@ const char *name_of(Flavor flavor);
 
 // A CUDA compute capability, e.g. {8, 9}.
 using Capability = std::pair<int, int>;
+
+// E.g. "8.9".
+std::string to_string(Capability capability);
 
 class Engine {
 public:
@@ -57,9 +62,10 @@ public:
 
 private:
     std::filesystem::path bundle_path_;
+    std::string graph_key_;
 };
 
-// Paths of the engines in a bundle, sorted by name; none is opened. Throws Error (TCMOA_ERROR_BUNDLE).
+// Paths of the engines in a bundle and in the user's data folder, each sorted by name; none is opened. Throws Error (TCMOA_ERROR_BUNDLE).
 std::vector<std::filesystem::path> find_engines(const Bundle &bundle);
 
 // The command that builds an engine whose file has this name; without a name, of either flavor.

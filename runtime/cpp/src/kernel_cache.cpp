@@ -1,17 +1,18 @@
 #include "kernel_cache.hpp"
 
-#include <fstream>
-#include <iterator>
-#include <system_error>
-
 #include "atomic_write.hpp"
+#include "compile_cache.hpp"
+#include "regular_file.hpp"
 #include "sha256.hpp"
+#include "user_folders.hpp"
 
 namespace tcmoa {
 namespace {
 
 constexpr std::string_view kMagic = "tcmoa runtime cache 1\n";
 constexpr std::size_t kHashBytes = 32;
+constexpr const char *kFolder = "kernels";
+constexpr std::uintmax_t kMaxBytes = 1 << 30;
 
 // A hexadecimal SHA-256 as bytes.
 std::string from_hex(const std::string &hex) {
@@ -25,9 +26,9 @@ std::string from_hex(const std::string &hex) {
 
 }  // namespace
 
-KernelCache::KernelCache(const Engine &engine) : path_(engine.path), engine_hash_(engine.file.sha256) {
-    path_.replace_extension(".runtime_cache");
-}
+KernelCache::KernelCache(const Engine &engine, const std::string &gpu_name, Capability capability)
+    : name_("rtx-" + cache_key({engine.file.sha256, gpu_name, to_string(capability)}) + ".runtime_cache"),
+      engine_hash_(engine.file.sha256) {}
 
 // Format, the engine's hash, and the kernels' hash: TensorRT-RTX itself only checks for which GPU they were compiled.
 std::string KernelCache::header(std::string_view kernels) const {
@@ -35,10 +36,14 @@ std::string KernelCache::header(std::string_view kernels) const {
 }
 
 void KernelCache::load(LoadedEngine &loaded) {
-    std::error_code error;
-    if (!std::filesystem::is_regular_file(path_, error)) return;
-    std::ifstream file(path_, std::ios::binary);
-    const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+    const auto folder = open_user_folder(UserFolder::cache, {kFolder});
+    if (!folder) return;
+    std::string text;
+    try {
+        text = read_regular_file(*folder / name_, kMaxBytes);
+    } catch (const FileError &) {
+        return;
+    }
     const std::size_t start = kMagic.size() + 2 * kHashBytes;
     if (text.size() <= start) return;
     const auto kernels = std::string_view(text).substr(start);
@@ -50,7 +55,9 @@ void KernelCache::load(LoadedEngine &loaded) {
 void KernelCache::save(const LoadedEngine &loaded) noexcept {
     try {
         const auto kernels = loaded.compiled_kernels();
-        if (!kernels.empty() && kernels != loaded_kernels_) atomic_write(path_, header(kernels) + kernels);
+        if (kernels.empty() || kernels == loaded_kernels_) return;
+        const auto folder = open_user_folder(UserFolder::cache, {kFolder}, true);
+        if (folder) atomic_write(*folder / name_, header(kernels) + kernels);
     } catch (...) {
     }
 }

@@ -1,8 +1,8 @@
-// The file beside a TensorRT-RTX engine that keeps the kernels compiled at its first start. The Python runtime uses the
-// same file in the same format. A cache that is damaged or of another engine is ignored and written again.
+// The file in the user's cache folder that keeps the kernels which TensorRT-RTX compiled at the first start of an engine.
+// The Python runtime uses the same file in the same format. A cache that is damaged or of another engine is ignored and
+// written again.
 #pragma once
 
-#include <filesystem>
 #include <string>
 #include <string_view>
 
@@ -13,7 +13,8 @@ namespace tcmoa {
 
 class KernelCache {
 public:
-    explicit KernelCache(const Engine &engine);
+    // gpu_name, capability: the GPU that the engine runs on.
+    KernelCache(const Engine &engine, const std::string &gpu_name, Capability capability);
 
     void load(LoadedEngine &loaded);
 
@@ -23,8 +24,7 @@ public:
 private:
     [[nodiscard]] std::string header(std::string_view kernels) const;
 
-    std::filesystem::path path_;
-    std::string engine_hash_, loaded_kernels_;
+    std::string name_, engine_hash_, loaded_kernels_;
 };
 
 }  // namespace tcmoa

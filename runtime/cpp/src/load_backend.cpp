@@ -1,5 +1,6 @@
 #include "load_backend.hpp"
 
+#include "engine_trust.hpp"
 #include "error.hpp"
 #include "openvino.hpp"
 #include "tensorrt.hpp"
@@ -20,6 +21,7 @@ std::unique_ptr<Backend> load_backend(const Bundle &bundle, const BackendOptions
         if (auto backend = load_tensorrt(bundle, options, reason)) return backend;
         if (options.name == "tensorrt") throw Error(*reason);
         chosen.name = "openvino";
+        if (dynamic_cast<const UntrustedError *>(reason.get()) != nullptr) chosen.note = ", as an engine is not trusted";
     }
     return load_openvino(bundle, chosen);
 }

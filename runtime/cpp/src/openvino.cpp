@@ -1,5 +1,6 @@
 #include "openvino.hpp"
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "error.hpp"
 #include "openvino_library.hpp"
 #include "openvino_slot.hpp"
+#include "private_copy.hpp"
 
 namespace tcmoa {
 namespace {
@@ -17,7 +19,8 @@ constexpr const char *kBf16 = "openvino-bf16";
 class OpenVinoBackend final : public Backend {
 public:
     OpenVinoBackend(const Bundle &bundle, const BackendOptions &options)
-        : library_(OpenVinoLibrary::get()), bundle_(bundle), name_(options.name), contract_(bundle.contract) {
+        : library_(OpenVinoLibrary::get()), bundle_(bundle), name_(options.name), note_(options.note),
+          contract_(bundle.contract) {
         ov_core_t *core = nullptr;
         if (const auto status = library_.ov_core_create(&core); status != OK) {
             fail_missing("OpenVINO " + library_.version(), "failed to start (" + library_.reason(status) + ")",
@@ -25,12 +28,12 @@ public:
         }
         core_.reset(core);
         if (name_ == kBf16) check_bf16();
-        const auto cache = CompileCache::open(bundle, name_ + "-" + library_.version());
+        const auto cache = CompileCache::open(bundle, name_, "openvino " + library_.version(), cpu_identity());
         compile(options, cache ? cache->folder().string() : "");
         if (cache) cache->seal();
     }
 
-    [[nodiscard]] std::string name() const override { return name_ + " (CPU)"; }
+    [[nodiscard]] std::string name() const override { return name_ + " (CPU" + note_ + ")"; }
     [[nodiscard]] bool accepts_cuda() const noexcept override { return false; }
     [[nodiscard]] bool accepts_external_buffers() const noexcept override { return true; }
     [[nodiscard]] std::unique_ptr<Slot> new_slot() override {
@@ -40,10 +43,11 @@ public:
 private:
     const OpenVinoLibrary &library_;
     const Bundle &bundle_;
-    const std::string name_;
+    const std::string name_, note_;
     const Contract contract_;
     OpenVinoCore core_;
     std::string graph_;  // the graph's bytes, as long as `model_` may use them
+    std::unique_ptr<PrivateCopy> copy_;  // likewise, where the weights are in a file of their own
     OpenVinoModel model_;
     OpenVinoCompiledModel compiled_;
 
@@ -90,14 +94,14 @@ private:
         compiled_.reset(compiled);
         model_.reset();
         graph_ = {};
+        copy_.reset();
     }
 
     void read_model() {
         ov_model_t *model = nullptr;
         if (bundle_.has_external_data()) {
-            // OpenVINO finds the weights by the graph's path, so the graph cannot be read from memory.
-            bundle_.verify_files();
-            check(library_.ov_core_read_model(core_.get(), bundle_.graph_path().c_str(), nullptr, &model));
+            copy_ = std::make_unique<PrivateCopy>(bundle_);
+            check(library_.ov_core_read_model(core_.get(), copy_->graph_path().c_str(), nullptr, &model));
         } else {
             graph_ = bundle_.read_graph();
             check(library_.ov_core_read_model_from_memory_buffer(core_.get(), graph_.data(), graph_.size(), nullptr,

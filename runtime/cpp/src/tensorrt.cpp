@@ -6,13 +6,15 @@
 #include <vector>
 
 #include "engine.hpp"
+#include "engine_trust.hpp"
 #include "tensorrt_session.hpp"
 #include "tensorrt_slot.hpp"
 
 namespace tcmoa {
 namespace {
 
-std::optional<ChosenEngine> choose_engine(const Bundle &bundle, int cuda_device, std::unique_ptr<Error> &reason) {
+std::optional<ChosenEngine> choose_engine(const Bundle &bundle, const BackendOptions &options,
+                                          std::unique_ptr<Error> &reason) {
     std::vector<Engine> engines;
     for (const auto &path : find_engines(bundle)) engines.push_back(Engine::open(bundle, path));
     if (engines.empty()) {
@@ -23,7 +25,7 @@ std::optional<ChosenEngine> choose_engine(const Bundle &bundle, int cuda_device,
     }
     std::stable_sort(engines.begin(), engines.end(),
                      [](const Engine &a, const Engine &b) { return a.rank() < b.rank(); });
-    std::unique_ptr<Error> incompatible, missing;  // the first of each
+    std::unique_ptr<Error> not_trusted, incompatible, missing;  // the first of each
     for (auto &engine : engines) {
         if (engine.stripped) {
             if (!incompatible) {
@@ -36,10 +38,14 @@ std::optional<ChosenEngine> choose_engine(const Bundle &bundle, int cuda_device,
         }
         try {
             TensorRt &library = tensorrt_library(engine.flavor);
-            const auto gpu = cuda::Device::properties(cuda_device);
+            const auto gpu = cuda::Device::properties(options.cuda_device);
             const auto problem = engine.incompatibility(library.version(), {gpu.major, gpu.minor});
-            if (problem.empty()) return ChosenEngine{std::move(engine), &library, gpu};
-            if (!incompatible) {
+            if (problem.empty() && (options.trust_engines || is_built_here(engine))) {
+                return ChosenEngine{std::move(engine), &library, gpu};
+            }
+            if (problem.empty()) {
+                if (!not_trusted) not_trusted = std::make_unique<UntrustedError>(engine);
+            } else if (!incompatible) {
                 incompatible =
                     std::make_unique<Error>(TCMOA_ERROR_BUNDLE, engine.path.string(), problem, engine.remedy);
             }
@@ -48,7 +54,7 @@ std::optional<ChosenEngine> choose_engine(const Bundle &bundle, int cuda_device,
             if (!missing) missing = std::make_unique<Error>(error);
         }
     }
-    reason = incompatible ? std::move(incompatible) : std::move(missing);
+    reason = not_trusted ? std::move(not_trusted) : incompatible ? std::move(incompatible) : std::move(missing);
     return std::nullopt;
 }
 
@@ -82,7 +88,7 @@ private:
 std::unique_ptr<Backend> load_tensorrt(const Bundle &bundle, const BackendOptions &options,
                                        std::unique_ptr<Error> &reason) {
     reason.reset();
-    const auto chosen = choose_engine(bundle, options.cuda_device, reason);
+    const auto chosen = choose_engine(bundle, options, reason);
     if (!chosen) return nullptr;
     try {
         auto device = std::make_shared<cuda::Device>(options.cuda_device);

@@ -27,7 +27,8 @@ TensorRtSession::TensorRtSession(const ChosenEngine &chosen, const Contract &gra
     resources.engine = chosen.library->load(chosen.engine, chosen.engine.read());
     check_engine_tensors(chosen.engine, *resources.engine, contract);
     if (chosen.engine.flavor == Flavor::rtx) {
-        kernel_cache_ = std::make_unique<KernelCache>(chosen.engine);
+        kernel_cache_ = std::make_unique<KernelCache>(chosen.engine, chosen.gpu.name,
+                                                      Capability{chosen.gpu.major, chosen.gpu.minor});
         kernel_cache_->load(*resources.engine);
     }
     resources.copy_in = cuda::new_stream();

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -48,7 +49,7 @@ class TemporaryFolder {
 public:
     TemporaryFolder() {
         std::string name = (fs::temp_directory_path() / "tcmoa-XXXXXX").string();
-        if (mkdtemp(name.data()) == nullptr) FAIL("a temporary folder cannot be created");
+        if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("a temporary folder cannot be created");
         path_ = name;
     }
     ~TemporaryFolder() {
@@ -61,7 +62,7 @@ public:
 
     [[nodiscard]] const fs::path &path() const { return path_; }
 
-    // Copy a test bundle without its compile caches.
+    // Copy a test bundle without its engines.
     [[nodiscard]] fs::path copy(const std::string &name) const {
         const auto target = path_ / name;
         fs::create_directory(target);
@@ -73,6 +74,31 @@ public:
 
 private:
     fs::path path_;
+};
+
+// The user's cache and data folders, empty ones until the end of the test.
+class UserFolders {
+public:
+    UserFolders() {
+        for (std::size_t i = 0; i < 2; ++i) {
+            if (const char *text = std::getenv(kNames[i])) previous_[i] = text;
+            setenv(kNames[i], (temporary_.path() / kFolders[i]).c_str(), 1);
+        }
+    }
+    ~UserFolders() {
+        for (std::size_t i = 0; i < 2; ++i) setenv(kNames[i], previous_[i].c_str(), 1);
+    }
+    UserFolders(const UserFolders &) = delete;
+    UserFolders &operator=(const UserFolders &) = delete;
+
+    [[nodiscard]] fs::path cache() const { return temporary_.path() / kFolders[0] / "tcmoa"; }
+    [[nodiscard]] fs::path data() const { return temporary_.path() / kFolders[1] / "tcmoa"; }
+
+private:
+    static constexpr const char *kNames[] = {"XDG_CACHE_HOME", "XDG_DATA_HOME"};
+    static constexpr const char *kFolders[] = {"cache", "data"};
+    TemporaryFolder temporary_;
+    std::string previous_[2];
 };
 
 // The message of the last failed call.

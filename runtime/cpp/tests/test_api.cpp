@@ -221,6 +221,8 @@ TEST_CASE("invalid options are refused by name") {
     CHECK_THAT(open_error(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.cuda_device = -1; }), Contains("options.cuda_device: -1"));
     CHECK_THAT(open_error(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.cuda_graph = 2; }), Contains("options.cuda_graph: 2"));
     CHECK_THAT(open_error(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.fit = 5; }), Contains("options.fit: 5; expected 0 to 4"));
+    CHECK_THAT(open_error(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.trust_engines = 2; }),
+               Contains("options.trust_engines: 2; expected 0 to 1"));
     CHECK_THAT(open_error(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.stretch_low = 99; }), Contains("expected percentiles 0 <= low < high <= 100"));
     CHECK_THAT(open_error(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.stretch_high = std::nan(""); }), Contains("expected percentiles"));
     CHECK_THAT(open_error(TCMOA_ERROR_INPUT, [](tcmoa_options &o) { o.reserved[14] = 1; }), Contains("options.reserved: not 0"));
@@ -282,7 +284,8 @@ TEST_CASE("bundles that cannot be loaded are refused") {
     CHECK(tcmoa_error(nullptr, nullptr, 100) > 7);
 }
 
-TEST_CASE("a bundle works without a writable cache, and a damaged cache is not used") {
+TEST_CASE("a bundle works without a private cache, and a damaged cache is not used") {
+    const UserFolders users;
     const TemporaryFolder temporary;
     const auto bundle = temporary.copy("vif-small");
     Reference reference("vif-small");
@@ -296,15 +299,18 @@ TEST_CASE("a bundle works without a writable cache, and a damaged cache is not u
     };
     CHECK(gives_reference());
     std::vector<fs::path> compiled;
-    for (const auto &entry : fs::recursive_directory_iterator(bundle / "engines")) {
+    for (const auto &entry : fs::recursive_directory_iterator(users.cache())) {
         if (entry.path().extension() == ".blob") compiled.push_back(entry.path());
     }
     REQUIRE(compiled.size() == 1);
     CHECK(gives_reference());  // from the cache
     write_text(compiled[0], "damaged");
     CHECK(gives_reference());
-    fs::remove_all(bundle / "engines");
-    write_text(bundle / "engines", "a file in place of the folder");
+    CHECK_FALSE(fs::exists(bundle / "engines"));
+    fs::permissions(users.cache(), fs::perms::others_write, fs::perm_options::add);
+    CHECK(gives_reference());
+    fs::remove_all(users.cache());
+    write_text(users.cache(), "a file in place of the folder");
     CHECK(gives_reference());
 }
 

@@ -1,4 +1,6 @@
 // Reading bundles: faults and their messages, and hashes that equal the exporter's.
+#include <sys/stat.h>
+
 #include <catch2/catch.hpp>
 #include <functional>
 
@@ -72,11 +74,11 @@ TEST_CASE("SHA-256 gives the digests of FIPS 180-4") {
 TEST_CASE("the hash of a manifest is over canonical JSON as Python writes it") {
     // Python: json.dumps({...}, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     const std::string canonical =
-        R"({"a":[1,-2,true,null,[],{}],"format":"f","format_version":1,"numbers":[1e-05,0.1,1e+16,123456789012345678901234567890],)"
+        R"({"a":[1,-2,true,null,[],{}],"format":"f","format_version":1,"numbers":[1e-05,0.1,1e+16,12345678901234567890],)"
         "\"text\":\"\\u00e9\\n\\\"\\\\\\u007f\\ud83d\\ude00/\"}";
     const std::string text = R"({ "text": "é\n\"\\)"
                              "\x7f"
-                             R"(😀/", "numbers": [1e-05, 0.1, 1e+16, 123456789012345678901234567890],
+                             R"(😀/", "numbers": [1e-05, 0.1, 1e+16, 12345678901234567890],
         "manifest_sha256": ")" +
                              sha256(canonical) + R"(", "format_version": 1, "format": "f", "a": [1, -2, true, null, [], {}] })";
     CHECK_NOTHROW(parse_manifest(text, "m.json", {"f", 1, "an f", "write it again"}));
@@ -177,29 +179,46 @@ TEST_CASE("a bundle that aligns its sources is refused, since libtcmoa does not 
 TEST_CASE("files of a compile cache that changed are deleted") {
     const TemporaryFolder temporary;
     const auto bundle = Bundle::open(temporary.copy("vif-small"));
-    auto cache = CompileCache::open(bundle, "fake-1");
+    const UserFolders users;
+    const auto open = [&bundle] { return CompileCache::open(bundle, "fake", "library 1", "a CPU"); };
+    auto cache = open();
     REQUIRE(cache);
-    CHECK(cache->folder().parent_path() == bundle.path / "engines");
+    CHECK(cache->folder().parent_path() == users.cache() / "compiled");
+    CHECK_FALSE(fs::exists(bundle.path / "engines"));
+    for (const auto &folder : {cache->folder(), users.cache()}) {
+        CHECK(fs::status(folder).permissions() == fs::perms::owner_all);
+    }
+    CHECK(CompileCache::open(bundle, "fake", "library 2", "a CPU")->folder() != cache->folder());
+    CHECK(CompileCache::open(bundle, "fake", "library 1", "another CPU")->folder() != cache->folder());
     write_text(cache->folder() / "a", "first");
     write_text(cache->folder() / "b", "second");
     REQUIRE(cache->seal());
     write_text(cache->folder() / "b", "changed");
     write_text(cache->folder() / "c", "never sealed");
     fs::create_symlink("/etc/passwd", cache->folder() / "d");
-    REQUIRE(CompileCache::open(bundle, "fake-1"));
+    REQUIRE(mkfifo((cache->folder() / "e").c_str(), 0600) == 0);
+    CHECK(fs::status(cache->folder() / "a").permissions() == (fs::perms::owner_read | fs::perms::owner_write));
+    REQUIRE(open());
     CHECK(read_text(cache->folder() / "a") == "first");
     CHECK_FALSE(fs::exists(cache->folder() / "b"));
     CHECK_FALSE(fs::exists(cache->folder() / "c"));
     CHECK_FALSE(fs::exists(fs::symlink_status(cache->folder() / "d")));
+    CHECK_FALSE(fs::exists(fs::symlink_status(cache->folder() / "e")));
 
     write_text(cache->folder() / "cache.json", "{");
-    REQUIRE(CompileCache::open(bundle, "fake-1"));
+    REQUIRE(open());
     CHECK_FALSE(fs::exists(cache->folder() / "a"));
+    fs::remove(cache->folder() / "cache.json");
+    REQUIRE(mkfifo((cache->folder() / "cache.json").c_str(), 0600) == 0);
+    REQUIRE(open());
 
     fs::remove_all(cache->folder());
     fs::create_directory(temporary.path() / "elsewhere");
     fs::create_directory_symlink(temporary.path() / "elsewhere", cache->folder());
-    CHECK_FALSE(CompileCache::open(bundle, "fake-1"));
+    CHECK_FALSE(open());
+    fs::remove(cache->folder());
+    fs::permissions(users.cache() / "compiled", fs::perms::others_write, fs::perm_options::add);
+    CHECK_FALSE(open());
 }
 
 TEST_CASE("foreign text cannot break the line of a message") {

@@ -1,6 +1,10 @@
 // Faults of engines, TensorRT, memory and CUDA, on the simulated GPU; never on a real one.
 #include <catch2/catch.hpp>
 
+#include <sys/stat.h>
+
+#include "compile_cache.hpp"
+#include "engine.hpp"
 #include "simulated/gpu_fixture.hpp"
 
 using namespace tcmoa;
@@ -119,6 +123,66 @@ TEST_CASE("a missing GPU is reported") {
               "options.cuda_device: 2; expected 0 to 1"));
     options.cuda_device = 1;
     CHECK(load_tensorrt(toy.open(), options, reason));
+}
+
+TEST_CASE("an engine that this user did not build is not loaded unless it is trusted") {
+    const LeakCheck leak_check;
+    const ToyBundle toy;
+    const auto path = toy.add_engine();
+    const auto record = toy.users.data() / "built-engines";
+    BackendOptions options;
+    std::unique_ptr<Error> reason;
+    const auto is_loaded = [&] { return load_tensorrt(toy.open(), options, reason) != nullptr; };
+    CHECK(is_loaded());
+
+    SECTION("a record that others may have written does not count") {
+        fs::permissions(record, fs::perms::group_write, fs::perm_options::add);
+        CHECK_FALSE(is_loaded());
+    }
+    SECTION("nor one through a link") {
+        fs::rename(record, toy.users.data() / "moved");
+        fs::create_directory_symlink(toy.users.data() / "moved", record);
+        CHECK_FALSE(is_loaded());
+    }
+    SECTION("a pipe in place of the record is not waited for") {
+        for (const auto &entry : fs::directory_iterator(record)) {
+            fs::remove(entry.path());
+            REQUIRE(mkfifo(entry.path().c_str(), 0600) == 0);
+        }
+        CHECK_FALSE(is_loaded());
+    }
+    SECTION("without a record") {
+        fs::remove_all(record);
+        CHECK_FALSE(is_loaded());
+        CHECK(reason->status() == TCMOA_ERROR_BUNDLE);
+        CHECK(std::string(reason->what()) ==
+              path.string() + ": this user did not build this engine, and an engine is native code; expected one that "
+                              "was built here. Build it again with `tcmoa build " + toy.folder.string() +
+                  " --flavor tensorrt`, or set trust_engines (GStreamer: trust-engines) if you trust whoever built it.");
+        const auto mine = toy.add_engine(with("precision", "bf16"), toy_engine(toy.contract) + "\n");
+        const auto backend = load_tensorrt(toy.open(), options, reason);
+        REQUIRE(backend);  // the trusted one, though the other precision is preferred
+        CHECK(has(backend->name(), "bf16"));
+        fs::remove(mine);
+    }
+    options.trust_engines = true;
+    CHECK(is_loaded());
+}
+
+TEST_CASE("engines of an installed bundle are in the user's data folder") {
+    const LeakCheck leak_check;
+    const ToyBundle toy;
+    const auto path = toy.add_engine();
+    const auto folder = open_user_folder(UserFolder::data, {"engines", graph_key(toy.open())}, true).value();
+    for (const auto &entry : fs::directory_iterator(path.parent_path())) {
+        fs::rename(entry.path(), folder / entry.path().filename());
+    }
+    fs::remove(path.parent_path());
+    CHECK(find_engines(toy.open()) == std::vector<fs::path>{folder / path.filename()});
+    std::unique_ptr<Error> reason;
+    CHECK(load(toy, reason));
+    fs::permissions(folder, fs::perms::others_write, fs::perm_options::add);
+    CHECK(find_engines(toy.open()).empty());
 }
 
 TEST_CASE("a damaged engine is refused before TensorRT reads it") {
@@ -272,11 +336,12 @@ TEST_CASE("running out of memory at any allocation leaks nothing") {
     }
 }
 
-TEST_CASE("kernels that TensorRT-RTX compiled are cached beside the engine") {
+TEST_CASE("kernels that TensorRT-RTX compiled are cached in the user's cache folder") {
     const LeakCheck leak_check;
     const ToyBundle toy;
-    const auto path = toy.add_engine(as_rtx);
-    const auto cache = fs::path(path).replace_extension(".runtime_cache");
+    toy.add_engine(as_rtx);
+    const auto key = cache_key({sha256(toy_engine(toy.contract)), "Simulated GPU 0", "8.9"});
+    const auto cache = toy.users.cache() / "kernels" / ("rtx-" + key + ".runtime_cache");
     const auto run = [&] {
         std::unique_ptr<Error> reason;
         const int before = simulated::counts().compiled;
@@ -300,6 +365,13 @@ TEST_CASE("kernels that TensorRT-RTX compiled are cached beside the engine") {
         CHECK(read_text(cache) == text);
     }
     fs::remove(cache);
+    REQUIRE(mkfifo(cache.c_str(), 0600) == 0);  // is not waited for
+    CHECK(run() == 1);
+    CHECK(run() == 0);
+    fs::permissions(cache.parent_path(), fs::perms::others_write, fs::perm_options::add);  // not private: not used
+    CHECK(run() == 1);
+    fs::permissions(cache.parent_path(), fs::perms::owner_all);
+    fs::remove(cache);
     fs::create_directory(cache);  // cannot be written to
     CHECK(run() == 1);
 }
@@ -307,7 +379,5 @@ TEST_CASE("kernels that TensorRT-RTX compiled are cached beside the engine") {
 TEST_CASE("TensorRT has no kernel cache") {
     const GpuFixture gpu;
     (void)gpu.backend->new_slot();
-    for (const auto &entry : fs::directory_iterator(gpu.toy.folder / "engines")) {
-        CHECK(entry.path().extension() != ".runtime_cache");
-    }
+    CHECK_FALSE(fs::exists(gpu.toy.users.cache()));
 }

@@ -9,6 +9,7 @@
 #include "fixtures.hpp"
 #include "manifest.hpp"
 #include "sha256.hpp"
+#include "user_folders.hpp"
 
 namespace tcmoa::testing {
 
@@ -59,6 +60,7 @@ inline std::string toy_engine(const Contract &contract) {
 }
 
 struct ToyBundle {
+    UserFolders users;
     TemporaryFolder temporary;
     fs::path folder = temporary.path() / "toy";
     Contract contract = toy_contract();
@@ -90,7 +92,7 @@ struct ToyBundle {
 
     [[nodiscard]] Bundle open() const { return Bundle::open(folder); }
 
-    // Add an engine. `change` edits its description before that gets its name and its hash.
+    // Add an engine, built by this user. `change` edits its description before that gets its name and its hash.
     using Change = std::function<void(Manifest &)>;
     fs::path add_engine(const Change &change = {}, std::string text = "") const {
         if (text.empty()) text = toy_engine(contract);
@@ -126,6 +128,7 @@ struct ToyBundle {
         const auto path = folder / "engines" / (stem + ".engine");
         write_text(path, text);
         write_description(path, engine);
+        write_text(open_user_folder(UserFolder::data, {"built-engines"}, true).value() / sha256(text), "{}");
         return path;
     }
 
