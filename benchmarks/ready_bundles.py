@@ -6,6 +6,7 @@ The same weights give the same graphs. Run it after replacing the weights or the
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import Final
 import tcmoa
 from tcmoa import TCMoA, load_weights
 from tcmoa_export import export_bundle
-from tcmoa_runtime.bundle import GRAPH, Bundle
-from tcmoa_runtime.bundle_write import new_bundle, write_manifest
+from tcmoa_runtime.bundle import Bundle
+from tcmoa_runtime.bundle_write import write_manifest
 from tcmoa_runtime.contract import Task
 from tcmoa_runtime.options.export import ExportOptions
 from tcmoa_runtime.ready_bundles import READY_FOLDER, READY_NAMES, READY_PRESET
@@ -73,9 +74,9 @@ def make_bundle(model: TCMoA, name: str, folder: Path) -> Bundle:
     figures: Mapping[str, float] = read_figures(CARD.read_text(encoding="utf-8"), task)
     with tempfile.TemporaryDirectory() as temporary:
         made = export_bundle(model, options_for(task), Path(temporary) / name, weights_source=READY_PRESET)
-        with new_bundle(folder / name) as partial:
-            (partial / GRAPH).write_bytes(made.read_graph())
-            write_manifest(partial, {**made.manifest, "quality": dict(figures)})
+        write_manifest(made.path, {**made.manifest, "quality": dict(figures)})
+        # Not by `derive_bundle`, which refuses to write into the package.
+        shutil.copytree(made.path, folder / name, dirs_exist_ok=True)
     return Bundle.open(folder / name)
 
 

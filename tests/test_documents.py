@@ -249,7 +249,7 @@ def test_a_base_install_fuses_pairs_of_twenty_sizes(base_install, tmp_path):
             write_image(tmp_path / folder / f"{size[1]}x{size[0]}.png", resize_frame(image, size))
     done = base_install("tcmoa", "fuse", "nano-vif", "X", "Y", "-o", "out/", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    fused = {path.stem: read_frame(path).shape for path in (tmp_path / "out").iterdir()}
+    fused = {path.stem: read_frame(path).shape for path in (tmp_path / "out").glob("*.png")}
     assert fused == {f"{width}x{height}": (height, width, 3) for height, width in SIZES}
     assert {path for path in package.rglob("*") if path.suffix != ".pyc"} - before <= set(
         package.rglob("__pycache__")

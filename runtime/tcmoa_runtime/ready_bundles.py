@@ -6,7 +6,7 @@ They are in `ready/`, are never written to, and are made from the weights in `tc
 
 from __future__ import annotations
 
-import difflib
+import importlib.util
 import os
 from pathlib import Path
 from typing import Final
@@ -39,12 +39,22 @@ def resolve_bundle(path: str | os.PathLike[str]) -> Path:
         return given
     if str(given) in READY_NAMES:
         return READY_FOLDER / str(given)
-    near = difflib.get_close_matches(str(given).lower(), READY_NAMES, n=1)
+    import difflib  # only for a mistake
+
+    near = difflib.get_close_matches(given.name.lower(), READY_NAMES, n=1)
     raise BundleError(
         f"no such bundle; expected a folder or one of {', '.join(READY_NAMES)}",
         subject=given,
         remedy=f"Use {near[0]}, or make a bundle with `tcmoa export`" if near else MAKE_REMEDY,
     )
+
+
+def shipped_weights() -> dict[str, Path]:
+    """Return the weights that the package ships for exports and training, by name."""
+    spec = importlib.util.find_spec("tcmoa")  # found without importing it: it needs PyTorch
+    folders = [] if spec is None else spec.submodule_search_locations or []
+    files = (path for folder in folders for path in (Path(folder) / "weights_data").glob("*.safetensors"))
+    return {path.stem: path for path in sorted(files)}
 
 
 def ready_name(folder: Path) -> str | None:

@@ -68,8 +68,17 @@ def test_weights_in_a_separate_file_are_found_and_verified(external_data_bundle,
         CFuser(bundle)
 
 
+@pytest.mark.parametrize("task", ["vif", "mff"])
+def test_a_ready_bundle_gives_the_bytes_of_python(task):
+    """C takes the folder that `tcmoa models` prints; its large weights are stored in float16."""
+    bundle = Bundle.open(f"nano-{task}")
+    color, gray, _ = frames(bundle.path)
+    with Fuser.load(bundle.path, "openvino", threads=1) as fuser, CFuser(bundle.path, threads=1) as c_fuser:
+        np.testing.assert_array_equal(c_fuser(color, gray), fuser(color, gray))
+
+
 def test_a_bundle_in_int8_gives_the_bytes_of_python(tmp_path):
-    source = export_micro(tmp_path / "micro")
+    source = export_micro(tmp_path / "micro", weight_storage="fp16")
     found = find_pairs(write_pairs(tmp_path / "pairs", 4))
     options = QuantizeOptions(min_psnr=0, smoothing=0.5, ranges="max")
     bundle = quantize_bundle(source, found, tmp_path / "int8", options).bundle.path

@@ -7,10 +7,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from micro_model import scrambled
 from tcmoa import Sizes
+from tcmoa_calibration.quantize.linears import backbone_linears
 from tcmoa_export import export_bundle
 from tcmoa_export.graph_builder import FLOAT32
 from tcmoa_export.network import build_graph
-from tcmoa_export.parity import MIN_PSNR_DB
+from tcmoa_export.parity import MIN_PSNR_DB, Parity, ParityError, check_parity
 from tcmoa_export.precision import lower
 from tcmoa_export.spec import make_spec
 from tcmoa_runtime import Fuser
@@ -36,6 +37,39 @@ def export(out, **options):
 def half(tmp_path_factory):
     """Bundle with weights in float16; read-only."""
     return export(tmp_path_factory.mktemp("half") / "bundle", weight_storage="fp16")
+
+
+def test_a_graph_below_the_bound_is_refused():
+    good = Parity(2, ["a"], "onnxruntime", 1, 0.03, 0.0, 55.0, 0.02)
+    check_parity(good, "fp32, weights fp16")
+    for change, line in (
+        (
+            {"psnr_db": 54.99},
+            "the fp32 graph with weights in fp16: PSNR to the model is 54.99 dB; expected at least 55 dB. "
+            "Nothing was written. Use weight_storage fp32.",
+        ),
+        (
+            {"prompt_difference": 0.021},
+            "the fp32 graph with weights in fp16: the difference of prompts is 0.021; expected at most 0.02 (the "
+            "largest difference from the model is 1 gray levels). Nothing was written. Please report it, with the "
+            "weights if you can.",
+        ),
+    ):
+        with pytest.raises(ParityError) as caught:
+            check_parity(Parity(**good.to_dict() | change), "fp32, weights fp16")
+        assert str(caught.value) == line
+
+
+def test_a_graph_in_16_bits_has_no_storage_of_its_own(tcmoa, tmp_path):
+    outcome = tcmoa(
+        *("export", "--weights", "nano", "--task", "vif", "--size", "80x80", "--out", tmp_path / "b"),
+        *("--precision", "fp16", "--weight-storage", "fp16"),
+    )
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.splitlines() == [
+        "tcmoa: error: --weight-storage: 'fp16' in a graph in fp16; expected fp32, as such a graph stores its weights "
+        "in 16 bits already. Export in --precision fp32, or leave --weight-storage out."
+    ]
 
 
 def constants_of(model):
@@ -89,6 +123,10 @@ def test_an_engine_in_fp16_is_built_from_the_same_numbers(half, vif):
     expected = constants_of(plain)
     for name, value in constants_of(ours).items():
         assert np.array_equal(value, expected[name]), name
+
+
+def test_the_linear_layers_are_found_for_quantization(half, vif):
+    assert backbone_linears(load_graph(half)) == backbone_linears(load_graph(Bundle.open(vif)))
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tcmoa
 from tcmoa_runtime import Bundle, BundleError, Fuser
 from tcmoa_runtime.contract import TASKS
 from tcmoa_runtime.images import write_image
@@ -17,6 +18,7 @@ from tcmoa_runtime.pairs import read_frame_pair
 from tcmoa_runtime.ready_bundles import READY_FOLDER, READY_NAMES, ready_name, resolve_bundle
 from tcmoa_runtime.shipped_pairs import shipped_pairs
 
+WEIGHTS = Path(tcmoa.__file__).parent / "weights_data"
 NAMES = "nano-vif, nano-mef, nano-mff"
 MAX_BYTES = 12_000_000
 
@@ -112,7 +114,7 @@ def test_an_unknown_name_lists_the_ready_ones(given, remedy):
 
 COMMANDS = {
     "fuse": "fuse {bundle} x.png y.png -o out.png",
-    "stream": "stream {bundle} x.y4m y.y4m -o out.y4m",
+    "stream": "stream {bundle} x.mp4 y.mp4 -o out.mp4",
     "build": "build {bundle}",
     "inspect": "inspect {bundle}",
     "bench": "bench {bundle}",
@@ -147,10 +149,15 @@ def test_models_lists_what_the_package_ships(tcmoa):
         assert f"{name}  {task} (" in outcome.out
         assert str(READY_FOLDER / name) in outcome.out
     assert outcome.out.count("640x480, 3.9 MB, CC-BY-NC-4.0") == 3
+    assert outcome.out.splitlines()[-1] == "weights for `tcmoa export --weights` and training: nano, tiny"
 
 
 def test_models_as_json(tcmoa):
-    found = json.loads(tcmoa("models", "--json").out)["models"]
+    listed = json.loads(tcmoa("models", "--json").out)
+    assert {weights["name"]: weights["bytes"] for weights in listed["weights"]} == {
+        path.stem: path.stat().st_size for path in WEIGHTS.glob("*.safetensors")
+    }
+    found = listed["models"]
     assert [model["name"] for model in found] == list(READY_NAMES)
     for model in found:
         assert Path(model["path"]) == READY_FOLDER / model["name"]
@@ -186,8 +193,9 @@ def test_a_name_is_enough_to_fuse(tmp_path, tcmoa, unchanged):
 def test_bundles_are_not_written_into_the_package(command, name, tcmoa, unchanged):
     target = READY_FOLDER / name
     outcome = tcmoa(*command.format(target=target, pairs=READY_FOLDER / "pairs" / "vif").split())
-    outcome.assert_error(
-        2, f"{target}: in the installed package; expected a folder of your own. Choose another folder."
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.splitlines()[-1] == (  # the export reads the weights first
+        f"tcmoa: error: {target}: in the installed package; expected a folder of your own. Choose another folder."
     )
 
 

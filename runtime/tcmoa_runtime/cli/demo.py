@@ -34,7 +34,7 @@ def demo(
 
 def _print_summary(result: DemoResult, seconds: float) -> None:
     names = list(READY_NAMES)
-    with_names = f"{', '.join(names[:-1])} and {names[-1]}"
+    with_names = ", ".join(names)
     backends = ", ".join(result.backends)
     print_line(f"Fused {len(result.pairs)} pairs with {with_names} in {seconds:.1f} s ({backends}).")
     print_line(f"{result.folder / CONTACT_SHEET}: the sources, the fused image and the prompt of each pair")
@@ -44,5 +44,5 @@ def _print_summary(result: DemoResult, seconds: float) -> None:
     print_line()
     print_line("Next, with images of your own in place of these:")
     print_line(f"  tcmoa fuse {names[0]} {x} {y} -o fused.png")
-    print_line(f"  tcmoa fuse {names[0]} visible/ infrared/ -o fused/")
+    print_line(f"  tcmoa fuse {names[0]} x/ y/ -o fused/  # two folders of equal names")
     print_line("  tcmoa models")
