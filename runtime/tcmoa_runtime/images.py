@@ -12,6 +12,7 @@ The same rules hold for files and arrays:
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.image_header import (
+    ASSOCIATED_ALPHA,
+    MIN_IS_WHITE,
+    RGB,
+    UNASSOCIATED_ALPHA,
+    ImageHeader,
+    TiffTags,
+    read_format,
+    read_header,
+)
 from tcmoa_runtime.partial import partial_file
+from tcmoa_runtime.regular_file import open_regular_file
 from tcmoa_runtime.typing import ChannelOrder, Frame, FrameSize, ImageLike, Percentiles
 
 IMAGE_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
@@ -29,6 +41,10 @@ LUMA: Final = (0.299, 0.587, 0.114)
 """Weights of R, G and B in the luma of BT.601, full range."""
 
 JPEG_QUALITY: Final = 95
+
+MAX_PIXELS: Final = 1 << 28
+"""Pixels of a file that is decoded, e.g. 16384x16384; in color with 16 bits they take 1.6 GB."""
+MAX_FILE_BYTES: Final = 2 << 30
 
 _FORMATS: Final = "PNG, JPEG, TIFF, BMP or WebP"
 
@@ -140,29 +156,101 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
         uint8 or uint16, [H, W] or RGB [H, W, 3].
 
     Raises:
-        InputError: The file is missing, unreadable, not an image, or has other than 8 or 16 bits per channel.
+        InputError: The file is missing, no regular file, not an image, too large, has other than 8 or 16 bits per
+            channel, or is stored in a way that the decoder does not read rightly.
     """
-    import cv2
-
     file = Path(path)
+    data, header = _read_file(file)
+    if header.width * header.height > MAX_PIXELS:
+        raise InputError(
+            f"not a readable image ({header.width}x{header.height}, more pixels than can be decoded); "
+            f"expected at most {MAX_PIXELS} pixels",
+            subject=file,
+        )
+    problem = None if header.tiff is None else _describe_unread_tiff(header, header.tiff)
+    if problem is not None:
+        raise _unread(file, problem)
+    image = _decode(file, data, header)
+    if image.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"holds {image.dtype}; expected 8 or 16 bits per channel", subject=file)
+    size = header.height, header.width
+    if image.shape[:2] not in (size, size[::-1]) or (image.dtype == np.uint16) != (header.bits > 8):
+        raise _unread(
+            file,
+            f"{header.width}x{header.height} with {header.bits} bits per channel, but decoded to "
+            f"{format_size(image.shape)} with {image.itemsize * 8}",
+        )
+    if header.tiff is not None and header.tiff.photometric == MIN_IS_WHITE and image.dtype == np.uint16:
+        image = ~image  # which the decoder does for 8 bits only
+    return np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 else np.asarray(image)
+
+
+def _read_file(file: Path) -> tuple[bytes, ImageHeader]:
+    """Return the bytes of an image file and its header."""
     try:
-        data = np.fromfile(file, np.uint8)
+        with open_regular_file(file, max_bytes=MAX_FILE_BYTES, follow_links=True) as opened:
+            data = opened.read(16)
+            if read_format(data) is not None:
+                data += opened.read(os.fstat(opened.fileno()).st_size)  # not more: the buffer is allocated first
     except FileNotFoundError:
         raise InputError("no such image file", subject=file) from None
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", subject=file) from error
-    if not data.size:
+    except (OSError, ValueError) as error:  # ValueError: a NUL character
+        raise InputError(f"cannot be read: {getattr(error, 'strerror', error)}", subject=file) from error
+    if not data:
         raise InputError("an empty file; expected an image", subject=file)
+    header = read_header(data)
+    if header is None:
+        raise InputError(f"not a readable image; expected {_FORMATS}", subject=file)
+    return data, header
+
+
+def _describe_unread_tiff(header: ImageHeader, tiff: TiffTags) -> str | None:
+    """Describe a way of storing 16 bits that OpenCV does not read rightly; None for others."""
+    if header.bits <= 8:
+        return None
+    if tiff.samples == 2 or tiff.samples > 4:
+        return f"{header.bits} bits with {tiff.samples} samples per pixel"
+    if tiff.is_planar and tiff.samples > 1:
+        return f"{header.bits} bits with each channel stored by itself"
+    if tiff.samples > 2 and tiff.photometric != RGB:
+        return f"{header.bits} bits in another color space than RGB"
+    return None
+
+
+def _decode(file: Path, data: bytes, header: ImageHeader) -> NDArray[Any]:
+    """Decode an image, BGR."""
+    import cv2
+
+    encoded = np.frombuffer(data, np.uint8)
+    if header.tiff is not None and header.tiff.photometric == RGB and header.tiff.extra_at is not None:
+        encoded = _with_associated_alpha(data, header.tiff.extra, *header.tiff.extra_at)
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+        image = cv2.imdecode(encoded, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
     except (cv2.error, MemoryError) as error:
         reason = "more pixels than can be decoded" if "pixel" in str(error).lower() else "decoding failed"
         raise InputError(f"not a readable image ({reason}); expected {_FORMATS}", subject=file) from error
     if image is None:
         raise InputError(f"not a readable image; expected {_FORMATS}", subject=file)
-    if image.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"holds {image.dtype}; expected 8 or 16 bits per channel", subject=file)
-    return np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 else np.asarray(image)
+    return np.asarray(image)
+
+
+def _with_associated_alpha(
+    data: bytes, values: tuple[int, ...], position: int, code: str
+) -> NDArray[np.uint8]:
+    """Return a TIFF file whose alpha counts as multiplied into the color: then libtiff leaves the color unchanged."""
+    changed = bytearray(data)
+    for index, value in enumerate(values):
+        if value == UNASSOCIATED_ALPHA:
+            struct.pack_into(code, changed, position + index * struct.calcsize(code), ASSOCIATED_ALPHA)
+    return np.frombuffer(changed, np.uint8)
+
+
+def _unread(file: Path, problem: str) -> InputError:
+    return InputError(
+        f"{problem}; expected an image that can be decoded as it is stored",
+        subject=file,
+        remedy="Convert it to a PNG file of 8 or 16 bits per channel",
+    )
 
 
 def read_frame(

@@ -110,9 +110,11 @@ def _any_text(text: str) -> str:
 def nearest_names(names_x: Sequence[str], names_y: Sequence[str]) -> tuple[str, str] | None:
     """Return the two most similar different names, one of each list; only the first names of x are compared."""
     pairs = [(x, y) for x in names_x[:_MAX_TRIED] for y in names_y[:_MAX_COUNTED] if x != y]
-    return max(
-        pairs, key=lambda pair: SequenceMatcher(None, *pair, autojunk=False).quick_ratio(), default=None
-    )
+    return max(pairs, key=_similarity, default=None)
+
+
+def _similarity(pair: tuple[str, str]) -> float:
+    return SequenceMatcher(None, pair[0], pair[1], autojunk=False).quick_ratio()
 
 
 def suggest_patterns(names_x: Sequence[str], names_y: Sequence[str]) -> tuple[str, str] | None:

@@ -179,7 +179,7 @@ def damaged_files(folder):
         (folder / f"{name}.png").write_bytes(content)
         yield f"{name}.png", words
     (folder / "folder.png").mkdir()
-    yield "folder.png", "cannot be read: Is a directory"
+    yield "folder.png", "cannot be read: a folder; expected a regular file"
     yield "missing.png", "no such image file"
     cv2.imwrite(str(folder / "float.tif"), np.zeros((4, 5), np.float32))
     yield "float.tif", "holds float32; expected 8 or 16 bits"
