@@ -32,6 +32,7 @@ from harness.process import measure_process
 from harness.work import prepare
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.images import write_bytes
+from tcmoa_runtime.install import install_hint
 
 EXIT_NOISY: Final = 3
 """Exit code if a baseline was too noisy."""
@@ -150,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("speed: interrupted; nothing was written", file=sys.stderr)
         return 130
     except ImportError as error:
-        print(f"speed: {error}. Run `pip install 'tcmoa[export,calibration,bench]'`", file=sys.stderr)
+        print(f"speed: {error}. {install_hint('export', 'calibration', 'bench')}", file=sys.stderr)
         return EXIT_NOISY
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tcmoa.model import TCMoA
 from tcmoa_runtime.errors import MissingError
+from tcmoa_runtime.install import install_hint
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -31,7 +32,7 @@ def require_tensorboard() -> type[SummaryWriter]:
     except ImportError as error:
         raise MissingError(
             "tensorboard is not installed; expected with tensorboard = true",
-            remedy="Run `pip install 'tcmoa[train]'`",
+            remedy=install_hint("train"),
         ) from error
     return SummaryWriter
 

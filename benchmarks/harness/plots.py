@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tcmoa_runtime.errors import MissingError
+from tcmoa_runtime.install import install_hint
 
 _NO_DATA = "nothing was measured"
 
@@ -17,7 +18,7 @@ def _figure(width: float, height: float) -> Any:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingError(
-            "matplotlib is not installed", remedy="Run `pip install 'tcmoa[bench]'`"
+            "matplotlib is not installed", remedy=install_hint("bench")
         ) from error
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)

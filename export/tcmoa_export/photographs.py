@@ -13,6 +13,7 @@ import numpy as np
 
 from tcmoa.synthetic_pairs import exposure_pair, focus_pair, smooth_mask, synthetic_infrared
 from tcmoa_runtime.errors import MissingError
+from tcmoa_runtime.install import install_hint
 from tcmoa_runtime.options.option import check_choice
 from tcmoa_runtime.typing import Frame, FrameSize
 
@@ -49,7 +50,7 @@ def photograph(name: str, height: int, width: int) -> Frame:
         from skimage import data
     except ImportError as error:
         raise MissingError(
-            "scikit-image is not installed", remedy="Run `pip install 'tcmoa[export]'`"
+            "scikit-image is not installed", remedy=install_hint("export")
         ) from error
     image = np.asarray(getattr(data, name)(), np.uint8)
     scale = max(height / image.shape[0], width / image.shape[1])

@@ -1,5 +1,6 @@
 """The TensorBoard log of a run, with a fake writer and, if tensorboard is installed, in its files."""
 
+import re
 import sys
 import types
 import warnings
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from tcmoa_runtime.errors import MissingError
+from tcmoa_runtime.install import install_command
 from training_runs import CONFIG, read_checkpoint, train
 
 pytestmark = pytest.mark.usefixtures("small_presets")
@@ -102,7 +104,7 @@ def test_a_baseline_has_no_adapter_tags(pairs, tmp_path, writers):
 def test_without_the_package_no_run_starts(pairs, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(
-        MissingError, match=r"tensorboard is not installed; .* `pip install 'tcmoa\[train\]'`"
+        MissingError, match=rf"tensorboard is not installed; .* `{re.escape(install_command('train'))}`"
     ) as caught:
         train(pairs, tmp_path / "run", TENSORBOARD)
     assert caught.value.exit_code == 3

@@ -13,6 +13,7 @@ from tcmoa_calibration import metrics
 from tcmoa_calibration.luma import rounded_luma
 from tcmoa_calibration.metrics.planes import Triple
 from tcmoa_runtime.errors import InputError, TcmoaError
+from tcmoa_runtime.install import install_command
 from tcmoa_runtime.options.evaluate import METRIC_NAMES
 
 Image = NDArray[np.uint8]
@@ -243,5 +244,5 @@ except MissingError as error:
     outcome = python(code)
     assert (
         outcome.stdout
-        == "metrics: the package scipy is not installed. Run `pip install 'tcmoa[calibration]'`\n"
+        == f"metrics: the package scipy is not installed. Run `{install_command('calibration')}`\n"
     )

@@ -9,6 +9,7 @@ from simulated.cases import add_engine
 from simulated.cuda_runtime import cudaError_t
 from simulated.tensorrt_module import Library
 from tcmoa_runtime.backends.pick import BACKENDS
+from tcmoa_runtime.install import install_command
 
 pytest_plugins = ["simulated.fixtures"]
 
@@ -46,7 +47,7 @@ def test_tensorrt_without_its_library_is_missing(fuse, own, device, monkeypatch)
     cuda_runtime.install(monkeypatch, device)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", None)
     add_engine(own)
-    fuse(own.path, "tensorrt").assert_error(3, "pip install 'tcmoa[rtx]'")
+    fuse(own.path, "tensorrt").assert_error(3, install_command("rtx"))
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime-cuda", "onnxruntime-tensorrt", "onnxruntime-rtx"])

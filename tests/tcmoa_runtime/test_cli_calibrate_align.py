@@ -9,6 +9,7 @@ import pytest
 from tcmoa_export.photographs import PHOTOGRAPHS, make_pair
 from tcmoa_runtime import Bundle
 from tcmoa_runtime.images import read_image, write_image
+from tcmoa_runtime.install import install_command
 
 SIZE = (100, 130)
 SHIFT = (6, -4)
@@ -186,5 +187,5 @@ sys.exit(run(["calibrate", "align", {str(vif)!r}, "--pairs", {str(shifted)!r}, "
 """
     outcome = fresh_python(code, blocked=("scipy",))
     outcome.assert_error(
-        3, "tcmoa calibrate align: the package scipy is not installed", "pip install 'tcmoa[calibration]'"
+        3, "tcmoa calibrate align: the package scipy is not installed", install_command("calibration")
     )

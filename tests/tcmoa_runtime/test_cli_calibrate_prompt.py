@@ -7,6 +7,7 @@ import pytest
 from evaluation_pieces import scene, write, write_pairs
 from tcmoa_runtime import Bundle
 from tcmoa_runtime.images import read_image
+from tcmoa_runtime.install import install_command
 
 FEW = ("--grid", 3, "--rounds", 0, "--threads", 1)
 """Fewer prompts than by default."""
@@ -180,7 +181,7 @@ def test_a_damaged_graph_is_one_line(tcmoa, broken, pairs, tmp_path):
 def test_a_missing_package_is_named_with_its_extra(fresh_python, vif, pairs, tmp_path):
     arguments = ["calibrate", "prompt", str(vif), "--pairs", str(pairs), "--out", str(tmp_path / "new")]
     code = f"from tcmoa_runtime.cli import run\nsys.exit(run({arguments!r}))"
-    fresh_python(code, blocked={"scipy"}).assert_error(3, "scipy", "pip install 'tcmoa[calibration]'")
+    fresh_python(code, blocked={"scipy"}).assert_error(3, "scipy", install_command("calibration"))
 
 
 def test_no_torch_or_onnx_is_needed(fresh_python, vif, pairs, tmp_path):

@@ -23,6 +23,7 @@ from tcmoa_runtime import Fuser
 from tcmoa_runtime.cli.evaluate import parse_baselines, split_label
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import to_frame
+from tcmoa_runtime.install import install_command
 from tcmoa_runtime.options.evaluate import BASELINE_NAMES
 
 FEW = ("--metrics", "Qabf,MI")
@@ -261,7 +262,7 @@ RUN = "from tcmoa_runtime.cli import run\nsys.exit(run({arguments!r}))"
 def test_a_missing_package_is_named_with_its_extra(package, options, extra, fresh_python, pairs):
     arguments = ["evaluate", "--pairs", str(pairs), "--jobs", "1", *FEW, *options]
     outcome = fresh_python(RUN.format(arguments=arguments), blocked={package})
-    outcome.assert_error(3, package, f"pip install 'tcmoa[{extra}]'")
+    outcome.assert_error(3, package, install_command(extra))
 
 
 def test_without_weights_torch_is_not_needed(fresh_python, pairs):

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import sys
 import threading
 
@@ -12,6 +13,7 @@ from simulated import cuda_runtime
 from simulated.cuda_runtime import Misuse, cudaError_t, cudaStreamCaptureMode
 from tcmoa_runtime import MemoryShortageError, MissingError, TcmoaError
 from tcmoa_runtime.gpu import cuda
+from tcmoa_runtime.install import install_command
 
 
 @pytest.fixture
@@ -66,7 +68,9 @@ def test_each_simulated_function_returns_as_many_results_as_the_real_one(real):
 
 def test_without_cuda_bindings_the_error_names_the_extras(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
-    with pytest.raises(MissingError, match=r"pip install 'tcmoa\[rtx\]'.*'tcmoa\[tensorrt\]'"):
+    with pytest.raises(
+        MissingError, match=rf"{re.escape(install_command('rtx'))}.*{re.escape(install_command('tensorrt'))}"
+    ):
         cuda.CudaDevice.current()
 
 

@@ -21,6 +21,7 @@ from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.backends.tensorrt.backend import TensorRTBackend
 from tcmoa_runtime.engine_folders import ENGINES_FOLDER, find_engines
 from tcmoa_runtime.gpu.cuda import CudaDevice
+from tcmoa_runtime.install import install_command
 
 pytest_plugins = ["simulated.fixtures"]
 
@@ -104,7 +105,7 @@ def test_an_engine_of_another_gpu_is_refused(own, library, device):
 def test_a_missing_library_error_names_the_extra(flavor, own, library, monkeypatch):
     add_engine(own, flavor=flavor)
     monkeypatch.setitem(sys.modules, tensorrt_module.NAMES[flavor], None)
-    assert f"pip install 'tcmoa[{flavor}]'" in refused(own, library, MissingError)
+    assert install_command(flavor) in refused(own, library, MissingError)
 
 
 def test_a_library_that_breaks_on_import_is_missing(own, library, monkeypatch, tmp_path):

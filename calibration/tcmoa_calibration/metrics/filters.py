@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tcmoa_calibration.luma import Plane
 from tcmoa_runtime.errors import MissingError
+from tcmoa_runtime.install import install_hint
 
 try:
     import scipy.fft as scipy_fft  # type: ignore[import-untyped]
@@ -16,7 +17,7 @@ except ImportError as error:
     raise MissingError(
         "the package scipy is not installed",
         subject="metrics",
-        remedy="Run `pip install 'tcmoa[calibration]'`",
+        remedy=install_hint("calibration"),
     ) from error
 
 Border: TypeAlias = Literal["valid", "zero", "edge", "mirror"]

@@ -25,6 +25,7 @@ from tcmoa_runtime.errors import (
     UntrustedEngineError,
     first_line,
 )
+from tcmoa_runtime.install import install_command
 from tcmoa_runtime.machine import machine_id
 from tcmoa_runtime.options.option import check_choice
 from tcmoa_runtime.regular_file import MAX_SMALL_BYTES, read_regular_file
@@ -171,7 +172,7 @@ def _load_onnxruntime(bundle: Bundle, threads: int | None, backend: BackendName 
 def _load_openvino(
     bundle: Bundle, threads: int | None, backend: BackendName = "openvino", *, use_cache: bool = True
 ) -> Backend:
-    _import_library("openvino", "pip install 'tcmoa[openvino]'", backend)
+    _import_library("openvino", install_command("openvino"), backend)
     from tcmoa_runtime.backends.openvino import OpenVinoBackend
 
     return OpenVinoBackend(bundle, threads=threads, backend=backend, use_cache=use_cache)

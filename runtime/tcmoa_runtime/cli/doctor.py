@@ -20,12 +20,13 @@ import typer
 
 from tcmoa_runtime.backends.tensorrt.engine_loading import MODULES
 from tcmoa_runtime.cli.doctor_bundle import BundleReport, FlavorStatus, examine_bundle
-from tcmoa_runtime.cli.doctor_packages import Package, list_packages
+from tcmoa_runtime.cli.doctor_packages import Package, describe_packages, group_by_extra, list_packages
 from tcmoa_runtime.cli.options import JsonOption, spell_for_command_line
-from tcmoa_runtime.cli.progress import print_json
+from tcmoa_runtime.cli.printing import print_json, print_line
 from tcmoa_runtime.engine import FLAVORS
 from tcmoa_runtime.errors import MissingError, TcmoaError, first_line
 from tcmoa_runtime.gpu.cuda import CudaDevice
+from tcmoa_runtime.install import install_hint
 from tcmoa_runtime.machine import package_versions, processor_name
 from tcmoa_runtime.typing import Flavor, JsonObject
 
@@ -40,7 +41,7 @@ print(json.dumps([str(module.__version__), [name.lower() for name in targets]]))
 
 def doctor(
     bundle: Annotated[
-        Path | None, typer.Argument(help="Folder of a bundle to examine.", show_default=False)
+        Path | None, typer.Argument(help="Folder or name of a bundle to examine.", show_default=False)
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -116,6 +117,11 @@ class DoctorReport:
         return {
             "python": platform.python_version(),
             "packages": {package.name: package.version for package in self.packages},
+            "extras": {
+                extra: {package.name: package.version for package in group}
+                for extra, group in group_by_extra(self.packages).items()
+                if extra
+            },
             "devices": [cpu, *gpus],
             "driver": self.driver_cuda_version,
             "flavors": {name: status.to_json() for name, status in self.flavors.items()},
@@ -177,7 +183,7 @@ def _find_gpus(problems: list[TcmoaError]) -> Gpus:
 def _examine_flavor(name: Flavor, gpus: Gpus, problems: list[TcmoaError]) -> FlavorStatus:
     """Examine what a flavor of TensorRT can do here."""
     if not _is_installed(MODULES[name]):
-        return FlavorStatus(why=f"{MODULES[name]} is not installed. Run `pip install 'tcmoa[{name}]'`.")
+        return FlavorStatus(why=f"{MODULES[name]} is not installed. {install_hint(name)}.")
     try:
         version, targets = _probe(MODULES[name])
     except MissingError as error:
@@ -197,9 +203,7 @@ def _examine_flavor(name: Flavor, gpus: Gpus, problems: list[TcmoaError]) -> Fla
     missing = [module for module in ("onnx", "ml_dtypes") if not _is_installed(module)]
     builds = not missing and (name == "rtx" or runs)
     if missing:
-        reasons.append(
-            f"Building an engine needs {' and '.join(missing)}. Run `pip install 'tcmoa[{name}]'`."
-        )
+        reasons.append(f"Building an engine needs {' and '.join(missing)}. {install_hint(name)}.")
     elif not builds:
         reasons.append("Building an engine needs a GPU too.")
     return FlavorStatus(version, tuple(targets), builds, runs, " ".join(reasons) or None)
@@ -258,28 +262,27 @@ def _render(error: TcmoaError) -> str:
 
 
 def _print(report: DoctorReport) -> None:
-    print(f"python {platform.python_version()}")
-    for package in report.packages:
-        if package.version is not None or package.is_required:
-            print(package.describe())
-    print(f"cpu: {processor_name()}, {os.cpu_count()} cores; {', '.join(report.providers)}")
+    print_line(f"python {platform.python_version()}")
+    for line in describe_packages(report.packages):
+        print_line(line)
+    print_line(f"cpu: {processor_name()}, {os.cpu_count()} cores; {', '.join(report.providers)}")
     for device in report.gpus.devices:
-        print(
+        print_line(
             f"gpu {device.index}: {device.name}, compute capability {device.compute_capability}, "
             f"{device.memory_bytes / 2**30:.1f} GiB, driver for CUDA {report.driver_cuda_version}"
         )
     for name, status in report.flavors.items():
         abilities = [text for can, text in ((status.builds, "builds"), (status.runs, "runs")) if can]
         text = f"{' and '.join(abilities)} engines" if abilities else "not usable here"
-        print(
+        print_line(
             f"{name} {status.version or ''}".strip() + f": {text}" + (f". {status.why}" if status.why else "")
         )
     for problem in report.problems:
-        print(f"problem: {_render(problem)}")
+        print_line(f"problem: {_render(problem)}")
     if report.bundle is not None:
         for engine in report.bundle.engines:
-            print(_line(f"engine {engine.path.name}: {engine.verdict}: {engine.why}", engine.remedy))
-        print(_line(f"bundle: {report.bundle.verdict}: {report.bundle.why}", report.bundle.remedy))
+            print_line(_line(f"engine {engine.path.name}: {engine.verdict}: {engine.why}", engine.remedy))
+        print_line(_line(f"bundle: {report.bundle.verdict}: {report.bundle.why}", report.bundle.remedy))
 
 
 def _line(text: str, remedy: str | None) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Final
 
+from tcmoa_runtime.install import PROJECT, install_hint
 from tcmoa_runtime.machine import package_version
 
-PROJECT: Final = "tcmoa"
 ALTERNATIVES: Final = ("onnxruntime-gpu", "onnxruntime-ep-nv-tensorrt-rtx")
 """Packages that no extra requires: they are listed if they are installed."""
 
@@ -33,11 +33,8 @@ class Package:
         return self.name not in ALTERNATIVES
 
     def describe(self) -> str:
-        """Describe the package in one line."""
-        if self.version is not None:
-            return f"{self.name} {self.version}"
-        target = f"'{PROJECT}[{self.extras[0]}]'" if self.extras else self.name
-        return f"{self.name} not installed; run `pip install {target}`"
+        """Describe the package in a few words."""
+        return f"{self.name} {self.version or 'not installed'}"
 
 
 def list_packages() -> list[Package]:
@@ -48,6 +45,30 @@ def list_packages() -> list[Package]:
         requirements = []
     extras = parse_requirements(requirements)
     return [Package(name, package_version(name), extras.get(name, ())) for name in (*extras, *ALTERNATIVES)]
+
+
+def group_by_extra(packages: Sequence[Package]) -> dict[str, list[Package]]:
+    """Group packages by the extras that require them; those of the base install are first, under an empty name."""
+    groups: dict[str, list[Package]] = {"": []}
+    for package in packages:
+        if package.is_required:
+            for extra in package.extras or ("",):
+                groups.setdefault(extra, []).append(package)
+    return groups
+
+
+def describe_packages(packages: Sequence[Package]) -> list[str]:
+    """Describe packages and how to install those that are missing, a line for each extra."""
+    lines = []
+    for extra, group in group_by_extra(packages).items():
+        line = f"{extra or 'base install'}: {', '.join(package.describe() for package in group)}"
+        if any(package.version is None for package in group):
+            line += f". {install_hint(extra)}" if extra else f". Run `pip install {PROJECT}`"
+        lines.append(line)
+    others = [
+        package.describe() for package in packages if not package.is_required and package.version is not None
+    ]
+    return [*lines, f"others: {', '.join(others)}"] if others else lines
 
 
 def parse_requirements(requirements: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Final
 
 from tcmoa_runtime.errors import MissingError
+from tcmoa_runtime.install import install_hint
 
 _PROJECT_PACKAGES: Final = ("tcmoa", "tcmoa_export", "tcmoa_runtime", "tcmoa_calibration")
 
@@ -30,5 +31,5 @@ def require(module: str, command: str, extra: str) -> ModuleType:
         raise MissingError(
             f"the package {error.name} is not installed",
             subject=f"tcmoa {command}",
-            remedy=f"Run `pip install 'tcmoa[{extra}]'`",
+            remedy=install_hint(extra),
         ) from error

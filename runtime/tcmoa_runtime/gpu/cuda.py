@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcmoa_runtime.errors import MemoryShortageError, MissingError, TcmoaError
+from tcmoa_runtime.install import install_command, install_hint
 
 _MODULE: Final = "cuda.bindings.runtime"
 
@@ -38,7 +39,7 @@ def _runtime() -> Any:
     except ImportError as error:
         raise MissingError(
             f"the package cuda-bindings cannot be imported ({error})",
-            remedy="Run `pip install 'tcmoa[rtx]'` or `pip install 'tcmoa[tensorrt]'`",
+            remedy=f"{install_hint('rtx')} or `{install_command('tensorrt')}`",
         ) from error
 
 

@@ -31,6 +31,7 @@ from tcmoa_runtime.engine import Engine
 from tcmoa_runtime.engine_folders import ENGINES_FOLDER, find_engines
 from tcmoa_runtime.engine_trust import is_built_here
 from tcmoa_runtime.gpu.cuda import CudaDevice
+from tcmoa_runtime.install import install_command
 from tcmoa_runtime.manifest import SELF_HASH, manifest_sha256
 from tcmoa_runtime.options.build import BuildOptions
 from tcmoa_runtime.typing import ignore_phase
@@ -443,7 +444,7 @@ def test_without_the_package(bundle, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(MissingError) as error:
             build_with(bundle, flavor=flavor)
-        assert_one_line(error, f"{name} cannot be imported", f"pip install 'tcmoa[{flavor}]'")
+        assert_one_line(error, f"{name} cannot be imported", install_command(flavor))
     assert names_in(bundle) == []
 
 

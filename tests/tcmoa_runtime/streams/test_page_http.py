@@ -11,6 +11,7 @@ import pytest
 from page_pieces import call, request, running_page, wait_for_frames
 from stream_pieces import ListSink, LiveSource, ScriptedSource, copying_fuser
 from tcmoa_runtime import Fuser, Stream
+from tcmoa_runtime.install import install_command
 from tcmoa_runtime.streams.page import sink as page_sink
 from tcmoa_runtime.streams.page.routes import ROUTES
 
@@ -304,7 +305,8 @@ def test_streams_of_files_without_prompts_are_shown(plain_bundle):
 def test_without_aiohttp_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "aiohttp", None)
     with pytest.raises(
-        ImportError, match=r"page: the package aiohttp is not installed .*pip install 'tcmoa\[stream\]'"
+        ImportError,
+        match=rf"page: the package aiohttp is not installed .*{re.escape(install_command('stream'))}",
     ) as caught:
         page_sink.Page("127.0.0.1:0")
     assert caught.value.exit_code == 3

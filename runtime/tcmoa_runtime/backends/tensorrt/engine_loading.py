@@ -31,6 +31,7 @@ from tcmoa_runtime.errors import (
     in_remedy,
 )
 from tcmoa_runtime.gpu import cuda
+from tcmoa_runtime.install import install_hint
 from tcmoa_runtime.options.option import check_choice
 from tcmoa_runtime.typing import Flavor, Precision
 
@@ -73,7 +74,7 @@ def import_library(flavor: Flavor) -> ModuleType:
     except Exception as error:  # a native library that does not fit the system raises more than ImportError
         raise MissingError(
             f"the module {MODULES[flavor]} cannot be imported ({first_line(error)})",
-            remedy=f"Run `pip install 'tcmoa[{flavor}]'`",
+            remedy=install_hint(flavor),
         ) from error
 
 

@@ -8,6 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from tcmoa_runtime.errors import InputError, MissingError, TcmoaError
+from tcmoa_runtime.install import install_hint
 from tcmoa_runtime.streams.interfaces import FusedFrame, StreamFormat
 from tcmoa_runtime.streams.page.address import DEFAULT_HOST, DEFAULT_PORT, Address
 
@@ -63,7 +64,7 @@ class Page:
             raise MissingError(
                 f"the package aiohttp is not installed ({error})",
                 subject="page",
-                remedy="Run `pip install 'tcmoa[stream]'`",
+                remedy=install_hint("stream"),
             ) from error
         self.token = token if token or self._address.is_loopback else secrets.token_urlsafe(16)
         self._socket = self._address.bind()
