@@ -1,14 +1,13 @@
-"""Sample pairs for calibration: reading, resizing, checking, and splitting into fit and held-out pairs."""
+"""Sample pairs for calibration: reading, checking, and splitting into fit and held-out pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa_runtime.alignment import Warp
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import PROMPT_SCALE, PROMPT_SHIFT, X, Y
 from tcmoa_runtime.errors import InputError
@@ -22,11 +21,19 @@ MAX_UNIFORM_RANGE = 2
 
 @dataclass(frozen=True)
 class SamplePair:
-    """Two sources of one scene, uint8 RGB [H, W, 3]."""
+    """Two sources of one scene, uint8 RGB [H, W, 3], or a tile of both.
+
+    Attributes:
+        name: Name of the pair, and of a tile its place in it.
+        x: The first source.
+        y: The second source.
+        of_pair: Of a tile, the name of the pair that it was cut from.
+    """
 
     name: str
     x: Frame
     y: Frame
+    of_pair: str | None = None
 
 
 @dataclass(frozen=True)
@@ -38,27 +45,57 @@ class PairSplit:
     skipped: list[str]
     """`name: reason` of each pair that was not used."""
 
+    @property
+    def are_tiles(self) -> bool:
+        """Whether any sample is a tile of a larger pair."""
+        return any(sample.of_pair is not None for sample in (*self.fit, *self.held_out))
+
 
 def read_split(
-    found: Sequence[PairPaths], size: FrameSize, *, max_pairs: int, min_pairs: int, seed: int
+    found: Sequence[PairPaths],
+    size: FrameSize,
+    *,
+    max_pairs: int,
+    min_pairs: int,
+    seed: int,
+    fit: Callable[[SamplePair], list[SamplePair]] | None = None,
+    same_size: bool = True,
 ) -> PairSplit:
-    """Read pairs of equal sizes and hold out a third of them, at least one.
+    """Read pairs and hold out a third of them, at least one; tiles of one pair stay together.
 
     Args:
         found: Where the pairs are.
-        size: (height, width) that each image is resized to.
+        size: (height, width) that each image is resized to if `fit` is None.
         max_pairs: Number of pairs after which reading stops.
         min_pairs: Number of pairs that are required.
         seed: Seed of the order of the pairs, and so of the choice of the held-out ones.
+        fit: Makes samples of a pair of any size, see `SampleFit`.
+        same_size: Whether pairs whose images differ in size are skipped.
 
     Raises:
         InputError: Fewer than `min_pairs` are usable.
     """
-    pairs, skipped = read_sample_pairs(
-        found, size, max_pairs=max_pairs, min_pairs=min_pairs, seed=seed, same_size=True
+    groups, skipped = _read_samples(
+        found,
+        fit or (lambda pair: [_resized(pair, size)]),
+        max_pairs=max_pairs,
+        min_pairs=min_pairs,
+        seed=seed,
+        same_size=same_size,
     )
-    num_held_out = max(1, round(len(pairs) / 3))
-    return PairSplit(pairs[num_held_out:], pairs[:num_held_out], skipped)
+    num_held_out = max(1, round(len(groups) / 3))
+    held_out, fitted = groups[:num_held_out], groups[num_held_out:]
+    return PairSplit(
+        [s for group in fitted for s in group], [s for group in held_out for s in group], skipped
+    )
+
+
+def count_samples(samples: Sequence[SamplePair]) -> str:
+    """Describe how many samples there are, e.g. `16 pairs`, or `24 tiles of 6 pairs`."""
+    pairs = {sample.of_pair or sample.name for sample in samples}
+    if not any(sample.of_pair for sample in samples):
+        return f"{len(samples)} pairs"
+    return f"{len(samples)} tiles of {len(pairs)} pairs"
 
 
 def read_sample_pairs(
@@ -81,18 +118,39 @@ def read_sample_pairs(
     Raises:
         InputError: Fewer than `min_pairs` are usable.
     """
-    pairs: list[SamplePair] = []
+    groups, skipped = _read_samples(
+        found,
+        lambda pair: [_resized(pair, size)],
+        max_pairs=max_pairs,
+        min_pairs=min_pairs,
+        seed=seed,
+        same_size=same_size,
+    )
+    return [sample for group in groups for sample in group], skipped
+
+
+def _read_samples(
+    found: Sequence[PairPaths],
+    fit: Callable[[SamplePair], list[SamplePair]],
+    *,
+    max_pairs: int,
+    min_pairs: int,
+    seed: int,
+    same_size: bool,
+) -> tuple[list[list[SamplePair]], list[str]]:
+    """Read pairs as `read_sample_pairs` does; returns the samples of each pair, and why others were skipped."""
+    groups: list[list[SamplePair]] = []
     skipped: list[str] = []
     for index in np.random.default_rng(seed).permutation(len(found)):
-        if len(pairs) == max_pairs:
+        if len(groups) == max_pairs:
             break
         paths = found[int(index)]
         try:
-            pairs.append(_read_pair(paths, size, same_size))
+            groups.append(fit(_read_pair(paths, same_size)))
         except InputError as error:
             skipped.append(f"{paths.name}: {error}")
-    check_pair_count(len(pairs), len(found), min_pairs, skipped)
-    return pairs, skipped
+    check_pair_count(len(groups), len(found), min_pairs, skipped)
+    return groups, skipped
 
 
 def check_pair_count(num_usable: int, num_found: int, min_pairs: int, skipped: Sequence[str] = ()) -> None:
@@ -106,30 +164,24 @@ def check_pair_count(num_usable: int, num_found: int, min_pairs: int, skipped: S
         )
 
 
-def _read_pair(paths: PairPaths, size: FrameSize, same_size: bool) -> SamplePair:
+def _read_pair(paths: PairPaths, same_size: bool) -> SamplePair:
     x, y = read_frame(paths.x), read_frame(paths.y)
     if same_size and x.shape[:2] != y.shape[:2]:
         raise InputError(f"x is {format_size(x.shape)}, y is {format_size(y.shape)}; expected equal sizes")
     for name, frame in ((X, x), (Y, y)):
-        if int(frame.max()) - int(frame.min()) <= MAX_UNIFORM_RANGE:
+        if not shows_structure(frame):
             raise InputError(f"{name} shows a single color; expected an image with structure")
-    x, y = (frame if frame.shape[:2] == size else resize_frame(frame, size) for frame in (x, y))
     return SamplePair(paths.name, x, y)
 
 
-def align_split(bundle: Bundle, split: PairSplit) -> PairSplit:
-    """Apply the bundle's alignment to all pairs, as the Fuser does before it fuses."""
-    alignment = bundle.alignment
-    if alignment is None:
-        return split
-    warp = Warp.from_alignment(alignment, (bundle.contract.height, bundle.contract.width))
+def shows_structure(frame: Frame) -> bool:
+    """Whether a frame shows more than a single color."""
+    return int(frame.max()) - int(frame.min()) > MAX_UNIFORM_RANGE
 
-    def align(pair: SamplePair) -> SamplePair:
-        if alignment.source == X:
-            return replace(pair, x=warp(pair.x))
-        return replace(pair, y=warp(pair.y))
 
-    return replace(split, fit=list(map(align, split.fit)), held_out=list(map(align, split.held_out)))
+def _resized(pair: SamplePair, size: FrameSize) -> SamplePair:
+    x, y = (frame if frame.shape[:2] == size else resize_frame(frame, size) for frame in (pair.x, pair.y))
+    return replace(pair, x=x, y=y)
 
 
 def graph_inputs(

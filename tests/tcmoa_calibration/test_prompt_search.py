@@ -49,10 +49,12 @@ def export_micro(out, **options):
 
 
 def search_with(bundle, pairs, *, on_progress=ignore_steps, **options):
+    options = {"fit": "resize", **options}
     return search_prompt(bundle, pairs, PromptSearchOptions(**options), on_progress=on_progress)
 
 
 def calibrate_with(bundle, pairs, out, *, surface=None, **options):
+    options = {"fit": "resize", **options}
     return calibrate_prompt(bundle, pairs, out, PromptSearchOptions(**options), surface=surface)
 
 

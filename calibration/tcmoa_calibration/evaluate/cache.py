@@ -19,7 +19,7 @@ from typing import Final
 import tcmoa_calibration
 from tcmoa_calibration.evaluate.measure import Measurement, MeasureSettings
 from tcmoa_calibration.evaluate.pictures import Picture
-from tcmoa_runtime import __version__, fit, host_fusion, images
+from tcmoa_runtime import __version__, alignment, fit, host_fusion, images
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.typing import JsonObject
 
@@ -31,6 +31,7 @@ _MEASURING_CODE: Final = (
     "baselines.py",
     "luma.py",
     "evaluate/measure.py",
+    "evaluate/registration.py",
     "evaluate/runners.py",
     "evaluate/pictures.py",
 )
@@ -42,7 +43,7 @@ def code_hash() -> str:
     digest = hashlib.sha256(__version__.encode())
     folder = Path(tcmoa_calibration.__file__).parent
     paths = [path for pattern in _MEASURING_CODE for path in sorted(folder.glob(pattern))]
-    paths += [Path(inspect.getfile(module)) for module in (images, fit, host_fusion)]
+    paths += [Path(inspect.getfile(module)) for module in (alignment, images, fit, host_fusion)]
     for path in paths:
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
@@ -66,6 +67,8 @@ def measurement_key(settings: MeasureSettings, fingerprint: JsonObject, x_hash: 
         "y": y_hash,
         "method": fingerprint,
     }
+    if settings.registration is not None:
+        depends_on["registration"] = settings.registration.key
     return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
 
 

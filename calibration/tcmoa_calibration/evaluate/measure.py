@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import numpy as np
 
 from tcmoa_calibration.evaluate.methods import Method
 from tcmoa_calibration.evaluate.pictures import Picture, write_fused, write_sources
+from tcmoa_calibration.evaluate.registration import Registration
 from tcmoa_calibration.evaluate.runners import FusedImage, MethodRunner, load_runner
 from tcmoa_calibration.metrics import METRICS, Profile
 from tcmoa_calibration.metrics.planes import Triple
@@ -30,12 +32,14 @@ class MeasureSettings:
         metrics: Names of the metrics.
         methods: The methods.
         pictures: Folder for pictures; None to draw none.
+        registration: How the two sources are aligned before they are measured; None: they are registered already.
     """
 
     profile: Profile
     metrics: tuple[MetricName, ...]
     methods: tuple[Method, ...]
     pictures: Path | None = None
+    registration: Registration | None = None
 
 
 @dataclass(frozen=True)
@@ -104,11 +108,23 @@ class JobResult:
 
 @dataclass(frozen=True)
 class SourceImages:
-    """The sources of a pair, uint8 [H, W] or RGB [H, W, 3], and whether 16 bits were stretched."""
+    """The sources of a pair, uint8 [H, W] or RGB [H, W, 3].
+
+    Attributes:
+        x: The first source, aligned.
+        y: The second source, aligned, of the same size.
+        stored: Both sources as they are stored: for a method that aligns them itself.
+        is_stretched: Whether 16 bits were stretched.
+    """
 
     x: Frame
     y: Frame
+    stored: tuple[Frame, Frame]
     is_stretched: bool
+
+    def for_method(self, runner: MethodRunner) -> tuple[Frame, Frame]:
+        """Return the sources that a method fuses."""
+        return self.stored if runner.aligns else (self.x, self.y)
 
 
 class PairEvaluator:
@@ -143,7 +159,7 @@ class PairEvaluator:
     def _measure_methods(self, job: PairJob) -> Iterator[Outcome]:
         name = job.pair.name
         try:
-            sources = read_sources(job.pair)
+            sources = read_sources(job.pair, self._settings.registration)
         except InputError as error:
             yield Outcome(name, None, error)
             return
@@ -151,7 +167,8 @@ class PairEvaluator:
         for index, key in job.keys.items():
             result: Measurement | TcmoaError
             try:
-                fused = self._runners[index].fuse(name, sources.x, sources.y)
+                runner = self._runners[index]
+                fused = runner.fuse(name, *sources.for_method(runner))
                 triple = (
                     triple.with_fused(fused.image) if triple else Triple(sources.x, sources.y, fused.image)
                 )
@@ -171,20 +188,27 @@ class PairEvaluator:
         folder = self._settings.pictures
         if folder is None:
             return {}
-        pictures = write_sources(folder, sources.x, sources.y, job.x_hash, job.y_hash)
+        registration = self._settings.registration
+        hashes = [job.x_hash, job.y_hash]
+        if registration is not None:
+            hashes = [hashlib.sha256(f"{hash_} {registration.key}".encode()).hexdigest() for hash_ in hashes]
+        pictures = write_sources(folder, sources.x, sources.y, *hashes)
         return {**pictures, **write_fused(folder, key, sources.x, sources.y, fused)}
 
 
-def read_sources(pair: PairPaths) -> SourceImages:
-    """Read a pair, and stretch 16 bits to 8 as the Fuser does.
+def read_sources(pair: PairPaths, registration: Registration | None = None) -> SourceImages:
+    """Read a pair, stretch 16 bits to 8 as the Fuser does, and align the sources.
 
     Raises:
-        InputError: A file is not a readable image, or the two sizes differ.
+        InputError: A file is not a readable image, or the two sizes differ and there is no registration.
     """
-    images = read_pair(pair)
+    images = read_pair(pair, same_size=registration is None)
     is_16_bit = [image.dtype == np.uint16 for image in images]
     x, y = (stretch_to_uint8(image) if deep else image for image, deep in zip(images, is_16_bit, strict=True))
-    return SourceImages(x, y, any(is_16_bit))
+    stored = x, y
+    if registration is not None:
+        x, y = registration(x, y)
+    return SourceImages(x, y, stored, any(is_16_bit))
 
 
 def compute_metrics(

@@ -10,6 +10,7 @@ from pathlib import Path
 from tcmoa_calibration.evaluate.cache import MeasurementCache, measurement_key
 from tcmoa_calibration.evaluate.measure import MeasureSettings, Outcome, PairJob
 from tcmoa_calibration.evaluate.methods import FusedFolder, Method, check_methods
+from tcmoa_calibration.evaluate.registration import find_registration
 from tcmoa_calibration.evaluate.worker_pool import available_cores
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.manifest import file_sha256
@@ -91,7 +92,7 @@ def make_plan(
     metrics = tuple(dict.fromkeys(METRIC_NAMES if options.metrics is None else options.metrics))
     return Plan(
         pairs=found,
-        settings=MeasureSettings(options.profile, metrics, methods, pictures),
+        settings=MeasureSettings(options.profile, metrics, methods, pictures, find_registration(methods)),
         descriptions=tuple(method.describe() for method in methods),
         fingerprints=tuple(method.fingerprint() for method in methods),
         is_video=options.video,

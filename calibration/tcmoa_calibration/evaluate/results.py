@@ -204,8 +204,14 @@ class Evaluation:
                 reasons = method.skipped.get(name, {})
                 for metric, value in values.items():
                     shown = "" if value is None else repr(value)
-                    writer.writerow((method.label, name, metric, shown, reasons.get(metric, "")))
+                    reason = reasons.get(metric, "")
+                    writer.writerow((_as_text(method.label), _as_text(name), metric, shown, _as_text(reason)))
         return text.getvalue()
+
+
+def _as_text(cell: str) -> str:
+    """Return a cell that a spreadsheet takes as text: a name that begins like a formula gets an apostrophe."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def format_interval(interval: Interval, decimals: int, *, sign: bool = False) -> str:

@@ -41,8 +41,12 @@ class FusedImage:
 class MethodRunner(Protocol):
     """A loaded method."""
 
+    @property
+    def aligns(self) -> bool:
+        """Whether it aligns the sources itself, which then may have two sizes."""
+
     def fuse(self, name: str, x: Frame, y: Frame) -> FusedImage:
-        """Fuse the pair `name`; x and y are uint8, [H, W] or RGB [H, W, 3], of one size."""
+        """Fuse the pair `name`; x and y are uint8, [H, W] or RGB [H, W, 3], of one size unless it aligns them."""
 
     def close(self) -> None:
         """Free what the method holds."""
@@ -75,6 +79,7 @@ def share_of_x(prompt: NDArray[np.float32]) -> NDArray[np.float32]:
 @dataclass
 class _FolderRunner:
     folder: FusedFolder
+    aligns: bool = False
 
     def fuse(self, name: str, x: Frame, y: Frame) -> FusedImage:
         path = self.folder.find(name)
@@ -94,6 +99,7 @@ class _FolderRunner:
 @dataclass
 class _BaselineRunner:
     baseline: Baseline
+    aligns: bool = False
 
     def fuse(self, name: str, x: Frame, y: Frame) -> FusedImage:
         return FusedImage(self.baseline.fuse(x, y))
@@ -105,6 +111,7 @@ class _BaselineRunner:
 class _BundleRunner:
     def __init__(self, path: str, backend: BackendChoice, *, trust_engines: bool) -> None:
         self._fuser = Fuser.load(path, backend, threads=1, trust_engines=trust_engines)
+        self.aligns = self._fuser.bundle.alignment is not None
 
     def fuse(self, name: str, x: Frame, y: Frame) -> FusedImage:
         fuser, bundle = self._fuser, self._fuser.bundle
@@ -123,6 +130,8 @@ class _BundleRunner:
 
 
 class _WeightsRunner:
+    aligns = False
+
     def __init__(self, source: str, task: Task) -> None:
         try:
             import torch

@@ -8,6 +8,7 @@ from typing import Final
 from tcmoa_calibration.evaluate.measure import Outcome, SourceImages, read_sources
 from tcmoa_calibration.evaluate.methods import Method
 from tcmoa_calibration.evaluate.plan import Plan
+from tcmoa_calibration.evaluate.registration import Registration
 from tcmoa_calibration.evaluate.runners import MethodRunner, load_runner
 from tcmoa_calibration.flicker import Flicker, flicker
 from tcmoa_calibration.luma import ImageArray
@@ -36,12 +37,14 @@ def measure_clips(plan: Plan, outcomes: Sequence[Outcome]) -> Iterator[Flicker |
             yield InputError("frames are missing; expected all of them to measure flicker", subject="video")
         else:
             try:
-                yield measure_flicker(plan.pairs, method)
+                yield measure_flicker(plan.pairs, method, plan.settings.registration)
             except InputError as error:
                 yield error
 
 
-def measure_flicker(pairs: Sequence[PairPaths], method: Method) -> Flicker:
+def measure_flicker(
+    pairs: Sequence[PairPaths], method: Method, registration: Registration | None = None
+) -> Flicker:
     """Measure the flicker of a method on the frames of one clip, in temporal order.
 
     Frames are read and fused one after the other; two are in memory.
@@ -52,7 +55,7 @@ def measure_flicker(pairs: Sequence[PairPaths], method: Method) -> Flicker:
     """
     runner = load_runner(method)
     try:
-        x, y, fused = _ClipReader(pairs, runner).streams()
+        x, y, fused = _ClipReader(pairs, runner, registration).streams()
         return flicker(x, y, fused)
     finally:
         runner.close()
@@ -61,8 +64,10 @@ def measure_flicker(pairs: Sequence[PairPaths], method: Method) -> Flicker:
 class _ClipReader:
     """Reads the frames as three streams in step, each frame once."""
 
-    def __init__(self, pairs: Sequence[PairPaths], runner: MethodRunner) -> None:
-        self._pairs, self._runner = pairs, runner
+    def __init__(
+        self, pairs: Sequence[PairPaths], runner: MethodRunner, registration: Registration | None
+    ) -> None:
+        self._pairs, self._runner, self._registration = pairs, runner, registration
         self._index = -1
         self._sources: SourceImages | None = None
 
@@ -78,7 +83,7 @@ class _ClipReader:
     def _read(self, index: int) -> SourceImages:
         if self._sources is None or index != self._index:
             pair = self._pairs[index]
-            sources = read_sources(pair)
+            sources = read_sources(pair, self._registration)
             if sources.is_stretched:
                 raise InputError(
                     "16 bits; expected 8 bits to measure flicker",
@@ -90,4 +95,4 @@ class _ClipReader:
 
     def _fuse(self, index: int) -> ImageArray:
         sources = self._read(index)
-        return self._runner.fuse(self._pairs[index].name, sources.x, sources.y).image
+        return self._runner.fuse(self._pairs[index].name, *sources.for_method(self._runner)).image

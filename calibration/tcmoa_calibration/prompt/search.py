@@ -19,7 +19,8 @@ import numpy as np
 from tcmoa_calibration.metrics.planes import Triple
 from tcmoa_calibration.prompt.objective import Objective, parse_objective
 from tcmoa_calibration.prompt.report import Prompt, PromptSearchResult, axis_values, round_prompt
-from tcmoa_calibration.sample_pairs import SamplePair, align_split, fused_to_rgb, graph_inputs, read_split
+from tcmoa_calibration.sample_fit import read_fitted_split
+from tcmoa_calibration.sample_pairs import SamplePair, fused_to_rgb, graph_inputs
 from tcmoa_runtime.backends.base import Backend
 from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
@@ -57,9 +58,8 @@ def search_prompt(
     objective.check_size(bundle.size)
     default = Prompt(*bundle.default_prompt)
     first_round = _first_round(options, default)
-    split = align_split(
-        bundle,
-        read_split(pairs, bundle.size, max_pairs=options.max_pairs, min_pairs=MIN_PAIRS, seed=options.seed),
+    split = read_fitted_split(
+        bundle, pairs, options.fit, options.max_pairs, MIN_PAIRS, options.seed, one_each=True
     )
     num_prompts = len(first_round) + _NUM_NEIGHBORS * options.rounds
     total = num_prompts * len(split.fit) + 2 * len(split.held_out)

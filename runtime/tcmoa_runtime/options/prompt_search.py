@@ -9,7 +9,7 @@ from tcmoa_runtime.contract import MAX_PROMPT
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.fuser import TRUST_ENGINES_HELP
 from tcmoa_runtime.options.option import Option, check_choices, check_minimum, check_range
-from tcmoa_runtime.typing import BackendChoice
+from tcmoa_runtime.typing import BackendChoice, FitMode
 
 Range = tuple[float, float]
 """(low, high)."""
@@ -53,6 +53,14 @@ class PromptSearchOptions:
             group=_SEARCH,
         ),
     ] = 2
+    fit: Annotated[
+        FitMode,
+        Option(
+            "How pairs of another size than the bundle's become samples: as tiles of both (auto, tile), padded, or "
+            "resized; exact and pad skip those that do not fit.",
+            group=_PAIRS,
+        ),
+    ] = "auto"
     max_pairs: Annotated[
         int,
         Option("Number of pairs to use at most; a third of them is held out.", group=_PAIRS, metavar="N"),

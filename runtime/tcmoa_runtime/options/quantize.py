@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.option import Option, check_choices, check_minimum
+from tcmoa_runtime.typing import FitMode
 
 LowPrecision: TypeAlias = Literal["int8", "fp8"]
 """A number format of 8 bits; fp8 is E4M3."""
@@ -64,6 +65,14 @@ class QuantizeOptions:
         bool,
         Option("Measure every half block alone and the whole trade-off, even if not needed.", group=_METHOD),
     ] = False
+    fit: Annotated[
+        FitMode,
+        Option(
+            "How pairs of another size than the bundle's become samples: as tiles of both (auto, tile), padded, or "
+            "resized; exact and pad skip those that do not fit.",
+            group=_PAIRS,
+        ),
+    ] = "auto"
     max_pairs: Annotated[
         int,
         Option("Number of pairs to use at most; a third of them is held out.", group=_PAIRS, metavar="N"),

@@ -115,6 +115,7 @@ def _rows(result: QuantizationResult) -> list[tuple[str, str]]:
     kept = f"; float32: {', '.join(result.kept_float32)}" if result.kept_float32 else ""
     fit, held_out = len(result.pairs.fit), len(result.pairs.held_out)
     skipped = f", {len(result.pairs.skipped)} skipped" if result.pairs.skipped else ""
+    unit = "tiles of pairs" if result.pairs.are_tiles else "pairs"
     ratio = result.bytes_after / result.bytes_before
     return [
         ("bundle", f"{result.bundle.path}, {ratio:.2f} times the size of the float32 bundle"),
@@ -123,6 +124,6 @@ def _rows(result: QuantizationResult) -> list[tuple[str, str]]:
             f"{result.num_linears} linear layers, {result.num_quantized} of {result.num_groups} half blocks{kept}",
         ),
         ("scheme", str(result.scheme)),
-        ("error", f"{result.error.describe()}, against float32 on {held_out} held-out pairs"),
-        ("pairs", f"{fit} for the ranges, {held_out} held out{skipped}"),
+        ("error", f"{result.error.describe()}, against float32 on {held_out} held-out {unit}"),
+        (unit, f"{fit} for the ranges, {held_out} held out{skipped}"),
     ]
