@@ -70,7 +70,10 @@ def export_bundle(
     target = Path(out)
     check_target(target, overwrite=options.overwrite)
     pairs = find_source_pairs(options) if options.has_pairs else []
-    with new_bundle(target) as partial, _evaluation_mode(model, as_published=options.as_published):
+    with (
+        new_bundle(target, overwrite=options.overwrite) as partial,
+        _evaluation_mode(model, as_published=options.as_published),
+    ):
         _write_bundle(partial, model, spec, pairs, weights_source, on_message)
     return Bundle.open(target)
 

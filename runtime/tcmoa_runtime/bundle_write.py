@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -69,20 +70,54 @@ def _unwritable(target: Path, error: OSError) -> InputError:
 
 
 @contextmanager
-def new_bundle(target: Path) -> Iterator[Path]:
+def new_bundle(target: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """Yield an empty folder beside `target`, and rename it to `target` at the end of the block.
 
     After an exception the folder is removed and `target` is unchanged.
 
+    Args:
+        target: Folder of the bundle.
+        overwrite: Whether a bundle may be there, see `check_target`.
+
     Raises:
-        InputError: The folder cannot be written.
+        InputError: The folder cannot be written, or another process is writing it.
     """
     try:
-        with partial_folder(target) as partial:
+        with partial_folder(target) as partial, _locked(target):
+            check_target(target, overwrite=overwrite)  # again: another process may have written it meanwhile
             yield partial
             _move_into_place(partial, target)
     except OSError as error:
         raise _unwritable(target, error) from error
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """Hold the lock of a bundle's folder; the system releases it when the process ends.
+
+    Raises:
+        InputError: Another process holds it.
+    """
+    path = target.with_name(f".{target.name[:50]}.lock")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_held = path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor))
+        except OSError:
+            is_held = False
+        if not is_held:  # or its last holder has just removed it, while another process made a new one
+            raise InputError(
+                "is being written by another process; expected one at a time",
+                subject=target,
+                remedy="Wait until it has ended, or choose another folder",
+            )
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
 
 
 def _move_into_place(partial: Path, target: Path) -> None:
@@ -139,7 +174,7 @@ def derive_bundle(
     target = Path(out)
     check_target(target, overwrite=overwrite)
     bundle.check()
-    with new_bundle(target) as partial:
+    with new_bundle(target, overwrite=overwrite) as partial:
         for name in bundle.files:
             shutil.copyfile(bundle.path / name, partial / name)
         write_manifest(partial, {**bundle.manifest, **changes})

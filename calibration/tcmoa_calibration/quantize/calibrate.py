@@ -190,6 +190,7 @@ def quantize_bundle(
         quantize(choice.scheme, quantized),
         options.number_format,
         {"parity": parity_record(allocation.error, split), MANIFEST_KEY: record},
+        overwrite=options.overwrite,
     )
     cache.delete()
     return QuantizationResult(

@@ -33,16 +33,23 @@ _TYPE_NAMES = {"float": "fp32", "float16": "fp16", "float8e4m3fn": "fp8"}
 
 
 def write_quantized_bundle(
-    source: Bundle, target: Path, model: onnx.ModelProto, number_format: LowPrecision, changes: JsonObject
+    source: Bundle,
+    target: Path,
+    model: onnx.ModelProto,
+    number_format: LowPrecision,
+    changes: JsonObject,
+    *,
+    overwrite: bool,
 ) -> Bundle:
     """Write a quantized graph as a bundle.
 
     Args:
         source: The float32 bundle.
-        target: Folder of the new bundle; an existing bundle is replaced.
+        target: Folder of the new bundle.
         model: The quantized graph, which is compacted and named in place.
         number_format: Its format.
         changes: Further entries of bundle.json, by key.
+        overwrite: Replace a bundle at `target`.
 
     Raises:
         InputError: The bundle cannot be written.
@@ -65,7 +72,7 @@ def write_quantized_bundle(
         "tools": {"tcmoa": __version__, **{name: importlib.metadata.version(name) for name in _TOOLS}},
     }
     write_metadata(model, manifest)
-    with new_bundle(target) as partial:
+    with new_bundle(target, overwrite=overwrite) as partial:
         (partial / GRAPH).write_bytes(model.SerializeToString())
         record_files(partial, manifest)
         write_manifest(partial, manifest)
