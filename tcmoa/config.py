@@ -17,12 +17,18 @@ from tcmoa.processes import DEVICES, DeviceChoice
 from tcmoa.start import FUSIONS
 from tcmoa_runtime.contract import TASKS, Task
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.regular_file import MAX_SMALL_BYTES, read_regular_file
 from tcmoa_runtime.typing import JsonObject, JsonValue, Precision
 
 MAE_PREFIX = "mae:"
 """Prefix of a file in `start`: the file must be an MAE backbone."""
 GROW_PREFIX = "grow:"
 """Prefix of a file in `start`: the preset's model is grown from the smaller model in the file (see `tcmoa.grow`)."""
+
+MAX_NUMBER = 1e12
+"""Largest value of a key: a number beyond it is an error of writing."""
+MAX_CROP_PX = 8192
+MAX_BATCH = 65536
 
 _MERGED = ("pairs", "samples", "sizes", "losses", "steps")
 """Tables that are merged entry by entry with those of the extended file."""
@@ -168,12 +174,22 @@ def _to_json(value: Any) -> JsonValue:
 
 
 def _check_type(path: Path, key: str, value: Any, default: Any) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and not abs(value) <= MAX_NUMBER:  # refuses NaN too
+        raise InputError(
+            f"'{key}' is {_shorten(value)}; expected a number up to {MAX_NUMBER:.0e}", subject=path
+        )
     expected = float if isinstance(default, float) else type(default)
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         raise InputError(f"'{key}' is {value!r}; expected a value of type {expected.__name__}", subject=path)
     return value
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:20]}... ({len(text)} characters)"
 
 
 def read_config(path: Path) -> TrainConfig:
@@ -228,7 +244,9 @@ def read_config(path: Path) -> TrainConfig:
 def _read_toml(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
     """Read the values of a file and of those it extends; checks their types, not their relations."""
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(read_regular_file(path, max_bytes=MAX_SMALL_BYTES, follow_links=True).decode())
+    except RecursionError as error:
+        raise InputError("nested too deeply; expected a configuration", subject=path) from error
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", subject=path) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -368,20 +386,21 @@ def _parse_losses(path: Path, value: Any) -> dict[str, dict[str, float]]:
 def _parse_phases(path: Path, value: Any) -> tuple[Phase, ...]:
     try:
         phases = tuple(Phase(float(p["until"]), int(p["crop"]), int(p["batch"])) for p in value)
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise InputError(
-            f"'phases' is {value!r}; expected tables with until, crop, batch", subject=path
+            f"'phases' is {_shorten(value)}; expected tables with until, crop, batch", subject=path
         ) from error
     ends = [phase.until for phase in phases]
     if (
         not phases
         or ends != sorted(ends)
         or ends[-1] != 1.0
-        or any(p.crop < 16 or p.batch < 1 for p in phases)
+        or not all(16 <= p.crop <= MAX_CROP_PX and 1 <= p.batch <= MAX_BATCH for p in phases)
     ):
         raise InputError(
             "'phases' is not in order; "
-            "expected rising 'until' that end with 1.0, a crop of at least 16 and a batch of at least 1",
+            "expected rising 'until' that end with 1.0, a crop of at least 16 and a batch of at least 1, "
+            f"at most {MAX_CROP_PX} and {MAX_BATCH}",
             subject=path,
         )
     return phases

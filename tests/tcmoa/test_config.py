@@ -1,5 +1,6 @@
 """Reading a run's configuration, and the one-line message about each error in it."""
 
+import os
 import re
 from pathlib import Path
 
@@ -146,6 +147,16 @@ def test_the_shipped_configuration_is_read():
         ('betas = [0.9, "b"]', "'betas'", "type float"),
         ("betas = [0.9, [1]]", "'betas'", "type float"),
         ("betas = [0.9, 1.0]", "'betas'", "two numbers from 0 to below 1"),
+        ("seed = 99999999999999999999", "'seed'", "is 99999999999999999999; expected a number up to 1e+12"),
+        (
+            f"rounds = {'9' * 400}",
+            "'rounds'",
+            "is 99999999999999999999... (400 characters); expected a number up to",
+        ),
+        ("lr = 1e999", "'lr'", "is inf; expected a number up to 1e+12"),
+        ("lr = nan", "'lr'", "is nan; expected a number up to 1e+12"),
+        ("phases = [{ until = 1.0, crop = 1000000000, batch = 1 }]", "'phases'", "at most 8192 and 65536"),
+        ("phases = [{ until = 1.0, crop = inf, batch = 1 }]", "'phases'", "until, crop, batch"),
         ("phases = 5", "'phases'", "until, crop, batch"),
         ("phases = [{ until = 1.0, crop = 112 }]", "'phases'", "until, crop, batch"),
         ('phases = [{ until = 1.0, crop = "x", batch = 1 }]', "'phases'", "until, crop, batch"),
@@ -202,3 +213,19 @@ def test_files_that_are_not_toml_are_refused(tmp_path):
     assert "not valid TOML" in refusal(written(tmp_path, "rounds = = 3"))
     (tmp_path / "run.toml").write_bytes(b"rounds = 3 # \xff")
     assert "not valid TOML" in refusal(tmp_path / "run.toml")
+
+
+def test_a_file_that_is_nested_too_deeply_is_refused(tmp_path):
+    (tmp_path / "deep.toml").write_text(f"x = {'[' * 100_000}")
+    with pytest.raises(InputError) as caught:
+        read_config(tmp_path / "deep.toml")
+    assert str(caught.value) == f"{tmp_path}/deep.toml: nested too deeply; expected a configuration"
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(InputError) as caught:
+        read_config(tmp_path / "pipe.toml")
+    assert str(caught.value) == (
+        f"{tmp_path}/pipe.toml: cannot be read: a named pipe; expected a regular file"
+    )

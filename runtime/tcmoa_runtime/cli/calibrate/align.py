@@ -47,9 +47,9 @@ def align(
         tcmoa calibrate align night --pairs pairs -o night-aligned --move x --preview edges.png
     """
     module = require("tcmoa_calibration.align", "calibrate align", "calibration")
-    if preview is not None:
-        check_picture(preview, "--preview")
     found = find_source_pairs(source)
+    if preview is not None:
+        check_picture(preview, "--preview", found)
     with status_line("align") as on_message:
         result: AlignmentResult = module.calibrate_alignment(
             bundle, found, out, options, preview=preview, on_message=on_message

@@ -68,9 +68,9 @@ def prompt(
         tcmoa calibrate prompt night --pairs medical -o medical --objective Qabf+0.5*SSIM --surface surface.png
     """
     module = require("tcmoa_calibration.prompt", "calibrate prompt", "calibration")
-    if surface is not None:
-        check_picture(surface, "--surface")
     found = find_source_pairs(source)
+    if surface is not None:
+        check_picture(surface, "--surface", found)
     with counted_bar("prompt") as (_, on_progress):
         result: PromptCalibrationResult = module.calibrate_prompt(
             bundle, found, out, options, surface=surface, on_progress=on_progress

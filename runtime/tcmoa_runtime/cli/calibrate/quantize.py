@@ -60,9 +60,9 @@ def _command(number_format: LowPrecision, description: str) -> Callable[..., Non
         as_json: JsonOption = False,
     ) -> None:
         module = require("tcmoa_calibration.quantize", f"calibrate {number_format}", "calibration")
-        if curve is not None:
-            check_picture(curve, "--curve")
         found = find_source_pairs(source)
+        if curve is not None:
+            check_picture(curve, "--curve", found)
         chosen = replace(
             options, number_format=number_format, sensitivity=options.sensitivity or curve is not None
         )

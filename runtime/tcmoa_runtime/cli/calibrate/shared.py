@@ -11,6 +11,8 @@ import typer
 from tcmoa_runtime.cli.printing import print_line, print_message
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import check_writable
+from tcmoa_runtime.pairs import PairPaths
+from tcmoa_runtime.source_files import SourceFiles
 
 OutOption = Annotated[
     Path, typer.Option("--out", "-o", help="Folder of the new bundle.", rich_help_panel="Output")
@@ -19,11 +21,16 @@ OutOption = Annotated[
 _MAX_SKIPPED_SHOWN = 5
 
 
-def check_picture(path: Path, flag: str) -> None:
-    """Raise InputError unless `path` is a .png file that can be written; `flag` is the option that names it."""
+def check_picture(path: Path, flag: str, pairs: Sequence[PairPaths]) -> None:
+    """Raise InputError unless `path` is a .png file that can be written and no source of `pairs`.
+
+    `flag` is the option that names it.
+    """
     if path.suffix.lower() != ".png":
         raise InputError(f"{path}; expected the name of a .png file", subject=flag)
-    check_writable(path)
+    SourceFiles(source for pair in pairs for source in (pair.x, pair.y)).check(
+        check_writable(path), option=flag.removeprefix("--")
+    )
 
 
 def print_skipped(skipped: Sequence[str]) -> None:
