@@ -278,7 +278,7 @@ class SourceReader:
                 if not source.live:
                     self._stats.record_duration(f"decode-{side}", waited)
                 self._stats.record_event(side, "frames")
-                if backlog.holds(frame, waited):
+                if backlog.holds(frame):
                     self._stats.record_dropped(f"{side}-before-start")
                     continue
                 frame_size = frame.image.shape[:2]
