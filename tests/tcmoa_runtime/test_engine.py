@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from tcmoa_runtime import Bundle, BundleError
-from tcmoa_runtime.engine import (BuilderGpu, Engine, EngineDescription, engine_stem, write_engine)
+from tcmoa_runtime.engine import BuilderGpu, Engine, EngineDescription, engine_stem, write_engine
 from tcmoa_runtime.engine_folders import ENGINE_SUFFIX, ENGINES_FOLDER, find_engines
 from tcmoa_runtime.manifest import SELF_HASH, manifest_sha256
 

@@ -84,13 +84,14 @@ def test_auto_falls_back_to_onnx_runtime_where_openvino_cannot_load(fresh, monke
     ("message", "reason"),
     [
         (
-            "Exception from src/inference/src/cpp/core.cpp:105:\nException from src/inference/src/model_reader.cpp:188:\n"
+            "Exception from src/inference/src/cpp/core.cpp:105:\nException from src/model_reader.cpp:188:\n"
             "Unable to read the model. Please check if the model format is supported.\n\n",
             "Unable to read the model. Please check if the model format is supported.",
         ),
         (
             "Exception from src/core.cpp:105:\nCheck 'false' failed at src/report.cpp:151:\nFrontEnd API failed with "
-            "OpConversionFailure:\nModel wasn't fully converted.\nSummary:\n-- No conversion rule found for operations: "
+            "OpConversionFailure:\nModel wasn't fully converted.\nSummary:\n"
+            "-- No conversion rule found for operations: "
             "NoSuchOp-28\nTo facilitate the conversion of unsupported operations, refer to the documentation\n\n",
             "No conversion rule found for operations: NoSuchOp-28",
         ),
