@@ -87,7 +87,8 @@ class _LineHandler(logging.Handler):
         """Print a record; an error among its arguments spells options as flags."""
         if isinstance(record.args, tuple):
             record.args = tuple(
-                arg.render(spell_for_command_line) if isinstance(arg, TcmoaError) else arg for arg in record.args
+                arg.render(spell_for_command_line) if isinstance(arg, TcmoaError) else arg
+                for arg in record.args
             )
         _print_line(f"{record.levelname.lower()}: {one_line(record.getMessage())}")
 
