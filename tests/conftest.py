@@ -32,9 +32,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONGEST = ("test_documents.py", "test_base_install.py")
+"""Files that take longest, longest first: all tests of a file run in one worker process, so these must not be last."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of the documents first: they take longest, and one worker process runs all of them."""
-    items.sort(key=lambda item: item.path.name != "test_documents.py")
+    """Run the longest files first."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

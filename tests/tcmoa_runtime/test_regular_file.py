@@ -53,7 +53,7 @@ def test_only_regular_files_are_read(tmp_path, monkeypatch, kind):
     assert caught.value.filename == os.fspath(path)
 
 
-@pytest.mark.parametrize("kind", set(MAKERS) - {"a symbolic link"})
+@pytest.mark.parametrize("kind", [kind for kind in MAKERS if kind != "a symbolic link"])
 def test_a_link_is_followed_on_request_but_not_to_something_else(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
     target = MAKERS[kind](tmp_path)
