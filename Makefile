@@ -47,8 +47,8 @@ CHECK_OPTIONS = $(CPP_OPTIONS) -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=cla
 
 cpp-fuzz: $(VENV)/.ready
 	cmake -S runtime/cpp -B build/cpp-asan $(CHECK_OPTIONS) -DTCMOA_SANITIZE=address,undefined -DTCMOA_BUILD_FUZZERS=ON
-	cmake --build build/cpp-asan --parallel $(CPP_JOBS) --target fuzz_bundle fuzz_calls
-	for name in bundle calls; do \
+	cmake --build build/cpp-asan --parallel $(CPP_JOBS) --target fuzz_bundle fuzz_calls fuzz_graph
+	for name in bundle calls graph; do \
 		mkdir -p build/cpp-asan/found-$$name && \
 		$(BIN)/python -m zipfile -e runtime/cpp/fuzz/corpus/$$name.zip build/cpp-asan/found-$$name && \
 		build/cpp-asan/fuzz/fuzz_$$name -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build/cpp-asan/ \
