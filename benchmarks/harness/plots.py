@@ -17,9 +17,7 @@ def _figure(width: float, height: float) -> Any:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingError(
-            "matplotlib is not installed", remedy=install_hint("bench")
-        ) from error
+        raise MissingError("matplotlib is not installed", remedy=install_hint("bench")) from error
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -49,9 +49,7 @@ def photograph(name: str, height: int, width: int) -> Frame:
     try:
         from skimage import data
     except ImportError as error:
-        raise MissingError(
-            "scikit-image is not installed", remedy=install_hint("export")
-        ) from error
+        raise MissingError("scikit-image is not installed", remedy=install_hint("export")) from error
     image = np.asarray(getattr(data, name)(), np.uint8)
     scale = max(height / image.shape[0], width / image.shape[1])
     size = max(height, round(image.shape[0] * scale)), max(width, round(image.shape[1] * scale))

@@ -191,7 +191,9 @@ def _read_file(file: Path) -> tuple[bytes, ImageHeader]:
         with open_regular_file(file, max_bytes=MAX_FILE_BYTES, follow_links=True) as opened:
             data = opened.read(16)
             if read_format(data) is not None:
-                data += opened.read(os.fstat(opened.fileno()).st_size)  # not more: the buffer is allocated first
+                data += opened.read(
+                    os.fstat(opened.fileno()).st_size
+                )  # not more: the buffer is allocated first
     except FileNotFoundError:
         raise InputError("no such image file", subject=file) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL character
