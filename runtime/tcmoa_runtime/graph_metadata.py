@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Protocol
 
 from tcmoa_runtime.contract import PROMPT_SCALE, PROMPT_SHIFT, SOURCE_ROLES, TASKS
 from tcmoa_runtime.typing import JsonValue
-
-if TYPE_CHECKING:
-    import onnx
 
 PREFIX: Final = "tcmoa."
 """Beginning of every key; a bundle with another key is refused, because libraries read settings from some."""
 
 
-def write_metadata(model: onnx.ModelProto, manifest: Mapping[str, JsonValue]) -> None:
+class MetadataEntry(Protocol):
+    """What is used of `onnx.StringStringEntryProto`."""
+
+    key: str
+    value: str
+
+
+class MetadataEntries(Protocol):
+    """What is used of a repeated field of entries."""
+
+    def __iter__(self) -> Iterator[MetadataEntry]: ...
+
+    def __delitem__(self, key: slice, /) -> None: ...
+
+    def add(self, *, key: str, value: str) -> object:
+        """Append an entry."""
+        ...
+
+
+class Model(Protocol):
+    """What is used of `onnx.ModelProto`: this package does not import onnx."""
+
+    @property
+    def metadata_props(self) -> MetadataEntries:
+        """The entries."""
+        ...
+
+
+def write_metadata(model: Model, manifest: Mapping[str, JsonValue]) -> None:
     """Replace the metadata of a graph by that of its bundle.json.
 
     Equal entries give equal bytes. The prompt is that of the export: `tcmoa calibrate prompt` changes it in bundle.json
@@ -31,7 +56,7 @@ def write_metadata(model: onnx.ModelProto, manifest: Mapping[str, JsonValue]) ->
         model.metadata_props.add(key=PREFIX + key, value=value)
 
 
-def write_precision(model: onnx.ModelProto, precision: str) -> None:
+def write_precision(model: Model, precision: str) -> None:
     """Replace the precision in the metadata of a graph, where it has one."""
     for entry in model.metadata_props:
         if entry.key == f"{PREFIX}precision":

@@ -88,8 +88,8 @@ def test_a_build_prints_bounds_for_its_targets_and_the_next_step(tcmoa, bundle):
     assert bound.startswith("bound       RTX A6000 0.")
     assert "RTX 4090" not in bound
     assert following == (
-        f"next        copy {bundle} to a machine with an SM86 GPU and TensorRT-RTX {rtx.__version__} (`pip install "
-        f"'tcmoa[rtx]'`), and run `tcmoa bench {bundle} --backend onnxruntime,tensorrt --pick --trust-engines` there"
+        f"next        copy {bundle} to a machine with an SM86 GPU and TensorRT-RTX {rtx.__version__} (the extra rtx "
+        f"of tcmoa), and run `tcmoa bench {bundle} --backend onnxruntime,tensorrt --pick --trust-engines` there"
     )
     assert bound.endswith(" ms (at best, from datasheets and the kernel list; not measured)")
 

@@ -9,7 +9,6 @@ from tcmoa_runtime.engine import Engine
 from tcmoa_runtime.engine_folders import ENGINES_FOLDER
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.gpu.compute_capabilities import target_of
-from tcmoa_runtime.install import install_command
 
 _LIBRARIES: Final = {"rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
 
@@ -73,5 +72,7 @@ def _next_step(engine: Engine) -> str:
     where = f"a machine with an {gpus} GPU and {_LIBRARIES[engine.flavor]} {engine.version}"
     if engine.path.parent != bundle.path / ENGINES_FOLDER:  # a bundle of the package
         return f"on {where}, run `tcmoa build {bundle.spelling}` and `{bench}`"
-    install = install_command(engine.flavor)
-    return f"copy {bundle.path} to {where} (`{install}`), and run `{bench} --trust-engines` there"
+    extra = (
+        f"the extra {engine.flavor} of tcmoa"  # not a command: that machine has another checkout, or a wheel
+    )
+    return f"copy {bundle.path} to {where} ({extra}), and run `{bench} --trust-engines` there"
