@@ -67,3 +67,16 @@ def test_the_bundle_that_the_cases_are_made_from_fuses(backend, tmp_path):
     if LIBRARY.exists():
         with CFuser(tmp_path / "bundle") as fuser:
             assert (fuser(x, np.ascontiguousarray(x[::-1])) == x).all()
+
+
+@pytest.mark.parametrize("command", ["fuse", "inspect", "doctor"])
+def test_the_command_line_refuses_a_hostile_bundle_as_the_users_input(command, tcmoa, sources, tmp_path):
+    case = next(case for case in CASES if case.name == "escape sequence in a name")
+    case.make(tmp_path / "bundle")
+    extra = [*sources, "-o", tmp_path / "fused.png"] if command == "fuse" else []
+    done = tcmoa(command, tmp_path / "bundle", *extra)
+    text = done.out + done.err
+    assert done.code == 2
+    assert case.refusal in text
+    assert "\x1b" not in text
+    assert not (tmp_path / "fused.png").exists()
