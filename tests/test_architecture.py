@@ -74,7 +74,7 @@ def strings_of(tree):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_flags_are_spelled_in_the_command_line_only(path):
-    """The library says `overwrite=True` (`TcmoaError.settings`), for it does not know who calls; pip's flags are others."""
+    """The library says `overwrite=True` (`TcmoaError.settings`), for it does not know who calls. pip has its own."""
     if path.is_relative_to(PACKAGES["tcmoa_runtime"] / "cli"):
         return
     found = [
