@@ -12,6 +12,7 @@ import torch
 
 from tcmoa import TCMoA
 from tcmoa.reference import fuse_frames
+from tcmoa_export.graph_loading import load_graph
 from tcmoa_export.graph_session import GraphSession
 from tcmoa_export.parity import GraphKind, Parity, Results, check_parity, measure_parity
 from tcmoa_export.photographs import PHOTOGRAPHS, make_pair
@@ -20,7 +21,6 @@ from tcmoa_runtime.backends.base import Backend
 from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import PROMPT_SCALE, PROMPT_SHIFT, X, Y
-from tcmoa_runtime.graph_storage import load_graph
 from tcmoa_runtime.images import in_order, read_frame, to_frame
 from tcmoa_runtime.pairs import PairPaths
 from tcmoa_runtime.typing import Frame, OnMessage, PromptMap

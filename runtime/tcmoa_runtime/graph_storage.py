@@ -7,16 +7,10 @@ constant under its own name. Runtimes run these nodes once, when they load the g
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-
-from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.checked_graph import checked_graph
-
-if TYPE_CHECKING:
-    import onnx
 
 MIN_ELEMENTS: Final = 1024
 """Smaller constants stay float32: scales and biases are many, but few bytes, and results depend on them more."""
@@ -28,20 +22,19 @@ _MIN_SHARING: Final = 4
 _RESTORING_OPS: Final = frozenset({"Cast", "Gather", "Unsqueeze"})
 
 
-def load_graph(bundle: Bundle) -> onnx.ModelProto:
-    """Load the graph of a bundle with its constants as they are computed with.
+class GraphModel(Protocol):
+    """What is used of `onnx.ModelProto`: this package does not import onnx when it is loaded."""
 
-    Raises:
-        BundleError: The graph differs from bundle.json, or cannot be read.
-    """
-    import onnx
-
-    with checked_graph(bundle) as graph:
-        model = onnx.load_from_string(graph) if isinstance(graph, bytes) else onnx.load(graph)
-    return restore_constants(model)
+    @property
+    def graph(self) -> object:
+        """The `onnx.GraphProto`."""
+        ...
 
 
-def restore_constants(model: onnx.ModelProto) -> onnx.ModelProto:
+ModelT = TypeVar("ModelT", bound=GraphModel)
+
+
+def restore_constants(model: ModelT) -> ModelT:
     """Replace the nodes that only depend on stored constants by their results, in place.
 
     Returns:
@@ -49,7 +42,7 @@ def restore_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     from onnx import numpy_helper
 
-    graph = model.graph
+    graph: Any = model.graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
     results: dict[str, NDArray[Any]] = {}
     kept = []
@@ -75,7 +68,7 @@ def restore_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _compute(node: onnx.NodeProto, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+def _compute(node: Any, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
     from onnx import helper
 
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
@@ -86,7 +79,7 @@ def _compute(node: onnx.NodeProto, inputs: Sequence[NDArray[Any]]) -> NDArray[An
     return np.expand_dims(inputs[0], tuple(int(axis) for axis in inputs[1]))
 
 
-def share_position_biases(model: onnx.ModelProto) -> None:
+def share_position_biases(model: GraphModel) -> None:
     """Store the distinct values of the position biases [1, heads, n, n], and one index for all of them.
 
     A bias has (2 * 14 - 1)^2 distinct values a head, 53 times each. Runtimes expand it to exactly the same numbers when
@@ -94,7 +87,7 @@ def share_position_biases(model: onnx.ModelProto) -> None:
     """
     from onnx import helper, numpy_helper
 
-    graph = model.graph
+    graph: Any = model.graph
     tables = [t for t in graph.initializer if t.name.rsplit("/", 1)[-1].split(".")[0] == "position_bias"]
     if not tables:
         return
@@ -121,7 +114,7 @@ def share_position_biases(model: onnx.ModelProto) -> None:
     replace_nodes(model, nodes)
 
 
-def store_float16(model: onnx.ModelProto, float32_mark: str) -> None:
+def store_float16(model: GraphModel, float32_mark: str) -> None:
     """Store large float32 constants in float16, each with a Cast to float32 under its own name, in place.
 
     Constants stay float32 where a 16-bit graph keeps them, too: those read by nodes whose `doc_string` is
@@ -133,7 +126,7 @@ def store_float16(model: onnx.ModelProto, float32_mark: str) -> None:
     """
     from onnx import TensorProto, helper
 
-    graph = model.graph
+    graph: Any = model.graph
     precise = {name for node in graph.node if node.doc_string == float32_mark for name in node.input}
     casts = []
     for tensor in graph.initializer:
@@ -149,11 +142,11 @@ def store_float16(model: onnx.ModelProto, float32_mark: str) -> None:
     replace_nodes(model, [*casts, *graph.node])
 
 
-def store_short_indices(model: onnx.ModelProto) -> None:
+def store_short_indices(model: GraphModel) -> None:
     """Store large int64 constants that only index Gather nodes as int32, in place."""
     from onnx import TensorProto
 
-    graph = model.graph
+    graph: Any = model.graph
     others = {
         name for node in graph.node for i, name in enumerate(node.input) if node.op_type != "Gather" or i != 1
     }
@@ -164,15 +157,16 @@ def store_short_indices(model: onnx.ModelProto) -> None:
                 tensor.data_type, tensor.raw_data = TensorProto.INT32, values.astype(np.int32).tobytes()
 
 
-def remove_unused_constants(model: onnx.ModelProto) -> None:
+def remove_unused_constants(model: GraphModel) -> None:
     """Remove constants that no node reads, in place."""
-    used = {name for node in model.graph.node for name in node.input}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    graph: Any = model.graph
+    used = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
-def replace_nodes(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> None:
+def replace_nodes(model: GraphModel, nodes: Sequence[object]) -> None:
     """Replace the nodes of a graph; the new ones may be among the old ones."""
     import onnx
 
@@ -181,5 +175,6 @@ def replace_nodes(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> No
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         copies.append(copy)
-    del model.graph.node[:]
-    model.graph.node.extend(copies)
+    graph: Any = model.graph
+    del graph.node[:]
+    graph.node.extend(copies)

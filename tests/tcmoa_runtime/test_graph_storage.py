@@ -10,6 +10,7 @@ from tcmoa import Sizes
 from tcmoa_calibration.quantize.linears import backbone_linears
 from tcmoa_export import export_bundle
 from tcmoa_export.graph_builder import FLOAT32
+from tcmoa_export.graph_loading import load_graph
 from tcmoa_export.network import build_graph
 from tcmoa_export.parity import MIN_PSNR_DB, Parity, ParityError, check_parity
 from tcmoa_export.precision import lower
@@ -18,7 +19,6 @@ from tcmoa_runtime import Fuser
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.graph_storage import (
     MIN_ELEMENTS,
-    load_graph,
     restore_constants,
     store_float16,
     store_short_indices,

@@ -36,7 +36,7 @@ from tcmoa_calibration.sample_pairs import PairSplit, count_samples
 from tcmoa_runtime.bundle import GRAPH, MAX_INLINE_BYTES, Bundle
 from tcmoa_runtime.bundle_write import check_target
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.graph_storage import load_graph
+from tcmoa_runtime.graph_storage import restore_constants
 from tcmoa_runtime.options.quantize import MIN_PAIRS, QuantizeOptions
 from tcmoa_runtime.pairs import PairPaths
 from tcmoa_runtime.typing import JsonObject, OnMessage, OnSteps, ignore_message, ignore_steps
@@ -147,7 +147,8 @@ def quantize_bundle(
     for line in split.skipped:
         on_message(f"skipped {line}")
 
-    model, number_format = load_graph(source), FORMATS[options.number_format]
+    model = restore_constants(onnx.load_from_string(source.read_graph()))
+    number_format = FORMATS[options.number_format]
     linears = backbone_linears(model)
     groups = group_linears(linears)
     steps = StepCounter(on_progress)

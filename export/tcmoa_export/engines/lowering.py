@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from tcmoa_export.graph_loading import load_graph
 from tcmoa_export.graph_session import GraphSession
 from tcmoa_export.parity import Parity, Results, check_parity, measure_parity
 from tcmoa_export.precision import lower
@@ -20,7 +21,6 @@ from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.graph_metadata import write_precision
-from tcmoa_runtime.graph_storage import load_graph
 from tcmoa_runtime.images import read_frame
 from tcmoa_runtime.pairs import PairPaths
 from tcmoa_runtime.typing import Frame, FrameSize, OnMessage, Precision
