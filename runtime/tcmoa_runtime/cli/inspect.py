@@ -124,7 +124,9 @@ def _describe_kernel(kernel: Mapping[str, Any]) -> str:
 
 def _describe_precision(bundle: Bundle) -> str:
     stored = bundle.weight_storage
-    return bundle.precision if stored == bundle.precision else f"{bundle.precision}, weights stored in {stored}"
+    return (
+        bundle.precision if stored == bundle.precision else f"{bundle.precision}, weights stored in {stored}"
+    )
 
 
 def bundle_rows(bundle: Bundle) -> list[Row]:
