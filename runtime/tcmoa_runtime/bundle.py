@@ -21,8 +21,6 @@ from typing import Final, Literal
 from tcmoa_runtime.alignment import Alignment, read_alignment
 from tcmoa_runtime.contract import MAX_PROMPT, SOURCE_ROLES, TASKS, Contract, Task, token_grid
 from tcmoa_runtime.errors import BundleError
-from tcmoa_runtime.graph.check import check_graph
-from tcmoa_runtime.graph.wire import GraphError
 from tcmoa_runtime.manifest import (
     MAX_NUMBER,
     ManifestFormat,
@@ -219,6 +217,10 @@ class Bundle:
             BundleError: Size or hash differ from bundle.json, the file cannot be read, or the graph holds what a bundle
                 may not hold, see `tcmoa_runtime.graph.check`.
         """
+        # Imported here, because a program that only lists bundles does not need them.
+        from tcmoa_runtime.graph.check import check_graph
+        from tcmoa_runtime.graph.wire import GraphError
+
         chunks: list[bytes] = []
         self._read_file(GRAPH, chunks.append)
         data = b"".join(chunks)

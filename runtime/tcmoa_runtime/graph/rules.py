@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Final, Literal, cast
 
 RULES_FILE: Final = "graph_rules.json"
@@ -77,7 +77,7 @@ class Rules:
 @cache
 def read_rules() -> Rules:
     """Return the rules; the file is read once."""
-    values = json.loads(files("tcmoa_runtime.graph").joinpath(RULES_FILE).read_bytes())
+    values = json.loads(Path(__file__).with_name(RULES_FILE).read_bytes())
     limits = values["limits"]
     kinds = {name: Limit(**limits[name]) for name in ("elements", "live_elements", "operations")}
     messages = {}
