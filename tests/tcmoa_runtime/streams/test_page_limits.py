@@ -83,10 +83,11 @@ def is_closed(client):
             400,
             r"request: .+",
         ),
+        (b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "No WebSocket UPGRADE hdr: .+"),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nExpect: me\r\n\r\n", 417, "Unknown Expect: me"),
     ],
     ids=["host", "host-ipv6", "host-bytes", "no-host", "origin", "tls", "length", "header", "long-line", "long-header",
-         "many-headers", "expect"],
+         "many-headers", "no-upgrade", "expect"],
 )  # fmt: skip
 def test_a_wrong_request_head_gets_one_line(served, data, status, line):
     page, stream = served

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from page_pieces import call, parts_of, running_page, wait_for_frames
-from stream_pieces import LiveSource, ScriptedSource, copying_fuser
+from stream_pieces import ListSink, LiveSource, ScriptedSource, copying_fuser
 from tcmoa_runtime import Stream
 from tcmoa_runtime.streams.page import browser as browser_module
 from tcmoa_runtime.streams.page import hub
@@ -33,6 +33,9 @@ async def main():
 asyncio.run(main())
 """
 """A browser that receives one message and never answers; the test stops its process, too."""
+
+MAX_STALLS = 3
+"""Frames that one of two sinks may lose more than the other because the machine stalls."""
 
 
 class Browser:
@@ -268,7 +271,7 @@ def test_a_browser_that_does_not_answer_does_not_delay_the_end(bundle):
 
 def test_hanging_browsers_do_not_delay_the_stream(bundle):
     """Real processes, stopped by SIGSTOP like a hung browser: the rate stays, and the end is not delayed."""
-    with running_page(bundle, rate=50) as (page, stream):
+    with running_page(bundle, rate=50, sinks=[ListSink(lossless=False)]) as (page, stream):
         command = [sys.executable, "-c", HANGS, f"http://127.0.0.1:{page.port}/live"]
         hung = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
         try:
@@ -280,7 +283,13 @@ def test_hanging_browsers_do_not_delay_the_stream(bundle):
             after = stream.stats.snapshot()
             rate = (after["frames"] - before["frames"]) / (after["seconds"] - before["seconds"])
             assert rate > 35  # of 50; the machine may be busy
-            assert after["dropped"].get("sink-page", 0) == 0
+            # The list never waits for a browser; if the machine stalls for a moment, it loses frames, too. A page that
+            # waited would lose most of 150.
+            page_dropped, list_dropped = (
+                after["dropped"].get(sink, 0) - before["dropped"].get(sink, 0)
+                for sink in ("sink-page", "sink-list")
+            )
+            assert page_dropped <= list_dropped + MAX_STALLS
             assert (browse(page, visit_one))[0]["frame"]["index"] >= after["frames"] - 5
         finally:
             for process in hung:
