@@ -175,7 +175,7 @@ def _to_json(value: Any) -> JsonValue:
 
 def _check_type(path: Path, key: str, value: Any, default: Any) -> Any:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and not abs(value) <= MAX_NUMBER:  # refuses NaN too
+    if is_number and abs(value) > MAX_NUMBER:
         raise InputError(
             f"'{key}' is {_shorten(value)}; expected a number up to {MAX_NUMBER:.0e}", subject=path
         )

@@ -42,6 +42,8 @@ def test_two_exports_to_one_place_give_one_bundle_and_one_line(tcmoa, vif, sourc
     target = tmp_path / "night"
     with new_bundle(target):
         outcome = tcmoa("export", "--weights", "nano", "--task", "vif", "--size", "64x64", "--out", target)
-        outcome.assert_error(
-            2, f"{target}: is being written by another process; expected one at a time. Wait until"
-        )
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.splitlines()[-1] == (
+        f"tcmoa: error: {target}: is being written by another process; expected one at a time. "
+        "Wait until it has ended, or choose another folder."
+    )

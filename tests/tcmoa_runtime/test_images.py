@@ -239,7 +239,7 @@ def fail_to_write(monkeypatch):
     def fail(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fdopen", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
 
 
 def fail_to_rename(monkeypatch):
