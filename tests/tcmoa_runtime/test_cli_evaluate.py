@@ -211,7 +211,7 @@ def test_missing_results_end_in_exit_code_2_with_the_others_printed(
         (["--weights", "tiny"], ["--weights tiny", "vif, mef, mff", "--task"]),
         (["--weights", "tiny", "--task", "fusion"], ["--task", "fusion", "'vif', 'mef', 'mff'"]),
         (["--task", "vif"], ["--weights"]),
-        (["--x", "."], ["--pairs DIR"]),
+        (["--x", "."], ["Set --pairs, or --x and --y"]),
         (["--jobs", "0"], ["--jobs: 0; expected at least 1"]),
     ],
 )
@@ -241,7 +241,7 @@ def test_two_methods_with_one_label_end_in_one_line(evaluate, fused):
 
 
 def test_sources_are_required(tcmoa, tmp_path):
-    tcmoa("evaluate").assert_error(2, "--pairs DIR", "--x DIR and --y DIR")
+    tcmoa("evaluate").assert_error(2, "none given", "Set --pairs, or --x and --y")
     tcmoa("evaluate", "--pairs", tmp_path / "nowhere").assert_error(2, "nowhere: no such folder")
 
 
