@@ -10,6 +10,7 @@ import typer
 
 from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.options import takes_options
+from tcmoa_runtime.cli.printing import print_line
 from tcmoa_runtime.cli.progress import status_line
 from tcmoa_runtime.images import format_size
 from tcmoa_runtime.options.export import ExportOptions
@@ -49,7 +50,7 @@ def export(
         bundle: Bundle = tcmoa_export.export_bundle(
             model, options, out, weights_source=Path(weights).name, on_message=on_message
         )
-    print(f"{out}: {_describe(bundle)}")
+    print_line(f"{out}: {_describe(bundle)}")
 
 
 def _describe(bundle: Bundle) -> str:
