@@ -12,10 +12,11 @@ from typing import Final, NotRequired, TypeAlias, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tcmoa_runtime.contract import MAX_PROMPT
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.option import check_seconds
 from tcmoa_runtime.options.stream import RAMP_SECONDS
-from tcmoa_runtime.prompts import MAX_PROMPT, mask_share, pool_to_grid, prompt_map
+from tcmoa_runtime.prompts import mask_share, pool_to_grid, prompt_map
 from tcmoa_runtime.typing import FrameSize, PromptLike, PromptMap
 
 PromptValue: TypeAlias = float | PromptMap
