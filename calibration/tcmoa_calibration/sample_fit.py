@@ -73,14 +73,14 @@ class SampleFit:
         return SamplePair(name, np.ascontiguousarray(x), np.ascontiguousarray(y), of_pair=pair.name)
 
     def _plan(self, size: FrameSize) -> TilePlan | None:
-        own, token = self._bundle.size, self._bundle.map_token
-        resizes = self._fit == "resize" or (self._fit == "auto" and token is None)
+        own, can_tile = self._bundle.size, self._bundle.can_tile
+        resizes = self._fit == "resize" or (self._fit == "auto" and not can_tile)
         if size == own or resizes:
             return None
         is_larger = size[0] > own[0] or size[1] > own[1]
-        if self._fit == "exact" or token is None or (self._fit == "pad" and is_larger):
+        if self._fit == "exact" or not can_tile or (self._fit == "pad" and is_larger):
             raise self._wrong_size(size)
-        return plan_tiles(size, own, token)
+        return plan_tiles(size, own, self._bundle.token_pixels)
 
     def _align(self, x: Frame, y: Frame) -> tuple[Frame, Frame]:
         alignment = self._bundle.alignment

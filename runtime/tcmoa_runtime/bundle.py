@@ -160,6 +160,11 @@ class Bundle:
         return None if self.fit == "resize" else self.token_pixels
 
     @property
+    def can_tile(self) -> bool:
+        """Whether tiles of the graph's size can cover larger frames: they start at tokens and must overlap."""
+        return self.fit != "resize" and min(self.size) >= self.token_pixels
+
+    @property
     def graph_name(self) -> str:
         """Name of the graph, unique to its weights and options."""
         return self.section("graph").get("name", str)

@@ -113,18 +113,18 @@ class HostFusion:
 
     def _plan(self, size: FrameSize, name: str) -> TilePlan | None:
         """Return the tiles for frames of `size`, or None where a frame is one run of the graph at its own size."""
-        own, token = self._bundle.size, self._bundle.map_token
+        own = self._bundle.size
         if size == own or self._resizes:
             return None
         is_larger = size[0] > own[0] or size[1] > own[1]
-        if self._fit == "exact" or token is None or (self._fit == "pad" and is_larger):
+        if self._fit == "exact" or not self._bundle.can_tile or (self._fit == "pad" and is_larger):
             raise self._wrong_size(size, name)
-        return plan_tiles(size, own, token)
+        return plan_tiles(size, own, self._bundle.token_pixels)
 
     @property
     def _resizes(self) -> bool:
-        """Whether frames of another size are resized; a graph that resizes its frames itself cannot be tiled."""
-        return self._fit == "resize" or (self._fit == "auto" and self._bundle.map_token is None)
+        """Whether frames of another size are resized."""
+        return self._fit == "resize" or (self._fit == "auto" and not self._bundle.can_tile)
 
     def _convert(self, image: Any, name: str, channels: int) -> Frame:
         """Convert an image to a frame of the graph's channels, at its own size."""
@@ -197,7 +197,7 @@ class HostFusion:
 
     def _wrong_size(self, size: FrameSize, name: str) -> InputError:
         arrived, expected = format_size(size), format_size(self._bundle.size)
-        ways = "resize" if self._bundle.map_token is None else "tile, pad or resize"
+        ways = "tile, pad or resize" if self._bundle.can_tile else "resize"
         limit = "at most " if self._fit == "pad" else ""
         return FrameSizeError(
             size,

@@ -34,6 +34,7 @@ OPTIONS = {
     "gray": {"gray": ("y",)},
     "bgr gray": {"channel_order": "bgr", "gray": ("y",)},
     "resize": {"as_published": True},
+    "narrow": {"size": (7, 40)},
 }
 """Export options of each bundle, besides task vif and size 130x100; all are of one model."""
 

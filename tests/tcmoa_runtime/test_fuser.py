@@ -287,6 +287,17 @@ def test_resize_gives_the_size_of_x(size, vif):
     assert prompt.shape == (2, 2, 2, 13, 17)
 
 
+def test_a_graph_below_one_token_is_never_tiled(exported):
+    narrow = exported("narrow")
+    x, y = np.random.default_rng(0).integers(0, 256, (2, 30, 50, 3), np.uint8)
+    with Fuser.load(narrow) as automatic, Fuser.load(narrow, fit="resize") as resizing:
+        assert not automatic.bundle.can_tile
+        np.testing.assert_array_equal(automatic(x, y), resizing(x, y))
+    line = r"^x: 50x30; expected 40x7, the size of this bundle. Set fit to resize, or export a bundle for 50x30\.$"
+    with Fuser.load(narrow, fit="tile") as tiling, pytest.raises(InputError, match=line):
+        tiling(x, y)
+
+
 def test_resize_does_not_change_frames_of_the_right_size(vif, fuser, pair):
     with Fuser.load(vif, fit="resize") as resizing:
         np.testing.assert_array_equal(resizing(*pair), fuser(*pair))

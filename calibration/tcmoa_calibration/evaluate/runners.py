@@ -122,7 +122,7 @@ class _BundleRunner:
             share = share_of_x(prompt)
         else:
             fused = fuser(x, y)
-        resized = bundle.map_token is None and x.shape[:2] != fuser.size
+        resized = not bundle.can_tile and x.shape[:2] != fuser.size
         return FusedImage(in_order(fused, bundle.channel_order), resized, share, bundle.map_token)
 
     def close(self) -> None:

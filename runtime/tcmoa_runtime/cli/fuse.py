@@ -64,7 +64,7 @@ def fuse(
             fuse_chunk(fuser, [(pairs[0], read_sources(pairs[0], fuser))], targets, prompt, report)
         else:
             if fuser.fit in ("exact", "pad"):
-                report.fix_fit = "resize" if fuser.bundle.map_token is None else "tile"
+                report.fix_fit = "tile" if fuser.bundle.can_tile else "resize"
             report.align_command = _align_command(bundle, sources)
             fuse_folder(fuser, pairs, targets, prompt, options, report)
         backend = fuser.backend.name

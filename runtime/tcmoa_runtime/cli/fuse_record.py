@@ -41,7 +41,7 @@ def settings_of(fuser: Fuser, prompt: Prompt, percentiles: Percentiles) -> JsonO
     exact, pad, tile and auto give the same pixels wherever they take a frame, so only `resize` is told apart.
     """
     bundle = fuser.bundle
-    resizes = fuser.fit == "resize" or bundle.map_token is None
+    resizes = fuser.fit == "resize" or not bundle.can_tile
     scale, shift = bundle.default_prompt
     if isinstance(prompt.shift, np.ndarray):
         described: float | str = hashlib.sha256(prompt.shift.tobytes()).hexdigest()

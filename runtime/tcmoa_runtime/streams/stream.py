@@ -391,7 +391,7 @@ class Stream:
             for side, source in self._sources.items():
                 if source.size != self.fuser.size:
                     arrived = format_size(source.size)
-                    fits = "resize" if self.fuser.bundle.map_token is None else "tile, pad or resize"
+                    fits = "tile, pad or resize" if self.fuser.bundle.can_tile else "resize"
                     raise InputError(
                         f"{side} is {arrived}; expected {format_size(self.fuser.size)}, the size of this bundle",
                         subject=source.name,
