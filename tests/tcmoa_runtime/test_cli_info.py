@@ -140,7 +140,19 @@ def test_version_is_printed(tcmoa):
 
 
 COMMANDS = (
-    *("demo", "fuse", "stream", "export", "build", "train", "models", "inspect", "doctor", "bench", "evaluate"),
+    *(
+        "demo",
+        "fuse",
+        "stream",
+        "export",
+        "build",
+        "train",
+        "models",
+        "inspect",
+        "doctor",
+        "bench",
+        "evaluate",
+    ),
     *("calibrate int8", "calibrate fp8", "calibrate prompt", "calibrate align"),
 )
 GROUPS = ("", "calibrate")
