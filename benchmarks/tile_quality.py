@@ -75,7 +75,10 @@ def measure_task(model: TCMoA, task: Task, folder: Path) -> str:
             tiled, own = fuser(x, y), fuse_at_own_size(model, x, y, task)
             psnrs.append(psnr_db(tiled, own))
             gains.append(metrics.qabf(x, y, tiled) - metrics.qabf(x, y, own))
-            plan = plan_tiles((x.shape[0], x.shape[1]), fuser.size, fuser.bundle.token_pixels)
+            bundle = fuser.bundle
+            plan = plan_tiles(
+                (x.shape[0], x.shape[1]), bundle.size, bundle.token_pixels, bundle.window_pixels
+            )
             if plan.count > 1:
                 seams.append(seam_ratio(tiled, own, plan))
     seam = f"{max(seams):.3f}" if seams else "-"

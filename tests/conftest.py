@@ -27,7 +27,9 @@ os.environ["XDG_DATA_HOME"] = str(Path(_user_folders.name) / "data")
 # take several times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A shell that runs the tests in the background makes them and the commands that they start ignore SIGINT.
+# A shell that runs the tests in the background makes them and the commands that they start ignore SIGINT; nohup does
+# the same with SIGHUP.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

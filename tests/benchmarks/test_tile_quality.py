@@ -25,7 +25,8 @@ def test_tiles_are_close_to_the_own_size_and_add_no_seam(task, name, val_pairs):
     own = fuse_at_own_size(load_weights(READY_PRESET).eval(), x, y, task)
     with Fuser.load(f"{READY_PRESET}-{task}") as fuser:
         tiled = fuser(x, y)
-        plan = plan_tiles(x.shape[:2], fuser.size, fuser.bundle.token_pixels)
+        bundle = fuser.bundle
+        plan = plan_tiles(x.shape[:2], bundle.size, bundle.token_pixels, bundle.window_pixels)
     assert psnr_db(tiled, own) > 40
     assert abs(metrics.qabf(x, y, tiled) - metrics.qabf(x, y, own)) < 0.005
     assert plan.count > 1

@@ -115,7 +115,9 @@ def test_two_folders_are_accepted_and_unusable_pairs_are_skipped(tcmoa, vif, tmp
     )
     assert outcome.code == 0
     record = outcome.json["prompt_calibration"]
-    assert sorted(record["fit"]["pairs"] + record["held_out"]["pairs"]) == list("abdef")
+    # The pairs are smaller than the bundle, so that each is one tile.
+    used = [f"{name} at 0,0" for name in "abdef"]
+    assert sorted(record["fit"]["pairs"] + record["held_out"]["pairs"]) == used
     assert len(outcome.json["skipped"]) == 1
     assert "tcmoa: note: skipped c: " in outcome.err
 
@@ -146,7 +148,12 @@ def test_an_existing_bundle_is_replaced_only_with_overwrite(calibrate):
         (["--threads", "0"], ["--threads: 0"]),
         (["--surface", "picture.txt"], ["--surface: picture.txt", ".png"]),
         (["--surface", "nowhere/picture.png"], ["nowhere does not exist"]),
-        (["--x", "."], ["--pairs DIR, or --x DIR and --y DIR"]),
+        (
+            ["--x", "."],
+            [
+                "2 of three options given; expected one folder or CSV file, or two folders. Set --pairs, or --x and --y"
+            ],
+        ),
     ],
 )
 def test_wrong_options_are_one_line_and_write_nothing(arguments, words, calibrate, tmp_path, monkeypatch):
@@ -160,7 +167,7 @@ def test_too_few_pairs_no_pairs_and_no_bundle(tcmoa, vif, tmp_path):
     command = ("calibrate", "prompt", vif, "--out", tmp_path / "new")
     tcmoa(*command, "--pairs", few).assert_error(2, "3 of 3 are usable", "at least 4")
     tcmoa(*command, "--pairs", tmp_path / "nowhere").assert_error(2, "nowhere: no such folder")
-    tcmoa(*command).assert_error(2, "--pairs DIR")
+    tcmoa(*command).assert_error(2, "source pairs: none given; expected a folder, a CSV file or two folders.")
     below_a_file = (*command[:-1], few / "a_x.png" / "new")
     tcmoa(*below_a_file, "--pairs", few).assert_error(2, "a_x.png is a file; expected a folder")
     tcmoa("calibrate", "prompt", few, "--pairs", few, "--out", tmp_path / "new").assert_error(

@@ -93,7 +93,7 @@ def test_doctor_prints_text(tcmoa, vif, no_openvino):
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
     assert lines[0].startswith("python 3.")
-    assert any(line.startswith("onnxruntime 1.") for line in lines)
+    assert any(line.startswith("base install: numpy") and "onnxruntime 1." in line for line in lines)
     assert lines[-1] == "bundle: load: hashes and contract are correct, onnxruntime (CPU) runs it"
 
 
@@ -271,4 +271,4 @@ def test_a_closed_pipe_ends_the_command_without_a_traceback(vif):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait(60) == 1
+        assert process.wait(60) == 141

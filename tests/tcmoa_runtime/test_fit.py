@@ -12,21 +12,23 @@ from tcmoa_runtime.fit import OVERLAP_PX, WEIGHT_SUM, plan_axis, plan_tiles
 lengths = st.integers(1, 1500)
 tiles = st.integers(32, 400)
 tokens = st.sampled_from([8, 16])
+windows = st.sampled_from([None, 16, 80, 112])
 
 
-@given(lengths, tiles, tokens)
-def test_tiles_cover_an_axis_and_start_at_tokens(length, tile, token):
-    plan = plan_axis(length, tile, token)
+@given(lengths, tiles, tokens, windows)
+def test_tiles_cover_an_axis_and_start_at_windows_or_tokens(length, tile, token, window):
+    plan = plan_axis(length, tile, token, window)
+    unit = token if window is None or 2 * window > tile else window
     assert plan.starts[0] == 0
-    assert all(start % token == 0 for start in plan.starts)
-    assert length <= plan.padded < max(length, tile) + token
+    assert all(start % unit == 0 for start in plan.starts)
+    assert length <= plan.padded < max(length, tile) + unit
     for before, after in pairwise(plan.starts):
         assert before < after <= before + tile
 
 
-@given(lengths, tiles, tokens)
-def test_weights_sum_to_one_at_every_pixel(length, tile, token):
-    plan = plan_axis(length, tile, token)
+@given(lengths, tiles, tokens, windows)
+def test_weights_sum_to_one_at_every_pixel(length, tile, token, window):
+    plan = plan_axis(length, tile, token, window)
     total = np.zeros(plan.padded, np.int64)
     assert (plan.weights >= 0).all()
     for start, weights in zip(plan.starts, plan.weights, strict=True):

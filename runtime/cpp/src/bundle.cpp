@@ -18,6 +18,7 @@ constexpr const char *kMakeOne = "make one with `tcmoa export`";
 constexpr ManifestKind kKind{"tcmoa-bundle", 1, "a TC-MoA bundle", kExportAgain};
 constexpr const char *kCopyAll = "copy the whole bundle, or export it again with `tcmoa export`";
 constexpr std::int64_t kMaxSize = 1 << 20;  // above any side or batch: products stay within 64 bits
+constexpr std::int64_t kMaxWindow = 64;     // largest side of a window in tokens that tiles are aligned to
 
 bool is_size(const Manifest &value) { return value > 0 && value <= kMaxSize; }
 
@@ -79,6 +80,16 @@ void read_contract(Bundle &bundle, const ManifestReader &reader) {
     }
 }
 
+// Side of an attention window in tokens, which tiles are aligned to; 1 if none from 1 to kMaxWindow is stated.
+int read_window(const Manifest &manifest) {
+    const auto model = manifest.find("model");
+    if (model == manifest.end() || !model->is_object()) return 1;
+    const auto window = model->find("window");
+    if (window == model->end() || !window->is_number_integer()) return 1;
+    const auto tokens = window->get<std::int64_t>();
+    return tokens < 1 || tokens > kMaxWindow ? 1 : static_cast<int>(tokens);
+}
+
 // Check every value that the library uses.
 void read_description(Bundle &bundle, const ManifestReader &reader) {
     bundle.task = reader.string("task", {"vif", "mef", "mff"});
@@ -89,6 +100,7 @@ void read_description(Bundle &bundle, const ManifestReader &reader) {
     const auto side = reader.integer("token_pixels");
     if (side != 8 && side != 16) reader.fail_value("token_pixels", "8 or 16");
     bundle.token_pixels = static_cast<int>(side);
+    bundle.window_pixels = bundle.token_pixels * read_window(reader.values());
     bundle.graph_name = reader.object("graph").string("name");
     const auto prompt = reader.object("prompt_default");
     for (const char *key : {"scale", "shift"}) {

@@ -37,7 +37,8 @@ public:
     std::string channel_order;  // "rgb" or "bgr"
     std::string fit;            // "pad", "crops" or "resize": how the graph covers the frame with tokens
     std::string graph_name;
-    int token_pixels = 8;  // side of a token in pixels: 8 or 16
+    int token_pixels = 8;   // side of a token in pixels: 8 or 16
+    int window_pixels = 8;  // side of an attention window; that of a token if bundle.json states no window
     float default_scale = 1, default_shift = 0;
     std::map<std::string, FileEntry> files;  // by name
 

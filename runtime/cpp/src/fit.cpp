@@ -31,18 +31,20 @@ std::uint32_t at_center(std::span<const std::uint32_t> weights, std::int64_t tok
 
 }  // namespace
 
-AxisPlan::AxisPlan(std::int64_t length, std::int64_t tile, std::int64_t token) : length_(length), tile_(tile) {
+AxisPlan::AxisPlan(std::int64_t length, std::int64_t tile, std::int64_t token, std::int64_t window)
+    : length_(length), tile_(tile) {
+    const std::int64_t unit = 2 * window > tile ? token : window;
     const std::int64_t wanted = std::min(kOverlapPixels, tile / 2);
     std::int64_t overlap = 0;
     starts_ = {0};
     if (length > tile) {
-        const std::int64_t last = ceil_divide(length - tile, token) * token;
-        const std::int64_t longest_step = std::max((tile - wanted) / token * token, token);
+        const std::int64_t last = ceil_divide(length - tile, unit) * unit;
+        const std::int64_t longest_step = std::max((tile - wanted) / unit * unit, unit);
         const std::int64_t count = ceil_divide(last, longest_step) + 1;
         std::int64_t longest = 0;
         for (std::int64_t i = 1; i < count; ++i) {
             const double start = static_cast<double>(i * last) / static_cast<double>(count - 1);
-            starts_.push_back(static_cast<std::int64_t>(std::nearbyint(start / static_cast<double>(token))) * token);
+            starts_.push_back(static_cast<std::int64_t>(std::nearbyint(start / static_cast<double>(unit))) * unit);
             longest = std::max(longest, starts_.back() - starts_[starts_.size() - 2]);
         }
         overlap = tile - longest;
@@ -81,9 +83,9 @@ std::span<const std::uint32_t> AxisPlan::weights(std::size_t index) const {
     return std::span(weights_).subspan(index * index_of(tile_), index_of(tile_));
 }
 
-TilePlan::TilePlan(FrameSize frame, FrameSize tile, std::int64_t token, FrameSize tile_grid)
-    : rows_(frame.height, tile.height, token),
-      columns_(frame.width, tile.width, token),
+TilePlan::TilePlan(FrameSize frame, FrameSize tile, std::int64_t token, std::int64_t window, FrameSize tile_grid)
+    : rows_(frame.height, tile.height, token, window),
+      columns_(frame.width, tile.width, token, window),
       token_(token),
       tile_grid_(tile_grid) {}
 

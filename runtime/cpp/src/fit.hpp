@@ -2,9 +2,9 @@
 // same arithmetic as tcmoa_runtime/fit.py.
 //
 // A frame is cut into tiles of the graph's size that overlap. Along each axis every pixel has a weight in each tile that
-// covers it: a smooth step over the overlap. The weights are integers with a fixed sum. Tiles start at multiples of a
-// token, so that prompt maps are cut along. Where a frame is smaller than the graph, or does not end at a token, its edge
-// pixels are repeated beyond it, and the result is cropped.
+// covers it: a smooth step over the overlap. The weights are integers with a fixed sum. Tiles start at multiples of an
+// attention window, or of a token where a tile holds fewer than two windows; prompt maps are cut along. Where a frame is
+// smaller than the graph, or the last tile reaches beyond it, its edge pixels are repeated, and the result is cropped.
 #pragma once
 
 #include <cstddef>
@@ -16,18 +16,19 @@
 
 namespace tcmoa {
 
-inline constexpr std::int64_t kOverlapPixels = 96;  // of neighboring tiles; at most half a tile
+inline constexpr std::int64_t kOverlapPixels = 80;  // of neighboring tiles; at most half a tile
 
 // How one axis of a frame is covered.
 class AxisPlan {
 public:
     AxisPlan() = default;
-    AxisPlan(std::int64_t length, std::int64_t tile, std::int64_t token);
+    // token, window: lengths in pixels; window is a multiple of token.
+    AxisPlan(std::int64_t length, std::int64_t tile, std::int64_t token, std::int64_t window);
 
     [[nodiscard]] std::int64_t length() const { return length_; }
     [[nodiscard]] std::int64_t tile() const { return tile_; }
 
-    // First pixel of each tile, multiples of a token.
+    // First pixel of each tile, multiples of a window or of a token.
     [[nodiscard]] const std::vector<std::int64_t> &starts() const { return starts_; }
 
     // Length that the tiles cover, at least the frame's.
@@ -49,7 +50,7 @@ class TilePlan {
 public:
     TilePlan() = default;
     // tile_grid: tokens of the graph's prompt maps.
-    TilePlan(FrameSize frame, FrameSize tile, std::int64_t token, FrameSize tile_grid);
+    TilePlan(FrameSize frame, FrameSize tile, std::int64_t token, std::int64_t window, FrameSize tile_grid);
 
     [[nodiscard]] FrameSize frame() const { return {rows_.length(), columns_.length()}; }
     [[nodiscard]] FrameSize tile() const { return {rows_.tile(), columns_.tile()}; }

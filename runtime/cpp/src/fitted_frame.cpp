@@ -18,7 +18,8 @@ void FittedFrame::start(const Settings &settings, const Source &x, const Source 
     const FrameSize graph{settings.contract->height, settings.contract->width};
     const FrameSize covered = resize ? graph : size_;
     if (plan_.frame() != covered) {
-        plan_ = TilePlan(covered, graph, settings.token, {settings.contract->grid_height, settings.contract->grid_width});
+        plan_ = TilePlan(covered, graph, settings.token, settings.window,
+                         {settings.contract->grid_height, settings.contract->grid_width});
     }
     x_ = load(x, resize, pixels_x_, resized_x_, scratch);
     y_ = load(y, resize, pixels_y_, resized_y_, scratch);

@@ -27,7 +27,7 @@ public:
     // What is equal for all frames of a handle.
     struct Settings {
         const Contract *contract;
-        std::int64_t token;  // side in pixels
+        std::int64_t token, window;  // sides in pixels
         bool bgr;
         StretchPercentiles percentiles;
     };

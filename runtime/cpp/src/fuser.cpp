@@ -233,8 +233,8 @@ void Fuser::start_fitted(FrameSlot &slot, const tcmoa_frame &x, const tcmoa_fram
     slot.is_fitted = true;
     slot.size = {x.height, x.width};
     slot.convert_ns = slot.backend_ns = 0;
-    slot.fitted.start({&bundle_->contract, bundle_->token_pixels, is_bgr(), percentiles_}, source(x, x_channels()),
-                      source(y, y_channels()), resizes(), with_prompts, slot.scratch);
+    slot.fitted.start({&bundle_->contract, bundle_->token_pixels, bundle_->window_pixels, is_bgr(), percentiles_},
+                      source(x, x_channels()), source(y, y_channels()), resizes(), with_prompts, slot.scratch);
     prompt_maps_.copy_to(slot.fitted.grid(), slot.fitted.scale, slot.fitted.shift);
     slot.prompt_version = 0;  // the tensors will hold the maps of tiles
     if (backend_->accepts_external_buffers()) slot.slot->bind({});

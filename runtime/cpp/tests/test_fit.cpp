@@ -66,7 +66,8 @@ bool is_mean(const Image &fused, const Image &x, const Image &y) {
 TEST_CASE("tiles cover a frame, and equal tiles join to the frame") {
     const auto height = GENERATE(1, 75, 112, 113, 250), width = GENERATE(1, 111, 112, 200, 400);
     const Image image(width, height, 7);
-    const TilePlan plan({height, width}, {kSide, kSide}, kToken, {7, 7});
+    const auto window = GENERATE(kToken, 2 * kToken);
+    const TilePlan plan({height, width}, {kSide, kSide}, kToken, window, {7, 7});
     const ImageView view{image.bytes.data(), static_cast<std::size_t>(width) * 3, {height, width}, 3};
     TileBlender blender;
     blender.start(plan, 0);
