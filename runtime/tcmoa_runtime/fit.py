@@ -4,10 +4,10 @@ A frame is cut into tiles of the graph's size that overlap. Along each axis ever
 covers it: a smooth step (3u^2 - 2u^3) over the overlap. The weights are integers with a fixed sum, so that blending is
 integer arithmetic and gives the same bytes everywhere.
 
-Tiles start at multiples of an attention window, so that windows lie as they do at the frame's own size: with `nano`, the
-PSNR to the own size is up to 14 dB higher than with tiles at any token. Where a tile holds fewer than two windows, they
-start at multiples of a token. Prompt maps are cut along with the frames. Where a frame is smaller than the graph, or the
-last tile reaches beyond it, its edge pixels are repeated, and the result is cropped.
+Tiles start at multiples of an attention window, so that windows lie as they do at the frame's own size: with `nano`,
+the PSNR to the own size is up to 14 dB higher than with tiles at any token. Where a tile holds fewer than two windows,
+they start at multiples of a token. Prompt maps are cut along with the frames. Where a frame is smaller than the graph,
+or the last tile reaches beyond it, its edge pixels are repeated, and the result is cropped.
 """
 
 from __future__ import annotations
