@@ -1,6 +1,6 @@
 # On a fresh machine run `make demo` (less than a minute) or `make test`; on one with an NVIDIA GPU `make gpu-check`.
 # `make cpp` builds the C library and the GStreamer element; `make cpp-fuzz` and `make cpp-check` run fuzzers and sanitizers.
-# Everything is installed into .venv, which is updated when pyproject.toml or constraints.txt change; the demo needs only
+# Everything is installed into .venv, which is updated when pyproject.toml, constraints.txt or requirements.lock change; the demo needs only
 # the base install, without PyTorch, and has an environment of its own.
 
 PYTHON ?= python3

@@ -1,6 +1,6 @@
 """Bundles: folders with one graph of fixed shapes and its description.
 
-    bundle.json   the description, with its own hash and those of all other files
+    bundle.json   the description, with its own hash and those of the graph and its weights
     fusion.onnx   the graph
     fusion.data   the weights, if they are too large for one ONNX file
 

@@ -29,7 +29,7 @@ ScalarT = TypeVar("ScalarT", np.uint8, np.float32)
 FIT_MODES: Final[tuple[FitMode, ...]] = get_args(FitMode)
 
 OVERLAP_PX: Final = 80
-"""Overlap of neighboring tiles in pixels; at most half a tile."""
+"""Least overlap of neighboring tiles in pixels; half a tile if that is less."""
 WEIGHT_BITS: Final = 12
 WEIGHT_SUM: Final = 1 << WEIGHT_BITS
 """Sum of the weights of a pixel along one axis."""

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.errors import InputError, in_remedy
 from tcmoa_runtime.image_header import (
     ASSOCIATED_ALPHA,
     MIN_IS_WHITE,
@@ -269,6 +269,12 @@ def read_frame(
 def check_writable(path: str | os.PathLike[str]) -> Path:
     """Return `path`; raises InputError when no image can be written there (unknown format, missing folder)."""
     target = Path(path)
+    if target.is_dir():
+        raise InputError(
+            "a folder; expected an image file",
+            subject=target,
+            remedy=f"Name the image, e.g. {in_remedy(target / 'fused.png')}",
+        )
     if target.suffix.lower() not in IMAGE_SUFFIXES:
         raise InputError(
             f"image format {target.suffix!r}; expected {', '.join(sorted(IMAGE_SUFFIXES))}", subject=target
@@ -277,8 +283,6 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
         raise InputError(
             f"the folder {target.parent} does not exist", subject=target, remedy="Create it first"
         )
-    if target.is_dir():
-        raise InputError("a folder; expected a file name", subject=target)
     return target
 
 

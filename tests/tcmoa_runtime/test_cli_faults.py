@@ -122,3 +122,14 @@ def test_a_malformed_size_is_refused_before_anything_is_imported(fresh_python):
         arguments = ["export", "--weights", "tiny", "--task", "vif", "--size", size, "--out", "bundle"]
         code = f"from tcmoa_runtime.cli import run\nsys.exit(run({arguments!r}))"
         fresh_python(code, blocked={"torch"}).assert_error(2, "expected WIDTHxHEIGHT, e.g. 640x480")
+
+
+def test_a_group_without_a_command_names_its_help(tcmoa):
+    outcome = tcmoa("calibrate")
+    assert outcome.code == 2
+    line = "tcmoa: error: no command; expected one of those that `tcmoa calibrate --help` lists"
+    assert outcome.err.splitlines()[-1] == line
+
+
+def test_a_misspelled_command_is_a_question_and_a_remedy(tcmoa):
+    tcmoa("fuze").assert_error(2, "No such command 'fuze'. Did you mean 'fuse'? See `tcmoa --help`")

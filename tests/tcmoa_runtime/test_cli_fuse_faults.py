@@ -121,7 +121,10 @@ FAULTS = {
     ),
     "out of unknown format": ("{bundle} {x} {y} -o {here}/out.gif", "image format '.gif'; expected"),
     "out without format": ("{bundle} {x} {y} -o {here}/out", "image format ''; expected"),
-    "out is a folder": ("{bundle} {x} {y} -o {nothing}", "image format ''; expected"),
+    "out is a folder": (
+        "{bundle} {x} {y} -o {nothing}",
+        "a folder; expected an image file. Name the image, e.g. ",
+    ),
     "out is x": (
         "{bundle} {x} {y} -o {x}",
         "x.png: is a source; expected another path for the result. Choose another --out.",

@@ -214,7 +214,7 @@ def test_an_image_with_more_pixels_than_opencv_decodes_is_refused_for_its_size(t
         ("a.gif", "image format '.gif'; expected"),
         ("a", "image format ''; expected"),
         ("nowhere/a.png", "the folder .*nowhere does not exist"),
-        ("folder.png", "a folder; expected a file name"),
+        ("folder.png", "a folder; expected an image file"),
     ],
 )
 def test_a_path_where_no_image_can_be_written_is_refused(name, words, color, tmp_path):

@@ -139,11 +139,11 @@ typedef enum tcmoa_fit {
     /** Pad smaller frames by repeating their edges, and crop the result. Larger frames are refused. */
     TCMOA_FIT_PAD = 2,
     /**
-     * Cut frames into tiles of the bundle's size that overlap by 80 pixels (at most half a tile) or more, fuse them in
+     * Cut frames into tiles of the bundle's size that overlap by at least 80 pixels, or half a tile, fuse them in
      * the bundle's batches, and blend them. Smaller frames are padded. Both sources must have the same size.
      */
     TCMOA_FIT_TILE = 3,
-    /** TCMOA_FIT_TILE; TCMOA_FIT_RESIZE for a bundle that cannot be tiled (exported as published, with resizing). */
+    /** TCMOA_FIT_TILE; TCMOA_FIT_RESIZE for a bundle that cannot be tiled. */
     TCMOA_FIT_AUTO = 4
 } tcmoa_fit;
 

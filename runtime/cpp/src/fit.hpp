@@ -16,7 +16,7 @@
 
 namespace tcmoa {
 
-inline constexpr std::int64_t kOverlapPixels = 80;  // of neighboring tiles; at most half a tile
+inline constexpr std::int64_t kOverlapPixels = 80;  // least overlap of neighboring tiles; half a tile if that is less
 
 // How one axis of a frame is covered.
 class AxisPlan {

@@ -179,7 +179,10 @@ def _usage_error(error: Exception) -> str | None:
         return None
     command = getattr(getattr(error, "ctx", None), "command_path", "tcmoa")
     message = one_line(format_message()).replace("Value error, ", "").rstrip(".")
-    return f"{message}. See `{command} --help`"
+    if not message:  # a group without a command, whose help was printed
+        return f"no command; expected one of those that `{command} --help` lists"
+    end = "" if message.endswith("?") else "."
+    return f"{message}{end} See `{command} --help`"
 
 
 def _silence_native_libraries() -> None:

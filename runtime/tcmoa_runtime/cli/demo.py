@@ -20,7 +20,8 @@ def demo(
 ) -> None:
     """Fuse small pairs of images that the package ships, with its ready bundles; takes some seconds.
 
-    Writes the sources, the fused images and side-by-side sheets. Needs neither PyTorch nor a network.
+    Writes the sources, the fused images, the prompts, a contact sheet and a prompt strip. Needs neither PyTorch nor a
+    network.
 
     Examples:
 
