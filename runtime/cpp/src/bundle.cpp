@@ -34,7 +34,12 @@ void read_files(Bundle &bundle, const ManifestReader &reader) {
     for (const auto &[name, value] : files.values().items()) {
         const auto entry = files.object(name);
         bundle.files[name] = {entry.string("sha256"), entry.integer("bytes")};
-        if (bundle.files[name].bytes < 0) entry.fail_value("bytes", "a size");
+        const auto bytes = bundle.files[name].bytes;
+        if (bytes < 0) entry.fail_value("bytes", "a size");
+        if (name == kGraph && bytes > kMaxGraphBytes) {
+            reader.fail("lists " + quote_name(name) + " with " + std::to_string(bytes) + " bytes; expected at most " +
+                        std::to_string(kMaxGraphBytes));
+        }
         if (name != kGraph && name != kGraphData) {
             reader.fail("lists an unknown file " + quote_name(name) + "; expected " + kGraph + " and " + kGraphData +
                         " only");

@@ -42,6 +42,9 @@ std::string hash_of(const fs::path &path) {
     return hash.hex();
 }
 
+// Whether the file is another process's temporary one of a seal (atomic_write), or its like.
+bool is_hidden(const std::string &name) { return name.starts_with('.'); }
+
 bool has_hash(const fs::path &path, const Manifest &expected) {
     try {
         return expected == hash_of(path);
@@ -110,7 +113,7 @@ bool CompileCache::seal() const noexcept {
         auto files = Manifest::object();
         for (const auto &entry : fs::directory_iterator(folder_)) {
             const auto name = entry.path().filename().string();
-            if (name == kSeal) continue;
+            if (name == kSeal || is_hidden(name)) continue;
             files[name] = hash_of(entry.path());
             ::chmod(entry.path().c_str(), S_IRUSR | S_IWUSR);  // the library made it with the umask
         }
@@ -125,7 +128,7 @@ void CompileCache::delete_unsealed() const {
     const auto sealed = read_seal(folder_);
     for (const auto &entry : fs::directory_iterator(folder_)) {
         const auto name = entry.path().filename().string();
-        if (name == kSeal) continue;
+        if (name == kSeal || is_hidden(name)) continue;
         const auto hash = sealed.find(name);
         if (hash == sealed.end() || !has_hash(entry.path(), *hash)) fs::remove(entry.path());
     }

@@ -17,7 +17,8 @@ namespace {
 
 constexpr std::uint64_t kFloat32 = 1, kInt32 = 6, kInt64 = 7;
 constexpr std::int64_t kMaxConstantValues = 4096;
-constexpr std::size_t kMaxShownShapes = 80;
+constexpr std::size_t kMaxShownShapes = 80, kHeadBytes = 4096;
+constexpr std::int64_t kMaxUnreadBytes = 1 << 20;  // of the weights, behind the last tensor
 constexpr std::string_view kMetadataPrefix = "tcmoa.";
 constexpr std::array kLists{"float_data", "int32_data", "int64_data", "double_data", "uint64_data"};
 constexpr std::array kValues{"f", "i", "s", "t", "floats", "ints"};
@@ -105,6 +106,7 @@ public:
         if (size > static_cast<std::size_t>(kMaxGraphBytes)) {
             refuse(std::to_string(size) + " bytes; expected at most " + text_of(kMaxGraphBytes));
         }
+        check_format();
         const auto model = reader_.message({0, size}, "model", "the model");
         check_versions(model);
         const auto *span = WireReader::span(model, "graph");
@@ -137,8 +139,19 @@ private:
     const std::string data_name_;
     const std::optional<std::int64_t> data_bytes_;
     const std::int64_t pixels_, max_elements_;
+    std::int64_t read_bytes_ = 0;  // up to where initializers read the file with weights
     std::unordered_map<std::string, Shape> shapes_;
     std::unordered_map<std::string, Constant> constants_;
+
+    // Refuse files that are ONNX and another format too: libraries choose by the first bytes. OpenVINO looks for `<net` of
+    // its own format, ONNX Runtime and OpenVINO for the identifiers of FlatBuffers.
+    void check_format() const {
+        const auto head = reader_.data().substr(0, kHeadBytes);
+        const auto identifier = head.size() < 8 ? std::string_view() : head.substr(4, 4);
+        if (head.find("<net") != std::string_view::npos || identifier == "ORTM" || identifier == "TFL3") {
+            refuse("the file can be read as another format than ONNX; expected an ONNX graph only");
+        }
+    }
 
     void check_versions(const WireMessage &model) {
         const auto between = [](std::uint64_t version, std::int64_t low, std::int64_t high, const char *what) {
@@ -182,6 +195,7 @@ private:
     ValueInfo value_info(Span span, const std::string &role) {
         auto info = reader_.message(span, "value_info", role == "value" ? "a value" : "an " + role);
         ValueInfo found{name_of(reader_.text(info, "name"), role), 0, {}};
+        if (found.name.empty() && role == "input") refuse("an input without a name; expected a name");
         const auto where = role + " " + quote_name(found.name);
         for (const auto &[part, kind] : {std::pair{"type", "type"}, std::pair{"tensor_type", "tensor_type"}}) {
             const auto *inner = WireReader::span(info, part);
@@ -272,10 +286,15 @@ private:
         for (const auto &value : spans) {
             auto tensor = reader_.message(value.span, "tensor", "an initializer");
             const auto name = name_of(reader_.text(tensor, "name"), "an initializer");
+            if (name.empty()) refuse("an initializer without a name; expected a name");
             const auto where = "initializer " + quote_name(name);
             auto constant = read_tensor(std::move(tensor), where, true);
             define(name, constant.shape, where);
             constants_.emplace(name, std::move(constant));
+        }
+        if (data_bytes_ && *data_bytes_ > read_bytes_ + kMaxUnreadBytes) {
+            refuse(quote_name(data_name_) + " is listed with " + text_of(*data_bytes_) + " bytes, but the graph reads " +
+                   text_of(read_bytes_) + " of them; expected no more than it reads");
         }
     }
 
@@ -363,6 +382,7 @@ private:
                    std::to_string(static_cast<std::uint64_t>(offset) + static_cast<std::uint64_t>(length)) +
                    "; expected at most " + text_of(*data_bytes_) + ", the listed size of " + data_name_);
         }
+        read_bytes_ = std::max(read_bytes_, offset + length);
     }
 
     std::vector<Node> read_nodes(const WireMessage &graph) {
@@ -413,9 +433,11 @@ private:
                        "; expected those of its operator");
             }
             const auto key = attribute.name;
+            const auto tensor = attribute.tensor;
             if (!node.attributes.emplace(key, std::move(attribute)).second) {
                 refuse(node.where + " states the attribute " + quote_name(key) + " twice; expected once");
             }
+            if (tensor && node.op->shape != "constant") check_attribute_tensor(*tensor, node.where);
         }
         return node;
     }
@@ -451,6 +473,9 @@ private:
 
     // Compute all shapes in the order of the nodes, with the steps and the tensors that are alive at once.
     void check_nodes(const std::vector<Node> &nodes) {
+        // Libraries compute tensors that depend on constants only when they load the graph, and keep them.
+        std::unordered_set<std::string> constant;
+        for (const auto &[name, value] : constants_) constant.insert(name);
         std::unordered_map<std::string, std::size_t> last_uses;
         for (std::size_t i = 0; i < nodes.size(); ++i) {
             for (const auto &name : nodes[i].inputs) last_uses[name] = i;
@@ -462,6 +487,10 @@ private:
         for (std::size_t i = 0; i < nodes.size(); ++i) {
             const auto &node = nodes[i];
             const auto result = infer(node);
+            const bool is_constant = std::all_of(node.inputs.begin(), node.inputs.end(), [&](const auto &name) {
+                return name.empty() || constant.contains(name);
+            });
+            if (is_constant) constant.insert(node.outputs.begin(), node.outputs.end());
             // Neither sum overflows: the limits and each element count are below 2^60.
             steps += std::min(result.steps, max_steps + 1);
             for (std::size_t k = 0; k < node.outputs.size(); ++k) {
@@ -473,7 +502,7 @@ private:
             std::unordered_set<std::string> names(node.inputs.begin(), node.inputs.end());
             names.insert(node.outputs.begin(), node.outputs.end());
             for (const auto &name : names) {
-                if (last_uses[name] != i || name.empty() || constants_.contains(name) || is_input(name)) continue;
+                if (last_uses[name] != i || name.empty() || constant.contains(name) || is_input(name)) continue;
                 live -= num_elements(shapes_.at(name));
             }
         }
@@ -492,11 +521,15 @@ private:
         if (node.op->shape == "constant") return {{constant_node(node)}, 0};
         Operands operands;
         for (const auto &name : node.inputs) {
+            if (name.empty()) {  // an input that is absent
+                operands.shapes.push_back(nullptr);
+                continue;
+            }
             const auto found = shapes_.find(name);
-            if (found == shapes_.end() && !name.empty()) {
+            if (found == shapes_.end()) {
                 refuse(node.where + " reads " + quote_name(name) + "; expected a tensor that is there before it");
             }
-            operands.shapes.push_back(found == shapes_.end() ? nullptr : &found->second);
+            operands.shapes.push_back(&found->second);
         }
         for (const auto &[name, attribute] : node.attributes) operands.attributes[name] = &attribute.value;
         operands.integers = [&](std::size_t index) { return integers(node, index); };
@@ -519,6 +552,13 @@ private:
         } catch (const ComputedError &) {
             refuse(node.where + " takes a size that the graph computes; expected constants, as shapes are fixed");
         }
+    }
+
+    // Check the tensor of an attribute other than that of a Constant node: the value of ConstantOfShape.
+    void check_attribute_tensor(Span span, const std::string &where) {
+        const auto tensor = read_tensor(reader_.message(span, "tensor", where), where, false);
+        const auto count = num_elements(tensor.shape);
+        if (count != 1) refuse(where + " has a value of " + text_of(count) + " elements; expected one");
     }
 
     Shape constant_node(const Node &node) {

@@ -161,6 +161,8 @@ TEST_CASE("a manifest with a valid hash and a wrong value is refused with the ke
     CHECK_THAT(with([](Manifest &m) { m.erase("contract"); }), Contains("'contract' does not match 'frame'"));
     CHECK_THAT(with([](Manifest &m) { m["files"].erase("fusion.onnx"); }), Contains("'files.fusion.onnx' is absent"));
     CHECK_THAT(with([](Manifest &m) { m["files"]["../x"] = m["files"]["fusion.onnx"]; }), Contains("lists an unknown file '../x'"));
+    CHECK_THAT(with([](Manifest &m) { m["files"]["fusion.onnx"]["bytes"] = 1LL << 40; }),
+               Contains("lists 'fusion.onnx' with 1099511627776 bytes; expected at most 2147483647"));
     CHECK_THAT(with([](Manifest &m) { m["task"] = "a\nb"; }), Contains("'task' is \"a\\nb\""));
 }
 
@@ -195,6 +197,7 @@ TEST_CASE("files of a compile cache that changed are deleted") {
     REQUIRE(cache->seal());
     write_text(cache->folder() / "b", "changed");
     write_text(cache->folder() / "c", "never sealed");
+    write_text(cache->folder() / ".cache.json.XXXXXX", "another process writes it");
     fs::create_symlink("/etc/passwd", cache->folder() / "d");
     REQUIRE(mkfifo((cache->folder() / "e").c_str(), 0600) == 0);
     CHECK(fs::status(cache->folder() / "a").permissions() == (fs::perms::owner_read | fs::perms::owner_write));
@@ -202,6 +205,7 @@ TEST_CASE("files of a compile cache that changed are deleted") {
     CHECK(read_text(cache->folder() / "a") == "first");
     CHECK_FALSE(fs::exists(cache->folder() / "b"));
     CHECK_FALSE(fs::exists(cache->folder() / "c"));
+    CHECK(fs::exists(cache->folder() / ".cache.json.XXXXXX"));
     CHECK_FALSE(fs::exists(fs::symlink_status(cache->folder() / "d")));
     CHECK_FALSE(fs::exists(fs::symlink_status(cache->folder() / "e")));
 
