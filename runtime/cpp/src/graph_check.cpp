@@ -143,8 +143,8 @@ private:
     std::unordered_map<std::string, Shape> shapes_;
     std::unordered_map<std::string, Constant> constants_;
 
-    // Refuse files that are ONNX and another format too: libraries choose by the first bytes. OpenVINO looks for `<net` of
-    // its own format, ONNX Runtime and OpenVINO for the identifiers of FlatBuffers.
+    // Refuse files that are ONNX and another format too: libraries choose by the first bytes. OpenVINO looks for
+    // `<net` of its own format, ONNX Runtime and OpenVINO for the identifiers of FlatBuffers.
     void check_format() const {
         const auto head = reader_.data().substr(0, kHeadBytes);
         const auto identifier = head.size() < 8 ? std::string_view() : head.substr(4, 4);
