@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Final, Literal
 
 from tcmoa_runtime.alignment import Alignment, read_alignment
-from tcmoa_runtime.contract import MAX_PROMPT, SOURCE_ROLES, TASKS, Contract, Task, token_grid
+from tcmoa_runtime.contract import (
+    MAX_GRAPH_BYTES,
+    MAX_PROMPT,
+    SOURCE_ROLES,
+    TASKS,
+    Contract,
+    Task,
+    token_grid,
+)
 from tcmoa_runtime.errors import BundleError
 from tcmoa_runtime.manifest import (
     MAX_NUMBER,
@@ -369,7 +377,9 @@ def _read_contract(reader: ManifestReader) -> Contract:
             default.refuse(key, f"a number from {-MAX_PROMPT:g} to {MAX_PROMPT:g}")
     files = reader.part("files")
     for name in (GRAPH, *files.values):
-        _read_entry(files.part(name))
+        entry = _read_entry(files.part(name))
+        if name == GRAPH and entry.bytes > MAX_GRAPH_BYTES:
+            raise refusal(f"lists {GRAPH!r} with {entry.bytes} bytes; expected at most {MAX_GRAPH_BYTES}")
         if name not in (GRAPH, GRAPH_DATA):
             raise refusal(f"lists an unknown file {shown(name)}; expected {GRAPH} and {GRAPH_DATA} only")
     contract = _contract_of(reader.part("frame"))
@@ -393,7 +403,7 @@ def _contract_of(frame: ManifestReader) -> Contract:
     numbers: Mapping[str, int] = {name: frame.get(name, int) for name in names}
     grid = frame.get("grid", list)
     sizes = (*numbers.values(), *grid)
-    if len(grid) != 2 or not all(isinstance(n, int) and 0 < n <= MAX_NUMBER for n in sizes):
+    if len(grid) != 2 or not all(type(n) is int and 0 < n <= MAX_NUMBER for n in sizes):
         frame_text = {name: frame.values.get(name) for name in (*names, "grid")}
         raise BundleError(
             f"'frame' is {shown(frame_text)}; expected positive sizes",

@@ -32,7 +32,8 @@ def checked_graph(bundle: Bundle) -> Iterator[bytes | Path]:
     try:
         private = tempfile.TemporaryDirectory(prefix="tcmoa-")
     except OSError as error:
-        raise _no_room(tempfile.gettempdir(), size, error) from error
+        # Not `gettempdir`, which raises the same error where there is no folder.
+        raise _no_room(tempfile.tempdir or os.environ.get("TMPDIR", "/tmp"), size, error) from error
     with private:
         folder = Path(private.name)
         try:

@@ -42,6 +42,9 @@ PATCH: Final = 16
 MAX_PROMPT: Final = 16.0
 """Maximum magnitude of alpha and beta: above it float16 may overflow. Smaller values destroy the image already."""
 
+MAX_GRAPH_BYTES: Final = (1 << 31) - 1
+"""Largest ONNX file: protocol buffers are limited to 2 GiB."""
+
 WINDOW: Final = 14
 """Side of an attention window in tokens."""
 

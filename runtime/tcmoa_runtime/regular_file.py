@@ -88,7 +88,8 @@ def read_regular_file(path: str | os.PathLike[str], *, max_bytes: int, follow_li
     with open_regular_file(path, max_bytes=max_bytes, follow_links=follow_links) as file:
         size = os.fstat(file.fileno()).st_size
         data = file.read(min(max_bytes, size) + 1)  # not more: the buffer is allocated first
-    _check_size(len(data), max_bytes, os.fspath(path))
+    if len(data) > size:
+        raise FileTooLargeError(errno.EFBIG, "grew while it was read", os.fspath(path))
     return data
 
 

@@ -65,7 +65,14 @@ def open_user_folder(kind: UserFolder, *parts: str, create: bool = False) -> Pat
 
 
 def write_private_file(path: Path, data: bytes) -> None:
-    """Write a file that only the user can read (0600), whole or not at all; raises OSError."""
+    """Write a file that only the user can read (0600), whole or not at all; raises OSError with this path."""
+    try:
+        _write_and_rename(path, data)
+    except OSError as error:  # of a temporary file, or without a path where the disk is full
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write_and_rename(path: Path, data: bytes) -> None:
     handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # with mode 0600
     try:
         with os.fdopen(handle, "wb") as file:

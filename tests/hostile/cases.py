@@ -259,9 +259,12 @@ _nodes(
 )
 _nodes(
     "endless work",
-    [node("Expand", ["one", "square"], ["m"])] + [node("MatMul", ["m", "m"], [f"p{i}"]) for i in range(30)],
+    [
+        node("ReduceSum", ["x_float"], ["one"], attribute("keepdims", 0)),
+        node("Expand", ["one", "square"], ["m"]),
+        *(node("MatMul", ["m", "m"], [f"p{i}"]) for i in range(30)),
+    ],
     "node 'p23' (MatMul) reaches a sum of 1536",
-    tensor("one", [1], bytes(4)),
     integers("square", 4000, 4000),
 )
 _nodes(
@@ -443,8 +446,64 @@ _graph(
 )
 _graph(
     "many sizes",
-    model_of(tensors=[number(2, FLOAT) + blob(1, b"\x01" * 5_000_000)]),
+    model_of(tensors=[number(2, FLOAT) + blob(8, "w") + blob(1, b"\x01" * 5_000_000)]),
     "has more than 8 numbers in 'dims'; expected fewer",
+)
+
+
+_nodes(
+    "tensors that are computed when the graph is loaded",
+    [
+        node("ConstantOfShape", ["wide"], ["a0"]),
+        node("Neg", ["a0"], ["a1"]),
+        node("Neg", ["a1"], ["a2"]),
+    ],
+    "node 'a1' (Neg) reaches tensors of 3356",
+    integers("wide", 1 << 24),
+)
+
+
+# Files that are ONNX and another format, which libraries prefer
+def _other_format(name: str, producer: bytes) -> None:
+    graph_bytes = number(1, 8) + blob(2, producer) + model(graph_of())[2:]
+    _graph(name, graph_bytes, "the file can be read as another format than ONNX; expected an ONNX graph only")
+
+
+_other_format("OpenVINO IR in the producer", b'<net name="tcmoa_hostile" version="11"></net>')
+_other_format("ONNX Runtime's own format", b"ORTM")
+_other_format("TensorFlow Lite's format", b"TFL3")
+
+# Tensors of attributes, and names that mean an absent input
+_SHAPE = integers("sides", 4)
+
+
+def _filled(value: bytes) -> list[bytes]:
+    return [node("ConstantOfShape", ["sides"], ["a"], blob(1, "value") + blob(5, value) + number(20, 4))]
+
+
+_nodes(
+    "value of ConstantOfShape in another file",
+    _filled(external("", [1], location="etc/shadow", offset=0, length=4)),
+    "node 'a' (ConstantOfShape) is in another file; expected its data in the graph",
+    _SHAPE,
+)
+_nodes(
+    "two values of ConstantOfShape",
+    _filled(tensor("", [2], bytes(8))),
+    "node 'a' (ConstantOfShape) has a value of 2 elements; expected one",
+    _SHAPE,
+)
+_nodes(
+    "initializer without a name",
+    [],
+    "an initializer without a name; expected a name",
+    tensor("", [1], bytes(4)),
+)
+_graph(
+    "weights that nothing reads",
+    model_of(tensors=[external("w", [4], location="fusion.data", offset=0, length=16)]),
+    "'fusion.data' is listed with 2097152 bytes, but the graph reads 16 of them; expected no more than it reads",
+    bytes(2 << 20),
 )
 
 

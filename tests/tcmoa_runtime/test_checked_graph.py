@@ -75,3 +75,15 @@ def test_a_disk_without_room_for_the_copy_is_the_users_error(split, monkeypatch)
 def test_a_graph_with_its_weights_is_given_as_bytes(vif):
     with checked_graph(Bundle.open(vif)) as graph:
         assert graph == (vif / GRAPH).read_bytes()
+
+
+def test_no_folder_for_temporary_files_is_the_users_error(split, monkeypatch):
+    def find_none(**_):
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", find_none)
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    with pytest.raises(InputError) as caught, checked_graph(Bundle.open(split)):
+        pytest.fail("a copy was made where there is no folder")
+    assert str(caught.value).startswith("/nowhere: cannot be written (No usable temporary directory found); ")

@@ -89,3 +89,23 @@ def test_without_a_bound_a_file_can_be_read_in_parts(tmp_path):
 def test_a_missing_file_is_reported_as_such(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_regular_file(tmp_path / "absent", max_bytes=1)
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(10))
+    real = os.fstat
+
+    def fstat(descriptor):
+        status = real(descriptor)
+        if status.st_size == 10 and not grown:
+            grown.append(True)
+        elif grown:
+            path.write_bytes(bytes(5000))
+        return status
+
+    grown = []
+    monkeypatch.setattr(os, "fstat", fstat)
+    with pytest.raises(FileTooLargeError) as caught:
+        read_regular_file(path, max_bytes=1 << 20)
+    assert caught.value.strerror == "grew while it was read"

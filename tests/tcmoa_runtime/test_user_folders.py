@@ -87,3 +87,10 @@ def test_a_failed_write_leaves_nothing(home):
     with pytest.raises(OSError, match="file"):
         write_private_file(folder / "file", b"content")
     assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+def test_a_file_that_cannot_be_written_is_named_itself(tmp_path):
+    path = tmp_path / "missing" / "file.json"
+    with pytest.raises(OSError, match="No such file or directory") as caught:
+        write_private_file(path, b"{}")
+    assert caught.value.filename == str(path)

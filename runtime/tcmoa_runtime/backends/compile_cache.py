@@ -85,7 +85,9 @@ class CompileCache:
             )
 
     def _files(self) -> list[Path]:
-        return sorted(path for path in self.folder.iterdir() if path.name != _SEAL)
+        """Return the files but the seal and those that another process is writing, whose names begin with a dot."""
+        paths = self.folder.iterdir()
+        return sorted(path for path in paths if path.name != _SEAL and not path.name.startswith("."))
 
     def _delete_unsealed(self) -> None:
         known = self._read_seal()

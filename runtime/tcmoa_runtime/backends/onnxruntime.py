@@ -172,6 +172,8 @@ class OnnxRuntimeBackend:
     def _session_options(self) -> ort.SessionOptions:
         options = ort.SessionOptions()
         options.log_severity_level = 3  # errors
+        # Otherwise the first bytes decide whether the file is ONNX.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         # For the session's own threads; `flushed_denormals` does the same for the calling one.
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         if self._threads is not None:

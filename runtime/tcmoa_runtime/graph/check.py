@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from tcmoa_runtime.contract import Contract, TensorSpec
+from tcmoa_runtime.contract import MAX_GRAPH_BYTES, Contract, TensorSpec
 from tcmoa_runtime.graph.rules import Operator, read_rules
 from tcmoa_runtime.graph.shapes import (
     MAX_SIDE,
@@ -26,9 +26,6 @@ from tcmoa_runtime.graph.shapes import (
     ShapeError,
 )
 from tcmoa_runtime.graph.wire import GraphError, Message, Span, WireReader, as_signed, quoted
-
-MAX_GRAPH_BYTES: Final = (1 << 31) - 1
-"""Largest ONNX file: protocol buffers are limited to 2 GiB."""
 
 _INT32, _INT64, _FLOAT32 = 6, 7, 1
 _MAX_CONSTANT_VALUES: Final = 4096
@@ -43,6 +40,11 @@ _ATTRIBUTE_KINDS: Final[Mapping[int, tuple[str, str]]] = {
 }
 """Kind of an attribute and the field of its value, by the number in its field `type`."""
 _CONSTANT_VALUES: Final = (b"value", b"value_float", b"value_floats", b"value_int", b"value_ints")
+_HEAD_BYTES: Final = 4096
+_OTHER_FORMATS: Final = (b"ORTM", b"TFL3")
+"""Bytes 4 to 7 of FlatBuffers that libraries would run in place of the graph."""
+_DATA_SLACK_BYTES: Final = 1 << 20
+"""What `data_name` may be larger than what the graph reads, for alignment."""
 _DIGITS: Final = re.compile(rb"0|[1-9][0-9]{0,18}")
 
 
@@ -113,13 +115,15 @@ class _GraphCheck:
         self._pixels = contract.batch * contract.height * contract.width
         self._shapes: dict[bytes, Shape] = {}
         self._constants: dict[bytes, _Constant] = {}
-        self._attributes: dict[bytes, tuple[bytes, _Attribute]] = {}
+        self._attributes: dict[bytes, tuple[tuple[bytes, _Attribute], int]] = {}  # with its number of fields
         self._max_elements = self._rules.elements.at(self._pixels)
+        self._data_end = 0
 
     def run(self, graph_name: str) -> None:
         size = len(self._reader.data)
         if size > MAX_GRAPH_BYTES:
             raise GraphError(f"{size} bytes; expected at most {MAX_GRAPH_BYTES}")
+        self._check_format()
         model = self._reader.message((0, size), "model", "the model")
         self._check_versions(model)
         span = model.get("graph")
@@ -145,6 +149,15 @@ class _GraphCheck:
         for info in self._reader.spans(graph, "value_info"):
             name, _, shape = self._value_info(info, "value")
             self._compare_shape(name, shape, f"value {quoted(name)}")
+
+    def _check_format(self) -> None:
+        """Refuse files that are ONNX and another format too: libraries choose by the first bytes.
+
+        OpenVINO looks for `<net` of its own format, ONNX Runtime and OpenVINO for the identifiers of FlatBuffers.
+        """
+        data = self._reader.data
+        if b"<net" in data[:_HEAD_BYTES] or data[4:8] in _OTHER_FORMATS:
+            raise GraphError("the file can be read as another format than ONNX; expected an ONNX graph only")
 
     def _check_versions(self, model: Message) -> None:
         low, high = self._rules.ir_version
@@ -238,10 +251,17 @@ class _GraphCheck:
         for span in spans:
             tensor = self._reader.message(span, "tensor", "an initializer")
             name = self._name(self._reader.text(tensor, "name"), "an initializer")
+            if not name:  # an empty name means an absent input
+                raise GraphError("an initializer without a name; expected a name")
             where = _Where("initializer", name)
             constant = self._tensor(tensor, where, external=True)
             self._define(name, constant.shape, where)
             self._constants[name] = constant
+        if self._data_bytes is not None and self._data_bytes > self._data_end + _DATA_SLACK_BYTES:
+            raise GraphError(
+                f"'{self._data_name.decode()}' is listed with {self._data_bytes} bytes, but the graph reads "
+                f"{self._data_end} of them; expected no more than it reads"
+            )
 
     def _check_count(self, count: int, limit: str, what: str) -> None:
         if count > self._rules.counts[limit]:
@@ -313,6 +333,7 @@ class _GraphCheck:
                 f"{where} reads up to byte {offset + length}; expected at most {self._data_bytes}, "
                 f"the listed size of {self._data_name.decode()}"
             )
+        self._data_end = max(self._data_end, offset + length)
 
     def _read_nodes(self, graph: Message) -> list[_Node]:
         spans = self._reader.spans(graph, "node")
@@ -347,16 +368,29 @@ class _GraphCheck:
             key, attribute = self._attribute(part, operator, where)
             if key in attributes:
                 raise GraphError(f"{where} states the attribute {quoted(key)} twice; expected once")
+            if attribute.tensor is not None and operator.shape != "constant":
+                self._attribute_tensor(attribute.tensor, where)
             attributes[key] = attribute
         return _Node(where, operator, inputs, outputs, attributes)
 
+    def _attribute_tensor(self, span: Span, where: object) -> None:
+        """Check the tensor of an attribute other than that of a Constant node: the value of ConstantOfShape."""
+        constant = self._tensor(self._reader.message(span, "tensor", where), where, external=False)
+        count = math.prod(constant.shape)
+        if count != 1:
+            raise GraphError(f"{where} has a value of {count} elements; expected one")
+
     def _attribute(self, span: Span, operator: Operator, where: object) -> tuple[bytes, _Attribute]:
         text = self._reader.data[span[0] : span[1]] if span[1] - span[0] < 256 else b""
-        found = self._attributes.get(text) if text else None
-        if found is None:
+        known = self._attributes.get(text) if text else None
+        if known is None:
+            before = self._reader.fields_left
             found = self._read_attribute(span, where)
             if text and found[1].tensor is None:
-                self._attributes[text] = found
+                self._attributes[text] = (found, before - self._reader.fields_left)
+        else:
+            found, count = known
+            self._reader.spend_fields(count)
         name, attribute = found
         if operator.attributes.get(name) != attribute.kind:
             raise GraphError(
@@ -409,13 +443,18 @@ class _GraphCheck:
         max_steps = self._rules.operations.at(self._pixels)
         live = steps = 0
         elements: dict[bytes, int] = {}
+        # Libraries compute what depends on constants only when they load the graph, and keep all of it.
+        folded = set(self._constants)
         for index, node in enumerate(nodes):
+            is_folded = all(name in folded for name in node.inputs if name)
             results, node_steps = self._infer(node)
             steps += node_steps
             for name, shape in zip(node.outputs, results, strict=True):
                 count = self._define(self._name(name, node.where), shape, node.where)
                 live += count
-                if name not in self._constants:
+                if is_folded:
+                    folded.add(name)
+                else:
                     elements[name] = count
             if live > max_live:
                 self._over(node, f"tensors of {live} elements at once", max_live)
@@ -432,7 +471,7 @@ class _GraphCheck:
             return [self._constant_node(node)], 0
         shapes: list[Shape | None] = []
         for name in node.inputs:
-            shape = self._shapes.get(name)
+            shape = self._shapes.get(name) if name else None
             if shape is None and name:
                 raise GraphError(
                     f"{node.where} reads {quoted(name)}; expected a tensor that is there before it"

@@ -51,7 +51,13 @@ class WireReader:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self._fields_left = read_rules().counts["fields"]
+        self.fields_left = read_rules().counts["fields"]
+
+    def spend_fields(self, count: int) -> None:
+        """Count fields that were read before, of a message that occurs again."""
+        self.fields_left -= count
+        if self.fields_left < 0:
+            raise GraphError(f"more than {read_rules().counts['fields']} fields; expected fewer")
 
     def message(self, span: Span, kind: str, where: object) -> Message:
         """Read the fields of a message; messages inside it are returned as spans.
@@ -68,7 +74,7 @@ class WireReader:
         position, end = span
         found: Message = {}
         while position < end:
-            self._fields_left -= 1
+            self.fields_left -= 1
             start = position
             tag = data[position]
             position += 1
@@ -80,7 +86,7 @@ class WireReader:
             field = fields.get(tag)
             if field is None:
                 self._malformed("a field that ONNX does not have", start)
-            if self._fields_left < 0:
+            if self.fields_left < 0:
                 raise GraphError(f"more than {read_rules().counts['fields']} fields; expected fewer")
             if field.refused:
                 raise GraphError(f"{where} holds {field.refused}; expected operators on tensors only")
