@@ -191,6 +191,8 @@ class _GraphCheck:
         reader = self._reader
         info = reader.message(span, "value_info", f"an {role}" if role != "value" else "a value")
         name = self._name(reader.text(info, "name"), role)
+        if not name and role == "input":
+            raise GraphError("an input without a name; expected a name")
         where = f"{role} {quoted(name)}"
         for part, kind in (("type", "type"), ("tensor_type", "tensor_type")):
             inner = info.get(part)
