@@ -20,6 +20,7 @@ import onnxruntime
 import pytest
 
 from tcmoa_runtime import Bundle, BundleError, MissingError
+from tcmoa_runtime.backends import compile_cache
 from tcmoa_runtime.backends.compile_cache import CompileCache
 from tcmoa_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from tcmoa_runtime.backends.pick import load_backend
@@ -196,7 +197,9 @@ def test_tensorrt_caches_engines_under_a_unique_name(ort, own, user_cache):
         "trt_timing_cache_enable": "True",
         "trt_timing_cache_path": str(folder),
     }
-    assert sorted(p.name for p in folder.iterdir()) == sorted(["cache.json", f"{prefix}_123_sm89.engine"])
+    assert sorted(p.name for p in folder.iterdir()) == sorted(
+        [".lock", "cache.json", f"{prefix}_123_sm89.engine"]
+    )
     assert find_engines(own) == []  # the cached engine is not one of the bundle's
     assert not (own.path / ENGINES_FOLDER).exists()
     assert {stat.S_IMODE(p.stat().st_mode) for p in folder.iterdir()} == {0o600}
@@ -220,13 +223,35 @@ def test_graph_keys_are_unique_file_names(vif, exported, external_data_bundle, o
 
 
 def test_a_cache_is_for_one_backend_library_device_and_graph(own, exported, user_cache):
+    def folder_of(*arguments):
+        with closing(CompileCache.open(*arguments)) as cache:
+            return cache.folder
+
     arguments = (own, "openvino", "openvino 1", "a CPU")
-    folders = {CompileCache.open(*arguments).folder}
+    folders = {folder_of(*arguments)}
     for i, other in enumerate((Bundle.open(exported("mef")), "openvino-bf16", "openvino 2", "another CPU")):
-        folders.add(CompileCache.open(*arguments[:i], other, *arguments[i + 1 :]).folder)
+        folders.add(folder_of(*arguments[:i], other, *arguments[i + 1 :]))
     assert len(folders) == 5
-    assert CompileCache.open(*arguments).folder in folders
+    assert folder_of(*arguments) in folders
     assert {folder.parent for folder in folders} == {user_cache / "compiled"}
+
+
+def test_one_session_at_a_time_uses_a_cache(own, user_cache, monkeypatch):
+    """Another one would read or delete what is half written."""
+    monkeypatch.setattr(compile_cache, "_LOCK_WAIT_S", 0.1)
+    arguments = (own, "openvino", "openvino 1", "a CPU")
+    with closing(CompileCache.open(*arguments)) as cache:
+        (cache.folder / "half written").write_text("")
+        line = (
+            f"^{cache.folder}: another process compiles the same graph; openvino compiles it without a cache$"
+        )
+        with pytest.warns(RuntimeWarning, match=line):
+            assert CompileCache.open(*arguments) is None
+        assert (cache.folder / "half written").exists()
+    with closing(CompileCache.open(*arguments)) as again:
+        assert (again.folder / "half written").exists()  # `close` sealed it
+        again.release()
+        cache.close()  # seals and releases again
 
 
 def test_preloading_libraries_prints_nothing(ort, own, capsys, monkeypatch, tmp_path):
@@ -304,7 +329,8 @@ def test_an_unusable_cache_folder_is_a_warning(backend, obstacle, problem, ort, 
     elsewhere.mkdir()
     user_cache.parent.mkdir(exist_ok=True)
     if obstacle == "folder in it":
-        subject = open_cache(own, backend).folder / "folder"
+        with closing(open_cache(own, backend)) as cache:
+            subject = cache.folder / "folder"
         subject.mkdir()
     elif obstacle == "file":
         user_cache.write_text("")

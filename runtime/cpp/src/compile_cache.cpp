@@ -1,9 +1,14 @@
 #include "compile_cache.hpp"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <fstream>
+#include <thread>
 #include <vector>
 
 #include "atomic_write.hpp"
@@ -17,6 +22,9 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char *kSeal = "cache.json";
+constexpr const char *kLock = ".lock";
+constexpr std::chrono::seconds kLockWait{60};  // for another session: longer than a compilation takes
+constexpr std::chrono::milliseconds kLockPoll{50};
 constexpr std::size_t kKeyDigits = 32;
 constexpr std::uintmax_t kMaxSealBytes = 1 << 20;
 constexpr std::size_t kChunkBytes = 1 << 20;
@@ -100,12 +108,32 @@ std::optional<CompileCache> CompileCache::open(const Bundle &bundle, const std::
         const auto key = cache_key({backend, library, device, graph_key(bundle)});
         const auto folder = open_user_folder(UserFolder::cache, {"compiled", backend + "-" + key}, true);
         if (!folder) return std::nullopt;
-        const CompileCache cache(*folder);
+        auto lock = lock_folder(*folder);
+        if (!lock) return std::nullopt;
+        CompileCache cache(*folder, std::move(lock));
         cache.delete_unsealed();
-        return cache.seal() ? std::optional(cache) : std::nullopt;
+        return cache.seal() ? std::optional(std::move(cache)) : std::nullopt;
     } catch (const fs::filesystem_error &) {
         return std::nullopt;
     }
+}
+
+void CompileCache::Unlock::operator()(const int *descriptor) const noexcept {
+    ::close(*descriptor);
+    delete descriptor;
+}
+
+// Nothing if another session, also one of this process, holds the folder for kLockWait.
+CompileCache::Lock CompileCache::lock_folder(const fs::path &folder) {
+    const int descriptor = ::open((folder / kLock).c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
+    if (descriptor < 0) return nullptr;
+    Lock lock(new int(descriptor));
+    const auto end = std::chrono::steady_clock::now() + kLockWait;
+    while (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+        if (std::chrono::steady_clock::now() >= end) return nullptr;
+        std::this_thread::sleep_for(kLockPoll);
+    }
+    return lock;
 }
 
 bool CompileCache::seal() const noexcept {

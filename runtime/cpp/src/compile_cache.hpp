@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <initializer_list>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -13,11 +14,12 @@ namespace tcmoa {
 
 // What a backend reads from its cache runs as native code. So nobody else can write to the folder, and the files are
 // hashed after they were written (`seal`): a file that differs from its hash, after damage or an interrupted session, is
-// deleted before the next session reads it.
+// deleted before the next session reads it. One session at a time uses the folder, as long as this object lives, so that
+// no other reads or deletes a file that is half written.
 class CompileCache {
 public:
     // The cache of a bundle's graph. backend: e.g. "openvino". library: name and version of what compiles. device: what
-    // it compiles for. Nothing if the user's cache folder cannot be used.
+    // it compiles for. Nothing if the user's cache folder cannot be used, or another session uses it for a minute.
     static std::optional<CompileCache> open(const Bundle &bundle, const std::string &backend,
                                             const std::string &library, const std::string &device);
 
@@ -27,9 +29,17 @@ public:
     bool seal() const noexcept;
 
 private:
-    explicit CompileCache(std::filesystem::path folder) : folder_(std::move(folder)) {}
+    // A locked file, unlocked by closing it.
+    struct Unlock {
+        void operator()(const int *descriptor) const noexcept;
+    };
+    using Lock = std::unique_ptr<const int, Unlock>;
+
+    CompileCache(std::filesystem::path folder, Lock lock) : folder_(std::move(folder)), lock_(std::move(lock)) {}
+    static Lock lock_folder(const std::filesystem::path &folder);
     void delete_unsealed() const;
     std::filesystem::path folder_;
+    Lock lock_;
 };
 
 // A name that no other graph has: the SHA-256 of the hashes of the bundle's files.

@@ -201,26 +201,28 @@ TEST_CASE("files of a compile cache that changed are deleted") {
     fs::create_symlink("/etc/passwd", cache->folder() / "d");
     REQUIRE(mkfifo((cache->folder() / "e").c_str(), 0600) == 0);
     CHECK(fs::status(cache->folder() / "a").permissions() == (fs::perms::owner_read | fs::perms::owner_write));
+    const auto folder = cache->folder();
+    cache.reset();  // one session at a time uses the folder
     REQUIRE(open());
-    CHECK(read_text(cache->folder() / "a") == "first");
-    CHECK_FALSE(fs::exists(cache->folder() / "b"));
-    CHECK_FALSE(fs::exists(cache->folder() / "c"));
-    CHECK(fs::exists(cache->folder() / ".cache.json.XXXXXX"));
-    CHECK_FALSE(fs::exists(fs::symlink_status(cache->folder() / "d")));
-    CHECK_FALSE(fs::exists(fs::symlink_status(cache->folder() / "e")));
+    CHECK(read_text(folder / "a") == "first");
+    CHECK_FALSE(fs::exists(folder / "b"));
+    CHECK_FALSE(fs::exists(folder / "c"));
+    CHECK(fs::exists(folder / ".cache.json.XXXXXX"));
+    CHECK_FALSE(fs::exists(fs::symlink_status(folder / "d")));
+    CHECK_FALSE(fs::exists(fs::symlink_status(folder / "e")));
 
-    write_text(cache->folder() / "cache.json", "{");
+    write_text(folder / "cache.json", "{");
     REQUIRE(open());
-    CHECK_FALSE(fs::exists(cache->folder() / "a"));
-    fs::remove(cache->folder() / "cache.json");
-    REQUIRE(mkfifo((cache->folder() / "cache.json").c_str(), 0600) == 0);
+    CHECK_FALSE(fs::exists(folder / "a"));
+    fs::remove(folder / "cache.json");
+    REQUIRE(mkfifo((folder / "cache.json").c_str(), 0600) == 0);
     REQUIRE(open());
 
-    fs::remove_all(cache->folder());
+    fs::remove_all(folder);
     fs::create_directory(temporary.path() / "elsewhere");
-    fs::create_directory_symlink(temporary.path() / "elsewhere", cache->folder());
+    fs::create_directory_symlink(temporary.path() / "elsewhere", folder);
     CHECK_FALSE(open());
-    fs::remove(cache->folder());
+    fs::remove(folder);
     fs::permissions(users.cache() / "compiled", fs::perms::others_write, fs::perm_options::add);
     CHECK_FALSE(open());
 }

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
+import os
+import time
 import warnings
 from pathlib import Path
 from typing import Final
@@ -17,6 +21,10 @@ from tcmoa_runtime.user_folders import open_user_folder, write_private_file
 _FOLDER: Final = "compiled"
 _SEAL: Final = "cache.json"
 """File with the hashes of the others."""
+_LOCK: Final = ".lock"
+_LOCK_WAIT_S: Final = 60.0
+"""How long a session waits for another one that compiles the same graph: longer than a compilation takes."""
+_LOCK_POLL_S: Final = 0.05
 _KEY_DIGITS: Final = 32
 
 
@@ -25,7 +33,8 @@ class CompileCache:
 
     Compiled files run as native code, and the libraries do not check them. So nobody else can write to the folder, and
     the hashes of its files are recorded when a session has been created and when it is closed (`seal`). Files that
-    differ, after damage or an interrupted run, are deleted before the next session.
+    differ, after damage or an interrupted run, are deleted before the next session. One session at a time uses the
+    folder while it compiles, so that no other reads or deletes a file that is half written.
 
     Attributes:
         folder: The folder.
@@ -34,6 +43,7 @@ class CompileCache:
 
     def __init__(self, folder: Path, prefix: str) -> None:
         self.folder, self.prefix = folder, prefix
+        self._lock: int | None = None
 
     @staticmethod
     def open(bundle: Bundle, backend: str, library: str, device: str) -> CompileCache | None:
@@ -46,7 +56,8 @@ class CompileCache:
             device: What they compile for, e.g. the CPU and its instructions.
 
         Returns:
-            The cache; None, after a warning, if the user's cache folder cannot be used.
+            The cache, which `close` releases for others; None, after a warning, if the user's cache folder cannot be
+            used or another session uses it for a minute.
         """
         graph = graph_key(bundle)
         key = cache_key(backend, library, device, graph)
@@ -54,8 +65,19 @@ class CompileCache:
             cache = CompileCache(
                 open_user_folder("cache", _FOLDER, f"{backend}-{key}", create=True), graph[:_KEY_DIGITS]
             )
-            cache._delete_unsealed()
-            cache.seal()
+            if not cache._acquire(_LOCK_WAIT_S):
+                warnings.warn(
+                    f"{cache.folder}: another process compiles the same graph; {backend} compiles it without a cache",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+                return None
+            try:
+                cache._delete_unsealed()
+                cache.seal()
+            except BaseException:
+                cache.release()
+                raise
         except OSError as error:
             warnings.warn(
                 f"{error.filename}: {error.strerror}; {backend} compiles at each start",
@@ -74,15 +96,51 @@ class CompileCache:
         write_private_file(self.folder / _SEAL, (json.dumps({"files": files}, indent=2) + "\n").encode())
 
     def close(self) -> None:
-        """Seal what was written while the session was open; a failure is a warning."""
+        """Seal what was written while the session was open, and release the folder; a failure is a warning.
+
+        May be called again when more was written; then nothing is sealed while another session uses the folder.
+        """
         try:
-            self.seal()
+            if self._lock is not None or self._acquire(0):
+                self.seal()
         except OSError as error:
             warnings.warn(
                 f"{error.filename}: {error.strerror}; kernels will be compiled again",
                 RuntimeWarning,
                 stacklevel=4,
             )
+        finally:
+            self.release()
+
+    def _acquire(self, wait_s: float) -> bool:
+        """Lock the folder for this session; returns False if another one holds it for `wait_s` seconds."""
+        descriptor = os.open(
+            self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
+        end = time.monotonic() + wait_s
+        try:
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if time.monotonic() >= end:
+                        os.close(descriptor)
+                        return False
+                    time.sleep(_LOCK_POLL_S)
+                else:
+                    self._lock = descriptor
+                    return True
+        except BaseException:
+            if self._lock is None:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+            raise
+
+    def release(self) -> None:
+        """Let other sessions use the folder; what was written since `open` is deleted by the next one."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _files(self) -> list[Path]:
         """Return the files but the seal and those that another process is writing, whose names begin with a dot."""

@@ -153,6 +153,8 @@ class OnnxRuntimeBackend:
             providers = request.apply(options, provider_options(provider, self._cache))
             session = _new_session(source, options, providers, bundle.precision)
         except Exception as error:  # as in `infer`
+            if self._cache is not None:
+                self._cache.release()
             raise _not_started(
                 f"ONNX Runtime {ort.__version__} cannot run the graph on {provider.name} alone "
                 f"({first_line(error)})",

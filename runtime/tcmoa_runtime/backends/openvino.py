@@ -89,8 +89,13 @@ class OpenVinoBackend:
                     cache = CompileCache.open(bundle, backend, f"openvino {_version()}", cpu_identity())
                 if cache is not None:
                     settings["CACHE_DIR"] = str(cache.folder)
-                with native_calls:
-                    self._compiled: Any = core.compile_model(model, "CPU", settings)
+                try:
+                    with native_calls:
+                        self._compiled: Any = core.compile_model(model, "CPU", settings)
+                except BaseException:
+                    if cache is not None:
+                        cache.release()
+                    raise
         except TcmoaError:
             raise
         except Exception as error:  # the exceptions of OpenVINO have no common base class but Exception
