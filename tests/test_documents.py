@@ -111,7 +111,7 @@ def test_every_tcmoa_command_runs(place):
             seen.add(tuple(words))
             tcmoa(place, words[1:])
     assert len(seen) >= 15
-    assert (place / "fused.png").read_bytes() != (place / "redder.png").read_bytes()
+    assert (place / "fused.png").read_bytes() != (place / "more-visible.png").read_bytes()
 
 
 @pytest.mark.slow

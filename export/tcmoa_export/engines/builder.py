@@ -73,7 +73,9 @@ class EngineBuilder:
                 raise KeyboardInterrupt
             if data is None:
                 raise self._build_error(subject)
-        return bytes(data), self._list_kernels(bytes(data))
+        kernels = self._list_kernels(bytes(data))
+        self._logger.lines.clear()  # megabytes, and the logger is never freed
+        return bytes(data), kernels
 
     def _build_error(self, subject: str | Path) -> BuildError:
         reason = self._logger.errors[0] if self._logger.errors else "it logged no reason"

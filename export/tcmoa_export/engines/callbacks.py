@@ -15,6 +15,10 @@ from tcmoa_runtime.stop_signals import handled_stop_signals
 from tcmoa_runtime.typing import OnPhase
 
 
+_loggers: list[Any] = []
+"""Every logger, so that none is freed: TensorRT keeps the first one for the process, and writes to it from any thread."""
+
+
 def new_logger(library: ModuleType) -> Any:
     """Return a logger that keeps the builder's messages: `errors`, and all others in `lines`."""
 
@@ -33,7 +37,9 @@ def new_logger(library: ModuleType) -> Any:
             else:
                 self.lines.append(msg)
 
-    return Logger()
+    logger = Logger()
+    _loggers.append(logger)
+    return logger
 
 
 def new_monitor(library: ModuleType, on_progress: OnPhase, stop: threading.Event) -> Any:
