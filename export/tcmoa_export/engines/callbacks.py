@@ -15,7 +15,7 @@ from tcmoa_runtime.stop_signals import handled_stop_signals
 from tcmoa_runtime.typing import OnPhase
 
 _loggers: list[Any] = []
-"""Every logger, so that none is freed: TensorRT keeps the first one for the process and writes to it from any thread."""
+"""Every logger, so that none is freed: TensorRT keeps the first one, and writes to it from any thread."""
 
 
 def new_logger(library: ModuleType) -> Any:
