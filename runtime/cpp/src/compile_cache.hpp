@@ -12,7 +12,7 @@
 
 namespace tcmoa {
 
-// What a backend reads from its cache runs as native code. So nobody else can write to the folder, and the files are
+// What a backend reads from its cache runs as native code. So only the user can write to the folder, and the files are
 // hashed after they were written (`seal`): a file that differs from its hash, after damage or an interrupted session, is
 // deleted before the next session reads it. One session at a time uses the folder, as long as this object lives, so that
 // no other reads or deletes a file that is half written.

@@ -31,8 +31,8 @@ _KEY_DIGITS: Final = 32
 class CompileCache:
     """A private folder for one graph, one library and one device; it is never in the bundle.
 
-    Compiled files run as native code, and the libraries do not check them. So nobody else can write to the folder, and
-    the hashes of its files are recorded when a session has been created and when it is closed (`seal`). Files that
+    Compiled files run as native code, and the libraries do not check them. So only the user can write to the folder,
+    and the hashes of its files are recorded when a session has been created and when it is closed (`seal`). Files that
     differ, after damage or an interrupted run, are deleted before the next session. One session at a time uses the
     folder while it compiles, so that no other reads or deletes a file that is half written.
 

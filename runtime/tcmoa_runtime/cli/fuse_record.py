@@ -38,7 +38,7 @@ Settings = Mapping[str, JsonValue]
 def settings_of(fuser: Fuser, prompt: Prompt, percentiles: Percentiles) -> JsonObject:
     """Return what decides the pixels of a result besides its sources.
 
-    exact, pad, tile and auto give the same pixels wherever they take a frame, so only `resize` is told apart.
+    exact, pad, tile and auto give the same pixels wherever they take a frame, so only `resize` is recorded.
     """
     bundle = fuser.bundle
     resizes = fuser.fit == "resize" or not bundle.can_tile

@@ -1,7 +1,7 @@
 "use strict";
 
-// The prompt map: blue where y dominates, orange where x does, clear where both weigh the same. Blue and orange are told
-// apart with every common kind of color blindness. The colors span the smallest range of RANGES that holds all weights.
+// The prompt map: blue where y dominates, orange where x does, clear where both weigh the same. Blue and orange
+// differ for every common kind of color blindness. The colors span the smallest range of RANGES that holds all weights.
 class PromptMap {
   static X_COLOR = [255, 140, 26];
   static Y_COLOR = [43, 140, 255];
