@@ -7,13 +7,6 @@
 namespace tcmoa::cuda {
 namespace {
 
-// Constants of cuda.h.
-constexpr int kCapabilityMajor = 75, kCapabilityMinor = 76;                     // CU_DEVICE_ATTRIBUTE_*
-constexpr int kPointerContext = 1, kPointerMemoryType = 2, kPointerDevice = 9;  // CU_POINTER_ATTRIBUTE_*
-constexpr unsigned int kMemoryTypeDevice = 2;                                   // CU_MEMORYTYPE_DEVICE
-constexpr unsigned int kStreamNonBlocking = 1, kEventDisableTiming = 2;
-constexpr int kCaptureThreadLocal = 1;  // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-
 // An attribute of a pointer, or `fallback` if CUDA does not know the pointer.
 template <typename T>
 T pointer_attribute(const Driver &driver, int attribute, Address pointer, T fallback) {

@@ -18,13 +18,21 @@ using Result = int;  // CUresult
 using Handle = void *;
 using Address = unsigned long long;  // CUdeviceptr
 
+// Constants of cuda.h.
 inline constexpr Result kSuccess = 0, kInvalidValue = 1, kOutOfMemory = 2, kNotReady = 600;
+inline constexpr int kCapabilityMajor = 75, kCapabilityMinor = 76;                     // CU_DEVICE_ATTRIBUTE_*
+inline constexpr int kPointerContext = 1, kPointerMemoryType = 2, kPointerDevice = 9;  // CU_POINTER_ATTRIBUTE_*
+inline constexpr unsigned int kMemoryTypeDevice = 2;                                   // CU_MEMORYTYPE_DEVICE
+inline constexpr unsigned int kStreamNonBlocking = 1, kEventDisableTiming = 2;
+inline constexpr int kCaptureThreadLocal = 1;  // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
-// The legacy default stream, which waits for all other streams (CU_STREAM_LEGACY).
-inline const Handle kLegacyStream = reinterpret_cast<Handle>(1);  // NOLINT: the constant of cuda.h
+// The legacy default stream, which waits for all blocking streams (CU_STREAM_LEGACY), and the default stream of the
+// calling thread (CU_STREAM_PER_THREAD).
+inline const Handle kLegacyStream = reinterpret_cast<Handle>(1);     // NOLINT: the constant of cuda.h
+inline const Handle kPerThreadStream = reinterpret_cast<Handle>(2);  // NOLINT
 
 // The functions in use: name in libcuda, and parameters. cuda.h maps names such as cuMemAlloc to the `_v2` ones.
-// tests/test_cuda_header.cpp compares all of them with cuda.h if that is installed.
+// tests/proof/cuda_declarations.cpp compares all of them, and the constants, with cuda.h.
 #define TCMOA_CUDA_FUNCTIONS(f)                                                     \
     f(cuInit, (unsigned int))                                                       \
     f(cuDriverGetVersion, (int *))                                                  \

@@ -1,10 +1,18 @@
-// Which flavors this build has.
+// Which flavors this build has, and which versions of their libraries it can use.
 #include <string>
 
 #include "error.hpp"
 #include "tensorrt_runtime.hpp"
 
 namespace tcmoa {
+
+std::string expected_version(Flavor flavor, MinorVersion headers, MinorVersion library) {
+    const bool runs = flavor == Flavor::rtx ? library == headers
+                                            : library.first == headers.first && library.second >= headers.second;
+    if (runs) return "";
+    const auto version = "version " + std::to_string(headers.first) + "." + std::to_string(headers.second);
+    return flavor == Flavor::rtx ? version : version + " or a newer " + std::to_string(headers.first);
+}
 
 TensorRt &tensorrt_library(Flavor flavor) {
     if (flavor == Flavor::rtx) {

@@ -23,14 +23,19 @@
 
 #ifdef TCMOA_FLAVOR_RTX
 #ifndef TRT_MAJOR_RTX
-#error "these are the headers of TensorRT, not of TensorRT-RTX: set TCMOA_TENSORRT_RTX_INCLUDE_DIR"
+#error "these are the headers of TensorRT, not of TensorRT-RTX: set TCMOA_TENSORRT_RTX_INCLUDE"
 #endif
 #define TCMOA_MAJOR TRT_MAJOR_RTX
+#define TCMOA_MINOR TRT_MINOR_RTX
 #else
 #ifdef TRT_MAJOR_RTX
-#error "these are the headers of TensorRT-RTX, not of TensorRT: set TCMOA_TENSORRT_INCLUDE_DIR"
+#error "these are the headers of TensorRT-RTX, not of TensorRT: set TCMOA_TENSORRT_INCLUDE"
+#endif
+#if NV_TENSORRT_MAJOR < 10
+#error "these headers are too old: set TCMOA_TENSORRT_INCLUDE to those of TensorRT 10 or newer"
 #endif
 #define TCMOA_MAJOR NV_TENSORRT_MAJOR
+#define TCMOA_MINOR NV_TENSORRT_MINOR
 #endif
 #define TCMOA_STRINGIZE_ARGUMENT(number) #number
 #define TCMOA_STRINGIZE(number) TCMOA_STRINGIZE_ARGUMENT(number)
@@ -41,14 +46,17 @@ namespace {
 namespace nv = nvinfer1;
 
 #ifdef TCMOA_FLAVOR_RTX
+constexpr Flavor kFlavor = Flavor::rtx;
 constexpr const char *kTitle = "TensorRT-RTX";
 constexpr const char *kFileName = "libtensorrt_rtx.so." TCMOA_STRINGIZE(TCMOA_MAJOR);
 constexpr const char *kVariable = "TCMOA_TENSORRT_RTX_LIBRARY";
 #else
+constexpr Flavor kFlavor = Flavor::tensorrt;
 constexpr const char *kTitle = "TensorRT";
 constexpr const char *kFileName = "libnvinfer.so." TCMOA_STRINGIZE(TCMOA_MAJOR);
 constexpr const char *kVariable = "TCMOA_TENSORRT_LIBRARY";
 #endif
+constexpr const char *kHeaderVersion = TCMOA_STRINGIZE(TCMOA_MAJOR) "." TCMOA_STRINGIZE(TCMOA_MINOR);
 
 // The errors that the library logged last. One logger per process: the library keeps the first that it is given.
 class Logger final : public nv::ILogger {
@@ -103,7 +111,7 @@ public:
         : logger_(logger), errors_(std::move(errors)), context_(std::move(context)) {}
 
     void set_scratch(void *memory, std::size_t bytes) override {
-        context_->setDeviceMemoryV2(memory, static_cast<std::int64_t>(bytes));  // returns nothing
+        give_memory(*context_, memory, static_cast<std::int64_t>(bytes));  // returns nothing
     }
 
     void bind(const char *tensor, void *address) override {
@@ -121,7 +129,16 @@ public:
     }
 
 private:
-    // A template, since not every version has this function.
+    // Templates, since not every version has these functions. TensorRT 10.0 does not take the size.
+    template <typename T>
+    static void give_memory(T &context, void *memory, std::int64_t bytes) {
+        if constexpr (requires { context.setDeviceMemoryV2(memory, bytes); }) {
+            context.setDeviceMemoryV2(memory, bytes);
+        } else {
+            context.setDeviceMemory(memory);
+        }
+    }
+
     template <typename T>
     static bool is_capturable(T &context, cudaStream_t stream) {
         if constexpr (requires { context.isStreamCapturable(stream); }) {
@@ -155,7 +172,7 @@ public:
     }
 
     [[nodiscard]] std::size_t scratch_bytes() const override {
-        return static_cast<std::size_t>(std::max<std::int64_t>(engine_->getDeviceMemorySizeV2(), 0));
+        return needed_memory(*engine_);
     }
 
     [[nodiscard]] EngineTensors tensors() const override {
@@ -211,6 +228,16 @@ public:
     }
 
 private:
+    // A template, since TensorRT 10.0 has only the first version of this function.
+    template <typename T>
+    static std::size_t needed_memory(const T &engine) {
+        if constexpr (requires { engine.getDeviceMemorySizeV2(); }) {
+            return static_cast<std::size_t>(std::max<std::int64_t>(engine.getDeviceMemorySizeV2(), 0));
+        } else {
+            return engine.getDeviceMemorySize();
+        }
+    }
+
     template <typename Create>
     auto checked(const char *action, Create create) -> decltype(create()) {
         const auto count = logger_.count();
@@ -240,17 +267,24 @@ class Library final : public TensorRt {
 public:
     Library() {
         const SharedLibrary library(kVariable, {kFileName},
-                                    std::string("install ") + kTitle + " " TCMOA_STRINGIZE(TCMOA_MAJOR) ", then set " +
+                                    std::string("install ") + kTitle + " " + kHeaderVersion + ", then set " +
                                         kVariable + " to its path or add its folder to the system's loader");
-        create_runtime_ = library.function<CreateRuntime>("createInferRuntime_INTERNAL");
+        std::vector<std::int32_t> numbers;
         for (const char *part : {"Major", "Minor", "Patch", "Build"}) {
-            const auto number = library.function<std::int32_t (*)()>("getInferLib" + std::string(part) + "Version");
-            version_ += (version_.empty() ? "" : ".") + std::to_string(number());
+            numbers.push_back(library.function<std::int32_t (*)()>("getInferLib" + std::string(part) + "Version")());
+            version_ += (version_.empty() ? "" : ".") + std::to_string(numbers.back());
         }
-        // Another major version has other virtual tables than the headers that this file was compiled with.
-        if (version_.rfind(TCMOA_STRINGIZE(TCMOA_MAJOR) ".", 0) != 0) {
-            library.fail("version " + version_ + "; expected version " TCMOA_STRINGIZE(TCMOA_MAJOR));
+        // Before the first object of the library is made: it accepts the number of any version, and then calls the
+        // virtual functions of its own version.
+        const auto expected = expected_version(kFlavor, {TCMOA_MAJOR, TCMOA_MINOR}, {numbers[0], numbers[1]});
+        if (!expected.empty()) {
+            fail_missing(kFileName,
+                         "version " + version_ + "; expected " + expected + ", since this libtcmoa was built with the headers of " +
+                             kTitle + " " + kHeaderVersion,
+                         std::string("install ") + kTitle + " " + kHeaderVersion +
+                             ", or build libtcmoa with the headers of the installed version");
         }
+        create_runtime_ = library.function<CreateRuntime>("createInferRuntime_INTERNAL");
     }
 
     [[nodiscard]] std::string version() const override { return version_; }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "contract.hpp"
@@ -60,6 +61,14 @@ public:
     // them. `description` is only read during the call.
     [[nodiscard]] virtual std::unique_ptr<LoadedEngine> load(const Engine &description, std::string_view bytes) = 0;
 };
+
+// Major and minor number.
+using MinorVersion = std::pair<int, int>;
+
+// The versions of a library that run code which was compiled with `headers`, e.g. "version 1.7"; empty if `library` is
+// one of them. TensorRT keeps its virtual tables within a major version and adds to their ends. TensorRT-RTX changes
+// them from one minor version to the next, under one file name.
+std::string expected_version(Flavor flavor, MinorVersion headers, MinorVersion library);
 
 // The library of a flavor in this process. Throws Error (TCMOA_ERROR_MISSING) if it is not installed, or if
 // libtcmoa was built without it.

@@ -92,7 +92,12 @@ public:
         }
     }
 
+#ifdef TCMOA_SIMULATED_OLD_MEMORY_FUNCTIONS
+    void setDeviceMemory(void *memory) noexcept override {
+        const auto size = static_cast<std::int64_t>(scratch_bytes_);
+#else
     void setDeviceMemoryV2(void *memory, std::int64_t size) noexcept override {
+#endif
         if (reinterpret_cast<std::uintptr_t>(memory) % 256 != 0) simulated_record_misuse("scratch memory is not aligned");
         if (size < static_cast<std::int64_t>(scratch_bytes_)) simulated_record_misuse("scratch memory is too small");
         scratch_ = static_cast<unsigned char *>(memory);
@@ -236,7 +241,11 @@ public:
         }
         return refused("context") ? nullptr : new ExecutionContext(tensors_, scratch_, nullptr);
     }
+#ifdef TCMOA_SIMULATED_OLD_MEMORY_FUNCTIONS
+    std::size_t getDeviceMemorySize() const noexcept override { return scratch_; }
+#else
     std::int64_t getDeviceMemorySizeV2() const noexcept override { return static_cast<std::int64_t>(scratch_); }
+#endif
     std::int32_t getNbIOTensors() const noexcept override { return static_cast<std::int32_t>(tensors_.size()); }
     char const *getIOTensorName(std::int32_t index) const noexcept override {
         return tensors_[static_cast<std::size_t>(index)].name.c_str();
@@ -306,9 +315,18 @@ public:
 #define TCMOA_EXPORT __attribute__((visibility("default")))
 extern "C" {
 TCMOA_EXPORT void *createInferRuntime_INTERNAL(void *given, std::int32_t version) {
+    // The real libraries accept any version number. A program for other virtual tables then crashes.
+#ifdef TRT_MAJOR_RTX
+    const bool runs = version / 100 == NV_TENSORRT_VERSION / 100;
+#else
+    const bool runs = version / 10000 == NV_TENSORRT_MAJOR && version <= NV_TENSORRT_VERSION;
+#endif
+    if (!runs) {
+        simulated_record_misuse("virtual functions of another version");
+        return nullptr;
+    }
     if (logger == nullptr) logger = static_cast<ILogger *>(given);
-    if (version != NV_TENSORRT_VERSION) log("another version");
-    return version != NV_TENSORRT_VERSION || refused("start") ? nullptr : new Runtime;
+    return refused("start") ? nullptr : new Runtime;
 }
 TCMOA_EXPORT std::int32_t getInferLibMajorVersion() { return NV_TENSORRT_MAJOR; }
 TCMOA_EXPORT std::int32_t getInferLibMinorVersion() { return NV_TENSORRT_MINOR; }

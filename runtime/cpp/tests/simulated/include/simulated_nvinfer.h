@@ -11,6 +11,12 @@
 
 #include "cuda_runtime_api.h"
 
+// TensorRT 10.1 added functions that take and return the size of device memory as a signed number. Some later versions
+// have no others.
+#if NV_TENSORRT_MAJOR == 10 && NV_TENSORRT_MINOR == 0
+#define TCMOA_SIMULATED_OLD_MEMORY_FUNCTIONS
+#endif
+
 #define NV_TENSORRT_VERSION (NV_TENSORRT_MAJOR * 10000L + NV_TENSORRT_MINOR * 100L + NV_TENSORRT_PATCH)
 
 namespace nvinfer1 {
@@ -60,7 +66,11 @@ public:
 class IExecutionContext : public INoCopy {
 public:
     virtual ~IExecutionContext() noexcept = default;
+#ifdef TCMOA_SIMULATED_OLD_MEMORY_FUNCTIONS
+    virtual void setDeviceMemory(void *memory) noexcept = 0;
+#else
     virtual void setDeviceMemoryV2(void *memory, std::int64_t size) noexcept = 0;
+#endif
     virtual bool setTensorAddress(char const *tensorName, void *data) noexcept = 0;
     virtual bool enqueueV3(cudaStream_t stream) noexcept = 0;
 #ifdef TRT_MAJOR_RTX
@@ -94,7 +104,11 @@ public:
 #endif
     virtual IExecutionContext *createExecutionContext(
         ExecutionContextAllocationStrategy strategy = ExecutionContextAllocationStrategy::kSTATIC) noexcept = 0;
+#ifdef TCMOA_SIMULATED_OLD_MEMORY_FUNCTIONS
+    virtual std::size_t getDeviceMemorySize() const noexcept = 0;
+#else
     virtual std::int64_t getDeviceMemorySizeV2() const noexcept = 0;
+#endif
     virtual std::int32_t getNbIOTensors() const noexcept = 0;
     virtual char const *getIOTensorName(std::int32_t index) const noexcept = 0;
     virtual DataType getTensorDataType(char const *tensorName) const noexcept = 0;

@@ -1,0 +1,5 @@
+// A simulated header, see ../include/simulated_nvinfer.h.
+#pragma once
+
+#include "NvInferVersion.h"
+#include "simulated_nvinfer.h"
