@@ -16,6 +16,7 @@ from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X,
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fit import FIT_MODES
 from tcmoa_runtime.gpu.device_arrays import DeviceArray, host_array, is_on_gpu, num_axes
+from tcmoa_runtime.gpu.stream_handles import stream_handle
 from tcmoa_runtime.host_fusion import AnyImage, HostFusion
 from tcmoa_runtime.images import DEFAULT_PERCENTILES, as_array, check_percentiles
 from tcmoa_runtime.native_calls import native_calls
@@ -31,6 +32,7 @@ from tcmoa_runtime.typing import (
     PromptLike,
     PromptMap,
     SourceName,
+    StreamLike,
 )
 
 
@@ -42,8 +44,9 @@ class Fuser:
     `scale` and `shift` are alpha and beta of Eq. 8: a number, a map [gh, gw] (`fuser.grid_of`), a map for each frame
     [B, gh, gw], or None for the bundle's default.
 
-    With a backend on a GPU, frames may be in device memory too (`__dlpack__` or `__cuda_array_interface__`): uint8
-    [H, W, C] exactly as the graph takes them, or the bundle's own batch [B, H, W, C]. The result is then a
+    With a backend on a GPU, frames may be in device memory too (`__dlpack__`, `__cuda_array_interface__` or
+    `tcmoa_runtime.gpu.cuda_memory.CudaMemory`): uint8 [H, W, C] in the graph's size and channels, or the bundle's own
+    batch [B, H, W, C]; rows may be padded, and a source of one channel may be [H, W]. The result is then a
     `DeviceArray`, which documents how long it is valid.
 
     A bundle with an alignment (`tcmoa calibrate align`) warps one source first, which needs frames in host memory.
@@ -144,6 +147,7 @@ class Fuser:
         *,
         scale: PromptLike | None = None,
         shift: PromptLike | None = None,
+        stream: StreamLike | None = None,
     ) -> Frame | DeviceArray: ...
 
     def __call__(
@@ -153,6 +157,7 @@ class Fuser:
         *,
         scale: PromptLike | None = None,
         shift: PromptLike | None = None,
+        stream: StreamLike | None = None,
     ) -> Frame | DeviceArray:
         """Fuse two frames, or two batches of frames.
 
@@ -161,15 +166,18 @@ class Fuser:
             y: The second source, like x.
             scale: Alpha of Eq. 8.
             shift: Beta of Eq. 8.
+            stream: The caller's CUDA stream, if x or y is in device memory: its handle, or an object of its library.
+                The frame waits for the work that is queued there, and work that is queued there afterwards finds the
+                result. None: the arrays say when they are ready, and readers wait for the stream of the result.
 
         Returns:
             uint8 [H, W, 3] or [B, H, W, 3]; a `DeviceArray` if x or y is in device memory.
 
         Raises:
-            InputError: A source or prompt has a wrong shape, type or value.
+            InputError: A source or prompt has a wrong shape, type or value, or `stream` is no CUDA stream.
         """
         with native_calls:
-            return self._fuse(x, y, scale, shift)[0]
+            return self._fuse(x, y, scale, shift, stream)[0]
 
     @overload
     def with_prompt(
@@ -189,6 +197,7 @@ class Fuser:
         *,
         scale: PromptLike | None = None,
         shift: PromptLike | None = None,
+        stream: StreamLike | None = None,
     ) -> tuple[Frame | DeviceArray, NDArray[np.float32] | DeviceArray]: ...
 
     def with_prompt(
@@ -198,6 +207,7 @@ class Fuser:
         *,
         scale: PromptLike | None = None,
         shift: PromptLike | None = None,
+        stream: StreamLike | None = None,
     ) -> tuple[Frame | DeviceArray, NDArray[np.float32] | DeviceArray]:
         """Fuse like a call, and also return the prompts of the K TC-MoAs after Eq. 8.
 
@@ -215,7 +225,7 @@ class Fuser:
                 settings={"with_prompt": True},
             )
         with native_calls:
-            fused, prompt = self._fuse(x, y, scale, shift)
+            fused, prompt = self._fuse(x, y, scale, shift, stream)
         if prompt is None:
             raise TypeError("the backend returned no prompt although the contract has one")
         return fused, prompt
@@ -269,8 +279,14 @@ class Fuser:
             return self._host.aligned(frame, name)
 
     def _fuse(
-        self, x: AnyImage, y: AnyImage, scale: PromptLike | None, shift: PromptLike | None
+        self,
+        x: AnyImage,
+        y: AnyImage,
+        scale: PromptLike | None,
+        shift: PromptLike | None,
+        stream: StreamLike | None,
     ) -> tuple[Frame | DeviceArray, NDArray[np.float32] | DeviceArray | None]:
+        handle = None if stream is None else stream_handle(stream)
         if isinstance(self.backend, DeviceBackend) and (is_on_gpu(x) or is_on_gpu(y)):
             if self.bundle.alignment is not None:
                 raise InputError(
@@ -279,7 +295,14 @@ class Fuser:
                     remedy="Copy the frames to the host, or align them on the GPU and fuse with a bundle "
                     "without alignment",
                 )
-            return self._fuse_on_device(self.backend, x, y, scale, shift)
+            return self._fuse_on_device(self.backend, x, y, scale, shift, handle)
+        if handle is not None:
+            raise InputError(
+                f"given to {self.backend.name} with x of {type(x).__name__} and y of {type(y).__name__}; "
+                "expected arrays in GPU memory and an engine of TensorRT",
+                subject="stream",
+                remedy="Leave it out",
+            )
         return self._host.fuse(x, y, scale, shift)
 
     def _fuse_on_device(
@@ -289,25 +312,36 @@ class Fuser:
         y: AnyImage,
         scale: PromptLike | None,
         shift: PromptLike | None,
+        stream: int | None,
     ) -> tuple[DeviceArray, DeviceArray | None]:
         """Fuse arrays in device memory; they are not converted, resized or padded."""
+        contract = self.bundle.contract
         axes_x, axes_y = num_axes(x, X), num_axes(y, Y)
-        if axes_x != axes_y:
+        is_plane_x = axes_x == 2 and contract.x_channels == 1
+        is_plane_y = axes_y == 2 and contract.y_channels == 1
+        if axes_x + is_plane_x != axes_y + is_plane_y:
             raise InputError(f"x has {axes_x} axes and y {axes_y}; expected the same number of frames")
-        is_single = axes_x == 3
+        is_single = axes_x + is_plane_x == 3
         default_scale, default_shift = self.bundle.default_prompt
-        batch = self.bundle.contract.batch
+        batch = contract.batch
         scales = prompt_map(default_scale if scale is None else scale, PROMPT_SCALE, batch, self.grid)
         shifts = prompt_map(default_shift if shift is None else shift, PROMPT_SHIFT, batch, self.grid)
         result = backend.infer_device(
             {
-                X: x if is_on_gpu(x) or not is_single else host_array(x, X)[None],
-                Y: y if is_on_gpu(y) or not is_single else host_array(y, Y)[None],
+                X: x if is_on_gpu(x) else _with_graph_axes(host_array(x, X), is_single, is_plane_x),
+                Y: y if is_on_gpu(y) else _with_graph_axes(host_array(y, Y), is_single, is_plane_y),
                 PROMPT_SCALE: scales,
                 PROMPT_SHIFT: shifts,
-            }
+            },
+            stream,
         )
         fused, prompt = result[FUSED], result.get(PROMPT)
         if is_single:
             return fused.without_batch_axis(), None if prompt is None else prompt.without_batch_axis()
         return fused, prompt
+
+
+def _with_graph_axes(frame: NDArray[np.generic], is_single: bool, is_plane: bool) -> NDArray[np.generic]:
+    """[1, H, W, C] of a single frame [H, W, C] or [H, W]; batches are returned unchanged."""
+    frame = frame[..., None] if is_plane else frame
+    return frame[None] if is_single else frame

@@ -45,6 +45,58 @@ class SupportsCudaArrayInterface(Protocol):
 DeviceArrayLike: TypeAlias = SupportsDLPack | SupportsCudaArrayInterface
 """An array in GPU memory that another library owns."""
 
+
+class SupportsCudaStream(Protocol):
+    """A CUDA stream of cuda.core, PyTorch, CuPy or Numba.
+
+    See https://nvidia.github.io/cuda-python/cuda-core/latest/interoperability.html.
+    """
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        """Return (version of the protocol, handle)."""
+        ...
+
+
+class HasStreamHandle(Protocol):
+    """A stream of PyCUDA."""
+
+    @property
+    def handle(self) -> int:
+        """The handle."""
+        ...
+
+
+class HasStreamPointer(Protocol):
+    """A stream of CuPy."""
+
+    @property
+    def ptr(self) -> int:
+        """The handle."""
+        ...
+
+
+class HasCudaStream(Protocol):
+    """A stream of PyTorch."""
+
+    @property
+    def cuda_stream(self) -> int:
+        """The handle."""
+        ...
+
+
+class HasCudaPointer(Protocol):
+    """A stream of OpenCV."""
+
+    def cudaPtr(self) -> int:  # noqa: N802  # OpenCV's name
+        """Return the handle."""
+        ...
+
+
+StreamLike: TypeAlias = (
+    int | SupportsCudaStream | HasStreamHandle | HasStreamPointer | HasCudaStream | HasCudaPointer
+)
+"""A CUDA stream that the caller owns: its handle (0 or 1: the legacy default stream), or an object of its library."""
+
 PromptLike: TypeAlias = ArrayLike
 """Alpha or beta of Eq. 8: a number, a map [gh, gw], or maps [B, gh, gw]."""
 

@@ -440,6 +440,25 @@ class Device:
         self.push(found, Operation(copy))
         return (OK,)
 
+    def cudaMemcpy2DAsync(self, dst, dpitch, src, spitch, width, height, kind, stream):
+        found = self.stream_of(stream)
+        if kind != cudaMemcpyKind.cudaMemcpyDeviceToDevice:
+            self.misuse("only copies within the GPU are simulated row by row")
+        if width > dpitch or width > spitch:
+            return (cudaError_t.cudaErrorInvalidValue,)
+        device = found.device if found.handle not in (LEGACY, PER_THREAD) else self.device()
+        reach = [(dst, (height - 1) * dpitch + width), (src, (height - 1) * spitch + width)]
+        for address, nbytes in reach:
+            self.find(address, nbytes, device)
+
+        def copy():
+            target, source = (self.find(address, nbytes, device) for address, nbytes in reach)
+            for row in range(height):
+                target[row * dpitch : row * dpitch + width] = source[row * spitch : row * spitch + width]
+
+        self.push(found, Operation(copy))
+        return (OK,)
+
     def cudaStreamBeginCapture(self, stream, mode):
         found = self.stream_of(stream)
         if found.handle in (LEGACY, PER_THREAD) or found.capture is not None:

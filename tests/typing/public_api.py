@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tcmoa_calibration import EvaluateOptions, Method, evaluate_pairs, metrics
 from tcmoa_runtime import Bundle, Contract, Fuser, InputError, TcmoaError, TensorSpec
+from tcmoa_runtime.gpu.cuda_memory import CudaMemory
 from tcmoa_runtime.gpu.device_arrays import DeviceArray
 from tcmoa_runtime.images import read_frame, write_image
 from tcmoa_runtime.options.export import ExportOptions
@@ -24,6 +25,13 @@ class DeviceFrame:
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return 2, 0
+
+
+class OpenCvStream:
+    """A stream of a library without `__cuda_stream__`."""
+
+    def cudaPtr(self) -> int:  # noqa: N802  # the name in OpenCV
+        return 0
 
 
 def fuse_files(x_path: Path, y_path: Path) -> None:
@@ -40,6 +48,11 @@ def fuse_files(x_path: Path, y_path: Path) -> None:
 
 def fuse_on_gpu(fuser: Fuser, x: DeviceFrame, y: DeviceFrame) -> None:
     assert_type(fuser(x, y), NDArray[np.uint8] | DeviceArray)
+    assert_type(fuser(x, y, stream=0x7F00), NDArray[np.uint8] | DeviceArray)
+    surface = CudaMemory(0x7F00, (480, 640, 3), row_pitch=2048, owner=x)
+    fused = fuser(surface, y, stream=OpenCvStream())
+    if isinstance(fused, DeviceArray):
+        assert_type((fused.pointer, fused.nbytes), tuple[int, int])
 
 
 def describe(path: str) -> str:

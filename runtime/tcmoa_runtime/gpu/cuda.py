@@ -176,6 +176,21 @@ def memory_device(pointer: int) -> int | None:
     return int(attributes.device) if on_device else None
 
 
+@dataclass(frozen=True)
+class MemoryRows:
+    """Rows of equal length at equal distances in memory.
+
+    Attributes:
+        count: Number of rows.
+        nbytes: Bytes of a row.
+        pitch: Bytes from the start of a row to the next.
+    """
+
+    count: int
+    nbytes: int
+    pitch: int
+
+
 class _Handle:
     """A handle of CUDA that `close` destroys, once."""
 
@@ -307,9 +322,22 @@ class CudaStream(_Handle):
         """Queue a copy from device to host, of the size of `target`."""
         self._copy(target.handle, source.handle, target.nbytes, "cudaMemcpyDeviceToHost")
 
-    def copy_on_device(self, target: DeviceBuffer, pointer: int) -> None:
-        """Queue a copy within the device, of the size of `target`."""
-        self._copy(target.handle, pointer, target.nbytes, "cudaMemcpyDeviceToDevice")
+    def copy_on_device(self, target: DeviceBuffer, pointer: int, rows: MemoryRows | None = None) -> None:
+        """Queue a copy within the device, of the size of `target`.
+
+        Args:
+            target: Filled without gaps.
+            pointer: Address of the source.
+            rows: Rows of the source, together as many bytes as `target`; None: the source has no gaps.
+        """
+        if rows is None:
+            self._copy(target.handle, pointer, target.nbytes, "cudaMemcpyDeviceToDevice")
+            return
+        kind = _runtime().cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        width, height = rows.nbytes, rows.count
+        _call(
+            "cudaMemcpy2DAsync", target.handle, width, pointer, rows.pitch, width, height, kind, self.handle
+        )
 
     def _copy(self, target: int, source: int, nbytes: int, kind: str) -> None:
         kinds = _runtime().cudaMemcpyKind

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from tcmoa_runtime.contract import TensorSpec
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.gpu import dlpack
-from tcmoa_runtime.gpu.cuda import LEGACY_STREAM, memory_device
+from tcmoa_runtime.gpu.cuda import LEGACY_STREAM, MemoryRows, memory_device
 from tcmoa_runtime.images import as_array
 from tcmoa_runtime.typing import DeviceArrayLike, SupportsCudaArrayInterface, SupportsDLPack
 
-_TYPESTR: Final = {"uint8": "|u1", "float32": "<f4"}
+TYPESTRS: Final = {"uint8": "|u1", "float32": "<f4"}
+"""Types of tensors, as `__cuda_array_interface__` spells them."""
 
 
 def is_on_gpu(value: object) -> TypeGuard[DeviceArrayLike]:
@@ -61,17 +62,19 @@ def host_array(value: object, name: str) -> NDArray[np.generic]:
 
 @dataclass(frozen=True)
 class DeviceInput:
-    """A caller's tensor on the GPU, C-contiguous and as the contract says.
+    """A caller's tensor on the GPU, in C order and as the contract says.
 
     Attributes:
         owner: The caller's array, kept alive by this object.
         pointer: Address of the first element.
+        rows: Where its rows are; None: it is C-contiguous.
         stream: The owner's stream to wait for; None where waiting is done or not needed.
         release: Tells the owner that the tensor has been copied.
     """
 
     owner: object
     pointer: int
+    rows: MemoryRows | None
     stream: int | None
     release: Callable[[], None]
 
@@ -80,13 +83,14 @@ def read_device_input(value: DeviceArrayLike, spec: TensorSpec, device: int, str
     """Check an input in GPU memory.
 
     Args:
-        value: The caller's array; a batch axis of 1 may be missing.
+        value: The caller's array; a batch axis of 1 may be missing, and then the axis of a single channel too. Rows of
+            frames may be padded: [W, C] must be contiguous, and the distance of rows be the same everywhere.
         spec: What the graph expects.
         device: Index of the CUDA device where the graph runs.
         stream: Handle of the stream that reads the input, after it has waited for `DeviceInput.stream`.
 
     Raises:
-        InputError: The array is on another device, not contiguous, or of another type or shape.
+        InputError: The array is on another device, not in C order, or of another type or shape.
     """
     if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
         return _read_dlpack(cast("SupportsDLPack", value), spec, device, stream)
@@ -109,12 +113,12 @@ def _read_dlpack(value: SupportsDLPack, spec: TensorSpec, device: int, stream: i
     try:
         itemsize = np.dtype(spec.dtype).itemsize
         strides = None if tensor.strides is None else tuple(itemsize * step for step in tensor.strides)
-        _check_layout(spec, tensor.dtype, tensor.shape, strides)
+        rows = _check_layout(spec, tensor.dtype, tensor.shape, strides)
         _check_memory(spec, tensor.pointer, device)
     except BaseException:
         tensor.release()
         raise
-    return DeviceInput(value, tensor.pointer, None, tensor.release)
+    return DeviceInput(value, tensor.pointer, rows, tensor.stream, tensor.release)
 
 
 def _read_interface(value: SupportsCudaArrayInterface, spec: TensorSpec, device: int) -> DeviceInput:
@@ -136,9 +140,9 @@ def _read_interface(value: SupportsCudaArrayInterface, spec: TensorSpec, device:
             f"__cuda_array_interface__ names the stream {stream!r}; expected None or a positive number",
             subject=spec.name,
         )
-    _check_layout(spec, dtype, shape, strides)
+    rows = _check_layout(spec, dtype, shape, strides)
     _check_memory(spec, pointer, device)
-    return DeviceInput(value, pointer, stream, lambda: None)
+    return DeviceInput(value, pointer, rows, stream, lambda: None)
 
 
 def _interface_of(value: Any) -> Mapping[str, Any]:
@@ -153,21 +157,56 @@ def _unreadable(value: object, name: str, reason: str) -> InputError:
 
 def _check_layout(
     spec: TensorSpec, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...] | None
-) -> None:
-    """Check type, shape and strides (in bytes) of an input."""
-    if dtype != spec.dtype or shape not in (spec.shape, _without_batch_axis(spec.shape)):
+) -> MemoryRows | None:
+    """Check type, shape and strides (in bytes) of an input, and return its rows if these are padded."""
+    if dtype != spec.dtype or shape not in _accepted_shapes(spec.shape):
+        planes = (spec.shape[-1], *spec.shape[1:-1])
+        is_planar = len(spec.shape) == 4 and spec.shape[-1] > 1 and shape[-3:] == planes
         raise InputError(
-            f"{dtype} {list(shape)}; expected {spec.dtype} {list(spec.shape)}", subject=spec.name
+            f"{dtype} {list(shape)}; expected {spec.dtype} {list(spec.shape)}",
+            subject=spec.name,
+            remedy="Move the channels to the last axis and make a contiguous copy" if is_planar else None,
         )
-    expected = contiguous_strides(shape, np.dtype(dtype).itemsize)
     if strides is None:
-        return
-    if any(n > 1 and a != b for n, a, b in zip(shape, strides, expected, strict=True)):
+        return None
+    itemsize = np.dtype(dtype).itemsize
+    rows = _find_rows(shape, strides, itemsize)
+    row_nbytes = itemsize * math.prod(spec.shape[2:])
+    if rows is None or (rows.count > 1 and rows.nbytes < row_nbytes):
+        expected = list(contiguous_strides(shape, itemsize))
         raise InputError(
-            f"strides {list(strides)}; expected {list(expected)} (C-contiguous)",
+            f"strides {list(strides)}; expected {expected} (C-contiguous), or padded rows",
             subject=spec.name,
             remedy="Make a contiguous copy",
         )
+    return rows if rows.count > 1 else None
+
+
+def _accepted_shapes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Shapes that stand for `shape`: without a batch axis of 1, and then without a single channel."""
+    single = _without_batch_axis(shape)
+    without_channel = single[:-1] if len(single) == 3 and single[-1] == 1 and len(shape) == 4 else single
+    return shape, single, without_channel
+
+
+def _find_rows(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> MemoryRows | None:
+    """Return the rows of an array in C order: as long as possible, and one if it has no gaps.
+
+    None if it is in another order, or its rows are not equally far apart.
+    """
+    axes = [(size, step) for size, step in zip(shape, strides, strict=True) if size > 1]
+    nbytes = itemsize
+    while axes and axes[-1][1] == nbytes:
+        nbytes *= axes.pop()[0]
+    if not axes:
+        return MemoryRows(1, nbytes, nbytes)
+    count, pitch = 1, axes[-1][1]
+    while axes:
+        size, step = axes.pop()
+        if step != count * pitch:
+            return None
+        count *= size
+    return MemoryRows(count, nbytes, pitch) if pitch >= nbytes else None
 
 
 def _without_batch_axis(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -211,6 +250,8 @@ class DeviceArray:
     Attributes:
         dtype: `uint8` or `float32`.
         shape: [B, H, W, C] of the fused frames, or [B, K, 2, gh, gw] of the prompts.
+        nbytes: Its size in bytes.
+        pointer: Address of its first element.
         device: Index of the CUDA device.
         stream: Handle of the stream on which the result is ready.
     """
@@ -220,7 +261,9 @@ class DeviceArray:
         self.shape: tuple[int, ...] = spec.shape
         self.device: int = device
         self.stream: int = stream
-        self._spec, self._pointer, self._lease = spec, pointer, lease
+        self.pointer: int = pointer
+        self.nbytes: int = math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
+        self._spec, self._lease = spec, lease
 
     def __repr__(self) -> str:
         return f"DeviceArray({self.dtype} {list(self.shape)} on cuda:{self.device})"
@@ -228,14 +271,14 @@ class DeviceArray:
     def without_batch_axis(self) -> DeviceArray:
         """Return the same memory without the batch axis of 1: [H, W, C] of [1, H, W, C]."""
         spec = TensorSpec(self._spec.name, self.dtype, _without_batch_axis(self.shape))
-        return DeviceArray(self._pointer, spec, self.device, self.stream, self._lease)
+        return DeviceArray(self.pointer, spec, self.device, self.stream, self._lease)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, object]:
         return {
             "shape": self.shape,
-            "typestr": _TYPESTR[self.dtype],
-            "data": (self._pointer, False),
+            "typestr": TYPESTRS[self.dtype],
+            "data": (self.pointer, False),
             "version": 3,
             "strides": None,
             "stream": self.stream,
@@ -258,4 +301,4 @@ class DeviceArray:
             raise ValueError("stream 0 is ambiguous; expected 1 (legacy default) or 2 (per-thread default)")
         if stream != -1:
             self._lease.add_reader(LEGACY_STREAM if stream is None else stream)
-        return dlpack.export_tensor(self, self._pointer, self.device, self.dtype, self.shape)
+        return dlpack.export_tensor(self, self.pointer, self.device, self.dtype, self.shape)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+from tcmoa_runtime.gpu.cuda import LEGACY_STREAM
 from tcmoa_runtime.typing import SupportsDLPack
 
 CPU: Final = 1
@@ -98,6 +99,7 @@ class ImportedTensor:
         dtype: Element type by NumPy's name, e.g. `uint8`.
         shape: Size of each axis.
         strides: Elements from one to the next along each axis; None: C-contiguous.
+        stream: Handle of the stream to wait for before reading; None: the owner has arranged that.
     """
 
     pointer: int
@@ -105,6 +107,7 @@ class ImportedTensor:
     dtype: str
     shape: tuple[int, ...]
     strides: tuple[int, ...] | None
+    stream: int | None
     _delete: Callable[[], None] | None = field(repr=False)
 
     def release(self) -> None:
@@ -125,7 +128,7 @@ def import_tensor(owner: SupportsDLPack, stream: int) -> ImportedTensor:
         ValueError: `__dlpack__` returned a capsule that cannot be read.
         Exception: What the owner raises, e.g. for a tensor that requires a gradient.
     """
-    capsule = _request_capsule(owner, stream)
+    capsule, awaited = _request_capsule(owner, stream)
     for (name, used), kind in zip(_NAMES, (_Managed, _ManagedVersioned), strict=True):
         if _is_valid(capsule, name):
             address = _get_pointer(capsule, name)
@@ -137,18 +140,28 @@ def import_tensor(owner: SupportsDLPack, stream: int) -> ImportedTensor:
                 if delete is not None:
                     delete()  # the only field that may be used whatever the major version
                 raise ValueError(f"{found}; expected {_VERSION[0]}.x")
-            return _read(managed.tensor, delete)
+            return _read(managed.tensor, delete, awaited)
     raise ValueError("__dlpack__ returned no DLPack capsule, or a consumed one")
 
 
-def _request_capsule(owner: Any, stream: int) -> object:
+def _request_capsule(owner: Any, stream: int) -> tuple[object, int | None]:
+    """Return a capsule, and the handle of a stream to wait for if the owner does not order its work before `stream`."""
+    try:
+        return _call_dlpack(owner, stream), None
+    except (
+        NotImplementedError
+    ):  # PyAV takes no stream; None promises data that the legacy default stream may read
+        return _call_dlpack(owner, None), LEGACY_STREAM
+
+
+def _call_dlpack(owner: Any, stream: int | None) -> object:
     try:
         return owner.__dlpack__(stream=stream, max_version=_VERSION)
     except TypeError:  # before DLPack 1.0 there was no max_version
         return owner.__dlpack__(stream=stream)
 
 
-def _read(tensor: Any, delete: Callable[[], None] | None) -> ImportedTensor:
+def _read(tensor: Any, delete: Callable[[], None] | None, awaited: int | None) -> ImportedTensor:
     axes = range(tensor.ndim)
     kind = _TYPE_NAMES.get(tensor.dtype.code, "unknown")
     bits, lanes = tensor.dtype.bits, tensor.dtype.lanes
@@ -158,6 +171,7 @@ def _read(tensor: Any, delete: Callable[[], None] | None) -> ImportedTensor:
         dtype=f"{kind}{bits}" if lanes == 1 else f"{kind}{bits}x{lanes}",
         shape=tuple(tensor.shape[i] for i in axes),
         strides=tuple(tensor.strides[i] for i in axes) if tensor.strides else None,
+        stream=awaited,
         _delete=delete,
     )
 

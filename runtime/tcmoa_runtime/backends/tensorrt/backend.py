@@ -287,7 +287,7 @@ class TensorRTBackend:
             if source.stream is not None:
                 owners.append(CudaStream(source.stream))
                 copy_in.wait_stream(owners[-1], slot.joined)
-            copy_in.copy_on_device(target, source.pointer)
+            copy_in.copy_on_device(target, source.pointer, source.rows)
         slot.uploaded.record(copy_in)
         for owner in owners:
             owner.wait_event(slot.uploaded)  # so that it may write its next frame there
