@@ -31,10 +31,11 @@ def spell_for_python(name: str, value: object) -> str:
     return name if value is ... else f"{name}={value!r}"
 
 
-def first_line(error: BaseException, max_characters: int = 200) -> str:
-    """Return the first line with text of an error's message, or the name of its type."""
+def first_line(error: BaseException, max_characters: int = 500) -> str:
+    """Return the first line with text of an error's message, or the name of its type; what is cut ends in "..."."""
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:max_characters]
+    line = lines[0] if lines else type(error).__name__
+    return line if len(line) <= max_characters else f"{line[: max_characters - 3].rstrip()}..."
 
 
 def in_remedy(value: object) -> str:

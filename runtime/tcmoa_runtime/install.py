@@ -10,21 +10,42 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from tcmoa_runtime.machine import package_version
+
 PROJECT: Final = "tcmoa"
 TORCH_ON_CPUS: Final = "pip install torch --index-url https://download.pytorch.org/whl/cpu"
 """PyTorch for Linux without the CUDA packages, which take about 3 GB."""
+
+_ONNXRUNTIME_GPU_ALONE: Final = (
+    "pip uninstall -y onnxruntime && pip install --force-reinstall --no-deps onnxruntime-gpu"
+)
+"""The base install and the extra `gpu` bring the same Python module, `onnxruntime`: the files of the one that is
+installed last are imported. Uninstalling one deletes files of both, so the other one is installed again."""
+_PLAIN_ONNXRUNTIME_ALONE: Final = (
+    "pip uninstall -y onnxruntime-gpu && pip install --force-reinstall --no-deps onnxruntime"
+)
 
 _WITH_TORCH: Final = frozenset({"export", "train"})
 
 
 def install_command(*extras: str) -> str:
-    """Return the command that installs extras, e.g. `pip install 'tcmoa[stream]'`."""
+    """Return the command that installs extras, e.g. `pip install 'tcmoa[stream]'`.
+
+    For `gpu`, it leaves onnxruntime-gpu alone, and for `onnxruntime-rtx`, onnxruntime where onnxruntime-gpu is
+    installed too.
+    """
     names = f"[{','.join(extras)}]"
     checkout, is_editable = _find_checkout()
     if checkout is None:
-        return f"pip install '{PROJECT}{names}'"
-    target = shlex.quote(f"{checkout}{names}")
-    return f"pip install -e {target}" if is_editable else f"pip install {target}"
+        command = f"pip install '{PROJECT}{names}'"
+    else:
+        target = shlex.quote(f"{checkout}{names}")
+        command = f"pip install -e {target}" if is_editable else f"pip install {target}"
+    if "gpu" in extras:
+        return f"{command} && {_ONNXRUNTIME_GPU_ALONE}"
+    if "onnxruntime-rtx" in extras and package_version("onnxruntime-gpu") is not None:
+        return f"{command} && {_PLAIN_ONNXRUNTIME_ALONE}"
+    return command
 
 
 def install_hint(*extras: str) -> str:

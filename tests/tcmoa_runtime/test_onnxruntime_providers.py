@@ -4,11 +4,13 @@ No GPU is used: a fake ONNX Runtime reports that it has a provider, records the 
 graph on the CPU. Tests of real providers are marked `gpu`.
 """
 
+import ctypes
 import importlib.metadata
 import os
 import re
 import shutil
 import stat
+import subprocess
 import sys
 import types
 from contextlib import closing
@@ -19,11 +21,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from tcmoa_runtime import Bundle, BundleError, MissingError
+from tcmoa_runtime import Bundle, BundleError, MissingError, install
 from tcmoa_runtime.backends import compile_cache
 from tcmoa_runtime.backends.compile_cache import CompileCache
 from tcmoa_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from tcmoa_runtime.backends.pick import load_backend
+from tcmoa_runtime.backends.provider_libraries import preload_bundled_cudart
 from tcmoa_runtime.backends.providers import PROVIDERS, open_provider_cache
 from tcmoa_runtime.engine_folders import ENGINES_FOLDER, find_engines, graph_key
 
@@ -361,52 +364,165 @@ def test_a_cache_that_cannot_be_sealed_is_a_warning(ort, own, user_cache):
 # --- what is missing ------------------------------------------------------------------------------------------
 
 
+GPU_ALONE = "pip uninstall -y onnxruntime && pip install --force-reinstall --no-deps onnxruntime-gpu"
+PLAIN_ALONE = "pip uninstall -y onnxruntime-gpu && pip install --force-reinstall --no-deps onnxruntime"
+
+
 @pytest.mark.parametrize(
-    ("backend", "versions", "words"),
+    ("backend", "versions", "installed", "command"),
     [
         (
             "onnxruntime-cuda",
             {"onnxruntime": "1.32.0"},
-            [
-                "onnxruntime 1.32.0 with CPUEx",
-                "`pip uninstall onnxruntime`, then `pip install 'onnxruntime-gpu[",
-            ],
+            "onnxruntime 1.32.0 with CPUExecutionProvider",
+            f"pip install 'tcmoa[gpu]' && {GPU_ALONE}",
         ),
         (
             "onnxruntime-cuda",
             {"onnxruntime-gpu": "1.32.0"},
-            ["onnxruntime-gpu 1.32.0 with", "Run `pip install"],
+            "onnxruntime-gpu 1.32.0 with CPUExecutionProvider",
+            f"pip install 'tcmoa[gpu]' && {GPU_ALONE}",
         ),
-        ("onnxruntime-tensorrt", {"onnxruntime": "1.32.0"}, ["TensorrtExecutionProvider", "tensorrt` ("]),
+        (
+            "onnxruntime-tensorrt",
+            {"onnxruntime": "1.32.0"},
+            "onnxruntime 1.32.0 with CPUExecutionProvider",
+            f"pip install 'tcmoa[gpu,tensorrt10]' && {GPU_ALONE}",
+        ),
         (
             "onnxruntime-rtx",
             {"onnxruntime": "1.32.0"},
-            ["Run `pip install 'onnxruntime>=1.24' onnxruntime-ep-nv-tensorrt-rtx`"],
+            "onnxruntime 1.32.0 with CPUExecutionProvider",
+            "pip install 'tcmoa[onnxruntime-rtx]'",
         ),
         (
             "onnxruntime-rtx",
             {"onnxruntime-gpu": "1.32.0"},
-            ["`pip uninstall onnxruntime-gpu`, then `pip inst"],
+            "onnxruntime-gpu 1.32.0 with CPUExecutionProvider",
+            f"pip install 'tcmoa[onnxruntime-rtx]' && {PLAIN_ALONE}",
         ),
         (
             "onnxruntime-cuda",
             {"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.31.0"},
-            [
-                "onnxruntime 1.32.0 and onnxruntime-gpu 1.31.0, which overwrite each other",
-                "uninstall onnxruntime onn",
-            ],
+            "onnxruntime 1.32.0 and onnxruntime-gpu 1.31.0, which overwrite each other",
+            f"pip install 'tcmoa[gpu]' && {GPU_ALONE}",
         ),
     ],
 )
 def test_a_missing_provider_error_says_what_is_installed_and_what_to_install(
-    backend, versions, words, ort, own
+    backend, versions, installed, command, ort, own, monkeypatch
 ):
     ort.versions = versions
-    text = refusal(own, backend)
-    for word in (NAMES[backend], "must not both be installed", *words):
-        assert word in text
+    monkeypatch.setattr(install, "_find_checkout", lambda: (None, False))
+    assert refusal(own, backend) == (
+        f"backend {backend}: installed is {installed}; expected ONNX Runtime with {NAMES[backend]}. Run `{command}` "
+        f"(onnxruntime and onnxruntime-gpu must not both be installed)."
+    )
     assert ort.sessions == []
     assert not (own.path / ENGINES_FOLDER).exists()
+
+
+OF_TENSORRT = (
+    "/onnxruntime_src/onnxruntime/python/onnxruntime_pybind_state.cc:729 void onnxruntime::python::"
+    "RegisterTensorRTPluginsAsCustomOps(PySessionOptions&, const onnxruntime::ProviderOptions&) Please install "
+    "TensorRT libraries as mentioned in the GPU requirements page, make sure they're in the PATH or LD_LIBRARY_PATH, "
+    "and that your GPU is supported.\n"
+)
+"""What ONNX Runtime 1.31 raises where libnvinfer.so.10 is missing; it ends after 200 characters at "Please install"."""
+
+
+@pytest.fixture
+def libraries(tmp_path, monkeypatch):
+    """Function that makes a provider's library that needs missing ones, in place of ONNX Runtime's."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+
+    def compile_library(path, soname, *needed):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        command = [
+            compiler,
+            "-shared",
+            "-nostdlib",
+            "-x",
+            "c",
+            "/dev/null",
+            f"-Wl,-soname,{soname}",
+            "-o",
+            path,
+        ]
+        subprocess.run([*command, "-Wl,--no-as-needed", "-x", "none", *needed], check=True)
+        return path
+
+    def make(provider, *missing):
+        capi = tmp_path / "onnxruntime" / "capi"
+        stubs = [compile_library(tmp_path / "gone" / name, name) for name in missing]
+        compile_library(capi / "libonnxruntime_providers_shared.so", "libonnxruntime_providers_shared.so")
+        compile_library(capi / f"libonnxruntime_providers_{provider}.so", f"providers_{provider}.so", *stubs)
+        monkeypatch.setattr(onnxruntime, "__file__", str(capi.parent / "__init__.py"))
+
+    make.compile = compile_library
+    return make
+
+
+@pytest.mark.parametrize(
+    ("backend", "library", "versions", "what", "remedy"),
+    [
+        (
+            "onnxruntime-tensorrt",
+            "libnvinfer.so.10",
+            {"onnxruntime-gpu": "1.31.1", "tensorrt": "11.4.0.106"},
+            "libnvinfer.so.10 is missing (installed is tensorrt 11.4.0.106)",
+            f"Run `pip install 'tcmoa[gpu,tensorrt10]' && {GPU_ALONE}` in an environment without the extra tensorrt, "
+            "which is another version,",
+        ),
+        (
+            "onnxruntime-tensorrt",
+            "libcudnn.so.9",
+            {"onnxruntime-gpu": "1.31.1"},
+            "libcudnn.so.9 is missing",
+            f"Run `pip install 'tcmoa[gpu,tensorrt10]' && {GPU_ALONE}`,",
+        ),
+        (
+            "onnxruntime-cuda",
+            "libcublasLt.so.13",
+            {"onnxruntime-gpu": "1.31.1"},
+            "libcublasLt.so.13 is missing",
+            f"Run `pip install 'tcmoa[gpu]' && {GPU_ALONE}`,",
+        ),
+        (
+            "onnxruntime-cuda",
+            "libcuda.so.1",
+            {"onnxruntime-gpu": "1.31.1"},
+            "libcuda.so.1 is missing",
+            "Install the NVIDIA driver,",
+        ),
+    ],
+)
+def test_a_library_that_a_provider_lacks_is_named_with_what_brings_it(
+    backend, library, versions, what, remedy, ort, own, monkeypatch, libraries
+):
+    have(ort, backend)
+    ort.versions = versions
+    ort.fails = RuntimeError(OF_TENSORRT)
+    monkeypatch.setattr(install, "_find_checkout", lambda: (None, False))
+    libraries(PROVIDERS[backend].library, library)
+    assert refusal(own, backend) == (
+        f"{own.graph_path}: ONNX Runtime {onnxruntime.__version__} cannot run the graph on {NAMES[backend]} alone "
+        f"(Please install TensorRT libraries as mentioned in the GPU requirements page, make sure they're in the PATH "
+        f"or LD_LIBRARY_PATH, and that your GPU is supported.); the library {what}. {remedy} or use "
+        f"backend='onnxruntime'."
+    )
+
+
+def test_a_provider_whose_libraries_are_there_lacks_none(ort, own, libraries):
+    have(ort, "onnxruntime-cuda")
+    ort.started = ["CPUExecutionProvider"]
+    libraries("cuda")
+    assert refusal(own, "onnxruntime-cuda").endswith(
+        "did not start; the session would run on CPUExecutionProvider; the GPU, its driver or a library may be missing."
+        " Run `tcmoa doctor`, or use backend='onnxruntime'."
+    )
 
 
 @pytest.mark.parametrize("backend", NAMES)
@@ -520,12 +636,49 @@ def test_a_plugin_that_cannot_be_registered_is_missing(plugin, own):
     text = refusal(own, "onnxruntime-rtx")
     assert "cannot be registered with ONNX Runtime" in text
     assert "libtensorrt_rtx.so.1: not found" in text
-    assert "pip install -U onnxruntime onnxruntime-ep-nv-tensorrt-rtx" in text
+    assert "pip install -U " in text
+    assert "[onnxruntime-rtx]" in text
+
+
+def test_a_plugin_without_a_driver_needs_the_driver(plugin, own):
+    def fail(*_):
+        raise RuntimeError(
+            "[ONNXRuntimeError] : 1 : FAIL : Failed to load library /home/someone/environments/night/lib/python3.11/"
+            "site-packages/onnxruntime_ep_nv_tensorrt_rtx/libonnxruntime_providers_nv_tensorrt_rtx.so with error: "
+            "libcuda.so.1: cannot open shared object file: No such file or directory"
+        )
+
+    plugin.get_library_path = fail
+    text = refusal(own, "onnxruntime-rtx")
+    assert "(Failed to load library /home" in text
+    assert text.endswith(
+        "libcuda.so.1: cannot open shared object file: No such file or directory). Install the NVIDIA driver, or use "
+        "backend='onnxruntime'."
+    )
+
+
+def test_the_plugins_own_cuda_runtime_is_loaded_first(tmp_path, monkeypatch, libraries):
+    """Its wheel carries libcudart.so.13.4.36 and loads only what needs libcudart.so.13; here the number is another."""
+    folder = tmp_path / PLUGIN
+    cudart = libraries.compile(folder / "libcudart.so.999.4.36", "libcudart.so.999")
+    needing = libraries.compile(folder / "libplugin.so", "libplugin.so", cudart)
+    (folder / "__init__.py").write_text("")
+    monkeypatch.delitem(sys.modules, PLUGIN, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(OSError, match=r"libcudart\.so\.999: cannot open shared object file"):
+        ctypes.CDLL(str(needing))
+    for _ in range(2):
+        preload_bundled_cudart(PLUGIN)
+        ctypes.CDLL(str(needing))
+
+
+def test_nothing_is_loaded_where_the_plugin_is_not_installed():
+    preload_bundled_cudart("onnxruntime_ep_of_nobody")
 
 
 def test_an_onnxruntime_without_plugins_is_too_old(plugin, own, monkeypatch):
     monkeypatch.delattr(onnxruntime, "register_execution_provider_library")
-    assert "'onnxruntime>=1.24'" in refusal(own, "onnxruntime-rtx")
+    assert "[onnxruntime-rtx]" in refusal(own, "onnxruntime-rtx")
 
 
 @pytest.mark.skipif(

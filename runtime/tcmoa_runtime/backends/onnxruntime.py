@@ -22,6 +22,7 @@ from tcmoa_runtime.backends.base import (
 )
 from tcmoa_runtime.backends.compile_cache import CompileCache
 from tcmoa_runtime.backends.denormals import flushed_denormals
+from tcmoa_runtime.backends.provider_errors import describe_error
 from tcmoa_runtime.backends.providers import (
     CPU,
     CUDA,
@@ -33,11 +34,12 @@ from tcmoa_runtime.backends.providers import (
     open_provider_cache,
     preload_libraries,
     provider_options,
+    start_error,
 )
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.checked_graph import checked_graph
 from tcmoa_runtime.contract import TensorSpec
-from tcmoa_runtime.errors import BundleError, MissingError, TcmoaError, first_line
+from tcmoa_runtime.errors import BundleError, TcmoaError
 from tcmoa_runtime.native_calls import native_calls
 from tcmoa_runtime.typing import BackendName
 
@@ -104,7 +106,7 @@ class OnnxRuntimeBackend:
             with native_calls, flushed_denormals():
                 results = session.run(names, dict(inputs))
         except Exception as error:  # the exceptions of ONNX Runtime have no common base class but Exception
-            raise TcmoaError(f"ONNX Runtime failed to run the graph ({first_line(error)})") from error
+            raise TcmoaError(f"ONNX Runtime failed to run the graph ({describe_error(error)})") from error
         return cast("Outputs", dict(zip(names, results, strict=True)))
 
     def close(self) -> None:
@@ -134,7 +136,7 @@ class OnnxRuntimeBackend:
                     raise _unloadable(bundle, error) from error
                 # ONNX Runtime would fall back too, but print that on stdout.
                 warnings.warn(
-                    f"{CUDA} did not start ({first_line(error)}); falling back to the CPU",
+                    f"{CUDA} did not start ({describe_error(error)}); falling back to the CPU",
                     RuntimeWarning,
                     stacklevel=4,
                 )
@@ -155,17 +157,19 @@ class OnnxRuntimeBackend:
         except Exception as error:  # as in `infer`
             if self._cache is not None:
                 self._cache.release()
-            raise _not_started(
+            raise start_error(
+                provider,
                 f"ONNX Runtime {ort.__version__} cannot run the graph on {provider.name} alone "
-                f"({first_line(error)})",
-                bundle,
+                f"({describe_error(error)})",
+                bundle.graph_path,
             ) from error
         started = session.get_providers()
         if not request.names & set(started):
-            raise _not_started(
+            raise start_error(
+                provider,
                 f"{provider.name} of ONNX Runtime {ort.__version__} did not start; the session would run on "
                 f"{', '.join(started)}",
-                bundle,
+                bundle.graph_path,
             )
         self._session, self._device = session, provider.label
         if self._cache is not None:
@@ -218,18 +222,9 @@ def _spec_of(node: ort.NodeArg) -> TensorSpec:
     return TensorSpec(node.name, _DTYPES.get(node.type, node.type), tuple(node.shape))
 
 
-def _not_started(problem: str, bundle: Bundle) -> MissingError:
-    return MissingError(
-        f"{problem}; the GPU, its driver or a library may be missing",
-        subject=bundle.graph_path,
-        remedy="Run `tcmoa doctor`, or use {backend}",
-        settings={"backend": "onnxruntime"},
-    )
-
-
 def _unloadable(bundle: Bundle, error: Exception) -> BundleError:
     return BundleError(
-        f"ONNX Runtime {ort.__version__} cannot load the graph ({first_line(error)})",
+        f"ONNX Runtime {ort.__version__} cannot load the graph ({describe_error(error)})",
         subject=bundle.graph_path,
         remedy="Export the bundle again with `tcmoa export`, or upgrade onnxruntime",
     )

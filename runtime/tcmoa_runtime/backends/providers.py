@@ -6,9 +6,7 @@ missing or does not start. **No provider has been run on a GPU by this project.*
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import io
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +15,16 @@ from typing import Final, TypeAlias
 import onnxruntime as ort
 
 from tcmoa_runtime.backends.compile_cache import CompileCache
+from tcmoa_runtime.backends.provider_errors import DRIVER_LIBRARIES, describe_error, missing_library_in
+from tcmoa_runtime.backends.provider_libraries import (
+    missing_library,
+    preload_bundled_cudart,
+    preload_cuda,
+    preload_tensorrt,
+)
 from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.errors import MissingError, first_line
+from tcmoa_runtime.errors import MissingError
+from tcmoa_runtime.install import install_command
 from tcmoa_runtime.machine import nvidia_gpu_names, package_version, package_versions
 from tcmoa_runtime.typing import BackendName
 
@@ -47,36 +53,25 @@ class Provider:
         backend: Name of the backend that takes it.
         name: Its name in ONNX Runtime.
         label: Its name for users.
-        conflict: Package to uninstall first: `onnxruntime` and `onnxruntime-gpu` are the same Python module, and the
-            one that was installed last is imported.
-        install: Arguments of `pip install`.
+        extras: Extras with the packages that it needs, see `install_command`.
+        library: Its part of the name of ONNX Runtime's shared library, empty for a plugin.
     """
 
     backend: BackendName
     name: str
     label: str
-    conflict: str
-    install: str
+    extras: tuple[str, ...]
+    library: str = ""
 
 
 PROVIDERS: Final[Mapping[BackendName, Provider]] = {
     provider.backend: provider
     for provider in (
-        Provider("onnxruntime-cuda", CUDA, "CUDA", "onnxruntime", "'onnxruntime-gpu[cuda,cudnn]'"),
+        Provider("onnxruntime-cuda", CUDA, "CUDA", ("gpu",), "cuda"),
         Provider(
-            "onnxruntime-tensorrt",
-            "TensorrtExecutionProvider",
-            "TensorRT",
-            "onnxruntime",
-            "'onnxruntime-gpu[cuda,cudnn]' tensorrt",
+            "onnxruntime-tensorrt", "TensorrtExecutionProvider", "TensorRT", ("gpu", "tensorrt10"), "tensorrt"
         ),
-        Provider(
-            "onnxruntime-rtx",
-            "NvTensorRTRTXExecutionProvider",
-            "TensorRT-RTX",
-            "onnxruntime-gpu",
-            f"'onnxruntime>=1.24' {_PLUGIN_PACKAGE}",
-        ),
+        Provider("onnxruntime-rtx", "NvTensorRTRTXExecutionProvider", "TensorRT-RTX", ("onnxruntime-rtx",)),
     )
 }
 """Providers by the name of the backend."""
@@ -138,15 +133,51 @@ def find_provider(provider: Provider) -> ProviderRequest:
 def preload_libraries(provider: Provider | None) -> None:
     """Load CUDA's and TensorRT's libraries from Python packages, where the providers do not search for them.
 
-    A library that is not found is no error here: the provider then does not start.
+    A library that is not found is no error here: the provider then does not start, see `start_error`.
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # ONNX Runtime prints what it does not find
-        if provider is not None and provider.backend == "onnxruntime-tensorrt":
-            with contextlib.suppress(Exception):
-                importlib.import_module("tensorrt")  # its wheel loads TensorRT's libraries
-        if hasattr(ort, "preload_dlls"):  # since ONNX Runtime 1.21
-            with contextlib.suppress(Exception):
-                ort.preload_dlls()
+    if provider is not None and provider.backend == "onnxruntime-tensorrt":
+        preload_tensorrt()
+    preload_cuda()
+
+
+def start_error(provider: Provider, problem: str, subject: object) -> MissingError:
+    """Make the error for a provider that is installed and does not start: it names a library that is missing.
+
+    Args:
+        provider: The provider.
+        problem: What happened.
+        subject: What the error is about.
+    """
+    library = missing_library(provider.library) if provider.library else None
+    if library is None:
+        return MissingError(
+            f"{problem}; the GPU, its driver or a library may be missing",
+            subject=subject,
+            remedy="Run `tcmoa doctor`, or use {backend}",
+            settings={"backend": "onnxruntime"},
+        )
+    return MissingError(
+        f"{problem}; the library {library} is missing{_what_is_there(library)}",
+        subject=subject,
+        remedy=f"{_remedy_for(library, provider)}, or use {{backend}}",
+        settings={"backend": "onnxruntime"},
+    )
+
+
+def _what_is_there(library: str) -> str:
+    """Say which TensorRT is installed where another one is missing."""
+    found = package_version("tensorrt") or package_version("tensorrt-cu13")
+    return f" (installed is tensorrt {found})" if library.startswith("libnv") and found else ""
+
+
+def _remedy_for(library: str, provider: Provider) -> str:
+    """Say what to install for a library."""
+    if library.startswith(DRIVER_LIBRARIES):
+        return "Install the NVIDIA driver"
+    command = f"Run `{install_command(*provider.extras)}`"
+    if library.startswith("libnv"):  # TensorRT: libnvinfer.so.10, libnvonnxparser.so.10
+        return f"{command} in an environment without the extra tensorrt, which is another version"
+    return command
 
 
 def open_provider_cache(bundle: Bundle, provider: Provider) -> CompileCache | None:
@@ -189,15 +220,12 @@ def _missing(provider: Provider) -> MissingError:
     installed = " and ".join(f"{name} {version}" for name, version in found.items())
     if len(found) == 2:
         installed += ", which overwrite each other"
-        conflicts = "onnxruntime onnxruntime-gpu"
     else:
         installed = f"{installed or 'onnxruntime'} with {', '.join(ort.get_available_providers())}"
-        conflicts = provider.conflict if provider.conflict in found else ""
-    uninstall = f"`pip uninstall {conflicts}`, then " if conflicts else ""
     return MissingError(
         f"installed is {installed}; expected ONNX Runtime with {provider.name}",
         subject=f"backend {provider.backend}",
-        remedy=f"Run {uninstall}`pip install {provider.install}` "
+        remedy=f"Run `{install_command(*provider.extras)}` "
         f"(onnxruntime and onnxruntime-gpu must not both be installed)",
     )
 
@@ -209,6 +237,7 @@ def _plugin_devices(provider: Provider) -> tuple[ort.OrtEpDevice, ...]:
         raise _missing(provider)
     try:
         with _registration:
+            preload_bundled_cudart(_PLUGIN_MODULE)
             plugin = importlib.import_module(_PLUGIN_MODULE)
             name = str(plugin.get_ep_name())
             devices = _devices_of(name, provider)
@@ -216,10 +245,14 @@ def _plugin_devices(provider: Provider) -> tuple[ort.OrtEpDevice, ...]:
                 ort.register_execution_provider_library(name, plugin.get_library_path())
                 devices = _devices_of(name, provider)
     except Exception as error:  # the import loads native libraries
+        library = missing_library_in(str(error))
+        command = install_command(*provider.extras).replace("pip install", "pip install -U", 1)
         raise MissingError(
             f"{_PLUGIN_PACKAGE} {version} cannot be registered with ONNX Runtime {ort.__version__} "
-            f"({first_line(error)})",
-            remedy=f"Run `pip install -U onnxruntime {_PLUGIN_PACKAGE}`, or use {{backend}}",
+            f"({describe_error(error)})",
+            remedy="Install the NVIDIA driver, or use {backend}"
+            if library.startswith(DRIVER_LIBRARIES)
+            else f"Run `{command}`, or use {{backend}}",
             settings={"backend": "onnxruntime"},
         ) from error
     if not devices:
