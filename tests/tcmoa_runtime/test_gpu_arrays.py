@@ -252,3 +252,49 @@ def test_memory_describes_itself(shape, dtype, pitch, strides):
     assert interface["strides"] == strides
     assert interface["data"] == (256, False)
     assert interface["stream"] == 1
+
+
+def test_a_result_is_copied_to_the_host(bundle, library, device, pair, expected):
+    with Fuser.load(bundle.path, "tensorrt") as fuser:
+        x = OnGpu(device, pair[0])
+        stream = device.stream()
+        fused, other = fuser(x, pair[1], stream=stream), fuser(x, pair[1])
+        for result in (fused, other):
+            copied = result.copy_to_host()
+            assert copied.dtype == np.uint8
+            np.testing.assert_array_equal(copied, expected)
+        del fused, result
+    np.testing.assert_array_equal(other.copy_to_host(), expected)  # its stream is destroyed
+    assert device.pageable_copies == 3
+    device.pageable_copies = 0
+    x.free()
+    del device.streams[stream]
+
+
+def test_the_axes_of_any_array_are_found(fuser, device, pair, expected):
+    """Planes of PyAV have only DLPack, without a shape; some libraries have a method of that name."""
+
+    class WithoutShape(ByDlpack):
+        shape = None
+
+    class WithMethod(ByDlpack):
+        def shape(self):
+            return self.array.shape
+
+    for kind in (WithoutShape, WithMethod):
+        x = kind(device, pair[0])
+        assert read(device, fuser(x, pair[1])).tobytes() == expected.tobytes()
+        x.free()
+
+
+def test_an_array_whose_axes_cannot_be_found_is_refused(fuser, pair):
+    class Broken:
+        def __dlpack_device__(self):
+            return 2, 0
+
+        def __dlpack__(self, *, stream=None):
+            raise RuntimeError("no surface\nand more")
+
+    with pytest.raises(InputError) as caught:
+        fuser(Broken(), pair[1])
+    assert str(caught.value) == "x: a Broken that cannot be read (no surface)"

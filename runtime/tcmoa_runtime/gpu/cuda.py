@@ -322,6 +322,12 @@ class CudaStream(_Handle):
         """Queue a copy from device to host, of the size of `target`."""
         self._copy(target.handle, source.handle, target.nbytes, "cudaMemcpyDeviceToHost")
 
+    def download_array(self, target: NDArray[np.generic], pointer: int) -> None:
+        """Copy from device to a C-contiguous array in any host memory, and block until it is done."""
+        kind = _runtime().cudaMemcpyKind.cudaMemcpyDeviceToHost
+        _call("cudaMemcpyAsync", target.ctypes.data, pointer, target.nbytes, kind, self.handle)
+        self.synchronize()
+
     def copy_on_device(self, target: DeviceBuffer, pointer: int, rows: MemoryRows | None = None) -> None:
         """Queue a copy within the device, of the size of `target`.
 

@@ -7,7 +7,7 @@ owner then orders its work before the copy, while PyTorch's `__cuda_array_interf
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeGuard, cast
 
@@ -42,8 +42,17 @@ def num_axes(value: object, name: str) -> int:
     """
     if not is_on_gpu(value):
         return host_array(value, name).ndim
-    shape = value.shape if hasattr(value, "shape") else _interface_of(value)["shape"]
-    return len(shape)
+    shape = getattr(value, "shape", None)
+    if not isinstance(shape, Sequence) and hasattr(value, "__cuda_array_interface__"):
+        shape = _interface_of(value).get("shape")
+    if isinstance(shape, Sequence):
+        return len(shape)
+    try:  # e.g. a plane of PyAV
+        tensor = dlpack.import_tensor(cast("SupportsDLPack", value), LEGACY_STREAM)
+    except Exception as error:  # whatever its owner raises
+        raise _unreadable(value, name, str(error) or type(error).__name__) from error
+    tensor.release()
+    return len(tensor.shape)
 
 
 def host_array(value: object, name: str) -> NDArray[np.generic]:
@@ -237,6 +246,10 @@ class Lease(Protocol):
         """Make `stream` wait for the results, and the next use of the buffers wait for `stream`."""
         ...
 
+    def copy_to_host(self, array: NDArray[np.generic], pointer: int, stream: int) -> None:
+        """Copy results at `pointer`, which `stream` may read, to `array`, and block until it is done."""
+        ...
+
 
 class DeviceArray:
     """A result in GPU memory, C-contiguous, for anything that reads `__dlpack__` or `__cuda_array_interface__`.
@@ -272,6 +285,12 @@ class DeviceArray:
         """Return the same memory without the batch axis of 1: [H, W, C] of [1, H, W, C]."""
         spec = TensorSpec(self._spec.name, self.dtype, _without_batch_axis(self.shape))
         return DeviceArray(self.pointer, spec, self.device, self.stream, self._lease)
+
+    def copy_to_host(self) -> NDArray[np.generic]:
+        """Wait for the result and return a copy as a NumPy array."""
+        array = np.empty(self.shape, self.dtype)
+        self._lease.copy_to_host(array, self.pointer, self.stream)
+        return array
 
     @property
     def __cuda_array_interface__(self) -> dict[str, object]:

@@ -15,11 +15,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcmoa_runtime.backends.base import Outputs, closed_error
 from tcmoa_runtime.contract import Contract, TensorSpec
 from tcmoa_runtime.errors import TcmoaError
 from tcmoa_runtime.gpu.cuda import (
+    LEGACY_STREAM,
     CudaDevice,
     CudaEvent,
     CudaGraph,
@@ -197,6 +199,14 @@ class SlotPool:
             CudaStream(stream).wait_event(slot.computed)
             slot.readers.add(stream)
 
+    def copy_to_host(self, array: NDArray[np.generic], pointer: int, stream: int) -> None:
+        """Copy results at `pointer`, which `stream` may read, to `array`; streams of a closed backend are gone."""
+        with self._changed:
+            while self._is_closing and not self._is_closed:
+                self._changed.wait(_POLL_SECONDS)
+        with self._device.active():
+            CudaStream(LEGACY_STREAM if self._is_closed else stream).download_array(array, pointer)
+
     def begin_closing(self) -> bool:
         """Stop lending and wait for calls in progress; returns False if that was done before."""
         with self._changed:
@@ -285,6 +295,10 @@ class SlotLease:
     def add_reader(self, stream: int) -> None:
         """Make `stream` wait for the results, and the slot's next frame wait for `stream`."""
         self._pool.add_reader(self._slot, stream)
+
+    def copy_to_host(self, array: NDArray[np.generic], pointer: int, stream: int) -> None:
+        """Copy results at `pointer`, which `stream` may read, to `array`."""
+        self._pool.copy_to_host(array, pointer, stream)
 
     def __del__(self) -> None:
         self._pool.hand_back(self._slot)
