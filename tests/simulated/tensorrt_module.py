@@ -55,6 +55,29 @@ class ILogger:
         self.ready = True
 
 
+class Logger(ILogger):
+    """TensorRT's own logger: it prints what is severe enough."""
+
+    def __init__(self, min_severity=ILogger.WARNING):
+        super().__init__()
+        self.min_severity = min_severity
+
+    def log(self, severity, msg):
+        if severity <= self.min_severity:
+            print(msg, file=sys.stderr)
+
+
+class IErrorRecorder:
+    """Like a class of pybind11, as above."""
+
+    def __init__(self):
+        self.ready = True
+
+
+class ErrorCodeTRT(enum.Enum):
+    UNSPECIFIED_ERROR = 1
+
+
 def engine_bytes(bundle, *, stripped=False, **changes):
     """Make an "engine" of a bundle: its tensors as JSON, then the graph unless it is `stripped`.
 
@@ -108,35 +131,46 @@ class Library:
             ExecutionContextAllocationStrategy,
         ):
             setattr(module, kind.__name__, kind)
-        module.ILogger = type("ILogger", (ILogger,), {})
+        module.ILogger, module.Logger, module.IErrorRecorder = ILogger, Logger, IErrorRecorder
+        module.ErrorCodeTRT = ErrorCodeTRT
         module.Runtime = functools.partial(Runtime, self)
         module.Refitter = functools.partial(Refitter, self)
         module.OnnxParserRefitter = functools.partial(OnnxParserRefitter, self)
         monkeypatch.setitem(sys.modules, name, module)
         return self
 
-    def refused(self, step, logger):
-        """Return whether a step fails; if so, log the reason and a consequence of it, like TensorRT."""
+    def refused(self, step, reporter):
+        """Return whether a step fails; if so, report the reason and a consequence of it, like TensorRT."""
         if step not in self.refuse:
             return False
-        logger.log(ILogger.WARNING, "simulated warning")
-        logger.log(ILogger.ERROR, f"simulated failure of {step}\nin two lines")
-        logger.log(ILogger.ERROR, "simulated error that follows")
+        reporter.logger.log(ILogger.WARNING, "simulated warning")
+        report(reporter, f"simulated failure of {step}\nin two lines")
+        report(reporter, "simulated error that follows")
         return True
 
 
+def report(reporter, message):
+    """Report an error to the logger and the error recorder of an object."""
+    reporter.logger.log(ILogger.ERROR, message)
+    if reporter.error_recorder is not None:
+        assert reporter.error_recorder.ready, "IErrorRecorder.__init__ was not called"
+        reporter.error_recorder.report_error(ErrorCodeTRT.UNSPECIFIED_ERROR, message)
+
+
 class Runtime:
+    error_recorder = None
+
     def __init__(self, library, logger):
         assert logger.ready, "ILogger.__init__ was not called"
         self.library, self.logger = library, logger
 
     def deserialize_cuda_engine(self, serialized_engine):
         self.library.loaded += 1
-        if self.library.refused("deserialize", self.logger):
+        if self.library.refused("deserialize", self):
             return None
         data = bytes(serialized_engine)
         if not data.startswith(MAGIC):
-            self.logger.log(ILogger.ERROR, "simulated: no engine")
+            report(self, "simulated: no engine")
             return None
         return ICudaEngine(self, data[len(MAGIC) :])
 
@@ -179,7 +213,7 @@ class ICudaEngine:
         return IRuntimeConfig(self.library)
 
     def create_execution_context(self, strategy):
-        if self.library.refused("context", self.runtime.logger):
+        if self.library.refused("context", self.runtime):
             return None
         if isinstance(strategy, IRuntimeConfig):
             strategy = strategy.strategy
@@ -232,7 +266,7 @@ class IExecutionContext:
         self.scratch = (memory, size)
 
     def set_tensor_address(self, name, memory):
-        if name not in self.engine.tensors or self.library.refused("address", self.engine.runtime.logger):
+        if name not in self.engine.tensors or self.library.refused("address", self.engine.runtime):
             return False
         self.addresses[name] = memory
         return True
@@ -243,11 +277,11 @@ class IExecutionContext:
             library.enqueues += 1
             if library.refuse_enqueue and library.enqueues >= library.refuse_enqueue:
                 library.refuse.add("enqueue")
-            if library.refused("enqueue", self.engine.runtime.logger):
+            if library.refused("enqueue", self.engine.runtime):
                 return False
             stream = device.stream_of(stream_handle)
             if device.device() != self.home or (stream.handle > 2 and stream.device != self.home):
-                self.engine.runtime.logger.log(ILogger.ERROR, "simulated: another device is current")
+                report(self.engine.runtime, "simulated: another device is current")
                 return False
             if self.addresses.keys() != self.engine.tensors.keys() or self.scratch is None:
                 device.misuse(f"the engine is queued with only {sorted(self.addresses)} bound")
@@ -300,11 +334,13 @@ class RtxExecutionContext(IExecutionContext):
 
 
 class Refitter:
+    error_recorder = None
+
     def __init__(self, library, engine, logger):
         self.library, self.engine, self.logger, self.graph = library, engine, logger, b""
 
     def refit_cuda_engine(self):
-        if self.library.refused("refit", self.logger) or not self.graph:
+        if self.library.refused("refit", self) or not self.graph:
             return False
         self.engine.graph = self.graph
         return True
@@ -313,9 +349,10 @@ class Refitter:
 class OnnxParserRefitter:
     def __init__(self, library, refitter, logger):
         self.library, self.refitter, self.logger = library, refitter, logger
+        self.error_recorder = refitter.error_recorder
 
     def refit_from_bytes(self, model):
-        if self.library.refused("weights", self.logger):
+        if self.library.refused("weights", self):
             return False
         self.refitter.graph = bytes(model)
         return True

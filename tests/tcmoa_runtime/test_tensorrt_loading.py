@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from simulated.tensorrt_module import Library, engine_bytes
 from tcmoa_runtime import Bundle, BundleError, InputError, MemoryShortageError, MissingError, TcmoaError
 from tcmoa_runtime.backends.compile_cache import cache_key
 from tcmoa_runtime.backends.pick import load_backend
+from tcmoa_runtime.backends.tensorrt import library_log
 from tcmoa_runtime.backends.tensorrt.backend import TensorRTBackend
 from tcmoa_runtime.engine_folders import ENGINES_FOLDER, find_engines
 from tcmoa_runtime.gpu.cuda import CudaDevice
@@ -212,10 +214,44 @@ def test_an_older_logged_error_is_not_reported_again(own, bundle, library):
         TensorRTBackend(own)
 
 
-def test_one_logger_serves_all_backends(bundle, library):
-    """TensorRT keeps the first logger that it is given, so that must outlive the first backend."""
+def test_one_logger_serves_all_backends_without_a_line_of_python(bundle, library):
+    """TensorRT keeps the first logger that it is given, and a logger in Python takes Python's lock for every line."""
     with closing(TensorRTBackend(bundle)) as one, closing(TensorRTBackend(bundle)) as other:
-        assert one._loaded._runtime.logger is other._loaded._runtime.logger
+        logger = one._loaded._runtime.logger
+        assert other._loaded._runtime.logger is logger
+        assert type(logger) is tensorrt_module.Logger
+        assert logger.min_severity == tensorrt_module.ILogger.INTERNAL_ERROR
+
+
+def test_after_a_build_its_logger_serves_everything(bundle, library):
+    log = library_log.log_of(sys.modules["tensorrt_rtx_bindings"])
+    with log.collect() as (logger, lines), closing(TensorRTBackend(bundle)) as backend:
+        assert backend._loaded._runtime.logger is logger
+        logger.log(tensorrt_module.ILogger.VERBOSE, "a line")
+        assert lines == ["a line"]
+    logger.log(tensorrt_module.ILogger.VERBOSE, "dropped")
+    assert lines == ["a line"]
+    with log.collect() as (again, lines):
+        assert again is logger
+        assert lines == []
+    library.refuse.add("context")
+    with pytest.raises(TcmoaError, match="simulated failure of context"):
+        TensorRTBackend(bundle)
+
+
+def test_errors_of_native_threads_are_counted(library):
+    log = library_log.log_of(sys.modules["tensorrt_rtx_bindings"])
+    count = log.count
+    threads = [
+        threading.Thread(target=log.recorder.report_error, args=(None, f"error {i}")) for i in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert log.count == count + 8
+    assert log.first_since(count).startswith("error ")
+    assert log.first_since(log.count) == "it logged no reason"
 
 
 def test_out_of_memory_in_tensorrt_is_a_memory_shortage(bundle, library, monkeypatch):

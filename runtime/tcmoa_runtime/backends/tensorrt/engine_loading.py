@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from tcmoa_runtime.backends.base import compare_tensors
 from tcmoa_runtime.backends.tensorrt.kernel_cache import KernelCache
+from tcmoa_runtime.backends.tensorrt.library_log import log_of
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.checked_graph import checked_graph
 from tcmoa_runtime.contract import TensorSpec
@@ -143,47 +143,6 @@ def _first_that_runs(engines: list[Engine], trust_engines: bool) -> EngineChoice
     raise not_trusted or mismatch or missing or ValueError("no engines to choose from")
 
 
-class _ErrorLog:
-    """The last errors that TensorRT logged.
-
-    One for each library in the process, because TensorRT keeps the first logger that it is given.
-    """
-
-    def __init__(self, library: Any) -> None:  # Any, as mypy takes no base class from a ModuleType
-        self.count = 0
-        self._last: deque[str] = deque(maxlen=64)
-        severities = (library.ILogger.ERROR, library.ILogger.INTERNAL_ERROR)
-
-        class Logger(library.ILogger):  # type: ignore[misc]  # a class of a module that is imported at run time
-            """Logger for TensorRT that keeps errors."""
-
-            def __init__(self) -> None:
-                library.ILogger.__init__(self)  # pybind11 requires this call instead of super()
-
-            def log(self_, severity: Any, msg: str) -> None:  # noqa: N805
-                """Keep an error, drop other messages."""
-                if severity in severities:
-                    self._last.append(msg)
-                    self.count += 1
-
-        self.logger = Logger()
-
-    def first_since(self, count: int) -> str:
-        """Return the first error since there were `count`, in one line; later ones follow from it."""
-        new = list(self._last)[-(self.count - count) :] if self.count > count else []
-        return " ".join(new[0].split())[:300] if new else "it logged no reason"
-
-
-_error_logs: dict[str, _ErrorLog] = {}
-
-
-def _error_log_of(library: ModuleType) -> _ErrorLog:
-    name = library.__name__
-    if name not in _error_logs or not isinstance(_error_logs[name].logger, library.ILogger):
-        _error_logs[name] = _ErrorLog(library)
-    return _error_logs[name]
-
-
 class LoadedEngine:
     """A deserialized engine whose tensors have been compared with the bundle's contract.
 
@@ -199,11 +158,12 @@ class LoadedEngine:
     def __init__(self, choice: EngineChoice) -> None:
         description, library, self.device = choice
         self.description, self.library = description, library
-        self._log = _error_log_of(library)
+        self._log = log_of(library)
         self._cache: KernelCache | None = None
         self._engine: Any = None
         data = description.read()
         self._runtime: Any = self._checked("start", library.Runtime, self._log.logger)
+        self._runtime.error_recorder = self._log.recorder  # engine and contexts inherit it
         self._engine = self._checked("load", self._runtime.deserialize_cuda_engine, data)
         if description.stripped:
             self._refit()
@@ -277,6 +237,7 @@ class LoadedEngine:
 
     def _refit(self) -> None:
         refitter = self._checked("refit", self.library.Refitter, self._engine, self._log.logger)
+        refitter.error_recorder = self._log.recorder
         parser = self._checked("refit", self.library.OnnxParserRefitter, refitter, self._log.logger)
         if self.description.weights is not None:
             self._checked("read the weights", parser.refit_from_bytes, self.description.read_weights())
