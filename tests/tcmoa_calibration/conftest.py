@@ -1,6 +1,8 @@
 """Images to measure: published triples, and parts of photographs."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,16 @@ def published() -> Path:
     if not folder.is_dir():
         pytest.skip("../shared/reference/metrics is absent; place the project beside it to run this")
     return folder
+
+
+@pytest.fixture(scope="session")
+def peers() -> dict[str, Any]:
+    """Metrics of 21 methods on multi-exposure pairs, published by MEFB; skips the test if they are absent."""
+    path = SHARED / "board" / "mef" / "peers.json"
+    if not path.is_file():
+        pytest.skip("../shared/board is absent; place the project beside it to run this")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -125,6 +126,30 @@ def test_identical_images_give_the_ideal_value_and_nothing_beats_it(images: list
             assert worse[name] >= best[name] - 1e-9, name
     assert best["MI"] == pytest.approx(2 * best["EN"], abs=1e-9)
     assert worse["MI"] <= best["MI"] + 1e-9
+
+
+@given(images_of_one_size())
+@settings(max_examples=10)
+def test_qp_of_mefb_is_at_most_one(images: list[Image]) -> None:
+    assert -1 <= metrics.qp(*images, profile="mefb") <= 1 + 1e-9
+
+
+def test_qp_of_mefb_is_highest_for_the_sources(photograph: Image, other_photograph: Image) -> None:
+    same = metrics.qp(photograph, photograph, photograph, profile="mefb")
+    of_source = metrics.qp(photograph, other_photograph, photograph, profile="mefb")
+    average = (photograph // 2) + (other_photograph // 2)
+    of_average = metrics.qp(photograph, other_photograph, average, profile="mefb")
+    assert 1 > same > 0.9 > of_source > of_average > 0
+
+
+def test_qp_of_mefb_gets_worse_with_compression(photograph: Image, other_photograph: Image) -> None:
+    """MEFB stored the fused images of some pairs as JPEG, which explains its low values there."""
+    sources = photograph, other_photograph
+    fused = np.maximum(*sources)
+    steps = [cv2.imencode(".jpg", fused, [cv2.IMWRITE_JPEG_QUALITY, q])[1] for q in (95, 75, 40)]
+    stored = [fused, *(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) for data in steps)]
+    values = [metrics.qp(*sources, image, profile="mefb") for image in stored]
+    assert all(a > b for a, b in pairwise(values)), values
 
 
 def test_metrics_get_worse_with_noise(photograph: Image) -> None:

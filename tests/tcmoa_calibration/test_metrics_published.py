@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tcmoa_calibration import metrics
+from tcmoa_calibration.baselines import BASELINES
 
 VIFB_NAMES = {
     "Entropy": "EN",
@@ -92,3 +93,15 @@ def test_published_values_are_far_from_correct_ones(published: Path) -> None:
     images = triple(folder, entries(folder)[0], "infrared", "visible")
     assert metrics.sd(*images, profile="as-published") < 12 < 30 < metrics.sd(*images)
     assert metrics.psnr(*images, profile="as-published") > 55 > 25 > metrics.psnr(*images)
+
+
+def test_values_of_a_new_method_are_among_those_that_mefb_published(
+    peers: dict[str, Any], val_pairs: Path
+) -> None:
+    """A method that MEFB did not measure: values far outside of those of its 21 methods mean another definition."""
+    x, y = (read(val_pairs / "mef" / f"mefb_House_{source}.png") for source in ("x", "y"))
+    fused = BASELINES["mertens"].fuse(x, y)
+    found = metrics.evaluate(x, y, fused, profile="mefb", names=["Qp", "VIF", "Qw"])
+    for published_name, name in (("Qp", "Qp"), ("VIFF", "VIF"), ("Qw", "Qw")):
+        values = [images["mefb_House"][published_name] for images in peers["methods"].values()]
+        assert min(values) < found[name] < max(values), name

@@ -315,34 +315,58 @@ def test_fmi(images: Triple) -> None:
     assert metrics.fmi(*images) == pytest.approx(expected, abs=1e-9)
 
 
-def test_vif_of_one_pair_by_windows() -> None:
-    x, f = smooth(1, (44, 47)), smooth(2, (44, 47))
-    p, q, preserved, available = whole(x), whole(f), 0.0, 0.0
-    for scale in range(4):
+def slow_halved(image: Plane, scale: int) -> Plane:
+    """Average under the window of a scale, at every second place."""
+    side = 2 ** (4 - scale) + 1
+    w = window(side, side / 5)
+    h, v = image.shape[0] - side + 1, image.shape[1] - side + 1
+    return np.array(
+        [[np.sum(w * image[r : r + side, c : c + side]) for c in range(0, v, 2)] for r in range(0, h, 2)]
+    )
+
+
+def slow_fidelity(p: Plane, q: Plane, w: Plane, noise_variance: float) -> tuple[float, float, float]:
+    """Return the gain of one window, and the information in the fused image and in the source."""
+    vp, vq, c = (covariance(a, b, w) for a, b in ((p, p), (q, q), (p, q)))
+    if vp < 1e-10:
+        return 0.0, 0.0, 0.0
+    g = c / (vp + 1e-10)
+    noise = vq - g * c
+    if g < 0:
+        g, noise = 0.0, vq
+    if vq < 1e-10:
+        g, noise = 0.0, 0.0
+    preserved = math.log(1 + g * g * vp / (max(noise, 1e-10) + noise_variance))
+    return g, preserved, math.log(1 + vp / noise_variance)
+
+
+def test_vif_and_viff_by_windows() -> None:
+    images = [smooth(k, (44, 47)) for k in (1, 3, 2)]
+    planes = [whole(image) for image in images]
+    preserved, available, viff = [0.0, 0.0], [0.0, 0.0], 0.0
+    for scale, weight in enumerate((1, 0, 0.15, 1)):
         side = 2 ** (4 - scale) + 1
         w = window(side, side / 5)
         if scale:
-            rows = p.shape[0] - side + 1, p.shape[1] - side + 1
-            kept = [
-                places(p.shape, side)[r * rows[1] + c]
-                for r in range(0, rows[0], 2)
-                for c in range(0, rows[1], 2)
-            ]
-            shape = (-(-rows[0] // 2), -(-rows[1] // 2))
-            p, q = (np.array([np.sum(w * image[place]) for place in kept]).reshape(shape) for image in (p, q))
-        for place in places(p.shape, side):
-            vp, vq, c = (covariance(a[place], b[place], w) for a, b in ((p, p), (q, q), (p, q)))
-            if vp < 1e-10:
-                continue
-            g = c / (vp + 1e-10)
-            noise = vq - g * c
-            if g < 0:
-                g, noise = 0.0, vq
-            if vq < 1e-10:
-                g, noise = 0.0, 0.0
-            preserved += math.log(1 + g * g * vp / (max(noise, 1e-10) + 2))
-            available += math.log(1 + vp / 2)
-    assert metrics.vif(x, x, f) == pytest.approx(2 * preserved / available, abs=1e-9)
+            planes = [slow_halved(image, scale) for image in planes]
+        x, y, f = planes
+        kept = total = 0.0
+        for place in places(f.shape, side):
+            for i, source in enumerate((x, y)):
+                _, seen, there = slow_fidelity(source[place], f[place], w, 2)
+                preserved[i] += seen
+                available[i] += there
+            of_x, of_y = (slow_fidelity(s[place], f[place], w, 0.005 * 255**2) for s in (x, y))
+            for chosen in (of_x, of_y) if of_x[0] == of_y[0] else (min(of_x, of_y),):
+                share = 0.5 if of_x[0] == of_y[0] else 1
+                kept += share * chosen[1]
+                total += share * chosen[2]
+        viff += weight / 2.15 * kept / total
+    vif = preserved[0] / available[0] + preserved[1] / available[1]
+    assert metrics.vif(*images) == pytest.approx(vif, abs=1e-9)
+    for profile in metrics.PROFILES:
+        assert metrics.viff(*images, profile=profile) == pytest.approx(viff, abs=1e-9)
+    assert metrics.vif(*images, profile="mefb") == metrics.viff(*images, profile="mefb")
 
 
 @every_triple
@@ -394,8 +418,11 @@ def test_qcv_and_qcb_by_plain_transforms(images: Triple) -> None:
     assert metrics.qcb(*images) == pytest.approx(q.mean(), abs=1e-9)
 
 
-def slow_phase(image: Plane) -> tuple[Plane, Plane, Plane]:
-    """Compute phase congruency as Kovesi describes: whole filters, noise from impulse responses, moments by angle."""
+def slow_phase(image: Plane, toolbox: bool = False) -> tuple[Plane, Plane, Plane]:
+    """Compute phase congruency as Kovesi describes: whole filters, noise from impulse responses, moments by angle.
+
+    `toolbox`: the moments of MEFB's code.
+    """
     h, w = image.shape
     spectrum = np.fft.fft2(image)
     xx, yy, xy = (np.zeros((h, w)) for _ in range(3))
@@ -441,8 +468,8 @@ def slow_phase(image: Plane) -> tuple[Plane, Plane, Plane]:
         xx += (congruency * math.cos(angle)) ** 2
         yy += (congruency * math.sin(angle)) ** 2
         xy += congruency * math.cos(angle) * congruency * math.sin(angle)
-    xx, yy, xy = xx / 3, yy / 3, 4 * xy / 6
-    root = np.sqrt(xy**2 + (xx - yy) ** 2)
+    xx, yy, xy = xx / 3, yy / 3, (1 if toolbox else 4) * xy / 6
+    root = np.sqrt(xy**2 + (xx - yy) ** 2) + (1e-4 if toolbox else 0)
     return energies / (amplitudes + 1e-4), (xx + yy + root) / 2, (xx + yy - root) / 2
 
 
@@ -465,6 +492,29 @@ def test_qp() -> None:
         expected *= float(np.mean(out))
     assert metrics.qp(*images) == pytest.approx(expected, abs=1e-3)
     assert metrics.qp(*images) < 0.7
+
+
+def test_qp_of_mefb() -> None:
+    images = [smooth(k, (24, 27)) for k in range(3)]
+    x, y, f = (slow_phase(whole(image), toolbox=True) for image in images)
+    from_x = x[0] > y[0]
+    either = [np.where(from_x, of_x, of_y) for of_x, of_y in zip(x, y, strict=True)]
+    w, expected = window(11, 1.5), 1.0
+    for i in range(3):
+        padded_f, out, count = np.pad(f[i], 5), 0.0, 0
+        sources = [(np.pad(s[i] * (s[0] > 0.1), 5), s[0] > 0.1) for s in (x, y, either)]
+        for r, c in product(range(24), range(27)):
+            place = slice(r, r + 11), slice(c, c + 11)
+            q, values = padded_f[place], []
+            for source, mask in sources:
+                p = source[place]
+                deviations = math.sqrt(abs(covariance(p, p, w) * covariance(q, q, w)))
+                values.append((covariance(p, q, w) + 1e-4) / (deviations + 1e-4) if mask[r, c] else 0.0)
+            out += max(values)
+            count += bool(sources[2][1][r, c])
+        expected *= out / count
+    assert metrics.qp(*images, profile="mefb") == pytest.approx(expected, abs=1e-3)
+    assert metrics.qp(*images, profile="mefb") < 0.5
 
 
 @every_triple

@@ -98,8 +98,10 @@ def vif(planes: Planes, convention: Convention) -> float:
     Range: 0 to 2 (identical images); a fused image with more contrast than its sources can exceed 2. Higher is better.
     The term of a constant source is 1 if the fused image is constant too, else 0.
     Profiles: `tang` and `as-published` saturate A^2, F^2 and AF at 255 at the first scale, as Tang's toolbox does with
-    uint8 images.
+    uint8 images. `mefb` is VIFF, which MEFB prints under the name VIF.
     """
+    if convention == "mefb":
+        return planes.cached(_viff)
     scales = _scales(planes, NOISE, saturate=convention == "tang")
     total = 0.0
     for i in range(2):
@@ -115,17 +117,21 @@ def vif(planes: Planes, convention: Convention) -> float:
 def viff(planes: Planes, convention: Convention) -> float:
     """Compute the visual information fidelity for fusion.
 
-    As VIF with sigma_n^2 = 0.005 * 255^2, but each place uses only the source with the larger gain cov / var (equal
+    As VIF with sigma_n^2 = 0.005 * 255^2, but each place uses only the source with the smaller gain cov / var (equal
     gains count half), and the fidelities of the four scales are weighted (1, 0, 0.15, 1) / 2.15 from fine to coarse.
 
-    Source: Han, Cai, Cao, Xu 2013. Not checked against published values.
+    Source: Han, Cai, Cao, Xu 2013; the choice by gain is that of the authors' code, which MEFB uses.
     Range: 0 to 1 (identical images); enhanced contrast can exceed 1. Higher is better. A scale without information in
     the sources counts as 1 if the fused image is constant, else 0.
     Profiles: differ in the treatment of color only.
     """
+    return planes.cached(_viff)
+
+
+def _viff(planes: Planes) -> float:
     total = 0.0
     for weight, (a, b) in zip(VIFF_WEIGHTS, _scales(planes, VIFF_NOISE), strict=True):
-        share = (1 + np.sign(a.gain - b.gain)) / 2
+        share = (1 - np.sign(a.gain - b.gain)) / 2  # of A
         preserved = float(np.sum(share * a.preserved + (1 - share) * b.preserved))
         available = float(np.sum(share * a.available + (1 - share) * b.available))
         total += weight * (preserved / available if available > 0 else float(np.ptp(planes.f) == 0))
