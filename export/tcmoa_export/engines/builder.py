@@ -6,8 +6,8 @@ is strongly typed: all precision is stated in the graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,21 @@ from tcmoa_runtime.typing import OnPhase, ignore_phase
 
 class BuildError(TcmoaError):
     """TensorRT did not build the engine, or built one that must not be used; no engine was written."""
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What a run of the library's builder leaves.
+
+    Attributes:
+        data: The serialized engine; None if it was not built.
+        timings: What to write to the timing cache.
+        refusal: Why the library cannot read the graph.
+    """
+
+    data: bytes | None = None
+    timings: bytes | None = None
+    refusal: str | None = None
 
 
 class EngineBuilder:
@@ -54,28 +69,59 @@ class EngineBuilder:
             BuildError: TensorRT cannot read the graph or does not build the engine.
             AuditError: The list of kernels cannot be read.
         """
-        library = self._library
-        builder = library.Builder(self._logger)
-        network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-        parser = library.OnnxParser(network, self._logger)
-        if not parser.parse(model.SerializeToString()):
-            reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
+        with interruptible() as stop:
+            monitor = new_monitor(self._library, self._on_progress, stop)
+            try:
+                result = self._run_builder(model, monitor)
+            except Exception as error:
+                # They have the library's objects as arguments.
+                traceback.clear_frames(error.__traceback__)
+                raise
+        failure, monitor.failure = monitor.failure, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # else a cycle: exception, traceback, frame, exception
+        if stop.is_set():
+            raise KeyboardInterrupt
+        if result.refusal is not None:
             raise BuildError(
-                f"{self._plan.library_name} cannot read the graph ({_one_line(reasons)})", subject=subject
+                f"{self._plan.library_name} cannot read the graph ({result.refusal})", subject=subject
             )
-        config = builder.create_builder_config()
-        with self._configured(config), interruptible() as stop:
-            monitor = config.progress_monitor = new_monitor(library, self._on_progress, stop)
-            data = builder.build_serialized_network(network, config)
-            if monitor.failure is not None:
-                raise monitor.failure
-            if stop.is_set():
-                raise KeyboardInterrupt
-            if data is None:
-                raise self._build_error(subject)
-        kernels = self._list_kernels(bytes(data))
+        if result.data is None:
+            raise self._build_error(subject)
+        if result.timings is not None:
+            TimingCache(self._plan).write(result.timings)
+        kernels = self._list_kernels(result.data)
         self._logger.lines.clear()  # megabytes, and the logger is never freed
-        return bytes(data), kernels
+        return result.data, kernels
+
+    def _run_builder(self, model: onnx.ModelProto, monitor: Any) -> _Result:
+        """Run the library's builder, and free all objects of the library before returning.
+
+        Else an exception's traceback would keep them until the garbage collector frees them: in any thread, in any
+        order, e.g. within a callback of the next build.
+        """
+        library = self._library
+        builder = network = parser = config = cache = data = None
+        try:
+            builder = library.Builder(self._logger)
+            network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+            parser = library.OnnxParser(network, self._logger)
+            if not parser.parse(model.SerializeToString()):
+                reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
+                return _Result(refusal=_one_line(reasons))
+            config = builder.create_builder_config()
+            cache = self._configure(config)
+            config.progress_monitor = monitor
+            data = builder.build_serialized_network(network, config)
+            if data is None:
+                return _Result()
+            return _Result(bytes(data), None if cache is None else bytes(memoryview(cache.serialize())))
+        finally:
+            # An exception of a callback keeps this frame, the caller of the callback.
+            del data, cache, config, parser, network, builder
 
     def _build_error(self, subject: str | Path) -> BuildError:
         reason = self._logger.errors[0] if self._logger.errors else "it logged no reason"
@@ -103,8 +149,8 @@ class EngineBuilder:
         json_format = self._library.LayerInformationFormat.JSON
         return kernels_from_inspector(engine.create_engine_inspector().get_engine_information(json_format))
 
-    @contextmanager
-    def _configured(self, config: Any) -> Iterator[None]:
+    def _configure(self, config: Any) -> Any:
+        """Set the builder's options, and return its timing cache; None without one."""
         library, options = self._library, self._plan.options
         config.profiling_verbosity = library.ProfilingVerbosity.DETAILED  # the audit reads the kernels' types
         # The routers' products need float32, not TF32 with its 10 bits: near ties decide which adapters count.
@@ -120,19 +166,15 @@ class EngineBuilder:
             config.num_compute_capabilities = len(self._plan.targets)
             for i, target in enumerate(self._plan.targets):
                 config.set_compute_capability(getattr(library.ComputeCapability, target.upper()), i)
-            yield
-            return
+            return None
         config.hardware_compatibility_level = getattr(
             library.HardwareCompatibilityLevel, options.hardware_compatibility.upper()
         )
         if not options.timing_cache:
-            yield
-            return
-        timings = TimingCache(self._plan)
-        cache = config.create_timing_cache(timings.read())
+            return None
+        cache = config.create_timing_cache(TimingCache(self._plan).read())
         config.set_timing_cache(cache, ignore_mismatch=False)
-        yield
-        timings.write(bytes(memoryview(cache.serialize())))
+        return cache
 
 
 def _one_line(text: str) -> str:

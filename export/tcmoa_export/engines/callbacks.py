@@ -50,18 +50,20 @@ def new_monitor(library: ModuleType, on_progress: OnPhase, stop: threading.Event
     class Monitor(library.IProgressMonitor):  # type: ignore[misc, name-defined]  # known at run time only
         """Reports steps; phases nest, so a step belongs to the phase that it names."""
 
-        def __init__(self) -> None:
+        def __init__(self, on_progress: OnPhase, stop: threading.Event) -> None:
             library.IProgressMonitor.__init__(self)
+            # Not from the closure: a class is freed by the garbage collector only, and so would be what it captures.
+            self._on_progress, self._stop = on_progress, stop
             self._steps: dict[str, int] = {}
             self.failure: BaseException | None = None
 
         def _report(self, phase_name: str, done: int, total: int) -> None:
             # An exception must not cross native frames.
             try:
-                on_progress(phase_name, done, total)
+                self._on_progress(phase_name, done, total)
             except BaseException as error:
                 self.failure = self.failure or error
-                stop.set()
+                self._stop.set()
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             """Record the number of steps of a phase."""
@@ -71,13 +73,13 @@ def new_monitor(library: ModuleType, on_progress: OnPhase, stop: threading.Event
         def step_complete(self, phase_name: str, step: int) -> bool:
             """Return whether to continue."""
             self._report(phase_name, step + 1, self._steps.get(phase_name, step + 1))
-            return not stop.is_set()
+            return not self._stop.is_set()
 
         def phase_finish(self, phase_name: str) -> None:
             """Report a phase as finished; it may end before its last step."""
             self._report(phase_name, self._steps.get(phase_name, 0), self._steps.get(phase_name, 0))
 
-    return Monitor()
+    return Monitor(on_progress, stop)
 
 
 @contextmanager
