@@ -43,8 +43,8 @@ def build(preset: str, size: tuple[int, int], precision: Precision, *, upsample:
     summary = summarize_graph(graph)
     builder = EngineBuilder(plan_build(BuildOptions(), precision))
     began = time.perf_counter()
-    _, kernels = builder.build(graph)
-    return audit(kernels, summary, precision), time.perf_counter() - began
+    built = builder.build(graph)
+    return audit(built.kernels, summary, precision), time.perf_counter() - began
 
 
 SHOWN = [gpu for gpu in GPUS if gpu.name in ("RTX 4090", "RTX A6000", "Jetson AGX Orin 64GB", "H100 SXM")]

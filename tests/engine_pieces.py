@@ -35,8 +35,8 @@ def audit_of(model, size, precision):
     """Return the audit of the RTX engine of a model; a bundle of this size would only cost time."""
     spec = make_spec(model, ExportOptions(task="vif", size=size, precision=precision))
     graph = build_graph(model, spec, "test", "0")
-    _, kernels = EngineBuilder(plan_build(BuildOptions(), precision)).build(graph)
-    return audit(kernels, summarize_graph(graph), precision)
+    built = EngineBuilder(plan_build(BuildOptions(), precision)).build(graph)
+    return audit(built.kernels, summarize_graph(graph), precision)
 
 
 def random_weights(sizes):

@@ -9,22 +9,47 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import onnx
 
-from tcmoa_export.engines.callbacks import interruptible, new_logger, new_monitor
+from tcmoa_export.engines.callbacks import interruptible, new_monitor
 from tcmoa_export.engines.kernel_lists import kernels_from_inspector, kernels_from_log
-from tcmoa_export.engines.kernels import Kernel
+from tcmoa_export.engines.kernels import AuditError, Kernel
 from tcmoa_export.engines.plan import BuildPlan
 from tcmoa_export.engines.timing_cache import TimingCache
-from tcmoa_runtime.errors import TcmoaError
+from tcmoa_runtime.backends.tensorrt.library_log import log_of
+from tcmoa_runtime.errors import TcmoaError, first_line
 from tcmoa_runtime.gpu.cuda import CudaDevice
 from tcmoa_runtime.typing import OnPhase, ignore_phase
+
+_INSPECTOR: Final = "the engine's inspector"
 
 
 class BuildError(TcmoaError):
     """TensorRT did not build the engine, or built one that must not be used; no engine was written."""
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """An engine, and its kernels where they could be read.
+
+    Attributes:
+        data: The serialized engine.
+        listed: Its kernels in launch order, None if neither the log nor the engine lists them in a known form.
+        why_not_listed: Why.
+    """
+
+    data: bytes
+    listed: tuple[Kernel, ...] | None
+    why_not_listed: str = ""
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """Its kernels in launch order; raises AuditError if they could not be read."""
+        if self.listed is None:
+            raise AuditError(self.why_not_listed)
+        return self.listed
 
 
 @dataclass(frozen=True)
@@ -53,26 +78,23 @@ class EngineBuilder:
     def __init__(self, plan: BuildPlan, on_progress: OnPhase = ignore_phase) -> None:
         self._plan, self._on_progress = plan, on_progress
         self._library = plan.library
-        self._logger = new_logger(plan.library)
+        self._log = log_of(plan.library)
 
-    def build(self, model: onnx.ModelProto, subject: str | Path = "graph") -> tuple[bytes, list[Kernel]]:
-        """Build an engine from a graph.
+    def build(self, model: onnx.ModelProto, subject: str | Path = "graph") -> BuiltEngine:
+        """Build an engine from a graph. Builds with one library in one process wait for each other.
 
         Args:
             model: The graph.
             subject: What errors call it.
 
-        Returns:
-            The serialized engine and its kernels.
-
         Raises:
             BuildError: TensorRT cannot read the graph or does not build the engine.
-            AuditError: The list of kernels cannot be read.
         """
-        with interruptible() as stop:
+        errors_before = self._log.count
+        with self._log.collect() as (logger, lines), interruptible() as stop:
             monitor = new_monitor(self._library, self._on_progress, stop)
             try:
-                result = self._run_builder(model, monitor)
+                result = self._run_builder(model, monitor, logger)
             except Exception as error:
                 # They have the library's objects as arguments.
                 traceback.clear_frames(error.__traceback__)
@@ -90,14 +112,15 @@ class EngineBuilder:
                 f"{self._plan.library_name} cannot read the graph ({result.refusal})", subject=subject
             )
         if result.data is None:
-            raise self._build_error(subject)
+            raise self._build_error(subject, self._log.first_since(errors_before))
         if result.timings is not None:
             TimingCache(self._plan).write(result.timings)
-        kernels = self._list_kernels(result.data)
-        self._logger.lines.clear()  # megabytes, and the logger is never freed
-        return result.data, kernels
+        try:
+            return BuiltEngine(result.data, tuple(self._list_kernels(result.data, lines)))
+        except AuditError as error:
+            return BuiltEngine(result.data, None, str(error))
 
-    def _run_builder(self, model: onnx.ModelProto, monitor: Any) -> _Result:
+    def _run_builder(self, model: onnx.ModelProto, monitor: Any, logger: Any) -> _Result:
         """Run the library's builder, and free all objects of the library before returning.
 
         Else an exception's traceback would keep them until the garbage collector frees them: in any thread, in any
@@ -106,9 +129,10 @@ class EngineBuilder:
         library = self._library
         builder = network = parser = config = cache = data = None
         try:
-            builder = library.Builder(self._logger)
+            builder = library.Builder(logger)
+            builder.error_recorder = self._log.recorder
             network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-            parser = library.OnnxParser(network, self._logger)
+            parser = library.OnnxParser(network, logger)
             if not parser.parse(model.SerializeToString()):
                 reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
                 return _Result(refusal=_one_line(reasons))
@@ -123,11 +147,10 @@ class EngineBuilder:
             # An exception of a callback keeps this frame, the caller of the callback.
             del data, cache, config, parser, network, builder
 
-    def _build_error(self, subject: str | Path) -> BuildError:
-        reason = self._logger.errors[0] if self._logger.errors else "it logged no reason"
+    def _build_error(self, subject: str | Path, reason: str) -> BuildError:
         workspace_mb = self._plan.options.workspace_mb
         return BuildError(
-            f"{self._plan.library_name} did not build the engine ({_one_line(reason)})",
+            f"{self._plan.library_name} did not build the engine ({reason})",
             subject=subject,
             remedy="Nothing was written"
             if workspace_mb is None
@@ -135,19 +158,46 @@ class EngineBuilder:
             settings={"workspace_mb": workspace_mb},
         )
 
-    def _list_kernels(self, data: bytes) -> list[Kernel]:
-        """Ask the engine's inspector where a GPU can load the engine; else read the builder's log."""
+    def _list_kernels(self, data: bytes, lines: list[str]) -> list[Kernel]:
+        """Read the kernels from the builder's log; else ask the engine's inspector, where this GPU loads the engine."""
         try:
-            CudaDevice.current()
-        except TcmoaError:
-            return kernels_from_log(self._logger.lines)
-        engine = None
-        if not self._plan.options.strip:
-            engine = self._library.Runtime(self._logger).deserialize_cuda_engine(data)
-        if engine is None:  # built for other GPUs than this one
-            return kernels_from_log(self._logger.lines)
-        json_format = self._library.LayerInformationFormat.JSON
-        return kernels_from_inspector(engine.create_engine_inspector().get_engine_information(json_format))
+            return kernels_from_log(lines)
+        except AuditError as error:
+            reason = str(error)
+        try:
+            return kernels_from_inspector(self._inspect(data))
+        except TcmoaError as error:
+            raise AuditError(f"{reason}; {error}") from None
+
+    def _inspect(self, data: bytes) -> str:
+        """Return the inspector's list of layers, as JSON; raises TcmoaError where there is none."""
+        if self._plan.options.strip:
+            raise AuditError("lists no kernels of an engine without weights", subject=_INSPECTOR)
+        errors_before = self._log.count
+        device = CudaDevice.current()
+        try:
+            with device.active():
+                text = self._ask_inspector(data)
+        except Exception as error:  # e.g. text that is not UTF-8
+            raise AuditError(f"failed ({first_line(error)})", subject=_INSPECTOR) from None
+        if text is None:  # e.g. built for other GPUs than this one
+            reason = self._log.first_since(errors_before)
+            raise AuditError(f"cannot load the engine on {device.name} ({reason})", subject=_INSPECTOR)
+        return text
+
+    def _ask_inspector(self, data: bytes) -> str | None:
+        """Return the inspector's list of layers, None if the engine cannot be loaded on this GPU."""
+        runtime = engine = inspector = None
+        try:
+            runtime = self._library.Runtime(self._log.logger)
+            runtime.error_recorder = self._log.recorder
+            engine = runtime.deserialize_cuda_engine(data)
+            if engine is None:
+                return None
+            inspector = engine.create_engine_inspector()
+            return str(inspector.get_engine_information(self._library.LayerInformationFormat.JSON))
+        finally:
+            del inspector, engine, runtime  # in this order
 
     def _configure(self, config: Any) -> Any:
         """Set the builder's options, and return its timing cache; None without one."""

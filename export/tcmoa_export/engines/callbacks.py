@@ -1,7 +1,4 @@
-"""Callbacks of TensorRT's builder: a logger, a progress monitor, and the interrupt by signals.
-
-The classes derive from the library's, so they are made once the library is imported.
-"""
+"""Callbacks of TensorRT's builder: a progress monitor, and the interrupt by signals."""
 
 from __future__ import annotations
 
@@ -13,32 +10,6 @@ from typing import Any
 
 from tcmoa_runtime.stop_signals import handled_stop_signals
 from tcmoa_runtime.typing import OnPhase
-
-_loggers: list[Any] = []
-"""Every logger, so that none is freed: TensorRT keeps the first one, and writes to it from any thread."""
-
-
-def new_logger(library: ModuleType) -> Any:
-    """Return a logger that keeps the builder's messages: `errors`, and all others in `lines`."""
-
-    class Logger(library.ILogger):  # type: ignore[misc, name-defined]  # known at run time only
-        """Keeps messages; the verbose ones contain the list of kernels."""
-
-        def __init__(self) -> None:
-            library.ILogger.__init__(self)  # pybind11 requires exactly this call
-            self.lines: list[str] = []
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, msg: str) -> None:
-            """Keep a message."""
-            if severity in (library.ILogger.ERROR, library.ILogger.INTERNAL_ERROR):
-                self.errors.append(msg)
-            else:
-                self.lines.append(msg)
-
-    logger = Logger()
-    _loggers.append(logger)
-    return logger
 
 
 def new_monitor(library: ModuleType, on_progress: OnPhase, stop: threading.Event) -> Any:

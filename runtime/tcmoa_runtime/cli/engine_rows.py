@@ -16,10 +16,14 @@ _LIBRARIES: Final = {"rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
 def engine_rows(engine: Engine) -> list[tuple[str, str]]:
     """Return label and text of each line about an engine."""
     manifest: Mapping[str, Any] = engine.manifest
+    first = ("engine", f"{engine.path.name}, {manifest['engine']['bytes']:,} bytes")
+    if "kernels" not in manifest:
+        why = manifest.get("audit_error", "it was written without its kernels")
+        return [first, ("kernels", f"not audited: {why}"), ("next", _next_step(engine))]
     excess = manifest["bytes_moved"] / manifest["minimum_bytes"] - 1
     precisions = ", ".join(f"{count} {name}" for name, count in manifest["precisions"].items())
     return [
-        ("engine", f"{engine.path.name}, {manifest['engine']['bytes']:,} bytes"),
+        first,
         (
             "kernels",
             f"{manifest['kernels']} ({precisions}); {manifest['fused_attentions']} of {manifest['attentions']} "

@@ -1,5 +1,6 @@
 """Engines by the real builder of TensorRT-RTX, which needs no GPU, and by a simulated one of TensorRT."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -8,6 +9,7 @@ import shutil
 import signal
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -19,14 +21,16 @@ import engine_pieces
 from micro_model import frames, scrambled
 from tcmoa import PRESETS, Sizes, load_weights
 from tcmoa_export import BuildError, ParityError, parity
-from tcmoa_export.engines import build, lowering, plan
+from tcmoa_export.engines import build, builder, lowering, plan
 from tcmoa_export.engines.build import build_engine
 from tcmoa_export.engines.builder import EngineBuilder
 from tcmoa_export.engines.gpus import GPUS
 from tcmoa_export.engines.graph_summary import summarize_graph
 from tcmoa_export.engines.kernel_lists import kernels_from_log
+from tcmoa_export.engines.kernels import AuditError
 from tcmoa_export.engines.plan import plan_build
 from tcmoa_runtime import Bundle, BundleError, InputError, MissingError
+from tcmoa_runtime.cli.engine_rows import engine_rows
 from tcmoa_runtime.engine import Engine
 from tcmoa_runtime.engine_folders import ENGINES_FOLDER, find_engines
 from tcmoa_runtime.engine_trust import is_built_here
@@ -425,9 +429,8 @@ def test_a_workspace_that_is_too_small(bundle):
 def test_a_graph_that_the_parser_cannot_read(bundle):
     model = onnx.load(bundle.graph_path)
     model.graph.node[0].op_type = "Nonsense"
-    builder = EngineBuilder(plan_build(BuildOptions(), "fp32"))
     with pytest.raises(BuildError) as error:
-        builder.build(model, "fusion.onnx")
+        EngineBuilder(plan_build(BuildOptions(), "fp32")).build(model, "fusion.onnx")
     assert_one_line(error, "fusion.onnx: tensorrt_rtx_bindings", "cannot read the graph (")
 
 
@@ -608,30 +611,100 @@ def test_timings_that_are_no_file_are_not_waited_for(bundle, tensorrt, tmp_path,
     assert ("create_timing_cache", b"") in tensorrt
 
 
-def test_the_inspector_is_used_where_a_gpu_can_load_the_engine(bundle, fake_gpu, monkeypatch):
-    """The kernels of the log in the inspector's form, except for one name that marks the source of the list."""
-    forms = []
+class Inspecting:
+    """In place of TensorRT-RTX's `Runtime`: loads every engine, and lists the kernels of the log in the JSON form.
 
-    class Inspector:
-        def get_engine_information(self, form):
-            forms.append(form)
-            return json.dumps({"Layers": layers})
+    The first name differs, which marks the source of the list.
+    """
 
-    class Runtime:
-        def __init__(self, logger):
-            lines = [line for text in logger.lines for line in text.splitlines() if line.startswith("Name: ")]
-            layers.extend(map(as_layer, kernels_from_log(lines)))
-            layers[0]["Name"] = "from the inspector"
+    def __init__(self, lines, change=lambda text: text):
+        self.lines, self.change, self.forms = lines, change, []
 
-        def deserialize_cuda_engine(self, data):
-            return types.SimpleNamespace(create_engine_inspector=Inspector)
+    def __call__(self, logger):
+        return types.SimpleNamespace(deserialize_cuda_engine=lambda _: self)
 
-    layers = []
-    monkeypatch.setattr(rtx, "Runtime", Runtime)
+    def create_engine_inspector(self):
+        return self
+
+    def get_engine_information(self, form):
+        self.forms.append(form)
+        layers = [as_layer(kernel) for kernel in kernels_from_log(self.lines)]
+        layers[0]["Name"] = "from the inspector"
+        return self.change(json.dumps({"Layers": layers}))
+
+
+@pytest.fixture
+def unlisted(fake_gpu, monkeypatch):
+    """A builder on a machine with a GPU whose log lists no kernels; returns the lines that it would have had."""
+    kept = []
+
+    def refuse(lines):
+        kept[:] = lines
+        raise AuditError("lists no kernels", subject="the builder's log")
+
+    monkeypatch.setattr(builder, "kernels_from_log", refuse)
+    monkeypatch.setattr(CudaDevice, "active", lambda _: contextlib.nullcontext())
+    return kept
+
+
+def test_the_builders_log_is_read_first_where_a_gpu_could_load_the_engine(bundle, fake_gpu, monkeypatch):
+    """No inspector has been seen, and its JSON may be of another form."""
+    monkeypatch.setattr(rtx, "Runtime", None)
     engine = build_engine(bundle)
-    assert forms == [rtx.LayerInformationFormat.JSON]
+    assert engine.manifest["fused_attentions"] == engine.manifest["attentions"] > 0
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_the_inspector_is_asked_where_the_log_lists_no_kernels(raw, bundle, unlisted, monkeypatch):
+    """The lists of nodes are separated by 0x1E, which strict JSON takes as an escape only."""
+    runtime = Inspecting(unlisted, lambda text: text.replace("\\u001e", "\x1e") if raw else text)
+    monkeypatch.setattr(rtx, "Runtime", runtime)
+    engine = build_engine(bundle)
+    assert runtime.forms == [rtx.LayerInformationFormat.JSON]
     assert engine.manifest["list"][0]["name"] == "from the inspector"
     assert engine.manifest["fused_attentions"] == engine.manifest["attentions"] > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda _: '{"Layers": [1]}', "the engine inspector's list: an unknown form"),
+        (lambda _: b"\xff".decode(), "the engine's inspector: failed ('utf-8' codec can't decode"),
+        (None, "the engine's inspector: cannot load the engine on NVIDIA Test 1 ("),
+    ],
+    ids=["another form", "no text", "another GPU"],
+)
+def test_an_engine_that_cannot_be_audited_is_written_with_allow_unfused_only(
+    change, words, bundle, unlisted, monkeypatch
+):
+    refusing = types.SimpleNamespace(deserialize_cuda_engine=lambda _: None)
+    monkeypatch.setattr(
+        rtx, "Runtime", (lambda _: refusing) if change is None else Inspecting(unlisted, change)
+    )
+    start = f"{bundle.path}: the kernels of the engine cannot be audited: the builder's log: lists no kernels; {words}"
+    with pytest.raises(AuditError) as error:
+        build_engine(bundle)
+    assert_one_line(
+        error, start, "No engine was written. Please report it, or write the engine nevertheless with"
+    )
+    assert names_in(bundle) == []
+    with pytest.warns(RuntimeWarning) as caught:
+        engine = build_with(bundle, allow_unfused=True)
+    (text,) = (str(warning.message) for warning in caught)
+    assert text.startswith(start)
+    assert text.endswith("; it is written nevertheless")
+    assert engine.manifest["audit_error"].startswith("the builder's log: lists no kernels; ")
+    assert dict(engine_rows(engine))["kernels"] == f"not audited: {engine.manifest['audit_error']}"
+
+
+def test_two_builds_in_one_process_take_turns(bundle):
+    """They share a logger: TensorRT keeps the first one that it is given."""
+    first, second = (BuildOptions(targets=(target,)) for target in ("sm86", "sm89"))
+    other = Bundle.open(shutil.copytree(bundle.path, bundle.path.with_name("other")))
+    with ThreadPoolExecutor(2) as pool:
+        engines = list(pool.map(build_engine, (bundle, other), (first, second)))
+    kernels = [engine.manifest["kernels"] for engine in engines]
+    assert kernels[0] == kernels[1] > 20
 
 
 def as_layer(kernel):
@@ -648,12 +721,6 @@ def as_layer(kernel):
         "Outputs": tensors(kernel.outputs),
         "Metadata": "".join(f"[ONNX Layer: {node}]" for node in kernel.nodes),
     }
-
-
-def test_an_engine_for_other_gpus_is_audited_by_the_builders_log(bundle, fake_gpu, monkeypatch):
-    refusing = types.SimpleNamespace(deserialize_cuda_engine=lambda _: None)
-    monkeypatch.setattr(rtx, "Runtime", lambda _: refusing)
-    assert build_engine(bundle).manifest["kernels"] > 20
 
 
 def test_tensorrt_without_timings(bundle, tensorrt):

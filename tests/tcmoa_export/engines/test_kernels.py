@@ -275,6 +275,13 @@ def test_inspector_and_log_give_the_same_kernels():
     assert kernels_from_inspector(text) == kernels_from_log([row(*e) for e in EXAMPLE])
 
 
+def test_the_inspector_may_leave_separators_of_nodes_unescaped():
+    """0x1E between the nodes of a kernel, as in the log; strict JSON allows it as an escape only."""
+    text = json.dumps({"Layers": [as_json(*e) for e in EXAMPLE]})
+    assert "\\u001e" in text
+    assert kernels_from_inspector(text.replace("\\u001e", "\x1e")) == kernels_from_inspector(text)
+
+
 @pytest.mark.parametrize(
     ("form", "dtype"),
     [

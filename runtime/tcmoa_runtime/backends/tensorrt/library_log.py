@@ -79,27 +79,22 @@ class LibraryLog:
             new = list(self._errors)[-(self.count - count) :] if self.count > count else []
         return " ".join(new[0].split())[:_MAX_CHARACTERS] if new else "it logged no reason"
 
-    def serves(self, library: ModuleType) -> bool:
-        """Return whether this is the log of that very module, which a test may have replaced."""
-        return self._library is library
-
     def _add_line(self, line: str) -> None:
         lines = self._lines
         if lines is not None:
             lines.append(line)
 
 
-_logs: dict[str, LibraryLog] = {}
+_logs: Final[dict[ModuleType, LibraryLog]] = {}
 _registering: Final = threading.Lock()
 
 
 def log_of(library: ModuleType) -> LibraryLog:
     """Return the log of a library, the same one in every call."""
     with _registering:
-        log = _logs.get(library.__name__)
-        if log is None or not log.serves(library):
-            log = _logs[library.__name__] = LibraryLog(library)
-        return log
+        if library not in _logs:
+            _logs[library] = LibraryLog(library)
+        return _logs[library]
 
 
 def _new_logger(library: Any, record: Callable[[str], None], add_line: Callable[[str], None]) -> Any:
