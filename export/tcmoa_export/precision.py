@@ -85,6 +85,9 @@ class _Lowering:
             for i in self._graph.input
             if i.type.tensor_type.elem_type == TensorProto.FLOAT
         }
+        self._frames = {
+            i.name for i in self._graph.input if i.type.tensor_type.elem_type == TensorProto.UINT8
+        }
         self._casts: dict[tuple[str, int], str] = {}
         self._used: set[str] = set()
 
@@ -128,8 +131,13 @@ class _Lowering:
         return helper.make_node("Cast", [name], [output], output, to=target)
 
     def _convert_cast(self, node: onnx.NodeProto, target: TensorProto.DataType) -> None:
-        """Convert a cast of the float32 graph: from frames or booleans to float32, or to the frame."""
+        """Convert a cast of the float32 graph: from frames or booleans to float32, or to the frame.
+
+        TensorRT converts uint8 to float32 and float16 only, so frames become bfloat16 by way of float32.
+        """
         to = next(a for a in node.attribute if a.name == "to")
+        if target == TensorProto.BFLOAT16 and node.input[0] in self._frames:
+            target = TensorProto.FLOAT
         if to.i == TensorProto.FLOAT:
             to.i = target
             self._types[node.output[0]] = target

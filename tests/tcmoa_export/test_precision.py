@@ -142,6 +142,22 @@ def test_marked_nodes_are_float32_and_no_others(precision):
     assert types["encoder_moa.0/MatMul"] == TensorProto.FLOAT
 
 
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_frames_are_cast_only_as_tensorrt_can(precision):
+    """By NVIDIA's headers (`ICastLayer`), uint8 converts to and from float32 and float16 only."""
+    spec = make_spec(scrambled(), ExportOptions(task="vif", size=SIZE, precision=precision))
+    graph = build_graph(scrambled(), spec, "low", "0").graph
+    casts = {
+        node.output[0]: node.attribute[0].i
+        for node in graph.node
+        if node.op_type == "Cast" and node.input[0] in "xy"
+    }
+    assert len(casts) == 2
+    assert set(casts.values()) == {TensorProto.FLOAT if precision == "bf16" else TensorProto.FLOAT16}
+    (last,) = (node for node in graph.node if graph.output[0].name in node.output)
+    assert (last.op_type, last.attribute[0].i, last.doc_string) == ("Cast", TensorProto.UINT8, FLOAT32)
+
+
 def test_attention_is_accumulated_in_float32_product_by_product():
     """TensorRT fuses this form with float32 accumulation: 16-bit operands cast up, the product cast down."""
     graph = build_graph(
