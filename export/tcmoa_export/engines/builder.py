@@ -130,9 +130,10 @@ class EngineBuilder:
         builder = network = parser = config = cache = data = None
         try:
             builder = library.Builder(logger)
-            builder.error_recorder = self._log.recorder
             network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
             parser = library.OnnxParser(network, logger)
+            # Not before: a parser gives the recorder of its network back when it is freed, which is after the network.
+            builder.error_recorder = self._log.recorder
             if not parser.parse(model.SerializeToString()):
                 reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
                 return _Result(refusal=_one_line(reasons))
