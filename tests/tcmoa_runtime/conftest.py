@@ -217,7 +217,7 @@ def fresh_python():
     """Function that runs code in a new interpreter, where the packages in `blocked` cannot be imported."""
 
     def call(code, blocked=()):
-        command = [sys.executable, "-c", BLOCKER.format(blocked=set(blocked)) + code]
+        command = [sys.executable, "-X", "faulthandler", "-c", BLOCKER.format(blocked=set(blocked)) + code]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         return Outcome(done.returncode, done.stdout, done.stderr)
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 import sys
 from pathlib import Path
 
@@ -262,15 +261,25 @@ def test_rebuild(tcmoa, built):
     assert (built / ENGINES_FOLDER / NAME).stat().st_ino != before
 
 
-def test_ctrl_c_ends_in_exit_code_130_and_leaves_nothing(tcmoa, bundle, monkeypatch):
-    build_engine = build.build_engine
+INTERRUPTED_BUILD = """
+import os, signal, sys
+from tcmoa_export.engines import build
+from tcmoa_runtime.cli import run
+build_engine = build.build_engine
+def interrupted(path, options, *, on_message, on_progress):
+    press = lambda *_: os.kill(os.getpid(), signal.SIGINT)
+    return build_engine(path, options, on_message=on_message, on_progress=press)
+build.build_engine = interrupted
+sys.exit(run(["build", {path!r}, "--target", "sm86"]))
+"""
 
-    def interrupted(path, options, *, on_message, on_progress):
-        return build_engine(path, options, on_progress=lambda *_: signal.raise_signal(signal.SIGINT))
 
-    monkeypatch.setattr(build, "build_engine", interrupted)
-    outcome = tcmoa("build", bundle)
-    assert (outcome.code, outcome.out, split_stderr(outcome)[1]) == (130, "", ["tcmoa: interrupted"])
+def test_ctrl_c_ends_in_exit_code_130_and_leaves_nothing(fresh_python, bundle):
+    """In a process of its own, so that a crash of TensorRT-RTX is a failure here and not the end of the test run."""
+    outcome = fresh_python(INTERRUPTED_BUILD.format(path=str(bundle)))
+    messages, others = split_stderr(outcome)
+    assert (outcome.code, outcome.out, others) == (130, "", ["tcmoa: interrupted"]), outcome
+    assert messages[-1] == "build: building the engine"
     assert names_in(bundle) == []
 
 
