@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .venv-demo
 
-.PHONY: demo ready-bundles shipped-pairs test quick docs cpp cpp-fuzz cpp-check gpu-check lint types types-installed soak lock audit dist clean
+.PHONY: demo ready-bundles shipped-pairs test quick docs cpp cpp-fuzz cpp-check gpu-check gpu-proof lint types types-installed soak lock audit dist clean
 
 demo: $(DEMO)/.ready
 	$(DEMO)/bin/tcmoa demo --out demo-out
@@ -80,6 +80,10 @@ soak: $(VENV)/.ready
 
 gpu-check: $(VENV)/.ready
 	$(BIN)/python benchmarks/gpu_check.py --out gpu-report.txt
+
+# The GPU code against NVIDIA's real wheels, headers and driver library, without a GPU; downloads stay in build/gpu-proof.
+gpu-proof: $(VENV)/.ready build/tools/.ready
+	PYTHONPATH=tests $(BIN)/python -m proof
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

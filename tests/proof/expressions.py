@@ -3,7 +3,7 @@
 import ast
 import functools
 
-from proof.library_uses import LibraryUses
+from proof.library_uses import LibraryUses, has_name
 from proof.values import (
     UNKNOWN,
     Constant,
@@ -304,7 +304,7 @@ class Expressions(LibraryUses):
         for owner in owners:
             for name in constants:
                 target = owner.value if isinstance(owner, Real) else getattr(owner, "cls", None)
-                if default is not None and isinstance(owner, (Real, Instance)) and not hasattr(target, name):
+                if default is not None and isinstance(owner, (Real, Instance)) and not has_name(target, name):
                     self.report.optional.add(f"{self._title(target)}.{name}")
                     found |= default
                 else:
@@ -318,8 +318,8 @@ class Expressions(LibraryUses):
             target = owner.value if isinstance(owner, Real) else getattr(owner, "cls", None)
             for name in names:
                 if isinstance(owner, (Real, Instance)) and isinstance(name, Constant):
-                    answers.add(hasattr(target, name.value))
-                    if not hasattr(target, name.value):
+                    answers.add(has_name(target, name.value))
+                    if not has_name(target, name.value):
                         self.report.optional.add(f"{self._title(target)}.{name.value}")
                 else:
                     answers.add(None)

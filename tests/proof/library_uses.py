@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import enum
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,10 +142,10 @@ class LibraryUses:
 
     def _attribute_of_instance(self, cls, name, scope, node):
         self._use(scope, node, f"{cls.__name__}.{name}")
-        if not hasattr(cls, name):
+        if not has_name(cls, name):
             self._find(scope, node, f"{self._title(cls)} has no {name!r}")
             return UNKNOWN
-        declared = getattr(cls, name)
+        declared = getattr(cls, name, None)
         if isinstance(declared, property):
             return self._typed(property_type(declared))
         if callable(declared) and not isinstance(declared, type):
@@ -204,6 +205,12 @@ class LibraryUses:
                         f"{ast.unparse(node)}: it is not known what this is called on",
                     )
                 )
+
+
+def has_name(value, name):
+    """Whether an object has an attribute; `name` and `value` of an enum are attributes of its members only."""
+    is_enum = isinstance(value, type) and issubclass(value, enum.Enum)
+    return hasattr(value, name) or (is_enum and name in ("name", "value"))
 
 
 def _surface(library):
