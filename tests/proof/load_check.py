@@ -48,10 +48,11 @@ def check_plugin(context):
         )
     ]
     if missing:
-        title = f"{PACKAGE} {version} with a driver that is too old"
-        rows.append(
-            run_expecting(title, command, libraries, r"undefined symbol: cu\w+", piece=PIECE, PYTHONPATH=path)
+        title, expected = (
+            f"{PACKAGE} {version} with a driver that is too old",
+            r"Install a newer NVIDIA driver",
         )
+        rows.append(run_expecting(title, command, libraries, expected, piece=PIECE, PYTHONPATH=path))
     return rows
 
 

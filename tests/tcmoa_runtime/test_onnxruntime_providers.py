@@ -657,6 +657,21 @@ def test_a_plugin_without_a_driver_needs_the_driver(plugin, own):
     )
 
 
+def test_a_plugin_with_a_driver_that_is_too_old_needs_a_newer_one(plugin, own):
+    def fail(*_):
+        raise RuntimeError(
+            "[ONNXRuntimeError] : 1 : FAIL : Failed to load library /plugin.so with error: /plugin.so: undefined symbol: "
+            "cuCtxCreate_v4"
+        )
+
+    plugin.get_library_path = fail
+    text = refusal(own, "onnxruntime-rtx")
+    assert text.endswith(
+        " (the NVIDIA driver has no function cuCtxCreate_v4). Install a newer NVIDIA driver, or use "
+        "backend='onnxruntime'."
+    )
+
+
 def test_the_plugins_own_cuda_runtime_is_loaded_first(tmp_path, monkeypatch, libraries):
     """Its wheel carries libcudart.so.13.4.36 and loads only what needs libcudart.so.13; here the number is another."""
     folder = tmp_path / PLUGIN

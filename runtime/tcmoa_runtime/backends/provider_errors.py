@@ -14,6 +14,7 @@ _STATUS: Final = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _LOCATION: Final = re.compile(r"^/\S+\.(?:cc|h|cpp|cuh?):\d+ [^()]*\([^()]*\)(?: const)? ")
 """Where the error was raised, e.g. `/onnxruntime_src/.../provider_bridge_ort.cc:2043 Provider& Get() `: 150 characters
 and more before the reason."""
+_DRIVER_FUNCTION: Final = re.compile(r"undefined symbol: (cu[A-Z]\w*|nvml[A-Z]\w*)")
 _LIBRARY: Final = re.compile(r"(lib[\w+-]+\.so[.\d]*): cannot open shared object file")
 
 
@@ -25,4 +26,10 @@ def describe_error(error: BaseException) -> str:
 def missing_library_in(message: str) -> str:
     """Return the shared library that a message says is missing, e.g. `libnvinfer.so.10`; empty if it names none."""
     match = _LIBRARY.search(message)
+    return "" if match is None else match[1]
+
+
+def missing_driver_function_in(message: str) -> str:
+    """Return the driver's function that a message says is missing, e.g. `cuCtxCreate_v4`; empty if it names none."""
+    match = _DRIVER_FUNCTION.search(message)
     return "" if match is None else match[1]

@@ -15,7 +15,12 @@ from typing import Final, TypeAlias
 import onnxruntime as ort
 
 from tcmoa_runtime.backends.compile_cache import CompileCache
-from tcmoa_runtime.backends.provider_errors import DRIVER_LIBRARIES, describe_error, missing_library_in
+from tcmoa_runtime.backends.provider_errors import (
+    DRIVER_LIBRARIES,
+    describe_error,
+    missing_driver_function_in,
+    missing_library_in,
+)
 from tcmoa_runtime.backends.provider_libraries import (
     missing_library,
     preload_bundled_cudart,
@@ -245,14 +250,15 @@ def _plugin_devices(provider: Provider) -> tuple[ort.OrtEpDevice, ...]:
                 ort.register_execution_provider_library(name, plugin.get_library_path())
                 devices = _devices_of(name, provider)
     except Exception as error:  # the import loads native libraries
-        library = missing_library_in(str(error))
         command = install_command(*provider.extras).replace("pip install", "pip install -U", 1)
+        reason, remedy = describe_error(error), f"Run `{command}`"
+        if function := missing_driver_function_in(str(error)):
+            reason, remedy = f"the NVIDIA driver has no function {function}", "Install a newer NVIDIA driver"
+        elif missing_library_in(str(error)).startswith(DRIVER_LIBRARIES):
+            remedy = "Install the NVIDIA driver"
         raise MissingError(
-            f"{_PLUGIN_PACKAGE} {version} cannot be registered with ONNX Runtime {ort.__version__} "
-            f"({describe_error(error)})",
-            remedy="Install the NVIDIA driver, or use {backend}"
-            if library.startswith(DRIVER_LIBRARIES)
-            else f"Run `{command}`, or use {{backend}}",
+            f"{_PLUGIN_PACKAGE} {version} cannot be registered with ONNX Runtime {ort.__version__} ({reason})",
+            remedy=f"{remedy}, or use {{backend}}",
             settings={"backend": "onnxruntime"},
         ) from error
     if not devices:
