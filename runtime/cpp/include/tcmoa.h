@@ -179,7 +179,8 @@ typedef struct tcmoa_frame {
     size_t strides[3];
     /**
      * CUDA memory only: the CUstream or cudaStream_t whose earlier work writes a source, and whose later work may read
-     * a result. NULL is the legacy default stream. The caller owns the stream.
+     * a result. NULL is the legacy default stream, CU_STREAM_PER_THREAD that of the calling thread. The caller owns
+     * the stream.
      */
     void *cuda_stream;
     /** Must be 0. */

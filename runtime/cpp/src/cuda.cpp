@@ -11,7 +11,10 @@ namespace {
 template <typename T>
 T pointer_attribute(const Driver &driver, int attribute, Address pointer, T fallback) {
     T value = fallback;
-    return driver.cuPointerGetAttribute(&value, attribute, pointer) == kSuccess ? value : fallback;
+    const Result result = driver.cuPointerGetAttribute(&value, attribute, pointer);
+    if (result == kInvalidValue) return fallback;
+    driver.check(result, "cuPointerGetAttribute");
+    return value;
 }
 
 [[noreturn]] void out_of_memory(const Driver &driver, const char *kind, std::size_t bytes) {
@@ -73,9 +76,13 @@ void Device::check_memory(const void *pointer, std::string_view frame) const {
 }
 
 void Device::check_stream(Handle stream, std::string_view frame) const {
-    if (stream == nullptr || stream == kLegacyStream) return;  // belongs to the current context, which is this one
+    // The default streams belong to the current context, which is this one.
+    if (stream == nullptr || stream == kLegacyStream || stream == kPerThreadStream) return;
     Handle context = nullptr;
-    if (driver_.cuStreamGetCtx(stream, &context) != kSuccess || context != context_) {
+    const Result result = driver_.cuStreamGetCtx(stream, &context);
+    const bool is_unknown = result == kInvalidValue || result == kInvalidContext || result == kInvalidHandle;
+    if (!is_unknown) driver_.check(result, "cuStreamGetCtx");  // the GPU failed, not the caller
+    if (is_unknown || context != context_) {
         refuse(frame, "cuda_stream is not of the GPU's primary CUDA context", "create the stream there, or pass NULL");
     }
 }

@@ -1,5 +1,7 @@
 #include "cuda_driver.hpp"
 
+#include <algorithm>
+#include <iterator>
 #include <string>
 
 #include "error.hpp"
@@ -49,7 +51,8 @@ void Driver::check(Result result, std::string_view function) const {
     if (result == kSuccess) return;
     const std::string name(function);
     if (result == kOutOfMemory) throw Error(TCMOA_ERROR_MEMORY, "CUDA", "out of GPU memory in " + name, kFreeMemory);
-    fail_internal("CUDA", name + " failed: " + describe(*this, result), kCheckGpu);
+    const bool is_fatal = std::find(std::begin(kFatal), std::end(kFatal), result) != std::end(kFatal);
+    fail_internal("CUDA", name + " failed: " + describe(*this, result), is_fatal ? kRestart : kCheckGpu);
 }
 
 }  // namespace tcmoa::cuda

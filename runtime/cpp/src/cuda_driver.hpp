@@ -12,6 +12,7 @@ namespace tcmoa::cuda {
 inline constexpr const char *kUseOpenVino = "use the backend openvino";
 inline constexpr const char *kFreeMemory = "export a smaller frame, use fewer slots, or end other programs on the GPU";
 inline constexpr const char *kCheckGpu = "check the GPU with `nvidia-smi`";
+inline constexpr const char *kRestart = "restart the program, since CUDA works no more in this process";
 
 // CUDA's handles are opaque pointers; addresses of GPU memory are 64 bits wide.
 using Result = int;  // CUresult
@@ -19,7 +20,10 @@ using Handle = void *;
 using Address = unsigned long long;  // CUdeviceptr
 
 // Constants of cuda.h.
-inline constexpr Result kSuccess = 0, kInvalidValue = 1, kOutOfMemory = 2, kNotReady = 600;
+inline constexpr Result kSuccess = 0, kInvalidValue = 1, kOutOfMemory = 2, kInvalidContext = 201, kInvalidHandle = 400,
+                        kNotReady = 600;
+// Errors after which every call fails until the process ends.
+inline constexpr Result kFatal[] = {226, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911};
 inline constexpr int kCapabilityMajor = 75, kCapabilityMinor = 76;                     // CU_DEVICE_ATTRIBUTE_*
 inline constexpr int kPointerContext = 1, kPointerMemoryType = 2, kPointerDevice = 9;  // CU_POINTER_ATTRIBUTE_*
 inline constexpr unsigned int kMemoryTypeDevice = 2;                                   // CU_MEMORYTYPE_DEVICE

@@ -279,8 +279,8 @@ public:
         const auto expected = expected_version(kFlavor, {TCMOA_MAJOR, TCMOA_MINOR}, {numbers[0], numbers[1]});
         if (!expected.empty()) {
             fail_missing(kFileName,
-                         "version " + version_ + "; expected " + expected + ", since this libtcmoa was built with the headers of " +
-                             kTitle + " " + kHeaderVersion,
+                         "version " + version_ + "; expected " + expected +
+                             ", since this libtcmoa was built with the headers of " + kTitle + " " + kHeaderVersion,
                          std::string("install ") + kTitle + " " + kHeaderVersion +
                              ", or build libtcmoa with the headers of the installed version");
         }

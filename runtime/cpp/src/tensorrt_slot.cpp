@@ -89,7 +89,7 @@ TensorRtSlot::~TensorRtSlot() {
 void TensorRtSlot::warm_up() {
     enqueue_upload({});
     wait(compute_, resources_->uploaded);
-    resources_->context->enqueue(compute_);
+    enqueue_engine();
     driver_.check(driver_.cuStreamSynchronize(compute_), "cuStreamSynchronize");
     if (!session_.cuda_graph) return;
     try {
@@ -137,11 +137,21 @@ void TensorRtSlot::enqueue(const Sources &sources) {
     if (resources_->graph) {
         driver_.check(driver_.cuGraphLaunch(resources_->graph.get(), compute_), "cuGraphLaunch");
     } else {
-        resources_->context->enqueue(compute_);
+        enqueue_engine();
     }
     record(resources_->computed, compute_);
     downloading_ = false;
     if (download_early_) enqueue_download();
+}
+
+void TensorRtSlot::enqueue_engine() {
+    try {
+        resources_->context->enqueue(compute_);
+    } catch (const Error &) {  // the cause may be an earlier error of CUDA, which TensorRT need not name
+        const auto result = driver_.cuEventQuery(resources_->uploaded.get());
+        if (result != cuda::kNotReady) driver_.check(result, "enqueueV3");
+        throw;
+    }
 }
 
 // Copy the inputs that are on the host, adjacent ones in one copy.

@@ -55,6 +55,7 @@ private:
 
     void warm_up();
     void enqueue(const Sources &sources);
+    void enqueue_engine();
     void enqueue_upload(const Sources &sources);
     void enqueue_download();
     void synchronize() noexcept;

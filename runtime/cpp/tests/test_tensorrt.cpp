@@ -100,23 +100,25 @@ TEST_CASE("waiting has a timeout, and a timeout of 0 does not wait") {
 
 TEST_CASE("frames on the GPU are copied in the caller's stream, which may overwrite them right after the start") {
     for (const bool eager : {true, false}) {
-        for (const int which : {0, 1, 2, 3}) {  // bit 0: x, bit 1: y
-            INFO("eager " << eager << ", on the GPU " << which);
-            GpuFixture gpu;
-            simulated::control().eager = eager;
-            const auto slot = gpu.backend->new_slot();
-            GpuCaller caller(*gpu.device);
-            for (int seed = 0; seed < 3; ++seed) {
-                const Frame frame(seed);
-                frame.put(*slot);
-                DeviceFrame x, y;
-                if ((which & 1) != 0) x = {caller.write(0, frame.x), caller.stream()};
-                if ((which & 2) != 0) y = {caller.write(1, frame.y), caller.stream()};
-                slot->start(x, y);
-                caller.overwrite();  // in the same stream: after the copy
-                CHECK(slot->wait_for(std::chrono::milliseconds(-1)));
-                slot->collect();
-                frame.check(*slot);
+        for (const auto stream : kCallerStreams) {
+            for (const int which : {0, 1, 2, 3}) {  // bit 0: x, bit 1: y
+                INFO("eager " << eager << ", stream " << static_cast<int>(stream) << ", on the GPU " << which);
+                GpuFixture gpu;
+                simulated::control().eager = eager;
+                const auto slot = gpu.backend->new_slot();
+                GpuCaller caller(*gpu.device, stream);
+                for (int seed = 0; seed < 3; ++seed) {
+                    const Frame frame(seed);
+                    frame.put(*slot);
+                    DeviceFrame x, y;
+                    if ((which & 1) != 0) x = {caller.write(0, frame.x), caller.stream()};
+                    if ((which & 2) != 0) y = {caller.write(1, frame.y), caller.stream()};
+                    slot->start(x, y);
+                    caller.overwrite();  // in the same stream: after the copy
+                    CHECK(slot->wait_for(std::chrono::milliseconds(-1)));
+                    slot->collect();
+                    frame.check(*slot);
+                }
             }
         }
     }
@@ -124,11 +126,11 @@ TEST_CASE("frames on the GPU are copied in the caller's stream, which may overwr
 
 TEST_CASE("results are copied to the GPU in the caller's stream") {
     for (const bool eager : {true, false}) {
-        for (const bool legacy : {true, false}) {
+        for (const auto stream : kCallerStreams) {
             GpuFixture gpu;
             simulated::control().eager = eager;
             const auto slot = gpu.backend->new_slot();
-            GpuCaller caller(*gpu.device, legacy);
+            GpuCaller caller(*gpu.device, stream);
             for (int seed = 0; seed < 3; ++seed) {
                 const Frame frame(seed);
                 frame.put(*slot);

@@ -1,6 +1,8 @@
 // The C interface with the TensorRT backend on the simulated GPU; never on a real one.
 #include <catch2/catch.hpp>
 
+#include <cstdlib>
+
 #include "simulated/gpu_fixture.hpp"
 #include "tcmoa.h"
 
@@ -78,6 +80,45 @@ TEST_CASE("the C interface fuses frames in host and GPU memory") {
             CHECK(tcmoa_discard(handle.fuser, ticket) == TCMOA_OK);
         }
     }
+}
+
+TEST_CASE("the example with frames in GPU memory fuses them in its own stream") {
+    const ToyBundle toy;
+    toy.add_engine();
+    const auto folder = toy.folder.parent_path();
+    std::string x, y, fused;
+    for (int seed = 0; seed < 3; ++seed) {
+        const Frame pair(seed);
+        x.append(pair.x.begin(), pair.x.end());
+        y.append(pair.y.begin(), pair.y.end());
+        auto expected = pair.fused;
+        // The example leaves the bundle's prompt, scale 1 and shift 0.
+        for (std::size_t i = 0; i < expected.size(); ++i) {
+            expected[i] = static_cast<std::uint8_t>((pair.x[i] + pair.y[i / 3]) / 2);
+        }
+        fused.append(expected.begin(), expected.end());
+    }
+    const auto run = [&](const std::string &x_bytes, const std::string &arguments) {
+        write_text(folder / "x.raw", x_bytes);
+        write_text(folder / "y.raw", y);
+        const auto command = "cd " + folder.string() + " && SIMULATED_MISUSE_FAILS=1 " SIMULATED_FUSE_ON_GPU " toy " +
+                             arguments + " > printed 2>&1";
+        return WEXITSTATUS(std::system(command.c_str()));
+    };
+    CHECK(run(x, "x.raw y.raw out.raw") == 0);
+    CHECK(read_text(folder / "printed") ==
+          "3 frames of 24x16 with tensorrt (tensorrt 10.99.0.7, Simulated GPU 0, fp16)\n");
+    CHECK(read_text(folder / "out.raw") == fused);
+    CHECK(run(x, "x.raw y.raw out.raw 1") == 0);
+    CHECK(has(read_text(folder / "printed"), "Simulated GPU 1"));
+    CHECK(read_text(folder / "out.raw") == fused);
+    CHECK(run(x.substr(0, x.size() - 5), "x.raw y.raw out.raw") == 1);
+    CHECK(read_text(folder / "printed") == "fuse_on_gpu: the last frame has 1147 bytes; expected 1152\n");
+    CHECK(run(x, "x.raw y.raw out.raw 2") == 1);
+    CHECK(has(read_text(folder / "printed"), "fuse_on_gpu: options.cuda_device: 2; expected 0 to 1"));
+    CHECK(run(x, "none.raw y.raw out.raw") == 1);
+    CHECK(read_text(folder / "printed") == "fuse_on_gpu: none.raw: cannot be read; expected raw frames\n");
+    CHECK(run(x, "") == 2);
 }
 
 TEST_CASE("the C interface reports why tensorrt cannot be loaded") {

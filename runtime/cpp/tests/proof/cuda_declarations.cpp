@@ -5,6 +5,7 @@
 //     g++ -std=c++20 -fsyntax-only -I FOLDER_OF_CUDA_H -I runtime/cpp/src runtime/cpp/tests/proof/cuda_declarations.cpp
 #include <cuda.h>
 
+#include <algorithm>
 #include <string_view>
 #include <type_traits>
 
@@ -64,7 +65,21 @@ static_assert(std::is_same_v<int, CUdevice>);
 static_assert(tcmoa::cuda::kSuccess == CUDA_SUCCESS);
 static_assert(tcmoa::cuda::kInvalidValue == CUDA_ERROR_INVALID_VALUE);
 static_assert(tcmoa::cuda::kOutOfMemory == CUDA_ERROR_OUT_OF_MEMORY);
+static_assert(tcmoa::cuda::kInvalidContext == CUDA_ERROR_INVALID_CONTEXT);
+static_assert(tcmoa::cuda::kInvalidHandle == CUDA_ERROR_INVALID_HANDLE);
 static_assert(tcmoa::cuda::kNotReady == CUDA_ERROR_NOT_READY);
+constexpr int kOfficialFatal[] = {
+    CUDA_ERROR_ILLEGAL_ADDRESS,    CUDA_ERROR_LAUNCH_TIMEOUT,        CUDA_ERROR_ASSERT,
+    CUDA_ERROR_HARDWARE_STACK_ERROR, CUDA_ERROR_ILLEGAL_INSTRUCTION, CUDA_ERROR_MISALIGNED_ADDRESS,
+    CUDA_ERROR_INVALID_ADDRESS_SPACE, CUDA_ERROR_INVALID_PC,         CUDA_ERROR_LAUNCH_FAILED,
+    CUDA_ERROR_MPS_CLIENT_TERMINATED,
+#if CUDA_VERSION >= 13000
+    CUDA_ERROR_CONTAINED,          CUDA_ERROR_TENSOR_MEMORY_LEAK,    CUDA_ERROR_EXTERNAL_DEVICE,
+#endif
+};
+static_assert(std::ranges::all_of(kOfficialFatal, [](int result) {
+    return std::ranges::find(tcmoa::cuda::kFatal, result) != std::ranges::end(tcmoa::cuda::kFatal);
+}));
 static_assert(tcmoa::cuda::kCapabilityMajor == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
 static_assert(tcmoa::cuda::kCapabilityMinor == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
 static_assert(tcmoa::cuda::kPointerContext == CU_POINTER_ATTRIBUTE_CONTEXT);

@@ -49,28 +49,42 @@ Result cuDeviceGetAttribute(int *value, int attribute, int) {
 }
 Result cuDevicePrimaryCtxRetain(void **context, int device) {
     ENTER("cuDevicePrimaryCtxRetain", false);
-    ++contexts[device].retained;
+    ++contexts[device].references;
     ++counters.contexts;
     *context = &contexts[device];
     return kOk;
 }
 Result cuDevicePrimaryCtxRelease_v2(int device) {
     ENTER("cuDevicePrimaryCtxRelease", false, false);
-    if (contexts[device].retained-- <= 0) record_misuse("a release of a context that is not retained");
-    for (int i = 0; i < depth; ++i) {
-        if (stack[i] == &contexts[device] && contexts[device].retained == 0) record_misuse("a release of the current context");
+    auto &context = contexts[device];
+    if (context.references == 0) {
+        record_misuse("a release of a context that is not retained");
+        return kNoContext;
     }
     --counters.contexts;
+    if (--context.references > 0) return kOk;
+    for (int i = 0; i < depth; ++i) {
+        if (stack[i] == &context) record_misuse("a release of the current context");
+    }
+    destroy(context);
     return kOk;
 }
 Result cuCtxPushCurrent_v2(void *context) {
     ENTER("cuCtxPushCurrent", false, false);  // fails on a real GPU only after the GPU is lost
     if (depth == 16) std::abort();
+    if (static_cast<Context *>(context)->references == 0) {
+        record_misuse("a context that does not exist is made current");
+        return kNoContext;
+    }
     stack[depth++] = static_cast<Context *>(context);
     return kOk;
 }
 Result cuCtxPopCurrent_v2(void **context) {
-    ENTER("cuCtxPopCurrent", true, false);
+    ENTER("cuCtxPopCurrent", false, false);
+    if (depth == 0) {
+        record_misuse("no context is current");
+        return kNoContext;
+    }
     *context = stack[--depth];
     return kOk;
 }
@@ -83,7 +97,7 @@ Result cuMemGetInfo_v2(std::size_t *free, std::size_t *total) {
 Result cuMemAlloc_v2(Address *address, std::size_t bytes) {
     ENTER("cuMemAlloc");
     void *pointer = nullptr;
-    const Result result = allocate(bytes, stack[depth - 1], &pointer);
+    const Result result = allocate(bytes, current(), &pointer);
     *address = reinterpret_cast<Address>(pointer);
     counters.device_memory += result == kOk;
     return result;
@@ -122,7 +136,7 @@ Result cuMemcpyDtoDAsync_v2(Address target, Address source, std::size_t bytes, v
     return copy(reinterpret_cast<void *>(target), reinterpret_cast<void *>(source), bytes, stream);
 }
 Result cuPointerGetAttribute(void *value, int attribute, Address address) {
-    ENTER("cuPointerGetAttribute", true, false);
+    ENTER("cuPointerGetAttribute", false, false);
     const auto found = find(reinterpret_cast<void *>(address), 1);
     if (!is_known(found)) return kInvalidValue;
     Context *context = found->second.context;
@@ -133,10 +147,11 @@ Result cuPointerGetAttribute(void *value, int attribute, Address address) {
     if (attribute == 9) std::memcpy(value, &device, sizeof device);
     return kOk;
 }
-Result cuStreamCreate(void **stream, unsigned int) {
+Result cuStreamCreate(void **stream, unsigned int flags) {
     ENTER("cuStreamCreate");
     auto *made = new Stream;
-    made->context = stack[depth - 1];
+    made->context = current();
+    made->is_blocking = flags == 0;
     made->next = all_streams;
     all_streams = made;
     ++counters.streams;
@@ -159,7 +174,7 @@ Result cuStreamSynchronize(void *stream) {
         return kCaptureUnsupported;
     }
     run_all(*stream_of(stream));
-    return kOk;
+    return stream_of(stream)->context->fault;
 }
 Result cuStreamGetCtx(void *stream, void **context) {
     ENTER("cuStreamGetCtx");
@@ -170,6 +185,7 @@ Result cuEventCreate(void **event, unsigned int) {
     ENTER("cuEventCreate");
     ++counters.events;
     auto *made = new Event;
+    made->context = current();
     made->next = all_events;
     all_events = made;
     *event = made;
@@ -206,22 +222,22 @@ Result cuEventQuery(void *event) {
     auto *found = static_cast<Event *>(event);
     if (found->done >= found->recorded) return kOk;
     if (!controls.stalled) run_next(*found->stream);
-    return kNotReady;
+    return found->stream->context->fault != kOk ? found->stream->context->fault : kNotReady;
 }
 Result cuEventSynchronize(void *event) {
     ENTER("cuEventSynchronize");
     auto *found = static_cast<Event *>(event);
     if (found->done < found->recorded) run_until(*found, found->recorded, found->stream);
-    return kOk;
+    return found->stream == nullptr ? kOk : found->stream->context->fault;
 }
 Result cuStreamBeginCapture_v2(void *stream, int mode) {
     ENTER("cuStreamBeginCapture");
     if (mode != 1) record_misuse("a capture that other threads can invalidate");
     auto *found = stream_of(stream);
-    found->capture = new Graph;
+    if (found->is_legacy) return kCaptureUnsupported;
+    found->capture = new_graph({});
     found->capturer = std::this_thread::get_id();
     found->invalid = false;
-    ++counters.graphs;
     return kOk;
 }
 Result cuStreamEndCapture(void *stream, void **graph) {
@@ -234,14 +250,12 @@ Result cuStreamEndCapture(void *stream, void **graph) {
         *graph = made;
         return kOk;
     }
-    delete made;
-    --counters.graphs;
+    if (made != nullptr) delete_graph(made);
     return refused != kOk ? refused : kCaptureInvalidated;
 }
 Result cuGraphInstantiateWithFlags(void **launch, void *graph, unsigned long long) {
     ENTER("cuGraphInstantiate");
-    ++counters.graphs;
-    *launch = new Graph(*static_cast<Graph *>(graph));
+    *launch = new_graph(*static_cast<Graph *>(graph));
     return kOk;
 }
 Result cuGraphLaunch(void *launch, void *stream) {
@@ -254,14 +268,12 @@ Result cuGraphLaunch(void *launch, void *stream) {
 }
 Result cuGraphExecDestroy(void *launch) {
     ENTER("cuGraphExecDestroy", true, false);
-    delete static_cast<Graph *>(launch);
-    --counters.graphs;
+    delete_graph(static_cast<Graph *>(launch));
     return kOk;
 }
 Result cuGraphDestroy(void *graph) {
     ENTER("cuGraphDestroy", true, false);
-    delete static_cast<Graph *>(graph);
-    --counters.graphs;
+    delete_graph(static_cast<Graph *>(graph));
     return kOk;
 }
 

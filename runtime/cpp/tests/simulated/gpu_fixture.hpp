@@ -37,11 +37,12 @@ struct GpuFixture {
     std::unique_ptr<cuda::Device> device;  // the caller's own reference
     std::unique_ptr<Backend> backend;
 
-    explicit GpuFixture(const ToyBundle::Change &change = {}, bool graph = true) {
+    explicit GpuFixture(const ToyBundle::Change &change = {}, bool graph = true, int index = 0) {
         toy.add_engine(change);
-        device = std::make_unique<cuda::Device>(0);
+        device = std::make_unique<cuda::Device>(index);
         BackendOptions options;
         options.cuda_graph = graph;
+        options.cuda_device = index;
         std::unique_ptr<Error> reason;
         backend = load_tensorrt(toy.open(), options, reason);
         if (!backend) FAIL(reason->what());
@@ -90,12 +91,22 @@ struct Frame {
     void check(const Slot &slot) const { CHECK(matches(slot)); }
 };
 
-// A caller with three images in GPU memory, and a stream of its own or the legacy default stream.
+enum class CallerStream { own, blocking, legacy, per_thread };
+inline constexpr CallerStream kCallerStreams[] = {CallerStream::own, CallerStream::blocking, CallerStream::legacy,
+                                                  CallerStream::per_thread};
+
+// A caller with three images in GPU memory, and a stream of its own or a default stream.
 class GpuCaller {
 public:
-    explicit GpuCaller(const cuda::Device &device, bool legacy = false) : device_(device), driver_(cuda::Driver::get()) {
+    explicit GpuCaller(const cuda::Device &device, CallerStream stream = CallerStream::own)
+        : device_(device), driver_(cuda::Driver::get()) {
         const cuda::CurrentDevice current(device_);
-        if (!legacy) stream_ = cuda::new_stream();
+        if (stream == CallerStream::own || stream == CallerStream::blocking) {
+            CHECK(driver_.cuStreamCreate(&stream_, stream == CallerStream::own ? cuda::kStreamNonBlocking : 0) == 0);
+            owned_ = cuda::Stream(stream_);
+        } else if (stream == CallerStream::per_thread) {
+            stream_ = cuda::kPerThreadStream;
+        }
         for (auto &image : images_) image = cuda::new_device_memory(kBytes);
         staged_ = cuda::new_pinned_memory(2 * kBytes);
         std::memset(staged_.get(), 0x77, 2 * kBytes);
@@ -105,12 +116,12 @@ public:
         (void)driver_.cuStreamSynchronize(stream());
         staged_.reset();
         for (auto &image : images_) image.reset();
-        stream_.reset();
+        owned_.reset();
     }
     GpuCaller(const GpuCaller &) = delete;
     GpuCaller &operator=(const GpuCaller &) = delete;
 
-    [[nodiscard]] void *stream() const { return stream_.get(); }
+    [[nodiscard]] void *stream() const { return stream_; }
     [[nodiscard]] void *memory(std::size_t i) const { return reinterpret_cast<void *>(images_[i].get()); }
 
     // Enqueue a write to an image; it is not done when this returns.
@@ -146,7 +157,8 @@ private:
     static constexpr std::size_t kBytes = 4096;
     const cuda::Device &device_;
     const cuda::Driver &driver_;
-    cuda::Stream stream_;
+    cuda::Handle stream_ = nullptr;
+    cuda::Stream owned_;
     cuda::DeviceMemory images_[3];
     cuda::PinnedMemory staged_;
 };

@@ -61,10 +61,28 @@ bool refused(const char *step) {
     return true;
 }
 
+// TensorRT uses CUDA's runtime library, which works in the context that is current. Where none is, it would make the
+// primary context of the first GPU. An object belongs to the context in which it was made.
 class Object {
 public:
-    Object() { ++simulated::counts().engines; }
-    ~Object() { --simulated::counts().engines; }
+    Object() : context_(simulated_current_context()) {
+        ++simulated::counts().engines;
+        if (simulated_has_primary_context() == 0) simulated_record_misuse("TensorRT without a primary context");
+    }
+    ~Object() {
+        --simulated::counts().engines;
+        check_context();
+    }
+    Object(const Object &) = delete;
+    Object &operator=(const Object &) = delete;
+
+protected:
+    void check_context() const {
+        if (simulated_current_context() != context_) simulated_record_misuse("TensorRT in another context");
+    }
+
+private:
+    void *context_;
 };
 
 class HostMemory final : public IHostMemory, Object {
@@ -104,6 +122,7 @@ public:
     }
 
     bool setTensorAddress(char const *name, void *data) noexcept override {
+        check_context();
         if (refused("bind")) return false;
         if (reinterpret_cast<std::uintptr_t>(data) % 256 != 0) simulated_record_misuse("a tensor is not aligned");
         addresses_[name] = static_cast<unsigned char *>(data);
@@ -112,6 +131,7 @@ public:
 
     bool enqueueV3(cudaStream_t stream) noexcept override {
         ++simulated::counts().enqueued;
+        check_context();
         if (refused("enqueue")) return false;
         if (scratch_ == nullptr || addresses_.size() != tensors_.size()) {
             log("a tensor has no address");
@@ -147,6 +167,11 @@ private:
     static void mean(void *self) {
         auto &context = *static_cast<ExecutionContext *>(self);
         ++simulated::counts().kernels;
+        for (const auto &each : context.tensors_) {
+            const std::size_t size = each.type == "uint8" ? 1 : 4;
+            if (!simulated_access(context.addresses_.at(each.name), each.elements() * size, 256)) return;
+        }
+        if (!simulated_access(context.scratch_, context.scratch_bytes_, 256)) return;
         const auto &x = context.tensor("x"), &y = context.tensor("y");
         const auto *from_x = context.addresses_.at("x"), *from_y = context.addresses_.at("y");
         for (std::size_t i = 0; i < context.tensor("fused").elements(); ++i) {

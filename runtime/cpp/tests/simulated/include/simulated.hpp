@@ -1,5 +1,8 @@
 // Controls and counters of the simulated GPU. Nothing of it ever ran on a real one.
 //
+// It follows the documentation of CUDA's driver interface: contexts and what belongs to them, streams of several GPUs,
+// the legacy default stream and those of threads, errors that end a context, captures.
+//
 // GPU memory is host memory. Work in a stream runs as late as possible: when something waits for it, and only as far as
 // needed. So a missing synchronization shows as a wrong result. With `eager` work runs when it is enqueued.
 #pragma once
@@ -20,6 +23,8 @@ struct Control {
     int fail_result = 999;                // with this result
     int fail_call = 0;       // number of the CUDA call that fails, from 1; 0: none
     std::size_t memory = 0;  // free bytes on the GPU; 0: no limit
+    int fault = 0;           // error of the next kernel, e.g. 700 (CUDA_ERROR_ILLEGAL_ADDRESS), which ends its context
+    int fault_after = 0;     // after this number of kernels
 
     const char *refuse = nullptr;  // step of TensorRT that fails once: "start", "load", "context", "bind", "enqueue" ...
     int refuse_after = 0;          // after this number of times
@@ -45,15 +50,20 @@ simulated::Counts *simulated_counts();
 void simulated_reset();  // controls and counters; objects remain
 void simulated_run_all();
 int simulated_context_depth();  // number of contexts on the calling thread's stack
+void *simulated_current_context();  // nullptr if there is none
+int simulated_has_primary_context();  // whether the current one is the primary context of a GPU
+int simulated_context_references(int device);  // that the process holds of a GPU's primary context
 // Memory of another GPU, or of a context of the first GPU that is not its primary one.
 void *simulated_foreign_memory(std::size_t bytes, int device, int primary);
 void *simulated_foreign_stream();
 void simulated_free_foreign(void *pointer);
 
-// For the simulated TensorRT: enqueue `run(arguments)` in a stream, and record a misuse.
+// For the simulated TensorRT: enqueue the kernel `run(arguments)` in a stream, and record a misuse.
 int simulated_launch(void *stream, void (*run)(void *), void *arguments);
 int simulated_is_pending(const void *arguments);
 void simulated_record_misuse(const char *what);
+// Within a kernel: whether its GPU may access the bytes with this alignment. If not, the context of the kernel ends.
+bool simulated_access(const void *address, std::size_t bytes, std::size_t alignment);
 }
 
 namespace simulated {
