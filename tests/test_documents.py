@@ -147,6 +147,17 @@ def check_install(words):
         assert set(group.split(",")) <= extras.keys()
 
 
+def check_docker(words):
+    """The Dockerfile and its extras exist, and a container runs a command of tcmoa."""
+    if words[0] == "build":
+        assert (ROOT / words[words.index("-f") + 1]).is_file()
+        check_install([re.sub(r"^EXTRAS=(.*)", r"[\1]", word) for word in words])
+    else:
+        assert words[0] == "run"
+        image = next(i for i, word in enumerate(words) if word.startswith("tcmoa:"))
+        check_parses(words[image + 1 :])
+
+
 def test_commands_that_are_not_run_here_exist():
     """`make` targets, extras, packages, routes and files that the other blocks name."""
     ci_packages = (ROOT / ".ci/run").read_text()
@@ -166,6 +177,8 @@ def test_commands_that_are_not_run_here_exist():
                 assert not word.endswith(".toml") or (ROOT / word).is_file(), word
         elif program == "pip":
             check_install(rest)
+        elif program == "docker":
+            check_docker(rest)
         elif program == "curl":
             assert tuple(words) in examples, f"{page}: {shlex.join(words)}"
         elif program == "apt-get":

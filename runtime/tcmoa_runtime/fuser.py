@@ -132,6 +132,17 @@ class Fuser:
     @overload
     def __call__(
         self,
+        x: AnyImage,
+        y: AnyImage,
+        *,
+        scale: PromptLike | None = None,
+        shift: PromptLike | None = None,
+        stream: StreamLike,
+    ) -> DeviceArray: ...
+
+    @overload
+    def __call__(
+        self,
         x: ImageLike,
         y: ImageLike,
         *,
@@ -178,6 +189,17 @@ class Fuser:
         """
         with native_calls:
             return self._fuse(x, y, scale, shift, stream)[0]
+
+    @overload
+    def with_prompt(
+        self,
+        x: AnyImage,
+        y: AnyImage,
+        *,
+        scale: PromptLike | None = None,
+        shift: PromptLike | None = None,
+        stream: StreamLike,
+    ) -> tuple[DeviceArray, DeviceArray]: ...
 
     @overload
     def with_prompt(

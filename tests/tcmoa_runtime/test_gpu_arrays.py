@@ -43,44 +43,44 @@ class PaddedDlpack(ByDlpack):
         self.array = np.lib.stride_tricks.as_strided(self.array, frame.shape, strides)
 
 
-@pytest.mark.parametrize("kind", ["interface", "dlpack", "address"])
-def test_padded_rows_are_copied_once_and_within_the_gpu(kind, fuser, device, pair, expected):
+def test_padded_rows_are_copied_once_and_within_the_gpu(fuser, device, pair, expected):
     x, y = pair
     pitch = 512
-    if kind == "dlpack":
-        owner = given = PaddedDlpack(device, x, pitch)
-    else:
-        owner = OnGpu(device, padded(x, pitch), strides=(pitch, 3, 1), shape=x.shape)
-        given = CudaMemory(owner.memory.address, x.shape, row_pitch=pitch) if kind == "address" else owner
-    before = len(device.calls)
-    fused = fuser(given, y)
-    assert read(device, fused).tobytes() == expected.tobytes()
-    assert device.calls[before:].count("cudaMemcpy2DAsync") == 1
-    owner.free()
+    by_interface = OnGpu(device, padded(x, pitch), strides=(pitch, 3, 1), shape=x.shape)
+    by_dlpack = PaddedDlpack(device, x, pitch)
+    by_address = CudaMemory(by_interface.memory.address, x.shape, row_pitch=pitch)
+    for given in (by_interface, by_dlpack, by_address):
+        before = len(device.calls)
+        fused = fuser(given, y)
+        assert read(device, fused).tobytes() == expected.tobytes()
+        assert device.calls[before:].count("cudaMemcpy2DAsync") == 1
+    by_interface.free()
+    by_dlpack.free()
 
 
-@pytest.mark.parametrize(
-    ("shape", "strides"),
-    [
-        ((100, 130, 3), (-390, 3, 1)),  # upside down
-        ((100, 130, 3), (389, 3, 1)),  # rows overlap
-        ((100, 130, 3), (1, 300, 1)),
-        ((100, 130, 3), (390, 3, -1)),  # bgr[..., ::-1]
-        ((100, 130, 3), (130, 1, 13000)),  # planes, seen as [H, W, C]
-        ((100, 130, 3), (520, 4, 1)),  # three of four channels
-        ((1, 100, 130, 3), (0, 0, 3, 1)),
-    ],
-)
-def test_arrays_in_another_order_are_refused(shape, strides, fuser, device, pair):
-    x = OnGpu(device, np.zeros((100, 600), np.uint8), shape=shape, strides=strides)
-    y = pair[1] if len(shape) == 3 else pair[1][None]
-    with pytest.raises(InputError) as caught:
-        fuser(x, y)
-    wanted = [390, 3, 1] if len(shape) == 3 else [39000, 390, 3, 1]
-    assert str(caught.value) == (
-        f"x: strides {list(strides)}; expected {wanted} (C-contiguous), or padded rows. Make a contiguous copy."
-    )
-    x.free()
+OTHER_ORDERS = [
+    ((100, 130, 3), (-390, 3, 1)),  # upside down
+    ((100, 130, 3), (389, 3, 1)),  # rows overlap
+    ((100, 130, 3), (1, 300, 1)),
+    ((100, 130, 3), (390, 3, -1)),  # bgr[..., ::-1]
+    ((100, 130, 3), (130, 1, 13000)),  # planes, seen as [H, W, C]
+    ((100, 130, 3), (520, 4, 1)),  # three of four channels
+    ((1, 100, 130, 3), (0, 0, 3, 1)),
+]
+
+
+def test_arrays_in_another_order_are_refused(fuser, device, pair):
+    for shape, strides in OTHER_ORDERS:
+        x = OnGpu(device, np.zeros((100, 600), np.uint8), shape=shape, strides=strides)
+        y = pair[1] if len(shape) == 3 else pair[1][None]
+        with pytest.raises(InputError) as caught:
+            fuser(x, y)
+        wanted = [390, 3, 1] if len(shape) == 3 else [39000, 390, 3, 1]
+        assert str(caught.value) == (
+            f"x: strides {list(strides)}; expected {wanted} (C-contiguous), or padded rows. "
+            "Make a contiguous copy."
+        )
+        x.free()
 
 
 def test_channels_first_are_refused_with_what_to_do(fuser, device, pair):
@@ -178,10 +178,7 @@ def test_a_stream_without_arrays_on_the_gpu_is_refused(fuser, pair):
     )
 
 
-@pytest.mark.parametrize("versioned", [True, False])
-def test_an_owner_that_takes_no_stream_is_waited_for_on_the_default_stream(
-    versioned, fuser, device, pair, expected
-):
+def test_an_owner_that_takes_no_stream_is_waited_for_on_the_default_stream(fuser, device, pair, expected):
     """PyAV's planes are written in the legacy default stream, and `__dlpack__` accepts only None."""
 
     class LikePyAv(ByDlpack):
@@ -192,13 +189,14 @@ def test_an_owner_that_takes_no_stream_is_waited_for_on_the_default_stream(
                 raise NotImplementedError("CUDA stream synchronization is not supported.")
             return super().__dlpack__(stream=stream, max_version=max_version)
 
-    x = LikePyAv(device, np.zeros_like(pair[0]), versioned=versioned)
-    device.queue(1, lambda: x.memory.content.__setitem__(slice(None), pair[0].ravel()))
-    fused = fuser(x, pair[1])
-    device.queue(1, lambda: x.memory.content.fill(9))  # the decoder's next frame waits for the copy
-    device.drain(device.streams[1])
-    assert read(device, fused).tobytes() == expected.tobytes()
-    x.free()
+    for versioned in (True, False):
+        x = LikePyAv(device, np.zeros_like(pair[0]), versioned=versioned)
+        device.queue(1, lambda x=x: x.memory.content.__setitem__(slice(None), pair[0].ravel()))
+        fused = fuser(x, pair[1])
+        device.queue(1, lambda x=x: x.memory.content.fill(9))  # the decoder's next frame waits for the copy
+        device.drain(device.stream_of(1))
+        assert read(device, fused).tobytes() == expected.tobytes()
+        x.free()
 
 
 def test_a_plane_is_a_source_of_one_channel(exported, library, device, tmp_path):

@@ -48,11 +48,11 @@ def fuse_files(x_path: Path, y_path: Path) -> None:
 
 def fuse_on_gpu(fuser: Fuser, x: DeviceFrame, y: DeviceFrame) -> None:
     assert_type(fuser(x, y), NDArray[np.uint8] | DeviceArray)
-    assert_type(fuser(x, y, stream=0x7F00), NDArray[np.uint8] | DeviceArray)
     surface = CudaMemory(0x7F00, (480, 640, 3), row_pitch=2048, owner=x)
     fused = fuser(surface, y, stream=OpenCvStream())
-    if isinstance(fused, DeviceArray):
-        assert_type((fused.pointer, fused.nbytes), tuple[int, int])
+    assert_type(fused, DeviceArray)
+    assert_type((fused.pointer, fused.nbytes), tuple[int, int])
+    assert_type(fuser.with_prompt(surface, y, stream=0x7F00), tuple[DeviceArray, DeviceArray])
 
 
 def describe(path: str) -> str:
