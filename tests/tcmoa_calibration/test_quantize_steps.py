@@ -13,7 +13,9 @@ from calibration_pieces import SIDE, export_tiny, write_pairs
 from tcmoa_calibration.quantize.activations import ActivationStats, collect_activation_stats
 from tcmoa_calibration.quantize.formats import FP8, INT8
 from tcmoa_calibration.quantize.linears import BackboneLinear, backbone_linears, group_linears
+from tcmoa_calibration.quantize.placement import chosen_linears, quantized_results
 from tcmoa_calibration.quantize.ranges import clipping_threshold
+from tcmoa_calibration.quantize.result_scales import ResultScales, balance_result_scales, column_scales
 from tcmoa_calibration.quantize.rewrite import finalize, quantize_linears
 from tcmoa_calibration.quantize.smoothing import smooth, smoothing_scales
 from tcmoa_calibration.sample_pairs import graph_inputs, read_split
@@ -176,6 +178,87 @@ def test_the_graph_computes_with_the_numbers_of_the_format(number_format, shared
         else:
             stored = ((weight * (i + 1)).astype(np.float64) / scales).astype(ml_dtypes.float8_e4m3fn)
         np.testing.assert_allclose(result, quantized_a @ (stored.astype(np.float64) * scales), atol=1e-4)
+
+
+@pytest.mark.parametrize("number_format", [INT8, FP8])
+def test_a_quantized_result_is_rounded_in_steps_of_its_column(number_format):
+    rng = np.random.default_rng(0)
+    weight = (rng.normal(0, 1, (6, 4)) * np.array([1, 0.1, 5, 0])).astype(np.float32)
+    linear = BackboneLinear("encoder.0/mlp/MatMul", "a", "w", "norm", "encoder.0/mlp", (6, 4))
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["a", "w"], [linear.node], linear.node),
+            helper.make_node("Add", [linear.node, "bias"], ["out"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("a", TensorProto.FLOAT, [5, 6])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [5, 4])],
+        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(np.ones(4, np.float32), "bias")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    scales = ResultScales(2 * column_scales(weight, number_format), threshold=300.0)
+    quantize_linears(model, [linear], {"a": 2.0}, number_format, {linear.node: scales})
+    onnx.checker.check_model(model)
+    a = rng.normal(0, 1.5, (5, 6)).astype(np.float32)
+    session = ort.InferenceSession(model.SerializeToString())
+    if number_format is INT8:
+        rounded = np.rint(weight.astype(np.float64) / scales.weight) * scales.weight
+    else:
+        rounded = (weight.astype(np.float64) / scales.weight).astype(ml_dtypes.float8_e4m3fn) * scales.weight
+    exact = number_format.round_trip(a, np.float32(2.0 / number_format.activation_max)) @ rounded
+    steps = scales.weight.astype(np.float64) * scales.threshold / number_format.activation_max
+    expected = number_format.round_trip(exact, steps) + 1
+    # A value halfway between two steps may be rounded either way.
+    spacing = 1 if number_format is INT8 else 32
+    assert np.all(np.abs(session.run(None, {"a": a})[0] - expected) <= spacing * steps + 1e-4)
+    assert np.mean(np.abs(session.run(None, {"a": a})[0] - expected) < 1e-3) > 0.8
+
+
+@given(st.integers(0, 1000), st.floats(1, 100))
+def test_scales_of_a_result_clip_nothing_and_balance_both_errors(seed, outlier):
+    rng = np.random.default_rng(seed)
+    weight = rng.normal(0, 1, (16, 8)).astype(np.float32)
+    a = rng.normal(0, 1, (64, 16)).astype(np.float32)
+    result = a @ weight
+    result[0, 3] *= outlier
+    inputs, results = (ActivationStats(np.abs(v).max(axis=0), np.abs(v)) for v in (a, result))
+    found = balance_result_scales(weight, inputs, results, INT8)
+    assert np.all(np.abs(weight / found.weight).max(axis=0) <= 64 * (1 + 1e-6))
+    assert np.all(results.channel_max / found.weight <= found.threshold * (1 + 1e-6))
+
+    def error(scales):
+        steps = scales.weight.astype(np.float64) * scales.threshold / 127
+        weight_error = a @ (np.rint(weight / scales.weight) * scales.weight - weight)
+        rounding_error = INT8.round_trip(result, steps) - result
+        return np.mean(weight_error**2) + np.mean(rounding_error**2)
+
+    plain = column_scales(weight, INT8)
+    assert error(found) < 1.3 * error(ResultScales(plain, float((results.channel_max / plain).max())))
+
+
+def test_where_8_bits_are_used_by_target(model):
+    linears = backbone_linears(model)
+    for number_format, target in (("int8", "cpu"), ("fp8", "cpu"), ("fp8", "gpu")):
+        assert chosen_linears(linears, number_format, target) == linears
+        assert quantized_results(linears, number_format, target) == []
+    left_out = [x for x in linears if x not in chosen_linears(linears, "int8", "gpu")]
+    assert [x.shape for x in left_out] == [(256, 256)] * 10
+    assert {x.group for x in left_out} == {x.group for x in linears if x.group.endswith("attention")}
+    results = quantized_results(linears, "int8", "gpu")
+    assert [x.shape for x in results] == [(256, 1024)] * 10
+
+
+def test_measured_results_are_those_of_the_layers(tiny, model, samples):
+    results = [linear for linear in backbone_linears(model) if linear.is_before_gelu][:1]
+    stats = collect_activation_stats(model, tiny, samples[:1], [], seed=0, results=results)
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    watched.graph.output.append(helper.make_tensor_value_info(results[0].node, TensorProto.FLOAT, None))
+    session = ort.InferenceSession(watched.SerializeToString())
+    (expected,) = session.run([results[0].node], graph_inputs(tiny, samples[0]))
+    np.testing.assert_allclose(
+        stats[results[0].node].channel_max, np.abs(expected).max(axis=0), rtol=1e-4, atol=1e-5
+    )
 
 
 def stats_of(values):

@@ -1,4 +1,4 @@
-"""Statistics of the inputs of linear layers on sample pairs."""
+"""Statistics of the inputs of linear layers, and of some of their results, on sample pairs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ActivationStats:
-    """Magnitudes of an input [M, C] over all pairs.
+    """Magnitudes of an input or result [M, C] over all pairs.
 
     Attributes:
         channel_max: [C]: the largest of each channel, exact.
@@ -47,8 +47,10 @@ def collect_activation_stats(
     linears: Sequence[BackboneLinear],
     seed: int,
     on_pair: Callable[[], None] = lambda: None,
+    *,
+    results: Sequence[BackboneLinear] = (),
 ) -> dict[str, ActivationStats]:
-    """Run the graph on all pairs and return the statistics of every input of `linears`, by its name.
+    """Run the graph on all pairs; return the statistics of every input of `linears` and result of `results`, by name.
 
     The reductions are nodes of the graph, so that memory does not grow with the frame.
 
@@ -59,11 +61,13 @@ def collect_activation_stats(
         linears: The layers.
         seed: Seed of the choice of tokens.
         on_pair: Called after each pair.
+        results: The layers whose results, before the bias, are measured too.
     """
     instrumented = onnx.ModelProto()
     instrumented.CopyFrom(model)
     graph = instrumented.graph
     widths = {linear.input: linear.shape[0] for linear in linears}
+    widths.update({linear.node: linear.shape[1] for linear in results})
     rng = np.random.default_rng(seed)
     num_tokens = _num_tokens(model, list(widths))
     outputs: list[str] = []
@@ -87,14 +91,14 @@ def collect_activation_stats(
         outputs += [maximum, rows]
     graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs)
     session = new_session(instrumented)
-    results: list[list[Array]] = []
+    measured: list[list[Array]] = []
     for pair in pairs:
-        results.append(session.run(outputs, graph_inputs(bundle, pair)))
+        measured.append(session.run(outputs, graph_inputs(bundle, pair)))
         on_pair()
     return {
         name: ActivationStats(
-            np.max([result[2 * number] for result in results], axis=0),
-            np.concatenate([result[2 * number + 1] for result in results]),
+            np.max([values[2 * number] for values in measured], axis=0),
+            np.concatenate([values[2 * number + 1] for values in measured]),
         )
         for number, name in enumerate(widths)
     }

@@ -21,6 +21,7 @@ from tcmoa_calibration.quantize.error import ErrorBudget, QuantizationError
 from tcmoa_calibration.quantize.evaluator import Evaluator
 from tcmoa_calibration.quantize.formats import FORMATS
 from tcmoa_calibration.quantize.linears import backbone_linears, group_linears
+from tcmoa_calibration.quantize.placement import chosen_linears, quantized_results
 from tcmoa_calibration.quantize.result_cache import ResultCache, cache_key, pixels_sha256
 from tcmoa_calibration.quantize.scheme import Scheme, quantize_graph
 from tcmoa_calibration.quantize.steps import StepCounter
@@ -150,14 +151,18 @@ def quantize_bundle(
     model = restore_constants(onnx.load_from_string(source.read_graph()))
     number_format = FORMATS[options.number_format]
     linears = backbone_linears(model)
-    groups = group_linears(linears)
     steps = StepCounter(on_progress)
     steps.expect(len(split.fit))
     on_message(f"measuring the inputs of {len(linears)} linear layers on {count_samples(split.fit)}")
-    stats = collect_activation_stats(model, source, split.fit, linears, options.seed, steps.advance)
+    placement = options.number_format, options.target
+    groups = group_linears(chosen_linears(linears, *placement))
+    results = quantized_results(linears, *placement)
+    stats = collect_activation_stats(
+        model, source, split.fit, linears, options.seed, steps.advance, results=results
+    )
 
     def quantize(scheme: Scheme, names: Sequence[str]) -> onnx.ModelProto:
-        return quantize_graph(model, stats, number_format, scheme, names)
+        return quantize_graph(model, stats, number_format, scheme, names, options.target)
 
     cache = _open_cache(source, target, split, options)
     evaluator = Evaluator(source, split.held_out, quantize, cache, steps.advance)
@@ -229,6 +234,7 @@ def _open_cache(source: Bundle, target: Path, split: PairSplit, options: Quantiz
         VERSION,
         source.files[GRAPH].sha256,
         options.number_format,
+        options.target,
         pixels_sha256(split.fit),
         pixels_sha256(split.held_out),
         source.default_prompt,

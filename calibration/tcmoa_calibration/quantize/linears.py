@@ -23,7 +23,7 @@ class BackboneLinear:
     """A MatMul [M, C] x [C, N] with a constant weight.
 
     Attributes:
-        node: Name of the MatMul.
+        node: Name of the MatMul and of its result, [M, N].
         input: Name of its input, the activations [M, C].
         weight: Name of its weight [C, N].
         norm: Name of the LayerNormalization that gives its input; None if something else does.
@@ -37,6 +37,16 @@ class BackboneLinear:
     norm: str | None
     group: str
     shape: tuple[int, int]
+
+    @property
+    def is_projection(self) -> bool:
+        """Whether it is the projection of an attention's result."""
+        return self.norm is None and self.group.endswith("/attention")
+
+    @property
+    def is_before_gelu(self) -> bool:
+        """Whether it is the first layer of an MLP."""
+        return self.norm is not None and self.group.endswith("/mlp")
 
 
 def backbone_linears(model: onnx.ModelProto) -> list[BackboneLinear]:

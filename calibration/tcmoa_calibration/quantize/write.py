@@ -109,6 +109,7 @@ def quantization_record(
     return {
         "version": VERSION,
         "format": options.number_format,
+        "target": options.target,
         "against": {"graph": source.graph_name, "sha256": source.files[GRAPH].sha256},
         "smoothing": scheme.smoothing,
         "ranges": scheme.ranges,

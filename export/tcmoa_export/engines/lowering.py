@@ -63,8 +63,9 @@ def sign_activations(model: onnx.ModelProto) -> onnx.ModelProto:
         `model`.
     """
     for tensor in model.graph.initializer:
-        if tensor.data_type == TensorProto.UINT8 and tensor.raw_data == bytes((UINT8_ZERO_POINT,)):
-            tensor.data_type, tensor.raw_data = TensorProto.INT8, bytes(1)
+        zero_points = bytes((UINT8_ZERO_POINT,)) * len(tensor.raw_data)
+        if tensor.data_type == TensorProto.UINT8 and tensor.raw_data == zero_points:
+            tensor.data_type, tensor.raw_data = TensorProto.INT8, bytes(len(zero_points))
     return model
 
 

@@ -8,18 +8,20 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from calibration_pieces import export_tiny, write_pairs
+from calibration_pieces import export_micro, export_tiny, write_pairs
 from engine_pieces import NO_RTX
 from tcmoa_calibration.quantize import quantize_bundle
 from tcmoa_calibration.quantize.sessions import new_session
 from tcmoa_calibration.sample_pairs import graph_inputs
 from tcmoa_export import build_engine
+from tcmoa_export.engines import build
 from tcmoa_export.engines.audit import Audit
 from tcmoa_export.engines.gpus import GPUS
 from tcmoa_export.engines.graph_summary import GraphSummary, summarize_graph
 from tcmoa_export.engines.kernels import Kernel, TensorView
 from tcmoa_export.engines.lowering import sign_activations
 from tcmoa_export.precision import lower
+from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.build import BuildOptions
 from tcmoa_runtime.options.quantize import QuantizeOptions
 from tcmoa_runtime.pairs import find_pairs
@@ -46,8 +48,17 @@ def quantized(pairs, tmp_path_factory):
     return of
 
 
-def test_signed_activations_are_the_same_numbers(quantized):
-    result = quantized("int8")
+@pytest.fixture(scope="module")
+def for_gpus(pairs, tmp_path_factory):
+    """The calibration of a small model for GPUs."""
+    folder = tmp_path_factory.mktemp("engine")
+    options = QuantizeOptions(min_psnr=0, smoothing=0.5, ranges="max", target="gpu")
+    return quantize_bundle(export_micro(folder / "micro"), find_pairs(pairs), folder / "int8", options)
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_signed_activations_are_the_same_numbers(quantized, for_gpus, target):
+    result = for_gpus if target == "gpu" else quantized("int8")
     model = onnx.load(result.bundle.graph_path)
     inputs = graph_inputs(result.bundle, result.pairs.held_out[0])
     before = new_session(model).run(None, inputs)[0]
@@ -55,7 +66,7 @@ def test_signed_activations_are_the_same_numbers(quantized):
     assert not [t for t in model.graph.initializer if t.data_type == TensorProto.UINT8]
     after = new_session(model).run(None, inputs)[0].astype(int)
     # Sums are computed in another order, and a number on the edge of a step may be rounded either way.
-    assert 10 * np.log10(255**2 / np.mean((after - before) ** 2)) > 55
+    assert 10 * np.log10(255**2 / max(np.mean((after - before) ** 2), 1e-9)) > 55
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
@@ -113,6 +124,53 @@ def test_the_real_builder_multiplies_in_8_bits_and_fuses_every_attention(quantiz
             assert stored in {constant["type"] for constant in kernel["constants"]}
     assert ("RTX A6000" in manifest["bounds"]) == (number_format == "int8")  # Ampere has no FP8
     assert manifest["precision"] == "fp16"  # of everything else
+
+
+def test_engines_of_a_bundle_for_gpus_have_8_kernels_a_block(for_gpus, pairs):
+    """GELU is the only one more than in fp16, and reads and writes 8 bits."""
+    pytest.importorskip("tensorrt_rtx_bindings", reason=NO_RTX)
+    manifest = build_engine(for_gpus.bundle, BuildOptions(targets=("sm86", "sm89"), pairs=pairs)).manifest
+    assert for_gpus.bundle.manifest["quantization"]["target"] == "gpu"
+    assert (manifest["fused_attentions"], manifest["attentions"]) == (10, 10)
+    assert (manifest["eight_bit_linears"], manifest["eight_bit_products"]) == (50, 30)
+
+    def types(tensors):
+        """Types of the tensors of many numbers: tokens and weights, not scales."""
+        return {t["type"] for t in tensors if np.prod(t["shape"]) > 1024}
+
+    blocks = [f"{stage}.{i}" for stage, depth in (("encoder", 6), ("decoder", 4)) for i in range(depth)]
+    # One kernel may compute the end of a block and the norm of the next.
+    counts = [manifest["by_scope"][block]["kernels"] for block in blocks]
+    assert max(counts) <= 9
+    assert sum(counts) <= 8 * len(blocks)
+    for block in blocks:
+        kernels = [k for k in manifest["list"] if any(node.startswith(f"{block}/") for node in k["nodes"])]
+        copies = [k["name"] for k in kernels if k["kind"] == "other" and "Erf" not in k["name"]]
+        assert not copies, block
+        (before,) = [k for k in kernels if k["kind"] == "matmul" and f"{block}/mlp/MatMul" in k["nodes"]]
+        assert types(before["inputs"]) == types(before["outputs"]) == types(before["constants"]) == {"Int8"}
+        (gelu,) = [k for k in kernels if "Erf" in k["name"]]
+        assert types(gelu["inputs"]) == types(gelu["outputs"]) == {"Int8"}
+        (projection,) = [
+            k for k in kernels if k["kind"] == "matmul" and f"{block}/attention/MatMul.5" in k["nodes"]
+        ]
+        assert projection["precision"] == "fp16"
+        assert types(projection["inputs"]) == types(projection["outputs"]) == {"Half"}
+
+
+def test_a_build_says_when_a_bundle_in_int8_was_calibrated_for_cpus(quantized, for_gpus, pairs, monkeypatch):
+    pytest.importorskip("tensorrt_rtx_bindings", reason=NO_RTX)
+    said = []
+
+    def stop(*_):
+        raise InputError("stopped")
+
+    monkeypatch.setattr(build, "load_lowered_graph", stop)
+    for result, expected in ((quantized("int8"), 1), (for_gpus, 0)):
+        said.clear()
+        with pytest.raises(InputError, match="stopped"):
+            build_engine(result.bundle, BuildOptions(pairs=pairs), on_message=said.append)
+        assert len([line for line in said if "was calibrated for CPUs" in line]) == expected
 
 
 def kernel_of(node, reads, weights):
