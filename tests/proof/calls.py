@@ -6,10 +6,12 @@ its signature. Uses are found, not listed, so a new one is checked without an en
 """
 
 import ast
+import inspect
+import re
 from pathlib import Path
 
 from proof.expressions import Expressions, has_decorator
-from proof.library_uses import Finding, Report
+from proof.library_uses import Finding, Report, all_names
 from proof.signatures import pybind_signatures
 from proof.values import (
     UNKNOWN,
@@ -27,6 +29,11 @@ from proof.values import (
 _MAX_DEPTH = 10
 _MAX_ROUNDS = 6
 """Attributes of objects are learned in one round and used in the next, until none is new."""
+_SPELLED = {
+    "cuda.bindings.runtime": re.compile(r"cuda[A-Z]\w*"),
+    "cuda.bindings.driver": re.compile(r"cu[A-Z]\w*|CUDA_[A-Z_]+"),
+}
+"""Names of each module as the product spells them in strings."""
 _ENDS = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 
 
@@ -70,11 +77,31 @@ class _Program(Expressions):
             if before == (self.attributes, len(self.report.uses)):
                 break
         self._report_unresolved()
+        self._check_spelled_names()
         for file, line, text in self.unreached_dynamic - self.reached_dynamic:
             self.report.findings.add(
                 Finding(file, line, f"{text}: the names are not known; add them to the proof")
             )
         return self.report
+
+    def _check_spelled_names(self):
+        """Check CUDA's names in strings, in files that import it: each exists, and each function is called."""
+        pattern = _SPELLED.get(self.library.__name__)
+        if pattern is None:
+            return
+        known = all_names(self.library)
+        used = {text.removesuffix("()").rpartition(".")[2] for _, _, text in self.report.uses}
+        for module, tree in self.trees.items():
+            texts = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+            if all(node.value != self.library.__name__ for node in texts):
+                continue
+            for node in texts:
+                if not pattern.fullmatch(node.value):
+                    continue
+                if node.value not in known:
+                    self._find(self.scopes[module], node, f"{self.library.__name__} has no {node.value!r}")
+                elif inspect.isroutine(getattr(self.library, node.value, None)) and node.value not in used:
+                    self._find(self.scopes[module], node, f"{node.value!r}: no call of it was found")
 
     # Definitions
 
@@ -97,11 +124,9 @@ class _Program(Expressions):
                         self._enter_methods(own)
 
     def _enter_methods(self, own):
-        seen = set()
         for cls in self._mro(own):
             for node in cls.node.body:
-                if isinstance(node, ast.FunctionDef) and node.name not in seen:
-                    seen.add(node.name)
+                if isinstance(node, ast.FunctionDef):  # an overridden one too: `super()` calls it
                     self._enter(OwnFunction(node, cls.scope, OwnInstance(own)))
                     if cls is own:
                         self._check_override(own, node)

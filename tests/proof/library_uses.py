@@ -213,12 +213,16 @@ def has_name(value, name):
     return hasattr(value, name) or (is_enum and name in ("name", "value"))
 
 
+def all_names(library):
+    """Return the names of a module and of its classes."""
+    return set(dir(library)).union(
+        *(dir(value) for value in vars(library).values() if isinstance(value, type))
+    )
+
+
 def _surface(library):
     """Names that only the library's objects have."""
-    names = set(dir(library))
-    for value in vars(library).values():
-        if isinstance(value, type):
-            names |= set(dir(value))
+    names = all_names(library)
     common = set()
     for kind in (object, str, bytes, list, dict, set, int, type, Path):
         common |= set(dir(kind))

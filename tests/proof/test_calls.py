@@ -166,6 +166,7 @@ def test_branches_of_the_other_flavor_and_names_that_are_probed_are_no_findings(
                 "free, total = _call": "free, total, used = _call",
                 "cudaStreamCaptureModeThreadLocal": "cudaStreamCaptureModeThread",
                 "int(properties.totalGlobalMem)": "int(properties.totalMem)",
+                '"cudaErrorIllegalAddress"': '"cudaErrorIllegalAdress"',
             },
         ),
         (

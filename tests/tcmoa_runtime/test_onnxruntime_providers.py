@@ -660,8 +660,8 @@ def test_a_plugin_without_a_driver_needs_the_driver(plugin, own):
 def test_a_plugin_with_a_driver_that_is_too_old_needs_a_newer_one(plugin, own):
     def fail(*_):
         raise RuntimeError(
-            "[ONNXRuntimeError] : 1 : FAIL : Failed to load library /plugin.so with error: /plugin.so: undefined symbol: "
-            "cuCtxCreate_v4"
+            "[ONNXRuntimeError] : 1 : FAIL : Failed to load library /plugin.so with error: /plugin.so: "
+            "undefined symbol: cuCtxCreate_v4"
         )
 
     plugin.get_library_path = fail
