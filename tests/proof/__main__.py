@@ -35,32 +35,42 @@ class Context:
 
 
 def pieces(context, only):
-    """Yield the checks: name, and function that returns rows."""
+    """Yield the checks: piece, subject, and function that returns rows."""
     if only in (None, "engines"):
         try:
             for version in rtx_check.rtx_versions(context):
-                yield "engines", lambda v=version: rtx_check.check_build(context, v)
+                yield (
+                    "engines",
+                    f"TensorRT-RTX {version}",
+                    lambda v=version: rtx_check.check_build(context, v),
+                )
         except SkippedError as error:
-            skipped = Row("engines", "TensorRT-RTX", "skipped", str(error))
-            yield "engines", lambda: [skipped]
+            yield "engines", "TensorRT-RTX", lambda e=error: _skip(e)
     if only in (None, "calls"):
         for library in signature_check.LIBRARIES:
-            yield library.packages[0], lambda x=library: signature_check.check_library(context, x)
+            subject = f"{library.module}, extra {library.extra}"
+            yield "calls", subject, lambda x=library: signature_check.check_library(context, x)
     if only in (None, "libraries"):
         for consumer in needed_check.consumers():
-            yield consumer.package, lambda c=consumer: needed_check.check_consumer(context, c)
-        yield load_check.PACKAGE, lambda: load_check.check_plugin(context)
+            subject = f"{consumer.package}, extras {', '.join(consumer.extras)}"
+            yield "libraries", subject, lambda c=consumer: needed_check.check_consumer(context, c)
+        yield "libraries", f"{load_check.PACKAGE} loads", lambda: load_check.check_plugin(context)
     if only in (None, "headers"):
-        yield "cuda.h", lambda: header_check.check_headers(context)
+        yield "headers", "cuda.h", lambda: header_check.check_headers(context)
     if only in (None, "driver"):
-        yield "libcuda", lambda: driver_check.check_driver(context)
+        for subject, check in driver_check.CHECKS.items():
+            yield "driver", subject, lambda c=check: c(context)
 
 
-def _run(name, check):
+def _skip(error):
+    raise error
+
+
+def _run(piece, subject, check):
     try:
         return check()
     except SkippedError as error:
-        return [Row(name, "", "skipped", str(error))]
+        return [Row(piece, subject, "skipped", str(error))]
 
 
 def main(arguments=None):
@@ -72,7 +82,7 @@ def main(arguments=None):
     start = time.monotonic()
     context = Context(options.folder)
     with ThreadPoolExecutor(max_workers=2) as pool:
-        running = [pool.submit(_run, name, check) for name, check in pieces(context, options.only)]
+        running = [pool.submit(_run, *piece) for piece in pieces(context, options.only)]
         rows = sorted(
             (row for each in running for row in each.result()), key=lambda row: (row.piece, row.subject)
         )

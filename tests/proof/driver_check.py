@@ -9,6 +9,7 @@ from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
+from proof.elf import defined_functions
 from proof.extras import allowed, requirement
 from proof.report import Row, SkippedError
 from proof.sources import ROOT
@@ -83,19 +84,12 @@ def non_free_sources(files):
     return "\n\n".join(stanzas) + "\n" if stanzas else ""
 
 
-def check_driver(context):
-    """Check the errors in Python and in C."""
+def _check_c(context):
     libraries = context.driver()
-    rows = [_check_c(context, libraries), _check_library(context, libraries)]
-    rows += [_check_python(context, libraries, text) for text in (None, ">=12.9,<13")]
-    return rows
-
-
-def _check_c(context, libraries):
     subject = "C: a driver without a GPU"
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
-        return Row(PIECE, subject, "skipped", "no C++ compiler; needs g++")
+        raise SkippedError("no C++ compiler", "g++")
     source = ROOT / "runtime" / "cpp"
     program = context.wheels.folder / "driver_error"
     command = [
@@ -116,32 +110,33 @@ def _check_c(context, libraries):
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        return Row(PIECE, subject, "FAILED", "\n".join(done.stderr.splitlines()[:10]))
-    return run_expecting(
-        subject, [str(program)], libraries, r"^CUDA: no usable GPU: .*CUDA_ERROR_NO_DEVICE.*\.$"
-    )
+        return [Row(PIECE, subject, "FAILED", "\n".join(done.stderr.splitlines()[:10]))]
+    return [
+        run_expecting(
+            subject, [str(program)], libraries, r"^CUDA: no usable GPU: .*CUDA_ERROR_NO_DEVICE.*\.$"
+        )
+    ]
 
 
-def _check_library(context, libraries):
+def _check_library(context):
     """Check that a driver has every function that the C library looks up."""
-    from proof.elf import defined_functions
-
+    libraries = context.driver()
     text = (ROOT / "runtime/cpp/src/cuda_driver.hpp").read_text(encoding="utf-8")
     functions = re.findall(r"\bf\((cu\w+),", text)
     missing = sorted(set(functions) - defined_functions(libraries / "libcuda.so.1"))
     subject = f"C: functions of libcuda.so.{_driver_version(libraries)}"
     if missing or not functions:
-        return Row(PIECE, subject, "FAILED", f"it has no {', '.join(missing) or 'function to check'}")
-    return Row(PIECE, subject, "ok", f"has all {len(functions)}")
+        return [Row(PIECE, subject, "FAILED", f"it has no {', '.join(missing) or 'function to check'}")]
+    return [Row(PIECE, subject, "ok", f"has all {len(functions)}")]
 
 
 def _driver_version(libraries):
     return (libraries / "libcuda.so.1").resolve().name.removeprefix("libcuda.so.")
 
 
-def _check_python(context, libraries, other):
+def _check_python(context, other=None):
     """Check the exception with the newest cuda-bindings of the extra, or of another range."""
-    wheels = context.wheels
+    libraries, wheels = context.driver(), context.wheels
     required = requirement("rtx", "cuda-bindings").specifier if other is None else SpecifierSet(other)
     version = allowed(wheels.versions("cuda-bindings"), required)[0]
     # A driver that is older than the runtime is reported before a missing device.
@@ -153,13 +148,24 @@ def _check_python(context, libraries, other):
         "try:\n    CudaDevice.current()\n"
         "except MissingError as error:\n    print(error, file=sys.stderr); sys.exit(3)\n"
     )
-    return run_expecting(
-        f"Python: cuda-bindings {version}",
-        [sys.executable, "-c", code],
-        libraries,
-        rf"^.*({expected}).*$",
-        PYTHONPATH=str(wheels.unpack("cuda-bindings", version)),
-    )
+    return [
+        run_expecting(
+            f"Python: cuda-bindings {version}",
+            [sys.executable, "-c", code],
+            libraries,
+            rf"^.*({expected}).*$",
+            PYTHONPATH=str(wheels.unpack("cuda-bindings", version)),
+        )
+    ]
+
+
+CHECKS = {
+    "C: a driver without a GPU": _check_c,
+    "C: functions of libcuda": _check_library,
+    "Python: cuda-bindings of the extra": _check_python,
+    "Python: cuda-bindings of CUDA 12": lambda context: _check_python(context, ">=12.9,<13"),
+}
+"""Checks by name; each returns rows."""
 
 
 def run_expecting(subject, command, libraries, pattern, *, piece=PIECE, **variables):

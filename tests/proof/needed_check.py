@@ -230,7 +230,7 @@ class Resolver:
             check=False,
         )
         if done.returncode:
-            reason = " ".join(done.stderr.split())[:300]
+            reason = " ".join(done.stderr.split())[:120]
             if "No solution" not in reason:
                 raise SkippedError(
                     f"uv cannot read the packages' metadata: {reason}", "a network with a package registry"

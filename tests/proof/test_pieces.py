@@ -105,6 +105,14 @@ def test_the_table():
     ]
 
 
+@pytest.mark.parametrize(("status", "code"), [("ok", 0), ("FAILED", 1)])
+def test_the_exit_code_is_1_where_something_does_not_fit(tmp_path, monkeypatch, capsys, status, code):
+    rows = [Row("calls", "package 1.0", status, "detail")]
+    monkeypatch.setattr("proof.__main__.pieces", lambda *_: [("calls", "package", lambda: rows)])
+    assert main(["--folder", str(tmp_path)]) == code
+    assert f"{status}  calls  package 1.0  detail" in capsys.readouterr().out
+
+
 def test_what_cannot_be_downloaded_is_skipped_with_the_reason(tmp_path, monkeypatch, capsys):
     def offline(self, package):
         raise SkippedError("no network", "a network")

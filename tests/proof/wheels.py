@@ -11,6 +11,7 @@ from pathlib import Path
 from proof.report import SkippedError
 
 _NETWORK = "a network with a package registry"
+_PATIENCE = ("--retries", "1", "--timeout", "30")
 
 
 class Wheels:
@@ -64,7 +65,7 @@ class Wheels:
 
 
 def _pip(*arguments):
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *_PATIENCE, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = next((row for row in reversed(done.stderr.splitlines()) if "ERROR" in row), "pip failed")
