@@ -79,7 +79,7 @@ soak: $(VENV)/.ready
 	PYTHONPATH=tests $(BIN)/python tests/soak.py --seconds $(SOAK_SECONDS)
 
 gpu-check: $(VENV)/.ready
-	$(BIN)/python benchmarks/gpu_check.py --out gpu-report.txt
+	$(BIN)/tcmoa gpu-check --out gpu-report.md
 
 # The GPU code against NVIDIA's real wheels, headers and driver library, without a GPU; downloads stay in build/gpu-proof.
 gpu-proof: $(VENV)/.ready build/tools/.ready
