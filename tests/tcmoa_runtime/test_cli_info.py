@@ -151,6 +151,7 @@ COMMANDS = (
         "inspect",
         "doctor",
         "bench",
+        "gpu-check",
         "evaluate",
     ),
     *("calibrate int8", "calibrate fp8", "calibrate prompt", "calibrate align"),

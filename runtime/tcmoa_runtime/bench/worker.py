@@ -86,6 +86,10 @@ class Worker:
         """Number of the process."""
         return self._process.pid
 
+    def kill(self) -> None:
+        """End the process, also from another thread; a request in progress then raises TcmoaError."""
+        self._process.kill()
+
     def load(self) -> LoadTimes:
         """Load the model and run the first frame; raises TcmoaError like `request`."""
         answer: Mapping[str, Any] = self.request("load")

@@ -48,10 +48,11 @@ _COMMANDS: Final = MappingProxyType(
         "inspect": "Examine and measure",
         "doctor": "Examine and measure",
         "bench": "Examine and measure",
+        "gpu-check": "Examine and measure",
         "evaluate": "Examine and measure",
     }
 )
-"""Commands in the order of the help, and the heading of each. The module of a command has the same name."""
+"""Commands in the order of the help, and the heading of each. A command's module has its name, with _ for each dash."""
 
 
 def make_app(arguments: Sequence[str]) -> typer.Typer:
@@ -66,11 +67,12 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
     )
     names = arguments[:1] if arguments and arguments[0] in _COMMANDS else _COMMANDS
     for name in names:
-        module = import_module(f"{__name__}.{name}")
+        module_name = name.replace("-", "_")
+        module = import_module(f"{__name__}.{module_name}")
         if name == "calibrate":
             app.add_typer(module.app, rich_help_panel=_COMMANDS[name])
         else:
-            command = getattr(module, name)
+            command = getattr(module, module_name)
             app.command(name, help=help_of(command), rich_help_panel=_COMMANDS[name])(command)
     return app
 

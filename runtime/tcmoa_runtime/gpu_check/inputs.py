@@ -1,0 +1,64 @@
+"""Frames that the steps fuse, and comparing their results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcmoa_runtime.bundle import Bundle
+from tcmoa_runtime.contract import PROMPT_SCALE, PROMPT_SHIFT
+from tcmoa_runtime.gpu_check.target import CheckError
+from tcmoa_runtime.images import read_frame, resize_frame
+from tcmoa_runtime.shipped_pairs import shipped_pairs
+from tcmoa_runtime.typing import Frame
+
+GraphInputs: TypeAlias = dict[str, NDArray[np.generic]]
+"""Inputs of a graph by name."""
+
+EQUAL_PSNR_DB = 100.0
+"""Stands for an infinite PSNR: all values are equal."""
+
+
+def pair_frames(bundle: Bundle) -> Iterator[tuple[str, Frame, Frame]]:
+    """Yield the shipped pairs of a bundle's task: name, x and y, resized to the bundle's size."""
+    for pair in shipped_pairs(bundle.task):
+        x, y = (resize_frame(read_frame(path), bundle.size) for path in (pair.x, pair.y))
+        yield pair.name, x, y
+
+
+def make_inputs(bundle: Bundle, number: int) -> GraphInputs:
+    """Make inputs of a bundle's graph: squares of 16 pixels, other ones for each number, and a map of prompts."""
+    rng = np.random.default_rng(number)
+    inputs: GraphInputs = {}
+    for spec in bundle.contract.inputs:
+        if spec.dtype == "uint8":
+            batch, height, width, channels = spec.shape
+            squares = rng.integers(0, 256, (batch, -(-height // 16), -(-width // 16), channels), np.uint8)
+            large = squares.repeat(16, axis=1).repeat(16, axis=2)
+            inputs[spec.name] = np.ascontiguousarray(large[:, :height, :width])
+        elif spec.name == PROMPT_SHIFT:
+            inputs[spec.name] = rng.uniform(-0.3, 0.3, spec.shape).astype(np.float32)
+        else:
+            inputs[spec.name] = np.full(spec.shape, float(spec.name == PROMPT_SCALE), np.float32)
+    return inputs
+
+
+def psnr_db(frame: NDArray[np.uint8], expected: NDArray[np.uint8]) -> float:
+    """Return the PSNR of a frame in dB; `EQUAL_PSNR_DB` at most."""
+    error = float(np.square(frame.astype(np.float64) - expected).mean())
+    return EQUAL_PSNR_DB if error == 0 else min(10 * math.log10(255**2 / error), EQUAL_PSNR_DB)
+
+
+def check_equal(frame: NDArray[np.generic], expected: NDArray[np.generic], what: str) -> None:
+    """Raise CheckError unless two results are equal byte by byte."""
+    if frame.shape != expected.shape or frame.dtype != expected.dtype:
+        raise CheckError(
+            f"{what}: {frame.dtype} {list(frame.shape)}; expected {expected.dtype} {list(expected.shape)}"
+        )
+    differing = int(np.count_nonzero(frame != expected))
+    if differing:
+        raise CheckError(f"{what}: {differing} of {frame.size} values differ; expected the same bytes")
