@@ -5,6 +5,7 @@
 import ctypes
 import enum
 import random
+import re
 import sys
 import threading
 import types
@@ -16,7 +17,9 @@ import numpy as np
 GUARD = 256
 POISON = 0xA5
 FREED = 0xDD
-MODULE = "cuda.bindings.runtime"
+ALIGNMENT = 256
+"""Of every address that `cudaMalloc` returns, by the CUDA programming guide."""
+MODULE, DRIVER_MODULE = "cuda.bindings.runtime", "cuda.bindings.driver"
 LEGACY, PER_THREAD = 1, 2
 
 
@@ -32,10 +35,22 @@ class cudaError_t(enum.IntEnum):
     cudaErrorNoDevice = 100
     cudaErrorInvalidDevice = 101
     cudaErrorInvalidResourceHandle = 400
+    cudaErrorIllegalAddress = 700
+    cudaErrorMisalignedAddress = 716
     cudaErrorLaunchFailure = 719
     cudaErrorStreamCaptureUnsupported = 900
     cudaErrorStreamCaptureInvalidated = 901
     cudaErrorUnknown = 999
+
+
+class CUresult(enum.IntEnum):
+    CUDA_SUCCESS = 0
+    CUDA_ERROR_INVALID_VALUE = 1
+    CUDA_ERROR_OUT_OF_MEMORY = 2
+    CUDA_ERROR_NO_DEVICE = 100
+    CUDA_ERROR_INVALID_DEVICE = 101
+    CUDA_ERROR_INVALID_CONTEXT = 201
+    CUDA_ERROR_UNKNOWN = 999
 
 
 class cudaMemcpyKind(enum.IntEnum):
@@ -61,6 +76,12 @@ class cudaMemoryType(enum.IntEnum):
 ENUMS = (cudaError_t, cudaMemcpyKind, cudaStreamCaptureMode, cudaMemoryType)
 CONSTANTS = {"cudaHostAllocDefault": 0, "cudaStreamNonBlocking": 1, "cudaEventDisableTiming": 2}
 OK = cudaError_t.cudaSuccess
+STICKY = (
+    cudaError_t.cudaErrorIllegalAddress,
+    cudaError_t.cudaErrorMisalignedAddress,
+    cudaError_t.cudaErrorLaunchFailure,
+)
+"""Errors that leave the process without a usable context: every later call returns the same one."""
 
 
 @dataclass
@@ -70,21 +91,25 @@ class Memory:
     nbytes: int
     device: int | None  # None: page-locked host memory
     whole: np.ndarray = field(init=False, repr=False)
+    start: int = field(init=False, repr=False)
     freed: bool = False
 
     def __post_init__(self):
-        self.whole = np.full(self.nbytes + 2 * GUARD, POISON, np.uint8)
+        self.whole = np.full(self.nbytes + 2 * GUARD + ALIGNMENT, POISON, np.uint8)
+        self.start = GUARD + -(self.whole.ctypes.data + GUARD) % ALIGNMENT
 
     @property
     def address(self):
-        return self.whole.ctypes.data + GUARD
+        return self.whole.ctypes.data + self.start
 
     @property
     def content(self):
-        return self.whole[GUARD : GUARD + self.nbytes]
+        return self.whole[self.start : self.start + self.nbytes]
 
     def check_guards(self):
-        if (self.whole[:GUARD] != POISON).any() or (self.whole[GUARD + self.nbytes :] != POISON).any():
+        if (self.whole[: self.start] != POISON).any() or (
+            self.whole[self.start + self.nbytes :] != POISON
+        ).any():
             raise Misuse(f"something wrote outside of the {self.nbytes} bytes at {self.address:#x}")
 
 
@@ -116,6 +141,7 @@ class Capture:
 @dataclass
 class Event:
     handle: int
+    device: int
     record: Record | None = None
 
 
@@ -136,7 +162,10 @@ class Device:
         self.lock = threading.RLock()
         self.current = threading.local()
         self.memories, self.graphs, self.executables, self.events = [], {}, {}, {}
-        self.streams = {h: Stream(h, 0) for h in (LEGACY, PER_THREAD)}
+        self.streams, self.defaults = {}, {}
+        self.primary = set()  # devices with a primary context, which costs hundreds of MB on a real GPU
+        self.pushed = Counter()  # contexts by thread
+        self.sticky = None
         self.misuses, self.calls, self.counts = [], [], Counter()
         self.failures = {}  # (function or None for all, nth call from 1) -> error
         self.driver = 13000
@@ -154,11 +183,12 @@ class Device:
         held = {
             "device": [m for m in self.memories if not m.freed and m.device is not None],
             "pinned": [m for m in self.memories if not m.freed and m.device is None],
-            "streams": [s for s in self.streams if s not in (LEGACY, PER_THREAD)],
+            "streams": list(self.streams),
             "events": list(self.events),
             "graphs": list(self.graphs),
             "executables": list(self.executables),
-            "work": [s.handle for s in self.streams.values() if s.queue],
+            "work": [s.handle for s in self.every_stream() if s.queue],
+            "contexts": [thread for thread, count in self.pushed.items() if count],
         }
         return {kind: things for kind, things in held.items() if things}
 
@@ -172,8 +202,12 @@ class Device:
     def finish(self):
         """Run all queued work."""
         with self.lock:
-            for stream in list(self.streams.values()):
+            for stream in self.every_stream():
                 self.drain(stream)
+
+    def crash(self, handle, error=cudaError_t.cudaErrorIllegalAddress):
+        """Enqueue work that ends the context, as a kernel does that reads a wrong address."""
+        self.queue(handle, lambda: setattr(self, "sticky", error))
 
     def array(self, values, device=0):
         """Allocate device memory with these values; `release` frees it."""
@@ -222,10 +256,18 @@ class Device:
         return any(m.address <= address < m.address + max(m.nbytes, 1) and not m.freed for m in self.memories)
 
     def device(self):
-        return getattr(self.current, "device", 0)
+        """The device of the thread's current context; without one, the runtime's choice for the thread."""
+        stack = getattr(self.current, "stack", None)
+        return stack[-1] if stack else getattr(self.current, "device", 0)
+
+    def every_stream(self):
+        return [*self.streams.values(), *self.defaults.values()]
 
     def stream_of(self, handle):
         handle = LEGACY if int(handle) == 0 else int(handle)
+        if handle in (LEGACY, PER_THREAD):  # each device has its own, and each thread its own per-thread one
+            key = (handle, self.device(), threading.get_ident() if handle == PER_THREAD else None)
+            return self.defaults.setdefault(key, Stream(handle, self.device()))
         if handle not in self.streams:
             self.misuse(f"stream {handle:#x} does not exist, or was destroyed")
         return self.streams[handle]
@@ -243,14 +285,18 @@ class Device:
 
     def step(self, stream):
         """Run a stream's next operation, after the work that it waits for."""
+        if self.sticky is not None:
+            stream.queue.clear()
+            return
         operation = stream.queue[0]
         if operation.after is not None and not operation.after.done:
             self.reach(operation.after)
-        stream.queue.popleft()
-        operation.run()
+        if stream.queue:  # else the work it waited for ended the context
+            stream.queue.popleft()
+            operation.run()
 
     def reach(self, record):
-        while not record.done:
+        while not record.done and self.sticky is None:
             if not record.stream.queue:
                 self.misuse("an event waits for a recording that never comes")
             self.step(record.stream)
@@ -264,7 +310,7 @@ class Device:
         if self.random is None:
             return
         for _ in range(self.random.randrange(4)):
-            busy = [s for s in self.streams.values() if s.queue]
+            busy = [s for s in self.every_stream() if s.queue]
             if not busy:
                 return
             self.step(self.random.choice(busy))
@@ -272,7 +318,7 @@ class Device:
     def forbid_in_capture(self):
         """Return the error of a call that invalidates a capture, None outside of a capture."""
         me = threading.get_ident()
-        for stream in self.streams.values():
+        for stream in self.every_stream():
             capture = stream.capture
             if capture is None or capture.mode == cudaStreamCaptureMode.cudaStreamCaptureModeRelaxed:
                 continue
@@ -296,7 +342,12 @@ class Device:
     def cudaSetDevice(self, device):
         if not 0 <= device < self.devices:
             return (cudaError_t.cudaErrorInvalidDevice,)
-        self.current.device = device
+        stack = getattr(self.current, "stack", None)
+        if stack:
+            stack[-1] = device
+        else:
+            self.current.device = device
+        self.primary.add(device)  # at once, since CUDA 12
         return (OK,)
 
     def cudaGetDeviceProperties(self, device):
@@ -367,6 +418,9 @@ class Device:
             self.misuse("a stream that synchronizes with the default stream")
         return OK, self.stream(self.device())
 
+    def cudaStreamGetDevice(self, hStream):
+        return OK, self.stream_of(hStream).device
+
     def cudaStreamDestroy(self, stream):
         found = self.stream_of(stream)
         if found.queue or found.capture:
@@ -389,7 +443,7 @@ class Device:
 
     def cudaEventCreateWithFlags(self, flags):
         handle = self.handle()
-        self.events[handle] = Event(handle)
+        self.events[handle] = Event(handle, self.device())
         return OK, handle
 
     def cudaEventDestroy(self, event):
@@ -401,6 +455,8 @@ class Device:
 
     def cudaEventRecord(self, event, stream):
         found, target = self.event_of(event), self.stream_of(stream)
+        if found.device != target.device:
+            return (cudaError_t.cudaErrorInvalidResourceHandle,)
         record = found.record = Record(target)
 
         def reached():
@@ -419,7 +475,7 @@ class Device:
 
     def cudaMemcpyAsync(self, dst, src, count, kind, stream):
         found, kinds = self.stream_of(stream), cudaMemcpyKind
-        device = found.device if found.handle not in (LEGACY, PER_THREAD) else self.device()
+        device = found.device
         target_at = device if kind in (kinds.cudaMemcpyHostToDevice, kinds.cudaMemcpyDeviceToDevice) else None
         source_at = device if kind in (kinds.cudaMemcpyDeviceToHost, kinds.cudaMemcpyDeviceToDevice) else None
         pageable = [p for p, at in ((dst, target_at), (src, source_at)) if at is None and not self.known(p)]
@@ -446,7 +502,7 @@ class Device:
             self.misuse("only copies within the GPU are simulated row by row")
         if width > dpitch or width > spitch:
             return (cudaError_t.cudaErrorInvalidValue,)
-        device = found.device if found.handle not in (LEGACY, PER_THREAD) else self.device()
+        device = found.device
         reach = [(dst, (height - 1) * dpitch + width), (src, (height - 1) * spitch + width)]
         for address, nbytes in reach:
             self.find(address, nbytes, device)
@@ -486,7 +542,7 @@ class Device:
         found = self.stream_of(stream)
         if int(graphExec) not in self.executables:
             self.misuse("a graph is launched that was destroyed")
-        if found.handle not in (LEGACY, PER_THREAD) and found.device != self.device():
+        if found.device != self.device():
             return (cudaError_t.cudaErrorInvalidResourceHandle,)
         for operation in self.executables[int(graphExec)]:
             self.push(found, operation)
@@ -502,8 +558,42 @@ class Device:
             self.misuse("a graph is destroyed twice")
         return (OK,)
 
+    # --- the functions of cuda.bindings.driver ------------------------------------------------------------
+
+    def cuInit(self, Flags):
+        return (CUresult.CUDA_SUCCESS,)
+
+    def cuDeviceGet(self, ordinal):
+        if not 0 <= ordinal < self.devices:
+            return CUresult.CUDA_ERROR_INVALID_DEVICE, None
+        return CUresult.CUDA_SUCCESS, ordinal
+
+    def cuDevicePrimaryCtxRetain(self, dev):
+        self.primary.add(dev)
+        return CUresult.CUDA_SUCCESS, 0xC000 + dev
+
+    def cuCtxPushCurrent(self, ctx):
+        if not hasattr(self.current, "stack"):
+            self.current.stack = []
+        self.current.stack.append(ctx - 0xC000)
+        self.pushed[threading.get_ident()] += 1
+        return (CUresult.CUDA_SUCCESS,)
+
+    def cuCtxPopCurrent(self):
+        if not getattr(self.current, "stack", None):
+            return CUresult.CUDA_ERROR_INVALID_CONTEXT, None
+        self.pushed[threading.get_ident()] -= 1
+        return CUresult.CUDA_SUCCESS, 0xC000 + self.current.stack.pop()
+
+    def cuGetErrorName(self, error):
+        return CUresult.CUDA_SUCCESS, error.name.encode()
+
+    def cuGetErrorString(self, error):
+        return CUresult.CUDA_SUCCESS, f"simulated {error.name}".encode()
+
 
 FUNCTIONS = tuple(name for name in vars(Device) if name.startswith("cuda"))
+DRIVER_FUNCTIONS = tuple(name for name in vars(Device) if re.match("cu[A-Z]", name))
 RESULTS = {  # number of results besides the error, of functions that return some
     **dict.fromkeys(("cudaMemGetInfo",), 2),
     **dict.fromkeys(
@@ -517,10 +607,28 @@ RESULTS = {  # number of results besides the error, of functions that return som
         1,
     ),
     **dict.fromkeys(("cudaHostAlloc", "cudaStreamCreateWithFlags", "cudaEventCreateWithFlags"), 1),
+    **dict.fromkeys(("cudaStreamGetDevice", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxPopCurrent"), 1),
     **dict.fromkeys(("cudaStreamEndCapture", "cudaGraphInstantiate", "cudaPointerGetAttributes"), 1),
 }
-ASIDE = ("cudaGetLastError", "cudaGetErrorName", "cudaGetErrorString")
+ASIDE = (
+    "cudaGetLastError",
+    "cudaGetErrorName",
+    "cudaGetErrorString",
+    "cuGetErrorName",
+    "cuGetErrorString",
+)
 """Functions about errors, which are not counted and never fail."""
+WITHOUT_CONTEXT = (
+    *(
+        "cudaGetDeviceCount",
+        "cudaGetDevice",
+        "cudaSetDevice",
+        "cudaGetDeviceProperties",
+        "cudaDriverGetVersion",
+    ),
+    *DRIVER_FUNCTIONS,
+)
+"""Functions that make no primary context of the current device, and work without one."""
 
 
 def install(monkeypatch, device):
@@ -533,11 +641,21 @@ def install(monkeypatch, device):
     for name in FUNCTIONS:
         setattr(module, name, _counted(device, name))
     monkeypatch.setitem(sys.modules, MODULE, module)
+    driver = types.ModuleType(DRIVER_MODULE)
+    driver.CUresult = CUresult
+    for name in DRIVER_FUNCTIONS:
+        setattr(driver, name, _counted(device, name))
+    monkeypatch.setitem(sys.modules, DRIVER_MODULE, driver)
     return module
 
 
 def _counted(device, name):
     function = getattr(device, name)
+
+    def failed(error):
+        if name in DRIVER_FUNCTIONS:
+            error = CUresult(int(error))
+        return (error, *[None] * RESULTS.get(name, 0))
 
     def call(*arguments):
         with device.lock:
@@ -550,8 +668,19 @@ def _counted(device, name):
                 if error is not None:
                     if name == "cudaStreamEndCapture":  # which ends the capture in any case
                         device.stream_of(arguments[0]).capture = None
-                    return (error, *[None] * RESULTS.get(name, 0))
+                    if name == "cuCtxPopCurrent":  # it reports an earlier error
+                        function()
+                    if error in STICKY:
+                        device.sticky = error
+                    return failed(error)
+            if name not in WITHOUT_CONTEXT:
+                device.primary.add(device.device())
+                if device.sticky is not None:
+                    return failed(device.sticky)
             device.wander()
-            return function(*arguments)
+            result = function(*arguments)
+            if name not in WITHOUT_CONTEXT and device.sticky is not None:
+                return failed(device.sticky)
+            return result
 
     return call

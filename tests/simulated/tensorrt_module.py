@@ -10,7 +10,7 @@ import types
 import numpy as np
 import onnxruntime
 
-from simulated.cuda_runtime import Operation
+from simulated.cuda_runtime import ALIGNMENT, Operation
 
 MAGIC = b"simulated engine\n"
 NAMES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx_bindings"}
@@ -262,11 +262,15 @@ class IExecutionContext:
 
     def set_device_memory(self, memory, size):
         assert size >= SCRATCH
+        assert memory % ALIGNMENT == 0
         self.device.find(memory, size, self.home)
         self.scratch = (memory, size)
 
     def set_tensor_address(self, name, memory):
         if name not in self.engine.tensors or self.library.refused("address", self.engine.runtime):
+            return False
+        if memory % ALIGNMENT:  # by the documentation of `setTensorAddress`
+            report(self.engine.runtime, f"simulated: the address {memory:#x} is not aligned")
             return False
         self.addresses[name] = memory
         return True
@@ -280,7 +284,7 @@ class IExecutionContext:
             if library.refused("enqueue", self.engine.runtime):
                 return False
             stream = device.stream_of(stream_handle)
-            if device.device() != self.home or (stream.handle > 2 and stream.device != self.home):
+            if device.device() != self.home or stream.device != self.home:
                 report(self.engine.runtime, "simulated: another device is current")
                 return False
             if self.addresses.keys() != self.engine.tensors.keys() or self.scratch is None:

@@ -5,6 +5,7 @@ import inspect
 import re
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -26,15 +27,32 @@ def device(monkeypatch):
     assert simulated.live() == {}
 
 
-@pytest.fixture
-def real():
-    """The real `cuda.bindings.runtime`, of which only names and signatures are inspected."""
+def real_module(name):
     try:
-        return importlib.import_module("cuda.bindings.runtime")
+        return importlib.import_module(name)
     except ImportError:
         pytest.skip(
             "cuda.bindings is not installed; `pip install cuda-bindings` enables this test, also without a GPU"
         )
+
+
+@pytest.fixture
+def real():
+    """The real `cuda.bindings.runtime`, of which only names and signatures are inspected."""
+    return real_module("cuda.bindings.runtime")
+
+
+@pytest.mark.parametrize("name", cuda_runtime.DRIVER_FUNCTIONS)
+def test_each_simulated_function_of_the_driver_has_the_parameters_of_the_real_one(name):
+    driver = real_module("cuda.bindings.driver")
+    simulated = list(inspect.signature(getattr(cuda_runtime.Device, name)).parameters)[1:]
+    assert simulated == list(inspect.signature(getattr(driver, name)).parameters)
+
+
+def test_each_simulated_result_of_the_driver_is_the_real_one():
+    driver = real_module("cuda.bindings.driver")
+    for member in cuda_runtime.CUresult:
+        assert int(getattr(driver.CUresult, member.name)) == member
 
 
 @pytest.mark.parametrize("name", cuda_runtime.FUNCTIONS)
@@ -106,6 +124,42 @@ def test_a_device_is_current_inside_the_with_block_only(device):
     with pytest.raises(KeyError), there.active():
         raise KeyError
     assert device.device() == 0
+
+
+def test_work_on_a_device_makes_no_context_on_another_one(device):
+    """`cudaSetDevice` makes one at once since CUDA 12, which costs hundreds of MB of the other GPU's memory."""
+    there = cuda.CudaDevice(1, "", "8.9", 1, "13.0")
+    assert device.primary == set()
+    with there.active():
+        assert device.primary == {1}  # before anything is allocated or loaded
+        cuda.DeviceBuffer(8).close()
+    assert device.primary == {1}
+    assert device.device() == 0
+    device.fail(1, cudaError_t.cudaErrorMemoryAllocation, "cuDevicePrimaryCtxRetain")
+    with (
+        pytest.raises(MemoryShortageError, match="out of GPU memory in cuDevicePrimaryCtxRetain"),
+        cuda.CudaDevice(0, "", "8.9", 1, "13.0").active(),
+    ):
+        pass
+    device.fail(1, cudaError_t.cudaErrorUnknown, "cuCtxPushCurrent")
+    with pytest.raises(TcmoaError, match="simulated CUDA_ERROR_UNKNOWN"), there.active():
+        pass
+
+
+def test_after_an_error_that_ends_the_context_the_program_must_start_again(device):
+    stream, buffer = cuda.CudaStream(), cuda.DeviceBuffer(8)
+    device.crash(stream.handle)
+    for call in (stream.synchronize, lambda: cuda.DeviceBuffer(8), buffer.close, stream.close):
+        with pytest.raises(TcmoaError) as caught:
+            call()
+        text = str(caught.value)
+        assert "simulated cudaErrorIllegalAddress" in text
+        assert text.endswith(
+            "Start the program again: CUDA refuses all further calls of this process. Check the GPU with `nvidia-smi`"
+        )
+        assert "\n" not in text
+    device.memories.clear()
+    device.streams.clear()
 
 
 @pytest.mark.parametrize(
@@ -308,6 +362,23 @@ class TestTheSimulationDetects:
         there, here, stream = cuda.DeviceBuffer(8), cuda.PinnedBuffer(8), gpu.stream(device=1)
         with pytest.raises(Misuse, match="memory of 0, used as that of 1"):
             cuda.CudaStream(stream).upload(there, here)
+
+    def test_an_event_is_recorded_on_its_own_device_only(self, gpu):
+        (_, event), stream = gpu.cudaEventCreateWithFlags(2), gpu.stream(1)
+        assert gpu.cudaEventRecord(event, stream) == (cudaError_t.cudaErrorInvalidResourceHandle,)
+        assert gpu.cudaStreamWaitEvent(stream, event, 0) == (cudaError_t.cudaSuccess,)
+
+    def test_default_streams_belong_to_the_current_device_and_thread(self, gpu):
+        legacy = gpu.stream_of(0)
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(gpu.stream_of, 1).result() is legacy
+            assert pool.submit(gpu.stream_of, 2).result() is not gpu.stream_of(2)
+        gpu.cudaSetDevice(1)
+        assert gpu.stream_of(1) is not legacy
+        assert gpu.primary == {1}
+
+    def test_memory_is_aligned(self, gpu):
+        assert all(gpu.cudaMalloc(size)[1] % 256 == 0 for size in (1, 100, 257))
 
     def test_a_destroyed_stream_or_event(self, gpu):
         stream, event = cuda.CudaStream(), cuda.CudaEvent()

@@ -173,9 +173,47 @@ def test_a_stream_without_arrays_on_the_gpu_is_refused(fuser, pair):
     with pytest.raises(InputError) as caught:
         fuser(*pair, stream=0)
     assert str(caught.value) == (
-        f"stream: given to {fuser.backend.name} with x of ndarray and y of ndarray; "
-        "expected arrays in GPU memory and an engine of TensorRT. Leave it out."
+        "stream: given with x of ndarray and y of ndarray; expected arrays in GPU memory. Leave it out."
     )
+
+
+def test_a_backend_on_the_cpu_says_what_arrays_on_the_gpu_need(bundle, cases, pair):
+    """E.g. where no engine was built, and `auto` has taken another backend."""
+    reference = Fuser(bundle, cases.reference)
+    x = CudaMemory(256, pair[0].shape)
+    for stream in (None, 0):
+        with pytest.raises(InputError) as caught:
+            reference(x, pair[1], stream=stream)
+        assert str(caught.value) == (
+            "x: a CudaMemory in GPU memory, but the bundle is loaded with onnxruntime (CPU); expected an array in host "
+            "memory. Build an engine with `tcmoa build` and load it with backend='tensorrt', or copy the array to the "
+            "host."
+        )
+
+
+class OfJax:
+    """An array in GPU memory whose library copies it to the host when it is asked for an array."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+    def __dlpack__(self, *, stream=None):
+        raise AssertionError("read on the GPU")
+
+    def __array__(self, dtype=None, copy=None):
+        if self.values is None:
+            raise TypeError("can't convert a CUDA tensor")
+        return self.values
+
+
+def test_a_backend_on_the_cpu_takes_arrays_that_their_library_copies(bundle, cases, pair, expected):
+    reference = Fuser(bundle, cases.reference)
+    np.testing.assert_array_equal(reference(OfJax(pair[0]), pair[1]), expected)
+    with pytest.raises(InputError, match="y: a OfJax in GPU memory"):
+        reference(pair[0], OfJax(None))
 
 
 def test_an_owner_that_takes_no_stream_is_waited_for_on_the_default_stream(fuser, device, pair, expected):

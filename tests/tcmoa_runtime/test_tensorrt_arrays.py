@@ -29,7 +29,7 @@ def test_wrong_host_arrays_are_refused_and_nothing_is_queued(change, words, back
     before = len(device.calls)
     with pytest.raises(InputError, match=words):
         backend.infer({**cases.inputs(0), **change})
-    assert set(device.calls[before:]) <= {"cudaGetDevice"}
+    assert set(device.calls[before:]) <= {"cuCtxPushCurrent", "cuCtxPopCurrent"}
     assert cases.same(backend.infer(cases.inputs(0)), 0)
 
 
@@ -421,3 +421,39 @@ def test_two_fusers_in_one_process(bundle, library, cases, pair):
         np.testing.assert_array_equal(one(*pair), other(*pair))
     with pytest.raises(TcmoaError, match="closed"):
         one(*pair)
+
+
+def test_streams_of_another_device_are_refused(bundle, backend, device, cases):
+    """CUDA would refuse to record an event in them, or the backend would not wait for what they read."""
+    there = device.stream(1)
+    line = "a stream of CUDA device 1; expected one of device 0, where the bundle is loaded"
+    with pytest.raises(InputError, match=f"^stream: {line}$"):
+        TensorRTBackend(bundle, stream=there)
+    with pytest.raises(InputError, match=f"^stream: {line}$"):
+        backend.infer_device(cases.inputs(1), there)
+    inputs = cases.inputs(1)
+    x = OnGpu(device, inputs["x"], stream=there)
+    with pytest.raises(InputError, match=f"^x: {line}$"):
+        backend.infer({**inputs, "x": x})
+    x.free()
+    fused = backend.infer_device(inputs)["fused"]
+    with pytest.raises(InputError, match=f"^stream: {line}$"):
+        fused.__dlpack__(stream=there)
+    assert cases.same(backend.infer(inputs), 1)
+    del device.streams[there]
+
+
+def test_a_kernel_that_ends_the_context_is_one_line_for_every_call(bundle, library, device, cases):
+    backend = TensorRTBackend(bundle)
+    ticket = backend.submit(cases.inputs(1))
+    device.crash(backend._compute.handle)
+    later = backend.submit(cases.inputs(2))
+    for call in (later.result, lambda: backend.infer(cases.inputs(3)), backend.close):
+        with pytest.raises(TcmoaError, match="Start the program again") as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    backend.close()
+    del call, caught, ticket, later
+    device.memories.clear()
+    for kind in (device.streams, device.events, device.executables, device.graphs):
+        kind.clear()

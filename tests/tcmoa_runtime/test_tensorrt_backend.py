@@ -320,6 +320,7 @@ def test_out_of_memory_at_any_allocation_frees_everything(bundle, library, devic
 @pytest.mark.filterwarnings("ignore:.*runs without a CUDA graph:RuntimeWarning")
 def test_any_cuda_call_may_fail_while_loading_and_everything_is_freed(bundle, library, device):
     """A destroying call that fails leaks its own handle, as it would on a GPU."""
+    TensorRTBackend(bundle).close()  # the first one makes the primary context, too
     before = device.counts[None]
     TensorRTBackend(bundle).close()
     calls = device.calls[-(device.counts[None] - before) :]
@@ -342,13 +343,14 @@ def test_any_cuda_call_may_fail_while_loading_and_everything_is_freed(bundle, li
 def test_any_cuda_call_may_fail_during_a_frame_and_no_slot_is_lost(call, bundle, library, device, cases):
     with closing(TensorRTBackend(bundle)) as backend:
         infer = getattr(backend, call)
-        before = device.counts[None]
+        before = len(device.calls)
         infer(cases.inputs(0))
-        for nth in range(1, device.counts[None] - before + 1):
+        for nth, name in enumerate(device.calls[before:], 1):
             device.fail(nth, cudaError_t.cudaErrorUnknown)
             with suppress(TcmoaError):  # garbage collecting results on the GPU raises nothing
                 infer(cases.inputs(1))
-                assert call == "infer_device"
+                # Leaving the context reports errors of earlier work, which the next call raises.
+                assert call == "infer_device" or name == "cuCtxPopCurrent"
             assert cases.same(backend.infer(cases.inputs(2)), 2), nth
             device.failures.clear()
 

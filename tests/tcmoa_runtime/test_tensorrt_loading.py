@@ -254,6 +254,23 @@ def test_errors_of_native_threads_are_counted(library):
     assert log.first_since(log.count) == "it logged no reason"
 
 
+def test_the_primary_context_is_there_before_tensorrt_reads_an_engine(bundle, library, device, monkeypatch):
+    seen = []
+    load = tensorrt_module.Runtime.deserialize_cuda_engine
+
+    def look(self, data):
+        seen.append((set(device.primary), device.device()))
+        return load(self, data)
+
+    monkeypatch.setattr(tensorrt_module.Runtime, "deserialize_cuda_engine", look)
+    device.current.device = 1
+    there = TensorRTBackend(bundle)
+    device.current.device = 0
+    there.close()
+    assert seen == [({1}, 1)]
+    assert device.primary == {1}
+
+
 def test_out_of_memory_in_tensorrt_is_a_memory_shortage(bundle, library, monkeypatch):
     def out_of_memory(self, strategy):
         raise RuntimeError("CUDA error: out of memory\nat somewhere")

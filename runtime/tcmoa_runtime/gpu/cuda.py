@@ -1,4 +1,4 @@
-"""A thin layer on `cuda.bindings.runtime` for the TensorRT backend; every call is checked.
+"""A thin layer on `cuda.bindings` for the TensorRT backend; every call is checked.
 
 Each class owns one handle, is a context manager, and can be closed more than once. Importing this module imports
 no CUDA; the first call does.
@@ -9,19 +9,22 @@ from __future__ import annotations
 import ctypes
 import importlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Final, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa_runtime.errors import MemoryShortageError, MissingError, TcmoaError
+from tcmoa_runtime.errors import InputError, MemoryShortageError, MissingError, TcmoaError
 from tcmoa_runtime.install import install_command, install_hint
 
 _MODULE: Final = "cuda.bindings.runtime"
+_DRIVER_MODULE: Final = "cuda.bindings.driver"
 
 LEGACY_STREAM: Final = 1
 """Handle of the legacy default stream, which synchronizes with all other streams (`cudaStreamLegacy`)."""
@@ -29,13 +32,39 @@ PER_THREAD_STREAM: Final = 2
 """Handle of the per-thread default stream (`cudaStreamPerThread`)."""
 
 
+_STICKY_ERRORS: Final = frozenset(
+    {
+        "cudaErrorECCUncorrectable",
+        "cudaErrorIllegalAddress",
+        "cudaErrorLaunchTimeout",
+        "cudaErrorContextIsDestroyed",
+        "cudaErrorAssert",
+        "cudaErrorHardwareStackError",
+        "cudaErrorIllegalInstruction",
+        "cudaErrorMisalignedAddress",
+        "cudaErrorInvalidAddressSpace",
+        "cudaErrorInvalidPc",
+        "cudaErrorLaunchFailure",
+    }
+)
+"""Errors after which CUDA refuses every call of the process, by its documentation."""
+
+_contexts: Final[WeakKeyDictionary[ModuleType, dict[int, Any]]] = WeakKeyDictionary()
+"""Retained primary contexts by device, for each module that stands for the driver: tests replace it."""
+_retaining: Final = threading.Lock()
+
+
 def _runtime() -> Any:
     """Import `cuda.bindings.runtime`; raises MissingError when it is not installed."""
-    module = sys.modules.get(_MODULE)
+    return _import(_MODULE)
+
+
+def _import(name: str) -> Any:
+    module = sys.modules.get(name)
     if module is not None:
         return module
     try:
-        return importlib.import_module(_MODULE)
+        return importlib.import_module(name)
     except ImportError as error:
         raise MissingError(
             f"the package cuda-bindings cannot be imported ({error})",
@@ -51,6 +80,31 @@ def _call(function: str, *arguments: Any) -> Any:
         runtime.cudaGetLastError()  # clears the error, which another library in this thread would read as its own
         raise _error_of(runtime, function, error)
     return results[0] if len(results) == 1 else results
+
+
+def _call_driver(function: str, *arguments: Any) -> Any:
+    """Call a function of the CUDA driver and return its result, None if it has none; see `_call`."""
+    driver = _import(_DRIVER_MODULE)
+    error, *results = getattr(driver, function)(*arguments)
+    if error == driver.CUresult.CUDA_SUCCESS:
+        return results[0] if results else None
+    if error == driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
+        raise out_of_memory(f"out of GPU memory in {function}")
+    text = f"{_text(driver, 'cuGetErrorString', error)} ({_text(driver, 'cuGetErrorName', error)})"
+    raise TcmoaError(f"CUDA failed in {function}: {text}", remedy="Check the GPU with `nvidia-smi`")
+
+
+def _primary_context(index: int) -> Any:
+    """Return the primary context of a device, which is made by the first call and kept until the process ends."""
+    driver = _import(_DRIVER_MODULE)
+    known = _contexts.get(driver, {})
+    if index not in known:  # a lock is taken in the first call only: the garbage collector calls this, too
+        with _retaining:
+            _call_driver("cuInit", 0)
+            context = _call_driver("cuDevicePrimaryCtxRetain", _call_driver("cuDeviceGet", index))
+            _contexts[driver] = {**_contexts.get(driver, {}), index: context}
+            return context
+    return known[index]
 
 
 def _error_of(runtime: Any, function: str, error: Any) -> TcmoaError:
@@ -75,6 +129,12 @@ def _error_of(runtime: Any, function: str, error: Any) -> TcmoaError:
         )
     if error == codes.cudaErrorMemoryAllocation:
         return out_of_memory(f"out of GPU memory in {function}")
+    if getattr(error, "name", "") in _STICKY_ERRORS:
+        return TcmoaError(
+            f"CUDA failed in {function}: {text}",
+            remedy="Start the program again: CUDA refuses all further calls of this process. Check the GPU with "
+            "`nvidia-smi`",
+        )
     return TcmoaError(f"CUDA failed in {function}: {text}", remedy="Check the GPU with `nvidia-smi`")
 
 
@@ -144,16 +204,33 @@ class CudaDevice:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Make this the current device of the calling thread inside the with-block."""
-        before = int(_call("cudaGetDevice"))
-        if before == self.index:
-            yield
-            return
-        _call("cudaSetDevice", self.index)
+        """Make the primary context of this device the calling thread's inside the with-block.
+
+        `cudaSetDevice` would make a context on the device that was current before, too, when it restores that.
+        """
+        _call_driver("cuCtxPushCurrent", _primary_context(self.index))
         try:
             yield
         finally:
-            _call("cudaSetDevice", before)
+            with suppress(TcmoaError):  # an earlier error, which the next call raises
+                _call_driver("cuCtxPopCurrent")
+
+    def check_stream(self, handle: int, subject: str = "stream") -> None:
+        """Check that a caller's stream belongs to this device, which must be current.
+
+        CUDA refuses to record this device's events in other streams. Versions before 12.8 cannot be asked.
+
+        Raises:
+            InputError: The stream belongs to another device.
+        """
+        if not hasattr(_runtime(), "cudaStreamGetDevice"):
+            return
+        index = int(_call("cudaStreamGetDevice", handle))
+        if index != self.index:
+            raise InputError(
+                f"a stream of CUDA device {index}; expected one of device {self.index}, where the bundle is loaded",
+                subject=subject,
+            )
 
 
 def memory_info() -> tuple[int, int]:

@@ -94,6 +94,8 @@ class TensorRTBackend:
             self._loaded = LoadedEngine(choice)
             stack.callback(self._loaded.close)
             self._copy_in = stack.enter_context(CudaStream())
+            if handle is not None:
+                self.device.check_stream(handle)
             self._compute = stack.enter_context(CudaStream(handle))
             self._copy_out = stack.enter_context(CudaStream())
             scratch = stack.enter_context(DeviceBuffer(max(1, self._loaded.scratch_bytes)))
@@ -158,7 +160,10 @@ class TensorRTBackend:
                 the results name.
         """
         with self._pool.call():
-            reader = self._compute.handle if stream is None else _check_stream(stream)
+            reader = self._compute.handle
+            if stream is not None:
+                reader = _check_stream(stream)
+                self.device.check_stream(reader)
             slot = self._start(inputs, False, CudaStream(reader))
             lease = SlotLease(self._pool, slot, self)
             outputs = {
@@ -285,6 +290,7 @@ class TensorRTBackend:
             source = read_device_input(on_gpu[spec.name], spec, self.device.index, copy_in.handle)
             slot.device_sources.append(source)
             if source.stream is not None:
+                self.device.check_stream(source.stream, spec.name)
                 owners.append(CudaStream(source.stream))
                 copy_in.wait_stream(owners[-1], slot.joined)
             copy_in.copy_on_device(target, source.pointer, source.rows)

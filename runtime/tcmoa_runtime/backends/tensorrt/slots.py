@@ -196,6 +196,7 @@ class SlotPool:
         if self._is_closed:
             return  # all work is done
         with self.call():
+            self._device.check_stream(stream)
             CudaStream(stream).wait_event(slot.computed)
             slot.readers.add(stream)
 
