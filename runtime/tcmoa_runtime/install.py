@@ -16,14 +16,7 @@ PROJECT: Final = "tcmoa"
 TORCH_ON_CPUS: Final = "pip install torch --index-url https://download.pytorch.org/whl/cpu"
 """PyTorch for Linux without the CUDA packages, which take about 3 GB."""
 
-_ONNXRUNTIME_GPU_ALONE: Final = (
-    "pip uninstall -y onnxruntime && pip install --force-reinstall --no-deps onnxruntime-gpu"
-)
-"""The base install and the extra `gpu` bring the same Python module, `onnxruntime`: the files of the one that is
-installed last are imported. Uninstalling one deletes files of both, so the other one is installed again."""
-_PLAIN_ONNXRUNTIME_ALONE: Final = (
-    "pip uninstall -y onnxruntime-gpu && pip install --force-reinstall --no-deps onnxruntime"
-)
+_REINSTALL: Final = "pip install --force-reinstall --no-deps"
 
 _WITH_TORCH: Final = frozenset({"export", "train"})
 
@@ -42,10 +35,19 @@ def install_command(*extras: str) -> str:
         target = shlex.quote(f"{checkout}{names}")
         command = f"pip install -e {target}" if is_editable else f"pip install {target}"
     if "gpu" in extras:
-        return f"{command} && {_ONNXRUNTIME_GPU_ALONE}"
+        return f"{command} && {_leave_alone('onnxruntime-gpu', 'onnxruntime')}"
     if "onnxruntime-rtx" in extras and package_version("onnxruntime-gpu") is not None:
-        return f"{command} && {_PLAIN_ONNXRUNTIME_ALONE}"
+        return f"{command} && {_leave_alone('onnxruntime', 'onnxruntime-gpu')}"
     return command
+
+
+def _leave_alone(package: str, other: str) -> str:
+    """Return the commands that leave one of two packages which bring the same Python module.
+
+    pip lets the one that is installed last overwrite the other. Uninstalling one deletes files of both, so the one that
+    stays is installed again.
+    """
+    return f"pip uninstall -y {other} && {_REINSTALL} {package}"
 
 
 def install_hint(*extras: str) -> str:

@@ -280,7 +280,7 @@ def test_a_broken_onnxruntime_is_a_problem(broken_library, vif, tcmoa, monkeypat
 
 def test_a_library_without_an_expected_class_is_a_problem(own, library, report_on, monkeypatch):
     add_engine(own)
-    monkeypatch.delattr(sys.modules["tensorrt_rtx_bindings"], "ILogger")
+    monkeypatch.delattr(sys.modules["tensorrt_rtx_bindings"], "Logger")
     report = report_on(own)
     assert report["bundle"]["verdict"] == "refuse"
     assert f"`--backend onnxruntime` ({ONNX}) runs the bundle" in report["bundle"]["why"]

@@ -20,12 +20,14 @@ import typer
 
 from tcmoa_runtime.backends.tensorrt.engine_loading import MODULES
 from tcmoa_runtime.cli.doctor_bundle import BundleReport, FlavorStatus, examine_bundle
+from tcmoa_runtime.cli.doctor_extras import ExtraReport, describe_extras, examine_extras
 from tcmoa_runtime.cli.doctor_packages import Package, describe_packages, group_by_extra, list_packages
 from tcmoa_runtime.cli.options import JsonOption, spell_for_command_line
 from tcmoa_runtime.cli.printing import print_json, print_line
 from tcmoa_runtime.engine import FLAVORS
 from tcmoa_runtime.errors import MissingError, TcmoaError, first_line
 from tcmoa_runtime.gpu.cuda import CudaDevice
+from tcmoa_runtime.gpu.driver_probe import Driver, probe_driver
 from tcmoa_runtime.install import install_hint
 from tcmoa_runtime.machine import package_versions, processor_name
 from tcmoa_runtime.typing import Flavor, JsonObject
@@ -79,6 +81,8 @@ class DoctorReport:
         packages: Packages of this project and its extras.
         providers: Execution providers of ONNX Runtime.
         gpus: GPUs.
+        driver: The NVIDIA driver, asked without cuda-bindings; None without one.
+        extras: The extras for NVIDIA GPUs.
         flavors: What each flavor of TensorRT can do.
         problems: What is broken.
         bundle: The verdict on the bundle, None if none was named.
@@ -87,6 +91,8 @@ class DoctorReport:
     packages: Sequence[Package]
     providers: Sequence[str]
     gpus: Gpus
+    driver: Driver | None
+    extras: Sequence[ExtraReport]
     flavors: dict[Flavor, FlavorStatus]
     problems: Sequence[TcmoaError]
     bundle: BundleReport | None
@@ -94,7 +100,9 @@ class DoctorReport:
     @property
     def driver_cuda_version(self) -> str | None:
         """Newest CUDA version that the NVIDIA driver supports, None without a driver."""
-        return self.gpus.devices[0].driver_cuda_version if self.gpus.devices else None
+        if self.gpus.devices:
+            return self.gpus.devices[0].driver_cuda_version
+        return None if self.driver is None else ".".join(map(str, self.driver.cuda_version))
 
     def to_json(self) -> JsonObject:
         """Return what `--json` prints."""
@@ -124,6 +132,7 @@ class DoctorReport:
             },
             "devices": [cpu, *gpus],
             "driver": self.driver_cuda_version,
+            "gpu_extras": {report.extra.name: report.to_json() for report in self.extras},
             "flavors": {name: status.to_json() for name, status in self.flavors.items()},
             "problems": [_render(problem) for problem in self.problems],
             "bundle": None if self.bundle is None else self.bundle.to_json(),
@@ -144,7 +153,18 @@ def examine(bundle: Path | None) -> DoctorReport:
     gpus = _find_gpus(problems)
     flavors = {name: _examine_flavor(name, gpus, problems) for name in FLAVORS}
     report = None if bundle is None else examine_bundle(bundle, flavors, gpus.current, problems)
-    return DoctorReport(list_packages(), providers, gpus, flavors, problems, report)
+    driver = _driver_of(gpus)
+    return DoctorReport(
+        list_packages(), providers, gpus, driver, examine_extras(driver), flavors, problems, report
+    )
+
+
+def _driver_of(gpus: Gpus) -> Driver | None:
+    """Return the driver as CUDA showed it; where cuda-bindings is missing, as its own library does."""
+    if not gpus.devices:
+        return probe_driver()
+    major, minor = map(int, gpus.devices[0].driver_cuda_version.split("."))
+    return Driver((major, minor), tuple((device.name, device.compute_capability) for device in gpus.devices))
 
 
 def _find_providers(problems: list[TcmoaError]) -> list[str]:
@@ -271,6 +291,13 @@ def _print(report: DoctorReport) -> None:
             f"gpu {device.index}: {device.name}, compute capability {device.compute_capability}, "
             f"{device.memory_bytes / 2**30:.1f} GiB, driver for CUDA {report.driver_cuda_version}"
         )
+    if not report.gpus.devices and report.driver is not None:
+        for name, capability in report.driver.gpus:
+            print_line(
+                f"gpu: {name}, compute capability {capability}, driver for CUDA {report.driver_cuda_version}"
+            )
+    for line in describe_extras(report.driver, report.extras):
+        print_line(line)
     for name, status in report.flavors.items():
         abilities = [text for can, text in ((status.builds, "builds"), (status.runs, "runs")) if can]
         text = f"{' and '.join(abilities)} engines" if abilities else "not usable here"

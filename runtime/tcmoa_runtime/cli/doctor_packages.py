@@ -12,7 +12,7 @@ from tcmoa_runtime.install import PROJECT, install_hint
 from tcmoa_runtime.machine import package_version
 
 ALTERNATIVES: Final = ("onnxruntime-gpu", "onnxruntime-ep-nv-tensorrt-rtx")
-"""Packages that no extra requires: they are listed if they are installed."""
+"""Packages that exclude others: they are listed if they are installed, and `doctor_extras` says what installs them."""
 
 _SKIPPED_EXTRAS: Final = ("dev", "docs")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

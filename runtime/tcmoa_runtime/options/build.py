@@ -78,8 +78,8 @@ class BuildOptions(PairOptions):
     allow_unfused: Annotated[
         bool,
         Option(
-            "Write the engine even if an attention is not one kernel, or a product is in another precision than the "
-            "graph states.",
+            "Write the engine even if an attention is not one kernel, a product is in another precision than the graph "
+            "states, or the kernels cannot be listed.",
             group=CHECK_GROUP,
         ),
     ] = False
