@@ -6,6 +6,7 @@
 #include <cuda.h>
 
 #include <algorithm>
+#include <iterator>
 #include <string_view>
 #include <type_traits>
 
@@ -69,16 +70,24 @@ static_assert(tcmoa::cuda::kInvalidContext == CUDA_ERROR_INVALID_CONTEXT);
 static_assert(tcmoa::cuda::kInvalidHandle == CUDA_ERROR_INVALID_HANDLE);
 static_assert(tcmoa::cuda::kNotReady == CUDA_ERROR_NOT_READY);
 constexpr int kOfficialFatal[] = {
-    CUDA_ERROR_ILLEGAL_ADDRESS,    CUDA_ERROR_LAUNCH_TIMEOUT,        CUDA_ERROR_ASSERT,
-    CUDA_ERROR_HARDWARE_STACK_ERROR, CUDA_ERROR_ILLEGAL_INSTRUCTION, CUDA_ERROR_MISALIGNED_ADDRESS,
-    CUDA_ERROR_INVALID_ADDRESS_SPACE, CUDA_ERROR_INVALID_PC,         CUDA_ERROR_LAUNCH_FAILED,
+    CUDA_ERROR_ILLEGAL_ADDRESS,
+    CUDA_ERROR_LAUNCH_TIMEOUT,
+    CUDA_ERROR_ASSERT,
+    CUDA_ERROR_HARDWARE_STACK_ERROR,
+    CUDA_ERROR_ILLEGAL_INSTRUCTION,
+    CUDA_ERROR_MISALIGNED_ADDRESS,
+    CUDA_ERROR_INVALID_ADDRESS_SPACE,
+    CUDA_ERROR_INVALID_PC,
+    CUDA_ERROR_LAUNCH_FAILED,
     CUDA_ERROR_MPS_CLIENT_TERMINATED,
 #if CUDA_VERSION >= 13000
-    CUDA_ERROR_CONTAINED,          CUDA_ERROR_TENSOR_MEMORY_LEAK,    CUDA_ERROR_EXTERNAL_DEVICE,
+    CUDA_ERROR_CONTAINED,
+    CUDA_ERROR_TENSOR_MEMORY_LEAK,
+    CUDA_ERROR_EXTERNAL_DEVICE,
 #endif
 };
-static_assert(std::ranges::all_of(kOfficialFatal, [](int result) {
-    return std::ranges::find(tcmoa::cuda::kFatal, result) != std::ranges::end(tcmoa::cuda::kFatal);
+static_assert(std::all_of(std::begin(kOfficialFatal), std::end(kOfficialFatal), [](int result) {
+    return std::find(std::begin(tcmoa::cuda::kFatal), std::end(tcmoa::cuda::kFatal), result) != std::end(tcmoa::cuda::kFatal);
 }));
 static_assert(tcmoa::cuda::kCapabilityMajor == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
 static_assert(tcmoa::cuda::kCapabilityMinor == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
