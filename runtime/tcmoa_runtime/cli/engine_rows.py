@@ -21,6 +21,7 @@ def engine_rows(engine: Engine) -> list[tuple[str, str]]:
         why = manifest.get("audit_error", "it was written without its kernels")
         return [first, ("kernels", f"not audited: {why}"), ("next", _next_step(engine))]
     excess = manifest["bytes_moved"] / manifest["minimum_bytes"] - 1
+    batch = engine.bundle.contract.batch
     precisions = ", ".join(f"{count} {name}" for name, count in manifest["precisions"].items())
     return [
         first,
@@ -31,8 +32,8 @@ def engine_rows(engine: Engine) -> list[tuple[str, str]]:
         ),
         (
             "moves",
-            f"{manifest['bytes_moved'] / 1e9:.3f} GB per frame, {excess:.1%} above the counted minimum; "
-            f"{manifest['flops'] / 1e9:.1f} GFLOP",
+            f"{manifest['bytes_moved'] / batch / 1e9:.3f} GB per frame{_in_batches(batch)}, {excess:.1%} above the "
+            f"counted minimum; {manifest['flops'] / batch / 1e9:.1f} GFLOP",
         ),
         *_bound_rows(engine),
         ("next", _next_step(engine)),
@@ -42,13 +43,22 @@ def engine_rows(engine: Engine) -> list[tuple[str, str]]:
 def _bound_rows(engine: Engine) -> list[tuple[str, str]]:
     """Return lower bounds of the frame time for GPUs that the engine was built for."""
     manifest: Mapping[str, Any] = engine.manifest
-    bounds = manifest["bounds"]
+    batch = engine.bundle.contract.batch
     texts = [
-        f"{name} {bound['ms']:.2f} ms" for name, bound in bounds.items() if _target(name) in _targets(engine)
+        f"{name} {bound['ms'] / batch:.2f} ms"
+        for name, bound in manifest["bounds"].items()
+        if _target(name) in _targets(engine)
     ]
     if not texts:
         return []
-    return [("bound", f"{', '.join(texts)} (at best, from datasheets and the kernel list; not measured)")]
+    unit = f" per frame{_in_batches(batch)}" if batch > 1 else ""
+    return [
+        ("bound", f"{', '.join(texts)}{unit} (at best, from datasheets and the kernel list; not measured)")
+    ]
+
+
+def _in_batches(batch: int) -> str:
+    return f" in batches of {batch}" if batch > 1 else ""
 
 
 def _targets(engine: Engine) -> set[str]:
