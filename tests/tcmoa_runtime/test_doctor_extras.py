@@ -1,9 +1,12 @@
 """Which extras for NVIDIA GPUs `tcmoa doctor` advises, for drivers, GPUs and packages that are made up."""
 
 import ctypes
+import tomllib
 import types
+from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tcmoa_runtime import install
 from tcmoa_runtime.cli import doctor_extras
@@ -123,6 +126,21 @@ def test_the_capabilities_are_those_of_the_installed_tensorrt_rtx():
 
 def test_every_extra_is_one_of_the_project():
     assert {name for extra in GPU_EXTRAS for name in extra.extras} == {extra.name for extra in GPU_EXTRAS}
+
+
+def test_the_two_versions_of_tensorrt_exclude_each_other():
+    """Without a requirement of the same package in both, pip would let one overwrite the other's files."""
+    project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())["project"]
+    required = [
+        next(
+            Requirement(text).specifier
+            for text in project["optional-dependencies"][extra]
+            if Requirement(text).name == "tensorrt-cu13"
+        )
+        for extra in ("tensorrt", "tensorrt10")
+    ]
+    for version in ("10.13.2.6", "10.16.1.11", "11.0.0.114", "11.4.0.106"):
+        assert sum(version in specifier for specifier in required) == 1
 
 
 # --- the driver ---------------------------------------------------------------------------------------------------
