@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from types import ModuleType
-from typing import Final
+from typing import Final, get_args
 
 from tcmoa_runtime.backends.tensorrt.engine_loading import import_library
 from tcmoa_runtime.bundle import Bundle
@@ -15,7 +15,7 @@ from tcmoa_runtime.errors import InputError, MissingError
 from tcmoa_runtime.gpu.cuda import CudaDevice
 from tcmoa_runtime.options.build import BuildOptions
 from tcmoa_runtime.options.pairs import PairOptions
-from tcmoa_runtime.typing import JsonObject, Precision
+from tcmoa_runtime.typing import HardwareCompatibility, JsonObject, Precision
 
 BUILDER_VERSION: Final = 1
 """Part of the cache key of an engine; raised when this package builds differently from the same inputs."""
@@ -91,6 +91,7 @@ def plan_build(options: BuildOptions, bundle_precision: str) -> BuildPlan:
     library = import_library(options.flavor)
     targets = options.targets or (RTX_TARGETS if options.flavor == "rtx" else ())
     _check_targets(library, targets)
+    _check_hardware_compatibility(library, options)
     gpu = _find_gpu(options, library) if options.flavor == "tensorrt" or options.strip else None
     return BuildPlan(options, precision, targets, library, gpu)
 
@@ -123,6 +124,20 @@ def _check_targets(library: ModuleType, targets: tuple[str, ...]) -> None:
             raise InputError(
                 f"{target!r}; expected targets of TensorRT-RTX {library.__version__}: {', '.join(known)}",
                 subject="targets",
+            )
+
+
+def _check_hardware_compatibility(library: ModuleType, options: BuildOptions) -> None:
+    """Check that a version of TensorRT has the level: same_compute_capability is newer than TensorRT 10.7."""
+    if options.flavor == "tensorrt":
+        levels = library.HardwareCompatibilityLevel
+        known = [name for name in get_args(HardwareCompatibility) if hasattr(levels, name.upper())]
+        if options.hardware_compatibility not in known:
+            raise InputError(
+                f"{options.hardware_compatibility!r}; expected one of those of TensorRT {library.__version__}: "
+                f"{', '.join(known)}",
+                subject="hardware_compatibility",
+                remedy="Install a newer TensorRT, or choose one of these",
             )
 
 

@@ -418,6 +418,20 @@ def test_wrong_options_are_refused_before_anything_is_written(bundle, no_build, 
     assert names_in(bundle) == []
 
 
+def test_a_level_that_a_version_of_tensorrt_lacks_is_refused(bundle, monkeypatch):
+    module, _ = engine_pieces.tensorrt_from(rtx, "10.7.0")
+    del module.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    with pytest.raises(InputError) as error:
+        build_with(bundle, flavor="tensorrt", hardware_compatibility="same_compute_capability")
+    assert_one_line(
+        error,
+        "hardware_compatibility: 'same_compute_capability'; expected one of those of TensorRT 10.7.0: none, "
+        "ampere_plus. Install a newer TensorRT, or choose one of these.",
+    )
+    assert names_in(bundle) == []
+
+
 def test_a_workspace_that_is_too_small(bundle):
     with pytest.raises(BuildError) as error:
         build_with(bundle, precision="fp32", allow_unfused=True, workspace_mb=1)
