@@ -2,9 +2,9 @@
 
 TensorRT keeps the first logger that it is given in a process, and may write to it from its own threads at any time. So
 there is one of each kind for a library, and none is ever freed. A logger written in Python takes Python's lock for
-every line, a few hundred for the smallest engine. Therefore loading and running use TensorRT's own logger, which drops
-lines without calling Python, and an error recorder, which is called for errors only. Only a build, whose log lists the
-kernels, makes a logger in Python; from then on it serves everything in the process.
+every line: 13 791 times while `nano` is built for 640x480. Therefore loading and running use TensorRT's own logger,
+which drops lines without calling Python, and an error recorder, which is called for errors only. Only a build, whose
+log lists the kernels, makes a logger in Python; from then on it serves everything in the process.
 """
 
 from __future__ import annotations
