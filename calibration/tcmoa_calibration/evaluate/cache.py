@@ -28,7 +28,7 @@ FORMAT_VERSION: Final = 2
 
 _MEASURING_CODE: Final = (
     "metrics/*.py",
-    "baselines.py",
+    "baselines/*.py",
     "luma.py",
     "evaluate/measure.py",
     "evaluate/registration.py",

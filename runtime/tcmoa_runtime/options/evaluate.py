@@ -17,7 +17,9 @@ MetricName: TypeAlias = Literal[
 ]  # fmt: skip
 """A metric, spelled as in the papers."""
 
-BaselineName: TypeAlias = Literal["average", "maximum", "laplacian", "mertens", "patches"]
+BaselineName: TypeAlias = Literal[
+    "average", "maximum", "laplacian", "mertens", "patches", "activity", "exposure", "focus"
+]
 """A classical fusion method."""
 
 METRIC_NAMES: Final[tuple[MetricName, ...]] = get_args(MetricName)
