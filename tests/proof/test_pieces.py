@@ -1,14 +1,19 @@
 """The other pieces of the proof: libraries that are needed, sources of packages, expectations of errors, the table."""
 
+import shutil
+import subprocess
 import sys
 
 import pytest
 
 from proof.__main__ import main
 from proof.driver_check import non_free_sources, run_expecting
+from proof.elf import defined_functions, needed, soname
 from proof.extras import allowed, oldest_and_newest, requirement, requirements_of
+from proof.load_check import newer_functions
 from proof.needed_check import consumers, match_libraries
 from proof.report import Row, SkippedError, format_table
+from proof.stubs import make_stubs
 from proof.wheels import Wheels
 
 TENSORRT_PROVIDER = {
@@ -62,6 +67,24 @@ def test_an_unknown_library_is_found():
 def test_the_extras_of_the_consumers_exist():
     for consumer in consumers():
         assert requirements_of(*consumer.extras), consumer
+
+
+@pytest.mark.skipif(not (shutil.which("cc") and shutil.which("readelf")), reason="needs gcc and binutils")
+def test_stubs_take_the_place_of_the_libraries_that_a_module_needs(tmp_path):
+    real, module = tmp_path / "libnvinfer.so.10", tmp_path / "module.so"
+    (tmp_path / "real.c").write_text("void *createInferBuilder_INTERNAL(void) { return 0; }\n")
+    (tmp_path / "module.c").write_text(
+        "void *createInferBuilder_INTERNAL(void);\nvoid *start(void) { return createInferBuilder_INTERNAL(); }\n"
+    )
+    shared = ["cc", "-shared", "-fPIC", "-Wl,--no-as-needed"]
+    subprocess.run([*shared, f"-Wl,-soname,{real.name}", "-o", real, tmp_path / "real.c"], check=True)
+    subprocess.run([*shared, "-o", module, tmp_path / "module.c", real], check=True)
+    assert make_stubs(module, tmp_path / "stubs") == [real.name]
+    stub = tmp_path / "stubs" / real.name
+    assert (soname(stub), soname(module)) == (real.name, None)
+    assert "createInferBuilder_INTERNAL" in defined_functions(stub)
+    assert real.name in needed(module)
+    assert newer_functions([module], stub) == []
 
 
 def test_versions_of_a_range():
