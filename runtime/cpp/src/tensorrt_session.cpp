@@ -24,6 +24,10 @@ void check_engine_tensors(const Engine &engine, const LoadedEngine &loaded, cons
 TensorRtSession::TensorRtSession(const ChosenEngine &chosen, const Contract &graph_contract,
                                  std::shared_ptr<cuda::Device> gpu, bool use_cuda_graph)
     : contract(graph_contract), cuda_graph(use_cuda_graph), device(std::move(gpu)) {
+    // Before TensorRT, so that it finds a context that works, and an error of CUDA is not taken for one of the engine.
+    resources.copy_in = cuda::new_stream();
+    resources.compute = cuda::new_stream();
+    resources.copy_out = cuda::new_stream();
     resources.engine = chosen.library->load(chosen.engine, chosen.engine.read());
     check_engine_tensors(chosen.engine, *resources.engine, contract);
     if (chosen.engine.flavor == Flavor::rtx) {
@@ -31,9 +35,6 @@ TensorRtSession::TensorRtSession(const ChosenEngine &chosen, const Contract &gra
                                                       Capability{chosen.gpu.major, chosen.gpu.minor});
         kernel_cache_->load(*resources.engine);
     }
-    resources.copy_in = cuda::new_stream();
-    resources.compute = cuda::new_stream();
-    resources.copy_out = cuda::new_stream();
     resources.scratch_bytes = std::max<std::size_t>(resources.engine->scratch_bytes(), 1);
     resources.scratch = cuda::new_device_memory(resources.scratch_bytes);
 }

@@ -180,6 +180,10 @@ TEST_CASE("after an error that ends the context every call fails in one line, an
                     fails([&] { other->start({}, {}); });
                     fails([&] { slot->collect_to(caller.memory(2), caller.stream()); });
                     fails([&] { (void)gpu.backend->new_slot(); });
+                    fails([&] {
+                        std::unique_ptr<Error> reason;
+                        (void)load_tensorrt(gpu.toy.open(), {}, reason);
+                    });
                 }
                 CHECK(simulated_context_depth() == 0);
             }

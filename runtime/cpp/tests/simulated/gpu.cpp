@@ -329,6 +329,10 @@ void simulated_run_all() {
 int simulated_context_depth() { return depth; }
 void *simulated_current_context() { return current(); }
 int simulated_has_primary_context() { return current() != nullptr && current()->is_primary ? 1 : 0; }
+int simulated_context_fault() {
+    const std::lock_guard guard(lock);
+    return current() == nullptr ? kOk : current()->fault;
+}
 int simulated_context_references(int device) {
     const std::lock_guard guard(lock);
     return contexts[device].references;

@@ -301,6 +301,10 @@ class Runtime final : public IRuntime, Object {
 public:
     ICudaEngine *deserializeCudaEngine(void const *blob, std::size_t size) noexcept override {
         if (refused("load")) return nullptr;
+        if (simulated_context_fault() != 0) {
+            log("an error of CUDA");
+            return nullptr;
+        }
         std::istringstream text(std::string(static_cast<const char *>(blob), size));
         std::string line, word;
         std::getline(text, line);

@@ -52,6 +52,7 @@ void simulated_run_all();
 int simulated_context_depth();  // number of contexts on the calling thread's stack
 void *simulated_current_context();  // nullptr if there is none
 int simulated_has_primary_context();  // whether the current one is the primary context of a GPU
+int simulated_context_fault();  // the error that ended the current context, or 0
 int simulated_context_references(int device);  // that the process holds of a GPU's primary context
 // Memory of another GPU, or of a context of the first GPU that is not its primary one.
 void *simulated_foreign_memory(std::size_t bytes, int device, int primary);
