@@ -36,8 +36,13 @@ def run_piece(build, precision="fp32", **inputs):
     return values if precision == "fp32" else [value.astype(np.float32) for value in values]
 
 
-def run_graph(proto, **inputs):
-    """Return the outputs of a whole model by name."""
-    session = ort.InferenceSession(proto.SerializeToString())
+def open_graph(proto):
+    """Return a session of a whole model."""
+    return ort.InferenceSession(proto.SerializeToString())
+
+
+def run_graph(graph, **inputs):
+    """Return the outputs of a whole model, or of a session of one, by name."""
+    session = graph if isinstance(graph, ort.InferenceSession) else open_graph(graph)
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, inputs), strict=True))

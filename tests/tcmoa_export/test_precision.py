@@ -1,5 +1,7 @@
 """16-bit graphs: close to float32, marked nodes stay float32, no overflow on hard input."""
 
+import functools
+
 import ml_dtypes
 import numpy as np
 import onnx
@@ -7,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from micro_model import frames, scrambled
-from onnx_pieces import run_graph
+from onnx_pieces import open_graph, run_graph
 from tcmoa import PRESETS, TCMoA, load_weights
 from tcmoa_export import ParityError, export_bundle, parity
 from tcmoa_export.bf16_emulation import emulate_bf16
@@ -38,11 +40,13 @@ def lowered(model, task, size, precision):
     return emulate_bf16(proto) if precision == "bf16" else proto, spec
 
 
-def fuse(model, task, precision, x, y, scale=1.0, shift=0.0):
-    proto, spec = lowered(model, task, x.shape[:2], precision)
+def fuse(model, task, precision, x, y):
+    return fuse_in(*lowered(model, task, x.shape[:2], precision), x, y)
+
+
+def fuse_in(graph, spec, x, y):
     ones = np.ones((1, *spec.layout.grid), np.float32)
-    maps = {"prompt_scale": ones * np.float32(scale), "prompt_shift": ones * np.float32(shift)}
-    return run_graph(proto, x=x[None], y=y[None], **maps)["fused"][0]
+    return run_graph(graph, x=x[None], y=y[None], prompt_scale=ones, prompt_shift=ones * 0)["fused"][0]
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
@@ -54,15 +58,35 @@ def test_trained_weights_stay_close_to_float32_on_photographs(task, precision):
     assert psnr(exact, low) >= MIN_PSNR_DB[precision]
 
 
+@pytest.fixture(scope="module")
+def real_pairs(val_pairs):
+    """Function that returns some pairs of a task, all of one size, with the results in float32."""
+
+    @functools.cache
+    def of(task):
+        found = find_pairs(val_pairs / task)[::8]
+        pairs = [
+            [np.ascontiguousarray(read_frame(path)[:224, :322]) for path in (pair.x, pair.y)]
+            for pair in found
+        ]
+        proto, spec = lowered(load_weights("tiny"), task, pairs[0][0].shape[:2], "fp32")
+        session = open_graph(proto)
+        return [
+            (pair.name, x, y, fuse_in(session, spec, x, y)) for pair, (x, y) in zip(found, pairs, strict=True)
+        ]
+
+    return of
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize("task", ["vif", "mef", "mff"])
-def test_trained_weights_stay_close_to_float32_on_real_pairs(task, precision, val_pairs):
-    model = load_weights("tiny")
-    for found in find_pairs(val_pairs / task)[::8]:
-        x, y = (np.ascontiguousarray(read_frame(path)[:224, :336]) for path in (found.x, found.y))
-        exact, low = (fuse(model, task, p, x, y) for p in ("fp32", precision))
-        assert psnr(exact, low) >= MIN_PSNR_DB[precision], found.name
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_trained_weights_stay_close_to_float32_on_real_pairs(precision, task, real_pairs):
+    pairs = real_pairs(task)
+    proto, spec = lowered(load_weights("tiny"), task, pairs[0][1].shape[:2], precision)
+    session = open_graph(proto)
+    for name, x, y, exact in pairs:
+        assert psnr(exact, fuse_in(session, spec, x, y)) >= MIN_PSNR_DB[precision], name
 
 
 @pytest.mark.slow
@@ -83,25 +107,39 @@ def test_random_weights_stay_close_to_float32(precision):
     assert psnr(exact, low) >= (50 if precision == "fp16" else 36)
 
 
+@pytest.fixture(scope="module")
+def observed():
+    """Function that returns a session of a random model in a precision that outputs every sum and product."""
+
+    @functools.cache
+    def of(precision):
+        proto, spec = lowered(scrambled(), "vif", SIZE, precision)
+        outputs = [
+            n.output[0]
+            for n in proto.graph.node
+            if n.op_type in ("LayerNormalization", "MatMul", "Add", "Conv")
+        ]
+        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+        return open_graph(proto), spec
+
+    return of
+
+
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize("scale", [-MAX_PROMPT, 0.0, MAX_PROMPT])
 @pytest.mark.parametrize("shift", [-MAX_PROMPT, MAX_PROMPT])
 @pytest.mark.parametrize("kind", ["black", "white", "noise"])
-def test_hard_frames_and_extreme_prompts_overflow_nothing(kind, scale, shift, precision):
+def test_hard_frames_and_extreme_prompts_overflow_nothing(kind, scale, shift, precision, observed):
     """The prompts would show NaN; in the image the last Clip turns infinity into 0 or 255."""
     level = {"black": 0, "white": 255}.get(kind)
     x = np.full((*SIZE, 3), level or 0, np.uint8)
     y = 255 - x
     if level is None:
         x, y = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3), np.uint8)
-    proto, spec = lowered(scrambled(), "vif", SIZE, precision)
-    outputs = [
-        n.output[0] for n in proto.graph.node if n.op_type in ("LayerNormalization", "MatMul", "Add", "Conv")
-    ]
-    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+    session, spec = observed(precision)
     ones = np.ones((1, *spec.layout.grid), np.float32)
     values = run_graph(
-        proto,
+        session,
         x=x[None],
         y=y[None],
         prompt_scale=np.float32(scale) * ones,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from micro_model import frames, scrambled
-from onnx_pieces import run_graph
+from onnx_pieces import open_graph, run_graph
 from tcmoa import load_weights
 from tcmoa_export.network import build_graph
 from tcmoa_export.photographs import make_pair
@@ -30,12 +30,12 @@ def towards_x(fused, x, y):
 
 def assert_beta_moves_monotonically(model, task, pairs):
     spec = make_spec(model, ExportOptions(task=task, size=SIZE))
-    proto = build_graph(model, spec, "steer", "0")
+    session = open_graph(build_graph(model, spec, "steer", "0"))
     ones = np.ones((1, *spec.layout.grid), np.float32)
     for x, y in pairs:
         inputs = {"x": x[None], "y": y[None], "prompt_scale": ones}
         positions = [
-            towards_x(run_graph(proto, **inputs, prompt_shift=np.float32(beta) * ones)["fused"][0], x, y)
+            towards_x(run_graph(session, **inputs, prompt_shift=np.float32(beta) * ones)["fused"][0], x, y)
             for beta in BETAS
         ]
         assert np.all(np.diff(positions) > 0), f"{task}: {positions}"
@@ -99,14 +99,14 @@ def test_a_region_changes_only_tokens_that_windows_and_the_3x3_convolution_reach
     model = scrambled()
     size = (5 * 112, 6 * 112)
     spec = make_spec(model, ExportOptions(task="vif", size=size, with_prompt=True))
-    proto = build_graph(model, spec, "region", "0")
+    session = open_graph(build_graph(model, spec, "region", "0"))
     inputs = {"x": frames(*size), "y": frames(*size, seed=1)}
     ones = np.ones((1, *spec.layout.grid), np.float32)
     region = np.zeros(spec.layout.grid, bool)
     region[30:33, 40:42] = True
-    plain = run_graph(proto, **inputs, prompt_scale=ones, prompt_shift=0 * ones)["prompt"][0]
+    plain = run_graph(session, **inputs, prompt_scale=ones, prompt_shift=0 * ones)["prompt"][0]
     painted = run_graph(
-        proto, **inputs, prompt_scale=ones, prompt_shift=np.float32(0.3) * region[None] * ones
+        session, **inputs, prompt_scale=ones, prompt_shift=np.float32(0.3) * region[None] * ones
     )["prompt"][0]
     changed = (plain != painted).any(1)  # [K, gh, gw]
 
