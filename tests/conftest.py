@@ -34,7 +34,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-LONGEST = ("test_documents.py", "test_base_install.py")
+LONGEST = (
+    "test_documents.py",
+    "test_build.py",
+    "test_precision.py",
+    "test_align.py",
+    "test_quantize.py",
+    "test_network.py",
+    "test_resume.py",
+    "test_train.py",
+    "test_processes.py",
+    "test_base_install.py",
+)
 """Files that take longest, longest first: all tests of a file run in one worker process, so these must not be last."""
 
 
