@@ -2,10 +2,12 @@
 
 import dataclasses
 import itertools
+import re
 import shutil
 import sys
 import types
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,12 +145,16 @@ def test_a_gpu_without_a_precision_skips_it(gpu, device):
     assert run(gpu, "build", "int8").status == "passed"
 
 
-def test_a_gpu_that_the_library_does_not_know_is_skipped(gpu, library, monkeypatch):
-    members = types.SimpleNamespace(__members__=("SM86", "SM120"))
+def test_a_gpu_that_the_library_does_not_know_is_skipped(gpu, device, monkeypatch):
+    members = types.SimpleNamespace(__members__=("SM75", "SM86", "SM120"))
     monkeypatch.setattr(sys.modules["tensorrt_rtx_bindings"], "ComputeCapability", members, raising=False)
-    result = run(gpu, "build")
-    assert result.status == "skipped"
-    assert result.reason.startswith("TensorRT-RTX 1.7.1.116 builds for no sm89, which this GPU is. Run `pip ")
+    for capability, target in (((8, 9), "sm89"), ((7, 5), "sm75")):
+        device.capability = capability
+        result = run(RealGpu(gpu._bundles, "rtx", build_engine), "build")
+        assert result.status == "skipped"
+        assert result.reason.startswith(
+            f"TensorRT-RTX 1.7.1.116 builds for no {target}, which this GPU is. Run `pip "
+        )
 
 
 def test_a_failed_build_keeps_its_reason_and_calls(own, library, tmp_path):
@@ -165,7 +171,7 @@ def test_unfused_attentions_are_a_note(gpu, monkeypatch):
     monkeypatch.setitem(AUDIT, "fused_attentions", 6)
     result = run(gpu, "build")
     assert (result.status, result.notes) == ("passed", ("2 attentions are not one kernel",))
-    assert step_row(result)[3].endswith("; 1 notes")
+    assert step_row(result)[3].endswith("; 1 note")
 
 
 def test_an_engine_without_an_audit_is_checked_all_the_same(gpu, monkeypatch):
@@ -268,6 +274,13 @@ def test_warnings_of_a_step_are_notes(own, monkeypatch):
     monkeypatch.setattr(steps, "STEPS", {**STEPS, "graph": noisy})
     result = run(Faulty(own, "none"), "graph")
     assert (result.figures, result.notes) == ({"answer": 42}, ("runs without a CUDA graph",))
+
+
+def test_a_graph_that_is_not_captured_fails_with_its_reason(gpu, library):
+    library.capturable = False
+    result = run(gpu, "graph")
+    assert result.reason == "the engine was not captured into a CUDA graph; expected one"
+    assert "runs without a CUDA graph, which costs CPU time per frame (the engine reports" in result.notes[0]
 
 
 def test_every_step_of_the_options_exists():
@@ -383,6 +396,16 @@ def test_nvml_that_does_not_tell(nvml, monkeypatch):
         nvml(fails=fails) if fails else monkeypatch.setitem(sys.modules, "cuda.bindings.nvml", None)
         assert memory.gpu_memory_of_process() is None
         assert memory.describe_driver() == {"version": None, "gpus": []}
+
+
+def test_the_real_nvml_has_the_functions_and_fields():
+    real = pytest.importorskip("cuda.bindings.nvml")
+    names = re.findall(r"\bnvml\.([a-z][a-z0-9_]+)\(", Path(memory.__file__).read_text())
+    assert len(names) >= 7
+    assert [name for name in names if not callable(getattr(real, name, None))] == []
+    assert {int(real.ClockType.SM), int(real.ClockType.MEM)} == {1, 2}
+    (process,) = real.ProcessInfo(1)
+    assert (int(process.pid), int(process.used_gpu_memory)) == (0, 0)
 
 
 def test_host_memory_of_this_process():

@@ -67,7 +67,12 @@ class CheckBundles:
         path = self._folder / precision
         if not path.exists():
             options = QuantizeOptions(
-                number_format=precision, min_psnr=MIN_PSNR_DB, smoothing=0.5, ranges="max", fit="resize"
+                number_format=precision,
+                target="gpu",
+                min_psnr=MIN_PSNR_DB,
+                smoothing=0.5,
+                ranges="max",
+                fit="resize",
             )
             try:
                 self._quantize(self._source, self._pairs(), path, options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from tcmoa_runtime.typing import Frame
 GraphInputs: TypeAlias = dict[str, NDArray[np.generic]]
 """Inputs of a graph by name."""
 
-EQUAL_PSNR_DB = 100.0
+EQUAL_PSNR_DB: Final = 100.0
 """Stands for an infinite PSNR: all values are equal."""
 
 

@@ -31,9 +31,9 @@ BuildEngine: TypeAlias = Callable[[Bundle, BuildOptions], Engine]
 """Builds an engine into a bundle, see `tcmoa_export.engines.build.build_engine`."""
 
 MIN_CAPABILITY: Final[Mapping[GpuCheckPrecision, tuple[int, int]]] = MappingProxyType(
-    {"fp32": (8, 0), "fp16": (8, 0), "bf16": (8, 0), "int8": (8, 0), "fp8": (8, 9)}
+    {"fp32": (7, 5), "fp16": (7, 5), "bf16": (8, 0), "int8": (7, 5), "fp8": (8, 9)}
 )
-"""First compute capability with products in a precision; the float32 parts need that of Ampere, see `plan_build`."""
+"""First compute capability with products in a precision, of those that TensorRT runs on."""
 
 CUDA_NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -195,7 +195,8 @@ class RealGpu:
         """Return the target of this GPU; raises StepSkippedError if TensorRT-RTX does not build for it."""
         library, target = import_library("rtx"), self._device.target
         members = getattr(getattr(library, "ComputeCapability", None), "__members__", ())
-        if members and target not in [name.lower() for name in members]:
+        known = [name.lower() for name in members] or [target]
+        if target not in known or target == "sm75":  # Turing, for which it builds no float32 products
             raise StepSkippedError(
                 f"TensorRT-RTX {library.__version__} builds for no {target}, which this GPU is",
                 remedy=install_hint("tensorrt"),

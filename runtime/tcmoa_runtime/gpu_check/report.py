@@ -67,18 +67,20 @@ class GpuCheckReport:
         mark = "simulated, " if self.is_simulated else ""
         if self.failed:
             names = ", ".join(result.step.title for result in self.failed)
-            return f"{mark}failed: {len(self.failed)} of {num_steps} steps on {self.gpu}: {names}"
+            return f"{mark}failed: {len(self.failed)} of {_count(num_steps)} on {self.gpu}: {names}"
         if not self.has_passed:
             why = next((result.reason for result in self.results if result.reason), "no step ran")
             return f"{mark}failed: every step was skipped on {self.gpu}: {why}"
         num_skipped = sum(result.status == "skipped" for result in self.results)
         skipped = f", {num_skipped} skipped" if num_skipped else ""
         if self.is_simulated:
-            return f"simulated: {num_steps - num_skipped} steps walked{skipped}; no GPU, nothing was measured"
+            return (
+                f"simulated: {_count(num_steps - num_skipped)} walked{skipped}; no GPU, nothing was measured"
+            )
         num_noted = sum(bool(result.notes) for result in self.results)
         noted = f", {num_noted} with notes" if num_noted else ""
         libraries = ", ".join(self._libraries())
-        return f"passed: {num_steps - num_skipped} steps on {self.gpu} with {libraries}{skipped}{noted}"
+        return f"passed: {_count(num_steps - num_skipped)} on {self.gpu} with {libraries}{skipped}{noted}"
 
     def to_json(self) -> JsonObject:
         """Return plain values without private data."""
@@ -177,7 +179,7 @@ def _summary(result: StepResult) -> str:
     figures = cast("Mapping[str, Any]", result.figures)
     describe = _SUMMARIES.get(result.step.name)
     text = "" if describe is None else describe(figures)
-    return "; ".join(filter(None, (text, f"{len(result.notes)} notes" if result.notes else "")))
+    return "; ".join(filter(None, (text, _count(len(result.notes), "note") if result.notes else "")))
 
 
 def _describe_device(figures: Mapping[str, Any]) -> str:
@@ -254,6 +256,10 @@ def _details(result: StepResult) -> list[str]:
     if result.trace:
         lines.append(f"    - calls: {', '.join(result.trace)}")
     return lines
+
+
+def _count(number: int, noun: str = "step") -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _cell(text: str) -> str:

@@ -81,7 +81,8 @@ def describe_error(error: BaseException, spell_option: SpellOption = spell_for_p
     """Describe an error of any kind in one line."""
     if isinstance(error, TcmoaError):
         return error.render(spell_option)
-    return f"{type(error).__name__}: {first_line(error)}"
+    kind, text = type(error).__name__, first_line(error)
+    return kind if text == kind else f"{kind}: {text}"
 
 
 def trace_of(error: BaseException) -> tuple[str, ...]:

@@ -85,23 +85,23 @@ def run_step(
         spell_option: Spells options in the texts of errors.
     """
     start = time.monotonic()
-
-    def result(status: StepStatus, **parts: Any) -> StepResult:
-        seconds = None if target.is_simulated else round(time.monotonic() - start, 2)
-        return StepResult(step, status, seconds, **parts)
-
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+
+        def result(status: StepStatus, **parts: Any) -> StepResult:
+            seconds = None if target.is_simulated else round(time.monotonic() - start, 2)
+            notes = tuple(str(warning.message) for warning in caught if warning.category is RuntimeWarning)
+            return StepResult(step, status, seconds, notes=notes, **parts)
+
         try:
             figures = STEPS[step.name](target, step.precision, frames)
         except StepSkippedError as error:
             return result("skipped", reason=describe_error(error, spell_option))
         except Exception as error:
             return result("failed", reason=describe_error(error, spell_option), trace=trace_of(error))
-    notes = tuple(str(warning.message) for warning in caught if warning.category is RuntimeWarning)
-    if target.is_simulated:
-        return result("simulated", figures=without_numbers(figures), notes=notes)
-    return result("passed", figures=figures, notes=notes)
+        if target.is_simulated:
+            return result("simulated", figures=without_numbers(figures))
+        return result("passed", figures=figures)
 
 
 def check_device(target: CheckTarget, precision: GpuCheckPrecision, frames: int) -> JsonObject:
