@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from types import TracebackType
 from typing import Self, overload
 
@@ -318,14 +319,31 @@ class Fuser:
                     "without alignment",
                 )
             return self._fuse_on_device(self.backend, x, y, scale, shift, handle)
+        x, y = self._to_host(x, X), self._to_host(y, Y)
         if handle is not None:
             raise InputError(
-                f"given to {self.backend.name} with x of {type(x).__name__} and y of {type(y).__name__}; "
-                "expected arrays in GPU memory and an engine of TensorRT",
+                f"given with x of {type(x).__name__} and y of {type(y).__name__}; expected arrays in GPU memory",
                 subject="stream",
                 remedy="Leave it out",
             )
         return self._host.fuse(x, y, scale, shift)
+
+    def _to_host(self, image: AnyImage, name: SourceName) -> AnyImage:
+        """Return an image in host memory; one in GPU memory is copied if its library does that."""
+        if not is_on_gpu(image):
+            return image
+        if hasattr(image, "__array__"):
+            with suppress(
+                TypeError, ValueError, RuntimeError
+            ):  # PyTorch and CuPy copy only where they are asked to
+                return np.asarray(image)
+        raise InputError(
+            f"a {type(image).__name__} in GPU memory, but the bundle is loaded with {self.backend.name}; "
+            "expected an array in host memory",
+            subject=name,
+            remedy="Build an engine with `tcmoa build` and load it with {backend}, or copy the array to the host",
+            settings={"backend": "tensorrt"},
+        )
 
     def _fuse_on_device(
         self,
