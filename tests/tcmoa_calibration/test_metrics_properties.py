@@ -143,7 +143,7 @@ def test_qp_of_mefb_is_highest_for_the_sources(photograph: Image, other_photogra
 
 
 def test_qp_of_mefb_gets_worse_with_compression(photograph: Image, other_photograph: Image) -> None:
-    """MEFB stored the fused images of some pairs as JPEG, which explains its low values there."""
+    """MEFB's low values of JPEG pairs fit fused images stored as JPEG."""
     sources = photograph, other_photograph
     fused = np.maximum(*sources)
     steps = [cv2.imencode(".jpg", fused, [cv2.IMWRITE_JPEG_QUALITY, q])[1] for q in (95, 75, 40)]

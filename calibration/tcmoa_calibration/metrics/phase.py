@@ -162,8 +162,8 @@ def qp(planes: Planes, convention: Convention) -> float:
     Range: -1 to 1 (identical images; a fused image without features has no correlation and counts 1 too); higher is
     better.
     Profiles: `mefb` computes it as MEFB's toolbox does, see `_toolbox_qp`: identical images give less than 1, because
-    the maps of the sources are masked and the map of F is not. MEFB stored the fused images of its JPEG pairs as JPEG,
-    which lowers their Qp by 0.1 to 0.3: compare with its table after the same compression.
+    the maps of the sources are masked and the map of F is not. Its published values of JPEG pairs fit fused
+    images stored as JPEG of quality 75, which lowers Qp by 0.1 to 0.3: compare after the same compression.
     """
     if convention == "mefb":
         return _toolbox_qp(*planes.map(_toolbox_features))
