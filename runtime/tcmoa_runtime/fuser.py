@@ -333,9 +333,8 @@ class Fuser:
         if not is_on_gpu(image):
             return image
         if hasattr(image, "__array__"):
-            with suppress(
-                TypeError, ValueError, RuntimeError
-            ):  # PyTorch and CuPy copy only where they are asked to
+            # PyTorch and CuPy raise: they copy only where they are asked to.
+            with suppress(TypeError, ValueError, RuntimeError):
                 return np.asarray(image)
         raise InputError(
             f"a {type(image).__name__} in GPU memory, but the bundle is loaded with {self.backend.name}; "
