@@ -1,6 +1,7 @@
 """Fixtures: bundles of a micro model, frames, and functions that run code and the command line."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from tcmoa_export import bundle_export, export_bundle
 from tcmoa_runtime import Fuser
 from tcmoa_runtime.backends import pick as backends
 from tcmoa_runtime.bundle import MANIFEST
-from tcmoa_runtime.cli import run
+from tcmoa_runtime.cli import progress, run
 from tcmoa_runtime.images import write_image
 from tcmoa_runtime.manifest import SELF_HASH, manifest_sha256
 from tcmoa_runtime.options.export import ExportOptions
@@ -120,6 +121,12 @@ def rehash():
         (folder / MANIFEST).write_text(json.dumps(manifest))
 
     return change_manifest
+
+
+@pytest.fixture(autouse=True)
+def no_progress_lines(monkeypatch):
+    """Print no line of progress, which depends on the time that a command takes."""
+    monkeypatch.setattr(progress, "LINE_SECONDS", math.inf)
 
 
 @pytest.fixture

@@ -92,6 +92,7 @@ def test_a_reader_that_has_ended_is_no_error():
 
 def test_progress_without_a_terminal_is_a_line_every_few_seconds(capsys, monkeypatch):
     now = 0.0
+    monkeypatch.setattr(progress, "LINE_SECONDS", 5.0)
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     with progress.progress_bar("fusing", 4000) as advance:
         for _ in range(40):
