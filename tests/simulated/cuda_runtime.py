@@ -125,6 +125,7 @@ class Record:
 class Stream:
     handle: int
     device: int
+    context: int | None = None  # the primary one of its device
     queue: deque = field(default_factory=deque)
     capture: "Capture | None" = None
     destroyed: bool = False
@@ -222,10 +223,10 @@ class Device:
         memory.content[:] = FREED
         memory.freed = True
 
-    def stream(self, device=0):
-        """Create a caller's stream."""
+    def stream(self, device=0, context=None):
+        """Create a caller's stream, in the primary context unless another one is given."""
         self.next_handle += 0x10
-        self.streams[self.next_handle] = Stream(self.next_handle, device)
+        self.streams[self.next_handle] = Stream(self.next_handle, device, context)
         return self.next_handle
 
     def queue(self, handle, run):
@@ -585,6 +586,10 @@ class Device:
         self.pushed[threading.get_ident()] -= 1
         return CUresult.CUDA_SUCCESS, 0xC000 + self.current.stack.pop()
 
+    def cuStreamGetCtx(self, hStream):
+        stream = self.stream_of(hStream)
+        return CUresult.CUDA_SUCCESS, 0xC000 + stream.device if stream.context is None else stream.context
+
     def cuGetErrorName(self, error):
         return CUresult.CUDA_SUCCESS, error.name.encode()
 
@@ -608,6 +613,7 @@ RESULTS = {  # number of results besides the error, of functions that return som
     ),
     **dict.fromkeys(("cudaHostAlloc", "cudaStreamCreateWithFlags", "cudaEventCreateWithFlags"), 1),
     **dict.fromkeys(("cudaStreamGetDevice", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxPopCurrent"), 1),
+    **dict.fromkeys(("cuStreamGetCtx",), 1),
     **dict.fromkeys(("cudaStreamEndCapture", "cudaGraphInstantiate", "cudaPointerGetAttributes"), 1),
 }
 ASIDE = (

@@ -423,6 +423,18 @@ def test_two_fusers_in_one_process(bundle, library, cases, pair):
         one(*pair)
 
 
+def test_streams_of_another_context_are_refused(bundle, backend, device, cases):
+    """`pycuda.autoinit` makes a context beside the primary one; CUDA would refuse the events of this one."""
+    there = device.stream(context=0xD000)
+    line = (
+        "a stream of another CUDA context; expected one of the primary context of the GPU. Create it in the primary "
+        "context, e.g. with `import pycuda.autoprimaryctx` in place of `pycuda.autoinit`"
+    )
+    with pytest.raises(InputError, match=f"^stream: {line}$"):
+        backend.infer_device(cases.inputs(1), there)
+    device.cudaStreamDestroy(there)
+
+
 def test_streams_of_another_device_are_refused(bundle, backend, device, cases):
     """CUDA would refuse to record an event in them, or the backend would not wait for what they read."""
     there = device.stream(1)

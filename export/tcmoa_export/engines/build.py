@@ -105,7 +105,7 @@ def _audit(built: BuiltEngine, graph: GraphSummary, plan: BuildPlan, bundle: Bun
     try:
         report = audit(built.kernels, graph, plan.precision)
     except AuditError as error:
-        problem = f"the kernels of the engine cannot be audited: {error}"
+        problem = f"the kernels of the engine cannot be audited: {error.render_problem()}"
         if not plan.options.allow_unfused:
             raise AuditError(
                 problem,
@@ -115,7 +115,7 @@ def _audit(built: BuiltEngine, graph: GraphSummary, plan: BuildPlan, bundle: Bun
                 settings={"allow_unfused": True},
             ) from error
         warnings.warn(f"{bundle.path}: {problem}; it is written nevertheless", RuntimeWarning, stacklevel=3)
-        return {"audit_error": str(error)}
+        return {"audit_error": error.render_problem()}
     if not plan.options.allow_unfused:
         _check_audit(report, bundle)
     return report.to_dict()

@@ -118,7 +118,7 @@ class EngineBuilder:
         try:
             return BuiltEngine(result.data, tuple(self._list_kernels(result.data, lines)))
         except AuditError as error:
-            return BuiltEngine(result.data, None, str(error))
+            return BuiltEngine(result.data, None, error.render_problem())
 
     def _run_builder(self, model: onnx.ModelProto, monitor: Any, logger: Any) -> _Result:
         """Run the library's builder, and free all objects of the library before returning.
@@ -164,11 +164,11 @@ class EngineBuilder:
         try:
             return kernels_from_log(lines)
         except AuditError as error:
-            reason = str(error)
+            reason = error.render_problem()
         try:
             return kernels_from_inspector(self._inspect(data))
         except TcmoaError as error:
-            raise AuditError(f"{reason}; {error}") from None
+            raise AuditError(f"{reason}; {error.render_problem()}") from None
 
     def _inspect(self, data: bytes) -> str:
         """Return the inspector's list of layers, as JSON; raises TcmoaError where there is none."""

@@ -17,7 +17,7 @@ from tcmoa_runtime.options.build import BuildOptions
 from tcmoa_runtime.options.pairs import PairOptions
 from tcmoa_runtime.typing import HardwareCompatibility, JsonObject, Precision
 
-BUILDER_VERSION: Final = 1
+BUILDER_VERSION: Final = 2
 """Part of the cache key of an engine; raised when this package builds differently from the same inputs."""
 
 RTX_TARGETS: Final = ("sm80", "sm86", "sm89", "sm120")

@@ -109,7 +109,7 @@ def checked_rows(checked: CheckedEngine) -> list[Row]:
         return [("engine", f"{checked.name}: must not be used: {checked.problem}")]
     manifest: Mapping[str, Any] = checked.engine.manifest
     rows = engine_rows(checked.engine)
-    for kernel in manifest["largest"][:MAX_KERNELS]:
+    for kernel in manifest.get("largest", ())[:MAX_KERNELS]:  # none where the audit failed
         text = f"{kernel['bytes'] / 1e6:8.2f} MB  {kernel['kind']:11}  {_describe_kernel(kernel)}"
         rows.append(("", text))
     return rows

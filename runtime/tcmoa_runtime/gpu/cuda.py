@@ -216,20 +216,29 @@ class CudaDevice:
                 _call_driver("cuCtxPopCurrent")
 
     def check_stream(self, handle: int, subject: str = "stream") -> None:
-        """Check that a caller's stream belongs to this device, which must be current.
+        """Check that a caller's stream belongs to the primary context of this device, which must be current.
 
-        CUDA refuses to record this device's events in other streams. Versions before 12.8 cannot be asked.
+        CUDA refuses to record this device's events in other streams.
 
         Raises:
-            InputError: The stream belongs to another device.
+            InputError: The stream belongs to another device or context.
         """
-        if not hasattr(_runtime(), "cudaStreamGetDevice"):
-            return
-        index = int(_call("cudaStreamGetDevice", handle))
+        # Before CUDA 12.8 a stream does not tell its device.
+        has_device = hasattr(_runtime(), "cudaStreamGetDevice")
+        index = int(_call("cudaStreamGetDevice", handle)) if has_device else self.index
         if index != self.index:
             raise InputError(
                 f"a stream of CUDA device {index}; expected one of device {self.index}, where the bundle is loaded",
                 subject=subject,
+            )
+        if handle in (0, LEGACY_STREAM, PER_THREAD_STREAM):
+            return  # they belong to the current context
+        if int(_call_driver("cuStreamGetCtx", handle)) != int(_primary_context(self.index)):
+            raise InputError(
+                "a stream of another CUDA context; expected one of the primary context of the GPU",
+                subject=subject,
+                remedy="Create it in the primary context, e.g. with `import pycuda.autoprimaryctx` in place of "
+                "`pycuda.autoinit`",
             )
 
 

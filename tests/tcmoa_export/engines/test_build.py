@@ -31,6 +31,7 @@ from tcmoa_export.engines.kernels import AuditError
 from tcmoa_export.engines.plan import plan_build
 from tcmoa_runtime import Bundle, BundleError, InputError, MissingError
 from tcmoa_runtime.cli.engine_rows import engine_rows
+from tcmoa_runtime.cli.inspect import CheckedEngine, checked_rows
 from tcmoa_runtime.engine import Engine
 from tcmoa_runtime.engine_folders import ENGINES_FOLDER, find_engines
 from tcmoa_runtime.engine_trust import is_built_here
@@ -709,6 +710,8 @@ def test_an_engine_that_cannot_be_audited_is_written_with_allow_unfused_only(
     assert text.endswith("; it is written nevertheless")
     assert engine.manifest["audit_error"].startswith("the builder's log: lists no kernels; ")
     assert dict(engine_rows(engine))["kernels"] == f"not audited: {engine.manifest['audit_error']}"
+    (_, (_, shown), *_) = checked_rows(CheckedEngine(engine.path.name, engine, None))
+    assert shown.startswith("not audited: ")
 
 
 def test_two_builds_in_one_process_take_turns(bundle):

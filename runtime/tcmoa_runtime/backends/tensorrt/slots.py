@@ -205,8 +205,15 @@ class SlotPool:
         with self._changed:
             while self._is_closing and not self._is_closed:
                 self._changed.wait(_POLL_SECONDS)
-        with self._device.active():
-            CudaStream(LEGACY_STREAM if self._is_closed else stream).download_array(array, pointer)
+            source = LEGACY_STREAM if self._is_closed else stream
+            self._num_calls += 1  # closing waits for it, and destroys the stream afterwards
+        try:
+            with self._device.active():
+                CudaStream(source).download_array(array, pointer)
+        finally:
+            with self._changed:
+                self._num_calls -= 1
+                self._changed.notify_all()
 
     def begin_closing(self) -> bool:
         """Stop lending and wait for calls in progress; returns False if that was done before."""
