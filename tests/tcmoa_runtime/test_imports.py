@@ -31,6 +31,15 @@ def test_importing_the_command_line_imports_no_backend(fresh_python):
     assert (outcome.code, outcome.out, outcome.err) == (0, "[]\n", "")
 
 
+def test_the_list_of_commands_imports_no_backend(fresh_python):
+    """Help must work where ONNX Runtime is broken: it names the command that says what is wrong."""
+    heavy = FORBIDDEN | {"onnxruntime", "tensorrt"}
+    outcome = fresh_python(
+        f"from tcmoa_runtime.cli import run\nrun(['--help'])\nprint(sorted(sys.modules.keys() & {heavy!r}))"
+    )
+    assert (outcome.code, outcome.out.splitlines()[-1], outcome.err) == (0, "[]", "")
+
+
 def test_a_command_imports_no_other_command(fresh_python):
     """Other commands would delay the first frame of `tcmoa fuse`."""
     outcome = fresh_python(

@@ -24,7 +24,7 @@ from tcmoa_runtime.gpu_check.bundles import precisions_for
 from tcmoa_runtime.gpu_check.report import SIMULATED, new_report, step_row
 from tcmoa_runtime.gpu_check.result import PlannedStep, StepResult
 from tcmoa_runtime.gpu_check.run import InProcesses, plan_steps, run_steps
-from tcmoa_runtime.gpu_check.simulation import GPU_NAME
+from tcmoa_runtime.gpu_check.target import GPU_NAME
 from tcmoa_runtime.images import write_bytes
 from tcmoa_runtime.install import install_hint
 from tcmoa_runtime.options.gpu_check import GpuCheckOptions

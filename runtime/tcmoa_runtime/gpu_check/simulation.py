@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,9 @@ from numpy.typing import NDArray
 from tcmoa_runtime.backends.base import Backend, Outputs, Tensors, TensorsLike
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.gpu_check.reference import CpuReference
-from tcmoa_runtime.gpu_check.target import ArrayProtocol, Bound, CheckBackend
+from tcmoa_runtime.gpu_check.target import GPU_NAME, ArrayProtocol, Bound, CheckBackend
 from tcmoa_runtime.options.gpu_check import GpuCheckPrecision
 from tcmoa_runtime.typing import DeviceArrayLike, JsonObject
-
-GPU_NAME: Final = "simulation, no GPU"
-"""Name of the device in the report of a dry run."""
 
 
 class SimulatedArray:

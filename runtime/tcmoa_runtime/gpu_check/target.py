@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.errors import TcmoaError
 from tcmoa_runtime.options.gpu_check import GpuCheckPrecision
 from tcmoa_runtime.typing import DeviceArrayLike, JsonObject
+
+GPU_NAME: Final = "simulation, no GPU"
+"""Name of the device in the report of a dry run."""
 
 ArrayProtocol: TypeAlias = Literal["cuda_array_interface", "dlpack"]
 """How an array in GPU memory is handed over."""
