@@ -4,7 +4,7 @@
 #   docker build -f docker/gpu.Dockerfile -t tcmoa:gpu .
 #   docker run --rm --gpus all tcmoa:gpu doctor
 #
-# For GeForce and RTX, TensorRT-RTX: docker build -f docker/gpu.Dockerfile --build-arg EXTRAS=rtx,stream -t tcmoa:rtx .
+# For GeForce and RTX, TensorRT-RTX: docker build -f docker/gpu.Dockerfile --build-arg EXTRAS=rtx,stream,calibration -t tcmoa:rtx .
 ARG BASE=nvcr.io/nvidia/cuda:13.0.1-base-ubuntu24.04
 
 FROM python:3.12-slim-bookworm AS build
@@ -15,7 +15,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 # hadolint ignore=DL3006  # the tag is in BASE
 FROM ${BASE}
 # Extras of pyproject.toml; `tensorrt` and `rtx` bring the libraries of TensorRT, the base image none.
-ARG EXTRAS=tensorrt,stream
+ARG EXTRAS=tensorrt,stream,calibration
 # hadolint ignore=DL3008  # the release of the distribution pins Python
 RUN apt-get update && apt-get install -y --no-install-recommends python3 python3-venv \
     && rm -rf /var/lib/apt/lists/* \
