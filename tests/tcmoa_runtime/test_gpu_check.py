@@ -16,11 +16,12 @@ from tcmoa_runtime import Bundle, InputError, MissingError
 from tcmoa_runtime.bench.worker import Worker
 from tcmoa_runtime.cli import gpu_check as command
 from tcmoa_runtime.cli import make_app
+from tcmoa_runtime.cli.options import spell_for_command_line
 from tcmoa_runtime.gpu_check import privacy
 from tcmoa_runtime.gpu_check.privacy import without_private_data
 from tcmoa_runtime.gpu_check.report import SIMULATED, GpuCheckReport, describe_machine, step_row
 from tcmoa_runtime.gpu_check.result import PlannedStep, StepResult, describe_error, without_numbers
-from tcmoa_runtime.gpu_check.run import InProcesses, plan_steps, run_steps
+from tcmoa_runtime.gpu_check.run import InProcesses, InThisProcess, plan_steps, run_steps
 from tcmoa_runtime.options.gpu_check import GPU_CHECK_STEPS, GpuCheckOptions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,6 +98,14 @@ def test_wrong_input_is_one_line(arguments, words, tcmoa, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_another_precision_than_that_of_the_bundle_is_refused(broken, rehash, tcmoa):
+    rehash(broken, lambda manifest: manifest.update(precision="int8"))
+    tcmoa("gpu-check", broken, "--simulate", "--precision", "int8,fp16").assert_error(
+        2,
+        f"--precision: fp16; expected int8, the precision of {broken}. Leave it out, or check a float32 bundle.",
+    )
+
+
 def numbers_in(value):
     if isinstance(value, dict):
         return [number for item in value.values() for number in numbers_in(item)]
@@ -126,7 +135,7 @@ def test_a_dry_run_says_so_everywhere(vif, tcmoa, tmp_path):
     text = out.read_text()
     assert text.startswith(f"# tcmoa gpu-check: {verdict}\n\n**{SIMULATED}.**\n")
     report = json.loads(text.partition("```json\n")[2].partition("```")[0])
-    assert (report["simulated"], report["passed"], report["gpu"]) == (True, True, "simulation, no GPU")
+    assert (report["simulated"], report["passed"], report["gpu"]) == (True, None, "simulation, no GPU")
     assert {step["status"] for step in report["steps"]} == {"simulated"}
     assert numbers_in(report["steps"]) == []
     for private in (str(tmp_path), str(Path.home()), sys.prefix, str(ROOT)):
@@ -244,7 +253,7 @@ def test_crashes_and_hangs_do_not_reach_the_next_step():
     with InProcesses(lambda: Worker("gpu-check", [sys.executable, "-c", WORKER]), 1.0) as runner:
         results = {name: runner.run(PlannedStep(name, "rtx", "fp16")) for name in names}
     assert results["build"].reason == "its process ended (exit status -6)"
-    assert results["latency"].reason == "took more than 1 s, so it was ended"
+    assert results["latency"].reason == "took more than 1 s, so it was ended. Allow more with step_seconds."
     assert {
         name: result.status for name, result in results.items() if result.status != "passed"
     } == dict.fromkeys(("build", "latency", "graph"), "failed")
@@ -259,6 +268,40 @@ def test_a_worker_that_does_not_start_fails_the_step():
     ) as runner:
         result = runner.run(PlannedStep("device", "rtx", "fp16"))
     assert (result.status, result.reason) == ("failed", "its process ended (exit status 7)")
+
+
+def test_a_step_that_takes_too_long_names_the_flag():
+    start = [sys.executable, "-c", WORKER]
+    with InProcesses(lambda: Worker("gpu-check", start), 0.5, spell_for_command_line) as runner:
+        result = runner.run(PlannedStep("latency", "rtx", "fp16"))
+    assert result.reason == "took more than 0.5 s, so it was ended. Allow more with --step-seconds."
+
+
+def test_an_error_of_the_worker_keeps_its_remedy():
+    code = """if True:
+        for _ in open(0):
+            print('{"error": "no GPU", "remedy": "Use {simulate}", "settings": {"simulate": true}}', flush=True)
+    """
+    start = [sys.executable, "-c", code]
+    with InProcesses(lambda: Worker("gpu-check", start), 5.0, spell_for_command_line) as runner:
+        result = runner.run(PlannedStep("device", "rtx", "fp16"))
+    assert (result.status, result.reason) == ("failed", "no GPU. Use --simulate.")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MissingError("no cv2", remedy="Use {frames}", settings={"frames": 12}), "no cv2. Use --frames 12."),
+        (OSError("no space"), "OSError: no space"),
+    ],
+)
+def test_a_target_that_cannot_be_made_fails_the_step(error, reason):
+    def target_of(flavor):
+        raise error
+
+    result = InThisProcess(target_of, 12, spell_for_command_line).run(PlannedStep("graph", "rtx", "fp16"))
+    assert (result.status, result.reason) == ("failed", reason)
+    assert result.trace[-1].endswith(" target_of")
 
 
 # --- the report ---------------------------------------------------------------------------------------------------
@@ -278,6 +321,7 @@ BUILT = {
     "attentions": 8,
     "fused_attentions": 8,
     "bytes_moved": 682_000_000,
+    "batch": 1,
     "build_s": 1.1,
     "first_start_s": 2.5,
     "second_start_s": 0.5,
@@ -323,6 +367,13 @@ def test_verdicts(verdict, steps, vif):
 def test_a_simulated_failure_is_marked_too(vif):
     report = report_of(vif, result_of(status="failed", reason="no"), is_simulated=True)
     assert report.verdict == "simulated, failed: 1 of 1 step on GPU X: rtx graph"
+    assert report.to_json()["passed"] is False
+
+
+def test_a_dry_run_has_not_passed(vif):
+    walked = result_of(status="simulated")
+    assert report_of(vif, walked, is_simulated=True).to_json()["passed"] is None
+    assert report_of(vif, result_of()).to_json()["passed"] is True
 
 
 def test_the_report_in_markdown(vif):
@@ -375,6 +426,14 @@ def test_a_step_in_one_line(name):
     assert step_row(result_of(name, figures=figures))[3] == line
 
 
+def test_figures_of_a_batch_say_so():
+    latency = step_row(result_of("latency", figures={**LATENCY, "batch": 4}))[3]
+    assert latency.startswith("640x480: p50 1.5 ms per batch of 4, p99 2.25 ms, ")
+    assert latency.count("batch") == 1
+    build = step_row(result_of("build", figures={**BUILT, "batch": 4}))[3]
+    assert ", 0.171 GB per frame; " in build  # 682 MB for four frames
+
+
 def test_a_gpu_without_a_bound_or_tiles():
     figures = {key: value for key, value in LATENCY.items() if key != "tiled"} | {"bound_ms": None}
     line = step_row(result_of("latency", figures=figures))[3]
@@ -395,17 +454,55 @@ def test_the_machine_is_described_by_versions():
         ("12 frames/s, 1/2, and/or", "12 frames/s, 1/2, and/or"),
         ("libcudart.so.13 of https://nvidia.com/x", "libcudart.so.13 of https://nvidia.com/x"),
         ("cannot open /", "cannot open /"),
+        ("see file:///home/alice9/x/graph.onnx", "see .../graph.onnx"),
     ],
 )
 def test_paths_are_left_out(text, clean):
     assert without_private_data({"a": [text, 1, None, True]}) == {"a": [clean, 1, None, True]}
 
 
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("/home/John Smith/bundles/graph.onnx: 1 byte", ".../graph.onnx: 1 byte"),
+        ("file:///home/John Smith/graph.onnx", ".../graph.onnx"),
+        ("no folder '/home/John Smith'. Create it", "no folder '/'. Create it"),
+        ("cannot read /home/John Smith.", "cannot read .../."),
+        ("/home/John Smith/a temporary/x/a.bin", ".../a.bin"),
+        ("/home/John Smithson/a", ".../John Smithson/a"),
+        (
+            "https://nvidia.com/x, cannot open /, and/or 1/2",
+            "https://nvidia.com/x, cannot open /, and/or 1/2",
+        ),
+    ],
+)
+def test_known_folders_are_left_out_whatever_their_names(text, clean, monkeypatch):
+    home = "/home/John Smith"
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr(privacy.tempfile, "gettempdir", lambda: f"{home}/a temporary")
+    monkeypatch.setattr(sys, "prefix", "/usr")  # of one part, which tells nothing
+    monkeypatch.setattr(privacy, "_private_names", lambda: None)
+    assert without_private_data({"a": [text]}) == {"a": [clean]}
+
+
+def test_the_home_of_a_user_with_a_short_name_is_left_out(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/bob")
+    assert "bob" not in without_private_data("cannot read /home/bob, /home/bob/ or /home/bob/x")
+
+
+def test_a_current_folder_that_was_deleted_does_no_harm(monkeypatch, tmp_path):
+    def fail():
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "cwd", fail)
+    assert without_private_data(f"{Path.home()}/a/b") == ".../b"
+
+
 def test_names_of_the_machine_and_the_user_are_left_out(monkeypatch):
     monkeypatch.setattr(platform, "node", lambda: "rhubarb.example.org")
     monkeypatch.setattr(getpass, "getuser", lambda: "annabel")
     assert (
-        without_private_data("annabel@rhubarb, rhubarb.example.org; annabelle") == "...@..., ...; annabelle"
+        without_private_data("Annabel@RHUBARB, rhubarb.example.org; annabelle") == "...@..., ...; annabelle"
     )
     monkeypatch.setattr(platform, "node", lambda: "gpu")
     monkeypatch.setattr(getpass, "getuser", lambda: "root")

@@ -7,13 +7,14 @@ import shutil
 import sys
 import types
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from simulated.tensorrt_module import VERSIONS, engine_bytes
-from tcmoa_runtime import Bundle, MissingError
+from tcmoa_runtime import Bundle, InputError, MissingError
 from tcmoa_runtime.cli import gpu_check_worker
 from tcmoa_runtime.engine import EngineDescription, write_engine
 from tcmoa_runtime.gpu_check import bundles, latency, memory, real_gpu, steps
@@ -88,7 +89,7 @@ def check_device(figures):
 
 
 def check_build(figures):
-    assert (figures["kernels"], figures["fused_attentions"]) == (93, 8)
+    assert (figures["kernels"], figures["fused_attentions"], figures["batch"]) == (93, 8, 1)
     assert figures["engine"] == {"flavor": "rtx", "version": "1.7.1.116", "targets": ["sm89"]}
 
 
@@ -255,6 +256,53 @@ def test_each_fault_fails_its_step(name, fault, own, monkeypatch):
     assert FAULTS[name, fault] in result.reason
 
 
+@pytest.mark.parametrize("fault", ["none", "cuda_array_interface differs", "cuda_array_interface raises"])
+def test_a_backend_is_closed_before_the_stream_of_its_results(fault, own, monkeypatch):
+    events = []
+
+    class Watched(Faulty):
+        @contextmanager
+        def new_stream(self):
+            try:
+                yield 0x10
+            finally:
+                events.append("stream")
+
+        def download(self, array, protocol):
+            if fault.endswith("raises"):
+                raise RuntimeError("an illegal memory access was encountered")
+            return super().download(array, protocol)
+
+    monkeypatch.setattr(FaultyBackend, "close", lambda _: events.append("backend"))
+    result = run(Watched(own, fault), "streams")
+    assert (result.status == "passed") == (fault == "none")
+    assert events == ["backend", "stream"] * (2 if fault == "none" else 1)
+
+
+class Clock:
+    """A clock on which a run takes 10 ms."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def perf_counter(self):
+        return self.seconds
+
+    def run(self, *_):
+        self.seconds += 0.01
+        return types.SimpleNamespace(result=lambda: None)
+
+
+def test_frames_per_second_count_the_frames_of_a_batch(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(latency, "time", clock)
+    times = {"p50_ms": 10.0, "p99_ms": 10.0}
+    assert latency._frame_times(clock.run, 5) == {"frames": 5, "fps": 100.0, **times}
+    assert latency._frame_times(clock.run, 5, 4) == {"frames": 20, "fps": 400.0, **times}
+    backend = types.SimpleNamespace(submit=clock.run)
+    assert [latency._in_flight_fps(backend, {}, 5, batch) for batch in (1, 4)] == [100.0, 400.0]
+
+
 def test_a_simulated_step_reports_no_number(own):
     gpu = SimulatedGpu(own)
     for name in STEPS:
@@ -295,7 +343,13 @@ def test_precisions_of_a_bundle(vif):
     assert precisions_for(bundle, ()) == DEFAULT_PRECISIONS
     assert precisions_for(bundle, ("bf16", "fp16", "bf16")) == ("bf16", "fp16")
     low = dataclasses.replace(bundle, manifest={**bundle.manifest, "precision": "int8"})
-    assert precisions_for(low, ("fp16",)) == ("int8",)
+    assert precisions_for(low, ()) == precisions_for(low, ("int8",)) == ("int8",)
+    with pytest.raises(InputError) as caught:
+        precisions_for(low, ("fp16", "int8", "bf16"))
+    assert str(caught.value) == (
+        f"precisions: fp16, bf16; expected int8, the precision of {bundle.path}. "
+        "Leave it out, or check a float32 bundle."
+    )
 
 
 def test_a_bundle_is_quantized_once(own, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from tcmoa_runtime.backends.tensorrt.engine_loading import MODULES
 from tcmoa_runtime.bench.worker import Worker, python_module
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.cli.extras import require
-from tcmoa_runtime.cli.options import JsonOption, takes_options
+from tcmoa_runtime.cli.options import JsonOption, spell_for_command_line, takes_options
 from tcmoa_runtime.cli.printing import print_json, print_line, print_message
 from tcmoa_runtime.engine import FLAVORS
 from tcmoa_runtime.errors import InputError, MissingError
@@ -56,7 +56,8 @@ def gpu_check(
     GPU memory and memory leaks are checked. Each step runs by itself, so that a failure does not hide the next one.
     Everything that is built is deleted at the end. The report holds no paths and no name of the machine or the user.
 
-    The exit code is 1 when a step failed, and 3 without a GPU. With `--simulate` the steps are walked on the CPU.
+    The exit code is 1 when a step failed or every step was skipped, and 3 without a GPU, or if neither TensorRT nor
+    TensorRT-RTX is installed. With `--simulate` the steps are walked on the CPU.
 
     Examples:
 
@@ -66,6 +67,7 @@ def gpu_check(
     """
     opened = Bundle.open(bundle)
     opened.check()  # else every step would report the same damage
+    precisions = precisions_for(opened, options.precisions)
     _check_out(options.out)
     if options.simulate:
         gpu, flavors = GPU_NAME, (_wanted(options) or FLAVORS[-1:])
@@ -73,11 +75,15 @@ def gpu_check(
     else:
         gpu, flavors = _find_gpu(), _find_flavors(options)
         require("tcmoa_export.engines.build", "gpu-check", flavors[0])
-    steps = plan_steps(options, flavors, precisions_for(opened, options.precisions))
+    steps = plan_steps(options, flavors, precisions)
     results: list[StepResult] = []
     with (
         tempfile.TemporaryDirectory(prefix="tcmoa-gpu-check-", ignore_cleanup_errors=True) as folder,
-        InProcesses(partial(_start_worker, opened, Path(folder), options), options.step_seconds) as runner,
+        InProcesses(
+            partial(_start_worker, opened, Path(folder), options),
+            options.step_seconds,
+            spell_for_command_line,
+        ) as runner,
     ):
 
         def show(step: PlannedStep) -> None:  # a line each: a status line would take stdout along to stderr

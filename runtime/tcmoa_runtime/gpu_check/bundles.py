@@ -15,7 +15,7 @@ import numpy as np
 
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.engine_folders import ENGINES_FOLDER
-from tcmoa_runtime.errors import MissingError
+from tcmoa_runtime.errors import InputError, MissingError
 from tcmoa_runtime.gpu_check.target import StepSkippedError
 from tcmoa_runtime.images import read_frame, write_image
 from tcmoa_runtime.options.gpu_check import DEFAULT_PRECISIONS, GpuCheckPrecision
@@ -31,9 +31,20 @@ MIN_PSNR_DB: Final = 40.0
 
 
 def precisions_for(bundle: Bundle, chosen: Sequence[GpuCheckPrecision]) -> tuple[GpuCheckPrecision, ...]:
-    """Return the precisions to check: those chosen, else the default ones; a bundle that is not fp32 has one only."""
+    """Return the precisions to check: those chosen, else the default ones; a bundle that is not fp32 has one only.
+
+    Raises:
+        InputError: Another one is chosen than that of a bundle that is not fp32.
+    """
     if bundle.precision != "fp32":
         own: GpuCheckPrecision = next(p for p in (*DEFAULT_PRECISIONS, "fp32") if p == bundle.precision)
+        others = ", ".join(precision for precision in dict.fromkeys(chosen) if precision != own)
+        if others:
+            raise InputError(
+                f"{others}; expected {own}, the precision of {bundle.path}",
+                subject="precisions",
+                remedy="Leave it out, or check a float32 bundle",
+            )
         return (own,)
     return tuple(dict.fromkeys(chosen)) or DEFAULT_PRECISIONS
 

@@ -34,63 +34,66 @@ def measure_latency(target: CheckTarget, precision: GpuCheckPrecision, frames: i
     bundle = target.bundle(precision)
     inputs = make_inputs(bundle, 0)
     num_frames = min(frames, MAX_FRAMES)
-    figures: JsonObject = {"size": format_size(bundle.size), "batch": bundle.contract.batch}
+    batch = bundle.contract.batch
+    figures: JsonObject = {"size": format_size(bundle.size), "batch": batch}
     bound = target.bound(precision)
     figures["bound_ms"] = None if bound is None else bound.ms
     figures["bound_source"] = None if bound is None else bound.source
     with closing(target.load(precision, cuda_graph=False)) as backend:
-        figures["without_graph"] = _frame_times(lambda: backend.infer(inputs), num_frames)
+        figures["without_graph"] = _frame_times(lambda: backend.infer(inputs), num_frames, batch)
     with closing(target.load(precision)) as backend:
-        figures["with_graph"] = _frame_times(lambda: backend.infer(inputs), num_frames)
-        figures["in_flight_fps"] = _in_flight_fps(backend, inputs, num_frames)
-        figures["on_gpu"] = _times_on_gpu(target, backend, inputs, num_frames)
-        if bundle.can_tile and bundle.size != LARGE_SIZE and bundle.contract.batch == 1:
+        figures["with_graph"] = _frame_times(lambda: backend.infer(inputs), num_frames, batch)
+        figures["in_flight_fps"] = _in_flight_fps(backend, inputs, num_frames, batch)
+        figures["on_gpu"] = _times_on_gpu(target, backend, inputs, num_frames, batch)
+        if bundle.can_tile and bundle.size != LARGE_SIZE and batch == 1:
             figures["tiled"] = _tiled(bundle, backend, num_frames, None if bound is None else bound.ms)
     return figures
 
 
-def _frame_times(run: Callable[[], object], frames: int) -> JsonObject:
-    """Time frames after some to warm up."""
-    for _ in range(min(WARM_UP_FRAMES, frames)):
+def _frame_times(run: Callable[[], object], runs: int, batch: int = 1) -> JsonObject:
+    """Time runs of `batch` frames each, after some to warm up."""
+    for _ in range(min(WARM_UP_FRAMES, runs)):
         run()
     times: list[float] = []
     end = time.perf_counter() + MAX_SECONDS
-    while len(times) < frames and (not times or time.perf_counter() < end):
+    while len(times) < runs and (not times or time.perf_counter() < end):
         start = time.perf_counter()
         run()
         times.append((time.perf_counter() - start) * 1e3)
     p50, p99 = np.percentile(times, [50, 99])
     return {
-        "frames": len(times),
+        "frames": batch * len(times),
         "p50_ms": round(float(p50), 3),
         "p99_ms": round(float(p99), 3),
-        "fps": round(1e3 * len(times) / sum(times), 1),
+        "fps": round(1e3 * batch * len(times) / sum(times), 1),
     }
 
 
-def _in_flight_fps(backend: CheckBackend, inputs: GraphInputs, frames: int) -> float:
-    """Return frames per second with two frames in flight, so that copies overlap computation."""
+def _in_flight_fps(backend: CheckBackend, inputs: GraphInputs, runs: int, batch: int) -> float:
+    """Return frames per second with two runs in flight, so that copies overlap computation."""
     start, done = time.perf_counter(), 0
     end = start + MAX_SECONDS
     tickets = deque([backend.submit(inputs)])
-    for _ in range(frames - 1):
+    for _ in range(runs - 1):
         if time.perf_counter() > end:
             break
         tickets.append(backend.submit(inputs))
         tickets.popleft().result()
         done += 1
     tickets.popleft().result()
-    return round((done + 1) / (time.perf_counter() - start), 1)
+    return round(batch * (done + 1) / (time.perf_counter() - start), 1)
 
 
-def _times_on_gpu(target: CheckTarget, backend: CheckBackend, inputs: GraphInputs, frames: int) -> JsonObject:
-    """Time frames whose inputs and results stay on the GPU."""
+def _times_on_gpu(
+    target: CheckTarget, backend: CheckBackend, inputs: GraphInputs, runs: int, batch: int
+) -> JsonObject:
+    """Time runs whose inputs and results stay on the GPU."""
     with ExitStack() as stack:
         arrays = {
             name: stack.enter_context(target.upload(values, "cuda_array_interface"))
             for name, values in inputs.items()
         }
-        return _frame_times(lambda: target.wait(backend.infer_device(arrays)[FUSED]), frames)
+        return _frame_times(lambda: target.wait(backend.infer_device(arrays)[FUSED]), runs, batch)
 
 
 def _tiled(bundle: Bundle, backend: CheckBackend, frames: int, bound_ms: float | None) -> JsonObject:

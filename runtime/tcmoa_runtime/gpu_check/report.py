@@ -86,7 +86,7 @@ class GpuCheckReport:
         """Return plain values without private data."""
         values: JsonObject = {
             "verdict": self.verdict,
-            "passed": self.has_passed,
+            "passed": None if self.is_simulated and self.has_passed else self.has_passed,
             "simulated": self.is_simulated,
             "gpu": self.gpu,
             "tcmoa": __version__,
@@ -195,7 +195,7 @@ def _describe_build(figures: Mapping[str, Any]) -> str:
     if figures["kernels"] is not None:
         kernels = (
             f"{figures['kernels']} kernels, {figures['fused_attentions']} of {figures['attentions']} attentions fused, "
-            f"{figures['bytes_moved'] / 1e9:.3f} GB per frame"
+            f"{figures['bytes_moved'] / figures['batch'] / 1e9:.3f} GB per frame"
         )
     return (
         f"{kernels}; built in {figures['build_s']:g} s, starts in {figures['first_start_s']:g} s, then "
@@ -209,8 +209,9 @@ def _describe_parity(figures: Mapping[str, Any]) -> str:
 
 def _describe_latency(figures: Mapping[str, Any]) -> str:
     host, gpu, plain = (figures[name] for name in ("with_graph", "on_gpu", "without_graph"))
+    batch = f" per batch of {figures['batch']}" if figures["batch"] > 1 else ""
     parts = [
-        f"{figures['size']}: p50 {host['p50_ms']:g} ms, p99 {host['p99_ms']:g} ms, {host['fps']:g} frames/s, "
+        f"{figures['size']}: p50 {host['p50_ms']:g} ms{batch}, p99 {host['p99_ms']:g} ms, {host['fps']:g} frames/s, "
         f"{figures['in_flight_fps']:g} with 2 in flight",
         f"on the GPU p50 {gpu['p50_ms']:g} ms" + _describe_bound(gpu["p50_ms"], figures["bound_ms"]),
         f"without CUDA graph p50 {plain['p50_ms']:g} ms",

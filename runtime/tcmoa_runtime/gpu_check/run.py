@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 from tcmoa_runtime.bench.worker import Worker
 from tcmoa_runtime.errors import SpellOption, TcmoaError, spell_for_python
-from tcmoa_runtime.gpu_check.result import PER_PRECISION, PlannedStep, StepResult
+from tcmoa_runtime.gpu_check.result import PER_PRECISION, PlannedStep, StepResult, describe_error, trace_of
 from tcmoa_runtime.gpu_check.steps import run_step
 from tcmoa_runtime.gpu_check.target import CheckTarget
 from tcmoa_runtime.options.gpu_check import GpuCheckOptions, GpuCheckPrecision
@@ -44,7 +44,12 @@ class InThisProcess:
 
     def run(self, step: PlannedStep) -> StepResult:
         """Run a step; see `StepRunner`."""
-        return run_step(self._target_of(step.flavor), step, self._frames, self._spell_option)
+        try:
+            target = self._target_of(step.flavor)
+        except Exception as error:
+            reason = describe_error(error, self._spell_option)
+            return StepResult(step, "failed", reason=reason, trace=trace_of(error))
+        return run_step(target, step, self._frames, self._spell_option)
 
 
 class InProcesses:
@@ -56,10 +61,13 @@ class InProcesses:
     Args:
         start: Starts a worker that answers `step NAME FLAVOR PRECISION` with `StepResult.to_json`.
         limit_s: Seconds after which a step is ended.
+        spell_option: Spells options in the texts of errors.
     """
 
-    def __init__(self, start: Callable[[], Worker], limit_s: float) -> None:
-        self._start, self._limit_s = start, limit_s
+    def __init__(
+        self, start: Callable[[], Worker], limit_s: float, spell_option: SpellOption = spell_for_python
+    ) -> None:
+        self._start, self._limit_s, self._spell_option = start, limit_s, spell_option
         self._worker: Worker | None = None
 
     def __enter__(self) -> Self:
@@ -77,7 +85,9 @@ class InProcesses:
             result = StepResult.from_json(self._ask(step))
         except TcmoaError as error:
             seconds = round(time.monotonic() - started, 2)
-            result = StepResult(step, "failed", seconds, reason=error.problem)
+            # Without its subject, which is the worker.
+            shown = TcmoaError(error.problem, remedy=error.remedy, settings=error.settings)
+            result = StepResult(step, "failed", seconds, reason=describe_error(shown, self._spell_option))
         if result.status == "failed":
             self._end_worker()
         return result
@@ -101,7 +111,11 @@ class InProcesses:
             return worker.request(f"step {step.name} {step.flavor} {step.precision}")
         except TcmoaError as error:
             if is_over.is_set():
-                raise TcmoaError(f"took more than {self._limit_s:g} s, so it was ended") from error
+                raise TcmoaError(
+                    f"took more than {self._limit_s:g} s, so it was ended",
+                    remedy="Allow more with {step_seconds}",
+                    settings={"step_seconds": ...},
+                ) from error
             raise
         finally:
             timer.cancel()

@@ -115,6 +115,7 @@ def check_build(target: CheckTarget, precision: GpuCheckPrecision, frames: int) 
     start = time.perf_counter()
     manifest: Mapping[str, Any] = target.build(precision)
     figures: dict[str, Any] = {"build_s": round(time.perf_counter() - start, 2)}
+    figures["batch"] = bundle.contract.batch
     names = ("kernels", "attentions", "fused_attentions", "bytes_moved", "minimum_bytes", "precisions")
     figures |= {name: manifest.get(name) for name in (*names, "eight_bit_linears", "eight_bit_products")}
     figures["engine"] = {name: manifest.get(name) for name in ("flavor", "version", "targets")}
@@ -214,14 +215,15 @@ def check_streams(target: CheckTarget, precision: GpuCheckPrecision, frames: int
     """Compute in a caller's stream, and order results in another one."""
     bundle = target.bundle(precision)
     inputs = make_inputs(bundle, 0)
-    with closing(target.load(precision)) as backend:
+    # The backend is closed before the stream that reads its results is destroyed, also when the step fails.
+    with target.new_stream() as stream, closing(target.load(precision)) as backend:
         expected = _fused(backend, inputs)
-        with target.new_stream() as stream:
-            result = backend.infer_device(inputs, stream)
+        result = backend.infer_device(inputs, stream)
+        try:
             found = target.download(result[FUSED], "cuda_array_interface")
-            check_equal(found, expected, "results ordered in a caller's stream")
+        finally:
             del result
-            backend.close()  # before its stream is destroyed
+        check_equal(found, expected, "results ordered in a caller's stream")
     with target.new_stream() as stream, closing(target.load(precision, stream=stream)) as backend:
         check_equal(_fused(backend, inputs), expected, "computed in a caller's stream")
     return {"streams": 2}

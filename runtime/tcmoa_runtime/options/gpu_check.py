@@ -71,7 +71,11 @@ class GpuCheckOptions:
     ] = False
     frames: Annotated[
         int,
-        Option("Frames of the step leaks. Latencies are measured on as many, at most 300.", group=_LENGTH),
+        Option(
+            "Frames of the step leaks. Latencies are measured on as many, at most 300. "
+            f"A dry run walks {MIN_FRAMES}.",
+            group=_LENGTH,
+        ),
     ] = 1000
     step_seconds: Annotated[
         float, Option("Seconds after which a step is ended and counts as failed.", group=_LENGTH)
