@@ -183,7 +183,7 @@ def test_branches_of_the_other_flavor_and_names_that_are_probed_are_no_findings(
     ],
 )
 def test_mistakes_planted_in_the_product_are_found(tmp_path, module, flavor, name, plants):
-    library = pytest.importorskip(module)
+    library = pytest.importorskip(module, reason=f"{module} is not installed; `make test` installs it")
     package = name.rpartition(".")[0]
     sources = {other: path for other, path in product_sources().items() if other.startswith(package)}
     text = sources[name].read_text(encoding="utf-8")
@@ -238,7 +238,9 @@ def test_signatures_of_pybind11():
 
 
 def test_signatures_of_cython_have_all_results():
-    runtime = pytest.importorskip("cuda.bindings.runtime")
+    runtime = pytest.importorskip(
+        "cuda.bindings.runtime", reason="cuda-bindings is not installed; `make test` installs it"
+    )
     (signature,) = signatures_of(runtime.cudaMemGetInfo)
     assert signature == Signature((), ("cudaError_t", "int", "int"))
 
@@ -250,7 +252,9 @@ def test_a_result_with_findings_fails():
 
 
 def test_the_names_that_options_compose_are_members():
-    rtx = pytest.importorskip("tensorrt_rtx_bindings")
+    rtx = pytest.importorskip(
+        "tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed; `make test` installs it"
+    )
     for name in computed_names()["ComputeCapability"]:
         assert hasattr(rtx.ComputeCapability, name)
     assert importlib.import_module(CUDA)

@@ -69,7 +69,10 @@ def test_the_extras_of_the_consumers_exist():
         assert requirements_of(*consumer.extras), consumer
 
 
-@pytest.mark.skipif(not (shutil.which("cc") and shutil.which("readelf")), reason="needs gcc and binutils")
+@pytest.mark.skipif(
+    not (shutil.which("cc") and shutil.which("readelf")),
+    reason="cc or readelf is absent; install gcc and binutils to run this",
+)
 def test_stubs_take_the_place_of_the_libraries_that_a_module_needs(tmp_path):
     real, module = tmp_path / "libnvinfer.so.10", tmp_path / "module.so"
     (tmp_path / "real.c").write_text("void *createInferBuilder_INTERNAL(void) { return 0; }\n")

@@ -50,7 +50,7 @@ def test_without_a_gpu_the_exit_code_is_3(code, words, device, tcmoa, tmp_path, 
     device.fail(1, code, "cudaGetDeviceCount")
     outcome = tcmoa("gpu-check")
     outcome.assert_error(
-        3, f"error: no GPU to check ({words}", "NVIDIA GPU", "or walk its steps with --simulate."
+        3, f"error: no GPU to check: {words}", "NVIDIA GPU", "or walk its steps with --simulate."
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -58,7 +58,7 @@ def test_without_a_gpu_the_exit_code_is_3(code, words, device, tcmoa, tmp_path, 
 def test_without_cuda_bindings_the_exit_code_is_3(tcmoa, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, cuda_runtime.MODULE, None)
     outcome = tcmoa("gpu-check", "--out", tmp_path / "report.md")
-    outcome.assert_error(3, "no GPU to check (the package cuda-bindings cannot be imported", "pip install")
+    outcome.assert_error(3, "no GPU to check: the package cuda-bindings cannot be imported", "pip install")
     assert "--backend" not in outcome.err
     assert list(tmp_path.iterdir()) == []
 

@@ -124,7 +124,7 @@ def _find_gpu() -> str:
         # A remedy that names another backend is none here: there would be nothing to check.
         has_other_backend = "backend" in error.settings
         raise MissingError(
-            f"no GPU to check ({error.problem})",
+            f"no GPU to check: {error.problem}",
             remedy="Run it on a machine with an NVIDIA GPU and its driver, or walk its steps with {simulate}"
             if has_other_backend or error.remedy is None
             else error.remedy,
