@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import math
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import onnx
-from onnx.external_data_helper import convert_model_to_external_data
-
 from tcmoa import TCMoA
 from tcmoa.presets import preset_name
 from tcmoa.weights import weights_hash
+from tcmoa_export.bundle_files import describe_graph, tool_versions, write_graph
 from tcmoa_export.export_check import check_export
 from tcmoa_export.network import build_graph
 from tcmoa_export.spec import ExportSpec, make_spec
 from tcmoa_runtime import __version__
-from tcmoa_runtime.bundle import FORMAT, GRAPH, GRAPH_DATA, MAX_INLINE_BYTES, Bundle
-from tcmoa_runtime.bundle_write import check_target, new_bundle, record_files, write_manifest
+from tcmoa_runtime.bundle import FORMAT, MODEL_VERSION, Bundle
+from tcmoa_runtime.bundle_write import check_target, new_bundle, write_manifest
 from tcmoa_runtime.contract import SOURCE_ROLES
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.graph_metadata import write_metadata
 from tcmoa_runtime.manifest import contract_to_json
 from tcmoa_runtime.options.export import ExportOptions
 from tcmoa_runtime.pairs import PairPaths, find_source_pairs
@@ -122,50 +116,18 @@ def _write_bundle(
     sha256 = weights_hash(model)
     manifest = {
         **_describe_export(model, spec),
-        "graph": _describe_graph(proto, model),
+        "graph": {**describe_graph(proto), "parameters": sum(p.numel() for p in model.parameters())},
         "model": model.sizes.to_dict(),
         "weights": {"sha256": sha256, "source": weights_source},
-        "tools": _tool_versions(),
+        "tools": tool_versions(),
     }
     weights_license = spec.options.weights_license or LICENSES.get(sha256)
     if weights_license is not None:
         manifest["license"] = weights_license
-    write_metadata(proto, manifest)
-    _write_graph(folder, proto)
+    write_graph(folder, proto, manifest)
     del proto  # the check below needs the memory
-    record_files(folder, manifest)
-    write_manifest(folder, manifest)
     manifest["parity"] = check_export(Bundle.open(folder), model, spec, pairs, on_message).to_dict()
     write_manifest(folder, manifest)
-
-
-def _write_graph(folder: Path, proto: onnx.ModelProto) -> None:
-    inline_bytes = sum(len(tensor.raw_data) for tensor in proto.graph.initializer)
-    if inline_bytes > MAX_INLINE_BYTES:
-        convert_model_to_external_data(
-            proto, all_tensors_to_one_file=True, location=GRAPH_DATA, size_threshold=1024
-        )
-        onnx.save_model(proto, folder / GRAPH)
-    else:
-        (folder / GRAPH).write_bytes(proto.SerializeToString())
-
-
-def _describe_graph(proto: onnx.ModelProto, model: TCMoA) -> JsonObject:
-    """Describe the graph for `tcmoa inspect`: nodes, attentions, constants by type, parameters."""
-    constants: Counter[str] = Counter()
-    short_names = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16"}
-    for tensor in proto.graph.initializer:
-        element_type = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
-        constants[short_names.get(element_type, element_type)] += math.prod(tensor.dims)
-    return {
-        "name": proto.graph.name,
-        "nodes": len(proto.graph.node),
-        "attentions": sum(
-            node.op_type == "Softmax" and "/attention/" in node.name for node in proto.graph.node
-        ),
-        "constants": dict(constants),
-        "parameters": sum(p.numel() for p in model.parameters()),
-    }
 
 
 def _describe_export(model: TCMoA, spec: ExportSpec) -> JsonObject:
@@ -173,7 +135,7 @@ def _describe_export(model: TCMoA, spec: ExportSpec) -> JsonObject:
     options, layout, contract = spec.options, spec.layout, spec.contract
     return {
         "format": FORMAT.name,
-        "format_version": FORMAT.version,
+        "format_version": MODEL_VERSION,
         "task": options.task,
         "preset": preset_name(model.sizes),
         "precision": options.precision,
@@ -199,8 +161,3 @@ def _describe_export(model: TCMoA, spec: ExportSpec) -> JsonObject:
         "prompt_default": {"scale": 1.0, "shift": 0.0},
         "contract": contract_to_json(contract),
     }
-
-
-def _tool_versions() -> JsonObject:
-    packages = ("torch", "onnx", "onnxruntime", "numpy")
-    return {"tcmoa": __version__, **{package: importlib.metadata.version(package) for package in packages}}

@@ -22,13 +22,14 @@ from tcmoa_runtime.alignment import Alignment, read_alignment
 from tcmoa_runtime.contract import (
     MAX_GRAPH_BYTES,
     MAX_PROMPT,
+    MAX_STRETCHES,
     SOURCE_ROLES,
     TASKS,
     Contract,
     Task,
     token_grid,
 )
-from tcmoa_runtime.errors import BundleError
+from tcmoa_runtime.errors import BundleError, NoPromptError
 from tcmoa_runtime.manifest import (
     MAX_NUMBER,
     ManifestFormat,
@@ -40,6 +41,7 @@ from tcmoa_runtime.manifest import (
 from tcmoa_runtime.ready_bundles import MAKE_REMEDY, READY_NAMES, ready_name, resolve_bundle
 from tcmoa_runtime.regular_file import open_regular_file
 from tcmoa_runtime.typing import ChannelOrder, FrameSize, JsonObject, JsonValue
+from tcmoa_runtime.wrapped_network import WrappedNetwork, read_network
 
 MANIFEST: Final = "bundle.json"
 GRAPH: Final = "fusion.onnx"
@@ -50,12 +52,20 @@ MAX_INLINE_BYTES: Final = 1_900_000_000
 MAX_WINDOW: Final = 64
 """Largest side of an attention window in tokens that tiles are aligned to."""
 
+MAX_TILE_STEP: Final = 64
+"""Largest multiple of pixels that a wrapped network's tiles are aligned to."""
+
 GraphFit = Literal["pad", "crops", "resize"]
-"""How a graph fits the frame to whole windows of the model."""
+"""How a graph fits the frame to whole windows of the model. A wrapped network has `pad`, or `resize` if each pixel
+depends on the whole frame: then frames of other sizes can only be resized."""
 
 EXPORT_REMEDY: Final = "Export the bundle again with `tcmoa export`"
 COPY_REMEDY: Final = "Copy the whole bundle, or export it again with `tcmoa export`"
-FORMAT: Final = ManifestFormat("tcmoa-bundle", 1, "a TC-MoA bundle", EXPORT_REMEDY)
+FORMAT: Final = ManifestFormat("tcmoa-bundle", 2, "a TC-MoA bundle", EXPORT_REMEDY)
+MODEL_VERSION: Final = 1
+"""`format_version` of the bundle of a TC-MoA model."""
+WRAPPED_VERSION: Final = 2
+"""`format_version` of the bundle of a wrapped network, which older runtimes refuse."""
 
 _CHUNK_BYTES: Final = 4 << 20
 
@@ -77,12 +87,14 @@ class Bundle:
         manifest: The parsed bundle.json.
         contract: Names, types and shapes of the graph's inputs and outputs.
         alignment: Motion that is applied to one source before fusing; None without alignment.
+        network: The network of others that was wrapped (`tcmoa wrap`); None for a TC-MoA model.
     """
 
     path: Path
     manifest: JsonObject
     contract: Contract
     alignment: Alignment | None
+    network: WrappedNetwork | None = None
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> Bundle:
@@ -98,9 +110,10 @@ class Bundle:
         folder = resolve_bundle(path)
         manifest = _read_manifest(folder)
         reader = ManifestReader(folder / MANIFEST, manifest, EXPORT_REMEDY)
-        contract = _read_contract(reader)
+        network = read_network(reader)
+        contract = _read_contract(reader, network)
         alignment = read_alignment(reader, (contract.height, contract.width))
-        bundle = Bundle(folder, manifest, contract, alignment)
+        bundle = Bundle(folder, manifest, contract, alignment, network)
         for name in bundle.files:
             try:
                 open_regular_file(folder / name).close()
@@ -131,8 +144,13 @@ class Bundle:
 
     @property
     def preset(self) -> str:
-        """Name of the model's sizes: `nano`, `tiny`, `base`, `large` or `custom`."""
-        return str(self.manifest["preset"])
+        """Name of the model's sizes: `nano`, `tiny`, `base`, `large` or `custom`; the name of a wrapped network."""
+        return str(self.manifest["preset"]) if self.network is None else self.network.name
+
+    @property
+    def has_prompt(self) -> bool:
+        """Whether the network has a prompt that can be controlled; a wrapped one has none."""
+        return self.contract.with_control
 
     @property
     def precision(self) -> str:
@@ -166,26 +184,31 @@ class Bundle:
         return self._root.get("token_pixels", int)
 
     @property
+    def tile_step(self) -> int:
+        """Multiple of pixels at which the tiles of a frame may start: `token_pixels`, or a wrapped network's own."""
+        return self.token_pixels if self.network is None else self._root.get("tile_step", int)
+
+    @property
     def map_token(self) -> int | None:
         """`token_pixels`; None if tokens have no fixed side, but divide the frame evenly (fit `resize`)."""
-        return None if self.fit == "resize" else self.token_pixels
+        return None if self.fit == "resize" or not self.has_prompt else self.token_pixels
 
     @property
     def window_pixels(self) -> int:
-        """Side of an attention window in pixels of the frame; that of a token if bundle.json states no window.
+        """Side of an attention window in pixels of the frame; `tile_step` if bundle.json states no window.
 
         The tiles of a frame start at windows, so that windows lie as they do at the frame's own size.
         """
         model = self.manifest.get("model")
         window = model.get("window") if isinstance(model, dict) else None
-        if not isinstance(window, int) or not 1 <= window <= MAX_WINDOW:
-            return self.token_pixels
+        if self.network is not None or not isinstance(window, int) or not 1 <= window <= MAX_WINDOW:
+            return self.tile_step
         return window * self.token_pixels
 
     @property
     def can_tile(self) -> bool:
-        """Whether tiles of the graph's size can cover larger frames: they start at tokens and must overlap."""
-        return self.fit != "resize" and min(self.size) >= self.token_pixels
+        """Whether tiles of the graph's size can cover larger frames: they start at `tile_step` and must overlap."""
+        return self.fit != "resize" and min(self.size) >= self.tile_step
 
     @property
     def graph_name(self) -> str:
@@ -199,7 +222,13 @@ class Bundle:
 
     @property
     def default_prompt(self) -> tuple[float, float]:
-        """(alpha, beta) of Eq. 8 that are used if the caller gives none."""
+        """(alpha, beta) of Eq. 8 that are used if the caller gives none.
+
+        Raises:
+            NoPromptError: The network has no prompt.
+        """
+        if not self.has_prompt:
+            raise NoPromptError(self.path, remedy="Use the bundle of a TC-MoA model")
         prompt = self.section("prompt_default")
         return float(prompt.get("scale", float)), float(prompt.get("shift", float))
 
@@ -358,7 +387,7 @@ def _read_entry(reader: ManifestReader) -> FileEntry:
     return FileEntry(reader.get("sha256", str), size)
 
 
-def _read_contract(reader: ManifestReader) -> Contract:
+def _read_contract(reader: ManifestReader, network: WrappedNetwork | None) -> Contract:
     """Check all entries that the runtime relies on, and compute the contract from the entry `frame`."""
 
     def refusal(problem: str) -> BundleError:
@@ -367,14 +396,12 @@ def _read_contract(reader: ManifestReader) -> Contract:
     reader.get("task", str, among=TASKS)
     reader.get("channel_order", str, among=("rgb", "bgr"))
     reader.get("precision", str)
-    reader.get("preset", str)
-    fit = reader.get("fit", str, among=("pad", "crops", "resize"))
-    side = reader.get("token_pixels", int, among=(8, 16))
     reader.part("graph").get("name", str)
-    default = reader.part("prompt_default")
-    for key in ("scale", "shift"):
-        if abs(default.get(key, float)) > MAX_PROMPT:
-            default.refuse(key, f"a number from {-MAX_PROMPT:g} to {MAX_PROMPT:g}")
+    if network is None:
+        _check_model(reader)
+    else:
+        reader.get("fit", str, among=("pad", "resize"))
+        reader.get("tile_step", int, among=range(1, MAX_TILE_STEP + 1))
     files = reader.part("files")
     for name in (GRAPH, *files.values):
         entry = _read_entry(files.part(name))
@@ -382,9 +409,10 @@ def _read_contract(reader: ManifestReader) -> Contract:
             raise refusal(f"lists {GRAPH!r} with {entry.bytes} bytes; expected at most {MAX_GRAPH_BYTES}")
         if name not in (GRAPH, GRAPH_DATA):
             raise refusal(f"lists an unknown file {shown(name)}; expected {GRAPH} and {GRAPH_DATA} only")
-    contract = _contract_of(reader.part("frame"))
-    size = contract.height, contract.width
-    if fit != "resize" and contract.grid != token_grid(*size, side == 8):
+    contract = _contract_of(reader.part("frame"), network)
+    size, side = (contract.height, contract.width), reader.values.get("token_pixels")
+    has_fixed_tokens = network is None and reader.values["fit"] != "resize"
+    if has_fixed_tokens and contract.grid != token_grid(*size, side == 8):
         raise refusal(
             f"grid {list(contract.grid)}; expected it to cover the frame in tokens of {side} pixels"
         )
@@ -393,23 +421,37 @@ def _read_contract(reader: ManifestReader) -> Contract:
     return contract
 
 
+def _check_model(reader: ManifestReader) -> None:
+    """Check the entries that only the bundle of a TC-MoA model has."""
+    reader.get("preset", str)
+    reader.get("fit", str, among=("pad", "crops", "resize"))
+    reader.get("token_pixels", int, among=(8, 16))
+    default = reader.part("prompt_default")
+    for key in ("scale", "shift"):
+        if abs(default.get(key, float)) > MAX_PROMPT:
+            default.refuse(key, f"a number from {-MAX_PROMPT:g} to {MAX_PROMPT:g}")
+
+
 def _canonical(value: JsonValue) -> str:
     """Return JSON text, in which `true` and `1.0` differ from 1."""
     return json.dumps(value, sort_keys=True)
 
 
-def _contract_of(frame: ManifestReader) -> Contract:
+def _contract_of(frame: ManifestReader, network: WrappedNetwork | None) -> Contract:
     names = ("height", "width", "batch", "x_channels", "y_channels")
     numbers: Mapping[str, int] = {name: frame.get(name, int) for name in names}
-    grid = frame.get("grid", list)
+    grid = frame.get("grid", list) if network is None else [1, 1]
     sizes = (*numbers.values(), *grid)
     if len(grid) != 2 or not all(type(n) is int and 0 < n <= MAX_NUMBER for n in sizes):
-        frame_text = {name: frame.values.get(name) for name in (*names, "grid")}
+        frame_text = {name: frame.values.get(name) for name in (*names, "grid") if name in frame.values}
         raise BundleError(
             f"'frame' is {shown(frame_text)}; expected positive sizes",
             subject=frame.path,
             remedy=frame.remedy,
         )
+    if network is not None:
+        stretches = frame.get("stretches", int, among=range(MAX_STRETCHES + 1))
+        return Contract(grid=(0, 0), prompts=0, with_control=False, stretches=stretches, **numbers)
     prompts = frame.get("prompts", int)
     if not 0 <= prompts <= MAX_NUMBER:
         frame.refuse("prompts", f"an integer from 0 to {MAX_NUMBER}")

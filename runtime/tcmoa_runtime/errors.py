@@ -2,6 +2,7 @@
 
     TcmoaError                         exit 1   an internal error
     ├── InputError (ValueError)        exit 2   the user's input is wrong
+    │   ├── NoPromptError              exit 2   a prompt for a network that has none
     │   └── BundleError                exit 2   a bundle that must not be loaded
     │       ├── EngineMismatchError    exit 2   engines built for other libraries or GPUs
     │       └── UntrustedEngineError   exit 2   engines that this user did not build
@@ -122,6 +123,15 @@ class InputError(TcmoaError, ValueError):
     """The caller's input is wrong: a file, a frame, a prompt or an option."""
 
     exit_code = 2
+
+
+class NoPromptError(InputError):
+    """A prompt was given for a network that has none: one that was wrapped (`tcmoa wrap`)."""
+
+    def __init__(self, subject: object, remedy: str = "Leave it out") -> None:
+        super().__init__(
+            "this network has no prompt; expected a bundle of `tcmoa export`", subject=subject, remedy=remedy
+        )
 
 
 class BundleError(InputError):

@@ -65,7 +65,8 @@ def write_precision(model: Model, precision: str) -> None:
 
 def _describe(manifest: Mapping[str, Any]) -> dict[str, str]:
     task = next(task for task in TASKS if task == manifest["task"])
-    frame, prompt, weights = manifest["frame"], manifest["prompt_default"], manifest["weights"]
+    frame, prompt, weights = manifest["frame"], manifest.get("prompt_default"), manifest["weights"]
+    network = manifest.get("network")
     entries = {
         "format": f"{manifest['format']} {manifest['format_version']}",
         "tool": f"tcmoa {manifest['tools']['tcmoa']}",
@@ -76,7 +77,9 @@ def _describe(manifest: Mapping[str, Any]) -> dict[str, str]:
         "channel_order": manifest["channel_order"],
         "color": manifest.get("color", "rgb"),
         "precision": manifest["precision"],
-        "prompt_default": f"{PROMPT_SCALE} {prompt['scale']:g}, {PROMPT_SHIFT} {prompt['shift']:g}",
+        "network": network and network["name"],
+        "prompt_default": prompt
+        and f"{PROMPT_SCALE} {prompt['scale']:g}, {PROMPT_SHIFT} {prompt['shift']:g}",
         "weights_sha256": weights["sha256"],
         "license": manifest.get("license"),
     }

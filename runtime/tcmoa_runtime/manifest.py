@@ -105,8 +105,7 @@ class ManifestReader:
         else:
             is_wrong = not isinstance(value, kind) or (kind is int and is_bool)
         if is_wrong or (among is not None and value not in among):
-            expected = ", ".join(map(repr, among)) if among else f"a value of type {kind.__name__}"
-            self.refuse(key, expected)
+            self.refuse(key, _describe(kind, among))
         return value  # type: ignore[return-value]  # checked above; mypy does not narrow by `kind`
 
     def refuse(self, key: str, expected: str) -> NoReturn:
@@ -147,7 +146,8 @@ def read_manifest(path: Path, form: ManifestFormat) -> JsonObject:
         raise refusal(f"not {form.description}; expected 'format' to be {form.name!r}")
     version = manifest.get("format_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise refusal(f"'format_version' is {shown(version)}; expected {form.version}")
+        versions = "1" if form.version == 1 else f"1 to {form.version}"
+        raise refusal(f"'format_version' is {shown(version)}; expected {versions}")
     if version > form.version:
         raise refusal(
             f"format version {version} is newer than this runtime; expected at most {form.version}",
@@ -156,6 +156,13 @@ def read_manifest(path: Path, form: ManifestFormat) -> JsonObject:
     if manifest.get(SELF_HASH) != own_hash:
         raise refusal("edited or damaged since it was written; expected the hash in 'manifest_sha256'")
     return manifest
+
+
+def _describe(kind: type, among: Collection[object] | None) -> str:
+    """Describe what a value may be."""
+    if isinstance(among, range):
+        return f"an integer from {among[0]} to {among[-1]}"
+    return ", ".join(map(repr, among)) if among else f"a value of type {kind.__name__}"
 
 
 def _parse(data: bytes) -> JsonValue:

@@ -10,7 +10,7 @@ import pytest
 from micro_model import frames, scrambled
 from tcmoa import load_weights
 from tcmoa.weights import weights_hash
-from tcmoa_export import ParityError, bundle_export, export_bundle, network, parity
+from tcmoa_export import ParityError, bundle_export, bundle_files, export_bundle, network, parity
 from tcmoa_export.bundle_export import LICENSES
 from tcmoa_runtime import BundleError, Fuser, InputError, __version__
 from tcmoa_runtime.options.export import ExportOptions
@@ -169,7 +169,7 @@ def test_a_full_disk_leaves_nothing(model, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(bundle_export, "_write_graph", full)
+    monkeypatch.setattr(bundle_export, "write_graph", full)
     with pytest.raises(InputError, match="No space left"):
         export_bundle(model, ExportOptions(task="vif", size=SIZE), tmp_path / "b")
     assert names_in(tmp_path) == []
@@ -177,7 +177,7 @@ def test_a_full_disk_leaves_nothing(model, tmp_path, monkeypatch):
 
 def test_weights_that_exceed_one_file_are_written_beside_the_graph_and_checked(model, tmp_path, monkeypatch):
     plain = export_bundle(model, ExportOptions(task="vif", size=SIZE), tmp_path / "plain")
-    monkeypatch.setattr(bundle_export, "MAX_INLINE_BYTES", 100_000)
+    monkeypatch.setattr(bundle_files, "MAX_INLINE_BYTES", 100_000)
     split = export_bundle(model, ExportOptions(task="vif", size=SIZE), tmp_path / "split")
     assert sorted(split.files) == ["fusion.data", "fusion.onnx"]
     assert split.files["fusion.onnx"].bytes < plain.files["fusion.onnx"].bytes / 2

@@ -15,7 +15,7 @@ import torch
 
 from micro_model import frames, scrambled
 from tcmoa import Sizes
-from tcmoa_export import bundle_export, export_bundle
+from tcmoa_export import bundle_files, export_bundle
 from tcmoa_runtime import Fuser
 from tcmoa_runtime.backends import pick as backends
 from tcmoa_runtime.bundle import MANIFEST
@@ -81,7 +81,7 @@ def vif(exported):
 def external_data_bundle(tmp_path_factory):
     """Path of a bundle whose weights are in `fusion.data`, as weights above 2 GiB are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundle_export, "MAX_INLINE_BYTES", 0)
+        patch.setattr(bundle_files, "MAX_INLINE_BYTES", 0)
         return export_micro(tmp_path_factory.mktemp("two") / "bundle", **OPTIONS["vif"])
 
 

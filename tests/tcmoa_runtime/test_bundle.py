@@ -197,10 +197,10 @@ def setting(*keys, to):
 
 FORGERIES = {
     "newer format": (
-        setting("format_version", to=2),
-        "format version 2 is newer than this runtime; expected at most 1",
+        setting("format_version", to=3),
+        "format version 3 is newer than this runtime; expected at most 2",
     ),
-    "format zero": (setting("format_version", to=0), "'format_version' is 0"),
+    "format zero": (setting("format_version", to=0), "'format_version' is 0; expected 1 to 2"),
     "format of another type": (setting("format_version", to="1"), "'format_version' is '1'"),
     "unknown task": (setting("task", to="xyz"), "'task' is 'xyz'; expected 'vif', 'mef', 'mff'"),
     "unknown channel order": (setting("channel_order", to="grb"), "'channel_order'"),
@@ -269,7 +269,7 @@ def test_a_forged_manifest_with_a_correct_hash_is_refused(forgery, broken, rehas
 
 
 def test_a_newer_format_suggests_an_upgrade(broken, rehash):
-    rehash(broken, setting("format_version", to=2))
+    rehash(broken, setting("format_version", to=3))
     assert "pip install -U tcmoa" in refusal(broken)
 
 
