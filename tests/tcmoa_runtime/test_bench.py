@@ -6,6 +6,7 @@ import re
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tcmoa_runtime import Bundle, Fuser
 from tcmoa_runtime.backends import pick as backends
 from tcmoa_runtime.backends.pick import load_backend, read_pick, write_pick
 from tcmoa_runtime.bench import measure as module
+from tcmoa_runtime.bench.compare import BundleFacts
 from tcmoa_runtime.bench.measure import BackendSpeed, BenchResult, measure_backends
 from tcmoa_runtime.bundle_write import derive_bundle
 from tcmoa_runtime.errors import InputError, TcmoaError
@@ -215,6 +217,58 @@ def test_the_command_prints_a_table_and_json(tcmoa, bundle):
     assert {"first_ms", "p50_ms", "p99_ms", "peak_mb"} <= figures["backends"]["onnxruntime"].keys()
     assert "tensorrt" in figures["failed"]
     assert figures["picked"] is None
+
+
+def test_several_bundles_are_in_one_table_and_one_json_object(tcmoa, bundle, exported):
+    names = (bundle.path, exported("narrow"))
+    few = ("--frames", "2", "--threads", "1")
+    done = tcmoa("bench", *names, "--backend", "onnxruntime,tensorrt", *few, "--pick")
+    assert done.code == 0, done.err
+    header, *lines = done.out.splitlines()
+    assert header.split() == ["backend", "bundle", "frame", "load", "first", "p50", "p99", "memory", "graph"]
+    rows = [line.split() for line in lines[:2]]
+    assert {row[1]: row[2] for row in rows} == {str(bundle.path): "130x100", str(names[1]): "40x7"}
+    assert [float(row[5].removesuffix("ms")) for row in rows] == sorted(
+        float(row[5].removesuffix("ms")) for row in rows
+    )
+    assert all(row[0] == "onnxruntime" and row[-1] == "operators" and int(row[-2]) > 100 for row in rows)
+    assert [line.split(":")[1:3] for line in lines[2:4]] == [[" not run", " tensorrt"]] * 2
+    assert lines[4].startswith("The bundles have frames of different sizes")
+    assert lines[5:] == [
+        f"picked: onnxruntime for {name}, for --backend auto on this machine" for name in names
+    ]
+    found = tcmoa("bench", *names, "--backend", "onnxruntime", "--frames", "1", "--json").json["bundles"]
+    assert list(found) == [str(name) for name in names]
+    for of_bundle in found.values():
+        assert of_bundle["backends"]["onnxruntime"]["frames"] == 1
+        assert of_bundle["operators"] > 100
+        assert (of_bundle["task"], of_bundle["kernels"], of_bundle["picked"]) == ("vif", None, None)
+
+
+def test_the_kernels_of_an_engine_are_beside_its_times():
+    facts = BundleFacts(task="vif", size="640x480", precision="fp16", operators=597, kernels=41)
+    assert facts.describe_work("tensorrt") == "41 kernels"
+    assert facts.describe_work("openvino") == "597 operators"
+    assert replace(facts, operators=None).describe_work("onnxruntime") == "-"
+
+
+def test_wrong_bundles_are_refused_before_one_is_measured(tcmoa, bundle, vif, tmp_path, monkeypatch):
+    monkeypatch.setattr(module.sys, "executable", "/bin/false")  # nothing can be measured
+    again = tmp_path / "link"
+    again.symlink_to(bundle.path)
+    done = tcmoa("bench", bundle.path, vif, again)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        f"tcmoa: error: {again}: the same bundle as {bundle.path}; expected each bundle once\n"
+    )
+    tcmoa("bench", vif, tmp_path).assert_error(2, f"{tmp_path}: ", "not a bundle")
+    bundle.graph_path.write_bytes(bundle.graph_path.read_bytes()[:1000])
+    tcmoa("bench", vif, bundle.path).assert_error(2, "fusion.onnx: 1000 bytes, truncated or another file")
+
+
+def test_no_backend_for_any_bundle_is_an_error(tcmoa, bundle, vif):
+    done = tcmoa("bench", bundle.path, vif, "--backend", "tensorrt", "--frames", 1)
+    done.assert_error(3, f"{bundle.path}: no backend runs the bundle: tensorrt: ")
 
 
 def test_wrong_input_is_one_line(tcmoa, bundle, tmp_path):

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,7 @@ from tcmoa_runtime.contract import PROMPT_SCALE
 from tcmoa_runtime.engine_folders import find_engines
 from tcmoa_runtime.errors import MissingError, TcmoaError
 from tcmoa_runtime.options.bench import BenchOptions
-from tcmoa_runtime.typing import BackendName, JsonObject, OnSteps, ignore_steps
+from tcmoa_runtime.typing import BackendChoice, BackendName, JsonObject, OnSteps, ignore_steps
 
 NUM_ROUNDS: Final = 5
 MAX_STEADY_SPREAD: Final = 1.25
@@ -84,6 +83,17 @@ class BenchResult:
         """The fastest backend that `auto` may take."""
         return fastest_backend(self.p50_ms)
 
+    def no_backend(self, bundle: Bundle) -> MissingError:
+        """Return the error for a bundle that no backend runs."""
+        reasons = "; ".join(error.render_problem() for error in self.failed.values())
+        first = next(iter(self.failed.values()))
+        return MissingError(
+            f"no backend runs the bundle: {reasons}",
+            subject=bundle.path,
+            remedy=first.remedy,
+            settings=first.settings,
+        )
+
     def to_json(self) -> JsonObject:
         """Return plain values."""
         return {
@@ -108,47 +118,71 @@ def measure_backends(
         MissingError: No backend runs the bundle.
     """
     options = options or BenchOptions()
-    names = list(dict.fromkeys(options.backends)) or _default_backends(bundle)
+    names = list(dict.fromkeys(options.backends)) or default_backends(bundle)
     bundle.check()  # else every backend would report the same damage
+    cases = [BenchCase(bundle, name) for name in names]
+    speeds: dict[BackendName, BackendSpeed] = {}
     failed: dict[BackendName, TcmoaError] = {}
-    load_times: dict[BackendName, LoadTimes] = {}
-    rounds_ms: dict[BackendName, list[list[float]]] = {}
+    for name, outcome in zip(names, measure_cases(cases, options, on_progress), strict=True):
+        if isinstance(outcome, BackendSpeed):
+            speeds[name] = outcome
+        else:
+            failed[name] = outcome
+    result = BenchResult(speeds, failed)
+    if not speeds:
+        raise result.no_backend(bundle)
+    return result
+
+
+class BenchCase(NamedTuple):
+    """A bundle and what runs it."""
+
+    bundle: Bundle
+    backend: BackendChoice
+
+
+def measure_cases(
+    cases: Sequence[BenchCase], options: BenchOptions, on_progress: OnSteps = ignore_steps
+) -> list[BackendSpeed | TcmoaError]:
+    """Measure several cases, which stay loaded and run a few frames in turn.
+
+    Args:
+        cases: Bundles and backends.
+        options: Frames, threads and trust; the cases name the backends.
+        on_progress: Called with the finished rounds and the number of rounds.
+
+    Returns:
+        For each case its speed, or why it did not run.
+    """
+    outcomes: dict[int, BackendSpeed | TcmoaError] = {}
+    load_times: dict[int, LoadTimes] = {}
+    rounds_ms: dict[int, list[list[float]]] = {}
     with ExitStack() as stack:
-        workers: dict[BackendName, Worker] = {}
-        for name in names:
-            worker = stack.enter_context(_start_worker(bundle.path, name, options))
+        workers: dict[int, Worker] = {}
+        for index, case in enumerate(cases):
+            worker = stack.enter_context(_start_worker(case, options))
             try:
-                load_times[name] = worker.load()
-                workers[name], rounds_ms[name] = worker, []
+                load_times[index] = worker.load()
+                workers[index], rounds_ms[index] = worker, []
             except TcmoaError as error:
-                failed[name] = error
+                outcomes[index] = error
         num_rounds = min(NUM_ROUNDS, options.frames)
         for number in range(num_rounds):
             num_frames = options.frames // num_rounds + (number < options.frames % num_rounds)
-            for name, worker in list(workers.items()):
+            for index, worker in list(workers.items()):
                 try:
-                    rounds_ms[name].append(worker.run(num_frames))
+                    rounds_ms[index].append(worker.run(num_frames))
                 except TcmoaError as error:
-                    failed[name] = error
-                    del workers[name]
+                    outcomes[index] = error
+                    del workers[index]
             on_progress(number + 1, num_rounds)
-        speeds = {
-            name: _summarize(load_times[name], rounds_ms[name], worker.peak_mb())
-            for name, worker in workers.items()
-        }
-    if not speeds:
-        reasons = "; ".join(error.render_problem() for error in failed.values())
-        first = next(iter(failed.values()))
-        raise MissingError(
-            f"no backend runs the bundle: {reasons}",
-            subject=bundle.path,
-            remedy=first.remedy,
-            settings=first.settings,
-        )
-    return BenchResult(speeds, failed)
+        for index, worker in workers.items():
+            outcomes[index] = _summarize(load_times[index], rounds_ms[index], worker.peak_mb())
+    return [outcomes[index] for index in range(len(cases))]
 
 
-def _default_backends(bundle: Bundle) -> list[BackendName]:
+def default_backends(bundle: Bundle) -> list[BackendName]:
+    """Return the backends that are measured if none are named."""
     return [*_CPU_BACKENDS, "tensorrt"] if find_engines(bundle) else [*_CPU_BACKENDS]
 
 
@@ -170,12 +204,17 @@ def _summarize(times: LoadTimes, rounds_ms: Sequence[Sequence[float]], peak_mb: 
     )
 
 
-def _start_worker(bundle: Path, backend: BackendName, options: BenchOptions) -> Worker:
-    arguments = (str(bundle), backend, str(options.threads or 0), str(int(options.trust_engines)))
-    return Worker(backend, python_module("tcmoa_runtime.bench.measure", *arguments))
+def _start_worker(case: BenchCase, options: BenchOptions) -> Worker:
+    arguments = (
+        str(case.bundle.path),
+        case.backend,
+        str(options.threads or 0),
+        str(int(options.trust_engines)),
+    )
+    return Worker(case.backend, python_module("tcmoa_runtime.bench.measure", *arguments))
 
 
-def _load(path: str, backend: BackendName, threads: int, trust_engines: bool) -> RunFrame:
+def _load(path: str, backend: BackendChoice, threads: int, trust_engines: bool) -> RunFrame:
     """Load a backend in the worker process."""
     bundle = Bundle.open(path)
     loaded = load_backend(bundle, backend, threads=threads or None, trust_engines=trust_engines)
@@ -202,5 +241,5 @@ def _synthetic_frames(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArr
 
 
 if __name__ == "__main__":
-    worker_backend = next(name for name in BACKENDS if name == sys.argv[2])
+    worker_backend = next(name for name in ("auto", *BACKENDS) if name == sys.argv[2])
     serve(partial(_load, sys.argv[1], worker_backend, int(sys.argv[3]), sys.argv[4] == "1"))
