@@ -8,7 +8,9 @@ from typing import Final
 from tcmoa_calibration.evaluate.measure import Measurement, Outcome
 from tcmoa_calibration.evaluate.pictures import Picture
 from tcmoa_calibration.evaluate.plan import Plan
+from tcmoa_calibration.evaluate.ranking import rank_methods
 from tcmoa_calibration.evaluate.results import Evaluation, Failure, MethodResult
+from tcmoa_calibration.evaluate.speed import BundleSpeed
 from tcmoa_calibration.flicker import Flicker
 from tcmoa_runtime.errors import InputError, TcmoaError
 
@@ -19,7 +21,11 @@ _SOURCES: Final = ("x", "y")
 
 
 def collect(
-    plan: Plan, known: Sequence[Outcome], measured: Sequence[Outcome], clips: Sequence[Flicker | InputError]
+    plan: Plan,
+    known: Sequence[Outcome],
+    measured: Sequence[Outcome],
+    clips: Sequence[Flicker | InputError],
+    speeds: Sequence[BundleSpeed] = (),
 ) -> Evaluation:
     """Make the result, in the order of pairs and methods.
 
@@ -28,6 +34,7 @@ def collect(
         known: Outcomes that needed no measuring.
         measured: Outcomes of this run.
         clips: Flicker of each method, or why it is missing; empty if the pairs are not the frames of a clip.
+        speeds: Time and memory of the bundles, if they were measured.
     """
     positions = {pair.name: position for position, pair in enumerate(plan.pairs)}
     outcomes = sorted(
@@ -50,20 +57,27 @@ def collect(
         for outcome in outcomes
         if isinstance(outcome.result, Measurement)
     ]
+    methods = tuple(
+        _method_result(plan, index, {pair: m for pair, method, m in measurements if method == index})
+        for index in range(len(labels))
+    )
+    ranking = None
+    if plan.is_ranked:
+        values = {method.label: method.images for method in methods}
+        ranking = rank_methods(values, plan.settings.metrics, plan.board)
     return Evaluation(
         profile=plan.settings.profile,
         metrics=plan.settings.metrics,
         pairs=tuple(positions),
-        methods=tuple(
-            _method_result(plan, index, {pair: m for pair, method, m in measurements if method == index})
-            for index in range(len(labels))
-        ),
+        methods=methods,
         failures=tuple(failures),
         stretched=tuple(dict.fromkeys(pair for pair, _, m in measurements if m.stretched)),
         sources={pair: _only_sources(m.pictures) for pair, _, m in measurements if m.pictures},
         flicker={
             label: clip for label, clip in zip(labels, clips, strict=False) if isinstance(clip, Flicker)
         },
+        ranking=ranking,
+        speeds=tuple(speeds),
         num_measured=_count_measurements(measured),
         num_reused=_count_measurements(known),
     )

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tcmoa_calibration.evaluate.board import Board, read_board
 from tcmoa_calibration.evaluate.cache import MeasurementCache, measurement_key
 from tcmoa_calibration.evaluate.measure import MeasureSettings, Outcome, PairJob
 from tcmoa_calibration.evaluate.methods import FusedFolder, Method, check_methods
 from tcmoa_calibration.evaluate.registration import find_registration
 from tcmoa_calibration.evaluate.worker_pool import available_cores
+from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.manifest import file_sha256
-from tcmoa_runtime.options.evaluate import METRIC_NAMES, EvaluateOptions
+from tcmoa_runtime.options.evaluate import METRIC_NAMES, EvaluateOptions, MetricName, Profile
 from tcmoa_runtime.pairs import PairPaths, find_pairs
 from tcmoa_runtime.typing import JsonObject
 
@@ -30,6 +32,8 @@ class Plan:
         fingerprints: `Method.fingerprint` of each method.
         is_video: Whether the pairs are the frames of a clip.
         num_processes: Processes that measure.
+        board: Published methods among which the methods are ranked.
+        with_speed: Whether time and memory of the bundles are measured.
     """
 
     pairs: tuple[PairPaths, ...]
@@ -38,6 +42,13 @@ class Plan:
     fingerprints: tuple[JsonObject, ...]
     is_video: bool
     num_processes: int
+    board: Board | None = None
+    with_speed: bool = False
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether the methods are ranked: there is a board, or several bundles are compared."""
+        return self.board is not None or _count_bundles(self.settings.methods) > 1
 
     @property
     def num_results(self) -> int:
@@ -89,15 +100,55 @@ def make_plan(
     for method in methods:
         if method.kind == "fused":
             FusedFolder(Path(method.source)).check(pair.name for pair in found)
-    metrics = tuple(dict.fromkeys(METRIC_NAMES if options.metrics is None else options.metrics))
+    has_bundles = _count_bundles(methods) > 1
+    if has_bundles:  # before the work starts, in which a damaged one would be found late
+        for method in methods:
+            if method.kind == "bundle":
+                Bundle.open(method.source).check()
+    board = None if options.board is None else read_board(options.board)
+    if board is not None:
+        board.check_pairs({pair.name for pair in found})
+    profile, metrics = _profile_and_metrics(options, board)
     return Plan(
         pairs=found,
-        settings=MeasureSettings(options.profile, metrics, methods, pictures, find_registration(methods)),
+        settings=MeasureSettings(profile, metrics, methods, pictures, find_registration(methods)),
         descriptions=tuple(method.describe() for method in methods),
         fingerprints=tuple(method.fingerprint() for method in methods),
         is_video=options.video,
         num_processes=options.jobs or available_cores(),
+        board=board,
+        with_speed=has_bundles and options.speed,
     )
+
+
+def _count_bundles(methods: Sequence[Method]) -> int:
+    return sum(method.kind == "bundle" for method in methods)
+
+
+def _profile_and_metrics(
+    options: EvaluateOptions, board: Board | None
+) -> tuple[Profile, tuple[MetricName, ...]]:
+    """Return what to compute: as the options say, or as the board was computed.
+
+    Raises:
+        InputError: The options contradict the board.
+    """
+    if board is None:
+        return options.profile, tuple(dict.fromkeys(options.metrics or METRIC_NAMES))
+    if options.profile not in ("correct", board.profile):
+        raise InputError(
+            f"{options.profile}; expected {board.profile}, with which {board.path} was computed",
+            subject="profile",
+        )
+    metrics = tuple(dict.fromkeys(options.metrics or board.metrics))
+    missing = [name for name in board.metrics if name not in metrics]
+    if missing:
+        raise InputError(
+            f"without {', '.join(missing)}; expected all metrics of {board.path}",
+            subject="metrics",
+            remedy="Leave them out to compute those of the board",
+        )
+    return board.profile, metrics
 
 
 def find_work(plan: Plan, cache: MeasurementCache | None) -> Work:

@@ -13,6 +13,7 @@ from html import escape
 from importlib import resources
 from typing import Final
 
+from tcmoa_calibration.evaluate.comparison import COMPARISON_COLUMNS, comparison_notes, comparison_rows
 from tcmoa_calibration.evaluate.confidence import DESCRIPTION, Interval
 from tcmoa_calibration.evaluate.pictures import MAX_DIFFERENCE, Picture
 from tcmoa_calibration.evaluate.results import (
@@ -62,6 +63,7 @@ def _page(evaluation: Evaluation, pictures: str) -> Iterator[str]:
     yield from _introduction(evaluation)
     yield "</header><main>"
     yield from _means(evaluation)
+    yield from _comparison(evaluation)
     yield from _flicker(evaluation)
     yield from _failures(evaluation)
     yield from _controls(evaluation)
@@ -162,6 +164,22 @@ def _means(evaluation: Evaluation) -> Iterator[str]:
     yield f"<p>The best mean is bold. Second line: mean difference to <b>{first}</b> on the same pairs; "
     yield "▲ better, ▼ worse, ≈ not significant (the interval contains 0). One in twenty differences is significant by "
     yield "chance.</p></section>"
+
+
+def _comparison(evaluation: Evaluation) -> Iterator[str]:
+    if evaluation.ranking is None:
+        return
+    yield '<section id="comparison"><h2>Side by side</h2><div class="wide"><table class="sortable">'
+    yield _table_head("method", COMPARISON_COLUMNS)
+    for label, cells in comparison_rows(evaluation):
+        yield f'<tr><th scope="row">{escape(label)}</th>'
+        for cell in cells:
+            number = cell.split(" ")[0]
+            value = f' data-value="{number}"' if number.replace(".", "").isdecimal() else ""
+            yield f"<td{value}>{escape(cell)}</td>"
+        yield "</tr>"
+    notes = "; ".join(comparison_notes(evaluation))
+    yield f"</tbody></table></div><p>{escape(notes[:1].upper() + notes[1:])}.</p></section>"
 
 
 def _difference(evaluation: Evaluation, metric: str, difference: Interval) -> str:

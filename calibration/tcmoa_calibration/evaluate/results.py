@@ -12,6 +12,8 @@ from typing import Final
 from tcmoa_calibration.evaluate.confidence import DESCRIPTION, Interval, difference_interval, mean_interval
 from tcmoa_calibration.evaluate.methods import MethodKind
 from tcmoa_calibration.evaluate.pictures import Picture
+from tcmoa_calibration.evaluate.ranking import Ranking
+from tcmoa_calibration.evaluate.speed import BundleSpeed
 from tcmoa_calibration.flicker import Flicker
 from tcmoa_calibration.metrics import METRICS, Profile
 from tcmoa_runtime import __version__
@@ -91,6 +93,11 @@ class Evaluation:
     - `failed` [{`name`, `method`, `error`}]: `method`, the label of the method, is null if the pair itself
       cannot be read.
     - `flicker` {label: fields of `tcmoa_calibration.flicker.Flicker`}: empty unless the pairs are frames of a clip.
+    - `ranking` {`metrics`, `pairs` (a number), `of` (number of methods), `methods` and `published` {label: {`place`,
+      `score` (mean of the ranks, 1 is best), `ranks` {metric: rank}}}, `unranked` [label]}: only with a board, or with
+      several bundles; `published` are the methods of the board.
+    - `speed` {label: {`backend`, `task`, `size`, `precision`, `operators`, `kernels`, and `load_ms`, `first_ms`,
+      `p50_ms`, `p99_ms`, `peak_mb`, `frames`, `spread`, or `error`}}: only with several bundles.
     - `measured` and `reused`: number of results computed in this run, and taken from the cache.
 
     A missing value is null, with its reason in `skipped`. An interval is null if n is below 2.
@@ -104,6 +111,8 @@ class Evaluation:
         stretched: Pairs with 16-bit sources.
         sources: Pictures `x` and `y` by pair.
         flicker: Flicker by label, if the pairs are the frames of a clip and all were fused.
+        ranking: Places of the methods; None without a board and several bundles.
+        speeds: Time and memory of several bundles.
         num_measured: Results computed in this run.
         num_reused: Results taken from the cache.
     """
@@ -116,6 +125,8 @@ class Evaluation:
     stretched: tuple[str, ...] = ()
     sources: Mapping[str, Mapping[str, Picture]] = field(default_factory=dict)
     flicker: Mapping[str, Flicker] = field(default_factory=dict)
+    ranking: Ranking | None = None
+    speeds: tuple[BundleSpeed, ...] = ()
     num_measured: int = 0
     num_reused: int = 0
 
@@ -168,6 +179,8 @@ class Evaluation:
             "stretched": list(self.stretched),
             "failed": [{"name": f.name, "method": f.method, "error": str(f.error)} for f in self.failures],
             "flicker": {label: asdict(flicker) for label, flicker in self.flicker.items()},
+            **({} if self.ranking is None else {"ranking": self.ranking.to_json()}),
+            **({"speed": {speed.label: speed.to_json() for speed in self.speeds}} if self.speeds else {}),
             "measured": self.num_measured,
             "reused": self.num_reused,
             "tool": f"tcmoa {__version__}",

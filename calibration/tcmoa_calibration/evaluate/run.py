@@ -14,9 +14,11 @@ from tcmoa_calibration.evaluate.methods import Method
 from tcmoa_calibration.evaluate.output import PICTURES, OutputFolder
 from tcmoa_calibration.evaluate.plan import Plan, Work, find_work, make_plan
 from tcmoa_calibration.evaluate.results import Evaluation
+from tcmoa_calibration.evaluate.speed import BundleSpeed, measure_speeds
 from tcmoa_calibration.evaluate.video import measure_clips
 from tcmoa_calibration.evaluate.worker_pool import measure_all
 from tcmoa_calibration.flicker import Flicker
+from tcmoa_runtime.bench.measure import NUM_ROUNDS
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.evaluate import EvaluateOptions
 from tcmoa_runtime.pairs import PairPaths
@@ -42,7 +44,7 @@ def evaluate_pairs(
         methods: The methods, before the baselines of the options. The first one is compared with the others.
         options: Baselines, metrics, profile and how the work is done; the defaults if None.
         out: Folder for results.json, results.csv, report.html, its pictures, and cache.jsonl: another run with the same
-            folder measures only what is missing or has changed. Flicker is measured each time.
+            folder measures only what is missing or has changed. Flicker, time and memory are measured each time.
         on_progress: Called with the number of finished results and their total.
 
     Raises:
@@ -66,14 +68,18 @@ def evaluate_pairs(
 
 def _evaluate(plan: Plan, cache: MeasurementCache | None, on_progress: OnSteps) -> Evaluation:
     work = find_work(plan, cache)
-    progress = _Progress(work.num_to_measure + plan.is_video * plan.num_results, on_progress)
+    num_steps = work.num_to_measure + plan.is_video * plan.num_results + plan.with_speed * NUM_ROUNDS
+    progress = _Progress(num_steps, on_progress)
     measured = list(_measure(plan, work, cache, progress))
     clips: list[Flicker | InputError] = []
     if plan.is_video:
         for clip in measure_clips(plan, (*work.known, *measured)):
             clips.append(clip)
             progress.advance(len(plan.pairs))
-    return collect(plan, work.known, measured, clips)
+    speeds: list[BundleSpeed] = []
+    if plan.with_speed:
+        speeds = measure_speeds(plan.settings.methods, lambda _done, _total: progress.advance(1))
+    return collect(plan, work.known, measured, clips, speeds)
 
 
 def _measure(

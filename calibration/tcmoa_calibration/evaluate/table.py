@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tcmoa_calibration.evaluate.comparison import COMPARISON_COLUMNS, comparison_notes, comparison_rows
 from tcmoa_calibration.evaluate.confidence import DESCRIPTION, Interval
 from tcmoa_calibration.evaluate.results import FLICKER_COLUMNS, Evaluation, format_flicker, format_interval
 from tcmoa_calibration.metrics import METRICS
@@ -32,6 +33,8 @@ def print_tables(evaluation: Evaluation, console: Console) -> None:
             cells = (_cell(means[i], decimals, "*" if best[i] else "") for i in group)
             table.add_row(_metric_title(metric), *cells)
         console.print(table)
+    if evaluation.ranking is not None:
+        console.print(_comparison_table(evaluation))
     if evaluation.flicker:
         console.print(_flicker_table(evaluation))
     for group in _groups_that_fit(evaluation, indices[1:], console.width):
@@ -56,6 +59,16 @@ def _flicker_table(evaluation: Evaluation) -> Table:
     return table
 
 
+def _comparison_table(evaluation: Evaluation) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("side by side", overflow="fold")
+    for name in COMPARISON_COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
+    for label, cells in comparison_rows(evaluation):
+        table.add_row(Text(_printable(label)), *cells)
+    return table
+
+
 def _notes(evaluation: Evaluation) -> Iterator[str]:
     is_comparison = len(evaluation.methods) > 1
     counts = sorted({mean.n for means in evaluation.means.values() for mean in means})
@@ -68,6 +81,7 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
             f"differences to {first} on the same pairs: + better, - worse, = not significant; one in twenty is "
             f"significant by chance"
         )
+    yield from map(_printable, comparison_notes(evaluation))
     if evaluation.flicker:
         yield (
             "flicker of still pixels in gray levels, lower is better; excess and pumping are changes beyond both "

@@ -134,7 +134,7 @@ def measure_bundles(
     num_rounds = min(NUM_ROUNDS, options.frames)
     for index, backend in enumerate(backends):
         names = [name for name in bundles if backend in of_bundle[name]]
-        cases = [BenchCase(bundles[name], backend) for name in names]
+        cases = [BenchCase(bundles[name], backend, options.trust_engines) for name in names]
 
         def advance(done: int, _total: int, before: int = index * num_rounds) -> None:
             on_progress(before + done, len(backends) * num_rounds)

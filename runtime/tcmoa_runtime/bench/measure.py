@@ -120,7 +120,7 @@ def measure_backends(
     options = options or BenchOptions()
     names = list(dict.fromkeys(options.backends)) or default_backends(bundle)
     bundle.check()  # else every backend would report the same damage
-    cases = [BenchCase(bundle, name) for name in names]
+    cases = [BenchCase(bundle, name, options.trust_engines) for name in names]
     speeds: dict[BackendName, BackendSpeed] = {}
     failed: dict[BackendName, TcmoaError] = {}
     for name, outcome in zip(names, measure_cases(cases, options, on_progress), strict=True):
@@ -135,10 +135,11 @@ def measure_backends(
 
 
 class BenchCase(NamedTuple):
-    """A bundle and what runs it."""
+    """A bundle, what runs it, and whether engines that this user did not build may be loaded."""
 
     bundle: Bundle
     backend: BackendChoice
+    trust_engines: bool = False
 
 
 def measure_cases(
@@ -148,7 +149,7 @@ def measure_cases(
 
     Args:
         cases: Bundles and backends.
-        options: Frames, threads and trust; the cases name the backends.
+        options: Number of frames and threads.
         on_progress: Called with the finished rounds and the number of rounds.
 
     Returns:
@@ -209,7 +210,7 @@ def _start_worker(case: BenchCase, options: BenchOptions) -> Worker:
         str(case.bundle.path),
         case.backend,
         str(options.threads or 0),
-        str(int(options.trust_engines)),
+        str(int(case.trust_engines)),
     )
     return Worker(case.backend, python_module("tcmoa_runtime.bench.measure", *arguments))
 
@@ -241,5 +242,6 @@ def _synthetic_frames(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArr
 
 
 if __name__ == "__main__":
-    worker_backend = next(name for name in ("auto", *BACKENDS) if name == sys.argv[2])
+    choices: tuple[BackendChoice, ...] = ("auto", *BACKENDS)
+    worker_backend = next(name for name in choices if name == sys.argv[2])
     serve(partial(_load, sys.argv[1], worker_backend, int(sys.argv[3]), sys.argv[4] == "1"))

@@ -84,9 +84,9 @@ def _bench_several(names: list[str], options: BenchOptions, pick: bool, as_json:
         return
     for line in _comparison(found):
         print_line(line)
-    for name, backend in picked.items():
-        if backend is not None:
-            print_line(f"picked: {backend} for {name}, for --backend auto on this machine")
+    for name, fastest in picked.items():
+        if fastest is not None:
+            print_line(f"picked: {fastest} for {name}, for --backend auto on this machine")
         elif pick:
             print_line(f"not picked: no backend that --backend auto may take ran {name}")
 

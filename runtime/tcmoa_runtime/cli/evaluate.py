@@ -128,16 +128,22 @@ def evaluate(
     """Evaluate fused images, bundles, weights and classical methods on pairs of sources.
 
     The first method, in the order `--fused`, `--bundle`, `--weights`, `--baselines`, is compared with the others, pair
-    by pair.
+    by pair. Several bundles, and methods on a board, are ranked by the mean of their ranks over the metrics; time,
+    memory and operators of several bundles are measured too.
 
     Examples:
 
         tcmoa evaluate --pairs pairs/ --fused mine=fused/ --metrics Qabf,VIF,SSIM,MI -o evaluation/
         tcmoa evaluate --pairs pairs/ --bundle night-640x480 --weights tiny --task vif --baselines all
+        tcmoa evaluate --pairs pairs/ --bundle night-640x480 --bundle my-network -o comparison/
     """
     module = require("tcmoa_calibration.evaluate", "evaluate", "calibration")
     methods = _methods(module.Method, fused or [], bundle or [], backend, trust_engines, weights or [], task)
-    found = find_source_pairs(source)
+    if options.board is not None and not source.has_pairs:
+        board = require("tcmoa_calibration.evaluate.board", "evaluate", "calibration")
+        found = board.board_pairs(options.board)
+    else:
+        found = find_source_pairs(source)
     with _kept_results(out), counted_bar("measuring") as (_, on_progress):
         evaluation: Evaluation = module.evaluate_pairs(
             found, methods, options, out=out, on_progress=on_progress

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 from tcmoa_runtime.errors import InputError
@@ -58,6 +59,19 @@ class EvaluateOptions:
     video: Annotated[
         bool, Option("Treat the pairs as the frames of one clip, and measure flicker too.", group="Metrics")
     ] = False
+    board: Annotated[
+        Path | None,
+        Option(
+            "Folder of a board: peers.json with the metrics of published methods on its pairs, among which each method "
+            "is ranked. It names the metrics, the profile, and the pairs if none are given.",
+            group="Metrics",
+            metavar="DIR",
+        ),
+    ] = None
+    speed: Annotated[
+        bool,
+        Option("Measure time and memory too, if there are several bundles.", group="Metrics"),
+    ] = True
     fresh: Annotated[
         bool, Option("Discard the results of earlier runs in the output folder.", group="Output")
     ] = False
