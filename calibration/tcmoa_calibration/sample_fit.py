@@ -80,7 +80,7 @@ class SampleFit:
         is_larger = size[0] > own[0] or size[1] > own[1]
         if self._fit == "exact" or not can_tile or (self._fit == "pad" and is_larger):
             raise self._wrong_size(size)
-        return plan_tiles(size, own, self._bundle.token_pixels, self._bundle.window_pixels)
+        return plan_tiles(size, own, self._bundle.tile_step, self._bundle.window_pixels)
 
     def _align(self, x: Frame, y: Frame) -> tuple[Frame, Frame]:
         alignment = self._bundle.alignment

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.contract import PROMPT_SCALE, PROMPT_SHIFT, X, Y
+from tcmoa_runtime.contract import X, Y
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.host_fusion import expand_prompts, held_inputs
 from tcmoa_runtime.images import format_size, in_order, read_frame, resize_frame, to_frame
 from tcmoa_runtime.pairs import PairPaths
 from tcmoa_runtime.typing import Frame, FrameSize
@@ -194,13 +195,14 @@ def graph_inputs(
         pair: The sources. A graph with a batch gets the same pair in each place.
         scale: Alpha of Eq. 8; None: the bundle's default.
         shift: Beta of Eq. 8; None: the bundle's default.
+
+    Raises:
+        NoPromptError: There is a prompt, but the network has none.
     """
     contract = bundle.contract
-    grid = (contract.batch, *contract.grid)
-    default_scale, default_shift = bundle.default_prompt
     inputs: dict[str, NDArray[np.generic]] = {
-        PROMPT_SCALE: np.full(grid, default_scale if scale is None else scale, np.float32),
-        PROMPT_SHIFT: np.full(grid, default_shift if shift is None else shift, np.float32),
+        **expand_prompts(bundle, scale, shift, contract.batch, contract.grid),
+        **held_inputs(contract, None),
     }
     for name, frame, channels in ((X, pair.x, contract.x_channels), (Y, pair.y, contract.y_channels)):
         image = to_frame(frame, name, channels)

@@ -63,6 +63,8 @@ class WrappedDescription:
         check_range("tile_step", self.tile_step, 1, MAX_TILE_STEP)
         if self.contract.with_control:
             raise ValueError("the contract has a prompt; expected Contract(with_control=False)")
+        if self.contract.stretches and self.can_tile:
+            raise ValueError("tiles stretched by their own extremes would differ; expected can_tile=False")
 
 
 def write_wrapped_bundle(

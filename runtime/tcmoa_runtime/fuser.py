@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from tcmoa_runtime.backends.base import Backend, DeviceBackend
 from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
-from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.contract import FUSED, PROMPT, X, Y
+from tcmoa_runtime.errors import InputError, NoPromptError
 from tcmoa_runtime.fit import FIT_MODES
 from tcmoa_runtime.gpu.device_arrays import DeviceArray, host_array, is_on_gpu, num_axes
 from tcmoa_runtime.gpu.stream_handles import stream_handle
-from tcmoa_runtime.host_fusion import AnyImage, HostFusion
+from tcmoa_runtime.host_fusion import AnyImage, HostFusion, expand_prompts, held_inputs
 from tcmoa_runtime.images import DEFAULT_PERCENTILES, as_array, check_percentiles
 from tcmoa_runtime.native_calls import native_calls
 from tcmoa_runtime.options.option import check_choice
-from tcmoa_runtime.prompts import mask_share, prompt_map
+from tcmoa_runtime.prompts import mask_share
 from tcmoa_runtime.typing import (
     BackendChoice,
     FitMode,
@@ -54,6 +54,8 @@ class Fuser:
 
     A fuser may be used from several threads, also from daemon threads: the end of the interpreter waits for the frames
     that are being fused. Use it as a context manager, or call `close`.
+
+    A network that was wrapped (`tcmoa wrap`) has no prompt (`bundle.has_prompt`): `scale` and `shift` are refused.
     """
 
     def __init__(
@@ -127,7 +129,7 @@ class Fuser:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(gh, gw) of prompt maps."""
+        """(gh, gw) of prompt maps; (0, 0) if the network has no prompt."""
         return self.bundle.contract.grid
 
     @overload
@@ -187,9 +189,36 @@ class Fuser:
 
         Raises:
             InputError: A source or prompt has a wrong shape, type or value, or `stream` is no CUDA stream.
+            NoPromptError: There is a prompt, but the network has none.
         """
         with native_calls:
             return self._fuse(x, y, scale, shift, stream)[0]
+
+    def with_extremes(
+        self, x: ImageLike, y: ImageLike, held: NDArray[np.float32] | None = None
+    ) -> tuple[Frame, NDArray[np.float32]]:
+        """Fuse like a call with a network that stretches S pictures by their own minimum and maximum.
+
+        Args:
+            x: The first source, [H, W, C] or [B, H, W, C].
+            y: The second source, like x.
+            held: Minimum and maximum that the pictures are stretched by in place of their own, float32 [S, 2].
+
+        Returns:
+            The fused frame, and the pictures' own minimum and maximum, float32 [S, 2] or [B, S, 2]. S is 0 for a
+            network that stretches no picture by its own extremes.
+
+        Raises:
+            InputError: A source or `held` has a wrong shape, type or value.
+        """
+        shape = (self.bundle.contract.stretches, 2)
+        if held is not None and np.shape(held) != shape:
+            raise InputError(f"shape {list(np.shape(held))}; expected {list(shape)}", subject="held")
+        if held is not None and not np.isfinite(held).all():
+            raise InputError("holds NaN or infinity; expected finite numbers", subject="held")
+        with native_calls:
+            result = self._host.fuse(self._to_host(x, X), self._to_host(y, Y), None, None, held)
+        return result.fused, result.extremes
 
     @overload
     def with_prompt(
@@ -239,7 +268,10 @@ class Fuser:
 
         Raises:
             InputError: As for a call, or the bundle was exported without the prompt output.
+            NoPromptError: The network has none.
         """
+        if not self.bundle.has_prompt:
+            raise NoPromptError("with_prompt", remedy="Call the fuser itself")
         if not self.bundle.contract.with_prompt:
             raise InputError(
                 "has no prompt output",
@@ -266,7 +298,10 @@ class Fuser:
 
         Raises:
             InputError: The mask has another size or other values.
+            NoPromptError: The network has no prompt.
         """
+        if not self.bundle.has_prompt:
+            raise NoPromptError("mask")
         array = as_array(mask, "mask")
         is_own = array.ndim != 2 or not array.size or array.shape in (self.size, self.grid)
         size = self.size if is_own else array.shape
@@ -326,7 +361,8 @@ class Fuser:
                 subject="stream",
                 remedy="Leave it out",
             )
-        return self._host.fuse(x, y, scale, shift)
+        result = self._host.fuse(x, y, scale, shift)
+        return result.fused, result.prompt
 
     def _to_host(self, image: AnyImage, name: SourceName) -> AnyImage:
         """Return an image in host memory; one in GPU memory is copied if its library does that."""
@@ -361,16 +397,12 @@ class Fuser:
         if axes_x + is_plane_x != axes_y + is_plane_y:
             raise InputError(f"x has {axes_x} axes and y {axes_y}; expected the same number of frames")
         is_single = axes_x + is_plane_x == 3
-        default_scale, default_shift = self.bundle.default_prompt
-        batch = contract.batch
-        scales = prompt_map(default_scale if scale is None else scale, PROMPT_SCALE, batch, self.grid)
-        shifts = prompt_map(default_shift if shift is None else shift, PROMPT_SHIFT, batch, self.grid)
         result = backend.infer_device(
             {
                 X: x if is_on_gpu(x) else _with_graph_axes(host_array(x, X), is_single, is_plane_x),
                 Y: y if is_on_gpu(y) else _with_graph_axes(host_array(y, Y), is_single, is_plane_y),
-                PROMPT_SCALE: scales,
-                PROMPT_SHIFT: shifts,
+                **expand_prompts(self.bundle, scale, shift, contract.batch, self.grid),
+                **held_inputs(contract, None),
             },
             stream,
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
@@ -12,8 +13,19 @@ from numpy.typing import NDArray
 from tcmoa_runtime.alignment import Warp
 from tcmoa_runtime.backends.base import Backend
 from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
-from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.contract import (
+    EXTREMES,
+    FUSED,
+    HELD_EXTREMES,
+    OWN_EXTREMES,
+    PROMPT,
+    PROMPT_SCALE,
+    PROMPT_SHIFT,
+    Contract,
+    X,
+    Y,
+)
+from tcmoa_runtime.errors import InputError, NoPromptError
 from tcmoa_runtime.fit import TilePlan, plan_tiles
 from tcmoa_runtime.images import as_array, format_size, resize_frame, to_frame
 from tcmoa_runtime.prompts import prompt_map
@@ -39,8 +51,26 @@ MAX_WARPS: Final = 8
 Prompts: TypeAlias = NDArray[np.float32]
 """Prompts of the K TC-MoAs after Eq. 8, float32 [K, 2, gh, gw]."""
 
-Tile: TypeAlias = tuple[Frame, Frame, PromptMap, PromptMap]
-"""x, y, alpha and beta of one run of the graph, without batch axes."""
+Extremes: TypeAlias = NDArray[np.float32]
+"""Minimum and maximum of the S pictures that a network stretches, float32 [S, 2]."""
+
+Tile: TypeAlias = Mapping[str, NDArray[np.generic]]
+"""Inputs of one run of the graph by name, without batch axes: x, y, and alpha and beta if the network has a prompt."""
+
+
+@dataclass(frozen=True)
+class HostResult:
+    """What `HostFusion.fuse` returns, and results of one run of the graph.
+
+    Attributes:
+        fused: uint8 [H, W, 3] or [B, H, W, 3].
+        prompt: float32 [K, 2, gh, gw] or [B, K, 2, gh, gw]; K is 0 for a graph without the prompt output.
+        extremes: float32 [S, 2] or [B, S, 2]; S is 0 for a network that stretches no picture by its own extremes.
+    """
+
+    fused: Frame
+    prompt: Prompts
+    extremes: Extremes
 
 
 class HostFusion:
@@ -65,7 +95,7 @@ class HostFusion:
     def grid_of(self, size: FrameSize) -> tuple[int, int]:
         """Return (gh, gw) of prompt maps for frames of `size` (height, width)."""
         plan = self._plan(size, "frames")
-        return self._bundle.contract.grid if plan is None else plan.grid
+        return self._grid_of(plan)
 
     def aligned(self, frame: Frame, name: SourceName) -> Frame:
         """Warp a frame [H, W, C] of source `name` by the bundle's alignment, at its own size."""
@@ -73,16 +103,25 @@ class HostFusion:
         return frame if warp is None else warp(frame)
 
     def fuse(
-        self, x: AnyImage, y: AnyImage, scale: PromptLike | None, shift: PromptLike | None
-    ) -> tuple[Frame, Prompts]:
+        self,
+        x: AnyImage,
+        y: AnyImage,
+        scale: PromptLike | None,
+        shift: PromptLike | None,
+        held: Extremes | None = None,
+    ) -> HostResult:
         """Fuse frames [H, W, C], or batches [B, H, W, C].
 
-        Returns:
-            uint8 [H, W, 3] or [B, H, W, 3], and float32 [K, 2, gh, gw] or [B, K, 2, gh, gw]; K is 0 for a graph without
-            the prompt output.
+        Args:
+            x: The first source.
+            y: The second source.
+            scale: Alpha of Eq. 8; None: the bundle's default.
+            shift: Beta of Eq. 8; None: the bundle's default.
+            held: Extremes that pictures are stretched by, float32 [S, 2]; None: their own.
 
         Raises:
             InputError: A source or prompt has a wrong shape, size, type or value.
+            NoPromptError: There is a prompt, but the network has none.
         """
         frames_x, is_single = _as_batch(x, X)
         frames_y, is_single_y = _as_batch(y, Y)
@@ -96,20 +135,25 @@ class HostFusion:
         size = ready_x[0].shape[0], ready_x[0].shape[1]
         self.check_sizes(size, (ready_y[0].shape[0], ready_y[0].shape[1]))
         plan = self._plan(size, X)
-        grid = contract.grid if plan is None else plan.grid
-        scales, shifts = self._expand_prompts(scale, shift, len(frames_x), grid)
+        maps = expand_prompts(self._bundle, scale, shift, len(frames_x), self._grid_of(plan))
         pairs = (self._fit_pair(fx, fy, plan) for fx, fy in zip(ready_x, ready_y, strict=True))
         runs = self._run(
-            tile
-            for (fx, fy), alpha, beta in zip(pairs, scales, shifts, strict=True)
-            for tile in _tiles(fx, fy, alpha, beta, plan)
+            (
+                tile
+                for index, (fx, fy) in enumerate(pairs)
+                for tile in _tiles(fx, fy, {name: map_[index] for name, map_ in maps.items()}, plan)
+            ),
+            held,
         )
         results = [_join(runs, plan) for _ in frames_x]
-        fused = [self._restore(frame, size) for frame, _ in results]
-        prompts = [prompt for _, prompt in results]
+        fused = [self._restore(result.fused, size) for result in results]
         if is_single:
-            return fused[0], prompts[0]
-        return np.stack(fused), np.stack(prompts)
+            return HostResult(fused[0], results[0].prompt, results[0].extremes)
+        return HostResult(
+            np.stack(fused),
+            np.stack([result.prompt for result in results]),
+            np.stack([result.extremes for result in results]),
+        )
 
     def _plan(self, size: FrameSize, name: str) -> TilePlan | None:
         """Return the tiles for frames of `size`, or None where a frame is one run of the graph at its own size."""
@@ -119,7 +163,11 @@ class HostFusion:
         is_larger = size[0] > own[0] or size[1] > own[1]
         if self._fit == "exact" or not self._bundle.can_tile or (self._fit == "pad" and is_larger):
             raise self._wrong_size(size, name)
-        return plan_tiles(size, own, self._bundle.token_pixels, self._bundle.window_pixels)
+        return plan_tiles(size, own, self._bundle.tile_step, self._bundle.window_pixels)
+
+    def _grid_of(self, plan: TilePlan | None) -> tuple[int, int]:
+        """Return (gh, gw) of the prompt maps of a frame; (0, 0) if the network has no prompt."""
+        return self._bundle.contract.grid if plan is None or not self._bundle.has_prompt else plan.grid
 
     @property
     def _resizes(self) -> bool:
@@ -166,30 +214,26 @@ class HostFusion:
             self._warps[name, size] = warp
         return warp
 
-    def _expand_prompts(
-        self, scale: PromptLike | None, shift: PromptLike | None, count: int, grid: tuple[int, int]
-    ) -> tuple[PromptMap, PromptMap]:
-        """Return alpha and beta as maps [count, gh, gw]."""
-        default_scale, default_shift = self._bundle.default_prompt
-        return (
-            prompt_map(default_scale if scale is None else scale, PROMPT_SCALE, count, grid),
-            prompt_map(default_shift if shift is None else shift, PROMPT_SHIFT, count, grid),
-        )
-
-    def _run(self, tiles: Iterator[Tile]) -> Iterator[tuple[Frame, Prompts]]:
+    def _run(self, tiles: Iterator[Tile], held: Extremes | None) -> Iterator[HostResult]:
         """Run the graph over tiles in the bundle's batches.
 
         The last batch is padded with copies of its last tile, whose results are dropped.
         """
-        batch = self._bundle.contract.batch
-        while chunk := list(islice(tiles, batch)):
-            padded = chunk + [chunk[-1]] * (batch - len(chunk))
-            x, y, scale, shift = (np.stack(parts) for parts in zip(*padded, strict=True))
-            result = self._backend.infer({X: x, Y: y, PROMPT_SCALE: scale, PROMPT_SHIFT: shift})
-            fused, prompts = result[FUSED], result.get(PROMPT)
+        contract = self._bundle.contract
+        no_prompt = np.empty((0, 2, *contract.grid), np.float32)
+        no_extremes = np.empty((0, 2), np.float32)
+        constants = held_inputs(contract, held)
+        while chunk := list(islice(tiles, contract.batch)):
+            padded = chunk + [chunk[-1]] * (contract.batch - len(chunk))
+            inputs = {name: np.stack([tile[name] for tile in padded]) for name in padded[0]}
+            result = self._backend.infer({**inputs, **constants})
+            fused, prompts, extremes = result[FUSED], result.get(PROMPT), result.get(EXTREMES)
             for index in range(len(chunk)):
-                none = np.empty((0, 2, *self._bundle.contract.grid), np.float32)
-                yield fused[index], none if prompts is None else prompts[index]
+                yield HostResult(
+                    fused[index],
+                    no_prompt if prompts is None else prompts[index],
+                    no_extremes if extremes is None else extremes[index],
+                )
 
     def _restore(self, fused: Frame, size: FrameSize) -> Frame:
         """Resize a result [h, w, 3] to the size of x, where frames were resized."""
@@ -208,27 +252,75 @@ class HostFusion:
         )
 
 
-def _tiles(x: Frame, y: Frame, scale: PromptMap, shift: PromptMap, plan: TilePlan | None) -> Iterator[Tile]:
+def expand_prompts(
+    bundle: Bundle, scale: PromptLike | None, shift: PromptLike | None, count: int, grid: tuple[int, int]
+) -> dict[str, PromptMap]:
+    """Return alpha and beta as maps [count, gh, gw], by the names of the graph; none if the network has no prompt.
+
+    Args:
+        bundle: Its default is used for None.
+        scale: Alpha.
+        shift: Beta.
+        count: Number of frames.
+        grid: (gh, gw).
+
+    Raises:
+        InputError: A prompt has a wrong shape, type or value.
+        NoPromptError: There is a prompt, but the network has none.
+    """
+    given = {PROMPT_SCALE: scale, PROMPT_SHIFT: shift}
+    if not bundle.has_prompt:
+        for name, value in given.items():
+            if value is not None:
+                raise NoPromptError(name)
+        return {}
+    defaults = zip(given.items(), bundle.default_prompt, strict=True)
+    return {
+        name: prompt_map(default if value is None else value, name, count, grid)
+        for (name, value), default in defaults
+    }
+
+
+def held_inputs(contract: Contract, held: Extremes | None) -> dict[str, NDArray[np.float32]]:
+    """Return the input `held_extremes`, float32 [B, S, 2]; nothing for a graph that stretches no picture.
+
+    Args:
+        contract: Contract of the graph.
+        held: float32 [S, 2]; None: each picture's own extremes.
+    """
+    if not contract.stretches:
+        return {}
+    shape = (contract.batch, contract.stretches, 2)
+    values = np.asarray(OWN_EXTREMES if held is None else held, np.float32)
+    return {HELD_EXTREMES: np.ascontiguousarray(np.broadcast_to(values, shape))}
+
+
+def _tiles(x: Frame, y: Frame, maps: Mapping[str, PromptMap], plan: TilePlan | None) -> Iterator[Tile]:
     """Cut a pair and its prompt maps [gh, gw] into tiles; one tile where there is no plan."""
     if plan is None:
-        yield x, y, scale, shift
+        yield {X: x, Y: y, **maps}
         return
-    yield from zip(plan.cut(x), plan.cut(y), plan.cut_map(scale), plan.cut_map(shift), strict=True)
+    cuts = [plan.cut_map(map_) for map_ in maps.values()]
+    for tile_x, tile_y, *parts in zip(plan.cut(x), plan.cut(y), *cuts, strict=True):
+        yield {X: tile_x, Y: tile_y, **dict(zip(maps, parts, strict=True))}
 
 
-def _join(runs: Iterator[tuple[Frame, Prompts]], plan: TilePlan | None) -> tuple[Frame, Prompts]:
+def _join(runs: Iterator[HostResult], plan: TilePlan | None) -> HostResult:
     """Take the results of one frame's tiles and join them."""
     if plan is None:
         return next(runs)
     prompts: list[Prompts] = []
 
     def frames() -> Iterator[Frame]:
-        for fused, prompt in islice(runs, plan.count):
-            prompts.append(prompt)
-            yield fused
+        for run in islice(runs, plan.count):
+            prompts.append(run.prompt)
+            yield run.fused
 
     joined = plan.blend(frames())
-    return joined, plan.blend_prompts(prompts)
+    # A graph that stretches pictures by their own extremes is not tiled.
+    has_prompt = prompts[0].size > 0
+    prompt = plan.blend_prompts(prompts) if has_prompt else np.empty((0, 2, *plan.grid), np.float32)
+    return HostResult(joined, prompt, np.empty((0, 2), np.float32))
 
 
 def _shape_of(image: object) -> list[int]:

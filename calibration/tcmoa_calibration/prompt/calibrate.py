@@ -12,6 +12,7 @@ from tcmoa_calibration.prompt.search import search_prompt
 from tcmoa_calibration.prompt.surface import draw_surface
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.bundle_write import check_parent, check_target, derive_bundle
+from tcmoa_runtime.errors import NoPromptError
 from tcmoa_runtime.images import check_writable, write_image
 from tcmoa_runtime.options.prompt_search import PromptSearchOptions
 from tcmoa_runtime.pairs import PairPaths
@@ -62,6 +63,7 @@ def calibrate_prompt(
             usable, or `out` or `surface` cannot be written. No bundle is written.
         MissingError: The backend needs a package or device that is missing.
         BundleError: The bundle is damaged.
+        NoPromptError: The network has no prompt.
     """
     options = PromptSearchOptions() if options is None else options
     target = Path(out)
@@ -70,6 +72,8 @@ def calibrate_prompt(
         check_parent(picture)
     check_target(target, overwrite=options.overwrite)
     source = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    if not source.has_prompt:
+        raise NoPromptError(source.path, remedy="Use the bundle of a TC-MoA model")
     search = search_prompt(source, pairs, options, on_progress=on_progress)
     if picture is not None:
         write_image(picture, draw_surface(to_surface(search)))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tcmoa_runtime.bundle import EXPORT_REMEDY, Bundle
-from tcmoa_runtime.contract import Contract, TensorSpec
+from tcmoa_runtime.contract import HELD_EXTREMES, OWN_EXTREMES, PROMPT_SCALE, Contract, TensorSpec
 from tcmoa_runtime.errors import BundleError, InputError, TcmoaError
 from tcmoa_runtime.gpu.device_arrays import DeviceArray
 from tcmoa_runtime.typing import DeviceArrayLike
@@ -23,10 +23,14 @@ TensorsLike: TypeAlias = Mapping[str, ArrayLike | DeviceArrayLike]
 
 
 class Outputs(TypedDict):
-    """Outputs of a graph: `fused` uint8 [B, H, W, 3] and, where exported, `prompt` float32 [B, K, 2, gh, gw]."""
+    """Outputs of a graph: `fused` uint8 [B, H, W, 3] and, where exported, `prompt` float32 [B, K, 2, gh, gw].
+
+    A network that stretches S pictures by their own minimum and maximum has `extremes` float32 [B, S, 2], too.
+    """
 
     fused: NDArray[np.uint8]
     prompt: NotRequired[NDArray[np.float32]]
+    extremes: NotRequired[NDArray[np.float32]]
 
 
 class DeviceOutputs(TypedDict):
@@ -34,6 +38,7 @@ class DeviceOutputs(TypedDict):
 
     fused: DeviceArray
     prompt: NotRequired[DeviceArray]
+    extremes: NotRequired[DeviceArray]
 
 
 class Backend(Protocol):
@@ -71,6 +76,13 @@ class DeviceBackend(Backend, Protocol):
     def infer_device(self, inputs: TensorsLike, stream: int | None = None) -> DeviceOutputs:
         """Run the graph once; the results stay on the GPU, ordered after the work in `stream`."""
         ...
+
+
+def neutral_input(spec: TensorSpec) -> NDArray[np.float32]:
+    """Return the value of an input other than a source with which the network computes as it was trained."""
+    if spec.name == HELD_EXTREMES:
+        return np.ascontiguousarray(np.broadcast_to(np.array(OWN_EXTREMES, np.float32), spec.shape))
+    return np.full(spec.shape, float(spec.name == PROMPT_SCALE), np.float32)
 
 
 def check_inputs(specs: Iterable[TensorSpec], inputs: Tensors) -> None:

@@ -59,6 +59,7 @@ def fuse(
         percentiles=options.stretch,
     ) as fuser:
         prompt = Prompt.read(options.prompt_scale, options.prompt_shift)
+        prompt.check_for(fuser.bundle)
         report = FuseReport()
         if is_single:
             fuse_chunk(fuser, [(pairs[0], read_sources(pairs[0], fuser))], targets, prompt, report)

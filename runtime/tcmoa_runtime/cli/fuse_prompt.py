@@ -8,8 +8,9 @@ from typing import Self
 
 import numpy as np
 
-from tcmoa_runtime.cli.options import TextForm, parse_number
-from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.bundle import Bundle
+from tcmoa_runtime.cli.options import TextForm, flag_of, parse_number
+from tcmoa_runtime.errors import InputError, NoPromptError
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.images import IMAGE_SUFFIXES, format_size, read_image, to_frame
 from tcmoa_runtime.prompts import mask_to_shift, pool_to_grid
@@ -54,6 +55,13 @@ class Prompt:
                 subject=shift,
             )
         return cls(scale, to_frame(image, str(shift), 1)[..., 0], shift)
+
+    def check_for(self, bundle: Bundle) -> None:
+        """Raise NoPromptError if there is a value for a network that has no prompt."""
+        given = {"prompt_scale": self.scale, "prompt_shift": self.shift}
+        for name, value in given.items():
+            if value is not None and not bundle.has_prompt:
+                raise NoPromptError(flag_of(name))
 
     def shift_for(self, fuser: Fuser, size: FrameSize) -> float | PromptMap | None:
         """Return beta for frames of `size` (height, width): a number, or a map [gh, gw].

@@ -42,17 +42,22 @@ def settings_of(fuser: Fuser, prompt: Prompt, percentiles: Percentiles) -> JsonO
     """
     bundle = fuser.bundle
     resizes = fuser.fit == "resize" or not bundle.can_tile
+    decided: JsonObject = {
+        "bundle": str(bundle.manifest[SELF_HASH]),
+        "fit": "resize" if resizes else "tile",
+        "stretch": list(percentiles),
+    }
+    if not bundle.has_prompt:
+        return decided
     scale, shift = bundle.default_prompt
     if isinstance(prompt.shift, np.ndarray):
         described: float | str = hashlib.sha256(prompt.shift.tobytes()).hexdigest()
     else:
         described = shift if prompt.shift is None else float(prompt.shift)
     return {
-        "bundle": str(bundle.manifest[SELF_HASH]),
+        **decided,
         "prompt_scale": scale if prompt.scale is None else prompt.scale,
         "prompt_shift": described,
-        "fit": "resize" if resizes else "tile",
-        "stretch": list(percentiles),
     }
 
 

@@ -133,32 +133,63 @@ def bundle_rows(bundle: Bundle) -> list[Row]:
     """Describe a bundle."""
     manifest: Mapping[str, Any] = bundle.manifest
     contract, roles = bundle.contract, bundle.roles
-    alpha, beta = bundle.default_prompt
     graph, weights = manifest["graph"], manifest["weights"]
     rows = [
         ("task", f"{bundle.task}: x is {roles['x']}, y is {roles['y']}"),
         ("model", f"{bundle.preset}, {graph.get('parameters', 0) / 1e6:.2f} M parameters"),
         ("weights", f"{weights['source'] or 'unnamed'}, SHA-256 {weights['sha256'][:12]}…"),
         ("frame", f"{format_size(bundle.size)} {bundle.channel_order}, batch {contract.batch}"),
-        ("fit", f"{bundle.fit}, {format_size(contract.grid)} tokens of {bundle.token_pixels} pixels"),
+        ("fit", _describe_fit(bundle)),
         ("color", str(manifest.get("color", "rgb"))),
         ("precision", _describe_precision(bundle)),
-        ("routers", ", ".join(manifest.get("routers", []))),
-        ("prompt", f"alpha {alpha:g}, beta {beta:g} by default"),
+        *_network_rows(bundle),
         *_quantization_rows(manifest.get("quantization")),
         *_alignment_rows(bundle),
         *(("input", _describe_tensor(spec)) for spec in contract.inputs),
         *(("output", _describe_tensor(spec)) for spec in contract.outputs),
         (
             "graph",
-            f"{graph.get('nodes')} nodes, {graph.get('attentions')} windowed attentions, "
-            f"tokens in the order for {str(manifest.get('target', 'gpu')).upper()}s",
+            f"{graph.get('nodes')} nodes"
+            + (
+                f", {graph.get('attentions')} windowed attentions, "
+                f"tokens in the order for {str(manifest.get('target', 'gpu')).upper()}s"
+                if bundle.network is None
+                else ""
+            ),
         ),
         *_parity_rows(manifest),
     ]
     rows += [("file", f"{name}, {entry.bytes:,} bytes, hash correct") for name, entry in bundle.files.items()]
     rows.append(("made with", ", ".join(f"{k} {v}" for k, v in manifest.get("tools", {}).items())))
     return rows
+
+
+def _describe_fit(bundle: Bundle) -> str:
+    if bundle.network is None:
+        return f"{bundle.fit}, {format_size(bundle.contract.grid)} tokens of {bundle.token_pixels} pixels"
+    if bundle.can_tile:
+        return f"tiles of larger frames start at multiples of {bundle.tile_step} pixels"
+    return "frames of other sizes are resized: each pixel depends on the whole frame"
+
+
+def _network_rows(bundle: Bundle) -> list[Row]:
+    """Describe the prompt of a TC-MoA model, or what is around a wrapped network."""
+    network = bundle.network
+    if network is None:
+        alpha, beta = bundle.default_prompt
+        manifest: Mapping[str, Any] = bundle.manifest
+        return [
+            ("routers", ", ".join(manifest.get("routers", []))),
+            ("prompt", f"alpha {alpha:g}, beta {beta:g} by default"),
+        ]
+    conventions = ", ".join(f"{key} {value}" for key, value in network.conventions.items())
+    stretches = bundle.contract.stretches
+    return [
+        ("network", f"{network.name}, wrapped; license {network.license or 'not given'}"),
+        *([("conventions", conventions)] if conventions else []),
+        *([("stretch", f"{stretches} pictures by their own minimum and maximum")] if stretches else []),
+        ("prompt", "none"),
+    ]
 
 
 def _describe_tensor(spec: TensorSpec) -> str:

@@ -28,7 +28,7 @@ from tcmoa_runtime.options.stream import OUTPUT_GROUP, Offset, StreamOptions
 from tcmoa_runtime.stop_signals import handled_stop_signals
 from tcmoa_runtime.streams.frame_log import FrameLog
 from tcmoa_runtime.streams.interfaces import Sink
-from tcmoa_runtime.streams.keyboard import HELP, Keyboard, is_available
+from tcmoa_runtime.streams.keyboard import HELP, HELP_WITHOUT_PROMPT, Keyboard, is_available
 from tcmoa_runtime.streams.overwriting import check_outputs, path_of_source
 from tcmoa_runtime.streams.sinks import open_sink
 from tcmoa_runtime.streams.stream import Stream
@@ -213,6 +213,7 @@ def stream(
     )
     with _load_fuser(bundle, fuser_options) as fuser, contextlib.ExitStack() as stack:
         prompt = Prompt.read(fuser_options.prompt_scale, fuser_options.prompt_shift)
+        prompt.check_for(fuser.bundle)
         if page is not None:
             live_page = stack.enter_context(_open_page(page, token))
             sinks.append(live_page)
@@ -308,7 +309,7 @@ def _run(stream: Stream, *, reads_keys: bool) -> Ended:
 
     with handled_stop_signals(stop), contextlib.ExitStack() as stack:
         if reads_keys and console.is_terminal and is_available():
-            console.print(HELP, markup=False)
+            console.print(HELP if stream.control.has_prompt else HELP_WITHOUT_PROMPT, markup=False)
             stack.enter_context(Keyboard(stream.control, stop))
         stack.enter_context(show_progress(stream))
         try:

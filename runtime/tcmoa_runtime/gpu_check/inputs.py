@@ -9,8 +9,9 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from tcmoa_runtime.backends.base import neutral_input
 from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.contract import PROMPT_SCALE, PROMPT_SHIFT
+from tcmoa_runtime.contract import PROMPT_SHIFT
 from tcmoa_runtime.gpu_check.target import CheckError
 from tcmoa_runtime.images import read_frame, resize_frame
 from tcmoa_runtime.shipped_pairs import shipped_pairs
@@ -43,7 +44,7 @@ def make_inputs(bundle: Bundle, number: int) -> GraphInputs:
         elif spec.name == PROMPT_SHIFT:
             inputs[spec.name] = rng.uniform(-0.3, 0.3, spec.shape).astype(np.float32)
         else:
-            inputs[spec.name] = np.full(spec.shape, float(spec.name == PROMPT_SCALE), np.float32)
+            inputs[spec.name] = neutral_input(spec)
     return inputs
 
 

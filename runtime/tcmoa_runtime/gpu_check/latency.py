@@ -100,7 +100,7 @@ def _tiled(bundle: Bundle, backend: CheckBackend, frames: int, bound_ms: float |
     """Time frames of `LARGE_SIZE` in tiles, cut and blended on the host."""
     _, x, y = next(pair_frames(bundle))
     x, y = (resize_frame(frame, LARGE_SIZE) for frame in (x, y))
-    plan = plan_tiles(LARGE_SIZE, bundle.size, bundle.token_pixels, bundle.window_pixels)
+    plan = plan_tiles(LARGE_SIZE, bundle.size, bundle.tile_step, bundle.window_pixels)
     fuser = Fuser(bundle, cast("Any", backend), fit="tile")  # not closed: the backend is the caller's
     return {
         "size": format_size(LARGE_SIZE),

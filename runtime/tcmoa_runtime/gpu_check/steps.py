@@ -35,7 +35,7 @@ from tcmoa_runtime.backends.base import TensorsLike
 from tcmoa_runtime.contract import FUSED, PROMPT_SHIFT, X
 from tcmoa_runtime.errors import SpellOption, spell_for_python
 from tcmoa_runtime.fuser import Fuser
-from tcmoa_runtime.gpu_check.inputs import check_equal, make_inputs, pair_frames, psnr_db
+from tcmoa_runtime.gpu_check.inputs import GraphInputs, check_equal, make_inputs, pair_frames, psnr_db
 from tcmoa_runtime.gpu_check.latency import measure_latency
 from tcmoa_runtime.gpu_check.memory import host_memory
 from tcmoa_runtime.gpu_check.result import (
@@ -159,13 +159,20 @@ def check_graph(target: CheckTarget, precision: GpuCheckPrecision, frames: int) 
         inputs = make_inputs(bundle, 0)
         first = _fused(captured, inputs)
         check_equal(first, _fused(plain, inputs), "with and without a CUDA graph")
-        changed = {**inputs, PROMPT_SHIFT: cast("Any", inputs[PROMPT_SHIFT]) + np.float32(0.5)}
+        changed, what = _changed_inputs(inputs)
         other = _fused(captured, changed)
-        check_equal(other, _fused(plain, changed), "with and without a CUDA graph, after a change of prompts")
+        check_equal(other, _fused(plain, changed), f"with and without a CUDA graph, after a change of {what}")
         if np.array_equal(first, other):
-            raise CheckError("other prompts give the same frame; expected a captured graph to follow them")
-        check_equal(_fused(captured, inputs), first, "the first prompts again")
+            raise CheckError(f"other {what} give the same frame; expected a captured graph to follow them")
+        check_equal(_fused(captured, inputs), first, f"the first {what} again")
     return {"captured": True}
+
+
+def _changed_inputs(inputs: GraphInputs) -> tuple[GraphInputs, str]:
+    """Return inputs with other prompts, or other sources if the network has no prompt, and what was changed."""
+    if PROMPT_SHIFT in inputs:
+        return {**inputs, PROMPT_SHIFT: cast("Any", inputs[PROMPT_SHIFT]) + np.float32(0.5)}, "prompts"
+    return {**inputs, X: cast("Any", 255 - cast("Any", inputs[X]))}, "sources"
 
 
 def check_order(target: CheckTarget, precision: GpuCheckPrecision, frames: int) -> JsonObject:

@@ -29,6 +29,7 @@ Offset: TypeAlias = float | Literal["auto", "timestamps"]
 RAMP_SECONDS: Final = 0.3
 """Default duration of a change of the prompt: short enough to feel direct, long enough to hide the step."""
 MIN_DEFLICKER_SECONDS: Final = 0.01
+MIN_HOLD_EXTREMES_SECONDS: Final = 0.01
 MAX_REUSE_LEVELS: Final = 255
 
 _PAIRING, OUTPUT_GROUP = "Pairing", "Output"
@@ -99,6 +100,15 @@ class StreamOptions:
             metavar="SECONDS",
         ),
     ] = 0.0
+    hold_extremes: Annotated[
+        float,
+        Option(
+            "Time constant in seconds that smooths the extremes by which a wrapped network stretches each picture, "
+            "e.g. 2; 0 takes each picture's own, which flickers.",
+            group=OUTPUT_GROUP,
+            metavar="SECONDS",
+        ),
+    ] = 0.0
     reuse: Annotated[
         float | None,
         Option(
@@ -136,6 +146,8 @@ class StreamOptions:
             check_seconds(name, getattr(self, name))
         if self.deflicker != 0:
             check_seconds("deflicker", self.deflicker, minimum=MIN_DEFLICKER_SECONDS)
+        if self.hold_extremes != 0:
+            check_seconds("hold_extremes", self.hold_extremes, minimum=MIN_HOLD_EXTREMES_SECONDS)
         if self.reuse is not None:
             check_reuse(self.reuse)
         if self.frames is not None and (not isinstance(self.frames, int) or self.frames < 1):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tcmoa_runtime.contract import MAX_PROMPT
-from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.errors import InputError, NoPromptError
 from tcmoa_runtime.options.option import check_seconds
 from tcmoa_runtime.options.stream import RAMP_SECONDS
 from tcmoa_runtime.prompts import mask_share, pool_to_grid, prompt_map
@@ -54,6 +54,9 @@ class StreamControl:
     A change moves linearly from the current values to the new ones within `ramp` seconds. A region has its own
     alpha and beta; tokens that it covers in part get the weighted mean. Without a region and a transition, `values`
     returns plain numbers, and alpha 1 with beta 0 leaves every bit of the fused frame as it is.
+
+    With a network that has no prompt (`has_prompt` is False), every change is refused by NoPromptError, and `prompt` is
+    (None, None), which `Fuser` takes.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class StreamControl:
         default: tuple[float, float] = (1.0, 0.0),
         ramp: float = RAMP_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        has_prompt: bool = True,
     ) -> None:
         """Start at the default values.
 
@@ -75,11 +79,13 @@ class StreamControl:
             default: Alpha and beta of the bundle.
             ramp: Duration of a change in seconds, if the call does not give one.
             clock: Source of the time, in seconds.
+            has_prompt: Whether the network has a prompt.
 
         Raises:
             InputError: `ramp` is negative or not a number.
         """
         self.grid, self.size = grid, size
+        self.has_prompt = has_prompt
         self.default = default
         self._token_px = token_px
         self._ramp = check_seconds("ramp", ramp)
@@ -107,7 +113,9 @@ class StreamControl:
 
         Raises:
             InputError: A value has the wrong type, shape or range; then nothing changes.
+            NoPromptError: The network has no prompt.
         """
+        self._check_prompt("scale" if scale is not None else "shift" if shift is not None else "prompt")
         duration = self._check_ramp(ramp)
         new_scale = None if scale is None else self._check_value(scale, "scale")
         new_shift = None if shift is None else self._check_value(shift, "shift")
@@ -138,7 +146,9 @@ class StreamControl:
 
         Raises:
             InputError: A value has the wrong type, shape or range; then nothing changes.
+            NoPromptError: The network has no prompt.
         """
+        self._check_prompt("region")
         duration = self._check_ramp(ramp)
         if rectangle is not None and mask is None:
             coverage = self._cover_rectangle(rectangle)
@@ -165,6 +175,7 @@ class StreamControl:
 
     def clear_region(self, *, ramp: float | None = None) -> None:
         """Remove the region."""
+        self._check_prompt("region")
         duration = self._check_ramp(ramp)
         with self._lock:
             self._region = self._region_state = None
@@ -172,6 +183,7 @@ class StreamControl:
 
     def reset(self, *, ramp: float | None = None) -> None:
         """Return to the default of the bundle and remove the region."""
+        self._check_prompt("prompt")
         duration = self._check_ramp(ramp)
         with self._lock:
             self._scale, self._shift = self.default
@@ -182,6 +194,10 @@ class StreamControl:
         """Return the current alpha and beta."""
         with self._lock:
             return self._current()
+
+    def prompt(self) -> tuple[PromptValue, PromptValue] | tuple[None, None]:
+        """Return the current alpha and beta as `Fuser` takes them; None for both if the network has no prompt."""
+        return self.values() if self.has_prompt else (None, None)
 
     @property
     def change_count(self) -> int:
@@ -202,6 +218,10 @@ class StreamControl:
                 "ramping": self._clock() < self._start_time + self._duration,
                 "change_count": self._change_count,
             }
+
+    def _check_prompt(self, subject: str) -> None:
+        if not self.has_prompt:
+            raise NoPromptError(subject)
 
     def _check_ramp(self, ramp: float | None) -> float:
         return self._ramp if ramp is None else check_seconds("ramp", ramp)
@@ -253,6 +273,13 @@ class StreamControl:
         share = elapsed / self._duration
         (old_scale, old_shift), (new_scale, new_shift) = self._start, self._target
         return _blend(old_scale, new_scale, share), _blend(old_shift, new_shift, share)
+
+
+def is_same(first: PromptValue | None, second: PromptValue | None) -> bool:
+    """Whether two values of alpha or beta are equal; None, of a network without a prompt, equals None."""
+    if first is None or second is None:
+        return first is second
+    return np.array_equal(first, second)
 
 
 def _blend(first: PromptValue, second: PromptValue, share: PromptValue) -> PromptValue:

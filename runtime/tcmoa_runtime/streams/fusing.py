@@ -14,8 +14,9 @@ from tcmoa_runtime.errors import TcmoaError
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.images import resize_frame, to_frame
 from tcmoa_runtime.options.stream import StreamOptions
-from tcmoa_runtime.streams.control import PromptValue, StreamControl
+from tcmoa_runtime.streams.control import PromptValue, StreamControl, is_same
 from tcmoa_runtime.streams.deflicker import FlickerFilter
+from tcmoa_runtime.streams.extremes import ExtremesFilter
 from tcmoa_runtime.streams.interfaces import FusedFrame, SourceFrame, StreamFormat
 from tcmoa_runtime.streams.pairing import Pair, TimedFrame
 from tcmoa_runtime.streams.reuse import ReuseCache
@@ -24,6 +25,10 @@ from tcmoa_runtime.typing import Frame, SourceName
 
 Prompt: TypeAlias = NDArray[np.float32] | None
 """Prompts after Eq. 8, float32 [K, 2, gh, gw]; None if the bundle does not output them."""
+
+
+_Control: TypeAlias = tuple[PromptValue, PromptValue] | tuple[None, None]
+"""Alpha and beta; None for both if the network has no prompt."""
 
 
 class PairFuser:
@@ -43,7 +48,7 @@ class PairFuser:
         Args:
             fuser: The loaded bundle.
             control: Alpha and beta while the stream runs.
-            options: `reuse` and `deflicker`.
+            options: `reuse`, `deflicker` and `hold_extremes`.
             stream_format: Format of the output.
             stats: Where durations are recorded.
             clock: Returns the time in seconds.
@@ -53,7 +58,8 @@ class PairFuser:
         order = fuser.bundle.channel_order
         self._cache = None if options.reuse is None else ReuseCache(options.reuse)
         self._filter = FlickerFilter(options.deflicker, order) if options.deflicker else None
-        self._last_prompt: tuple[PromptValue, PromptValue] = fuser.bundle.default_prompt
+        self._extremes = ExtremesFilter(options.hold_extremes) if options.hold_extremes else None
+        self._last_prompt: _Control = fuser.bundle.default_prompt if fuser.bundle.has_prompt else (None, None)
         self._output_clock = OutputClock(stream_format.time_base, from_zero=stream_format.live)
 
     def fuse(self, pair: Pair, index: int) -> FusedFrame:
@@ -67,8 +73,8 @@ class PairFuser:
             if self._filter is not None:
                 self._filter.reset()
         else:
-            values = self._control.values()
-            image, prompt, reused = self._fuse_or_reuse(x.image, y.image, *values)
+            values = self._control.prompt()
+            image, prompt, reused = self._fuse_or_reuse(x.image, y.image, values, pair.time)
             if self._filter is not None:
                 image = self._remove_flicker(self._filter, x.image, y.image, image, pair.time, values)
         now = self._clock()
@@ -89,10 +95,9 @@ class PairFuser:
             reused=reused,
         )
 
-    def _fuse_or_reuse(
-        self, x: Frame, y: Frame, scale: PromptValue, shift: PromptValue
-    ) -> tuple[Frame, Prompt, bool]:
+    def _fuse_or_reuse(self, x: Frame, y: Frame, control: _Control, at: float) -> tuple[Frame, Prompt, bool]:
         """Return the fused image, its prompts, and whether both are the last ones."""
+        scale, shift = control
         if self._cache is not None:
             start = time.perf_counter()
             is_valid = self._cache.is_valid(x, y, scale, shift)
@@ -100,13 +105,18 @@ class PairFuser:
             if is_valid:
                 return *self._cache.result(), True
         start = time.perf_counter()
-        image, prompt = self._run_model(x, y, scale, shift)
+        image, prompt = self._run_model(x, y, control, at)
         self._stats.record_duration("fuse", time.perf_counter() - start)
         if self._cache is not None:
             self._cache.store(x, y, scale, shift, image, prompt)
         return image, prompt, False
 
-    def _run_model(self, x: Frame, y: Frame, scale: PromptValue, shift: PromptValue) -> tuple[Frame, Prompt]:
+    def _run_model(self, x: Frame, y: Frame, control: _Control, at: float) -> tuple[Frame, Prompt]:
+        scale, shift = control
+        if self._extremes is not None:
+            image, own = self._fuser.with_extremes(x, y, self._extremes.held_at(at))
+            self._extremes.add(own, at)
+            return image, None
         if not self._fuser.bundle.contract.with_prompt:
             return self._fuser(x, y, scale=scale, shift=shift), None
         return self._fuser.with_prompt(x, y, scale=scale, shift=shift)
@@ -118,10 +128,10 @@ class PairFuser:
         y: Frame,
         image: Frame,
         at: float,
-        prompt: tuple[PromptValue, PromptValue],
+        prompt: _Control,
     ) -> Frame:
         start = time.perf_counter()
-        if not all(map(np.array_equal, prompt, self._last_prompt)):
+        if not all(map(is_same, prompt, self._last_prompt)):
             flicker_filter.reset()  # a change of the prompt shows at once
         self._last_prompt = prompt
         if self._cache is not None:

@@ -16,6 +16,7 @@ from tcmoa_runtime.streams.control import StreamControl
 SCALE_STEP: Final = 0.1
 SHIFT_STEP: Final = 0.05
 HELP: Final = "keys: up/down sharper/softer selection (alpha), right/left favor x/y (beta), r reset, q quit"
+HELP_WITHOUT_PROMPT: Final = "keys: q quit"
 
 _POLL_SECONDS: Final = 0.2
 _ESCAPE_SEQUENCES: Final = {"\x1b[A": "up", "\x1b[B": "down", "\x1b[C": "right", "\x1b[D": "left"}
@@ -24,11 +25,13 @@ _SHIFT_STEPS: Final = {"right": SHIFT_STEP, "left": -SHIFT_STEP}
 
 
 def apply_key(control: StreamControl, key: str) -> bool:
-    """Change alpha or beta by a key: an arrow's name or a character.
+    """Change alpha or beta by a key: an arrow's name or a character. Without a prompt, no key has a meaning.
 
     Returns:
         Whether the key has a meaning.
     """
+    if not control.has_prompt:
+        return False
     if key in ("r", "R"):
         control.reset()
     elif key in _SCALE_STEPS:

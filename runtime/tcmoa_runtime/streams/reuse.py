@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcmoa_runtime.options.stream import check_reuse
-from tcmoa_runtime.streams.control import PromptValue
+from tcmoa_runtime.streams.control import PromptValue, is_same
 from tcmoa_runtime.typing import Frame
 
 BLOCK_PX: Final = 8
@@ -36,8 +36,8 @@ class _FusedPair:
 
     x: Frame
     y: Frame
-    scale: PromptValue
-    shift: PromptValue
+    scale: PromptValue | None
+    shift: PromptValue | None
     image: Frame
     prompt: NDArray[np.float32] | None
 
@@ -57,13 +57,16 @@ class ReuseCache:
         self.tolerance: Final = check_reuse(tolerance)
         self._last: _FusedPair | None = None
 
-    def is_valid(self, x: Frame, y: Frame, scale: PromptValue, shift: PromptValue) -> bool:
-        """Whether the last result is valid for x and y, uint8 [H, W, 3] or [H, W], and for alpha and beta."""
+    def is_valid(self, x: Frame, y: Frame, scale: PromptValue | None, shift: PromptValue | None) -> bool:
+        """Whether the last result is valid for x and y, uint8 [H, W, 3] or [H, W], and for alpha and beta.
+
+        Alpha and beta are None with a network that has no prompt.
+        """
         last = self._last
         return (
             last is not None
-            and np.array_equal(scale, last.scale)
-            and np.array_equal(shift, last.shift)
+            and is_same(scale, last.scale)
+            and is_same(shift, last.shift)
             and self._is_unchanged(x, last.x)
             and self._is_unchanged(y, last.y)
         )
@@ -72,8 +75,8 @@ class ReuseCache:
         self,
         x: Frame,
         y: Frame,
-        scale: PromptValue,
-        shift: PromptValue,
+        scale: PromptValue | None,
+        shift: PromptValue | None,
         image: Frame,
         prompt: NDArray[np.float32] | None = None,
     ) -> None:
@@ -144,5 +147,5 @@ def _block_lengths(num_pixels: int, num_blocks: int) -> NDArray[np.intp]:
     return np.minimum(BLOCK_PX, num_pixels - BLOCK_PX * np.arange(num_blocks))
 
 
-def _copy(value: PromptValue) -> PromptValue:
-    return value.copy() if isinstance(value, np.ndarray) else float(value)
+def _copy(value: PromptValue | None) -> PromptValue | None:
+    return value.copy() if isinstance(value, np.ndarray) else value

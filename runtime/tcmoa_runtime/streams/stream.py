@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self, runtime_checkable
 
+from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.images import format_size
@@ -130,6 +131,7 @@ class Stream:
         """
         options = options or StreamOptions()
         bundle = fuser.bundle
+        _check_extremes(bundle, options)
         self.fuser = fuser
         self.stats = stats or Stats()
         self.offset_estimate: OffsetEstimate | None = None
@@ -159,8 +161,9 @@ class Stream:
             fuser.grid_of(size),
             size=size,
             token_px=bundle.map_token,
-            default=bundle.default_prompt,
+            default=bundle.default_prompt if bundle.has_prompt else (1.0, 0.0),
             ramp=options.ramp,
+            has_prompt=bundle.has_prompt,
         )
         self._outputs = Outputs(self.stats, self._handle_output_failure)
         self._pairer = self._make_pairer()
@@ -278,6 +281,13 @@ class Stream:
             raise TcmoaError("a stream runs once", remedy="Create another one.")
         self._is_started = True
         _running.add(self)
+        bundle = self.fuser.bundle
+        if bundle.contract.stretches and not self.options.hold_extremes:
+            _log.warning(
+                "%s stretches each picture by its own minimum and maximum, which flickers in videos; the option "
+                "hold_extremes smooths them over time",
+                bundle.preset,
+            )
         try:
             for sink in self._sinks:
                 if isinstance(sink, AttachableSink):
@@ -399,6 +409,16 @@ class Stream:
                         settings={"fit": ...},
                     )
         self.fuser.check_sizes(self._sources["x"].size, self._sources["y"].size)
+
+
+def _check_extremes(bundle: Bundle, options: StreamOptions) -> None:
+    """Refuse to hold extremes that the network does not have."""
+    if options.hold_extremes and not bundle.contract.stretches:
+        raise InputError(
+            f"{options.hold_extremes:g} s, but this network stretches no picture by its own extremes; expected 0",
+            subject="hold_extremes",
+            remedy="Leave it out",
+        )
 
 
 def _describe(error: Exception) -> str:

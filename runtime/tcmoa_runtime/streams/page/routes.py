@@ -112,7 +112,8 @@ STATE: Final = Route(
     "The prompt that is set, and what does not change while the stream runs.",
     "`scale` and `shift` (alpha and beta of Eq. 8; means if they are maps), `region` (null, or `scale`, `shift` and "
     "`rectangle` or `token_count`), `grid` (rows and columns of tokens), `size` (height and width), `ramp` (seconds), "
-    "`ramping`, `change_count`, and `stream` (names, sizes, task, backend).",
+    "`ramping`, `change_count`, and `stream` (names, sizes, task, backend, and "
+    "`has_prompt`: whether the network has a prompt that can be changed).",
 )
 STATS: Final = Route(
     "GET",
@@ -201,7 +202,7 @@ ROUTES: Final = (
 )
 
 ERRORS: Final = (
-    (400, "A value is wrong; nothing was changed."),
+    (400, "A value is wrong, or the network has no prompt; nothing was changed."),
     (401, "A token is required."),
     (403, "The request comes from another site, or for another host."),
     (404, "There is no such route, or no frame yet."),

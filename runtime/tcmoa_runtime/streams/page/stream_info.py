@@ -26,6 +26,7 @@ class StreamDescription(TypedDict):
     sample_aspect_ratio: float
     prompt_count: int
     token_px: int | None
+    has_prompt: bool
 
 
 class BrowserStats(StatsSnapshot):
@@ -67,5 +68,6 @@ class StreamInfo:
             "height": stream_format.height,
             "sample_aspect_ratio": float(stream_format.sample_aspect_ratio),
             "token_px": bundle.map_token,
+            "has_prompt": bundle.has_prompt,
             "prompt_count": bundle.contract.prompts if bundle.contract.with_prompt else 0,
         }

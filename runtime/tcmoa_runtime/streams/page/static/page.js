@@ -319,7 +319,9 @@
   }
   function showStream(state) {
     stream = state.stream;
-    editor.setFrame(state.size[1], state.size[0], state.grid, stream.token_px);
+    // A wrapped network has no prompt: neither its controls nor regions nor a map of it.
+    for (const part of document.querySelectorAll(".of-prompt")) part.hidden = !stream.has_prompt;
+    if (stream.has_prompt) editor.setFrame(state.size[1], state.size[0], state.grid, stream.token_px);
     element("images").style.setProperty("--aspect", stream.sample_aspect_ratio * stream.width / stream.height);
     element("description").textContent = `${stream.task}, ${stream.width}x${stream.height}, ${stream.backend}`;
     for (const side of ["x", "y"]) {
