@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from tcmoa_runtime.contract import TensorSpec
 
@@ -144,6 +144,30 @@ class GraphBuilder:
         node.attribute.extend(helper.make_attribute(key, attributes[key]) for key in sorted(attributes))
         self._model.graph.node.append(node)
 
+    def inline(self, graph: onnx.GraphProto, inputs: Mapping[str, str]) -> dict[str, str]:
+        """Add the nodes and constants of another graph.
+
+        Args:
+            graph: The other graph, without subgraphs.
+            inputs: Values here by the names of its inputs.
+
+        Returns:
+            Names here by the names of its outputs.
+        """
+        names = {"": "", **inputs}
+        for tensor in graph.initializer:
+            names[tensor.name] = self.constant(numpy_helper.to_array(tensor), tensor.name)
+        for node in graph.node:
+            added = self._model.graph.node.add()
+            added.CopyFrom(node)
+            added.name = self._unique(node.name or node.op_type)
+            added.doc_string = self._mark
+            outputs = [self._unique(name) if name else "" for name in node.output]
+            names.update(zip(node.output, outputs, strict=True))
+            added.input[:] = [names[name] for name in node.input]
+            added.output[:] = outputs
+        return {info.name: names[info.name] for info in graph.output}
+
     def add(self, a: str, b: str) -> str:
         """Add `a + b`."""
         return self.op("Add", a, b)
@@ -212,9 +236,15 @@ class GraphBuilder:
         return digest.hexdigest()[:12]
 
     def build(
-        self, name: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], producer_version: str
+        self,
+        name: str,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        producer_version: str,
+        *,
+        opset: int = OPSET,
     ) -> onnx.ModelProto:
-        """Return the finished model; call it once.
+        """Return the finished model, of operator set `opset` or newer than `OPSET`; call it once.
 
         A fingerprint of nodes and constants is appended to `name`, so that graphs of the same name are equal: ONNX
         Runtime's TensorRT provider caches engines by name.
@@ -227,7 +257,7 @@ class GraphBuilder:
         graph.name = f"{name}_{self._fingerprint()}"
         graph.input.extend(info(spec) for spec in inputs)
         graph.output.extend(info(spec) for spec in outputs)
-        model.opset_import.append(helper.make_opsetid("", OPSET))
+        model.opset_import.append(helper.make_opsetid("", opset))
         model.ir_version = IR_VERSION
         model.producer_name, model.producer_version = "tcmoa", producer_version
         return model

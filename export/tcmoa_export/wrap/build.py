@@ -1,0 +1,434 @@
+"""The whole contract as one graph: uint8 frames in, the network, one uint8 frame out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from tcmoa_export.graph_builder import GraphBuilder
+from tcmoa_export.wrap.color import CHROMA_EPSILON, COLOR_SPACES, SPAN_EPSILON, ColorSpace
+from tcmoa_export.wrap.plan import Plan
+from tcmoa_export.wrap.prepare import shape_of
+from tcmoa_export.wrap.resample import resize_matrix
+from tcmoa_runtime import __version__
+from tcmoa_runtime.contract import EXTREMES, FUSED, HELD_EXTREMES, X, Y
+from tcmoa_runtime.typing import SourceName
+
+_PAD_MODES = {"reflect": "reflect", "repeat": "edge", "zero": "constant"}
+_RESIZE_BLOCKS = 8
+"""Parts in which an axis is made smaller: each reads only its pixels, which is an eighth of the multiplications."""
+
+
+def compose_graph(network: onnx.ModelProto, plan: Plan) -> onnx.ModelProto:
+    """Compose the graph of a wrapped network.
+
+    Args:
+        network: The network, prepared for the shapes of the plan.
+        plan: Its conventions.
+
+    Returns:
+        A graph of `plan.contract` in the operator set of the network.
+    """
+    return _Composer(network, plan).compose()
+
+
+class _Composer:
+    def __init__(self, network: onnx.ModelProto, plan: Plan) -> None:
+        self._network, self._plan, self._given = network, plan, plan.conventions
+        self._graph = GraphBuilder()
+        self._frames: dict[SourceName, str] = {}
+        self._lumas: dict[SourceName, str] = {}
+        self._extremes: list[str] = []
+
+    def compose(self) -> onnx.ModelProto:
+        graph, plan, contract = self._graph, self._plan, self._plan.contract
+        with graph.float32():
+            for source, name in (("x", X), ("y", Y)):
+                key: SourceName = "x" if source == "x" else "y"
+                self._frames[key] = graph.op("Cast", name, to=TensorProto.FLOAT)
+            inputs = self._network_inputs()
+        with graph.scope("network"):
+            outputs = graph.inline(self._network.graph, inputs)
+        with graph.float32():
+            self._finish(outputs)
+            if self._extremes:
+                graph.output("Concat", EXTREMES, *self._extremes, axis=1)
+        opset = next(entry.version for entry in self._network.opset_import)
+        model = graph.build("wrapped", contract.inputs, contract.outputs, __version__, opset=opset)
+        model.ir_version = max(model.ir_version, helper.find_min_ir_version_for(list(model.opset_import)))
+        del plan
+        return model
+
+    # Sources -----------------------------------------------------------------------------------------------------
+
+    def _network_inputs(self) -> dict[str, str]:
+        """Add the inputs of the network from the frames, and return their values by name."""
+        given, graph = self._given, self._graph
+        values: dict[SourceName, str] = {}
+        for source in ("x", "y"):
+            key: SourceName = "x" if source == "x" else "y"
+            with graph.scope(key):
+                values[key] = self._to_values(key)
+        found = {}
+        layout = given.layout or ""
+        for names, is_small in ((given.inputs, False), (given.small_inputs, True)):
+            for name, sources in self._plan.inputs_of(names):
+                parts = []
+                for source in sources:
+                    picture = values[source]
+                    size = self._plan.size
+                    if is_small:
+                        picture, size = self._resize(picture, source), self._plan.small_size
+                    elif self._plan.pads.any:
+                        picture, size = self._pad(picture), self._plan.padded
+                    parts.append(self._to_layout(picture, size, self._plan.channels[source]))
+                axis = layout.find({"channels": "c", "batch": "n", "depth": "d"}.get(given.join or "", "c"))
+                joined = graph.concat(parts, axis)
+                dtype = self._plan.dtypes[name]
+                if dtype != np.float32:
+                    joined = graph.op("Cast", joined, to=helper.np_dtype_to_tensor_dtype(dtype))
+                found[name] = joined
+        return found
+
+    def _to_values(self, source: SourceName) -> str:
+        """Add what of a source goes in, in the range of the network: [B, H, W, C]."""
+        given, graph = self._given, self._graph
+        content, channels = self._plan.content(source), self._plan.channels[source]
+        if content == "luma":
+            values = self._luma(source)
+        elif content == "gray":
+            values = self._frames[source]
+        else:
+            values = self._in_order(self._frames[source], is_bgr=content == "bgr")
+        if given.stretch_in:
+            values = self._stretch(values, to=255.0 if given.range_in == "0..255" else 1.0)
+        elif given.range_in != "0..255":
+            values = graph.op("Div", values, graph.scalar(255.0))
+        if channels == 3 and content in ("luma", "gray"):
+            values = graph.concat([values] * 3, 3)
+        if given.range_in == "-1..1":
+            values = graph.op("Sub", graph.mul(values, graph.scalar(2.0)), graph.scalar(1.0))
+        elif given.range_in == "mean-std":
+            values = graph.op("Sub", values, self._numbers(given.mean, "mean"))
+            values = graph.op("Div", values, self._numbers(given.std, "std"))
+        return values
+
+    def _in_order(self, values: str, *, is_bgr: bool) -> str:
+        """Add a change between RGB and BGR, where the frames have the other order than asked for."""
+        if is_bgr == (self._plan.channel_order == "bgr"):
+            return values
+        return self._graph.gather(values, np.array([2, 1, 0], np.int64), 3)
+
+    def _numbers(self, values: Sequence[float], name: str) -> str:
+        return self._graph.floats(np.asarray(values, np.float32), name)
+
+    def _luma(self, source: SourceName) -> str:
+        """Add the luma [B, H, W, 1] of a source."""
+        if source not in self._lumas:
+            channels = self._plan.frame_channels(source)
+            frame = self._frames[source]
+            self._lumas[source] = self._luma_of(COLOR_SPACES[self._given.luma], frame, channels)
+        return self._lumas[source]
+
+    def _luma_of(self, space: ColorSpace, frame: str, channels: int, *, is_bgr: bool | None = None) -> str:
+        graph = self._graph
+        if channels == 1:
+            factor = float(space.luma.sum())
+            values = frame if abs(factor - 1) < 1e-6 else graph.mul(frame, graph.scalar(factor))
+        else:
+            is_bgr = self._plan.channel_order == "bgr" if is_bgr is None else is_bgr
+            values = graph.linear(frame, space.luma[::-1].copy() if is_bgr else space.luma)
+        if space.offset:
+            values = graph.add(values, graph.scalar(space.offset))
+        return graph.op("Round", values) if space.in_8_bits else values
+
+    def _chroma(self, space: ColorSpace, source: SourceName) -> str:
+        """Add Cb and Cr [B, H, W, 2] of a source."""
+        graph, plan = self._graph, self._plan
+        if plan.frame_channels(source) == 1:
+            return graph.floats(np.zeros((1, 1, 1, 2), np.float32), "gray")
+        matrix = space.chroma[::-1].copy() if plan.channel_order == "bgr" else space.chroma
+        values = graph.linear(self._frames[source], matrix)
+        if space.luma_of_chroma.any():
+            share = graph.floats(space.luma_of_chroma, "luma_of_chroma")
+            values = graph.add(values, graph.mul(self._luma(source), share))
+        return graph.op("Round", values) if space.in_8_bits else values
+
+    def _pad(self, picture: str) -> str:
+        """Add pixels around a picture [B, H, W, C]."""
+        graph, pads, (height, width) = self._graph, self._plan.pads, self._plan.size
+        if self._given.padding == "symmetric":  # Pad mirrors without the edge itself
+            rows = _mirrored(height, pads.top, pads.bottom)
+            cols = _mirrored(width, pads.left, pads.right)
+            return graph.gather(graph.gather(picture, rows, 1), cols, 2)
+        amounts = [0, pads.top, pads.left, 0, 0, pads.bottom, pads.right, 0]
+        return graph.op(
+            "Pad", picture, graph.integers(amounts, "pads"), mode=_PAD_MODES[self._given.padding or "zero"]
+        )
+
+    def _resize(self, picture: str, source: SourceName) -> str:
+        """Make a picture [B, H, W, C] smaller: one matrix for each axis, in blocks."""
+        graph, plan = self._graph, self._plan
+        channels = plan.channels[source]
+        (height, width), (rows, cols) = plan.size, plan.small_size
+        planes = self._transpose(picture, "nhwc", "nchw", (plan.batch, height, width, channels))
+        down = resize_matrix(height, rows, self._given.small_filter)
+        parts = []
+        for block, start, end in _blocks(down):
+            part = graph.slice(planes, (start,), (end,), (2,))
+            parts.append(graph.op("MatMul", graph.floats(block, "rows"), part))
+        planes = graph.concat(parts, 2)
+        across = resize_matrix(width, cols, self._given.small_filter)
+        parts = []
+        for block, start, end in _blocks(across):
+            part = graph.slice(planes, (start,), (end,), (3,))
+            parts.append(graph.op("MatMul", part, graph.floats(block.T.copy(), "cols")))
+        planes = graph.concat(parts, 3)
+        return self._transpose(planes, "nchw", "nhwc", (plan.batch, channels, rows, cols))
+
+    def _to_layout(self, picture: str, size: tuple[int, int], channels: int) -> str:
+        """Arrange a picture [B, H, W, C] in the layout of the inputs."""
+        layout = self._given.layout or ""
+        shape = {"n": self._plan.batch, "h": size[0], "w": size[1], "c": channels, "d": 1}
+        without_depth = "".join(axis for axis in layout if axis != "d")
+        if "n" not in without_depth:
+            without_depth = f"n{without_depth}"
+        if "c" not in without_depth:
+            without_depth = f"{without_depth}c"
+        source_shape = tuple(shape[axis] for axis in "nhwc")
+        picture = self._transpose(picture, "nhwc", without_depth, source_shape)
+        if without_depth != layout:
+            picture = self._graph.reshape(picture, *(shape[axis] for axis in layout))
+        return picture
+
+    def _transpose(self, value: str, axes: str, wanted: str, shape: Sequence[int]) -> str:
+        """Add a change of axes; a reshape where only axes of size 1 move."""
+        if axes == wanted:
+            return value
+        sizes = dict(zip(axes, shape, strict=True))
+        large = [axis for axis in axes if sizes[axis] > 1]
+        if large == [axis for axis in wanted if sizes[axis] > 1]:
+            return self._graph.reshape(value, *(sizes[axis] for axis in wanted))
+        return self._graph.transpose(value, *(axes.index(axis) for axis in wanted))
+
+    def _stretch(self, values: str, *, to: float, by_maximum: bool = False) -> str:
+        """Stretch pictures [B, H, W, C] by their own extremes, or by those that the runtime holds."""
+        graph, index, batch = self._graph, len(self._extremes), self._plan.batch
+        axes = graph.integers([1, 2, 3], "axes")
+        high = graph.op("ReduceMax", values, axes, keepdims=1)
+        low = (
+            graph.floats(np.zeros((batch, 1, 1, 1), np.float32), "no_minimum")
+            if by_maximum
+            else graph.op("ReduceMin", values, axes, keepdims=1)
+        )
+        self._extremes.append(graph.reshape(graph.concat([low, high], 3), batch, 1, 2))
+        held = [
+            graph.reshape(
+                graph.slice(HELD_EXTREMES, (index, end), (index + 1, end + 1), (1, 2)), batch, 1, 1, 1
+            )
+            for end in (0, 1)
+        ]
+        is_held = graph.op("LessOrEqual", *held)
+        high = graph.op("Where", is_held, held[1], high)
+        if by_maximum:
+            span, above = high, values
+        else:
+            low = graph.op("Where", is_held, held[0], low)
+            span, above = graph.op("Sub", high, low), graph.op("Sub", values, low)
+        unit = graph.op("Div", above, graph.op("Max", span, graph.scalar(SPAN_EPSILON)))
+        unit = graph.op("Clip", unit, graph.scalar(0.0), graph.scalar(1.0))
+        return unit if to == 1.0 else graph.mul(unit, graph.scalar(to))
+
+    # Result ------------------------------------------------------------------------------------------------------
+
+    def _finish(self, outputs: Mapping[str, str]) -> None:
+        """Add the frame from the outputs of the network."""
+        given, graph, plan = self._given, self._graph, self._plan
+        space, color = COLOR_SPACES[given.luma], given.color_out or ""
+        restores = color.startswith("chroma")
+        if given.output_kind == "weights":
+            values, channels = self._weighted(outputs)
+        else:
+            name = given.output[0]
+            values, channels = self._picture(outputs[name], name), plan.output_channels
+            values = self._in_255(values)
+            if plan.keeps_own_color:
+                is_bgr = color == "bgr"
+                if is_bgr != (plan.channel_order == "bgr"):
+                    values = graph.gather(values, np.array([2, 1, 0], np.int64), 3)
+        is_network_bgr = given.x_content == "bgr"
+        if channels == 3 and restores:
+            values = self._luma_of(COLOR_SPACES["full"], values, 3, is_bgr=is_network_bgr)
+            channels = 1
+        before = given.stretch_out != "none" and given.stretch_at == "before-color"
+        after = given.stretch_out != "none" and given.stretch_at == "after-color"
+        by_maximum = given.stretch_out == "max"
+        if before:
+            values = self._stretch(values, to=255.0, by_maximum=by_maximum)
+        elif restores or after:
+            values = self._clip(values)
+        if channels == 3 and color == "gray":
+            values = self._clip(values)
+            if after:
+                values = self._stretch(values, to=255.0, by_maximum=by_maximum)
+            values = self._quantize(values)
+            values = graph.op("Round", self._luma_of(COLOR_SPACES["full"], values, 3, is_bgr=is_network_bgr))
+            self._to_frame(values, 1)
+            return
+        if restores:
+            values, channels = self._restore_color(space, values), 3
+        if after:
+            if restores:
+                values = self._clip(values)
+            values = self._stretch(values, to=255.0, by_maximum=by_maximum)
+        values = self._clip(values)
+        rounded = graph.op("Round", values) if restores and space.in_8_bits else self._quantize(values)
+        self._to_frame(rounded, channels)
+
+    def _to_frame(self, values: str, channels: int) -> None:
+        """Add the output `fused` from whole numbers [B, H, W, 1 or 3] in the channel order of the frames."""
+        graph, plan = self._graph, self._plan
+        if channels == 3:
+            graph.output("Cast", FUSED, values, to=TensorProto.UINT8)
+            return
+        gray = graph.op("Cast", values, to=TensorProto.UINT8)
+        graph.output("Concat", FUSED, gray, gray, gray, axis=3)
+        del plan
+
+    def _clip(self, values: str) -> str:
+        return self._graph.op("Clip", values, self._graph.scalar(0.0), self._graph.scalar(255.0))
+
+    def _quantize(self, values: str) -> str:
+        return self._graph.op("Round" if self._given.rounding == "nearest" else "Floor", values)
+
+    def _picture(self, output: str, name: str, *, index: int | None = None) -> str:
+        """Arrange an output as [B, H, W, C], without what was padded.
+
+        Args:
+            output: The value.
+            name: Name of the output.
+            index: Position of a weight map along the axes of batch and depth, where these hold several.
+        """
+        graph, plan = self._graph, self._plan
+        layout = plan.output_layouts[name]
+        info = next(info for info in self._network.graph.output if info.name == name)
+        shape = shape_of(info)
+        if info.type.tensor_type.elem_type != TensorProto.FLOAT:
+            output = graph.op("Cast", output, to=TensorProto.FLOAT)
+        sizes = {axis: shape[layout.index(axis)] if axis in layout else 1 for axis in "ndhwc"}
+        full = layout + "".join(axis for axis in "nc" if axis not in layout)
+        full = full.replace("d", "")
+        if index is not None and (sizes["n"] * sizes["d"] > plan.batch):
+            axis = "d" if sizes["d"] > 1 else "n"
+            output = graph.slice(output, (index,), (index + 1,), (layout.index(axis),))
+            sizes[axis] = 1
+        if full != layout:
+            output = graph.reshape(output, *(sizes[axis] for axis in full))
+        arranged = self._transpose(output, full, "nhwc", [sizes[axis] for axis in full])
+        if (sizes["h"], sizes["w"]) == plan.size:
+            return arranged
+        top, left = plan.pads.top, plan.pads.left
+        height, width = plan.size
+        return graph.slice(arranged, (top, left), (top + height, left + width), (1, 2))
+
+    def _in_255(self, values: str) -> str:
+        given, graph = self._given, self._graph
+        if given.range_out == "0..255":
+            return values
+        if given.range_out == "-1..1":
+            return graph.mul(graph.add(values, graph.scalar(1.0)), graph.scalar(127.5))
+        if given.range_out == "mean-std":
+            values = graph.mul(values, self._numbers(given.std, "std"))
+            values = graph.add(values, self._numbers(given.mean, "mean"))
+        return graph.mul(values, graph.scalar(255.0))
+
+    def _weighted(self, outputs: Mapping[str, str]) -> tuple[str, int]:
+        """Add the sum of both sources by their weights, in 0..255; returns it and its channels."""
+        given, graph, plan = self._given, self._graph, self._plan
+        maps = []
+        for name in given.output:
+            layout = plan.output_layouts[name]
+            shape = shape_of(next(info for info in self._network.graph.output if info.name == name))
+            count = 1
+            for axis in "nd":
+                count *= shape[layout.index(axis)] if axis in layout else 1
+            for index in range(count // plan.batch):
+                picture = self._picture(outputs[name], name, index=index)
+                if plan.output_channels == 1:
+                    maps.append(picture)
+                else:
+                    maps += [graph.slice(picture, (i,), (i + 1,), (3,)) for i in range(plan.output_channels)]
+        if len(maps) == 1:
+            maps.append(graph.op("Sub", graph.scalar(1.0), maps[0]))
+        if given.normalize_weights:
+            total = graph.op("Max", graph.add(*maps), graph.scalar(CHROMA_EPSILON))
+            maps = [graph.op("Div", weights, total) for weights in maps]
+        order = plan.sources if len(given.output) == 1 else ("x", "y")
+        parts = [self._frames[s] if plan.keeps_own_color else self._luma(s) for s in order]
+        terms = [graph.mul(weights, part) for weights, part in zip(maps, parts, strict=True)]
+        channels = max(plan.frame_channels(s) for s in ("x", "y")) if plan.keeps_own_color else 1
+        return graph.add(*terms), channels
+
+    def _restore_color(self, space: ColorSpace, luma: str) -> str:
+        """Add chroma to the fused luma [B, H, W, 1]: [B, H, W, 3] in the channel order of the frames."""
+        given, graph, plan = self._given, self._graph, self._plan
+        if space.in_8_bits:
+            luma = self._quantize(luma)
+        if (
+            given.color_out == "chroma-x" and not space.in_8_bits
+        ):  # the same, with fewer passes over the frame
+            change = graph.op("Sub", luma, self._luma("x"))
+            frame = self._frames["x"]
+            if space.scale != 1:
+                change = graph.mul(change, graph.scalar(space.scale))
+            if plan.frame_channels("x") == 1:
+                frame = graph.concat([frame] * 3, 3)
+            return graph.add(frame, change)
+        back = space.back[:, ::-1].copy() if plan.channel_order == "bgr" else space.back
+        if space.offset:
+            luma = graph.op("Sub", luma, graph.scalar(space.offset))
+        chroma = graph.linear(self._fused_chroma(space, luma), back)
+        if space.scale != 1:
+            luma = graph.mul(luma, graph.scalar(space.scale))
+        return graph.add(chroma, luma)
+
+    def _fused_chroma(self, space: ColorSpace, luma: str) -> str:
+        """Add Cb and Cr of the result [B, H, W, 2]; `luma` is that of the result, with 0 for black."""
+        given, graph = self._given, self._graph
+        chroma = {source: self._chroma(space, source) for source in ("x", "y")}
+        if given.color_out == "chroma-x":
+            return chroma["x"]
+        if given.color_out == "chroma-nearest":
+            distance = []
+            for source in ("x", "y"):
+                own = self._luma("x" if source == "x" else "y")
+                if space.offset:
+                    own = graph.op("Sub", own, graph.scalar(space.offset))
+                distance.append(graph.op("Abs", graph.op("Sub", luma, own)))
+            return graph.op("Where", graph.op("LessOrEqual", *distance), chroma["x"], chroma["y"])
+        weights = {source: graph.op("Abs", values) for source, values in chroma.items()}
+        if given.chroma_weights == "picture":
+            weights = {s: graph.mean(w, (1, 2), keepdims=True) for s, w in weights.items()}
+        total = graph.add(graph.add(weights["x"], weights["y"]), graph.scalar(CHROMA_EPSILON))
+        terms = [graph.mul(chroma[source], weights[source]) for source in ("x", "y")]
+        fused = graph.op("Div", graph.add(*terms), total)
+        return self._quantize(fused) if space.in_8_bits else fused
+
+
+def _mirrored(side: int, before: int, after: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the indices of a side that is mirrored at its edges, the edge itself included."""
+    return np.pad(np.arange(side, dtype=np.int64), (before, after), mode="symmetric")
+
+
+def _blocks(matrix: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> list[tuple[np.ndarray, int, int]]:
+    """Split a matrix into blocks of rows, each with the columns that it reads: (block, first column, end)."""
+    found = []
+    for rows in np.array_split(np.arange(matrix.shape[0]), min(_RESIZE_BLOCKS, matrix.shape[0])):
+        part = matrix[rows[0] : rows[-1] + 1]
+        used = np.flatnonzero(part.any(0))
+        start, end = int(used[0]), int(used[-1]) + 1
+        found.append((np.ascontiguousarray(part[:, start:end]), start, end))
+    return found

@@ -1,0 +1,83 @@
+"""From a network and its conventions to the plan and the graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+
+from tcmoa_export.wrap.build import compose_graph
+from tcmoa_export.wrap.network import Network
+from tcmoa_export.wrap.plain import network_inputs, repeat_for_batch
+from tcmoa_export.wrap.plan import InputPlan, Plan, plan_inputs, plan_outputs
+from tcmoa_export.wrap.prepare import prepare_graph, shape_of
+from tcmoa_runtime.contract import Task
+from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.options.wrap import Conventions
+from tcmoa_runtime.typing import ChannelOrder, FrameSize, SourceName
+
+
+def make_plan(
+    network: Network,
+    conventions: Conventions,
+    *,
+    task: Task,
+    size: FrameSize | None,
+    batch: int = 1,
+    channel_order: ChannelOrder = "rgb",
+) -> Plan:
+    """Complete the conventions of a network with what it says itself.
+
+    The original network is run once, because only that shows the shapes of its outputs without doubt.
+
+    Args:
+        network: The network.
+        conventions: What was given.
+        task: Task of the bundle.
+        size: Size of the frames; None for that of a network that takes one size only.
+        batch: Number of frames.
+        channel_order: Channel order of the frames.
+
+    Raises:
+        QuestionsError: Something is neither given nor said by the network; the names are in its `settings`.
+        InputError: The network and the conventions do not fit each other, or the network cannot be wrapped.
+    """
+    inputs = plan_inputs(
+        network.inputs,
+        conventions,
+        task=task,
+        size=size,
+        batch=batch,
+        channel_order=channel_order,
+        takes=network.takes,
+        subject=network.subject,
+    )
+    outputs = network.run(_zero_inputs(inputs))
+    return plan_outputs(inputs, {name: value.shape for name, value in outputs.items()}, network.subject)
+
+
+def _zero_inputs(plan: InputPlan) -> dict[str, np.ndarray[Any, Any]]:
+    frames: dict[SourceName, np.ndarray[Any, Any]] = {
+        source: np.zeros((*plan.size, plan.frame_channels(source)), np.uint8) for source in ("x", "y")
+    }
+    return repeat_for_batch(plan, network_inputs(plan, frames))
+
+
+def wrapped_graph(network: Network, plan: Plan) -> onnx.ModelProto:
+    """Build the graph of a network with its conventions: uint8 frames in, one uint8 frame out.
+
+    Raises:
+        InputError: The network holds what a bundle may not hold.
+    """
+    outputs = plan.conventions.output
+    proto = network.graph(plan.shapes, plan.constants)
+    prepared = prepare_graph(proto, plan.shapes, plan.constants, outputs, network.subject)
+    for info in prepared.graph.output:
+        if len(shape_of(info)) != len(plan.output_layouts[info.name]):
+            raise InputError(
+                f"its output '{info.name}' is {list(shape_of(info))} in the graph, but has "
+                f"{len(plan.output_layouts[info.name])} axes where the network runs; expected equal shapes",
+                subject=network.subject,
+            )
+    return compose_graph(prepared, plan)
