@@ -1,7 +1,7 @@
 """Folding, ONNX export and TensorRT engines.
 
-`export_bundle` turns a model into a bundle that the runtime fuses with. `build_engine` adds an engine to a bundle; it
-needs no PyTorch, so each name is imported when it is first used.
+`export_bundle` turns a model into a bundle that the runtime fuses with, `wrap_network` a network of others.
+`build_engine` adds an engine to a bundle; it needs no PyTorch, so each name is imported when it is first used.
 """
 
 from typing import TYPE_CHECKING
@@ -13,18 +13,35 @@ if TYPE_CHECKING:
     from tcmoa_export.engines.build import build_engine
     from tcmoa_export.engines.builder import BuildError
     from tcmoa_export.parity import ParityError
+    from tcmoa_export.wrap.wrapping import WrapReport, wrap_network
     from tcmoa_runtime.options.build import BuildOptions
     from tcmoa_runtime.options.export import ExportOptions
+    from tcmoa_runtime.options.wrap import Conventions, WrapOptions
 
-__all__ = ["BuildError", "BuildOptions", "ExportOptions", "ParityError", "build_engine", "export_bundle"]
+__all__ = [
+    "BuildError",
+    "BuildOptions",
+    "Conventions",
+    "ExportOptions",
+    "ParityError",
+    "WrapOptions",
+    "WrapReport",
+    "build_engine",
+    "export_bundle",
+    "wrap_network",
+]
 
 _MODULES = {
     "BuildError": "tcmoa_export.engines.builder",
     "BuildOptions": "tcmoa_runtime.options.build",
+    "Conventions": "tcmoa_runtime.options.wrap",
     "ExportOptions": "tcmoa_runtime.options.export",
     "ParityError": "tcmoa_export.parity",
+    "WrapOptions": "tcmoa_runtime.options.wrap",
+    "WrapReport": "tcmoa_export.wrap.wrapping",
     "build_engine": "tcmoa_export.engines.build",
     "export_bundle": "tcmoa_export.bundle_export",
+    "wrap_network": "tcmoa_export.wrap.wrapping",
 }
 
 

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from tcmoa_export.graph_builder import GraphBuilder
 from tcmoa_export.wrap.color import CHROMA_EPSILON, COLOR_SPACES, SPAN_EPSILON, ColorSpace
-from tcmoa_export.wrap.plan import Plan
+from tcmoa_export.wrap.plan import SOURCES, Plan
 from tcmoa_export.wrap.prepare import shape_of
 from tcmoa_export.wrap.resample import resize_matrix
 from tcmoa_runtime import __version__
@@ -44,11 +44,10 @@ class _Composer:
         self._extremes: list[str] = []
 
     def compose(self) -> onnx.ModelProto:
-        graph, plan, contract = self._graph, self._plan, self._plan.contract
+        graph, contract = self._graph, self._plan.contract
         with graph.float32():
-            for source, name in (("x", X), ("y", Y)):
-                key: SourceName = "x" if source == "x" else "y"
-                self._frames[key] = graph.op("Cast", name, to=TensorProto.FLOAT)
+            for source, name in zip(SOURCES, (X, Y), strict=True):
+                self._frames[source] = graph.op("Cast", name, to=TensorProto.FLOAT)
             inputs = self._network_inputs()
         with graph.scope("network"):
             outputs = graph.inline(self._network.graph, inputs)
@@ -59,7 +58,6 @@ class _Composer:
         opset = next(entry.version for entry in self._network.opset_import)
         model = graph.build("wrapped", contract.inputs, contract.outputs, __version__, opset=opset)
         model.ir_version = max(model.ir_version, helper.find_min_ir_version_for(list(model.opset_import)))
-        del plan
         return model
 
     # Sources -----------------------------------------------------------------------------------------------------
@@ -68,10 +66,9 @@ class _Composer:
         """Add the inputs of the network from the frames, and return their values by name."""
         given, graph = self._given, self._graph
         values: dict[SourceName, str] = {}
-        for source in ("x", "y"):
-            key: SourceName = "x" if source == "x" else "y"
-            with graph.scope(key):
-                values[key] = self._to_values(key)
+        for source in SOURCES:
+            with graph.scope(source):
+                values[source] = self._to_values(source)
         found = {}
         layout = given.layout or ""
         for names, is_small in ((given.inputs, False), (given.small_inputs, True)):
@@ -290,13 +287,12 @@ class _Composer:
 
     def _to_frame(self, values: str, channels: int) -> None:
         """Add the output `fused` from whole numbers [B, H, W, 1 or 3] in the channel order of the frames."""
-        graph, plan = self._graph, self._plan
+        graph = self._graph
         if channels == 3:
             graph.output("Cast", FUSED, values, to=TensorProto.UINT8)
             return
         gray = graph.op("Cast", values, to=TensorProto.UINT8)
         graph.output("Concat", FUSED, gray, gray, gray, axis=3)
-        del plan
 
     def _clip(self, values: str) -> str:
         return self._graph.op("Clip", values, self._graph.scalar(0.0), self._graph.scalar(255.0))
@@ -369,7 +365,7 @@ class _Composer:
         order = plan.sources if len(given.output) == 1 else ("x", "y")
         parts = [self._frames[s] if plan.keeps_own_color else self._luma(s) for s in order]
         terms = [graph.mul(weights, part) for weights, part in zip(maps, parts, strict=True)]
-        channels = max(plan.frame_channels(s) for s in ("x", "y")) if plan.keeps_own_color else 1
+        channels = max(plan.frame_channels(s) for s in SOURCES) if plan.keeps_own_color else 1
         return graph.add(*terms), channels
 
     def _restore_color(self, space: ColorSpace, luma: str) -> str:
@@ -398,13 +394,13 @@ class _Composer:
     def _fused_chroma(self, space: ColorSpace, luma: str) -> str:
         """Add Cb and Cr of the result [B, H, W, 2]; `luma` is that of the result, with 0 for black."""
         given, graph = self._given, self._graph
-        chroma = {source: self._chroma(space, source) for source in ("x", "y")}
+        chroma = {source: self._chroma(space, source) for source in SOURCES}
         if given.color_out == "chroma-x":
             return chroma["x"]
         if given.color_out == "chroma-nearest":
             distance = []
-            for source in ("x", "y"):
-                own = self._luma("x" if source == "x" else "y")
+            for source in SOURCES:
+                own = self._luma(source)
                 if space.offset:
                     own = graph.op("Sub", own, graph.scalar(space.offset))
                 distance.append(graph.op("Abs", graph.op("Sub", luma, own)))
@@ -413,7 +409,7 @@ class _Composer:
         if given.chroma_weights == "picture":
             weights = {s: graph.mean(w, (1, 2), keepdims=True) for s, w in weights.items()}
         total = graph.add(graph.add(weights["x"], weights["y"]), graph.scalar(CHROMA_EPSILON))
-        terms = [graph.mul(chroma[source], weights[source]) for source in ("x", "y")]
+        terms = [graph.mul(chroma[source], weights[source]) for source in SOURCES]
         fused = graph.op("Div", graph.add(*terms), total)
         return self._quantize(fused) if space.in_8_bits else fused
 

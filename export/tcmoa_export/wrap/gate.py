@@ -10,6 +10,7 @@ from typing import Final
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from tcmoa_export.parity import Parity, ParityError, Results, measure_parity
 from tcmoa_export.wrap.network import Network
@@ -114,7 +115,10 @@ def fuse_with_bundle(backend: Backend, plan: Plan, pairs: Sequence[SourcePair]) 
         part = list(pairs[start : start + plan.batch])
         count = len(part)
         part += [part[-1]] * (plan.batch - count)
-        inputs = {X: np.stack([pair.x for pair in part]), Y: np.stack([pair.y for pair in part])}
+        inputs: dict[str, NDArray[np.generic]] = {
+            X: np.stack([pair.x for pair in part]),
+            Y: np.stack([pair.y for pair in part]),
+        }
         if plan.stretches:
             held = np.empty((plan.batch, plan.stretches, 2), np.float32)
             held[...] = OWN_EXTREMES

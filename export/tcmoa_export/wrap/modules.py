@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
+import onnx.inliner
 import torch
 from numpy.typing import NDArray
 

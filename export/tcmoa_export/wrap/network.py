@@ -10,8 +10,9 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnxruntime as ort
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs among the extras
 from numpy.typing import NDArray
 
 from tcmoa_runtime.errors import InputError, first_line

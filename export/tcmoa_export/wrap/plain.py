@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tcmoa_export.wrap.color import CHROMA_EPSILON, COLOR_SPACES, SPAN_EPSILON, ColorSpace
 from tcmoa_export.wrap.network import Network
-from tcmoa_export.wrap.plan import InputPlan, Plan
+from tcmoa_export.wrap.plan import SOURCES, InputPlan, Plan
 from tcmoa_export.wrap.resample import resize_matrix
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.options.wrap import Padding
 from tcmoa_runtime.typing import Frame, SourceName
 
 Floats = NDArray[np.float32]
 """A picture float32 [H, W, C]."""
 
-_PAD_MODES = {"reflect": "reflect", "symmetric": "symmetric", "repeat": "edge", "zero": "constant"}
+PadMode = Literal["reflect", "symmetric", "edge", "constant"]
+
+_PAD_MODES: Final[Mapping[Padding, PadMode]] = {
+    "reflect": "reflect",
+    "symmetric": "symmetric",
+    "repeat": "edge",
+    "zero": "constant",
+}
 
 
 def fuse_plainly(network: Network, plan: Plan, x: Frame, y: Frame) -> Frame:
@@ -63,7 +71,7 @@ def repeat_for_batch(plan: InputPlan, inputs: Mapping[str, NDArray[Any]]) -> dic
 def network_inputs(plan: InputPlan, frames: Mapping[SourceName, Frame]) -> dict[str, NDArray[Any]]:
     """Return the inputs of the network by name."""
     given = plan.conventions
-    values = {source: _to_values(plan, source, frames[source]) for source in ("x", "y")}
+    values = {source: _to_values(plan, source, frames[source]) for source in SOURCES}
     inputs = dict(plan.constants)
     pads = plan.pads
     for names, is_small in ((given.inputs, False), (given.small_inputs, True)):
@@ -140,7 +148,9 @@ def _resize(picture: Floats, plan: InputPlan) -> Floats:
         resize_matrix(source, target, plan.conventions.small_filter)
         for source, target in zip(plan.size, plan.small_size, strict=True)
     )
-    return np.einsum("ih,hwc,jw->ijc", rows, picture, cols, optimize=True).astype(np.float32)
+    return np.asarray(
+        np.stack([rows @ plane @ cols.T for plane in picture.transpose(2, 0, 1)], -1), np.float32
+    )
 
 
 def _to_layout(picture: Floats, plan: InputPlan) -> Floats:
@@ -162,7 +172,7 @@ def outputs_to_frame(
     """Turn the outputs of the network into a frame uint8 [H, W, 3]."""
     given = plan.conventions
     space = COLOR_SPACES[given.luma]
-    pictures = {source: _rgb(plan, frames[source]) for source in ("x", "y")}
+    pictures = {source: _rgb(plan, frames[source]) for source in SOURCES}
     if given.output_kind == "weights":
         values = _weighted(plan, outputs, pictures)
     else:
@@ -212,7 +222,7 @@ def _from_layout(values: NDArray[Any], layout: str) -> Floats:
         if axis not in axes:
             values, axes = values[None], axis + axes
     arranged = values.transpose([axes.index(axis) for axis in "ndhwc"])
-    return arranged.reshape(-1, *arranged.shape[2:]).astype(np.float32)
+    return np.asarray(arranged.reshape(-1, *arranged.shape[2:]), np.float32)
 
 
 def _crop(plan: Plan, picture: Floats) -> Floats:
@@ -268,14 +278,14 @@ def _restore_color(
     given = plan.conventions
     if space.in_8_bits:
         luma = _quantize(plan, luma)
-    chroma = {source: _chroma(space, pictures[source]) for source in ("x", "y")}
+    chroma = {source: _chroma(space, pictures[source]) for source in SOURCES}
     if given.color_out == "chroma-x":
         fused = chroma["x"]
     elif given.color_out == "chroma-nearest":
-        distance = {s: np.abs(luma - _luma(space, pictures[s])) for s in ("x", "y")}
+        distance = {s: np.abs(luma - _luma(space, pictures[s])) for s in SOURCES}
         fused = np.where(distance["x"] <= distance["y"], chroma["x"], chroma["y"])
     else:
-        weights = {s: np.abs(chroma[s]) for s in ("x", "y")}
+        weights = {s: np.abs(chroma[s]) for s in SOURCES}
         if given.chroma_weights == "picture":
             weights = {s: w.mean((0, 1), keepdims=True) for s, w in weights.items()}
         total = weights["x"] + weights["y"] + np.float32(CHROMA_EPSILON)

@@ -20,6 +20,8 @@ from tcmoa_runtime.typing import ChannelOrder, FrameSize, SourceName
 
 Channels = Literal[1, 3]
 
+SOURCES: Final[tuple[SourceName, SourceName]] = ("x", "y")
+
 SOURCE_WORDS: Final[Mapping[Task, tuple[frozenset[str], frozenset[str]]]] = {
     "vif": (
         frozenset({"vi", "vis", "visible", "visual", "rgb", "color"}),
@@ -48,7 +50,23 @@ _CHOICES: Final[Mapping[str, str]] = {
 
 
 class QuestionsError(InputError):
-    """Conventions that the network does not say and nobody gave; the questions are `settings`, with their choices."""
+    """Conventions that the network does not say and that were not given.
+
+    Args:
+        questions: Choices by the name of the convention.
+        subject: Name of the network.
+    """
+
+    def __init__(self, questions: Mapping[str, str], subject: str) -> None:
+        listed = ", ".join(f"{name} ({choices})" for name, choices in questions.items())
+        asked = ", ".join("{" + name + "}" for name in questions)
+        super().__init__(
+            f"the network does not say {listed}; expected one of each",
+            subject=subject,
+            remedy=f"Set {asked}, or lay a TOML file of the same name beside the network",
+            settings=dict.fromkeys(questions, ...),
+        )
+        self.questions = dict(questions)
 
 
 @dataclass(frozen=True)
@@ -173,16 +191,8 @@ class _Questions:
 
     def check(self) -> None:
         """Raise QuestionsError when anything is open."""
-        if not self._open:
-            return
-        listed = ", ".join(f"{name} ({choices})" for name, choices in self._open.items())
-        asked = ", ".join("{" + name + "}" for name in self._open)
-        raise QuestionsError(
-            f"the network does not say {listed}; expected one of each",
-            subject=self._subject,
-            remedy=f"Set {asked}, or lay a TOML file of the same name beside the network",
-            settings=dict.fromkeys(self._open, ...),
-        )
+        if self._open:
+            raise QuestionsError(self._open, self._subject)
 
 
 def plan_inputs(
@@ -352,7 +362,7 @@ class _InputPlanner:
                 )
         return found
 
-    def _join(self, pictures: Sequence[str]) -> str | None:
+    def _join(self, pictures: Sequence[str]) -> Join | None:
         given = self._given.join
         if len(pictures) == 2:
             if given not in (None, "separate"):
@@ -375,7 +385,7 @@ class _InputPlanner:
             self._read.append(f"'{pictures[0]}' takes both sources, joined as {found}")
         return found
 
-    def _read_join(self, info: TensorInfo) -> str | None:
+    def _read_join(self, info: TensorInfo) -> Join | None:
         dims = info.dims
         if len(dims) == 5:
             return "depth"
@@ -396,17 +406,14 @@ class _InputPlanner:
 
     def _candidates(self, pictures: Sequence[str]) -> list[_Trial]:
         """Return the ways in which networks take two pictures, as far as the conventions leave them open."""
-        layouts = ("nchw", "nhwc")
+        layouts: tuple[TensorLayout, ...] = ("nchw", "nhwc")
+        deep: tuple[TensorLayout, ...] = ("ncdhw", "ndchw", "ndhwc")
         if len(pictures) == 2:
             found = [_Trial("separate", layout, (a, b)) for layout in layouts for a in (1, 3) for b in (1, 3)]
         else:
             found = [_Trial("channels", layout, (count,)) for layout in layouts for count in (2, 4, 6)]
             found += [_Trial("batch", layout, (count,)) for layout in layouts for count in (1, 3)]
-            found += [
-                _Trial("depth", layout, (count,))
-                for layout in ("ncdhw", "ndchw", "ndhwc")
-                for count in (1, 3)
-            ]
+            found += [_Trial("depth", layout, (count,)) for layout in deep for count in (1, 3)]
         ranks = {len(self._infos[name].dims) for name in pictures} - {0}
         return [
             trial
@@ -525,7 +532,7 @@ class _InputPlanner:
             for index in range(len(counts)):
                 counts[index] = counts[index] or _only({channels[index] for channels in tried})
         if join == "separate":
-            pair = [self._own_channels(counts[i], source) for i, source in enumerate(("x", "y"))]
+            pair = [self._own_channels(counts[i], source) for i, source in enumerate(SOURCES)]
             return {"x": pair[0], "y": pair[1]}
         total = counts[0]
         self._check_stack(pictures[0], join, layout, total)
@@ -579,8 +586,8 @@ class _InputPlanner:
         contents: list[Any] = [given.x_content, given.y_content]
         if channels is None:
             return contents[0], contents[1]
-        for index, source in enumerate(("x", "y")):
-            count = channels["x" if source == "x" else "y"]
+        for index, source in enumerate(SOURCES):
+            count = channels[source]
             if contents[index] in ("rgb", "bgr") and count == 1:
                 raise self._refuse(
                     f"{source}_content is {contents[index]}, but the network takes {source} in one channel; expected "
@@ -813,12 +820,7 @@ def _only_picture(
         read.append(f"its output '{found[0]}' is the only picture")
         return (found[0],)
     listed = "|".join(found or shapes)
-    raise QuestionsError(
-        f"the network does not say which of its outputs to use ({listed}); expected one",
-        subject=subject,
-        remedy="Set {output}",
-        settings={"output": ...},
-    )
+    raise QuestionsError({"output": listed}, subject)
 
 
 _OUTPUT_LAYOUTS: Final[Mapping[int, tuple[str, ...]]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -10,12 +10,15 @@ import onnx
 from tcmoa_export.wrap.build import compose_graph
 from tcmoa_export.wrap.network import Network
 from tcmoa_export.wrap.plain import network_inputs, repeat_for_batch
-from tcmoa_export.wrap.plan import InputPlan, Plan, plan_inputs, plan_outputs
+from tcmoa_export.wrap.plan import SOURCES, InputPlan, Plan, QuestionsError, plan_inputs, plan_outputs
 from tcmoa_export.wrap.prepare import prepare_graph, shape_of
 from tcmoa_runtime.contract import Task
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.wrap import Conventions
 from tcmoa_runtime.typing import ChannelOrder, FrameSize, SourceName
+
+_ANY_ANSWER: Final = {"range_in": "0..1", "range_out": "0..1", "order": "xy"}
+"""Conventions that change no shape, with a value that stands for theirs until the outputs are known."""
 
 
 def make_plan(
@@ -40,26 +43,40 @@ def make_plan(
         channel_order: Channel order of the frames.
 
     Raises:
-        QuestionsError: Something is neither given nor said by the network; the names are in its `settings`.
+        QuestionsError: Something is neither given nor said by the network; its `questions` are all of them.
         InputError: The network and the conventions do not fit each other, or the network cannot be wrapped.
     """
-    inputs = plan_inputs(
-        network.inputs,
-        conventions,
-        task=task,
-        size=size,
-        batch=batch,
-        channel_order=channel_order,
-        takes=network.takes,
-        subject=network.subject,
-    )
-    outputs = network.run(_zero_inputs(inputs))
-    return plan_outputs(inputs, {name: value.shape for name, value in outputs.items()}, network.subject)
+
+    def plan_with(given: Conventions) -> Plan:
+        inputs = plan_inputs(
+            network.inputs,
+            given,
+            task=task,
+            size=size,
+            batch=batch,
+            channel_order=channel_order,
+            takes=network.takes,
+            subject=network.subject,
+        )
+        outputs = network.run(_zero_inputs(inputs))
+        return plan_outputs(inputs, {name: value.shape for name, value in outputs.items()}, network.subject)
+
+    try:
+        return plan_with(conventions)
+    except QuestionsError as error:
+        if not error.questions.keys() <= _ANY_ANSWER.keys():
+            raise
+        answers = {name: _ANY_ANSWER[name] for name in error.questions}
+        try:
+            plan_with(Conventions.from_values({**conventions.to_json(), **answers}, network.subject))
+        except QuestionsError as later:  # one line for all questions
+            raise QuestionsError(error.questions | later.questions, network.subject) from None
+        raise
 
 
 def _zero_inputs(plan: InputPlan) -> dict[str, np.ndarray[Any, Any]]:
     frames: dict[SourceName, np.ndarray[Any, Any]] = {
-        source: np.zeros((*plan.size, plan.frame_channels(source)), np.uint8) for source in ("x", "y")
+        source: np.zeros((*plan.size, plan.frame_channels(source)), np.uint8) for source in SOURCES
     }
     return repeat_for_batch(plan, network_inputs(plan, frames))
 

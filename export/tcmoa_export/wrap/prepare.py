@@ -144,7 +144,7 @@ def _check_domains(proto: onnx.ModelProto, subject: str) -> None:
 
 def _simplify(proto: onnx.ModelProto, subject: str) -> onnx.ModelProto:
     """Fold constants and shapes."""
-    import onnxsim
+    import onnxsim  # type: ignore[import-untyped]  # which takes seconds to import
 
     try:
         simplified, _ = onnxsim.simplify(proto)

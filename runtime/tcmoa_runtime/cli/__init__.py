@@ -41,6 +41,7 @@ _COMMANDS: Final = MappingProxyType(
         "fuse": "Fuse",
         "stream": "Fuse",
         "export": "Make bundles and engines",
+        "wrap": "Make bundles and engines",
         "build": "Make bundles and engines",
         "calibrate": "Make bundles and engines",
         "train": "Make bundles and engines",

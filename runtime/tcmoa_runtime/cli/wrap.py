@@ -1,0 +1,72 @@
+"""`tcmoa wrap`: make a bundle of a fusion network of others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tcmoa_runtime.cli.extras import require
+from tcmoa_runtime.cli.options import TextForm, parse_names, parse_number, takes_options
+from tcmoa_runtime.cli.printing import print_line
+from tcmoa_runtime.cli.progress import status_line
+from tcmoa_runtime.images import format_size
+from tcmoa_runtime.options.wrap import Conventions, WrapOptions
+
+if TYPE_CHECKING:
+    from tcmoa_export.wrap.wrapping import WrapReport
+
+_NUMBERS = TextForm(
+    lambda text: tuple(parse_number(part) for part in parse_names(text)),
+    lambda values: ",".join(f"{value:g}" for value in values),
+    "NUMBER,...",
+)
+
+
+@takes_options(Conventions, name="conventions", forms={"mean": _NUMBERS, "std": _NUMBERS})
+@takes_options(WrapOptions, flags={"conventions_file": ("--conventions",)})
+def wrap(
+    options: WrapOptions,
+    conventions: Conventions,
+    network: Annotated[Path, typer.Argument(help="The network, an ONNX file.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new bundle.")],
+) -> None:
+    """Make a bundle of a fusion network of others: IFCNN, DenseFuse, SeAFusion, or one that you trained.
+
+    What the network itself says is read; what surrounds it, e.g. the range of its numbers, is stated by options or by a
+    TOML file beside it. The bundle is compared with the network before it is written; one that differs is refused.
+
+    Examples:
+
+        tcmoa wrap seafusion.onnx --task vif --size 640x480 --out night
+        tcmoa wrap ifcnn.onnx --task mff --size 520x520 --conventions ifcnn.toml --out focus
+        tcmoa wrap net.onnx --task vif --size 640x480 --range-in 0..255 --range-out 0..255 --color-out gray --out gray
+    """
+    wrapping = require("tcmoa_export.wrap.wrapping", "wrap", "export")
+    with status_line("wrap") as on_message:
+        report: WrapReport = wrapping.wrap_network(
+            network, replace(options, conventions=conventions), out, on_message=on_message
+        )
+    for line in report.read:
+        print_line(f"{network}: {line}")
+    print_line(f"{out}: {_describe(report)}")
+
+
+def _describe(report: WrapReport) -> str:
+    """Describe a new bundle and how it compares with the network, in one line."""
+    bundle, parity = report.bundle, report.parity
+    psnr = "" if parity.psnr_db is None else f", {parity.psnr_db} dB"
+    line = (
+        f"{bundle.task}, {format_size(bundle.size)}; against the network: largest difference "
+        f"{parity.max_difference} gray levels, {parity.differing:.4%} of values differ{psnr}"
+    )
+    if report.reference is not None:
+        reference = report.reference
+        equal = "equal" if reference.psnr_db is None else f"{reference.psnr_db} dB"
+        line += (
+            f"; against {len(reference.pictures)} reference pictures: {equal}, largest difference "
+            f"{reference.max_difference}, {reference.beyond_one:.4%} of values by more than one"
+        )
+    return line
