@@ -13,8 +13,11 @@ from torch.nn import functional as F
 
 from tcmoa.blocks import Block, RelativePositionBias
 from tcmoa.moa import MoAOutput, PromptControl, TaskCustomizedMoA, even_mixture
-from tcmoa.presets import ADAPTFORMER, TC_MOA, Sizes
+from tcmoa.presets import ADAPTFORMER, SOURCE_WEIGHTS, TC_MOA, Sizes
+from tcmoa.source_weights import blend_sources
+from tcmoa_runtime.contract import Task
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.images import LUMA
 from tcmoa_runtime.typing import Precision
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
@@ -27,7 +30,7 @@ class FusionOutput:
     """The output of a forward pass.
 
     Attributes:
-        image: The fused image, [B, 3, H, W], about 0..1, not clipped.
+        image: The fused image, [B, 3, H, W], about 0..1, not clipped; gray if the model weighs the sources.
         decoded: The decoder's normalized output before it is resized back, [B, 3, H', W'].
         prompts: (prompt_x, prompt_y) of each TC-MoA, each [B, gh, gw]; the encoder's come first.
         imbalance: Mean load-balancing loss of the TC-MoAs (0 in eval mode).
@@ -70,6 +73,11 @@ ROUNDINGS: Final[dict[Precision, torch.dtype | None]] = {
     "bf16": torch.bfloat16,
 }
 """Types that `TCMoA.train_for` rounds to, by precision."""
+
+
+def _luma(image: Tensor) -> Tensor:
+    """Map RGB [B, 3, H, W] to luma [B, 1, H, W]."""
+    return (image * image.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
 
 
 class PatchEmbed(nn.Module):
@@ -141,13 +149,15 @@ class TCMoA(nn.Module):
 
     Args:
         sizes: Sizes of the model.
-        upsample: Resize images x2 before patch embedding and the result back, as published.
+        upsample: Resize images x2 before patch embedding and the result back, as published; models that weigh the
+            sources never do.
         as_published: Reproduce the authors' positions for images that are not square (see `positions_on_grid`).
     """
 
     def __init__(self, sizes: Sizes, *, upsample: bool = True, as_published: bool = False) -> None:
         super().__init__()
-        self.sizes, self.upsample, self.as_published = sizes, upsample, as_published
+        self.sizes, self.as_published = sizes, as_published
+        self.upsample = upsample and sizes.output != SOURCE_WEIGHTS
         dim, decoder_dim = sizes.embed_dim, sizes.decoder_embed_dim
         self.patch_embed = PatchEmbed(sizes.patch_size, dim)
         # The class token is part of every MAE checkpoint; the model does not use it.
@@ -283,9 +293,16 @@ class TCMoA(nn.Module):
         # Nearest x1/2 keeps every second row and column.
         kept = decoded[:, :, ::2, ::2] if self.upsample else decoded
         mean, std = kept.new_tensor(IMAGE_MEAN).view(3, 1, 1), kept.new_tensor(IMAGE_STD).view(3, 1, 1)
+        image = kept * std + mean
+        if self.sizes.output == SOURCE_WEIGHTS:
+            with exact():
+                planes = [_luma(source.float()) for source in (image, x, y)]
+                image = blend_sources(planes[0], planes[1], planes[2], cast("Task", task)).expand(
+                    -1, 3, -1, -1
+                )
         outputs = encoder_outputs + decoder_outputs
         return FusionOutput(
-            image=kept * std + mean,
+            image=image,
             decoded=decoded,
             prompts=[(o.prompt_x, o.prompt_y) for o in outputs],
             imbalance=torch.stack([o.imbalance for o in outputs]).mean(),

@@ -16,6 +16,13 @@ FROZEN: Final = "frozen"
 Adaptation: TypeAlias = Literal["tc-moa", "adaptformer", "frozen"]
 """How the backbone is adapted to fusion: the paper's method, or one of the two baselines of its Table 5."""
 
+IMAGE: Final = "image"
+SOURCE_WEIGHTS: Final = "source-weights"
+Output: TypeAlias = Literal["image", "source-weights"]
+"""Use of the model's image: it is the result, as published, or it weighs the sources; see `tcmoa.source_weights`."""
+
+OUTPUTS: Final[tuple[Output, ...]] = (IMAGE, SOURCE_WEIGHTS)
+
 ADAPTATIONS: Final[tuple[Adaptation, ...]] = (TC_MOA, ADAPTFORMER, FROZEN)
 
 
@@ -30,7 +37,7 @@ class Sizes:
         decoder_embed_dim: Channels C of the decoder.
         decoder_depth: Blocks of the decoder.
         decoder_num_heads: Attention heads of the decoder.
-        patch_size: Side of a patch in pixels, after the x2 upsampling.
+        patch_size: Side of a patch in pixels, after the x2 upsampling (there is none with `source-weights`).
         mlp_ratio: Hidden width of an MLP, in multiples of C.
         window: Side of an attention window in tokens.
         tau: Blocks per TC-MoA, an even number.
@@ -39,6 +46,8 @@ class Sizes:
         tasks: Tasks, in the order of the routers.
         adaptation: One of `ADAPTATIONS`. Without TC-MoAs (see `tcmoa.moa.even_mixture`) `experts`, `top_k` and `tasks`
             have no effect.
+        output: One of `OUTPUTS`. `source-weights` fuses luma only, and enlarges nothing: a token is a patch of the
+            frame.
 
     Raises:
         InputError: No model can have these sizes.
@@ -58,12 +67,15 @@ class Sizes:
     top_k: int = 2
     tasks: tuple[Task, ...] = TASKS
     adaptation: Adaptation = TC_MOA
+    output: Output = IMAGE
 
     def __post_init__(self) -> None:
         if self.adaptation not in ADAPTATIONS:
             raise InputError(f"adaptation is {self.adaptation!r}; expected one of {', '.join(ADAPTATIONS)}")
+        if self.output not in OUTPUTS:
+            raise InputError(f"output is {self.output!r}; expected one of {', '.join(OUTPUTS)}")
         for name, value in self.to_dict().items():
-            if name not in ("tasks", "adaptation") and (not isinstance(value, int) or value < 1):
+            if name not in ("tasks", "adaptation", "output") and (not isinstance(value, int) or value < 1):
                 raise InputError(f"{name} is {value!r}; expected a positive whole number")
         for name, dim, heads in (
             ("embed_dim", self.embed_dim, self.num_heads),
@@ -103,13 +115,16 @@ class Sizes:
     def to_dict(self) -> JsonObject:
         """Return the values by field name, for JSON.
 
-        `adaptation` is omitted for TC-MoAs, so that their files can be read by versions without it.
+        `adaptation` and `output` are omitted where they are the published ones, so that such files can be read by
+        versions without them.
         """
         values: JsonObject = {
             f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v for f in fields(self)
         }
         if self.adaptation == TC_MOA:
             del values["adaptation"]
+        if self.output == IMAGE:
+            del values["output"]
         return values
 
 
@@ -117,11 +132,11 @@ PRESETS: Final = MappingProxyType(
     {
         "base": Sizes(768, 12, 12, 512, 8, 16),
         "large": Sizes(1024, 24, 16, 512, 8, 16),
-        # C > 192: after the x2 upsampling a token can represent all of its 8x8x3 pixels.
-        "tiny": Sizes(256, 6, 8, 256, 4, 8),
-        # C = 128 holds all of luma and a quarter of the chroma coefficients. Windows of 10 tokens (80 pixels) fill
-        # 320x240, 640x480 and 1280x720 exactly; windows of 14 tokens would compute up to 50 % more tokens, all padding.
-        "nano": Sizes(128, 6, 4, 128, 2, 4, window=10),
+        # Both weigh the sources, in luma. A token is 16x16 pixels of the frame and holds the 64 coefficients of its
+        # luma at half resolution; C = 160 holds those of both sources at once. Windows of 10 tokens (160 pixels) fill
+        # 640x480 exactly; 1280x720 is computed with 11 % of padding, 1920x1080 with 4 %.
+        "tiny": Sizes(160, 4, 5, 160, 2, 5, mlp_ratio=2, window=10, tau=2, output=SOURCE_WEIGHTS),
+        "nano": Sizes(96, 4, 3, 96, 2, 3, mlp_ratio=2, window=10, tau=2, output=SOURCE_WEIGHTS),
     }
 )
 """`base` and `large` are the published sizes; `tiny` and `nano` can be trained and run on two CPU cores."""

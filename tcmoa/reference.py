@@ -8,18 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tcmoa.model import TCMoA
+from tcmoa.presets import SOURCE_WEIGHTS, Sizes
 from tcmoa.window_fit import CROP, WindowFit, crop_starts, grid_of_frame, padded_size, resized_size
 from tcmoa_runtime.contract import token_pixels
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import LUMA
 from tcmoa_runtime.typing import ColorMode
+
+SATURATION: Final = (0.713, 0.0, 0.564)
+"""|Cr| and |Cb| in the offsets of R, G and B from the luma (BT.601): the weights of their sum."""
+
+LEAST_SATURATION: Final = 1e-3
+"""Added to the saturations of both sources, in gray levels: where both are gray, they count alike."""
 
 _Forward: TypeAlias = Callable[[Tensor, Tensor, tuple[Tensor, Tensor]], tuple[Tensor, Tensor]]
 """Sources [B, 3, H, W] in 0..255 and prompt maps [B, gh, gw] to the fused image and its prompts."""
@@ -49,7 +56,7 @@ def fuse_frames(
     shift: float | Tensor = 0.0,
     routers: Sequence[str] | None = None,
     fit: WindowFit = "pad",
-    color: ColorMode = "rgb",
+    color: ColorMode | None = None,
 ) -> FusedFrames:
     """Fuse RGB frames of any size.
 
@@ -63,10 +70,12 @@ def fuse_frames(
         routers: The task whose router each TC-MoA uses, instead of `task`.
         fit: `pad` repeats the frame's edge up to whole windows; `crops` fuses crops of 448x448 and pastes them in
             order, later ones on top; `resize` resizes bilinearly to the nearest whole windows and back.
-        color: `luma` fuses the luma alone and keeps the chroma (BT.601) of x.
+        color: `rgb` fuses three channels. `luma` fuses the luma (BT.601) alone; the chroma is that of x in `vif`, and
+            in `mef` and `mff` the mean of both sources' weighted by saturation, |Cb| + |Cr|. By default that which the
+            model was made for: `luma` if it weighs the sources, else `rgb`.
 
     Raises:
-        InputError: x and y differ in shape, or a frame is smaller than a crop.
+        InputError: x and y differ in shape, a frame is smaller than a crop, or the model fuses luma only.
     """
     b, height, width, _ = x.shape
     if y.shape != x.shape:
@@ -76,7 +85,8 @@ def fuse_frames(
     shifts = torch.as_tensor(shift, dtype=torch.float32).expand(b, *grid)
     sources = [frame.permute(0, 3, 1, 2).float() for frame in (x, y)]
     luma = torch.tensor(LUMA).view(3, 1, 1)
-    original = sources[0]
+    originals = sources
+    color = choose_color(model.sizes, color)
     if color == "luma":
         sources = [(s * luma).sum(1, keepdim=True).expand(-1, 3, -1, -1) for s in sources]
 
@@ -94,8 +104,43 @@ def fuse_frames(
     else:
         fused, prompt = _cropped(forward, sources, (scales, shifts), model, grid)
     if color == "luma":
-        fused = original + (fused * luma).sum(1, keepdim=True) - (original * luma).sum(1, keepdim=True)
+        fused = (fused * luma).sum(1, keepdim=True) + _chroma(originals[0], originals[1], task)
     return FusedFrames(fused.clamp(0, 255).permute(0, 2, 3, 1), prompt)
+
+
+def choose_color(sizes: Sizes, color: ColorMode | None) -> ColorMode:
+    """Return the color mode that a model uses if `color` is asked for, or none.
+
+    Raises:
+        InputError: The model fuses luma only, and `color` is `rgb`.
+    """
+    if sizes.output != SOURCE_WEIGHTS:
+        return color or "rgb"
+    if color == "rgb":
+        raise InputError(
+            "'rgb'; expected 'luma', as these weights fuse the luma",
+            subject="color",
+            remedy="Leave {color} out",
+            settings={"color": ...},
+        )
+    return "luma"
+
+
+def _chroma(x: Tensor, y: Tensor, task: str) -> Tensor:
+    """Return the color of the result, as offsets of R, G and B from the luma: [B, 3, H, W].
+
+    With `vif`, x's: an infrared picture has none. Else the mean of both, weighted by saturation, as usual for exposures
+    and focus; one weight for both components keeps hues between those of the sources.
+    """
+    luma = torch.tensor(LUMA).view(3, 1, 1)
+    offsets = [source - (source * luma).sum(1, keepdim=True) for source in (x, y)]
+    if task == "vif":
+        return offsets[0]
+    # The luma offsets of B and R are Cb / 0.564 and Cr / 0.713.
+    weights = torch.tensor(SATURATION).view(3, 1, 1)
+    saturations = [(offset.abs() * weights).sum(1, keepdim=True) + LEAST_SATURATION for offset in offsets]
+    share = saturations[0] / (saturations[0] + saturations[1])
+    return offsets[1] + share * (offsets[0] - offsets[1])
 
 
 def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -206,11 +206,12 @@ def fold_tail(
     upsample: bool,
     channel_order: ChannelOrder,
     color: ColorMode,
+    at_half: bool = False,
 ) -> FoldedLinear:
     """Fold the final norm, prediction, nearest x1/2 downsampling, scaling to 0..255 and luma into one linear layer.
 
     Its outputs are the pixels that a token keeps, (row, column, channel): 8*8*3 of 16*16*3 with upsampling, one channel
-    with `luma`.
+    with `luma`; with `at_half` the means of 2x2 of these pixels.
     """
     weight, bias = fold_norm(norm, linear.weight, linear.bias)
     mean, std = _mean_std()
@@ -218,6 +219,8 @@ def fold_tail(
     bias = (bias.unflatten(0, (patch, patch, 3)) * std + mean) * 255
     if upsample:
         weight, bias = weight[::2, ::2], bias[::2, ::2]
+    if at_half:
+        weight, bias = (v.unflatten(0, (-1, 2)).mean(1).unflatten(1, (-1, 2)).mean(2) for v in (weight, bias))
     if color == "luma":
         weights = torch.tensor(LUMA, dtype=torch.float64)
         weight = (weight * weights[:, None]).sum(2, keepdim=True)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 from onnx import TensorProto
 from torch import Tensor
 
 from tcmoa import TCMoA
+from tcmoa.reference import LEAST_SATURATION, SATURATION
+from tcmoa.source_weights import RULES
 from tcmoa.window_fit import CROP
 from tcmoa_export.folds import fold_head, fold_positions, fold_tail
 from tcmoa_export.graph_builder import GraphBuilder
+from tcmoa_export.source_weights_graph import WeightGraph
 from tcmoa_export.spec import ExportSpec
 from tcmoa_export.token_graph import TokenGraph
 from tcmoa_runtime.contract import FUSED, X, Y
 from tcmoa_runtime.images import LUMA
+
+PIXELS_AT_ONCE: Final = 32
+"""Pixels whose channels are mixed by one row of a matrix product."""
 
 
 def frames_to_tokens(tg: TokenGraph, frames: Mapping[str, str], model: TCMoA, spec: ExportSpec) -> str:
@@ -25,7 +33,7 @@ def frames_to_tokens(tg: TokenGraph, frames: Mapping[str, str], model: TCMoA, sp
         model.patch_embed.proj,
         upsample=layout.upsample,
         channel_order=options.channel_order,
-        color=options.color,
+        color=options.color or "rgb",
     )
     channels = {X: contract.x_channels, Y: contract.y_channels}
     if channels[X] == channels[Y]:
@@ -45,6 +53,36 @@ def frames_to_tokens(tg: TokenGraph, frames: Mapping[str, str], model: TCMoA, sp
     axes = (4, 7, 3, 6, 0, 2, 5, 1) if layout.is_position_major else (0, 2, 5, 3, 6, 4, 7, 1)
     tokens = graph.transpose(image, *axes)
     return add_positions(tg, tokens, model.pos_embed, bias, as_published=options.as_published)
+
+
+def frames_to_planes(tg: TokenGraph, frames: Mapping[str, str], spec: ExportSpec) -> dict[str, str]:
+    """Add the luma of each source, fitted to what the blocks see: float32 [n, 1, H', W'], 0..255, by source."""
+    batch, contract = spec.options.batch, spec.contract
+    channels = {X: contract.x_channels, Y: contract.y_channels}
+    return {
+        source: _to_images(
+            tg, frames[source] if channels[source] == 1 else _luma(tg.graph, frames[source], spec), batch, 1
+        )
+        for source in (X, Y)
+    }
+
+
+def planes_to_tokens(tg: TokenGraph, planes: Mapping[str, str], model: TCMoA, spec: ExportSpec) -> str:
+    """Add the patch embedding and positions of a model that weighs the sources, from `frames_to_planes`."""
+    graph, layout, side = tg.graph, tg.layout, tg.layout.token_px
+    kernel, bias = fold_head(
+        model.patch_embed.proj, upsample=False, channel_order=spec.options.channel_order, color="luma"
+    )
+    gray = np.ascontiguousarray(kernel.sum(1).reshape(model.sizes.embed_dim, side * side).T)
+    (rows, cols), half = layout.window_grid, layout.window // 2
+    both = graph.concat((planes[X], planes[Y]), 0)
+    patches = graph.reshape(both, tg.images * rows, 2, half, side, cols, 2, half, side)
+    # Patches are sorted before they are embedded: whole rows of pixels are moved.
+    axes = (2, 6, 1, 5, 0, 4, 3, 7) if layout.is_position_major else (0, 4, 1, 5, 2, 6, 3, 7)
+    flat = graph.reshape(graph.transpose(patches, *axes), tg.rows, side * side)
+    return add_positions(
+        tg, graph.linear(flat, gray), model.pos_embed, bias, as_published=spec.options.as_published
+    )
 
 
 def _to_images(tg: TokenGraph, frame: str, count: int, channels: int) -> str:
@@ -99,7 +137,14 @@ def add_positions(tg: TokenGraph, tokens: str, table: Tensor, bias: Tensor, *, a
     return tg.merge_images(graph.add(grouped, graph.floats(constant, "positions")), channels)
 
 
-def tokens_to_frame(graph: GraphBuilder, tokens: str, model: TCMoA, spec: ExportSpec, x_frame: str) -> None:
+def tokens_to_frame(
+    graph: GraphBuilder,
+    tokens: str,
+    model: TCMoA,
+    spec: ExportSpec,
+    frames: Mapping[str, str],
+    planes: Mapping[str, str],
+) -> None:
     """Add the output `fused` from the tokens that reach the frame, [B * n * kept, C] in raster order.
 
     Args:
@@ -107,7 +152,8 @@ def tokens_to_frame(graph: GraphBuilder, tokens: str, model: TCMoA, spec: Export
         tokens: The tokens.
         model: The model, whose final norm and prediction are folded.
         spec: What to export.
-        x_frame: Float32 frames of x [B, H, W, C], whose chroma is kept with color mode `luma`.
+        frames: Float32 frames [B, H, W, C] by source, whose chroma is used with color mode `luma`.
+        planes: Luma by source (`frames_to_planes`) if the model weighs the sources.
     """
     options = spec.options
     folded = fold_tail(
@@ -116,21 +162,25 @@ def tokens_to_frame(graph: GraphBuilder, tokens: str, model: TCMoA, spec: Export
         model.sizes.patch_size,
         upsample=spec.layout.upsample,
         channel_order=options.channel_order,
-        color=options.color,
+        color=options.color or "rgb",
+        at_half=spec.weighs_sources,
     )
     normed = graph.layer_norm(tokens, model.sizes.decoder_embed_dim, model.decoder_norm.eps)
     with graph.float32():
         pixels = graph.linear(normed, folded.weight, folded.bias)
-        frame = _to_frame(graph, pixels, spec)
+        if spec.weighs_sources:
+            frame = _fit_to_frame(graph, _weigh_sources(graph, pixels, spec, planes), spec, 1)
+        else:
+            frame = _to_frame(graph, pixels, spec)
         if options.color == "luma":
-            frame = _with_chroma_of_x(graph, frame, x_frame, spec)
+            frame = _with_chroma(graph, frame, frames, spec)
         clipped = graph.op("Clip", frame, graph.scalar(0.0), graph.scalar(255.0))
         graph.output("Cast", FUSED, graph.op("Round", clipped), to=TensorProto.UINT8)
 
 
 def _to_frame(graph: GraphBuilder, pixels: str, spec: ExportSpec) -> str:
     """Arrange pixels by token, float32 0..255, into frames [B, H, W, C]; C is 1 with color mode `luma`."""
-    layout, batch = spec.layout, spec.options.batch
+    layout = spec.layout
     channels = 1 if spec.options.color == "luma" else 3
     rows, cols = layout.kept_grid
     side = layout.token_px
@@ -138,7 +188,25 @@ def _to_frame(graph: GraphBuilder, pixels: str, spec: ExportSpec) -> str:
     frame = graph.reshape(
         graph.transpose(images, 0, 1, 3, 2, 4, 5), spec.images, rows * side, cols * side, channels
     )
-    size = (layout.height, layout.width)
+    return _fit_to_frame(graph, frame, spec, channels)
+
+
+def _weigh_sources(graph: GraphBuilder, pixels: str, spec: ExportSpec, planes: Mapping[str, str]) -> str:
+    """Fuse the planes of the sources by the network's image: [n, H', W', 1]."""
+    (rows, cols), side = spec.layout.image_grid, spec.layout.token_px // 2
+    images = graph.transpose(graph.reshape(pixels, spec.images, rows, cols, side, side), 0, 1, 3, 2, 4)
+    half = graph.reshape(images, spec.images, 1, rows * side, cols * side)
+    weights = WeightGraph(graph, RULES[spec.options.task], spec.images)
+    height, width = spec.layout.image_size
+    blended = weights.blend(half, planes[X], planes[Y], (height, width))
+    return graph.reshape(blended, spec.images, height, width, 1)
+
+
+def _fit_to_frame(graph: GraphBuilder, frame: str, spec: ExportSpec, channels: int) -> str:
+    """Fit images [n, H', W', C] of the blocks back to frames [B, H, W, C]."""
+    layout, batch = spec.layout, spec.options.batch
+    rows, cols = layout.kept_grid
+    side, size = layout.token_px, (layout.height, layout.width)
     if layout.fit == "crops":
         frame = _paste_crops(graph, frame, spec, channels)
     elif layout.fit == "pad" and size != (rows * side, cols * side):
@@ -167,20 +235,52 @@ def _paste_crops(graph: GraphBuilder, images: str, spec: ExportSpec, channels: i
     return graph.concat(rows, 1)
 
 
-def _with_chroma_of_x(graph: GraphBuilder, luma: str, x_frame: str, spec: ExportSpec) -> str:
-    """Replace the luma of x by the fused luma [B, H, W, 1]: frames [B, H, W, 3]."""
-    x_channels = spec.contract.x_channels
-    old = x_frame if x_channels == 1 else _luma(graph, x_frame, spec)
-    frame = graph.add(x_frame, graph.op("Sub", luma, old))
-    if x_channels == 1:
+def _with_chroma(graph: GraphBuilder, luma: str, frames: Mapping[str, str], spec: ExportSpec) -> str:
+    """Add color to the fused luma [B, H, W, 1]: frames [B, H, W, 3]; see `tcmoa.reference.fuse_frames`."""
+    contract = spec.contract
+    channels = {X: contract.x_channels, Y: contract.y_channels}
+    colored = [s for s in ((X,) if spec.options.task == "vif" else (X, Y)) if channels[s] == 3]
+    lumas = {s: _luma(graph, frames[s], spec) for s in colored}
+    if len(colored) == 2:
+        offsets = {s: graph.op("Sub", frames[s], lumas[s]) for s in colored}
+        parts = [_saturation(graph, offsets[s], spec) for s in colored]
+        share = graph.op("Div", parts[0], graph.add(parts[0], parts[1]))
+        change = graph.mul(share, graph.op("Sub", offsets[X], offsets[Y]))
+        return graph.add(graph.add(luma, offsets[Y]), change)
+    if not colored:
         shape = (spec.options.batch, spec.layout.height, spec.layout.width, 3)
-        frame = graph.op("Expand", frame, graph.integers(shape))
-    return frame
+        return graph.op("Expand", luma, graph.integers(shape))
+    source = colored[0]
+    if spec.options.task == "vif":
+        return graph.add(frames[source], graph.op("Sub", luma, lumas[source]))
+    # The other source is gray: the weight of this one's color is still its share of the saturation.
+    offset = graph.op("Sub", frames[source], lumas[source])
+    saturation = _saturation(graph, offset, spec)
+    share = graph.op("Div", saturation, graph.add(saturation, graph.scalar(LEAST_SATURATION)))
+    return graph.add(luma, graph.mul(share, offset))
+
+
+def _saturation(graph: GraphBuilder, offset: str, spec: ExportSpec) -> str:
+    """Add |Cb| + |Cr| of offsets from the luma [B, H, W, 3], and what keeps a share of it defined: [B, H, W, 1]."""
+    mixed = _mix_channels(graph, graph.op("Abs", offset), SATURATION, spec)
+    return graph.add(mixed, graph.scalar(LEAST_SATURATION))
 
 
 def _luma(graph: GraphBuilder, frame: str, spec: ExportSpec) -> str:
     """Add the luma [B, H, W, 1] of float32 frames."""
-    weights = np.array(LUMA, np.float32)
-    if spec.options.channel_order == "bgr":
-        weights = weights[::-1].copy()
-    return graph.linear(frame, weights[:, None])
+    return _mix_channels(graph, frame, LUMA, spec)
+
+
+def _mix_channels(
+    graph: GraphBuilder, frame: str, weights: tuple[float, float, float], spec: ExportSpec
+) -> str:
+    """Add the sum of R, G and B with constant weights: [B, H, W, 1] of [B, H, W, 3].
+
+    Several pixels are mixed by one row of a matrix product: products with one column are slow on CPUs.
+    """
+    height, width, batch = spec.layout.height, spec.layout.width, spec.options.batch
+    pixels = math.gcd(width, PIXELS_AT_ONCE)
+    ordered = np.array(weights if spec.options.channel_order == "rgb" else weights[::-1], np.float32)
+    matrix = np.kron(np.eye(pixels, dtype=np.float32), ordered[:, None])
+    rows = graph.reshape(frame, batch * height * width // pixels, 3 * pixels)
+    return graph.reshape(graph.linear(rows, matrix), batch, height, width, 1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tcmoa import TCMoA
-from tcmoa.presets import TC_MOA
+from tcmoa.presets import SOURCE_WEIGHTS, TC_MOA
+from tcmoa.reference import choose_color
 from tcmoa.window_fit import CROP, choose_fit
 from tcmoa_export.token_layout import ORDER_FOR, TokenLayout
 from tcmoa_runtime.contract import PATCH, Contract, token_pixels
@@ -19,14 +20,16 @@ class ExportSpec:
     """Everything that decides a graph besides the weights.
 
     Attributes:
-        options: The caller's choices.
+        options: The caller's choices; `color` is never None.
         routers: Index of the task whose router each TC-MoA uses, the encoder's first.
         layout: Geometry of the frame and its tokens.
+        weighs_sources: Whether the model's image weighs the sources; see `tcmoa.source_weights`.
     """
 
     options: ExportOptions
     routers: tuple[int, ...]
     layout: TokenLayout
+    weighs_sources: bool = False
 
     @property
     def images(self) -> int:
@@ -88,6 +91,10 @@ def make_spec(model: TCMoA, options: ExportOptions) -> ExportSpec:
             settings={"as_published": ...},
         )
     order = ORDER_FOR[options.target]
+    weighs_sources = sizes.output == SOURCE_WEIGHTS
     return ExportSpec(
-        options, tuple(routers), TokenLayout(height, width, fit, model.upsample, sizes.window, order)
+        replace(options, color=choose_color(sizes, options.color)),
+        tuple(routers),
+        TokenLayout(height, width, fit, model.upsample, sizes.window, order, keeps_padding=weighs_sources),
+        weighs_sources,
     )

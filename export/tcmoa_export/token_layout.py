@@ -43,6 +43,7 @@ class TokenLayout:
         upsample: Whether the model enlarges frames by 2.
         window: Side of an attention window in tokens.
         order: Order of the tokens.
+        keeps_padding: Whether the tail computes the padding too, as filters beside it read it.
     """
 
     height: int
@@ -51,6 +52,7 @@ class TokenLayout:
     upsample: bool
     window: int
     order: WindowOrder = "position_major"
+    keeps_padding: bool = False
 
     @property
     def token_px(self) -> int:
@@ -188,7 +190,7 @@ class TokenLayout:
     @property
     def kept_grid(self) -> tuple[int, int]:
         """Size [rows, columns] in tokens of the part of an image that reaches the frame."""
-        return self.grid if self.fit == "pad" else self.image_grid
+        return self.grid if self.fit == "pad" and not self.keeps_padding else self.image_grid
 
     def kept_rows(self, images: int) -> Index:
         """Return the rows of the token matrix whose tokens reach the frame, image by image in raster order.

@@ -30,9 +30,13 @@ class ExportOptions(PairOptions):
     batch: Annotated[int, Option("Number of frames that are fused at once.", group=FRAME_GROUP)] = 1
     channel_order: Annotated[ChannelOrder, Option("Channel order of the frames.", group=FRAME_GROUP)] = "rgb"
     color: Annotated[
-        ColorMode,
-        Option("rgb fuses three channels; luma fuses the luma and keeps the chroma of x.", group=FRAME_GROUP),
-    ] = "rgb"
+        ColorMode | None,
+        Option(
+            "rgb fuses three channels; luma fuses the luma, with the chroma of x in vif, else of both by saturation. "
+            "As the weights were made if not given: luma for tiny and nano.",
+            group=FRAME_GROUP,
+        ),
+    ] = None
     gray: Annotated[
         tuple[Literal["x", "y"], ...],
         Option("Sources that have one channel, [B, H, W, 1].", group=FRAME_GROUP, metavar="x,y"),
