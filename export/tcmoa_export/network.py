@@ -10,7 +10,13 @@ from tcmoa import TCMoA
 from tcmoa.model import Stage
 from tcmoa_export.blocks_graph import add_attention, add_mlp
 from tcmoa_export.folds import fold_norm
-from tcmoa_export.frame_graph import add_positions, frames_to_tokens, tokens_to_frame
+from tcmoa_export.frame_graph import (
+    add_positions,
+    frames_to_planes,
+    frames_to_tokens,
+    planes_to_tokens,
+    tokens_to_frame,
+)
 from tcmoa_export.graph_builder import FLOAT32, GraphBuilder
 from tcmoa_export.moa_graph import ControlMaps, add_moa, control_maps
 from tcmoa_export.precision import lower
@@ -37,8 +43,16 @@ def build_graph(model: TCMoA, spec: ExportSpec, name: str, producer_version: str
     with graph.scope("head"):
         # 0..255 are exact in every precision.
         frames = {source: graph.op("Cast", source, to=onnx.TensorProto.FLOAT) for source in (X, Y)}
+        planes: dict[str, str] = {}
+        if spec.weighs_sources:
+            with graph.float32():
+                planes = frames_to_planes(both, frames, spec)
         with graph.float32(only_for_bf16=True):
-            tokens = frames_to_tokens(both, frames, model, spec)
+            tokens = (
+                planes_to_tokens(both, planes, model, spec)
+                if planes
+                else frames_to_tokens(both, frames, model, spec)
+            )
     with graph.scope("control"), graph.float32():
         control = control_maps(graph, PROMPT_SCALE, PROMPT_SHIFT, spec.layout, options.batch)
     split = model.sizes.encoder_moas
@@ -50,7 +64,7 @@ def build_graph(model: TCMoA, spec: ExportSpec, name: str, producer_version: str
             both, tokens, "decoder", model.decoder, spec.routers[split:], control, is_last=True
         )
     with graph.scope("tail"):
-        tokens_to_frame(graph, tokens, model, spec, frames[X])
+        tokens_to_frame(graph, tokens, model, spec, frames, planes)
     if options.with_prompt:
         with graph.scope("prompt"), graph.float32():
             _add_prompt_output(graph, prompts + more, spec)
