@@ -145,6 +145,7 @@ COMMANDS = (
         "fuse",
         "stream",
         "export",
+        "wrap",
         "build",
         "train",
         "models",

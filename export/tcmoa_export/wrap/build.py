@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from tcmoa_export.graph_builder import GraphBuilder
@@ -137,17 +138,36 @@ class _Composer:
             values = frame if abs(factor - 1) < 1e-6 else graph.mul(frame, graph.scalar(factor))
         else:
             is_bgr = self._plan.channel_order == "bgr" if is_bgr is None else is_bgr
+            if space.fixed_point:
+                return self._in_fixed_point(space, frame, space.luma, is_bgr=is_bgr)
             values = graph.linear(frame, space.luma[::-1].copy() if is_bgr else space.luma)
         if space.offset:
             values = graph.add(values, graph.scalar(space.offset))
         return graph.op("Round", values) if space.in_8_bits else values
+
+    def _in_fixed_point(
+        self, space: ColorSpace, frame: str, matrix: NDArray[np.float32], *, is_bgr: bool
+    ) -> str:
+        """Add whole numbers [B, H, W, N] from rounded products: half up, then toward zero."""
+        graph, columns = self._graph, []
+        for column in (matrix[::-1] if is_bgr else matrix).T:
+            steps = np.abs(column) * space.fixed_point
+            products = graph.mul(frame, graph.floats(steps, "steps"))
+            products = graph.add(products, graph.floats(np.sign(column) * np.float32(0.5), "half"))
+            products = graph.op("Max", graph.op("Floor", products), graph.scalar(0.0))
+            total = graph.linear(products, (np.sign(column) / space.fixed_point)[:, None])
+            columns.append(graph.op("Floor", total))
+        return graph.concat(columns, 3)
 
     def _chroma(self, space: ColorSpace, source: SourceName) -> str:
         """Add Cb and Cr [B, H, W, 2] of a source."""
         graph, plan = self._graph, self._plan
         if plan.frame_channels(source) == 1:
             return graph.floats(np.zeros((1, 1, 1, 2), np.float32), "gray")
-        matrix = space.chroma[::-1].copy() if plan.channel_order == "bgr" else space.chroma
+        is_bgr = plan.channel_order == "bgr"
+        if space.fixed_point:
+            return self._in_fixed_point(space, self._frames[source], space.chroma, is_bgr=is_bgr)
+        matrix = space.chroma[::-1].copy() if is_bgr else space.chroma
         values = graph.linear(self._frames[source], matrix)
         if space.luma_of_chroma.any():
             share = graph.floats(space.luma_of_chroma, "luma_of_chroma")
@@ -282,8 +302,11 @@ class _Composer:
                 values = self._clip(values)
             values = self._stretch(values, to=255.0, by_maximum=by_maximum)
         values = self._clip(values)
-        rounded = graph.op("Round", values) if restores and space.in_8_bits else self._quantize(values)
-        self._to_frame(rounded, channels)
+        if restores and space.in_8_bits:
+            values = graph.op("Floor" if space.fixed_point else "Round", values)
+        else:
+            values = self._quantize(values)
+        self._to_frame(values, channels)
 
     def _to_frame(self, values: str, channels: int) -> None:
         """Add the output `fused` from whole numbers [B, H, W, 1 or 3] in the channel order of the frames."""
@@ -407,11 +430,18 @@ class _Composer:
             return graph.op("Where", graph.op("LessOrEqual", *distance), chroma["x"], chroma["y"])
         weights = {source: graph.op("Abs", values) for source, values in chroma.items()}
         if given.chroma_weights == "picture":
-            weights = {s: graph.mean(w, (1, 2), keepdims=True) for s, w in weights.items()}
-        total = graph.add(graph.add(weights["x"], weights["y"]), graph.scalar(CHROMA_EPSILON))
+            axes = graph.integers([1, 2], "axes")
+            weights = {s: graph.op("ReduceSum", w, axes, keepdims=1) for s, w in weights.items()}
+        total = graph.add(weights["x"], weights["y"])
+        gray = graph.scalar(128.0)
+        if space.in_8_bits:  # see `plain`
+            chroma = {s: graph.add(values, gray) for s, values in chroma.items()}
         terms = [graph.mul(chroma[source], weights[source]) for source in SOURCES]
-        fused = graph.op("Div", graph.add(*terms), total)
-        return self._quantize(fused) if space.in_8_bits else fused
+        fused = graph.op("Div", graph.add(*terms), graph.op("Max", total, graph.scalar(CHROMA_EPSILON)))
+        if not space.in_8_bits:
+            return fused
+        fused = graph.op("Where", graph.op("Greater", total, graph.scalar(0.0)), fused, gray)
+        return graph.op("Sub", self._quantize(fused), gray)
 
 
 def _mirrored(side: int, before: int, after: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

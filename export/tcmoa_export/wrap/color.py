@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -30,7 +30,9 @@ class ColorSpace:
         luma_of_chroma: Share of the luma in both, float32 [2].
         scale: Steps of RGB for a step of luma.
         back: float32 [2, 3].
-        in_8_bits: Whether luma, chroma and RGB are rounded to whole numbers in between.
+        in_8_bits: Whether luma, chroma and RGB are whole numbers in between.
+        fixed_point: Steps of 1 in which each product is rounded, before the sum is truncated; 0 where the sum of exact
+            products is rounded.
     """
 
     luma: Matrix
@@ -40,6 +42,7 @@ class ColorSpace:
     scale: float
     back: Matrix
     in_8_bits: bool
+    fixed_point: int = 0
 
 
 def _matrix(values: Any) -> Matrix:
@@ -57,6 +60,16 @@ def _full(*, in_8_bits: bool) -> ColorSpace:
         scale=1.0,
         back=_matrix([[0, -_B / _G / cb, 1 / cb], [1 / cr, -_R / _G / cr, 0]]),
         in_8_bits=in_8_bits,
+    )
+
+
+def _pillow() -> ColorSpace:
+    """PIL's convert("YCbCr"): products in steps of 1/64, sums truncated."""
+    return replace(
+        _full(in_8_bits=True),
+        chroma=_matrix([[-0.16874, 0.5], [-0.33126, -0.41869], [0.5, -0.08131]]),
+        back=_matrix([[0, -0.34414, 1.772], [1.402, -0.71414, 0]]),
+        fixed_point=64,
     )
 
 
@@ -92,13 +105,13 @@ COLOR_SPACES: Final[dict[LumaKind, ColorSpace]] = {
     "full": _full(in_8_bits=False),
     "limited": _limited(in_8_bits=False),
     "opencv": _opencv(),
-    "pillow": _full(in_8_bits=True),
+    "pillow": _pillow(),
     "matlab": _limited(in_8_bits=True),
 }
 """By the convention `luma`."""
 
 CHROMA_EPSILON: Final = 1e-6
-"""Added to the sum of saturations: gray in both sources stays gray."""
+"""Least sum of saturations: gray in both sources stays gray."""
 
 SPAN_EPSILON: Final = 1e-12
 """Least span of values that are stretched: a picture of one value becomes black."""

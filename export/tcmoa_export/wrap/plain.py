@@ -63,7 +63,7 @@ def fuse_plainly(network: Network, plan: Plan, x: Frame, y: Frame) -> Frame:
 def repeat_for_batch(plan: InputPlan, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Return the inputs of one pair, repeated for the batch of the plan."""
     return {
-        name: np.ascontiguousarray(np.broadcast_to(value, plan.shapes.get(name, value.shape)))
+        name: np.broadcast_to(value, plan.shapes.get(name, value.shape)).copy()
         for name, value in inputs.items()
     }
 
@@ -102,15 +102,28 @@ def _rgb(plan: InputPlan, frame: Frame) -> Floats:
 
 def _luma(space: ColorSpace, rgb: Floats) -> Floats:
     """Return the luma [H, W, 1] of RGB, or of gray as it is stored."""
+    if rgb.shape[-1] == 3 and space.fixed_point:
+        return _in_fixed_point(space, rgb, space.luma)
     luma = rgb @ space.luma if rgb.shape[-1] == 3 else rgb * space.luma.sum()
     luma = luma + np.float32(space.offset)
     return np.round(luma) if space.in_8_bits else luma
+
+
+def _in_fixed_point(space: ColorSpace, rgb: Floats, matrix: Floats) -> Floats:
+    """Return whole numbers [H, W, N] from tables of products, as C code rounds them: half up, then toward zero."""
+    columns = [
+        np.floor(np.trunc(rgb * (column * space.fixed_point) + np.float32(0.5)).sum(-1) / space.fixed_point)
+        for column in matrix.T
+    ]
+    return np.stack(columns, -1)
 
 
 def _chroma(space: ColorSpace, rgb: Floats) -> Floats:
     """Return Cb and Cr [H, W, 2], 0 for gray."""
     if rgb.shape[-1] == 1:
         return np.zeros((*rgb.shape[:2], 2), np.float32)
+    if space.fixed_point:
+        return _in_fixed_point(space, rgb, space.chroma)
     chroma = rgb @ space.chroma
     if space.luma_of_chroma.any():
         chroma = chroma + _luma(space, rgb) * space.luma_of_chroma
@@ -196,8 +209,9 @@ def outputs_to_frame(
         values = np.clip(_restore_color(plan, space, values, pictures), 0, 255)
     if given.stretch_out != "none" and given.stretch_at == "after-color":
         values = np.clip(_stretch(plan, values), 0, 255)
-    is_whole = space.in_8_bits and (given.color_out or "").startswith("chroma")
-    return _to_frame(plan, np.round(values) if is_whole else _quantize(plan, values))
+    if space.in_8_bits and (given.color_out or "").startswith("chroma"):
+        return _to_frame(plan, np.floor(values) if space.fixed_point else np.round(values))
+    return _to_frame(plan, _quantize(plan, values))
 
 
 def space_luma() -> Floats:
@@ -287,9 +301,12 @@ def _restore_color(
     else:
         weights = {s: np.abs(chroma[s]) for s in SOURCES}
         if given.chroma_weights == "picture":
-            weights = {s: w.mean((0, 1), keepdims=True) for s, w in weights.items()}
-        total = weights["x"] + weights["y"] + np.float32(CHROMA_EPSILON)
-        fused = (chroma["x"] * weights["x"] + chroma["y"] * weights["y"]) / total
+            weights = {s: w.sum((0, 1), keepdims=True) for s, w in weights.items()}
+        total = weights["x"] + weights["y"]
+        # Scripts in 8 bits compute with 128 for gray, which decides how exact numbers are truncated.
+        gray = np.float32(128 if space.in_8_bits else 0)
+        fused = (chroma["x"] + gray) * weights["x"] + (chroma["y"] + gray) * weights["y"]
+        fused = fused / np.maximum(total, np.float32(CHROMA_EPSILON))
         if space.in_8_bits:
-            fused = _quantize(plan, fused)
+            fused = _quantize(plan, np.where(total > 0, fused, gray)) - gray
     return np.float32(space.scale) * (luma - np.float32(space.offset)) + fused @ space.back

@@ -743,7 +743,7 @@ class _InputPlanner:
                     f"{len(numbers)} values for the input '{name}', which has {count}; expected one or {count}"
                 )
             values = np.asarray(numbers, np.float64).astype(info.dtype)
-            found[name] = np.ascontiguousarray(np.broadcast_to(values.reshape(-1), (count,)).reshape(shape))
+            found[name] = np.broadcast_to(values.reshape(-1), (count,)).reshape(shape).copy()
         return found
 
 
