@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tcmoa_export.bf16_emulation import emulate_bf16
 from tcmoa_runtime.backends.base import Outputs, Tensors
-from tcmoa_runtime.contract import FUSED, PROMPT, Contract
+from tcmoa_runtime.contract import EXTREMES, FUSED, PROMPT, Contract
 from tcmoa_runtime.typing import Precision
 
 
@@ -39,6 +39,8 @@ class GraphSession:
         outputs = Outputs(fused=found[FUSED])
         if PROMPT in found:
             outputs["prompt"] = found[PROMPT]
+        if EXTREMES in found:
+            outputs["extremes"] = found[EXTREMES]
         return outputs
 
     def close(self) -> None:

@@ -41,9 +41,10 @@ LOW_SCALES_OPSET: Final = 19
 LOW_SCALES_IR_VERSION: Final = 9
 
 COMPARISONS: Final = frozenset(
-    {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not"}
+    {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not", "Xor", "IsNaN", "IsInf"}
+    | {"ArgMax", "ArgMin"}
 )
-"""Operators whose result is boolean."""
+"""Operators whose result is boolean, or an index."""
 
 _NUMPY_TYPES: Final[dict[Precision, np.dtype[Any]]] = {
     "fp16": np.dtype(np.float16),
@@ -64,11 +65,16 @@ def lower(model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
         return model
     _Lowering(model, precision).run()
     if precision == "bf16":
-        model.opset_import[0].version, model.ir_version = BF16_OPSET, BF16_IR_VERSION
+        _raise_versions(model, BF16_OPSET, BF16_IR_VERSION)
     elif any(node.op_type == "QuantizeLinear" for node in model.graph.node):
-        model.opset_import[0].version, model.ir_version = LOW_SCALES_OPSET, LOW_SCALES_IR_VERSION
+        _raise_versions(model, LOW_SCALES_OPSET, LOW_SCALES_IR_VERSION)
     model.graph.name = f"{model.graph.name}_{precision}"
     return model
+
+
+def _raise_versions(model: onnx.ModelProto, opset: int, ir_version: int) -> None:
+    model.opset_import[0].version = max(model.opset_import[0].version, opset)
+    model.ir_version = max(model.ir_version, ir_version)
 
 
 class _Lowering:
@@ -97,7 +103,22 @@ class _Lowering:
         for node in nodes:
             for converted in self._convert(node):
                 self._graph.node.append(converted)
+        self._restore_outputs()
         self._round_constants()
+
+    def _restore_outputs(self) -> None:
+        """Give outputs of the graph that were lowered their type back, by a cast."""
+        for info in self._graph.output:
+            name = info.name
+            if self._types.get(name) != self._low or info.type.tensor_type.elem_type != TensorProto.FLOAT:
+                continue
+            lowered = f"{name}/{self._suffix}_output"
+            for node in self._graph.node:
+                for names in (node.input, node.output):
+                    names[:] = [lowered if value == name else value for value in names]
+            self._graph.node.append(
+                helper.make_node("Cast", [lowered], [name], f"{name}/cast", to=TensorProto.FLOAT)
+            )
 
     def _convert(self, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
         target: TensorProto.DataType = (
@@ -111,6 +132,9 @@ class _Lowering:
             return
         is_float = False
         for i, name in enumerate(node.input):
+            if node.op_type == "Resize" and i > 0:  # its scales are float32 in every precision
+                self._used.add(name)
+                continue
             if name in self._constants:
                 node.input[i] = self._constant(name, target)
                 is_float = True
@@ -154,7 +178,8 @@ class _Lowering:
             if low not in self._used:
                 continue
             target = self._graph.initializer.add() if tensor.name in self._used else tensor
-            values = np.frombuffer(tensor.raw_data, np.float32).astype(self._dtype)
+            with np.errstate(over="ignore"):  # infinity, which is measured
+                values = np.frombuffer(tensor.raw_data, np.float32).astype(self._dtype)
             if target is not tensor:
                 target.dims.extend(tensor.dims)
             target.name, target.data_type, target.raw_data = low, self._low, values.tobytes()

@@ -17,6 +17,7 @@ from tcmoa_export.bundle_files import describe_graph, tool_versions, write_graph
 from tcmoa_runtime.bundle import FORMAT, MAX_TILE_STEP, WRAPPED_VERSION, Bundle
 from tcmoa_runtime.bundle_write import check_target, new_bundle, write_manifest
 from tcmoa_runtime.contract import SOURCE_ROLES, Contract, Task
+from tcmoa_runtime.graph_forms import name_nodes
 from tcmoa_runtime.manifest import contract_to_json
 from tcmoa_runtime.options.option import check_range
 from tcmoa_runtime.typing import ChannelOrder, JsonObject
@@ -93,6 +94,7 @@ def write_wrapped_bundle(
     target = Path(out)
     check_target(target, overwrite=overwrite)
     with new_bundle(target, overwrite=overwrite) as partial:
+        name_nodes(proto)
         proto.graph.name = _graph_name(proto, description)
         manifest = _describe(proto, description)
         write_graph(partial, proto, manifest)

@@ -13,8 +13,9 @@ import hashlib
 import json
 import os
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -439,7 +440,7 @@ def _canonical(value: JsonValue) -> str:
 
 def _contract_of(frame: ManifestReader, network: WrappedNetwork | None) -> Contract:
     names = ("height", "width", "batch", "x_channels", "y_channels")
-    numbers: Mapping[str, int] = {name: frame.get(name, int) for name in names}
+    numbers = {name: frame.get(name, int) for name in names}
     grid = frame.get("grid", list) if network is None else [1, 1]
     sizes = (*numbers.values(), *grid)
     if len(grid) != 2 or not all(type(n) is int and 0 < n <= MAX_NUMBER for n in sizes):
@@ -449,15 +450,12 @@ def _contract_of(frame: ManifestReader, network: WrappedNetwork | None) -> Contr
             subject=frame.path,
             remedy=frame.remedy,
         )
+    height, width, batch, x_channels, y_channels = numbers.values()
+    sizes_of = partial(Contract, height, width, batch=batch, x_channels=x_channels, y_channels=y_channels)
     if network is not None:
         stretches = frame.get("stretches", int, among=range(MAX_STRETCHES + 1))
-        return Contract(grid=(0, 0), prompts=0, with_control=False, stretches=stretches, **numbers)
+        return sizes_of(grid=(0, 0), prompts=0, with_control=False, stretches=stretches)
     prompts = frame.get("prompts", int)
     if not 0 <= prompts <= MAX_NUMBER:
         frame.refuse("prompts", f"an integer from 0 to {MAX_NUMBER}")
-    return Contract(
-        grid=(grid[0], grid[1]),
-        prompts=prompts,
-        with_prompt=frame.get("with_prompt", bool),
-        **numbers,
-    )
+    return sizes_of(grid=(grid[0], grid[1]), prompts=prompts, with_prompt=frame.get("with_prompt", bool))

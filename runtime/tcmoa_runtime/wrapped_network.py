@@ -12,6 +12,7 @@ from tcmoa_runtime.typing import JsonObject
 KIND: Final = "wrapped"
 MAX_NAME_CHARACTERS: Final = 80
 
+_NAME: Final = re.compile(rf"[ -~]{{1,{MAX_NAME_CHARACTERS}}}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -20,7 +21,7 @@ class WrappedNetwork:
     """A network of others in a bundle.
 
     Attributes:
-        name: What reports call it, e.g. `ifcnn`.
+        name: What reports call it, e.g. `ifcnn`: 1 to 80 printable ASCII characters.
         sha256: Hash of the original file, or of the exported module, hexadecimal.
         source: Where it is from, as given: a file name or an address.
         license: License as given.
@@ -57,8 +58,8 @@ def read_network(reader: ManifestReader) -> WrappedNetwork | None:
     if network.get("kind", str, among=("tc-moa", KIND)) != KIND:
         return None
     name, sha256 = network.get("name", str), network.get("sha256", str)
-    if not name.isprintable() or not 1 <= len(name) <= MAX_NAME_CHARACTERS:
-        network.refuse("name", f"1 to {MAX_NAME_CHARACTERS} printable characters")
+    if not _NAME.fullmatch(name):
+        network.refuse("name", f"1 to {MAX_NAME_CHARACTERS} printable ASCII characters")
     if not _SHA256.fullmatch(sha256):
         network.refuse("sha256", "64 hexadecimal digits")
     return WrappedNetwork(

@@ -87,7 +87,7 @@ def test_a_stretched_network_has_extremes(tmp_path):
 FORGERIES = {
     "name": (
         lambda m: m["network"].update(name="a\nb"),
-        "'network.name' is 'a\\nb'; expected 1 to 80 printable",
+        "'network.name' is 'a\\nb'; expected 1 to 80 printable ASCII",
     ),
     "hash": (
         lambda m: m["network"].update(sha256="x"),

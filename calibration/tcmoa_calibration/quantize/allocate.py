@@ -14,6 +14,7 @@ from tcmoa_runtime.options.quantize import LowPrecision
 from tcmoa_runtime.typing import JsonObject, OnMessage
 
 _CURVE_PARTS = 8
+_MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def allocate_groups(
             trade_off.point(order[num_kept:])
     low, high = 0, len(order) - 1
     if not budget.allows(trade_off.point(order[high:]).error):
-        raise _budget_error(budget, whole, trade_off.point(order[high:]), number_format)
+        raise _budget_error(budget, whole, trade_off.point(order[high:]), order, number_format)
     while low < high:  # bisection: more groups in float32 are assumed to be no worse
         middle = (low + high) // 2
         if budget.allows(trade_off.point(order[middle:]).error):
@@ -140,14 +141,25 @@ def allocate_groups(
     return Allocation(order[:high], trade_off.point(order[high:]).error, sensitivity, trade_off.curve())
 
 
+def _describe_order(order: Sequence[str]) -> str:
+    """Say which groups forbid it, the most sensitive first."""
+    if len(order) <= _MAX_NAMED:
+        return f"the most sensitive first: {', '.join(order)}"
+    return f"the most sensitive first: {', '.join(order[:_MAX_NAMED])} and {len(order) - _MAX_NAMED} more"
+
+
 def _budget_error(
-    budget: ErrorBudget, whole: TradeOffPoint, last: TradeOffPoint, number_format: LowPrecision
+    budget: ErrorBudget,
+    whole: TradeOffPoint,
+    last: TradeOffPoint,
+    order: Sequence[str],
+    number_format: LowPrecision,
 ) -> InputError:
     limits = {"min_psnr": budget.min_psnr, "max_qabf_drop": budget.max_qabf_drop}
     names = [name for name, limit in limits.items() if limit is not None]
     return InputError(
         f"all groups in {number_format} give {whole.error.describe()}, and the least sensitive group alone gives "
-        f"{last.error.describe()}; expected {budget.describe()}",
+        f"{last.error.describe()}; expected {budget.describe()} ({_describe_order(order)})",
         subject="error budget",
         remedy=f"Relax {' and '.join(f'{{{name}}}' for name in names)}. No bundle was written.",
         settings=dict.fromkeys(names, ...),

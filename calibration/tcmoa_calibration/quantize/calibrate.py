@@ -1,6 +1,7 @@
 """From a float32 bundle and real pairs to a bundle in 8 bits.
 
-The inputs of the backbone's linear layers are measured on two thirds of the pairs. Smoothing and ranges are chosen by
+The inputs of the backbone's linear layers, or of a wrapped network's convolutions and products, are measured on two
+thirds of the pairs. Smoothing and ranges are chosen by
 the error on the others, the most sensitive groups of layers are kept in float32 until the error is within the budget,
 and the graph is written as a new bundle.
 """
@@ -9,21 +10,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 
-from tcmoa_calibration.quantize.activations import collect_activation_stats
 from tcmoa_calibration.quantize.allocate import Allocation, TradeOffPoint, allocate_groups
 from tcmoa_calibration.quantize.choose import SchemeChoice, choose_scheme
 from tcmoa_calibration.quantize.error import ErrorBudget, QuantizationError
 from tcmoa_calibration.quantize.evaluator import Evaluator
 from tcmoa_calibration.quantize.formats import FORMATS
-from tcmoa_calibration.quantize.linears import backbone_linears, group_linears
-from tcmoa_calibration.quantize.placement import chosen_linears, quantized_results
+from tcmoa_calibration.quantize.quantizer import quantizer_of
 from tcmoa_calibration.quantize.result_cache import ResultCache, cache_key, pixels_sha256
-from tcmoa_calibration.quantize.scheme import Scheme, quantize_graph
+from tcmoa_calibration.quantize.scheme import Scheme
 from tcmoa_calibration.quantize.steps import StepCounter
 from tcmoa_calibration.quantize.write import (
     MANIFEST_KEY,
@@ -51,8 +50,8 @@ class QuantizationResult:
         bundle: The new bundle.
         choice: Smoothing and ranges, and the error of each scheme that was tried.
         allocation: The groups in float32, the final error, and the trade-off.
-        num_groups: Number of groups of the backbone.
-        num_linears: Number of linear layers in 8 bits.
+        num_groups: Number of groups of the backbone, or of the products of a wrapped network.
+        num_linears: Number of linear layers, or products, in 8 bits.
         pairs: The pairs of the calibration, and the held-out ones.
         bytes_before: Size of the files of the float32 bundle.
         bytes_after: Size of the files of the new bundle.
@@ -149,29 +148,22 @@ def quantize_bundle(
         on_message(f"skipped {line}")
 
     model = restore_constants(onnx.load_from_string(source.read_graph()))
-    number_format = FORMATS[options.number_format]
-    linears = backbone_linears(model)
+    quantizer = quantizer_of(model, source, options)
+    if source.network is not None:
+        options = replace(options, smoothing=0.0)
     steps = StepCounter(on_progress)
     steps.expect(len(split.fit))
-    on_message(f"measuring the inputs of {len(linears)} linear layers on {count_samples(split.fit)}")
-    placement = options.number_format, options.target
-    groups = group_linears(chosen_linears(linears, *placement))
-    results = quantized_results(linears, *placement)
-    stats = collect_activation_stats(
-        model, source, split.fit, linears, options.seed, steps.advance, results=results
-    )
-
-    def quantize(scheme: Scheme, names: Sequence[str]) -> onnx.ModelProto:
-        return quantize_graph(model, stats, number_format, scheme, names, options.target)
-
+    on_message(f"measuring the inputs of {quantizer.description} on {count_samples(split.fit)}")
+    groups = quantizer.multiplications
+    quantizer.measure(split.fit, steps.advance)
     cache = _open_cache(source, target, split, options)
-    evaluator = Evaluator(source, split.held_out, quantize, cache, steps.advance)
+    evaluator = Evaluator(source, split.held_out, quantizer.quantize, cache, steps.advance)
     choice = choose_scheme(evaluator.measure, list(groups), options, len(split.held_out), steps, on_message)
     allocation = allocate_groups(
         evaluator.measure,
         choice.scheme,
         choice.error,
-        {name: sum(x.shape[0] * x.shape[1] for x in members) for name, members in groups.items()},
+        groups,
         ErrorBudget.from_options(options),
         number_format=options.number_format,
         measure_all=options.sensitivity,
@@ -179,7 +171,7 @@ def quantize_bundle(
         on_message=on_message,
     )
     quantized = [name for name in groups if name not in allocation.kept_float32]
-    num_linears = sum(len(groups[name]) for name in quantized)
+    num_linears = quantizer.count(quantized)
     on_message(f"writing {target}")
     record = quantization_record(
         source,
@@ -193,7 +185,7 @@ def quantize_bundle(
     written = write_quantized_bundle(
         source,
         target,
-        quantize(choice.scheme, quantized),
+        quantizer.quantize(choice.scheme, quantized),
         options.number_format,
         {"parity": parity_record(allocation.error, split), MANIFEST_KEY: record},
         overwrite=options.overwrite,
@@ -237,7 +229,7 @@ def _open_cache(source: Bundle, target: Path, split: PairSplit, options: Quantiz
         options.target,
         pixels_sha256(split.fit),
         pixels_sha256(split.held_out),
-        source.default_prompt,
+        source.default_prompt if source.has_prompt else None,
         options.seed,
     )
     return ResultCache(target.parent / f".{target.name}.calibration", key)

@@ -60,7 +60,7 @@ def quantize_linears(
             name = node.input[0]
             if name not in quantized_inputs:
                 scale = np.array(thresholds[name] / number_format.activation_max, np.float32)
-                quantized_inputs[name] = _quantize_activation(graph, nodes, name, scale, number_format)
+                quantized_inputs[name] = quantize_activation(graph, nodes, name, scale, number_format)
             weight = tensors[node.input[1]]
             result = results.get(node.name)
             node.input[1] = _quantize_weight(
@@ -108,7 +108,7 @@ def finalize(model: onnx.ModelProto, name: str) -> None:
     graph.name = f"{name}_{digest}"
 
 
-def _quantize_activation(
+def quantize_activation(
     graph: onnx.GraphProto,
     nodes: list[onnx.NodeProto],
     name: str,

@@ -54,7 +54,8 @@ def write_quantized_bundle(
     Raises:
         InputError: The bundle cannot be written.
     """
-    share_position_biases(model)
+    if source.network is None:
+        share_position_biases(model)
     stem = source.graph_name.rsplit("_", 1)[0]
     del model.metadata_props[:]  # the name depends on the graph only
     finalize(model, f"{stem}_{number_format}")

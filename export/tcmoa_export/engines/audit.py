@@ -76,7 +76,7 @@ class Audit:
     def eight_bit_products(self) -> int:
         """Number of kernels of products that read both operands in 8 bits."""
         return sum(
-            kernel.kind == "matmul"
+            kernel.kind in ("matmul", "convolution")
             and kernel.precision in ("int8", "fp8")
             and _reads_activations_in(kernel, kernel.precision)
             for kernel in self.kernels

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import onnx
 from onnx import TensorProto, helper
 
 from tcmoa_export.graph_builder import FLOAT32
+
+_PRODUCTS: Final = ("MatMul", "Conv", "ConvTranspose", "Gemm")
+_BETWEEN: Final = frozenset({"Add", "Mul", "Div", "Sub", "Cast", "Reshape", "Transpose", "Where"})
+"""What may lie between a softmax and its products."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class GraphSummary:
         float32: Those among them that read float32. The products of attentions are never here: for them float32 only
             means how to accumulate.
         eight_bit: Products of two quantized operands by node, with `int8` or `fp8`.
-        attentions: The two products of each windowed attention, by its softmax.
+        attentions: The two products of each attention, by its softmax.
         min_bytes: Lower bound of the bytes moved: activations as counted below, and every constant once.
     """
 
@@ -31,19 +36,25 @@ class GraphSummary:
     min_bytes: int
 
 
-def summarize_graph(model: onnx.ModelProto) -> GraphSummary:
-    """Summarize a graph made by `GraphBuilder` and `lower`.
+def summarize_graph(model: onnx.ModelProto, *, is_wrapped: bool = False) -> GraphSummary:
+    """Summarize a graph made by `GraphBuilder` and `lower`, or the lowered graph of a wrapped network.
 
     For `min_bytes`, norms, products and convolutions read their input and write their output once, residuals are read
     once, and an attention reads q, k and v and writes its result. Everything else is assumed to be fused into these.
+
+    Args:
+        model: The graph.
+        is_wrapped: Whether the network is of others: its attentions are then found by what a softmax reads and feeds,
+            not by name.
     """
-    return _Reader(model).summarize()
+    return _Reader(model, is_wrapped).summarize()
 
 
 class _Reader:
     """Shapes and types of all values of a graph, inferred without copying its weights."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, is_wrapped: bool) -> None:
+        self._is_wrapped = is_wrapped
         self._nodes = list(model.graph.node)
         self._constants = {t.name: (t.data_type, tuple(t.dims)) for t in model.graph.initializer}
         inferred = onnx.shape_inference.infer_shapes(_without_weights(model), data_prop=True)
@@ -66,9 +77,9 @@ class _Reader:
                 self._casts.setdefault(node.output[0], []).append(node.input[0])
 
     def summarize(self) -> GraphSummary:
-        flops = {n.name: self._flops(n) for n in self._nodes if n.op_type in ("MatMul", "Conv")}
+        flops = {n.name: self._flops(n) for n in self._nodes if n.op_type in _PRODUCTS}
         attentions = self._attentions()
-        float32 = {n.name for n in self._nodes if self._values[n.input[0]][0] == TensorProto.FLOAT}
+        float32 = {n.name for n in self._nodes if n.input and self._is_float32(n.input[0])}
         constant_bytes = sum(
             math.prod(dims) * _element_bytes(kind) for kind, dims in self._constants.values()
         )
@@ -82,12 +93,43 @@ class _Reader:
 
     def _eight_bit(self, node: onnx.NodeProto) -> str:
         """Return `int8` or `fp8` for a product of two quantized operands, else an empty string."""
-        if node.op_type != "MatMul" or not set(node.input) <= self._quantized.keys():
+        if node.op_type not in _PRODUCTS or not set(node.input[:2]) <= self._quantized.keys():
             return ""
-        kinds = {self._values[self._quantized[name]][0] for name in node.input}
+        kinds = {self._values[self._quantized[name]][0] for name in node.input[:2]}
         return "fp8" if kinds == {TensorProto.FLOAT8E4M3FN} else "int8"
 
+    def _is_float32(self, name: str) -> bool:
+        return name in self._values and self._values[name][0] == TensorProto.FLOAT
+
     def _attentions(self) -> dict[str, frozenset[str]]:
+        return self._found_attentions() if self._is_wrapped else self._named_attentions()
+
+    def _found_attentions(self) -> dict[str, frozenset[str]]:
+        """Find softmaxes between two products of activations, with only elementwise steps in between."""
+        producers = {name: n for n in self._nodes for name in n.output}
+        readers: dict[str, list[onnx.NodeProto]] = {}
+        for n in self._nodes:
+            for name in n.input:
+                readers.setdefault(name, []).append(n)
+
+        def is_product(n: onnx.NodeProto | None) -> bool:
+            return n is not None and n.op_type == "MatMul" and self._fixed.isdisjoint(n.input)
+
+        found = {}
+        for softmax in self._nodes:
+            if softmax.op_type != "Softmax":
+                continue
+            first = producers.get(softmax.input[0])
+            while first is not None and first.op_type in _BETWEEN:
+                first = next((producers[name] for name in first.input if name in producers), None)
+            second: onnx.NodeProto | None = softmax
+            while second is not None and (second is softmax or second.op_type in _BETWEEN):
+                second = next(iter(readers.get(second.output[0], ())), None)
+            if is_product(first) and is_product(second) and first is not None and second is not None:
+                found[softmax.name] = frozenset((first.name, second.name))
+        return found
+
+    def _named_attentions(self) -> dict[str, frozenset[str]]:
         products: dict[str, set[str]] = {}
         for n in self._nodes:
             if n.op_type == "MatMul" and self._fixed.isdisjoint(n.input):
@@ -100,6 +142,14 @@ class _Reader:
 
     def _flops(self, node: onnx.NodeProto) -> int:
         operand = self._values[node.input[1]][1]
+        if (
+            node.op_type == "ConvTranspose"
+        ):  # each input value goes into one output for each weight of its channel
+            return int(2 * math.prod(self._values[node.input[0]][1]) * math.prod(operand[1:]))
+        if node.op_type == "Gemm":
+            return int(2 * math.prod(self._values[node.output[0]][1]) * math.prod(operand)) // max(
+                1, self._values[node.output[0]][1][-1]
+            )
         per_output = math.prod(operand[1:]) if node.op_type == "Conv" else operand[-2]
         return int(2 * math.prod(self._values[node.output[0]][1]) * per_output)
 
@@ -111,7 +161,7 @@ class _Reader:
             return sum(map(self._bytes, stored))
         if node.op_type == "MatMul" and self._first_product.get(node.input[0], node.name) != node.name:
             return self._bytes(node.output[0])
-        if node.op_type in ("MatMul", "Conv", "LayerNormalization"):
+        if node.op_type in (*_PRODUCTS, "LayerNormalization"):
             return self._bytes(node.input[0]) + self._bytes(node.output[0])
         if node.op_type == "Add" and len(inputs) == 2 and node.doc_string != FLOAT32:
             return self._bytes(inputs[0])
@@ -136,8 +186,10 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     bare.graph.node.extend(model.graph.node)
     bare.graph.input.extend(model.graph.input)
     bare.graph.output.extend(model.graph.output)
+    scales = {name for node in model.graph.node if node.op_type == "Resize" for name in node.input[1:]}
     for tensor in model.graph.initializer:
-        if tensor.data_type == TensorProto.INT64:
+        is_scales = tensor.data_type == TensorProto.FLOAT and tensor.name in scales
+        if tensor.data_type == TensorProto.INT64 or is_scales:
             bare.graph.initializer.append(tensor)
         else:
             info = helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))

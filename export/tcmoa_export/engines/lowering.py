@@ -5,6 +5,7 @@ Neither PyTorch nor the weights file is needed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,12 +15,14 @@ from onnx import TensorProto
 
 from tcmoa_export.graph_loading import load_graph
 from tcmoa_export.graph_session import GraphSession
-from tcmoa_export.parity import Parity, Results, check_parity, measure_parity
+from tcmoa_export.islands import MIN_PSNR_DB, lower_by_measurement
+from tcmoa_export.parity import Parity, ParityError, Results, check_parity, measure_parity
 from tcmoa_export.precision import lower
 from tcmoa_runtime.backends.base import Backend
 from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.fuser import Fuser
+from tcmoa_runtime.graph_forms import prepare
 from tcmoa_runtime.graph_metadata import write_precision
 from tcmoa_runtime.images import read_frame
 from tcmoa_runtime.pairs import PairPaths
@@ -46,12 +49,48 @@ def load_lowered_graph(
         ParityError: The lowered graph's results differ too much from the bundle's.
     """
     model = load_graph(bundle)
+    if bundle.network is not None:
+        return _lower_wrapped(bundle, model, precision, pairs, on_message)
     if precision != bundle.precision:
         on_message(f"lowering the graph to {precision}")
         lower(sign_activations(model), precision)
         write_precision(model, precision)
         check_lowered(bundle, model, precision, pairs, on_message)
     return model
+
+
+def _lower_wrapped(
+    bundle: Bundle,
+    model: onnx.ModelProto,
+    precision: Precision,
+    pairs: Sequence[PairPaths],
+    on_message: OnMessage,
+) -> onnx.ModelProto:
+    """Lower the graph of a wrapped network, of which nothing is known; see `tcmoa_export.islands`."""
+    prepare(sign_activations(model))
+    if precision == "fp32":
+        return model
+    on_message(f"lowering the graph to {precision}")
+    frames = _read_frames(bundle, pairs)
+    expected = _fuse(bundle, load_backend(bundle, "onnxruntime"), frames)
+
+    def measure(lowered: onnx.ModelProto) -> float:
+        results = _fuse(bundle, GraphSession(lowered, bundle.contract, precision), frames)
+        names = [name for name, _, _ in frames]
+        found = measure_parity(results, expected, kind=precision, pictures=names, backend="onnxruntime")
+        return math.inf if found.psnr_db is None else found.psnr_db
+
+    islands = lower_by_measurement(model, precision, measure, on_message)
+    if not islands.psnr_db >= MIN_PSNR_DB:
+        raise ParityError(
+            f"PSNR to the bundle is {islands.psnr_db:.1f} dB with {len(islands.kept)} of {islands.parts} parts in "
+            f"float32; expected at least {MIN_PSNR_DB:g} dB",
+            subject=f"the {precision} graph",
+            remedy="Nothing was written. Use {precision} fp32",
+            settings={"precision": ...},
+        )
+    write_precision(islands.model, precision)
+    return islands.model
 
 
 def sign_activations(model: onnx.ModelProto) -> onnx.ModelProto:

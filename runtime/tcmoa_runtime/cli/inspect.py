@@ -143,7 +143,7 @@ def bundle_rows(bundle: Bundle) -> list[Row]:
         ("color", str(manifest.get("color", "rgb"))),
         ("precision", _describe_precision(bundle)),
         *_network_rows(bundle),
-        *_quantization_rows(manifest.get("quantization")),
+        *_quantization_rows(manifest.get("quantization"), bundle),
         *_alignment_rows(bundle),
         *(("input", _describe_tensor(spec)) for spec in contract.inputs),
         *(("output", _describe_tensor(spec)) for spec in contract.outputs),
@@ -212,16 +212,17 @@ def _alignment_rows(bundle: Bundle) -> list[Row]:
     ]
 
 
-def _quantization_rows(entry: Any) -> list[Row]:
+def _quantization_rows(entry: Any, bundle: Bundle) -> list[Row]:
     if not isinstance(entry, dict):
         return []
+    layers = "linear layers" if bundle.network is None else "convolutions and products"
     kept = entry.get("kept_float32") or []
     float32 = f"; float32: {', '.join(map(str, kept))}" if kept else ""
     psnr = entry.get("psnr_db")
     return [
         (
             "8 bits",
-            f"{entry.get('linears')} linear layers, smoothing {entry.get('smoothing')}, "
+            f"{entry.get('linears')} {layers}, smoothing {entry.get('smoothing')}, "
             f"ranges {entry.get('ranges')}{float32}; {'identical' if psnr is None else f'{psnr} dB'} to float32 "
             f"on {len(entry.get('held_pairs', []))} pairs",
         )

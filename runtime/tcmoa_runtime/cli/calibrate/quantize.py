@@ -116,12 +116,16 @@ def _rows(result: QuantizationResult) -> list[tuple[str, str]]:
     fit, held_out = len(result.pairs.fit), len(result.pairs.held_out)
     skipped = f", {len(result.pairs.skipped)} skipped" if result.pairs.skipped else ""
     unit = "tiles of pairs" if result.pairs.are_tiles else "pairs"
+    is_wrapped = result.bundle.network is not None
+    layers, groups = (
+        ("convolutions and products", "groups") if is_wrapped else ("linear layers", "half blocks")
+    )
     ratio = result.bytes_after / result.bytes_before
     return [
         ("bundle", f"{result.bundle.path}, {ratio:.2f} times the size of the float32 bundle"),
         (
             "quantized",
-            f"{result.num_linears} linear layers, {result.num_quantized} of {result.num_groups} half blocks{kept}",
+            f"{result.num_linears} {layers}, {result.num_quantized} of {result.num_groups} {groups}{kept}",
         ),
         ("scheme", str(result.scheme)),
         ("error", f"{result.error.describe()}, against float32 on {held_out} held-out {unit}"),
