@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tcmoa_runtime.contact_sheet import join_images, label_above, scale_to_height, stack_images
 from tcmoa_runtime.contract import SOURCE_ROLES, Task
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fuser import Fuser
@@ -30,9 +30,6 @@ SHEET_PX: Final = 300
 """Height of the images in the contact sheet."""
 STRIP_PX: Final = 200
 """Height of the images in the prompt strip."""
-MARGIN_PX: Final = 6
-LABEL_PX: Final = 22
-"""Height of a label."""
 
 
 @dataclass
@@ -86,7 +83,7 @@ def run_demo(out: str | os.PathLike[str], on_message: OnMessage = ignore_message
             on_message(f"{name}: varying the prompt")
             strips.append(_prompt_strip(task, fuser, x, y, images["fused"]))
     for file_name, parts in ((CONTACT_SHEET, rows), (PROMPT_STRIP, strips)):
-        write_image(result.folder / file_name, _stack(parts))
+        write_image(result.folder / file_name, stack_images(parts))
         result.written.append(result.folder / file_name)
     return result
 
@@ -116,8 +113,11 @@ def _label_row(task: Task, images: dict[str, Frame]) -> Frame:
     roles = SOURCE_ROLES[task]
     label_of_y = "y, SYNTHETIC infrared" if task == "vif" else f"y, {roles['y']}"
     labels = (f"{task}: x, {roles['x']}", label_of_y, "fused", "prompt: red x dominates, blue y")
-    return _join(
-        [_label(_resized(image, SHEET_PX), text) for image, text in zip(images.values(), labels, strict=True)]
+    return join_images(
+        [
+            label_above(scale_to_height(image, SHEET_PX), text)
+            for image, text in zip(images.values(), labels, strict=True)
+        ]
     )
 
 
@@ -132,31 +132,6 @@ def _prompt_strip(task: Task, fuser: Fuser, x: Frame, y: Frame, as_trained: Fram
         f"alpha {least:g}": fuser(x, y, scale=least),
         f"alpha {most:g}": fuser(x, y, scale=most),
     }
-    return _join([_label(_resized(image, STRIP_PX), f"{task}: {text}") for text, image in images.items()])
-
-
-def _resized(frame: Frame, height: int) -> Frame:
-    size = (round(frame.shape[1] * height / frame.shape[0]), height)
-    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _label(image: Frame, text: str) -> Frame:
-    bar = np.full((LABEL_PX, image.shape[1], 3), 255, np.uint8)
-    cv2.putText(bar, text, (2, LABEL_PX - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.concatenate((bar, image))
-
-
-def _join(images: Sequence[Frame]) -> Frame:
-    """Put images of one height side by side."""
-    return np.concatenate([_pad(image, MARGIN_PX, MARGIN_PX) for image in images], axis=1)
-
-
-def _stack(rows: Sequence[Frame]) -> Frame:
-    """Put images below each other."""
-    width = max(row.shape[1] for row in rows)
-    return np.concatenate([_pad(row, 0, width - row.shape[1]) for row in rows])
-
-
-def _pad(image: Frame, below: int, right: int) -> Frame:
-    """Pad with white."""
-    return np.pad(image, ((0, below), (0, right), (0, 0)), constant_values=255)
+    return join_images(
+        [label_above(scale_to_height(image, STRIP_PX), f"{task}: {text}") for text, image in images.items()]
+    )

@@ -16,11 +16,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa_runtime.backends.base import Tensors
+from tcmoa_runtime.backends.base import Tensors, neutral_input
 from tcmoa_runtime.backends.pick import BACKENDS, fastest_backend, load_backend
 from tcmoa_runtime.bench.worker import LoadTimes, RunFrame, Worker, python_module, serve
 from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.contract import PROMPT_SCALE
 from tcmoa_runtime.engine_folders import find_engines
 from tcmoa_runtime.errors import MissingError, TcmoaError
 from tcmoa_runtime.options.bench import BenchOptions
@@ -221,9 +220,7 @@ def _load(path: str, backend: BackendChoice, threads: int, trust_engines: bool) 
     loaded = load_backend(bundle, backend, threads=threads or None, trust_engines=trust_engines)
     rng = np.random.default_rng(0)
     inputs: Tensors = {
-        spec.name: _synthetic_frames(rng, spec.shape)
-        if spec.dtype == "uint8"
-        else np.full(spec.shape, spec.name == PROMPT_SCALE, np.float32)
+        spec.name: _synthetic_frames(rng, spec.shape) if spec.dtype == "uint8" else neutral_input(spec)
         for spec in bundle.contract.inputs
     }
     return lambda: loaded.infer(inputs)

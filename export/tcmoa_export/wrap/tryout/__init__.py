@@ -1,0 +1,1 @@
+"""Trying likely conventions of a network on pairs, best first."""
