@@ -23,6 +23,9 @@ Output: TypeAlias = Literal["image", "source-weights"]
 
 OUTPUTS: Final[tuple[Output, ...]] = (IMAGE, SOURCE_WEIGHTS)
 
+PYRAMID_PIXELS: Final = 32
+"""With `source-weights` a window is a multiple of this: all bands of `tcmoa.source_weights` then have whole pixels."""
+
 ADAPTATIONS: Final[tuple[Adaptation, ...]] = (TC_MOA, ADAPTFORMER, FROZEN)
 
 
@@ -90,6 +93,11 @@ class Sizes:
                 )
         if self.tau % 2:
             raise InputError(f"tau is {self.tau}; expected an even number")
+        if self.output == SOURCE_WEIGHTS and self.window * self.patch_size % PYRAMID_PIXELS:
+            raise InputError(
+                f"windows of {self.window} tokens are windows of {self.window * self.patch_size} pixels; expected a "
+                f"multiple of {PYRAMID_PIXELS} pixels, which the output {SOURCE_WEIGHTS!r} needs"
+            )
         if self.top_k > self.experts:
             raise InputError(f"top_k is {self.top_k}; expected 1 to {self.experts}, the number of experts")
 

@@ -39,7 +39,7 @@ class WeightRule:
     """How the weights of one task are derived.
 
     Attributes:
-        levels: Bands of the pyramid besides the low one; the frame's sides are multiples of 2**levels.
+        levels: Bands of the pyramid besides the low one; the frame's sides are multiples of 2**(levels + 1).
         taps: Length of the binomial filter over the sums, 3 or 5.
         gain: Steepness of the logistic curve at w = 1/2; 1 keeps the slope.
         low_gain: The same for the low band.
@@ -67,7 +67,8 @@ def blend_sources(image: Tensor, x: Tensor, y: Tensor, task: Task) -> Tensor:
 
     Args:
         image: The network's image f, luma [B, 1, H, W], about 0..1.
-        x: Luma of the first source, [B, 1, H, W], 0..1. H and W are multiples of 2**levels of the task's rule.
+        x: Luma of the first source, [B, 1, H, W], 0..1. H and W are multiples of 2**(levels + 1), `levels`
+            of the task's rule.
         y: Luma of the second source, of the same shape.
         task: The task.
 

@@ -7,6 +7,9 @@ from tcmoa import Sizes, TCMoA
 
 MICRO = Sizes(64, 6, 2, 64, 4, 2)
 
+MICRO_WEIGHTS = Sizes(64, 4, 2, 64, 2, 2, mlp_ratio=2, window=4, tau=2, output="source-weights")
+"""A model that weighs the sources, with windows of 64 pixels and 2 + 1 TC-MoAs."""
+
 
 def scrambled(sizes=MICRO, *, upsample=True, seed=0):
     """Return a model with random parameters, none of them neutral."""

@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from micro_model import MICRO, MICRO_WEIGHTS, scrambled
 from micro_model import frames as random_frames
 from tcmoa import reference, window_fit
-from tcmoa.reference import fuse_frames
+from tcmoa.reference import choose_color, fuse_frames
 from tcmoa.window_fit import choose_fit, crop_starts, grid_of_frame, padded_size, resized_size
 from tcmoa_runtime.contract import token_grid
+from tcmoa_runtime.errors import InputError
 
 lengths = st.integers(1, 5000)
 windows = st.sampled_from([112, 224])
@@ -156,6 +158,75 @@ def test_luma_mode_keeps_the_chroma_of_x(micro):
     brightness = (plain(micro, *gray)[0] * weights).sum(-1)
     torch.testing.assert_close(
         (result * weights).sum(-1)[unclipped], brightness[unclipped], rtol=0, atol=1e-2
+    )
+
+
+LUMA = torch.tensor([0.299, 0.587, 0.114])
+
+
+def offsets_from_luma(levels):
+    """Color of frames [..., 3] without their brightness."""
+    return levels - (levels * LUMA).sum(-1, keepdim=True)
+
+
+def not_clipped(levels):
+    return ((levels > 0) & (levels < 255)).all(-1)
+
+
+@pytest.mark.parametrize("task", ["mef", "mff"])
+def test_luma_mode_mixes_the_color_of_both_sources_by_saturation(micro, task):
+    x, y = sources(112, 112)
+    result = fuse_frames(micro, x, y, task, color="luma").fused
+    # |Cb| + |Cr| as BT.601 defines them.
+    weights = []
+    for levels in (x.numpy().astype(np.float64), y.numpy().astype(np.float64)):
+        brightness = levels @ [0.299, 0.587, 0.114]
+        cb, cr = (levels[..., 2] - brightness) * 0.564, (levels[..., 0] - brightness) * 0.713
+        weights.append(torch.from_numpy(np.abs(cb) + np.abs(cr) + 1e-3)[..., None])
+    mixed = sum(w * offsets_from_luma(s.double()) for w, s in zip(weights, (x, y), strict=True)) / sum(
+        weights
+    )
+    inside = not_clipped(result)
+    assert inside.float().mean() > 0.8
+    torch.testing.assert_close(offsets_from_luma(result.double())[inside], mixed[inside], rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("task", ["mef", "mff"])
+def test_the_color_of_exposures_and_focus_comes_from_the_source_that_has_some(micro, task):
+    x, y = sources(112, 112)
+    gray = (y.float() * LUMA).sum(-1, keepdim=True).round().to(torch.uint8).expand(-1, -1, -1, 3)
+    for pair in ((x, gray), (gray, x)):
+        result = fuse_frames(micro, *pair, task, color="luma").fused
+        strong = not_clipped(result) & (offsets_from_luma(x.float()).abs().amax(-1) > 5)
+        torch.testing.assert_close(
+            offsets_from_luma(result)[strong], offsets_from_luma(x.float())[strong], rtol=0, atol=0.05
+        )
+    both = fuse_frames(micro, gray, gray, task, color="luma").fused
+    assert offsets_from_luma(both).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("task", ["vif", "mef", "mff"])
+def test_a_model_that_weighs_the_sources_fuses_luma_without_being_asked(task):
+    model = scrambled(MICRO_WEIGHTS)
+    x, y = sources(50, 90)
+    result = fuse_frames(model, x, y, task)
+    assert torch.equal(fuse_frames(model, x, y, task, color="luma").fused, result.fused)
+    assert result.prompt.shape == (1, 3, 2, 4, 6)
+    gray = [(s.float() * LUMA).sum(-1, keepdim=True) for s in (x, y)]
+    padded = [np.pad(g.numpy(), ((0, 0), (0, 14), (0, 38), (0, 0)), mode="edge") for g in gray]
+    fused, _ = plain(model, *(torch.from_numpy(g).expand(-1, -1, -1, 3) for g in padded), task)
+    inside = not_clipped(result.fused)
+    luma = (result.fused * LUMA).sum(-1)
+    torch.testing.assert_close(luma[inside], fused[:, :50, :90, 0][inside], rtol=0, atol=2e-2)
+
+
+def test_the_color_mode_of_a_model():
+    assert [choose_color(MICRO, color) for color in (None, "rgb", "luma")] == ["rgb", "rgb", "luma"]
+    assert [choose_color(MICRO_WEIGHTS, color) for color in (None, "luma")] == ["luma", "luma"]
+    with pytest.raises(InputError) as caught:
+        choose_color(MICRO_WEIGHTS, "rgb")
+    assert str(caught.value) == (
+        "color: 'rgb'; expected 'luma', as these weights fuse the luma. Leave color out."
     )
 
 
