@@ -1,17 +1,15 @@
-"""Initialize a model so that it already fuses, so that training on a CPU only has to improve it.
+"""Initialize a model that weighs the sources so that it already fuses: training on a CPU only has to improve it.
 
-After the x2 upsampling a token represents 8x8x3 = 192 pixels. With C > 192 the patch embedding stores the DCT
-coefficients of those pixels, in three opponent colors and scaled to about unit variance, exactly in channels 0 to 191.
-The other channels, the carriers, hold a large constant: every LayerNorm then divides by nearly the same number, and the
-network is nearly linear at first. Narrower models keep all of luma and the low frequencies of the two chroma
-components: 64 + 16 + 16 for C = 128. Residual branches start at zero. TC-MoA k fuses the kth third of the coefficients
-(for C = 256 the kth color component) by prompts that initially compare local contrast: the source with more contrast
-dominates. The prediction head inverts the DCT.
+A token is 16x16 pixels of the frame, and such a model predicts the luma at half the frame's resolution: 8x8 = 64
+values. The patch embedding stores their DCT coefficients, scaled to about unit variance, exactly in channels 0 to 63,
+and the prediction head inverts the DCT. The last channels, the carriers, hold a large constant: every LayerNorm then
+divides by nearly the same number, and the network is nearly linear at first. Residual branches start at zero.
 
-With this layout, `third_by_third`, the luma of the two sources is fused once, after two blocks, into one sum weighted
-by two prompts per token, and no later block knows both sources. The layout `held_apart` (for C of 256 and more) writes
-that sum to channels beside the source's own luma, in place of the finer half of the chroma coefficients, and fuses luma
-a second time in the decoder. The blocks in between can weigh the sources pixel by pixel.
+The layouts differ in what the TC-MoAs fuse. With `fuse_in_bands`, each fuses its share of the coefficients in place,
+the lowest frequencies first. The prompts compare local contrast: the source with more contrast dominates. No later
+block knows both sources in these coefficients. With `hold_apart`, for C of 160 and more, the TC-MoAs of the encoder
+write the fused coefficients to channels beside the source's own, and the decoder fuses once more: the blocks in between
+can weigh the sources coefficient by coefficient.
 """
 
 from __future__ import annotations
@@ -19,28 +17,37 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from tcmoa.moa import TaskCustomizedMoA
-from tcmoa.model import TCMoA
+from tcmoa.model import IMAGE_STD, TCMoA
+from tcmoa.presets import SOURCE_WEIGHTS, TC_MOA, Sizes
+from tcmoa_runtime.contract import PATCH
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.images import LUMA
 
-TOKEN = 8
-COEFFICIENTS = TOKEN * TOKEN
-CARRIER = 50.0
+SIDE: Final = PATCH // 2
+"""Side of a token at half the frame's resolution."""
+
+COEFFICIENTS: Final = SIDE * SIDE
+CARRIER: Final = 50.0
 """Value of the constant channels: large compared with scaled DCT coefficients (about 1, at most about 10)."""
-CARRIER_WEIGHT = 0.25
+CARRIER_WEIGHT: Final = 0.25
 """LayerNorm weight of the constant channels. It is small, because a change of any weight that reads a constant channel
 shifts the result everywhere."""
-GAIN = 4.0
+MIN_CARRIERS: Final = 32
+GAIN: Final = 4.0
 """Weight of the fused signal after a TC-MoA, relative to the source: x + GAIN*(prompt_x*x + prompt_y*y)."""
-MIX = 0.5
+GAIN_OF_DECODER: Final = 0.5
+"""The same in the decoder with `hold_apart`, where the tokens of x already know both sources."""
+MIX: Final = 0.5
 """Initial mix scalar of the TC-MoAs (lambda_f of Eq. 6)."""
-CONTRAST = 0.25
+CONTRAST: Final = 0.25
 """How strongly the initial prompts depend on local contrast."""
 
 
@@ -52,45 +59,29 @@ def dct_matrix(n: int) -> Tensor:
     return matrix
 
 
-def upsampling_matrix() -> Tensor:
-    """Return the bilinear x2 upsampling of 10 neighboring pixels to the 16 values of one patch: float64 [16, 10]."""
-    matrix = torch.zeros(2 * TOKEN, TOKEN + 2, dtype=torch.float64)
-    for i in range(TOKEN):
-        matrix[2 * i, i], matrix[2 * i, i + 1] = 0.25, 0.75
-        matrix[2 * i + 1, i + 1], matrix[2 * i + 1, i + 2] = 0.75, 0.25
-    return matrix
-
-
-def opponent_colors() -> Tensor:
-    """Return an orthonormal color transform, float64 [3, 3]: luma, red minus blue, red and blue minus green."""
-    rows = torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64)
-    return rows / rows.square().sum(1, keepdim=True).sqrt()
-
-
 def frequency_order() -> list[tuple[int, int]]:
     """Return the 64 (row, column) frequencies in ascending order."""
-    pairs = [(u, v) for u in range(TOKEN) for v in range(TOKEN)]
+    pairs = [(u, v) for u in range(SIDE) for v in range(SIDE)]
     return sorted(pairs, key=lambda p: (p[0] ** 2 + p[1] ** 2, p))
 
 
-def list_coefficients(count: int) -> list[tuple[int, int, int]]:
-    """Return (color, row, column) of all of luma and of the `count` lowest frequencies of each chroma component."""
-    order = frequency_order()
-    return [(c, u, v) for c, number in enumerate((COEFFICIENTS, count, count)) for u, v in order[:number]]
+def coefficient_spread() -> Tensor:
+    """Return the approximate standard deviation of each coefficient in photographs, [64]; it falls with frequency.
 
-
-def kept_coefficients(dim: int) -> list[tuple[int, int, int]]:
-    """Return (color, row, column) of the coefficients that three TC-MoAs of rank C/4 can fuse, with C = `dim`.
-
-    All of luma, and as many low frequencies of both chroma components as fit.
+    In units of the normalized luma (`luma_of_channels`), in `frequency_order`.
     """
-    return list_coefficients(min(COEFFICIENTS, (3 * dim // 4 - COEFFICIENTS) // 2))
+    radius = torch.tensor([math.hypot(u, v) for u, v in frequency_order()])
+    return torch.where(radius == 0, torch.tensor(3.5), 0.92 / radius.clamp(min=1.0) ** 1.3).float()
 
 
-def coefficient_spread(kept: list[tuple[int, int, int]]) -> Tensor:
-    """Return the approximate standard deviation of each coefficient in photographs, [kept]; it falls with frequency."""
-    radius = torch.tensor([math.hypot(u, v) for _, u, v in kept])
-    return torch.where(radius == 0, torch.tensor(6.0), 1.6 / radius.clamp(min=1.0) ** 1.3).float()
+def luma_of_channels() -> Tensor:
+    """Return the weights of the normalized R, G and B in the normalized luma, float64 [3].
+
+    The normalized luma v of a pixel is (luma - m) / s, where m and s are ImageNet's mean and standard deviation
+    weighted like R, G and B. A prediction of v in all three channels has this luma.
+    """
+    weights = torch.tensor(LUMA, dtype=torch.float64) * torch.tensor(IMAGE_STD, dtype=torch.float64)
+    return weights / weights.sum()
 
 
 @dataclass(frozen=True)
@@ -101,76 +92,75 @@ class FusionStep:
         reads: Channels whose coefficients are fused.
         writes: Channels that the fused coefficients are added to.
         gain: Weight of the fused signal, relative to the content of `writes`.
-        has_brightness: Whether the first of `reads` is brightness. Prompts compare contrast and saturation, not
-            brightness.
     """
 
     reads: range
     writes: range
     gain: float
-    has_brightness: bool
 
 
 @dataclass(frozen=True)
 class ChannelLayout:
-    """The use of the channels: the coefficients `kept`, then `num_empty` channels, then carriers."""
+    """The use of the channels: the 64 coefficients, then `num_empty` channels, then carriers."""
 
-    kept: list[tuple[int, int, int]]
     num_empty: int
-    steps: tuple[FusionStep, FusionStep, FusionStep]
+    encoder: tuple[FusionStep, ...]
+    decoder: tuple[FusionStep, ...]
 
     @property
     def num_signals(self) -> int:
         """Number of channels that are not carriers."""
-        return len(self.kept) + self.num_empty
+        return COEFFICIENTS + self.num_empty
 
 
-def third_by_third(dim: int) -> ChannelLayout:
-    """Return the layout in which TC-MoA k fuses the kth third of the coefficients, in place."""
-    kept = kept_coefficients(dim)
-    third = len(kept) // 3
-    ranges = [range(third * k, third * (k + 1)) for k in range(3)]
-    first, second, last = (FusionStep(own, own, GAIN, own.start == 0) for own in ranges)
-    return ChannelLayout(kept, 0, (first, second, last))
+LayoutRule: TypeAlias = Callable[[Sizes], ChannelLayout]
 
 
-def held_apart(dim: int) -> ChannelLayout:
-    """Return the layout in which the first TC-MoA writes the fused luma beside the source's own.
-
-    The second TC-MoA fuses chroma. The last one fuses luma a second time, after the blocks in between.
+def fuse_in_bands(sizes: Sizes) -> ChannelLayout:
+    """Return the layout in which each TC-MoA fuses its share of the coefficients, in place.
 
     Raises:
-        InputError: `dim` is too small.
+        InputError: C is too small.
     """
-    rank = dim // 4
-    chroma = min(COEFFICIENTS, rank // 2, (3 * rank - 2 * COEFFICIENTS) // 2)
-    if rank < COEFFICIENTS or chroma < 1:
-        raise InputError(f"C = {dim}; expected 256 or more")
-    luma, others = range(COEFFICIENTS), range(COEFFICIENTS, COEFFICIENTS + 2 * chroma)
-    added = range(others.stop, others.stop + COEFFICIENTS)
-    return ChannelLayout(
-        list_coefficients(chroma),
-        COEFFICIENTS,
-        (
-            FusionStep(luma, added, 1.0, True),
-            FusionStep(others, others, GAIN, False),
-            FusionStep(luma, luma, GAIN, True),
-        ),
-    )
+    shares = _shares(sizes, sizes.encoder_moas + sizes.decoder_moas, num_empty=0)
+    steps = [FusionStep(own, own, GAIN) for own in shares]
+    return ChannelLayout(0, tuple(steps[: sizes.encoder_moas]), tuple(steps[sizes.encoder_moas :]))
 
 
-FUSIONS: Final = MappingProxyType({"fusion": third_by_third, "fusion-held": held_apart})
+def hold_apart(sizes: Sizes) -> ChannelLayout:
+    """Return the layout in which the TC-MoAs of the encoder write the fused coefficients beside the source's own.
+
+    Raises:
+        InputError: C is too small.
+    """
+    shares = _shares(sizes, sizes.encoder_moas, num_empty=COEFFICIENTS)
+    steps = [FusionStep(own, range(COEFFICIENTS + own.start, COEFFICIENTS + own.stop), 1.0) for own in shares]
+    low = range(min(COEFFICIENTS, sizes.decoder_embed_dim // 4))
+    last = FusionStep(low, low, GAIN_OF_DECODER)
+    return ChannelLayout(COEFFICIENTS, tuple(steps), (last,) * sizes.decoder_moas)
+
+
+def _shares(sizes: Sizes, count: int, *, num_empty: int) -> list[range]:
+    """Divide the coefficients among `count` TC-MoAs, of which each can fuse C/4; checks that C is large enough."""
+    dim = sizes.embed_dim
+    # A TC-MoA has C/4 channels inside.
+    least = max(COEFFICIENTS + num_empty + MIN_CARRIERS, 4 * math.ceil(COEFFICIENTS / count))
+    if dim < least:
+        raise InputError(f"C = {dim} with {count} TC-MoAs; expected {least} or more")
+    cuts = [round(COEFFICIENTS * k / count) for k in range(count + 1)]
+    return [range(start, stop) for start, stop in pairwise(cuts)]
+
+
+FUSIONS: Final = MappingProxyType[str, LayoutRule]({"fusion": fuse_in_bands, "fusion-held": hold_apart})
 """Layouts by the value of `start` in a configuration."""
 
 
-def start_as_fusion(
-    model: TCMoA, seed: int = 0, layout: Callable[[int], ChannelLayout] = third_by_third
-) -> None:
+def start_as_fusion(model: TCMoA, seed: int = 0, layout: LayoutRule = fuse_in_bands) -> None:
     """Set the parameters of `model` in place, as described above; position biases keep their small noise.
 
     Args:
-        model: A model with upsampling, 16-pixel patches, C a multiple of 128 and equal in encoder and decoder, and
-            three TC-MoAs, the last one in the decoder.
+        model: A model that weighs the sources, with 16-pixel patches, equal widths of encoder and decoder, and TC-MoAs
+            in both.
         seed: Seed of the initial noise.
         layout: One of `FUSIONS`.
 
@@ -180,16 +170,18 @@ def start_as_fusion(
     sizes = model.sizes
     dim = sizes.embed_dim
     if not (
-        model.upsample
-        and sizes.patch_size == 2 * TOKEN
+        sizes.output == SOURCE_WEIGHTS
+        and sizes.adaptation == TC_MOA
+        and sizes.patch_size == PATCH
         and dim == sizes.decoder_embed_dim
-        and dim % (2 * COEFFICIENTS) == 0  # the hidden units of the adapters are a multiple of four
-        and (len(model.encoder.moas), len(model.decoder.moas)) == (2, 1)
+        and sizes.encoder_moas
+        and sizes.decoder_moas
     ):
         raise InputError(
-            f"{sizes}; expected upsampling, patches of 16, equal widths of a multiple of 128 and 2 + 1 TC-MoAs"
+            f"{sizes}; expected the output {SOURCE_WEIGHTS!r}, patches of {PATCH}, equal widths and TC-MoAs in encoder "
+            f"and decoder"
         )
-    plan = layout(dim)
+    plan = layout(sizes)
     pixels = plan.num_signals
     generator = torch.Generator().manual_seed(seed)
     carrier = torch.where(torch.arange(dim) % 2 == 0, CARRIER, -CARRIER)
@@ -207,8 +199,10 @@ def start_as_fusion(
                 for end in (block.attn.proj, block.mlp.fc2):
                     nn.init.zeros_(end.weight)
                     nn.init.zeros_(end.bias)
-        steps = iter(plan.steps)
-        for stage, halves in ((model.encoder, True), (model.decoder, False)):
+        for stage, steps, halves in (
+            (model.encoder, plan.encoder, True),
+            (model.decoder, plan.decoder, False),
+        ):
             level = CARRIER
             for i, block in enumerate(stage.blocks):
                 for norm in (block.norm1, block.norm2):
@@ -216,33 +210,30 @@ def start_as_fusion(
                     norm.weight[:pixels] = level / normalized
                     norm.bias.zero_()
                 if i in stage.moa_after:
-                    moa = stage.moas[stage.moa_after[i]]
-                    _fuse(moa, next(steps), level / normalized, pixels, generator)
+                    k = stage.moa_after[i]
+                    _fuse(stage.moas[k], steps[k], level / normalized, pixels, generator)
                     # The mix scales the carrier and all channels that are not fused; the decoder restandardizes them.
                     level *= (1 - MIX) if halves else 1.0
 
 
 def _embedding_and_head(model: TCMoA, carrier: Tensor, normalized: float, plan: ChannelLayout) -> None:
-    dct, colors, pixels, kept = dct_matrix(TOKEN), opponent_colors(), plan.num_signals, plan.kept
-    inverse = torch.linalg.pinv(upsampling_matrix())[
-        1 : TOKEN + 1
-    ]  # from the 16 values of a patch to its 8 pixels
-    analysis = dct @ inverse  # [8, 16]
+    dct, pixels, order, spread = dct_matrix(SIDE), plan.num_signals, frequency_order(), coefficient_spread()
+    halving = torch.eye(SIDE, dtype=torch.float64).repeat_interleave(2, 1) / 2  # [8, 16]: means of two pixels
+    analysis, channels = dct @ halving, luma_of_channels()
     embed = torch.stack(
-        [colors[c][:, None, None] * torch.outer(analysis[u], analysis[v]) for c, u, v in kept]
-    )
+        [channels[:, None, None] * torch.outer(analysis[u], analysis[v]) for u, v in order]
+    )  # [64, 3, 16, 16]
     proj = model.patch_embed.proj
     assert proj.bias is not None
     proj.weight.zero_()
-    spread = coefficient_spread(kept)
-    proj.weight[: len(kept)] = embed.float() / spread[:, None, None, None]
+    proj.weight[:COEFFICIENTS] = embed.float() / spread[:, None, None, None]
     proj.bias.copy_(carrier)
     for table in (model.pos_embed, model.decoder_pos_embed):
         table.zero_()  # inside a window the relative bias distinguishes positions
 
-    # After the two TC-MoAs of the encoder, the carrier and all unfused channels are scaled by (1 - MIX)^2.
-    shrunk = (1 - MIX) ** 2
-    fused = _signal_gains(plan, plan.steps[:2])
+    # Each TC-MoA of the encoder scales the carrier and all channels that it does not fuse by 1 - MIX.
+    shrunk = (1 - MIX) ** len(plan.encoder)
+    fused = _signal_gains(plan, plan.encoder)
     model.norm.weight.fill_(CARRIER_WEIGHT)
     model.norm.weight[:pixels] = CARRIER * shrunk / normalized / (shrunk * fused)
     model.norm.bias.zero_()
@@ -251,20 +242,16 @@ def _embedding_and_head(model: TCMoA, carrier: Tensor, normalized: float, plan: 
     _undo_centering(model.decoder_embed.weight, model.norm.weight, pixels)
     model.decoder_embed.bias.zero_()
 
-    fused = _signal_gains(plan, plan.steps[2:])
+    fused = _signal_gains(plan, plan.decoder)
     model.decoder_norm.weight.fill_(CARRIER_WEIGHT)
     model.decoder_norm.weight[:pixels] = CARRIER / normalized / fused
     model.decoder_norm.bias.zero_()
-    synthesis = torch.stack(
-        [torch.einsum("i,j,k->ijk", dct[u], dct[v], colors[c]) for c, u, v in kept], -1
-    )  # [8, 8, 3, kept]
-    doubled = synthesis.repeat_interleave(2, 0).repeat_interleave(
-        2, 1
-    )  # repeat each pixel for its four sub-pixels
-    head = doubled.reshape(-1, len(kept)).float() * spread
+    synthesis = torch.stack([torch.outer(dct[u], dct[v]) for u, v in order], -1)  # [8, 8, 64]
+    doubled = synthesis.repeat_interleave(2, 0).repeat_interleave(2, 1)[:, :, None]
+    head = doubled.expand(-1, -1, 3, -1).reshape(-1, COEFFICIENTS).float() * spread  # equal in R, G and B
     model.decoder_pred.weight.zero_()
-    model.decoder_pred.weight[:, : len(kept)] = head
-    for step in plan.steps:
+    model.decoder_pred.weight[:, :COEFFICIENTS] = head
+    for step in plan.encoder:
         if step.writes != step.reads:  # each of the two channel ranges contributes half of the result
             half = head[:, step.reads] / 2
             model.decoder_pred.weight[:, step.reads] = half
@@ -305,18 +292,18 @@ def _fuse(
     dim = moa.fusion.conv1.in_channels
     rank = dim // 4
     own, written = torch.tensor(step.reads), torch.tensor(step.writes)
-    first = 1 if step.has_brightness else 0
-    compared = torch.arange(first, first + rank // 2)
+    first = 1 if 0 in step.reads else 0  # prompts compare contrast, not brightness
+    compared = own[first : first + rank // 2]
 
     prompts = moa.prompts
     prompts.norm1.weight.fill_(CARRIER_WEIGHT)
     prompts.norm1.bias.zero_()
-    prompts.reduce.weight.normal_(std=1e-3, generator=generator)
+    prompts.reduce.weight.normal_(std=0.02, generator=generator)
     prompts.reduce.weight.unflatten(1, (2, dim))[:, :, pixels:] = 0
     for source in range(2):
-        columns = own[compared] + source * dim
-        prompts.norm1.weight[columns] = unit
-        prompts.reduce.weight[source * (rank // 2) + torch.arange(rank // 2), columns] = 1.0
+        prompts.norm1.weight[own + source * dim] = unit
+        rows = source * (rank // 2) + torch.arange(len(compared))
+        prompts.reduce.weight[rows, compared + source * dim] = 1.0
     scale = prompts.norm1.weight.unflatten(0, (2, dim))
     own_weights = prompts.reduce.weight.unflatten(1, (2, dim))
     for source in range(2):
@@ -326,16 +313,16 @@ def _fuse(
     prompts.routers.gate.normal_(std=0.05, generator=generator)
     prompts.routers.noise.zero_()
     for adapter in prompts.bank.adapters:
-        hidden = adapter.fc1.weight.shape[0]
-        signs = torch.randn(hidden // 4, rank // 2, generator=generator) * (2 / rank) ** 0.5
-        adapter.fc1.weight.normal_(std=0.02, generator=generator)
+        half = adapter.fc1.weight.shape[0] // 2  # hidden units of each source
+        signs = torch.randn(math.ceil(half / 2), rank // 2, generator=generator) * (2 / rank) ** 0.5
+        adapter.fc1.weight.normal_(std=0.1, generator=generator)
         adapter.fc2.weight.normal_(std=0.02, generator=generator)
         adapter.fc1.bias.zero_()
         adapter.fc2.bias.zero_()
         for source, sense in ((0, 1.0), (1, -1.0)):
-            units = slice(source * hidden // 2, (source + 1) * hidden // 2)
-            inputs = slice(source * rank // 2, (source + 1) * rank // 2)
-            adapter.fc1.weight[units, inputs] += torch.cat((signs, -signs))  # relu(s) + relu(-s) = |s|
+            units = slice(source * half, (source + 1) * half)
+            inputs = slice(source * (rank // 2), (source + 1) * (rank // 2))
+            adapter.fc1.weight[units, inputs] += torch.cat((signs, -signs))[:half]  # relu(s) + relu(-s) = |s|
             adapter.fc2.weight[: rank // 2, units] += sense * CONTRAST
             adapter.fc2.weight[rank // 2 :, units] -= sense * CONTRAST
 

@@ -6,25 +6,24 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
-from micro_model import MICRO
-from tcmoa import PRESETS, Sizes, TCMoA
-from tcmoa.start import (
-    FUSIONS,
-    dct_matrix,
-    held_apart,
-    kept_coefficients,
-    start_as_fusion,
-    third_by_third,
-    upsampling_matrix,
-)
+from micro_model import MICRO, MICRO_WEIGHTS
+from tcmoa import PRESETS, TCMoA
+from tcmoa.model import IMAGE_MEAN, IMAGE_STD
+from tcmoa.start import FUSIONS, dct_matrix, fuse_in_bands, hold_apart, luma_of_channels, start_as_fusion
 from tcmoa.synthetic_pairs import exposure_pair, focus_pair, smooth_mask, synthetic_infrared
 
+STARTS = [("nano", "fusion"), ("tiny", "fusion"), ("tiny", "fusion-held")]
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+SIDE = 160
 
-@pytest.fixture(scope="module", params=FUSIONS)
+
+@pytest.fixture(scope="module", params=STARTS, ids=lambda start: "+".join(start))
 def model(request):
-    started = TCMoA(PRESETS["tiny"]).eval()
-    start_as_fusion(started, layout=FUSIONS[request.param])
+    preset, layout = request.param
+    started = TCMoA(PRESETS[preset]).eval()
+    start_as_fusion(started, layout=FUSIONS[layout])
     return started
 
 
@@ -32,115 +31,125 @@ def psnr(a, b):
     return -10 * np.log10(np.mean((a - b) ** 2))
 
 
-def fuse(model, x, y, task):
+def predict(model, x, y, task):
+    """Return the network's own image at half the resolution, and its prompts; x and y are lumas [160, 160]."""
+    images = (torch.from_numpy(s)[None, None].expand(1, 3, -1, -1) for s in (x, y))
     with torch.no_grad():
-        result = model(*(torch.from_numpy(s).permute(2, 0, 1)[None] for s in (x, y)), task)
-    return result.image[0].permute(1, 2, 0).clamp(0, 1).numpy(), result.prompts
+        result = model(*images, task)
+    decoded = result.decoded * torch.tensor(IMAGE_STD).view(3, 1, 1) + torch.tensor(IMAGE_MEAN).view(3, 1, 1)
+    image = (decoded * torch.from_numpy(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+    return F.avg_pool2d(image, 2)[0, 0].numpy(), result.prompts
+
+
+def half(image):
+    return image.reshape(SIDE // 2, 2, SIDE // 2, 2).mean((1, 3))
 
 
 @pytest.fixture(params=["photo", "coffee"])
 def scene(request):
-    return request.getfixturevalue(request.param).astype(np.float32) / 255
+    """Luma of a photograph, in 0..1."""
+    return request.getfixturevalue(request.param)[:SIDE, :SIDE].astype(np.float32) @ LUMA / 255
 
 
 @pytest.mark.parametrize("task", ["vif", "mef", "mff"])
-def test_equal_sources_are_reproduced(model, scene, task):
-    assert psnr(fuse(model, scene, scene, task)[0], scene) > 35
+def test_equal_sources_are_reproduced_at_half_resolution(model, scene, task):
+    assert psnr(predict(model, scene, scene, task)[0], half(scene)) > 35
 
 
 @pytest.mark.parametrize("task", ["vif", "mef", "mff"])
-def test_the_result_is_nearer_to_both_sources_than_they_are_to_each_other(model, scene, task):
+def test_the_prediction_is_nearer_to_both_sources_than_they_are_to_each_other(model, scene, task):
+    color = np.repeat(scene[..., None], 3, -1)
     x, y = {
-        "vif": lambda: (scene, synthetic_infrared(scene)),
-        "mef": lambda: exposure_pair(scene, 1.5),
-        "mff": lambda: focus_pair(scene, smooth_mask(224, 224, np.random.default_rng(0)), 3.0),
+        "vif": lambda: (color, synthetic_infrared(color)),
+        "mef": lambda: exposure_pair(color, 1.5),
+        "mff": lambda: focus_pair(color, smooth_mask(SIDE, SIDE, np.random.default_rng(0)), 3.0),
     }[task]()
-    fused, _ = fuse(model, x, y, task)
-    assert min(psnr(fused, x), psnr(fused, y)) > psnr(x, y)
+    x, y = (np.ascontiguousarray(s @ LUMA if s.ndim == 3 else s, np.float32) for s in (x, y))
+    fused, _ = predict(model, x, y, task)
+    assert min(psnr(fused, half(x)), psnr(fused, half(y))) > psnr(half(x), half(y))
 
 
-def test_the_sharper_source_dominates_and_its_detail_is_kept(model, scene):
-    left = np.zeros((224, 224, 1), np.float32)
-    left[:, :112] = 1
-    far, near = focus_pair(scene, left, 2.0)  # far is sharp on the left
-    fused, prompts = fuse(model, far, near, "mff")
-    for prompt_x, prompt_y in prompts:
-        assert prompt_x[..., :14].mean() > prompt_y[..., :14].mean() + 0.02
-        assert prompt_x[..., 14:].mean() < prompt_y[..., 14:].mean() - 0.02
+def test_the_source_with_more_detail_dominates(model, scene):
+    flat = cv2.GaussianBlur(scene, (0, 0), 8.0)
+    left = np.arange(SIDE) < SIDE // 2
+    x, y = np.where(left, scene, flat), np.where(left, flat, scene)
+    fused, prompts = predict(model, x, y, "mff")
+    prompt_x, prompt_y = (sum(values) / len(prompts) for values in zip(*prompts, strict=True))
+    assert prompt_x[..., :5].mean() > prompt_y[..., :5].mean() + 0.01
+    assert prompt_x[..., 5:].mean() < prompt_y[..., 5:].mean() - 0.01
 
     def detail(image):
         return image - cv2.GaussianBlur(image, (0, 0), 2.0)
 
-    kept = psnr(detail(fused), detail(scene))
-    assert all(kept > psnr(detail(other), detail(scene)) for other in (far, near, (far + near) / 2))
+    kept = psnr(detail(fused), detail(half(scene)))
+    assert all(kept > psnr(detail(half(other)), detail(half(scene))) for other in (x, y))
 
 
-@pytest.fixture(scope="module", params=[128, 384])
-def narrow(request):
-    width = {"embed_dim": request.param, "decoder_embed_dim": request.param}
-    started = TCMoA(replace(PRESETS["nano"], **width)).eval()
-    start_as_fusion(started)
-    return started
-
-
-@pytest.mark.parametrize("task", ["vif", "mef", "mff"])
-def test_every_width_keeps_all_of_luma_and_smooth_chroma(narrow, scene, task):
-    scene = scene[:160, :160]  # whole windows of 80
-    again = fuse(narrow, scene, scene, task)[0]
-    assert psnr(again, scene) > 33
-    assert psnr(again.mean(-1), scene.mean(-1)) > 45
-    x, y = scene, synthetic_infrared(scene)
-    fused, _ = fuse(narrow, x, y, task)
-    assert min(psnr(fused, x), psnr(fused, y)) > psnr(x, y)
-
-
-def test_the_coefficients_fill_three_tc_moas():
-    for dim, chroma in ((256, 64), (128, 16)):
-        kept = kept_coefficients(dim)
-        assert len(kept) == len(set(kept)) == 3 * dim // 4
-        assert [sum(color == c for color, _, _ in kept) for c in range(3)] == [64, chroma, chroma]
-        assert all(u < 8 and v < 8 for _, u, v in kept)
-        assert (1, 0, 0) in kept  # only the finest are omitted
-
-
-@pytest.mark.parametrize("dim", [256, 384, 512])
-def test_held_apart_leaves_room_for_a_second_luma_and_carriers(dim):
-    layout = held_apart(dim)
-    assert len(layout.kept) == len(set(layout.kept)) == layout.num_signals - 64
-    assert layout.num_signals <= 3 * dim // 4
-    first, others, last = layout.steps
-    assert set(first.writes).isdisjoint(range(len(layout.kept)))
-    assert len(first.writes) == len(first.reads) == 64
-    assert (others.reads, last.reads) == (others.writes, last.writes)
-    assert set(first.reads) | set(others.reads) == set(range(len(layout.kept)))
-    assert all(len(step.reads) <= dim // 4 for step in layout.steps)  # the rank of a TC-MoA
+@pytest.mark.parametrize("layout", FUSIONS.values(), ids=FUSIONS)
+@pytest.mark.parametrize("changes", [{}, {"depth": 8}, {"decoder_depth": 4}], ids=str)
+def test_the_coefficients_are_shared_out_completely(layout, changes):
+    sizes = replace(PRESETS["tiny"], **changes)
+    plan = layout(sizes)
+    assert (len(plan.encoder), len(plan.decoder)) == (sizes.encoder_moas, sizes.decoder_moas)
+    steps = plan.encoder if layout is hold_apart else (*plan.encoder, *plan.decoder)
+    assert [channel for step in steps for channel in step.reads] == list(range(64))
+    assert all(0 < len(step.reads) == len(step.writes) <= sizes.embed_dim // 4 for step in steps)
+    assert all(0 <= step.writes.start < step.writes.stop <= plan.num_signals for step in steps)
+    if layout is hold_apart:
+        assert [channel for step in steps for channel in step.writes] == list(range(64, 128))
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_the_luma_of_a_source_is_known_after_the_first_tc_moa_only_with_held_apart(scene, held):
-    """Least squares show whether the luma of x can be recovered from its tokens after the first TC-MoA."""
-    model = TCMoA(PRESETS["tiny"]).eval()
-    start_as_fusion(model, layout=held_apart if held else third_by_third)
-    y = scene[::-1, ::-1]  # of the same statistics, and unlike x at all places
-    tokens = []
-    model.encoder.moas[0].register_forward_hook(lambda _module, _inputs, output: tokens.append(output.x))
-    fuse(model, scene, y.copy(), "vif")
-    known = tokens[0].flatten(0, 2).double()
-    own = torch.from_numpy(scene.mean(-1)).unfold(0, 8, 8).unfold(1, 8, 8).reshape(len(known), -1).double()
-    inputs = torch.cat((known[:, :192], torch.ones(len(known), 1, dtype=torch.float64)), 1)
+def test_the_source_is_known_after_the_encoder_only_with_hold_apart(scene, held):
+    """Least squares show whether the coefficients of x can be recovered from its tokens."""
+    model = TCMoA(replace(PRESETS["tiny"], window=4)).eval()
+    start_as_fusion(model, layout=hold_apart if held else fuse_in_bands)
+    rng = np.random.default_rng(0)
+    tokens, blocks = [], []
+    model.encoder.moas[-1].register_forward_hook(lambda _module, _inputs, output: tokens.append(output.x))
+    for _ in range(4):
+        x, y = (np.roll(scene, rng.integers(0, SIDE, 2), (0, 1))[:128, :128] for _ in range(2))
+        images = [torch.from_numpy(s.copy())[None, None].expand(1, 3, -1, -1) for s in (x, y)]
+        with torch.no_grad():
+            model(*images, "vif")
+        halved = torch.from_numpy(x.reshape(64, 2, 64, 2).mean((1, 3)))
+        blocks.append(halved.unfold(0, 8, 8).unfold(1, 8, 8).reshape(64, 64))
+    known = torch.cat([t.flatten(0, 2) for t in tokens]).double()
+    own = torch.cat(blocks).double()
+    inputs = torch.cat((known[:, :128], torch.ones(len(known), 1, dtype=torch.float64)), 1)
     train, test = slice(0, None, 2), slice(1, None, 2)
+    if not held:
+        inputs = inputs[:, [*range(64), 128]]
     solution = torch.linalg.lstsq(inputs[train], own[train]).solution
     error = (inputs[test] @ solution - own[test]).square().mean() / own[test].var()
     assert (error < 0.001) == held
 
 
-def test_a_layout_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="C = 128; expected 256 or more"):
-        start_as_fusion(TCMoA(PRESETS["nano"]), layout=held_apart)
+@pytest.mark.parametrize(
+    ("layout", "changes", "message"),
+    [
+        (
+            hold_apart,
+            {"embed_dim": 128, "decoder_embed_dim": 128, "num_heads": 4, "decoder_num_heads": 4},
+            160,
+        ),
+        (fuse_in_bands, {"tau": 4}, 128),
+        (
+            fuse_in_bands,
+            {"embed_dim": 64, "decoder_embed_dim": 64, "num_heads": 2, "decoder_num_heads": 2},
+            96,
+        ),
+    ],
+    ids=str,
+)
+def test_a_width_that_does_not_fit_a_layout_is_refused(layout, changes, message):
+    sizes = replace(PRESETS["nano"], **changes)
+    with pytest.raises(ValueError, match=f"C = {sizes.embed_dim} with . TC-MoAs; expected {message} or more"):
+        start_as_fusion(TCMoA(sizes), layout=layout)
 
 
 def test_the_seed_fixes_all_but_the_position_biases():
-    started = [TCMoA(PRESETS["tiny"]) for _ in range(3)]
+    started = [TCMoA(PRESETS["nano"]) for _ in range(3)]
     for model, seed in zip(started, (1, 1, 2), strict=True):
         start_as_fusion(model, seed)
     first, second, other = (model.state_dict() for model in started)
@@ -151,20 +160,20 @@ def test_the_seed_fixes_all_but_the_position_biases():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "upsample"),
+    "sizes",
     [
-        (MICRO, True),  # 64 channels hold no 192 pixels
-        (PRESETS["tiny"], False),
-        (Sizes(256, 6, 8, 288, 4, 8), True),
-        (Sizes(256, 4, 8, 256, 4, 8), True),
-        (Sizes(192, 6, 8, 192, 4, 8), True),
-        (Sizes(320, 6, 8, 320, 4, 8), True),
-        (Sizes(256, 6, 8, 256, 4, 8, patch_size=8), True),
+        MICRO,
+        replace(PRESETS["nano"], output="image"),
+        replace(PRESETS["nano"], patch_size=32),
+        replace(PRESETS["nano"], decoder_embed_dim=192),
+        replace(PRESETS["nano"], adaptation="frozen"),
+        replace(MICRO_WEIGHTS, embed_dim=96, decoder_embed_dim=96, num_heads=3, decoder_num_heads=3, tau=8),
     ],
+    ids=str,
 )
-def test_sizes_that_cannot_hold_it_are_refused(sizes, upsample):
-    with pytest.raises(ValueError, match="expected upsampling, patches of 16"):
-        start_as_fusion(TCMoA(sizes, upsample=upsample))
+def test_sizes_that_cannot_hold_it_are_refused(sizes):
+    with pytest.raises(ValueError, match="expected the output 'source-weights', patches of 16"):
+        start_as_fusion(TCMoA(sizes))
 
 
 def test_dct_is_orthonormal_and_its_first_row_the_mean():
@@ -173,7 +182,8 @@ def test_dct_is_orthonormal_and_its_first_row_the_mean():
     torch.testing.assert_close(matrix[0], torch.full((8,), 8**-0.5, dtype=torch.float64))
 
 
-def test_upsampling_matrix_is_torchs_bilinear():
-    line = torch.rand(1, 1, 24, dtype=torch.float64)
-    doubled = torch.nn.functional.interpolate(line, scale_factor=2.0, mode="linear", align_corners=False)
-    torch.testing.assert_close(upsampling_matrix() @ line[0, 0, 7:17], doubled[0, 0, 16:32])
+def test_an_equal_prediction_in_all_channels_has_the_luma_of_the_normalized_one():
+    mean, std, luma = (torch.tensor(v, dtype=torch.float64) for v in (IMAGE_MEAN, IMAGE_STD, LUMA.tolist()))
+    pixel = torch.tensor([0.7, 0.2, 0.4], dtype=torch.float64)
+    value = (luma_of_channels() * (pixel - mean) / std).sum()
+    assert ((value * std + mean) * luma).sum() == pytest.approx(float((pixel * luma).sum()), abs=1e-6)
