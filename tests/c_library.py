@@ -90,7 +90,7 @@ class CFuser:
         x: NDArray[Any],
         y: NDArray[Any],
         *,
-        scale: float = 1.0,
+        scale: float | None = 1.0,
         shift: float = 0.0,
         out: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]:
@@ -99,7 +99,7 @@ class CFuser:
         Args:
             x: uint8 [H, W, 3] in RGB order, or gray uint8 or uint16 [H, W].
             y: Like `x`.
-            scale: alpha of Eq. 8.
+            scale: alpha of Eq. 8; None sets no prompt.
             shift: beta of Eq. 8.
             out: Array for the result.
 
@@ -107,10 +107,11 @@ class CFuser:
             uint8 [H, W, 3] in RGB order; `out` where that is given.
         """
         fused = np.empty((*x.shape[:2], 3), np.uint8) if out is None else out
-        self._check(
-            self._library.tcmoa_set_prompt(self._handle, ctypes.c_float(scale), ctypes.c_float(shift)),
-            self._handle,
-        )
+        if scale is not None:
+            self._check(
+                self._library.tcmoa_set_prompt(self._handle, ctypes.c_float(scale), ctypes.c_float(shift)),
+                self._handle,
+            )
         frames = [self._frame(image) for image in (x, y, fused)]
         self._check(self._library.tcmoa_fuse(self._handle, *map(ctypes.byref, frames)), self._handle)
         return fused

@@ -5,10 +5,12 @@
 vif-small    112x112, RGB, three channels each, with the prompt output
 vif-gray     112x112, BGR, y with one channel
 vif-batch    112x112, batches of two, which the library refuses
+wrapped      112x112, RGB, a network of two convolutions without a prompt, y with one channel
 
-The folder NAME-reference of the first two has x.raw and y.raw; fused.raw for alpha 1 and beta 0; prompted.raw for alpha
-1.5 and beta 0.25; and prompt.raw (float32) where the bundle has the prompt output. The model has random weights, widths
-of 32 and four blocks, so that thousands of frames take a minute. A folder that is complete is not made again.
+The folder NAME-reference of all but vif-batch has x.raw and y.raw; fused.raw for alpha 1 and beta 0; where the network
+has a prompt, prompted.raw for alpha 1.5 and beta 0.25; and prompt.raw (float32) where the bundle has the prompt output.
+The model has random weights, widths of 32 and four blocks, so that thousands of frames take a minute. A folder that is
+complete is not made again.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from tcmoa.presets import Sizes
 from tcmoa_export import export_bundle
 from tcmoa_runtime import Fuser
 from tcmoa_runtime.options.export import ExportOptions
+from wrapped_pieces import write_two_layers
 
 SIZES = Sizes(32, 2, 1, 32, 2, 1)
 SIZE = (112, 112)
@@ -52,6 +55,9 @@ def write_reference(folder: Path) -> None:
         reference.mkdir(exist_ok=True)
         x.tofile(reference / "x.raw")
         y.tofile(reference / "y.raw")
+        if not fuser.bundle.has_prompt:
+            fuser(x, y).tofile(reference / "fused.raw")
+            return
         fuser(x, y, scale=1.5, shift=0.25).tofile(reference / "prompted.raw")
         if contract.with_prompt:
             fused, prompt = fuser.with_prompt(x, y, scale=1.0, shift=0.0)
@@ -73,6 +79,8 @@ def main() -> None:
         export_bundle(model, ExportOptions(task="vif", size=SIZE, overwrite=True, **options), out / name)
         if options.get("batch", 1) == 1:
             write_reference(out / name)
+    write_two_layers(out / "wrapped", height=SIZE[0], width=SIZE[1], y_channels=1, overwrite=True)
+    write_reference(out / "wrapped")
     done.write_text(Path(__file__).read_text())
 
 

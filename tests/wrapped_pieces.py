@@ -90,7 +90,9 @@ def _stretch(op, constant, planes):
     return op("Clip", [unit, constant("zero", 0.0), constant("one", 1.0)], "x_unit")
 
 
-def write_two_layers(out, *, task="vif", network=NETWORK, seed=0, description=None, check=None, **changes):
+def write_two_layers(
+    out, *, task="vif", network=NETWORK, seed=0, description=None, check=None, overwrite=False, **changes
+):
     """Write the small network as a bundle and return its path.
 
     Args:
@@ -100,10 +102,11 @@ def write_two_layers(out, *, task="vif", network=NETWORK, seed=0, description=No
         seed: Seed of its weights.
         description: Further fields of `WrappedDescription`.
         check: As for `write_wrapped_bundle`.
+        overwrite: As for `write_wrapped_bundle`.
         **changes: Fields of the contract.
     """
     contract = contract_of(**changes)
     details = {"can_tile": not contract.stretches, **(description or {})}
     described = WrappedDescription(task=task, contract=contract, network=network, **details)
-    write_wrapped_bundle(two_layers(contract, seed=seed), described, out, check=check)
+    write_wrapped_bundle(two_layers(contract, seed=seed), described, out, check=check, overwrite=overwrite)
     return out

@@ -1,6 +1,7 @@
 #include "output.hpp"
 
 #include <chrono>
+#include <string>
 
 #include "caps.hpp"
 #include "negotiate.hpp"
@@ -31,15 +32,22 @@ GstFlowReturn fail_mapping(TcmoaFuse *self) {
     return GST_FLOW_ERROR;
 }
 
-// Controllers first: they set the properties that are read here.
-bool set_prompt(TcmoaFuse *self, GstClockTime stream_time) {
+// Controllers first: they set the properties that are read here. Returns the problem; empty: none.
+std::string set_prompt(TcmoaFuse *self, GstClockTime stream_time) {
     State &state = state_of(self);
     if (GST_CLOCK_TIME_IS_VALID(stream_time)) gst_object_sync_values(GST_OBJECT(self), stream_time);
+    const bool has_prompt = state.fuser.info().grid_width != 0;
     GST_OBJECT_LOCK(self);
+    const bool has_scale = state.settings.scale.has_value(), has_shift = state.settings.shift.has_value();
     const double scale = state.settings.scale.value_or(static_cast<double>(state.fuser.info().default_scale));
     const double shift = state.settings.shift.value_or(static_cast<double>(state.fuser.info().default_shift));
     GST_OBJECT_UNLOCK(self);
-    return state.fuser.set_prompt(scale, shift) == TCMOA_OK;
+    if (!has_prompt) {
+        if (!has_scale && !has_shift) return "";
+        return std::string(has_scale ? "prompt-scale" : "prompt-shift") +
+               ": this network has no prompt; expected a bundle of `tcmoa export`. Leave it out.";
+    }
+    return state.fuser.set_prompt(scale, shift) == TCMOA_OK ? "" : state.fuser.error();
 }
 
 GstFlowReturn fuse(TcmoaFuse *self, const TimedFrame &x, const TimedFrame &y, GstBuffer *out) {
@@ -115,8 +123,8 @@ GstFlowReturn push_output(TcmoaFuse *self, const TimedFrame &lead, const FramePt
     gst_aggregator_selected_samples(aggregator, pts, GST_CLOCK_TIME_NONE, lead.duration, nullptr);
     state.x.select(nullptr);
     state.y.select(nullptr);
-    if (!set_prompt(self, stream_time)) {
-        TCMOA_MESSAGE(ERROR, self, LIBRARY, SETTINGS, state.fuser.error());
+    if (const auto problem = set_prompt(self, stream_time); !problem.empty()) {
+        TCMOA_MESSAGE(ERROR, self, LIBRARY, SETTINGS, problem);
         return GST_FLOW_ERROR;
     }
     flow = x && y ? fuse(self, *x, *y, out) : pass(self, x ? *x : *y, out);

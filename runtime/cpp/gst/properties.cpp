@@ -19,11 +19,11 @@ constexpr const char *kThreadsHelp = "Number of threads of a backend on the CPU;
 constexpr const char *kPromptScaleHelp =
     "alpha of Eq. 8: factor of the prompts that the network computes. 1 leaves them unchanged. Until it is set, the "
     "bundle's default is used. Takes effect with the next frame; a controller is evaluated at the stream time of each "
-    "output frame";
+    "output frame. An error with a network that has no prompt (`tcmoa wrap`)";
 constexpr const char *kPromptShiftHelp =
     "beta of Eq. 8: added to the prompts that the network computes. 0 leaves them unchanged, larger values give x more "
     "weight, smaller values y. Until it is set, the bundle's default is used. Takes effect with the next frame; a "
-    "controller is evaluated at the stream time of each output frame";
+    "controller is evaluated at the stream time of each output frame. An error with a network that has no prompt";
 constexpr const char *kOnLossHelp =
     "What is output while a source is lost. y is lost while none of its frames is near the frame of x in time (within "
     "1.5 frames of the slower source plus 20 ms; also after its EOS). In a live pipeline, x is lost while it is late by "

@@ -230,11 +230,14 @@ typedef struct tcmoa_info {
     int32_t x_channels;
     /** Number of channels of y in the graph: 3 or 1. */
     int32_t y_channels;
-    /** Width gw of a prompt map in tokens, for frames of the bundle's size; see tcmoa_get_grid(). */
+    /**
+     * Width gw of a prompt map in tokens, for frames of the bundle's size; see tcmoa_get_grid(). 0 if the network has no
+     * prompt, as one that was wrapped (`tcmoa wrap`): then the functions of prompts return TCMOA_ERROR_INPUT.
+     */
     int32_t grid_width;
-    /** Height gh of a prompt map in tokens, for frames of the bundle's size. */
+    /** Height gh of a prompt map in tokens, for frames of the bundle's size; 0 without a prompt. */
     int32_t grid_height;
-    /** Side of a token in pixels: 8 or 16. */
+    /** Side of a token in pixels: 8 or 16; 0 without a prompt. */
     int32_t token_pixels;
     /** Number K of TC-MoAs in the model. */
     int32_t num_prompts;
@@ -242,9 +245,9 @@ typedef struct tcmoa_info {
     int32_t has_prompt;
     /** Number of frames in flight at a time. */
     int32_t slots;
-    /** alpha of Eq. 8 until another is set. */
+    /** alpha of Eq. 8 until another is set; 1 without a prompt. */
     float default_scale;
-    /** beta of Eq. 8 until another is set. */
+    /** beta of Eq. 8 until another is set; 0 without a prompt. */
     float default_shift;
     /** "vif", "mef" or "mff". */
     const char *task;
@@ -256,7 +259,7 @@ typedef struct tcmoa_info {
     const char *channel_order;
     /** Precision of the graph's arithmetic, e.g. "fp32". */
     const char *precision;
-    /** Size of the model: "tiny", "base", "large", "custom" or another name. */
+    /** Size of the model: "tiny", "base", "large", "custom" or another name; the name of a wrapped network. */
     const char *preset;
     /** The backend that runs the graph, e.g. "openvino (CPU)". */
     const char *backend;
@@ -394,7 +397,7 @@ TCMOA_API int tcmoa_get_stats(tcmoa_fuser *fuser, tcmoa_stats *stats);
  * @param fuser A handle.
  * @param scale alpha, from -16 to 16.
  * @param shift beta, from -16 to 16.
- * @return TCMOA_OK or TCMOA_ERROR_INPUT.
+ * @return TCMOA_OK or TCMOA_ERROR_INPUT, also if the network has no prompt.
  */
 TCMOA_API int tcmoa_set_prompt(tcmoa_fuser *fuser, float scale, float shift);
 
@@ -405,7 +408,7 @@ TCMOA_API int tcmoa_set_prompt(tcmoa_fuser *fuser, float scale, float shift);
  * @param width Width of the frames in pixels.
  * @param height Height of the frames in pixels.
  * @param grid_width Receives gw, the width of a map in tokens.
- * @param grid_height Receives gh, the height of a map in tokens.
+ * @param grid_height Receives gh, the height of a map in tokens. Both are 0 if the network has no prompt.
  * @return TCMOA_OK, or TCMOA_ERROR_INPUT, also for a size that `tcmoa_options.fit` refuses.
  */
 TCMOA_API int tcmoa_get_grid(tcmoa_fuser *fuser, int width, int height, int32_t *grid_width, int32_t *grid_height);
@@ -419,7 +422,7 @@ TCMOA_API int tcmoa_get_grid(tcmoa_fuser *fuser, int width, int height, int32_t 
  * @param scale Map of alpha, owned by the caller; NULL keeps the current one.
  * @param shift Map of beta, owned by the caller; NULL keeps the current one.
  * @param count Number of values in each map: gh * gw.
- * @return TCMOA_OK or TCMOA_ERROR_INPUT.
+ * @return TCMOA_OK or TCMOA_ERROR_INPUT, also if the network has no prompt.
  */
 TCMOA_API int tcmoa_set_prompt_maps(tcmoa_fuser *fuser, const float *scale, const float *shift, size_t count);
 
@@ -435,7 +438,7 @@ TCMOA_API int tcmoa_set_prompt_maps(tcmoa_fuser *fuser, const float *scale, cons
  * @param scale Map of alpha, row-major [gh, gw] of tcmoa_get_grid(), owned by the caller; NULL keeps the current one.
  * @param shift Map of beta, as scale.
  * @param count Number of values in each map: gh * gw.
- * @return TCMOA_OK or TCMOA_ERROR_INPUT.
+ * @return TCMOA_OK or TCMOA_ERROR_INPUT, also if the network has no prompt.
  */
 TCMOA_API int tcmoa_set_prompt_maps_for_size(tcmoa_fuser *fuser, int width, int height, const float *scale,
                                              const float *shift, size_t count);
@@ -447,7 +450,7 @@ TCMOA_API int tcmoa_set_prompt_maps_for_size(tcmoa_fuser *fuser, int width, int 
  * @param scale Buffer of the caller for alpha, or NULL.
  * @param shift Buffer of the caller for beta, or NULL.
  * @param count Number of values in each buffer: gh * gw of the maps that were set, else of the bundle.
- * @return TCMOA_OK or TCMOA_ERROR_INPUT.
+ * @return TCMOA_OK or TCMOA_ERROR_INPUT, also if the network has no prompt.
  */
 TCMOA_API int tcmoa_get_prompt_maps(tcmoa_fuser *fuser, float *scale, float *shift, size_t count);
 

@@ -212,14 +212,14 @@ int tcmoa_get_stats(tcmoa_fuser *fuser, tcmoa_stats *stats) {
 
 int tcmoa_set_prompt(tcmoa_fuser *fuser, float scale, float shift) {
     return with_handle(fuser, "tcmoa_set_prompt",
-                       [&](tcmoa::Fuser &handle) { handle.prompt_maps().set(scale, shift); });
+                       [&](tcmoa::Fuser &handle) { handle.prompt_maps("scale, shift").set(scale, shift); });
 }
 
 int tcmoa_set_prompt_maps(tcmoa_fuser *fuser, const float *scale, const float *shift, size_t count) {
     return with_handle(fuser, "tcmoa_set_prompt_maps",
                        [&](tcmoa::Fuser &handle) {
                            const auto info = handle.info();
-                           handle.prompt_maps().set_maps({info.grid_height, info.grid_width}, scale, shift, count);
+                           handle.prompt_maps("prompt maps").set_maps({info.grid_height, info.grid_width}, scale, shift, count);
                        });
 }
 
@@ -228,7 +228,7 @@ int tcmoa_set_prompt_maps_for_size(tcmoa_fuser *fuser, int width, int height, co
     constexpr const char *name = "tcmoa_set_prompt_maps_for_size";
     return with_handle(fuser, name, [&](tcmoa::Fuser &handle) {
         check_sides(name, width, height);
-        handle.prompt_maps().set_maps(handle.grid_of({height, width}), scale, shift, count);
+        handle.prompt_maps("prompt maps").set_maps(handle.grid_of({height, width}), scale, shift, count);
     });
 }
 
@@ -245,7 +245,7 @@ int tcmoa_get_grid(tcmoa_fuser *fuser, int width, int height, int32_t *grid_widt
 
 int tcmoa_get_prompt_maps(tcmoa_fuser *fuser, float *scale, float *shift, size_t count) {
     return with_handle(fuser, "tcmoa_get_prompt_maps",
-                       [&](tcmoa::Fuser &handle) { handle.prompt_maps().get_maps(scale, shift, count); });
+                       [&](tcmoa::Fuser &handle) { handle.prompt_maps("prompt maps").get_maps(scale, shift, count); });
 }
 
 int tcmoa_fuse(tcmoa_fuser *fuser, const tcmoa_frame *x, const tcmoa_frame *y, const tcmoa_frame *fused) {

@@ -9,10 +9,11 @@
 
 namespace tcmoa {
 
-// The graph's tensors in host memory, row-major: x [B, H, W, C] and so on, see contract.hpp.
+// The graph's tensors in host memory, row-major: x [B, H, W, C] and so on, see contract.hpp. Held extremes are not
+// among them: a slot fills them once.
 struct HostTensors {
     std::span<std::uint8_t> x, y;
-    std::span<float> scale, shift;
+    std::span<float> scale, shift;  // empty if the network has no prompt
     std::span<std::uint8_t> fused;
     std::span<float> prompt;  // empty if the graph has no such output
 };

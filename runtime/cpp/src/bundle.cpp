@@ -1,5 +1,6 @@
 #include "bundle.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <system_error>
@@ -15,9 +16,13 @@ namespace fs = std::filesystem;
 
 constexpr const char *kManifest = "bundle.json";
 constexpr const char *kMakeOne = "make one with `tcmoa export`";
-constexpr ManifestKind kKind{"tcmoa-bundle", 1, "a TC-MoA bundle", kExportAgain};
+constexpr ManifestKind kKind{"tcmoa-bundle", 2, "a TC-MoA bundle", kExportAgain};
 constexpr const char *kCopyAll = "copy the whole bundle, or export it again with `tcmoa export`";
 constexpr std::int64_t kMaxSize = 1 << 20;  // above any side or batch: products stay within 64 bits
+constexpr std::int64_t kMaxTileStep = 64;   // of a wrapped network, in pixels
+constexpr std::int64_t kMaxStretches = 8;   // pictures that a wrapped network stretches by their own extremes
+constexpr std::size_t kMaxName = 80;        // characters of a network's name
+constexpr std::size_t kHashDigits = 64;     // of a SHA-256, hexadecimal
 constexpr std::int64_t kMaxWindow = 64;     // largest side of a window in tokens that tiles are aligned to
 
 bool is_size(const Manifest &value) { return value > 0 && value <= kMaxSize; }
@@ -47,23 +52,13 @@ void read_files(Bundle &bundle, const ManifestReader &reader) {
     }
 }
 
-// Read the few numbers from which the contract follows, and compare the contract with the one that is written out.
-void read_contract(Bundle &bundle, const ManifestReader &reader) {
-    const auto frame = reader.object("frame");
+void read_grid(Bundle &bundle, const ManifestReader &frame) {
     auto &contract = bundle.contract;
-    contract.height = frame.integer("height");
-    contract.width = frame.integer("width");
-    contract.batch = frame.integer("batch");
-    contract.x_channels = frame.integer("x_channels");
-    contract.y_channels = frame.integer("y_channels");
     contract.num_prompts = frame.integer("prompts");
     contract.with_prompt = frame.boolean("with_prompt");
     const auto &grid = frame.array("grid");
     if (grid.size() != 2 || !grid[0].is_number_integer() || !grid[1].is_number_integer()) {
         frame.fail_value("grid", "two integers");
-    }
-    for (const char *key : {"height", "width", "batch", "x_channels", "y_channels"}) {
-        if (!is_size(frame.values().at(key))) frame.fail_value(key, "a size from 1 to 1048576");
     }
     if (!is_size(grid[0]) || !is_size(grid[1])) frame.fail_value("grid", "sizes from 1 to 1048576");
     if (contract.num_prompts < 0 || contract.num_prompts > kMaxSize) {
@@ -76,6 +71,29 @@ void read_contract(Bundle &bundle, const ManifestReader &reader) {
     if (bundle.fit != "resize" &&
         (contract.grid_height != tokens(contract.height) || contract.grid_width != tokens(contract.width))) {
         frame.fail_value("grid", "a grid that covers the frame with tokens of " + std::to_string(side) + " pixels");
+    }
+}
+
+// Read the few numbers from which the contract follows, and compare the contract with the one that is written out.
+void read_contract(Bundle &bundle, const ManifestReader &reader) {
+    const auto frame = reader.object("frame");
+    auto &contract = bundle.contract;
+    contract.height = frame.integer("height");
+    contract.width = frame.integer("width");
+    contract.batch = frame.integer("batch");
+    contract.x_channels = frame.integer("x_channels");
+    contract.y_channels = frame.integer("y_channels");
+    for (const char *key : {"height", "width", "batch", "x_channels", "y_channels"}) {
+        if (!is_size(frame.values().at(key))) frame.fail_value(key, "a size from 1 to 1048576");
+    }
+    if (bundle.wrapped) {
+        contract.with_control = false;
+        contract.stretches = frame.integer("stretches");
+        if (contract.stretches < 0 || contract.stretches > kMaxStretches) {
+            frame.fail_value("stretches", "an integer from 0 to 8");
+        }
+    } else {
+        read_grid(bundle, frame);
     }
     const auto stated = reader.values().find("contract");
     const Manifest derived = {{"inputs", tensors_to_json(contract.inputs())},
@@ -95,18 +113,41 @@ int read_window(const Manifest &manifest) {
     return tokens < 1 || tokens > kMaxWindow ? 1 : static_cast<int>(tokens);
 }
 
-// Check every value that the library uses.
-void read_description(Bundle &bundle, const ManifestReader &reader) {
-    bundle.task = reader.string("task", {"vif", "mef", "mff"});
-    bundle.channel_order = reader.string("channel_order", {"rgb", "bgr"});
-    bundle.precision = reader.string("precision");
+void check_text_or_null(const ManifestReader &reader, const std::string &key) {
+    const auto value = reader.values().find(key);
+    if (value != reader.values().end() && !value->is_null()) (void)reader.string(key);
+}
+
+// Read the entry `network`: whether the bundle holds a wrapped network, and its name.
+void read_network(Bundle &bundle, const ManifestReader &reader) {
+    if (!reader.values().contains("network")) return;
+    const auto network = reader.object("network");
+    if (network.string("kind", {"tc-moa", "wrapped"}) != "wrapped") return;
+    bundle.wrapped = true;
+    bundle.preset = network.string("name");
+    const auto is_printable = [](char c) { return c >= ' ' && c <= '~'; };
+    if (bundle.preset.empty() || bundle.preset.size() > kMaxName ||
+        !std::all_of(bundle.preset.begin(), bundle.preset.end(), is_printable)) {
+        network.fail_value("name", "1 to 80 printable ASCII characters");
+    }
+    const auto hash = network.string("sha256");
+    const auto is_digit = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); };
+    if (hash.size() != kHashDigits || !std::all_of(hash.begin(), hash.end(), is_digit)) {
+        network.fail_value("sha256", "64 hexadecimal digits");
+    }
+    check_text_or_null(network, "source");
+    check_text_or_null(network, "license");
+    (void)network.object("conventions");
+}
+
+// What only the bundle of a TC-MoA model has.
+void read_model(Bundle &bundle, const ManifestReader &reader) {
     bundle.preset = reader.string("preset");
     bundle.fit = reader.string("fit", {"pad", "crops", "resize"});
     const auto side = reader.integer("token_pixels");
     if (side != 8 && side != 16) reader.fail_value("token_pixels", "8 or 16");
-    bundle.token_pixels = static_cast<int>(side);
+    bundle.token_pixels = bundle.tile_step = static_cast<int>(side);
     bundle.window_pixels = bundle.token_pixels * read_window(reader.values());
-    bundle.graph_name = reader.object("graph").string("name");
     const auto prompt = reader.object("prompt_default");
     for (const char *key : {"scale", "shift"}) {
         if (!(std::abs(prompt.number(key)) <= static_cast<double>(kMaxPrompt))) {
@@ -115,6 +156,26 @@ void read_description(Bundle &bundle, const ManifestReader &reader) {
     }
     bundle.default_scale = static_cast<float>(prompt.number("scale"));
     bundle.default_shift = static_cast<float>(prompt.number("shift"));
+}
+
+// What only the bundle of a wrapped network has.
+void read_wrapped(Bundle &bundle, const ManifestReader &reader) {
+    bundle.fit = reader.string("fit", {"pad", "resize"});
+    const auto step = reader.integer("tile_step");
+    if (step < 1 || step > kMaxTileStep) reader.fail_value("tile_step", "an integer from 1 to 64");
+    bundle.token_pixels = 0;
+    bundle.tile_step = bundle.window_pixels = static_cast<int>(step);
+}
+
+// Check every value that the library uses.
+void read_description(Bundle &bundle, const ManifestReader &reader) {
+    read_network(bundle, reader);
+    bundle.task = reader.string("task", {"vif", "mef", "mff"});
+    bundle.channel_order = reader.string("channel_order", {"rgb", "bgr"});
+    bundle.precision = reader.string("precision");
+    bundle.graph_name = reader.object("graph").string("name");
+    if (bundle.wrapped) read_wrapped(bundle, reader);
+    else read_model(bundle, reader);
     read_files(bundle, reader);
     read_contract(bundle, reader);
 }

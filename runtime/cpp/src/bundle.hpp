@@ -32,13 +32,15 @@ public:
     Manifest manifest;
     Contract contract;
     std::string task;           // "vif", "mef" or "mff"
-    std::string preset;         // "tiny", "base", "large", "custom" ...
+    std::string preset;         // "tiny", "base", "large", "custom" ...; the name of a wrapped network
     std::string precision;      // of the graph's arithmetic, e.g. "fp32"
     std::string channel_order;  // "rgb" or "bgr"
-    std::string fit;            // "pad", "crops" or "resize": how the graph covers the frame with tokens
+    std::string fit;            // "pad", "crops" or "resize": how the graph covers the frame; resize: it cannot be tiled
     std::string graph_name;
-    int token_pixels = 8;   // side of a token in pixels: 8 or 16
-    int window_pixels = 8;  // side of an attention window; that of a token if bundle.json states no window
+    bool wrapped = false;   // a network of others (`tcmoa wrap`), which has no prompt
+    int token_pixels = 8;   // side of a token in pixels: 8 or 16; 0 of a wrapped network
+    int tile_step = 8;      // tiles start at multiples of it: a token, or 1 to 64 pixels of a wrapped network
+    int window_pixels = 8;  // side of an attention window; tile_step if bundle.json states no window
     float default_scale = 1, default_shift = 0;
     std::map<std::string, FileEntry> files;  // by name
 

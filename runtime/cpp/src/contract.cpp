@@ -17,12 +17,16 @@ std::string describe_tensor(std::string_view type, const std::vector<std::int64_
 std::string describe_tensor(const TensorSpec &spec) { return describe_tensor(name_of(spec.type), spec.shape); }
 
 std::vector<TensorSpec> Contract::inputs() const {
-    return {
+    std::vector<TensorSpec> specs{
         {kX, ElementType::uint8, {batch, height, width, x_channels}},
         {kY, ElementType::uint8, {batch, height, width, y_channels}},
-        {kScale, ElementType::float32, {batch, grid_height, grid_width}},
-        {kShift, ElementType::float32, {batch, grid_height, grid_width}},
     };
+    if (with_control) {
+        specs.push_back({kScale, ElementType::float32, {batch, grid_height, grid_width}});
+        specs.push_back({kShift, ElementType::float32, {batch, grid_height, grid_width}});
+    }
+    if (stretches != 0) specs.push_back({kHeldExtremes, ElementType::float32, {batch, stretches, 2}});
+    return specs;
 }
 
 std::vector<TensorSpec> Contract::outputs() const {
@@ -30,7 +34,12 @@ std::vector<TensorSpec> Contract::outputs() const {
     if (with_prompt) {
         specs.push_back({kPrompt, ElementType::float32, {batch, num_prompts, 2, grid_height, grid_width}});
     }
+    if (stretches != 0) specs.push_back({kExtremes, ElementType::float32, {batch, stretches, 2}});
     return specs;
+}
+
+void fill_own_extremes(std::span<float> held) {
+    for (std::size_t i = 0; i < held.size(); ++i) held[i] = i % 2 == 0 ? 1.0F : 0.0F;
 }
 
 void check_tensors(std::string_view kind, const std::vector<ReportedTensor> &reported,

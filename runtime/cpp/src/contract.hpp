@@ -5,10 +5,16 @@
 //   prompt_scale, prompt_shift  float32 [B, gh, gw]
 //   fused                       uint8   [B, H, W, 3]
 //   prompt (optional output)    float32 [B, K, 2, gh, gw]
+//
+// A network that was wrapped (`tcmoa wrap`) has no prompt. If it stretches S pictures by their own minimum and maximum:
+//
+//   held_extremes               float32 [B, S, 2]   what to use; minimum > maximum: the pictures' own
+//   extremes (output)           float32 [B, S, 2]
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +27,8 @@ inline constexpr const char *kScale = "prompt_scale";
 inline constexpr const char *kShift = "prompt_shift";
 inline constexpr const char *kFused = "fused";
 inline constexpr const char *kPrompt = "prompt";
+inline constexpr const char *kHeldExtremes = "held_extremes";
+inline constexpr const char *kExtremes = "extremes";
 
 // Maximum magnitude of alpha and beta: above it 16-bit arithmetic may overflow. Smaller values destroy the image already.
 inline constexpr float kMaxPrompt = 16.0F;
@@ -57,9 +65,11 @@ struct Contract {
     std::int64_t batch = 1;
     std::int64_t x_channels = 3, y_channels = 3;
     bool with_prompt = false;
+    bool with_control = true;    // false: a wrapped network, which has no prompt, and a grid of 0x0
+    std::int64_t stretches = 0;  // S, the pictures that a wrapped network stretches by their own extremes
 
-    [[nodiscard]] std::vector<TensorSpec> inputs() const;   // x, y, prompt_scale, prompt_shift
-    [[nodiscard]] std::vector<TensorSpec> outputs() const;  // fused and, if it was exported, prompt
+    [[nodiscard]] std::vector<TensorSpec> inputs() const;   // x, y, prompt_scale, prompt_shift, held_extremes
+    [[nodiscard]] std::vector<TensorSpec> outputs() const;  // fused, prompt, extremes
     [[nodiscard]] std::size_t num_tokens() const { return static_cast<std::size_t>(grid_height * grid_width); }
 };
 
@@ -67,6 +77,9 @@ struct Contract {
 struct ReportedTensor {
     std::string name, description;  // of describe_tensor(), or other text that no tensor of the contract has
 };
+
+// Let a network stretch each picture by its own extremes: minimum 1 and maximum 0, float32 [B, S, 2].
+void fill_own_extremes(std::span<float> held);
 
 // Throw Error (TCMOA_ERROR_BUNDLE) unless the reported tensors are the expected ones, in any order.
 //

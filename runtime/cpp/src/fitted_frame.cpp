@@ -59,6 +59,7 @@ void FittedFrame::fill(const HostTensors &tensors) {
         const std::size_t tile = std::min(blender_.added() + i, plan_.count() - 1);
         plan_.cut(x_, tile, part(tensors.x, batch, i));
         plan_.cut(y_, tile, part(tensors.y, batch, i));
+        if (!settings_.contract->with_control) continue;
         plan_.cut_map(scale.data(), tile, part(tensors.scale, batch, i));
         plan_.cut_map(shift.data(), tile, part(tensors.shift, batch, i));
     }

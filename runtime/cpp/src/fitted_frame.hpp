@@ -27,7 +27,7 @@ public:
     // What is equal for all frames of a handle.
     struct Settings {
         const Contract *contract;
-        std::int64_t token, window;  // sides in pixels
+        std::int64_t token, window;  // sides in pixels; token: multiple that tiles may start at
         bool bgr;
         StretchPercentiles percentiles;
     };
@@ -36,8 +36,8 @@ public:
     void start(const Settings &settings, const Source &x, const Source &y, bool resize, bool with_prompts,
                StretchScratch &scratch);
 
-    // Prompt maps of the frame, to be filled after `start`: float32 [gh, gw] of `grid`.
-    [[nodiscard]] FrameSize grid() const { return plan_.grid(); }
+    // Prompt maps of the frame, to be filled after `start`: float32 [gh, gw] of `grid`; 0x0 without a prompt.
+    [[nodiscard]] FrameSize grid() const { return settings_.contract->with_control ? plan_.grid() : FrameSize{}; }
     std::vector<float> scale, shift;
 
     // Write the tiles of the next run to the tensors of the graph, [B, H, W, C]. The last run is filled with copies of

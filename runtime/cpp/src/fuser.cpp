@@ -80,12 +80,23 @@ tcmoa_stats Fuser::stats() const {
     return stats_;
 }
 
+void Fuser::check_has_prompt(const char *subject) const {
+    if (bundle_->contract.with_control) return;
+    fail_input(subject, "this network has no prompt; expected a bundle of `tcmoa export`", "leave it out");
+}
+
+PromptMaps &Fuser::prompt_maps(const char *subject) {
+    check_has_prompt(subject);
+    return prompt_maps_;
+}
+
 FrameSize Fuser::graph_size() const { return {bundle_->contract.height, bundle_->contract.width}; }
 
-// A graph that resizes its frames itself has no tokens of a fixed side. Tiles must start at tokens and overlap.
+// A graph that resizes its frames itself has no tokens of a fixed side, and a wrapped network may need whole frames.
+// Tiles must start at multiples of a step and overlap.
 bool Fuser::can_tile() const {
     const FrameSize size = graph_size();
-    return bundle_->fit != "resize" && std::min(size.height, size.width) >= bundle_->token_pixels;
+    return bundle_->fit != "resize" && std::min(size.height, size.width) >= bundle_->tile_step;
 }
 
 bool Fuser::resizes() const { return fit_ == TCMOA_FIT_RESIZE || (fit_ == TCMOA_FIT_AUTO && !can_tile()); }
@@ -112,7 +123,7 @@ void Fuser::check_fit(FrameSize size, const char *name) const {
 FrameSize Fuser::grid_of(FrameSize size) const {
     check_fit(size, "frame");
     const auto &contract = bundle_->contract;
-    if (size == graph_size() || resizes()) return {contract.grid_height, contract.grid_width};
+    if (size == graph_size() || resizes() || !contract.with_control) return {contract.grid_height, contract.grid_width};
     const std::int64_t side = bundle_->token_pixels;
     return {(size.height + side - 1) / side, (size.width + side - 1) / side};
 }
@@ -233,7 +244,7 @@ void Fuser::start_fitted(FrameSlot &slot, const tcmoa_frame &x, const tcmoa_fram
     slot.is_fitted = true;
     slot.size = {x.height, x.width};
     slot.convert_ns = slot.backend_ns = 0;
-    slot.fitted.start({&bundle_->contract, bundle_->token_pixels, bundle_->window_pixels, is_bgr(), percentiles_},
+    slot.fitted.start({&bundle_->contract, bundle_->tile_step, bundle_->window_pixels, is_bgr(), percentiles_},
                       source(x, x_channels()), source(y, y_channels()), resizes(), with_prompts, slot.scratch);
     prompt_maps_.copy_to(slot.fitted.grid(), slot.fitted.scale, slot.fitted.shift);
     slot.prompt_version = 0;  // the tensors will hold the maps of tiles
@@ -313,6 +324,7 @@ void Fuser::release_failed(FrameSlot &slot) noexcept {
 
 // size: of x.
 void Fuser::check_prompt_count(std::size_t count, FrameSize size) const {
+    check_has_prompt("prompt");
     const auto &contract = bundle_->contract;
     if (!contract.with_prompt) {
         fail_input(bundle_->path.string(), "has no prompt output; expected a bundle that was exported with it",

@@ -26,9 +26,11 @@ public:
 
     [[nodiscard]] tcmoa_info info() const noexcept;
     [[nodiscard]] tcmoa_stats stats() const;
-    [[nodiscard]] PromptMaps &prompt_maps() noexcept { return prompt_maps_; }
 
-    // Tokens of the prompt maps of frames of `size`.
+    // The prompt maps of a network with a prompt; `subject` is what a wrapped one refuses.
+    [[nodiscard]] PromptMaps &prompt_maps(const char *subject);
+
+    // Tokens of the prompt maps of frames of `size`; 0x0 without a prompt.
     [[nodiscard]] FrameSize grid_of(FrameSize size) const;
 
     // As in tcmoa.h. prompt: room for the prompts, `count` floats; nullptr: not requested.
@@ -69,6 +71,8 @@ private:
     void write_result(FrameSlot &slot, const tcmoa_frame &fused, float *prompt);
     void finish(FrameSlot &slot, const tcmoa_frame &fused, float *prompt);
     void release_failed(FrameSlot &slot) noexcept;
+
+    void check_has_prompt(const char *subject) const;
 
     const std::unique_ptr<const Bundle> bundle_;
     const std::unique_ptr<Backend> backend_;

@@ -173,7 +173,8 @@ Manifest parse_manifest(std::string_view text, const std::filesystem::path &path
     const auto version = manifest.find("format_version");
     if (version == manifest.end() || !version->is_number_integer() || *version < 1) {
         const auto actual = version == manifest.end() ? "absent" : printable(version->dump(-1, ' ', true));
-        fail_bundle(where, "'format_version' is " + actual + "; expected " + newest, kind.remedy);
+        const std::string versions = kind.format_version == 1 ? newest : "1 to " + newest;
+        fail_bundle(where, "'format_version' is " + actual + "; expected " + versions, kind.remedy);
     }
     if (*version > kind.format_version) {
         fail_bundle(where,

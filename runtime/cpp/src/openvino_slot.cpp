@@ -69,6 +69,7 @@ void OpenVinoSlot::add_tensor(const TensorSpec &spec) {
     if (spec.name == kScale) tensors_.scale = floats;
     if (spec.name == kShift) tensors_.shift = floats;
     if (spec.name == kPrompt) tensors_.prompt = floats;
+    if (spec.name == kHeldExtremes) fill_own_extremes(floats);
 }
 
 OpenVinoTensor OpenVinoSlot::wrap(const TensorSpec &spec, void *data) const {

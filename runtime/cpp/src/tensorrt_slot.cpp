@@ -54,8 +54,12 @@ TensorRtSlot::TensorRtSlot(TensorRtSession &session)
     const auto &inputs = resources_->inputs, &outputs = resources_->outputs;
     tensors_.x = bytes_of(inputs, 0);
     tensors_.y = bytes_of(inputs, 1);
-    tensors_.scale = floats_of(inputs, 2);
-    tensors_.shift = floats_of(inputs, 3);
+    for (std::size_t i = 2; i < inputs.specs.size(); ++i) {
+        const auto &name = inputs.specs[i].name;
+        if (name == kScale) tensors_.scale = floats_of(inputs, i);
+        if (name == kShift) tensors_.shift = floats_of(inputs, i);
+        if (name == kHeldExtremes) fill_own_extremes(floats_of(inputs, i));
+    }
     tensors_.fused = bytes_of(outputs, 0);
     if (session.contract.with_prompt) tensors_.prompt = floats_of(outputs, 1);
     // The scratch memory is shared: no frame of another slot may be enqueued in between.

@@ -99,6 +99,36 @@ TEST_CASE("results equal the bytes of the Python runtime on OpenVINO") {
     }
 }
 
+TEST_CASE("a wrapped network gives the bytes of the Python runtime and refuses a prompt") {
+    const Handle handle(bundle_folder("wrapped"));
+    tcmoa_info info;
+    REQUIRE(tcmoa_get_info(handle.fuser, &info) == TCMOA_OK);
+    CHECK(std::string(info.preset) == "two-layers");
+    CHECK((info.grid_width == 0 && info.grid_height == 0 && info.token_pixels == 0 && info.has_prompt == 0));
+    CHECK((info.can_tile == 1 && info.y_channels == 1));
+    auto x = read_bytes(bundle_folder("wrapped-reference") / "x.raw");
+    auto y = read_bytes(bundle_folder("wrapped-reference") / "y.raw");
+    const auto expected = read_bytes(bundle_folder("wrapped-reference") / "fused.raw");
+    Bytes out(expected.size());
+    const auto frame_x = frame_of(TCMOA_RGB8, x), frame_y = frame_of(TCMOA_GRAY8, y), fused = frame_of(TCMOA_RGB8, out);
+    REQUIRE(tcmoa_fuse(handle.fuser, &frame_x, &frame_y, &fused) == TCMOA_OK);
+    CHECK(out == expected);
+
+    std::int32_t width = -1, height = -1;
+    CHECK(tcmoa_get_grid(handle.fuser, 112, 112, &width, &height) == TCMOA_OK);
+    CHECK((width == 0 && height == 0));
+    float value = 0;
+    const std::string rest = ": this network has no prompt; expected a bundle of `tcmoa export`. Leave it out.";
+    CHECK(tcmoa_set_prompt(handle.fuser, 1, 0) == TCMOA_ERROR_INPUT);
+    CHECK(error_of(handle.fuser) == "scale, shift" + rest);
+    CHECK(tcmoa_set_prompt_maps(handle.fuser, &value, nullptr, 1) == TCMOA_ERROR_INPUT);
+    CHECK(error_of(handle.fuser) == "prompt maps" + rest);
+    CHECK(tcmoa_set_prompt_maps_for_size(handle.fuser, 112, 112, &value, nullptr, 1) == TCMOA_ERROR_INPUT);
+    CHECK(tcmoa_get_prompt_maps(handle.fuser, &value, nullptr, 1) == TCMOA_ERROR_INPUT);
+    CHECK(tcmoa_fuse_with_prompt(handle.fuser, &frame_x, &frame_y, &fused, &value, 1) == TCMOA_ERROR_INPUT);
+    CHECK(error_of(handle.fuser) == "prompt" + rest);
+}
+
 TEST_CASE("the description of a handle") {
     const Handle handle(bundle_folder("vif-small"));
     tcmoa_info info;

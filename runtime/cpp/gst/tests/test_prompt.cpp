@@ -87,3 +87,29 @@ TEST_CASE("the prompt properties are controllable, from -16 to 16") {
     CHECK((spec->flags & GST_PARAM_CONTROLLABLE) != 0);
     CHECK((spec->flags & GST_PARAM_MUTABLE_PLAYING) != 0);
 }
+
+TEST_CASE("a wrapped network plays, and refuses a prompt that is set") {
+    const Caps color = caps_of("RGB", 10), gray = caps_of("GRAY8", 10);
+    const std::string bundle = "bundle=\"" + bundle_folder("wrapped") + "\" ";
+    const Buffer x = make_buffer(color.get(), 0), y = make_buffer(gray.get(), 100);
+    {
+        FedPipeline run(bundle, "video/x-raw,format=RGB !");
+        run.push_frames("x", color.get(), 10, 1);
+        run.push_frames("y", gray.get(), 10, 1);
+        run.end("x");
+        run.end("y");
+        run.play();
+        const auto samples = run.pull_all();
+        REQUIRE(samples.size() == 1);
+        CHECK(bytes_of(gst_sample_get_buffer(samples[0].get())) ==
+              Reference(TCMOA_FIT_EXACT, "wrapped").fuse(x.get(), color.get(), y.get(), gray.get(), color.get()));
+    }
+    FedPipeline run(bundle + "prompt-shift=0.2", "video/x-raw,format=RGB !");
+    run.push_frames("x", color.get(), 10, 1);
+    run.push_frames("y", gray.get(), 10, 1);
+    run.play();
+    const Message end = run.wait_for_end();
+    REQUIRE(GST_MESSAGE_TYPE(end.get()) == GST_MESSAGE_ERROR);
+    CHECK(text_of(end.get()) ==
+          "prompt-shift: this network has no prompt; expected a bundle of `tcmoa export`. Leave it out.");
+}

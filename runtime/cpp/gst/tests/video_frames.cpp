@@ -104,11 +104,11 @@ const char *colorimetry_of(GstCaps *caps) {
 
 }  // namespace
 
-Reference::Reference(tcmoa_fit fit) {
+Reference::Reference(tcmoa_fit fit, const std::string &bundle) {
     tcmoa_options options;
     tcmoa_options_default(&options);
     options.fit = fit;
-    const int status = tcmoa_open(bundle_folder().c_str(), &options, &fuser_);
+    const int status = tcmoa_open(bundle_folder(bundle).c_str(), &options, &fuser_);
     char text[500] = "";
     tcmoa_error(nullptr, text, sizeof text);
     INFO(text);
@@ -130,7 +130,9 @@ Bytes Reference::fuse(GstBuffer *x, GstCaps *x_caps, GstBuffer *y, GstCaps *y_ca
     const tcmoa_frame frames[] = {frame_of(mapped[0], colorimetry_of(x_caps)),
                                   frame_of(mapped[1], colorimetry_of(y_caps)),
                                   frame_of(mapped[2], colorimetry_of(result))};
-    REQUIRE(tcmoa_set_prompt(fuser_, scale, shift) == TCMOA_OK);
+    tcmoa_info info;
+    REQUIRE(tcmoa_get_info(fuser_, &info) == TCMOA_OK);
+    if (info.grid_width != 0) REQUIRE(tcmoa_set_prompt(fuser_, scale, shift) == TCMOA_OK);
     REQUIRE(tcmoa_fuse(fuser_, &frames[0], &frames[1], &frames[2]) == TCMOA_OK);
     for (GstVideoFrame &each : mapped) gst_video_frame_unmap(&each);
     return bytes_of(out.get());

@@ -60,7 +60,7 @@ Bytes bytes_of(GstBuffer *buffer);
 // The library without the element: the expected results.
 class Reference {
 public:
-    explicit Reference(tcmoa_fit fit = TCMOA_FIT_EXACT);
+    explicit Reference(tcmoa_fit fit = TCMOA_FIT_EXACT, const std::string &bundle = "vif-small");
     ~Reference() { tcmoa_close(&fuser_); }
     Reference(const Reference &) = delete;
     Reference &operator=(const Reference &) = delete;
