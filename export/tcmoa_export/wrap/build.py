@@ -1,4 +1,8 @@
-"""The whole contract as one graph: uint8 frames in, the network, one uint8 frame out."""
+"""The whole contract as one graph: uint8 frames in, the network, one uint8 frame out.
+
+Pictures are kept as planes [B, C, H, W] between frames [B, H, W, C]: ONNX Runtime computes ten times slower on arrays
+whose last axis is 1, or is 3 for one of two operands only.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +45,7 @@ class _Composer:
         self._network, self._plan, self._given = network, plan, plan.conventions
         self._graph = GraphBuilder()
         self._frames: dict[SourceName, str] = {}
+        self._planes: dict[SourceName, str] = {}
         self._lumas: dict[SourceName, str] = {}
         self._extremes: list[str] = []
 
@@ -79,7 +84,7 @@ class _Composer:
                     picture = values[source]
                     size = self._plan.size
                     if is_small:
-                        picture, size = self._resize(picture, source), self._plan.small_size
+                        picture, size = self._resize(picture), self._plan.small_size
                     elif self._plan.pads.any:
                         picture, size = self._pad(picture), self._plan.padded
                     parts.append(self._to_layout(picture, size, self._plan.channels[source]))
@@ -92,21 +97,21 @@ class _Composer:
         return found
 
     def _to_values(self, source: SourceName) -> str:
-        """Add what of a source goes in, in the range of the network: [B, H, W, C]."""
+        """Add what of a source goes in, in the range of the network: [B, C, H, W]."""
         given, graph = self._given, self._graph
         content, channels = self._plan.content(source), self._plan.channels[source]
         if content == "luma":
             values = self._luma(source)
         elif content == "gray":
-            values = self._frames[source]
+            values = self._frame_planes(source)
         else:
-            values = self._in_order(self._frames[source], is_bgr=content == "bgr")
+            values = self._in_order(self._frame_planes(source), is_bgr=content == "bgr")
         if given.stretch_in:
             values = self._stretch(values, to=255.0 if given.range_in == "0..255" else 1.0)
         elif given.range_in != "0..255":
             values = graph.op("Div", values, graph.scalar(255.0))
         if channels == 3 and content in ("luma", "gray"):
-            values = graph.concat([values] * 3, 3)
+            values = graph.concat([values] * 3, 1)
         if given.range_in == "-1..1":
             values = graph.op("Sub", graph.mul(values, graph.scalar(2.0)), graph.scalar(1.0))
         elif given.range_in == "mean-std":
@@ -118,13 +123,29 @@ class _Composer:
         """Add a change between RGB and BGR, where the frames have the other order than asked for."""
         if is_bgr == (self._plan.channel_order == "bgr"):
             return values
-        return self._graph.gather(values, np.array([2, 1, 0], np.int64), 3)
+        return self._graph.gather(values, np.array([2, 1, 0], np.int64), 1)
+
+    def _frame_planes(self, source: SourceName) -> str:
+        """Add the planes [B, C, H, W] of a source, in the channel order of the frames."""
+        if source not in self._planes:
+            channels = self._plan.frame_channels(source)
+            self._planes[source] = self._to_planes(self._frames[source], channels)
+        return self._planes[source]
+
+    def _to_planes(self, frame: str, channels: int) -> str:
+        shape = (self._plan.batch, *self._plan.size, channels)
+        return self._transpose(frame, "nhwc", "nchw", shape)
+
+    def _to_pixels(self, planes: str, channels: int) -> str:
+        shape = (self._plan.batch, channels, *self._plan.size)
+        return self._transpose(planes, "nchw", "nhwc", shape)
 
     def _numbers(self, values: Sequence[float], name: str) -> str:
-        return self._graph.floats(np.asarray(values, np.float32), name)
+        """Add a constant for each channel of planes."""
+        return self._graph.floats(np.asarray(values, np.float32).reshape(1, -1, 1, 1), name)
 
     def _luma(self, source: SourceName) -> str:
-        """Add the luma [B, H, W, 1] of a source."""
+        """Add the luma [B, 1, H, W] of a source."""
         if source not in self._lumas:
             channels = self._plan.frame_channels(source)
             frame = self._frames[source]
@@ -132,15 +153,18 @@ class _Composer:
         return self._lumas[source]
 
     def _luma_of(self, space: ColorSpace, frame: str, channels: int, *, is_bgr: bool | None = None) -> str:
+        """Add the luma [B, 1, H, W] of frames [B, H, W, C]."""
         graph = self._graph
         if channels == 1:
             factor = float(space.luma.sum())
-            values = frame if abs(factor - 1) < 1e-6 else graph.mul(frame, graph.scalar(factor))
+            values = self._to_planes(frame, 1)
+            values = values if abs(factor - 1) < 1e-6 else graph.mul(values, graph.scalar(factor))
         else:
             is_bgr = self._plan.channel_order == "bgr" if is_bgr is None else is_bgr
             if space.fixed_point:
-                return self._in_fixed_point(space, frame, space.luma, is_bgr=is_bgr)
+                return self._to_planes(self._in_fixed_point(space, frame, space.luma, is_bgr=is_bgr), 1)
             values = graph.linear(frame, space.luma[::-1].copy() if is_bgr else space.luma)
+            values = self._to_planes(values, 1)
         if space.offset:
             values = graph.add(values, graph.scalar(space.offset))
         return graph.op("Round", values) if space.in_8_bits else values
@@ -171,43 +195,39 @@ class _Composer:
         values = graph.linear(self._frames[source], matrix)
         if space.luma_of_chroma.any():
             share = graph.floats(space.luma_of_chroma, "luma_of_chroma")
-            values = graph.add(values, graph.mul(self._luma(source), share))
+            own = self._to_pixels(self._luma(source), 1)
+            values = graph.add(values, graph.op("MatMul", own, graph.reshape(share, 1, 2)))
         return graph.op("Round", values) if space.in_8_bits else values
 
     def _pad(self, picture: str) -> str:
-        """Add pixels around a picture [B, H, W, C]."""
+        """Add pixels around planes [B, C, H, W]."""
         graph, pads, (height, width) = self._graph, self._plan.pads, self._plan.size
         if self._given.padding == "symmetric":  # Pad mirrors without the edge itself
             rows = _mirrored(height, pads.top, pads.bottom)
             cols = _mirrored(width, pads.left, pads.right)
-            return graph.gather(graph.gather(picture, rows, 1), cols, 2)
-        amounts = [0, pads.top, pads.left, 0, 0, pads.bottom, pads.right, 0]
+            return graph.gather(graph.gather(picture, rows, 2), cols, 3)
+        amounts = [0, 0, pads.top, pads.left, 0, 0, pads.bottom, pads.right]
         return graph.op(
             "Pad", picture, graph.integers(amounts, "pads"), mode=_PAD_MODES[self._given.padding or "zero"]
         )
 
-    def _resize(self, picture: str, source: SourceName) -> str:
-        """Make a picture [B, H, W, C] smaller: one matrix for each axis, in blocks."""
+    def _resize(self, planes: str) -> str:
+        """Make planes [B, C, H, W] smaller: one matrix for each axis, in blocks."""
         graph, plan = self._graph, self._plan
-        channels = plan.channels[source]
         (height, width), (rows, cols) = plan.size, plan.small_size
-        planes = self._transpose(picture, "nhwc", "nchw", (plan.batch, height, width, channels))
-        down = resize_matrix(height, rows, self._given.small_filter)
         parts = []
-        for block, start, end in _blocks(down):
+        for block, start, end in _blocks(resize_matrix(height, rows, self._given.small_filter)):
             part = graph.slice(planes, (start,), (end,), (2,))
             parts.append(graph.op("MatMul", graph.floats(block, "rows"), part))
         planes = graph.concat(parts, 2)
-        across = resize_matrix(width, cols, self._given.small_filter)
         parts = []
-        for block, start, end in _blocks(across):
+        for block, start, end in _blocks(resize_matrix(width, cols, self._given.small_filter)):
             part = graph.slice(planes, (start,), (end,), (3,))
             parts.append(graph.op("MatMul", part, graph.floats(block.T.copy(), "cols")))
-        planes = graph.concat(parts, 3)
-        return self._transpose(planes, "nchw", "nhwc", (plan.batch, channels, rows, cols))
+        return graph.concat(parts, 3)
 
-    def _to_layout(self, picture: str, size: tuple[int, int], channels: int) -> str:
-        """Arrange a picture [B, H, W, C] in the layout of the inputs."""
+    def _to_layout(self, planes: str, size: tuple[int, int], channels: int) -> str:
+        """Arrange planes [B, C, H, W] in the layout of the inputs."""
         layout = self._given.layout or ""
         shape = {"n": self._plan.batch, "h": size[0], "w": size[1], "c": channels, "d": 1}
         without_depth = "".join(axis for axis in layout if axis != "d")
@@ -215,11 +235,10 @@ class _Composer:
             without_depth = f"n{without_depth}"
         if "c" not in without_depth:
             without_depth = f"{without_depth}c"
-        source_shape = tuple(shape[axis] for axis in "nhwc")
-        picture = self._transpose(picture, "nhwc", without_depth, source_shape)
+        planes = self._transpose(planes, "nchw", without_depth, tuple(shape[axis] for axis in "nchw"))
         if without_depth != layout:
-            picture = self._graph.reshape(picture, *(shape[axis] for axis in layout))
-        return picture
+            planes = self._graph.reshape(planes, *(shape[axis] for axis in layout))
+        return planes
 
     def _transpose(self, value: str, axes: str, wanted: str, shape: Sequence[int]) -> str:
         """Add a change of axes; a reshape where only axes of size 1 move."""
@@ -232,7 +251,7 @@ class _Composer:
         return self._graph.transpose(value, *(axes.index(axis) for axis in wanted))
 
     def _stretch(self, values: str, *, to: float, by_maximum: bool = False) -> str:
-        """Stretch pictures [B, H, W, C] by their own extremes, or by those that the runtime holds."""
+        """Stretch planes [B, C, H, W] by their own extremes, or by those that the runtime holds."""
         graph, index, batch = self._graph, len(self._extremes), self._plan.batch
         axes = graph.integers([1, 2, 3], "axes")
         high = graph.op("ReduceMax", values, axes, keepdims=1)
@@ -274,11 +293,11 @@ class _Composer:
             values = self._in_255(values)
             if plan.keeps_own_color:
                 is_bgr = color == "bgr"
-                if is_bgr != (plan.channel_order == "bgr"):
-                    values = graph.gather(values, np.array([2, 1, 0], np.int64), 3)
+                values = self._in_order(values, is_bgr=is_bgr)
         is_network_bgr = given.x_content == "bgr"
         if channels == 3 and restores:
-            values = self._luma_of(COLOR_SPACES["full"], values, 3, is_bgr=is_network_bgr)
+            pixels = self._to_pixels(values, 3)
+            values = self._luma_of(COLOR_SPACES["full"], pixels, 3, is_bgr=is_network_bgr)
             channels = 1
         before = given.stretch_out != "none" and given.stretch_at == "before-color"
         after = given.stretch_out != "none" and given.stretch_at == "after-color"
@@ -291,9 +310,9 @@ class _Composer:
             values = self._clip(values)
             if after:
                 values = self._stretch(values, to=255.0, by_maximum=by_maximum)
-            values = self._quantize(values)
+            values = self._to_pixels(self._quantize(values), 3)
             values = graph.op("Round", self._luma_of(COLOR_SPACES["full"], values, 3, is_bgr=is_network_bgr))
-            self._to_frame(values, 1)
+            self._to_frame(self._to_pixels(values, 1), 1)
             return
         if restores:
             values, channels = self._restore_color(space, values), 3
@@ -306,7 +325,7 @@ class _Composer:
             values = graph.op("Floor" if space.fixed_point else "Round", values)
         else:
             values = self._quantize(values)
-        self._to_frame(values, channels)
+        self._to_frame(values if restores else self._to_pixels(values, channels), channels)
 
     def _to_frame(self, values: str, channels: int) -> None:
         """Add the output `fused` from whole numbers [B, H, W, 1 or 3] in the channel order of the frames."""
@@ -324,7 +343,7 @@ class _Composer:
         return self._graph.op("Round" if self._given.rounding == "nearest" else "Floor", values)
 
     def _picture(self, output: str, name: str, *, index: int | None = None) -> str:
-        """Arrange an output as [B, H, W, C], without what was padded.
+        """Arrange an output as planes [B, C, H, W], without what was padded.
 
         Args:
             output: The value.
@@ -346,12 +365,12 @@ class _Composer:
             sizes[axis] = 1
         if full != layout:
             output = graph.reshape(output, *(sizes[axis] for axis in full))
-        arranged = self._transpose(output, full, "nhwc", [sizes[axis] for axis in full])
+        arranged = self._transpose(output, full, "nchw", [sizes[axis] for axis in full])
         if (sizes["h"], sizes["w"]) == plan.size:
             return arranged
         top, left = plan.pads.top, plan.pads.left
         height, width = plan.size
-        return graph.slice(arranged, (top, left), (top + height, left + width), (1, 2))
+        return graph.slice(arranged, (top, left), (top + height, left + width), (2, 3))
 
     def _in_255(self, values: str) -> str:
         given, graph = self._given, self._graph
@@ -379,30 +398,29 @@ class _Composer:
                 if plan.output_channels == 1:
                     maps.append(picture)
                 else:
-                    maps += [graph.slice(picture, (i,), (i + 1,), (3,)) for i in range(plan.output_channels)]
+                    maps += [graph.slice(picture, (i,), (i + 1,), (1,)) for i in range(plan.output_channels)]
         if len(maps) == 1:
             maps.append(graph.op("Sub", graph.scalar(1.0), maps[0]))
         if given.normalize_weights:
             total = graph.op("Max", graph.add(*maps), graph.scalar(CHROMA_EPSILON))
             maps = [graph.op("Div", weights, total) for weights in maps]
         order = plan.sources if len(given.output) == 1 else ("x", "y")
-        parts = [self._frames[s] if plan.keeps_own_color else self._luma(s) for s in order]
+        parts = [self._frame_planes(s) if plan.keeps_own_color else self._luma(s) for s in order]
         terms = [graph.mul(weights, part) for weights, part in zip(maps, parts, strict=True)]
         channels = max(plan.frame_channels(s) for s in SOURCES) if plan.keeps_own_color else 1
         return graph.add(*terms), channels
 
     def _restore_color(self, space: ColorSpace, luma: str) -> str:
-        """Add chroma to the fused luma [B, H, W, 1]: [B, H, W, 3] in the channel order of the frames."""
+        """Add chroma to the fused luma [B, 1, H, W]: frames [B, H, W, 3] in their channel order."""
         given, graph, plan = self._given, self._graph, self._plan
         if space.in_8_bits:
             luma = self._quantize(luma)
+        scale = np.full((1, 3), space.scale, np.float32)
         if (
             given.color_out == "chroma-x" and not space.in_8_bits
         ):  # the same, with fewer passes over the frame
-            change = graph.op("Sub", luma, self._luma("x"))
+            change = graph.linear(self._to_pixels(graph.op("Sub", luma, self._luma("x")), 1), scale)
             frame = self._frames["x"]
-            if space.scale != 1:
-                change = graph.mul(change, graph.scalar(space.scale))
             if plan.frame_channels("x") == 1:
                 frame = graph.concat([frame] * 3, 3)
             return graph.add(frame, change)
@@ -410,9 +428,7 @@ class _Composer:
         if space.offset:
             luma = graph.op("Sub", luma, graph.scalar(space.offset))
         chroma = graph.linear(self._fused_chroma(space, luma), back)
-        if space.scale != 1:
-            luma = graph.mul(luma, graph.scalar(space.scale))
-        return graph.add(chroma, luma)
+        return graph.add(chroma, graph.linear(self._to_pixels(luma, 1), scale))
 
     def _fused_chroma(self, space: ColorSpace, luma: str) -> str:
         """Add Cb and Cr of the result [B, H, W, 2]; `luma` is that of the result, with 0 for black."""
@@ -427,7 +443,11 @@ class _Composer:
                 if space.offset:
                     own = graph.op("Sub", own, graph.scalar(space.offset))
                 distance.append(graph.op("Abs", graph.op("Sub", luma, own)))
-            return graph.op("Where", graph.op("LessOrEqual", *distance), chroma["x"], chroma["y"])
+            # 1 where x is nearer, as a factor: ONNX Runtime selects slowly by a mask with fewer channels.
+            nearer = graph.op("Cast", graph.op("LessOrEqual", *distance), to=TensorProto.FLOAT)
+            both = graph.linear(self._to_pixels(nearer, 1), np.ones((1, 2), np.float32))
+            difference = graph.op("Sub", chroma["x"], chroma["y"])
+            return graph.add(chroma["y"], graph.mul(both, difference))
         weights = {source: graph.op("Abs", values) for source, values in chroma.items()}
         if given.chroma_weights == "picture":
             axes = graph.integers([1, 2], "axes")
