@@ -247,6 +247,13 @@ def _only(items: Collection[ItemT]) -> ItemT | None:
     return next(iter(items)) if len(items) == 1 else None
 
 
+def _lone_channels(dims: Sequence[int | None]) -> int | None:
+    """Return the axis of the channels, 1 or 3, where only that one is fixed; None otherwise."""
+    if len(dims) != 4 or dims[2] is not None or (dims[1] is None) == (dims[3] is None):
+        return None
+    return 1 if dims[3] is None else 3
+
+
 class _InputPlanner:
     def __init__(
         self,
@@ -394,6 +401,8 @@ class _InputPlanner:
                 return "channels"
             if count in (1, 3):
                 return "batch"
+        if _lone_channels(dims) is not None:
+            return "channels"
         return _only({trial.join for trial in self._trials([info.name])})
 
     def _trials(self, pictures: Sequence[str]) -> list[_Trial]:
@@ -441,6 +450,9 @@ class _InputPlanner:
                 shape = [
                     axes[axis] if dim is None else dim for axis, dim in zip(trial.layout, fixed, strict=True)
                 ]
+                sides = [dim for axis, dim in zip(trial.layout, fixed, strict=True) if axis in "hw"]
+                if len({dim is None for dim in sides}) > 1:  # one side only is fixed: that is no side
+                    return False
                 small = {"n", "d", "c"}
                 if any(axes[a] != s for a, s in zip(trial.layout, shape, strict=True) if a in small):
                     return False
@@ -497,6 +509,9 @@ class _InputPlanner:
                     return "nchw"
                 if dims[3] in expected and dims[1] not in expected:
                     return "nhwc"
+                lone = _lone_channels(dims)
+                if lone is not None:
+                    return "nchw" if lone == 1 else "nhwc"
             if rank == 3:
                 if dims[0] in expected:
                     return "chw"
@@ -616,7 +631,8 @@ class _InputPlanner:
                 if (height is None) != (width is None):
                     raise self._refuse(
                         f"the input '{name}' fixes one side only, {height or width}; expected both or none",
-                        "Export the network with both sides fixed, or with both dynamic",
+                        "Check {layout}, or export the network with both sides dynamic",
+                        layout=...,
                     )
                 if height is not None and width is not None:
                     found.add((height, width))
@@ -860,7 +876,6 @@ def _fits(plan: InputPlan, layout: str, shape: tuple[int, ...]) -> bool:
     batches = (plan.batch, 2) if plan.conventions.output_kind == "weights" else (plan.batch,)
     return (
         size in (plan.padded, plan.size)
-        and _axis(layout, shape, "c") <= 4
         and _axis(layout, shape, "n") in batches
         and _axis(layout, shape, "d") in two
     )
