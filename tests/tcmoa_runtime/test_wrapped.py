@@ -7,7 +7,9 @@ import pytest
 
 from micro_model import frames
 from tcmoa_runtime import Fuser
+from tcmoa_runtime.alignment import Alignment
 from tcmoa_runtime.bundle import Bundle
+from tcmoa_runtime.bundle_write import derive_bundle
 from tcmoa_runtime.cli import run
 from tcmoa_runtime.errors import InputError, NoPromptError
 from tcmoa_runtime.images import read_frame, write_image
@@ -191,6 +193,29 @@ def test_held_extremes_replace_those_of_a_picture(stretched, wrapped_pair):
         ):
             with pytest.raises(InputError, match=words):
                 fuser.with_extremes(dim, y, wrong)
+
+
+def test_gpu_check_leaves_out_fp8(wrapped):
+    from tcmoa_runtime.gpu_check.bundles import precisions_for
+
+    bundle = Bundle.open(wrapped)
+    assert precisions_for(bundle, ()) == ("fp16", "bf16", "int8")
+    assert precisions_for(bundle, ("int8",)) == ("int8",)
+    with pytest.raises(InputError) as raised:
+        precisions_for(bundle, ("fp16", "fp8"))
+    assert str(raised.value) == (
+        "precisions: fp8; expected int8, which wrapped networks are calibrated to. Leave it out."
+    )
+
+
+def test_a_wrapped_network_is_aligned(wrapped, wrapped_fuser, wrapped_pair, tmp_path):
+    entry = Alignment("y", ((1, 0, 2), (0, 1, 0), (0, 0, 1)), "translation", 0.1, 0.1, 0.2, 4, 0)
+    bundle = derive_bundle(Bundle.open(wrapped), tmp_path / "aligned", {"alignment": entry.to_json()})
+    x, y = wrapped_pair
+    with Fuser.load(bundle.path, "onnxruntime", threads=1) as fuser:
+        fused = fuser(x, y)
+        np.testing.assert_array_equal(fused, wrapped_fuser(x, fuser.aligned(y, "y")))
+    assert not np.array_equal(fused, wrapped_fuser(x, y))
 
 
 def test_gpu_check_changes_the_sources_of_a_network_without_prompt(wrapped):

@@ -34,7 +34,7 @@ def precisions_for(bundle: Bundle, chosen: Sequence[GpuCheckPrecision]) -> tuple
     """Return the precisions to check: those chosen, else the default ones; a bundle that is not fp32 has one only.
 
     Raises:
-        InputError: Another one is chosen than that of a bundle that is not fp32.
+        InputError: Another one is chosen than that of a bundle that is not fp32, or fp8 for a wrapped network.
     """
     if bundle.precision != "fp32":
         own: GpuCheckPrecision = next(p for p in (*DEFAULT_PRECISIONS, "fp32") if p == bundle.precision)
@@ -46,7 +46,15 @@ def precisions_for(bundle: Bundle, chosen: Sequence[GpuCheckPrecision]) -> tuple
                 remedy="Leave it out, or check a float32 bundle",
             )
         return (own,)
-    return tuple(dict.fromkeys(chosen)) or DEFAULT_PRECISIONS
+    if bundle.network is None:
+        return tuple(dict.fromkeys(chosen)) or DEFAULT_PRECISIONS
+    if "fp8" in chosen:
+        raise InputError(
+            "fp8; expected int8, which wrapped networks are calibrated to",
+            subject="precisions",
+            remedy="Leave it out",
+        )
+    return tuple(dict.fromkeys(chosen)) or tuple(p for p in DEFAULT_PRECISIONS if p != "fp8")
 
 
 class CheckBundles:
@@ -65,7 +73,8 @@ class CheckBundles:
         """Return the bundle whose graph is built in a precision.
 
         Raises:
-            StepSkippedError: It must be quantized, and a package for that is missing.
+            StepSkippedError: It must be quantized, and a package for that is missing, or a wrapped network exceeds the
+                error that is allowed.
         """
         if (precision == "int8" or precision == "fp8") and self._source.precision != precision:
             return self._quantized(precision)
@@ -81,7 +90,7 @@ class CheckBundles:
                 number_format=precision,
                 target="gpu",
                 min_psnr=MIN_PSNR_DB,
-                smoothing=0.5,
+                smoothing=0.5 if self._source.network is None else 0.0,
                 ranges="max",
                 fit="resize",
             )
@@ -89,6 +98,10 @@ class CheckBundles:
                 self._quantize(self._source, self._pairs(), path, options)
             except MissingError as error:
                 raise StepSkippedError(error.render_problem(), remedy=error.remedy) from error
+            except InputError as error:  # the error budget: nothing promises that a wrapped network keeps it
+                if self._source.network is None:
+                    raise
+                raise StepSkippedError(error.render_problem()) from error
         return Bundle.open(path)
 
     def _pairs(self) -> list[PairPaths]:
