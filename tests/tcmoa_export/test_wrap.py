@@ -1,8 +1,11 @@
 """Wrapping as a whole: bundles, the gate, references, modules, questions, and what cannot be wrapped."""
 
+import dataclasses
 import json
 import re
 import shutil
+import tomllib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -184,6 +187,16 @@ def test_faults_of_a_file_are_one_line(tmp_path, text, line):
     assert str(caught.value).replace(str(tmp_path) + "/", "") == line.rstrip(".") or (
         str(caught.value).replace(str(tmp_path) + "/", "") == line
     )
+
+
+def test_the_conventions_in_the_guide_are_valid():
+    text = (Path(__file__).parents[2] / "docs/guides/wrap.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == 12
+    for block in blocks:
+        Conventions.from_values(tomllib.loads(block), "wrap.md")
+    for field in dataclasses.fields(Conventions):
+        assert f"`{field.name}`" in text
 
 
 def ask(path, task="vif", size=SIZE, **given):
