@@ -225,6 +225,27 @@ def test_what_is_open_is_asked_for_at_once(network, tmp_path):
     ), "features have 32 channels"
 
 
+def test_shapes_that_depend_on_sizes_are_folded_without_a_word(tmp_path, capfd):
+    """Sizes computed from the input, as exporters write them: onnxsim prints what it cannot fold at once."""
+    net = nets.Writer()
+    joined = net.op("Concat", "a", "b", axis=1)
+    shape = net.op("Shape", joined)
+    sides = net.op("Slice", shape, net.constant([2], np.int64), net.constant([4], np.int64))
+    target = net.op("Concat", net.constant([1, 2], np.int64), sides, axis=0)
+    half = net.op("AveragePool", joined, kernel_shape=[2, 2], strides=[2, 2])
+    large = net.op("Resize", half, "", "", target, mode="linear")
+    count = net.op("ReduceProd", sides, keepdims=1)
+    flat = net.op("Reshape", large, net.op("Concat", net.constant([1, 2], np.int64), count, axis=0))
+    back = net.op("Reshape", flat, target)
+    value = net.op("Sigmoid", net.conv(back, 2, 1))
+    path = net.save(tmp_path / "net.onnx", [("a", nets.ANY), ("b", nets.ANY)], [(value, "out", None)])
+    network = open_network(path)
+    plan = make_plan(network, Conventions(**GRAY, order="xy"), task="vif", size=SIZE)
+    kinds = {node.op_type for node in wrapped_graph(network, plan).graph.node}
+    assert not kinds & {"Shape", "ReduceProd"}
+    assert capfd.readouterr() == ("", "")
+
+
 # What cannot be wrapped ----------------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import onnx
@@ -18,6 +21,7 @@ _FIRST_WITH_MODES: Final = 11
 """First operator set whose Resize states how it maps coordinates; before, it had one way."""
 
 _USUAL_RANK: Final = 4
+_STDERR: Final = 2
 
 _CONTROL_FLOW: Final = ("If", "Loop", "Scan", "SequenceMap")
 _RANDOM: Final = (
@@ -147,7 +151,8 @@ def _simplify(proto: onnx.ModelProto, subject: str) -> onnx.ModelProto:
     import onnxsim  # type: ignore[import-untyped]  # which takes seconds to import
 
     try:
-        simplified, _ = onnxsim.simplify(proto)
+        with _silent_native_stderr():
+            simplified, _ = onnxsim.simplify(proto)
         return onnx.shape_inference.infer_shapes(simplified, data_prop=True)
     except Exception as error:  # of protocol buffers, ONNX, ONNX Runtime or onnxsim
         raise InputError(
@@ -155,6 +160,25 @@ def _simplify(proto: onnx.ModelProto, subject: str) -> onnx.ModelProto:
             subject=subject,
             remedy="Check the conventions: inputs, layout, channels and size",
         ) from error
+
+
+@contextlib.contextmanager
+def _silent_native_stderr() -> Iterator[None]:
+    """Send file descriptor 2 to the null device: onnxsim prints a line there for each value that it cannot fold yet."""
+    sys.stderr.flush()
+    try:
+        stderr = os.dup(_STDERR)
+    except OSError:  # closed
+        yield
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, _STDERR)
+        yield
+    finally:
+        os.dup2(stderr, _STDERR)
+        os.close(stderr)
+        os.close(null)
 
 
 def _check_operators(nodes: Iterable[onnx.NodeProto], subject: str) -> None:
