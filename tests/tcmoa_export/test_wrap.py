@@ -361,6 +361,18 @@ def test_inputs_outputs_and_sizes_that_do_not_fit(tmp_path):
     assert "its output 'out' is [1, 1, 16, 24]; expected a picture of 48x32" in refuse(half)
 
 
+def test_a_multiple_that_was_not_stated_is_found(tmp_path):
+    net = nets.Writer()
+    half = net.op("MaxPool", "a", kernel_shape=[4, 4], strides=[4, 4])
+    large = net.op("Resize", half, "", net.constant([1, 1, 4, 4]), mode="nearest")
+    value = net.op("Sigmoid", net.conv(net.op("Concat", "b", large, axis=1), 2, 1))
+    path = net.save(tmp_path / "net.onnx", [("a", nets.ANY), ("b", nets.ANY)], [(value, "out", None)])
+    assert refuse(path, size=(30, 48)) == (
+        "it does not take 48x30; expected multiples of 4 pixels. Set multiple=4 and padding, or another size."
+    )
+    build(path, Conventions(**GRAY, order="xy", multiple=4, padding="repeat"), "vif", (30, 48))
+
+
 def test_files_that_are_no_networks(tmp_path):
     path = tmp_path / "net.onnx"
     assert "cannot be read: No such file or directory" in refuse(path)

@@ -537,6 +537,15 @@ def test_chroma_weighted_by_the_saturation_of_whole_pictures(path):
     assert_equal(frame, expected)
 
 
+@pytest.mark.parametrize("color", ["chroma-weighted", "chroma-nearest"])
+@pytest.mark.parametrize("kind", ["full", "opencv"])
+def test_chroma_of_color_and_gray(path, color, kind):
+    nets.two_inputs(path)
+    frame = fuse(path, **UNIT, order="xy", y_content="gray", luma=kind, color_out=color)
+    if color == "chroma-weighted":
+        assert_equal(frame, fuse(path, **UNIT, order="xy", y_content="gray", luma=kind, color_out="chroma-x"))
+
+
 def test_output_in_another_layout(path):
     """An output whose rows and columns are exchanged: read off its shape."""
     net = nets.Writer()

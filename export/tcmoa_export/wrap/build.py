@@ -433,9 +433,12 @@ class _Composer:
     def _fused_chroma(self, space: ColorSpace, luma: str) -> str:
         """Add Cb and Cr of the result [B, H, W, 2]; `luma` is that of the result, with 0 for black."""
         given, graph = self._given, self._graph
-        chroma = {source: self._chroma(space, source) for source in SOURCES}
+        colored = [source for source in SOURCES if self._plan.frame_channels(source) == 3]
         if given.color_out == "chroma-x":
-            return chroma["x"]
+            return self._chroma(space, "x")
+        if given.color_out == "chroma-weighted" and len(colored) == 1:  # the other one has no saturation
+            return self._chroma(space, colored[0])
+        chroma = {source: self._chroma(space, source) for source in SOURCES}
         if given.color_out == "chroma-nearest":
             distance = []
             for source in SOURCES:

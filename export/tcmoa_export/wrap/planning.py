@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +15,7 @@ from tcmoa_export.wrap.plan import SOURCES, InputPlan, Plan, QuestionsError, pla
 from tcmoa_export.wrap.prepare import prepare_graph, shape_of
 from tcmoa_runtime.contract import Task
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.images import format_size
 from tcmoa_runtime.options.wrap import Conventions
 from tcmoa_runtime.typing import ChannelOrder, FrameSize, SourceName
 
@@ -58,7 +60,19 @@ def make_plan(
             takes=network.takes,
             subject=network.subject,
         )
-        outputs = network.run(_zero_inputs(inputs))
+        zeros = _zero_inputs(inputs)
+        try:
+            outputs = network.run(zeros)
+        except InputError as error:
+            multiple = _multiple_of(network, inputs)
+            if multiple is None:
+                raise
+            raise InputError(
+                f"it does not take {format_size(inputs.padded)}; expected multiples of {multiple} pixels",
+                subject=network.subject,
+                remedy="Set {multiple} and {padding}, or another {size}",
+                settings={"multiple": multiple, "padding": given.padding or ..., "size": ...},
+            ) from error
         return plan_outputs(inputs, {name: value.shape for name, value in outputs.items()}, network.subject)
 
     try:
@@ -72,6 +86,28 @@ def make_plan(
         except QuestionsError as later:  # one line for all questions
             raise QuestionsError(error.questions | later.questions, network.subject) from None
         raise
+
+
+def _multiple_of(network: Network, plan: InputPlan) -> int | None:
+    """Return the least power of 2 whose multiples a network takes that does not take the size of the plan."""
+    given = plan.conventions
+    for multiple in (2, 4, 8, 16, 32, 64):
+        height, width = (math.ceil(side / multiple) * multiple for side in plan.padded)
+        if multiple <= given.multiple or (height, width) == plan.padded:
+            continue
+        shapes = {
+            name: tuple(
+                {"h": height, "w": width}.get(axis, size)
+                for axis, size in zip(given.layout or "", plan.shapes[name], strict=True)
+            )
+            for name in given.inputs
+        }
+        zeros = {
+            name: np.zeros(shapes.get(name, plan.shapes[name]), plan.dtypes[name]) for name in plan.shapes
+        }
+        if network.takes({**plan.constants, **zeros}):
+            return multiple
+    return None
 
 
 def _zero_inputs(plan: InputPlan) -> dict[str, np.ndarray[Any, Any]]:
