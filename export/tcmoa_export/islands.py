@@ -16,13 +16,15 @@ from typing import Final
 
 import onnx
 
-from tcmoa_export.graph_builder import FLOAT32
+from tcmoa_export.graph_builder import FLOAT32, FLOAT32_IN_BF16
 from tcmoa_export.precision import lower
 from tcmoa_runtime.graph_forms import prepare
 from tcmoa_runtime.typing import OnMessage, Precision
 
 PRODUCTS: Final = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 """Operators that do nearly all of the work."""
+NOT_IN_BF16: Final = frozenset({"ConvTranspose", "HardSigmoid", "HardSwish"})
+"""Operators that TensorRT-RTX 1.7.1 does not build in bfloat16."""
 NUM_PARTS: Final = 12
 MIN_PSNR_DB: Final = 50.0
 """Lowest PSNR to the float32 graph, in fp16 and in bf16."""
@@ -118,7 +120,8 @@ def _divide(model: onnx.ModelProto) -> list[list[str]]:
     for node in nodes:
         is_product = node.op_type in PRODUCTS
         is_between = not after.isdisjoint(node.output) and not before.isdisjoint(node.output)
-        node.doc_string = "" if is_product or is_between else FLOAT32
+        mark = FLOAT32_IN_BF16 if node.op_type in NOT_IN_BF16 else ""
+        node.doc_string = mark if is_product or is_between else FLOAT32
         if is_product or is_between:
             inner.append(node)
     num_products = sum(node.op_type in PRODUCTS for node in inner)

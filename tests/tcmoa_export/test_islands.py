@@ -140,3 +140,18 @@ def test_nodes_get_names_of_their_own():
     assert len(set(names)) == len(names)
     assert all(tensor.HasField("raw_data") for tensor in model.graph.initializer)
     assert all(node.op_type != "Constant" for node in model.graph.node)
+
+
+def test_operators_that_no_engine_has_in_bf16_stay_float32():
+    model = chain(2)
+    weight = numpy_helper.from_array(np.eye(3, dtype=np.float32)[..., None, None], "wt")
+    model.graph.initializer.append(weight)
+    conv = next(node for node in model.graph.node if node.name == "conv1")
+    conv.op_type, conv.input[1] = "ConvTranspose", "wt"
+    for precision, element_type in (("bf16", TensorProto.FLOAT), ("fp16", TensorProto.FLOAT16)):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        islands, _ = measured(copy, precision)
+        assert islands.kept == ()
+        name = "wt" if precision == "bf16" else "wt/fp16"
+        assert {t.name: t.data_type for t in islands.model.graph.initializer}[name] == element_type
