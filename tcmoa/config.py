@@ -15,6 +15,7 @@ from tcmoa.model import ROUNDINGS
 from tcmoa.presets import ADAPTATIONS, PRESETS, TC_MOA, Adaptation, Sizes
 from tcmoa.processes import DEVICES, DeviceChoice
 from tcmoa.start import FUSIONS
+from tcmoa.teachers import TEACHER_TERMS
 from tcmoa_runtime.contract import TASKS, Task
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.regular_file import MAX_SMALL_BYTES, read_regular_file
@@ -30,7 +31,7 @@ MAX_NUMBER = 1e12
 MAX_CROP_PX = 8192
 MAX_BATCH = 65536
 
-_MERGED = ("pairs", "samples", "sizes", "losses", "steps")
+_MERGED = ("pairs", "samples", "sizes", "losses", "steps", "teachers")
 """Tables that are merged entry by entry with those of the extended file."""
 
 
@@ -51,7 +52,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The settings of a run. `configs/tiny.toml` and `configs/tiny-seams.toml` are examples.
+    """The settings of a run. `configs/tiny.toml` and `configs/base.toml` are examples.
 
     A round is `steps` steps of each task in turn.
 
@@ -68,9 +69,12 @@ class TrainConfig:
         rounds: Length of the run.
         steps: Steps per round by task; 1 by default.
         warmup_rounds: Rounds in which the learning rate rises.
-        averaging_rounds: First rounds, with the losses `tcmoa.losses.WARMUP`.
+        averaging_rounds: First rounds, with the losses `tcmoa.losses.WARMUP` and those of teachers.
         phases: Crop and batch sizes over the run.
         synthetic: Share of the pairs of mef and mff that are made from single photographs.
+        tones: Share of the pairs of vif whose tones are changed (see `tcmoa.data.Augmentation`).
+        exchanges: Share of the pairs of mef and mff whose sources are exchanged.
+        teachers: Names of fusion rules by task, whose pictures are imitated (see `tcmoa.teachers`).
         lr: Peak learning rate.
         min_lr: Final learning rate.
         moa_lr_factor: Factor of the learning rate of all parameters outside the backbone.
@@ -85,7 +89,8 @@ class TrainConfig:
         sample_every: Rounds between contact sheets.
         samples: Folders of pairs for contact sheets, by task.
         losses: Weights of `tcmoa.losses.TERMS` and of the regularizer `prompts`, by task, that replace the published
-            ones.
+            ones. A task with a teacher has none of the published ones; its weights of
+            `tcmoa.teachers.TEACHER_TERMS` can be set here too.
         threads: CPU threads; 0 leaves PyTorch's default.
         tasks: Tasks to train; all of `pairs` if empty.
         sizes: Changes to the preset's sizes (see `tcmoa.presets.Sizes`).
@@ -108,6 +113,9 @@ class TrainConfig:
     averaging_rounds: int = 0
     phases: tuple[Phase, ...] = (Phase(1.0, 112, 5),)
     synthetic: float = 0.3
+    tones: float = 0.0
+    exchanges: float = 0.0
+    teachers: dict[str, str] = field(default_factory=dict)
     lr: float = 2.5e-4
     min_lr: float = 1e-5
     moa_lr_factor: float = 1.0
@@ -147,8 +155,15 @@ class TrainConfig:
 
     def image_losses(self, task: str) -> Mapping[str, float]:
         """Return the weights of `tcmoa.losses.TERMS` after the averaging rounds."""
-        own = {name: weight for name, weight in self.losses.get(task, {}).items() if name != REGULARIZER}
-        return own or PUBLISHED[task]
+        own = {name: weight for name, weight in self.losses.get(task, {}).items() if name in TERMS}
+        return own if own or task in self.teachers else PUBLISHED[task]
+
+    def teacher_losses(self, task: str) -> Mapping[str, float]:
+        """Return the weights of the distances to the teacher's picture; empty without a teacher."""
+        if task not in self.teachers:
+            return {}
+        own = self.losses.get(task, {})
+        return {name: own.get(name, weight) for name, weight in TEACHER_TERMS.items()}
 
     def task_steps(self, task: str) -> int:
         """Return the number of steps of a task in a round."""
@@ -196,7 +211,7 @@ def read_config(path: Path) -> TrainConfig:
     """Read and check a configuration from a TOML file; relative paths start at the file's folder.
 
     With `extends = "OTHER.toml"` the file contains only differences from another file: its keys replace those of the
-    other one, and the tables [pairs], [samples], [sizes], [losses] and [steps] are merged entry by entry.
+    other one, and the tables [pairs], [samples], [sizes], [losses], [steps] and [teachers] are merged entry by entry.
 
     Raises:
         InputError: A key is unknown, missing, of the wrong type or out of range.
@@ -233,11 +248,20 @@ def read_config(path: Path) -> TrainConfig:
         ("threads", config.threads >= 0, "0 or more"),
         ("ema", 0 <= config.ema < 1, "0 to below 1"),
         ("synthetic", 0 <= config.synthetic <= 1, "0 to 1"),
+        ("tones", 0 <= config.tones <= 1, "0 to 1"),
+        ("exchanges", 0 <= config.exchanges <= 1, "0 to 1"),
         ("checkpoint_every", config.checkpoint_every > 0, "a positive number"),
         ("sample_every", config.sample_every > 0, "a positive number"),
     ):
         if not is_valid:
             raise InputError(f"'{key}' is {getattr(config, key)!r}; expected {expected}", subject=path)
+    for task, terms in config.losses.items():
+        for name in TEACHER_TERMS:
+            if name in terms and task not in config.teachers:
+                raise InputError(
+                    f"'losses.{task}.{name}' without a teacher; expected {task} in the table [teachers]",
+                    subject=path,
+                )
     return config
 
 
@@ -271,6 +295,8 @@ def _read_toml(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
             parsed = _parse_folders(path, key, value, base)
         elif key == "losses":
             parsed = _parse_losses(path, value)
+        elif key == "teachers":
+            parsed = _parse_teachers(path, value)
         elif key == "steps":
             parsed = _parse_steps(path, value)
         elif key == "sizes":
@@ -328,7 +354,7 @@ def _parse_pairs(path: Path, value: Any, base: Path) -> dict[str, Path | tuple[P
 
 
 def _parse_sizes(path: Path, value: Any) -> dict[str, int]:
-    known = [f.name for f in fields(Sizes) if f.name not in ("tasks", "adaptation")]
+    known = [f.name for f in fields(Sizes) if f.name not in ("tasks", "adaptation", "output")]
     if not isinstance(value, dict):
         raise InputError(f"[sizes] is {value!r}; expected a table of numbers", subject=path)
     for name, number in value.items():
@@ -338,6 +364,14 @@ def _parse_sizes(path: Path, value: Any) -> dict[str, int]:
             )
         _check_type(path, f"sizes.{name}", number, 0)
     return dict(value)
+
+
+def _parse_teachers(path: Path, value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or any(task not in TASKS for task in value):
+        raise InputError(
+            f"[teachers] is {value!r}; expected a table of names for {', '.join(TASKS)}", subject=path
+        )
+    return {task: str(_check_type(path, f"teachers.{task}", name, "")) for task, name in value.items()}
 
 
 def _parse_steps(path: Path, value: Any) -> dict[str, int]:
@@ -370,7 +404,7 @@ def _parse_losses(path: Path, value: Any) -> dict[str, dict[str, float]]:
         raise InputError(
             f"[losses] is {value!r}; expected a table of weights for {', '.join(TASKS)}", subject=path
         )
-    known = (*TERMS, REGULARIZER)
+    known = (*TERMS, *TEACHER_TERMS, REGULARIZER)
     for task, terms in value.items():
         for name, weight in terms.items():
             if name not in known:

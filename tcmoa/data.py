@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, overload
+from typing import Final, NamedTuple, TypeAlias, overload
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from tcmoa.dataset_layouts import DatasetPair, PairSource, find_dataset_pairs
 from tcmoa.synthetic_pairs import exposure_pair, focus_pair, smooth_mask
+from tcmoa.teachers import NO_TEACHERS, Teacher, Teachers, teach
 from tcmoa_runtime.pairs import read_frame_pair
 from tcmoa_runtime.typing import Frame
 
@@ -28,6 +29,50 @@ MAX_EAGER_BYTES: Final = 64 << 20
 
 CACHE_BYTES: Final = 2 << 30
 """Size of the cache of decoded images of one set (least recently used pairs are dropped)."""
+
+
+TEACHER_MARGIN: Final = 320
+"""Pixels around a crop that a teacher sees too."""
+
+NEGATIVES: Final = 0.25
+"""Share of the infrared images with changed tones that become negatives."""
+
+_Area: TypeAlias = tuple[slice, slice]
+
+
+class Batch(NamedTuple):
+    """Crops of one task.
+
+    Attributes:
+        x: First sources, float32 RGB [B, 3, size, size] in 0..1.
+        y: Second sources, of the same shape.
+        target: The teacher's pictures, luma [B, 1, size, size] in 0..1, if there is a teacher.
+    """
+
+    x: Tensor
+    y: Tensor
+    target: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the crops on a device."""
+        target = None if self.target is None else self.target.to(device)
+        return Batch(self.x.to(device), self.y.to(device), target)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Changes of the pairs besides crops and flips; synthetic pairs are not changed.
+
+    Attributes:
+        tones: Share of the pairs of `vif` whose tones are changed, each source by itself.
+        exchanges: Share of the pairs of `mef` and `mff` whose sources are exchanged.
+    """
+
+    tones: float = 0.0
+    exchanges: float = 0.0
+
+
+NO_AUGMENTATION: Final = Augmentation()
 
 
 @dataclass(frozen=True)
@@ -145,6 +190,8 @@ class PairSampler:
         synthetic: Share of the pairs that are made from photographs: focus pairs for `mff`, exposure pairs for `mef`;
             `vif` has real pairs only.
         seed: Seed of the run.
+        augmentation: Changes of the pairs besides crops and flips.
+        teacher: Makes the picture that the model imitates.
     """
 
     def __init__(
@@ -156,47 +203,80 @@ class PairSampler:
         *,
         synthetic: float,
         seed: int,
+        augmentation: Augmentation = NO_AUGMENTATION,
+        teacher: Teacher | None = None,
     ) -> None:
         self.task, self.stream, self.seed = task, stream, seed
+        self.augmentation, self.teacher = augmentation, teacher
         self.pairs, self.photographs = pairs, photographs
         self.synthetic = synthetic if photographs and task != "vif" else 0.0
 
-    def batch(self, step: int, size: int, count: int, part: int = 0) -> tuple[Tensor, Tensor]:
-        """X and y of `step`: float32 RGB in 0..1, both [count, 3, size, size]; each `part` (process) its own crops."""
+    def batch(self, step: int, size: int, count: int, part: int = 0) -> Batch:
+        """Return the crops of `step`; each `part` (process) has its own."""
         rng = _rng(self.seed, step, self.stream, part)
         crops = [self._crop(rng, size) for _ in range(count)]
-        x, y = (
-            torch.from_numpy(np.stack([crop[s] for crop in crops])).permute(0, 3, 1, 2).contiguous()
-            for s in (0, 1)
+        x, y, *target = (
+            torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+            for images in zip(*crops, strict=True)
         )
-        return x, y
+        return Batch(x, y, target[0][:, :1] if target else None)
 
-    def _crop(self, rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+    def _crop(self, rng: np.random.Generator, size: int) -> list[NDArray[np.float32]]:
+        """Return x and y [size, size, 3], and the teacher's picture in three equal channels if there is a teacher."""
         if rng.random() < self.synthetic:
             whole = self.photographs[int(rng.integers(len(self.photographs)))]
-            (photo,) = _random_window(rng, size, whole)
+            (view,), area = _random_view(rng, size, whole)
+            photo = _to_float(view[area])
             if self.task == "mff":
                 both = focus_pair(photo, smooth_mask(size, size, rng), rng.uniform(1.0, 4.0))
             else:
                 both = exposure_pair(photo, rng.uniform(1.0, 2.5))
+            area = (slice(size), slice(size))
         else:
             pair = self.pairs[int(rng.integers(len(self.pairs)))]
-            x, y = _random_window(rng, size, pair.x, pair.y)
-            both = (x, y)
-        crop = np.stack(both)
+            (x, y), area = _random_view(rng, size, pair.x, pair.y)
+            # A teacher sees what surrounds the crop.
+            (x, y), area = _cut_around(area, TEACHER_MARGIN if self.teacher else 0, x, y)
+            both = self._change(rng, _to_float(x), _to_float(y))
+        images = [both[0][area], both[1][area]]
+        if self.teacher is not None:
+            images.append(np.repeat(teach(self.teacher, *both)[area][..., None], 3, -1))
+        crop = np.stack(images)
         if rng.random() < 0.5:
             crop = crop[:, :, ::-1]
         if rng.random() < 0.5:
             crop = crop[:, ::-1]
         if rng.random() < 0.5:
             crop = crop.transpose(0, 2, 1, 3)
-        return np.ascontiguousarray(crop, np.float32)
+        return list(np.ascontiguousarray(crop, np.float32))
+
+    def _change(
+        self, rng: np.random.Generator, x: NDArray[np.float32], y: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        share = self.augmentation
+        if self.task == "vif":
+            if share.tones and rng.random() < share.tones:
+                y = 1 - y if rng.random() < NEGATIVES else y
+                return change_tones(x, rng), change_tones(y, rng)
+        elif share.exchanges and rng.random() < share.exchanges:
+            return y, x
+        return x, y
 
 
-def _random_window(
-    rng: np.random.Generator, size: int, *images: NDArray[np.uint8]
-) -> list[NDArray[np.float32]]:
-    """Cut the same random window of size x size pixels out of images of one size, after resizing them."""
+def change_tones(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Change gamma, contrast and brightness of an image in 0..1 at random, clipped to 0..1."""
+    gamma, contrast, offset = np.exp(rng.normal(0, 0.25)), np.exp(rng.normal(0, 0.2)), rng.normal(0, 0.05)
+    image = np.asarray(image ** np.float32(gamma), np.float32)
+    mean = image.mean()
+    return np.asarray(np.clip((image - mean) * contrast + mean + offset, 0, 1), np.float32)
+
+
+def _to_float(image: Frame) -> NDArray[np.float32]:
+    return image.astype(np.float32) / np.float32(255)
+
+
+def _random_view(rng: np.random.Generator, size: int, *images: Frame) -> tuple[list[Frame], _Area]:
+    """Resize images of one size at random; returns them and a random area of size x size pixels."""
     height, width = images[0].shape[:2]
     short = min(height, width)
     # Sometimes a larger area is resized to the window, so that content is seen at several scales.
@@ -205,23 +285,58 @@ def _random_window(
     if rng.random() < 0.5 and short > size:
         scale = 1.0
     h, w = max(size, round(height * scale)), max(size, round(width * scale))
-    top, left = rng.integers(h - size + 1), rng.integers(w - size + 1)
-    windows = []
-    for image in images:
-        if (h, w) != (height, width):
-            interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-            image = np.asarray(cv2.resize(image, (w, h), interpolation=interpolation), np.uint8)
-        windows.append(image[top : top + size, left : left + size].astype(np.float32) / np.float32(255))
-    return windows
+    top, left = int(rng.integers(h - size + 1)), int(rng.integers(w - size + 1))
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    resized = [
+        image
+        if (h, w) == (height, width)
+        else np.asarray(cv2.resize(image, (w, h), interpolation=interpolation), np.uint8)
+        for image in images
+    ]
+    return resized, (slice(top, top + size), slice(left, left + size))
+
+
+def _cut_around(area: _Area, margin: int, *images: Frame) -> tuple[list[Frame], _Area]:
+    """Cut images to an area and up to `margin` pixels around it; returns them and the area in them."""
+    starts = [max(0, part.start - margin) for part in area]
+    cut = tuple(slice(start, part.stop + margin) for start, part in zip(starts, area, strict=True))
+    rows, columns = (
+        slice(part.start - start, part.stop - start) for start, part in zip(starts, area, strict=True)
+    )
+    return [image[cut] for image in images], (rows, columns)
 
 
 def create_samplers(
-    sources: Mapping[str, Path | Sequence[PairSource]], tasks: tuple[str, ...], *, synthetic: float, seed: int
+    sources: Mapping[str, Path | Sequence[PairSource]],
+    tasks: tuple[str, ...],
+    *,
+    synthetic: float,
+    seed: int,
+    augmentation: Augmentation = NO_AUGMENTATION,
+    teachers: Teachers = NO_TEACHERS,
 ) -> dict[str, PairSampler]:
-    """Create a sampler for each task of `sources`; synthetic pairs are made from the visible images of `vif`."""
+    """Create a sampler for each task of `sources`; synthetic pairs are made from the visible images of `vif`.
+
+    Args:
+        sources: Pairs by task.
+        tasks: Tasks of the model, in its order.
+        synthetic: Share of synthetic pairs.
+        seed: Seed of the run.
+        augmentation: Changes of the pairs besides crops and flips.
+        teachers: Teachers by task.
+    """
     pairs = {task: read_pairs(source) for task, source in sources.items()}
     photographs = VisibleImages(pairs.get("vif", ()))
     return {
-        task: PairSampler(task, tasks.index(task), pairs[task], photographs, synthetic=synthetic, seed=seed)
+        task: PairSampler(
+            task,
+            tasks.index(task),
+            pairs[task],
+            photographs,
+            synthetic=synthetic,
+            seed=seed,
+            augmentation=augmentation,
+            teacher=teachers.get(task),
+        )
         for task in pairs
     }

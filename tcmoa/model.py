@@ -75,8 +75,8 @@ ROUNDINGS: Final[dict[Precision, torch.dtype | None]] = {
 """Types that `TCMoA.train_for` rounds to, by precision."""
 
 
-def _luma(image: Tensor) -> Tensor:
-    """Map RGB [B, 3, H, W] to luma [B, 1, H, W]."""
+def to_luma(image: Tensor) -> Tensor:
+    """Map RGB [B, 3, H, W] to luma [B, 1, H, W], as BT.601 weights it."""
     return (image * image.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
 
 
@@ -296,7 +296,7 @@ class TCMoA(nn.Module):
         image = kept * std + mean
         if self.sizes.output == SOURCE_WEIGHTS:
             with exact():
-                planes = [_luma(source.float()) for source in (image, x, y)]
+                planes = [to_luma(source.float()) for source in (image, x, y)]
                 image = blend_sources(planes[0], planes[1], planes[2], cast("Task", task)).expand(
                     -1, 3, -1, -1
                 )

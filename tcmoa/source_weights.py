@@ -14,6 +14,7 @@ The finest band, which f does not have, takes the weights of the next.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -30,9 +31,6 @@ POOL: Final = 2
 REGULARIZER: Final = 1e-5
 """Added to the sums, for values in 0..1: where both sources are equal, w is 1/2."""
 
-BINOMIAL: Final = MappingProxyType({3: (1.0, 2.0, 1.0), 5: (1.0, 4.0, 6.0, 4.0, 1.0)})
-"""Binomial filters by length, not normalized."""
-
 
 @dataclass(frozen=True)
 class WeightRule:
@@ -40,23 +38,25 @@ class WeightRule:
 
     Attributes:
         levels: Bands of the pyramid besides the low one; the frame's sides are multiples of 2**(levels + 1).
-        taps: Length of the binomial filter over the sums, 3 or 5.
+        taps: Length of the binomial filter over the sums of a band, an odd number.
         gain: Steepness of the logistic curve at w = 1/2; 1 keeps the slope.
-        low_gain: The same for the low band.
+        low_taps: `taps` of the low band. A wide filter keeps halos and flicker low.
+        low_gain: `gain` of the low band.
     """
 
     levels: int
     taps: int
     gain: float
+    low_taps: int
     low_gain: float
 
 
 RULES: Final = MappingProxyType[Task, WeightRule](
     {
-        "vif": WeightRule(levels=4, taps=3, gain=6.0, low_gain=10.0),
-        "mef": WeightRule(levels=4, taps=3, gain=3.0, low_gain=4.0),
+        "vif": WeightRule(levels=4, taps=3, gain=6.0, low_taps=3, low_gain=10.0),
+        "mef": WeightRule(levels=4, taps=3, gain=3.0, low_taps=3, low_gain=4.0),
         # One weight for all bands above the finest: in focus is a property of the place, not of the band.
-        "mff": WeightRule(levels=1, taps=5, gain=4.0, low_gain=4.0),
+        "mff": WeightRule(levels=1, taps=5, gain=4.0, low_taps=5, low_gain=4.0),
     }
 )
 """The rule of each task, chosen by the places of the result among published methods; see the weights' card."""
@@ -88,7 +88,7 @@ def blend_sources(image: Tensor, x: Tensor, y: Tensor, task: Task) -> Tensor:
         weight = band_weight if weight is None else weight
         bands.append(band_weight * band[:, 1:])
         half = coarser
-    low_weight = weight_of_x(half[:, :1], half[:, 1:], rule.taps, rule.low_gain)
+    low_weight = weight_of_x(half[:, :1], half[:, 1:], rule.low_taps, rule.low_gain)
     weight = low_weight if weight is None else weight
     low = low_weight * half[:, 1:]
     for band in reversed(bands):
@@ -111,6 +111,11 @@ def weight_of_x(change: Tensor, difference: Tensor, taps: int, gain: float) -> T
     return _double(torch.sigmoid(4 * gain * (share - 0.5)))
 
 
+def binomial(taps: int) -> list[float]:
+    """Return the binomial filter of an odd length, with the sum 1; its variance is (taps - 1) / 4."""
+    return [math.comb(taps - 1, k) / 2 ** (taps - 1) for k in range(taps)]
+
+
 def _halve(image: Tensor) -> Tensor:
     return F.avg_pool2d(image, 2)
 
@@ -120,8 +125,7 @@ def _double(image: Tensor) -> Tensor:
 
 
 def _smooth(image: Tensor, taps: int) -> Tensor:
-    kernel = image.new_tensor(BINOMIAL[taps])
-    kernel = kernel / kernel.sum()
+    kernel = image.new_tensor(binomial(taps))
     channels, border = image.shape[1], taps // 2
     image = F.pad(image, (border, border, border, border), mode="replicate")
     image = F.conv2d(image, kernel.view(1, 1, -1, 1).expand(channels, -1, -1, -1), groups=channels)

@@ -19,7 +19,8 @@ from signal import Signals
 import torch
 
 from tcmoa.config import TrainConfig, read_config
-from tcmoa.processes import Processes, started_processes
+from tcmoa.processes import started_processes
+from tcmoa.teachers import NO_TEACHERS, Teachers
 from tcmoa.tensorboard_log import TensorBoardLog, require_tensorboard
 from tcmoa.trainer import CHECKPOINT, WEIGHTS, Trainer, learning_rate
 from tcmoa_runtime.errors import InputError
@@ -37,6 +38,7 @@ def run(
     resume: bool = False,
     out: str | os.PathLike[str] | None = None,
     rounds: int | None = None,
+    teachers: Teachers = NO_TEACHERS,
     on_message: OnMessage = ignore_message,
 ) -> Path:
     """Train a model.
@@ -51,6 +53,8 @@ def run(
         out: Folder of the run, instead of the configuration's.
         rounds: Stop after this many rounds in total. The learning rate schedule does not change, so that the run can be
             resumed.
+        teachers: What [teachers] of the configuration may name, e.g. `tcmoa_calibration.baselines.TEACHERS`; functions
+            of two lumas, float32 [H, W] in 0..255, to the picture that the model imitates.
         on_message: Called with a line for each round and other progress.
 
     Returns:
@@ -84,25 +88,19 @@ def run(
         require_tensorboard()
     with started_processes(config.device) as processes:
         reports = on_message if processes.is_first else ignore_message
-        return _run(config, processes, reports, resume=resume, rounds=rounds)
+        trainer = Trainer(config, processes, reports, teachers=teachers)
+        return _run(trainer, reports, resume=resume, rounds=rounds)
 
 
-def _run(
-    config: TrainConfig,
-    processes: Processes,
-    on_message: OnMessage,
-    *,
-    resume: bool,
-    rounds: int | None,
-) -> Path:
-    trainer = Trainer(config, processes, on_message)
+def _run(trainer: Trainer, on_message: OnMessage, *, resume: bool, rounds: int | None) -> Path:
+    config = trainer.config
     if resume:
         trainer.resume(on_message)
     config.out.mkdir(parents=True, exist_ok=True)
     last = config.rounds if rounds is None else min(config.rounds, rounds)
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     on_message(f"training {trainable:,} parameters, rounds {trainer.round} to {last} of {config.rounds}")
-    if config.tensorboard and processes.is_first:
+    if config.tensorboard and trainer.processes.is_first:
         trainer.tensorboard = TensorBoardLog(
             config.out, trainer.model, first_round=trainer.round + 1, every=config.sample_every
         )

@@ -11,13 +11,16 @@ from torch import Tensor
 
 from tcmoa.checkpoint_files import AVERAGE_KEY, SIZES_KEY
 from tcmoa.config import Phase, TrainConfig
-from tcmoa.data import PairSampler, create_samplers
+from tcmoa.data import Augmentation, PairSampler, create_samplers
 from tcmoa.ema import ExponentialMovingAverage
 from tcmoa.initial_model import build_model
 from tcmoa.losses import REGULARIZER, STRIP, WARMUP, prompt_regularizer, weighted_terms
 from tcmoa.mixed_precision import MixedPrecision
+from tcmoa.model import to_luma
+from tcmoa.presets import SOURCE_WEIGHTS
 from tcmoa.processes import Processes
 from tcmoa.sample_images import write_contact_sheet
+from tcmoa.teachers import NO_TEACHERS, Teacher, Teachers, teacher_terms
 from tcmoa.tensorboard_log import TensorBoardLog
 from tcmoa.trainable import parameter_groups
 from tcmoa.weights import save_weights
@@ -39,6 +42,28 @@ def learning_rate(config: TrainConfig, round_: int) -> float:
     return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + math.cos(math.pi * share))
 
 
+def find_teachers(config: TrainConfig, known: Teachers) -> dict[str, Teacher]:
+    """Return the teacher of each trained task that has one.
+
+    Raises:
+        InputError: A teacher is unknown.
+    """
+    found: dict[str, Teacher] = {}
+    for task, name in config.teachers.items():
+        if name not in known:
+            raise InputError(
+                f"{name!r}; expected one of {', '.join(known)}"
+                if known
+                else f"{name!r}, but no teachers were passed",
+                subject=f"[teachers] of {task}",
+                remedy=None if known else "Pass {teachers}",
+                settings=None if known else {"teachers": ...},
+            )
+        if task in config.trained_pairs:
+            found[task] = known[name]
+    return found
+
+
 class Trainer:
     """The state of a run: model, optimizer, averaged weights, and the number of finished rounds.
 
@@ -46,9 +71,10 @@ class Trainer:
         config: The configuration.
         processes: The processes that share each batch; one by default.
         on_message: Called with the parameters that were loaded and the number of parameters.
+        teachers: What [teachers] of the configuration may name.
 
     Raises:
-        InputError: The configuration does not fit the model, the processes or the data.
+        InputError: The configuration does not fit the model, the processes, the data or the teachers.
     """
 
     def __init__(
@@ -56,8 +82,11 @@ class Trainer:
         config: TrainConfig,
         processes: Processes | None = None,
         on_message: OnMessage = ignore_message,
+        *,
+        teachers: Teachers = NO_TEACHERS,
     ) -> None:
         self.config = config
+        own_teachers = find_teachers(config, teachers)
         self.processes = processes or Processes()
         self.model = build_model(config, on_message).to(self.processes.device)
         self.optimizer = torch.optim.AdamW(parameter_groups(self.model, config), betas=config.betas)
@@ -69,7 +98,12 @@ class Trainer:
         self._check_phases()
         self._check_seams()
         self.samplers: dict[str, PairSampler] = create_samplers(
-            config.trained_pairs, self.model.sizes.tasks, synthetic=config.synthetic, seed=config.seed
+            config.trained_pairs,
+            self.model.sizes.tasks,
+            synthetic=config.synthetic,
+            seed=config.seed,
+            augmentation=Augmentation(config.tones, config.exchanges),
+            teachers=own_teachers,
         )
         self.forward = self.processes.wrap(self.model)
 
@@ -126,8 +160,9 @@ class Trainer:
             for step in range(self.round * steps, (self.round + 1) * steps):
                 # Like the crops, the routers' noise is a function of seed, step, task and process: resuming is exact.
                 torch.manual_seed(self._noise_seed(step, stream))  # seeds the generators of all devices
-                x, y = sampler.batch(step, phase.crop, count, part)
-                step_losses.append(self._step(task, x.to(self.processes.device), y.to(self.processes.device)))
+                batch = sampler.batch(step, phase.crop, count, part)
+                batch = sampler.batch(step, phase.crop, count, part).to(self.processes.device)
+                step_losses.append(self._step(task, *batch))
             losses[task] = {
                 name: sum(terms[name] for terms in step_losses) / steps for name in step_losses[0]
             }
@@ -142,14 +177,18 @@ class Trainer:
         entropy = (self.config.seed, step, stream, self.processes.rank)
         return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
 
-    def _step(self, task: str, x: Tensor, y: Tensor) -> dict[str, float]:
-        config = self.config
+    def _step(self, task: str, x: Tensor, y: Tensor, target: Tensor | None = None) -> dict[str, float]:
+        config, sizes = self.config, self.model.sizes
+        if sizes.output == SOURCE_WEIGHTS:
+            x, y = (to_luma(source).expand(-1, 3, -1, -1) for source in (x, y))
         with self.precision.autocast():
             result = self.forward(x, y, task)
         weights = WARMUP[task] if self.round < config.averaging_rounds else config.image_losses(task)
         borders = {"window": self.model.window_pixels, "shift": self.model.shift_pixels}
         terms = weighted_terms(weights, x, y, result.image.float(), **borders)
-        regularizer = prompt_regularizer(result.prompts, self.model.sizes.encoder_moas)
+        if target is not None:
+            terms |= teacher_terms(config.teacher_losses(task), result, target, sizes)
+        regularizer = prompt_regularizer(result.prompts, sizes.encoder_moas)
         terms[REGULARIZER] = config.regularizer_weight(task) * regularizer
         # Published: divided by (epoch + 1), in 20 epochs; here an epoch is a twentieth of the run.
         terms["balance"] = config.balance * result.imbalance / (20 * self.round // config.rounds + 1)

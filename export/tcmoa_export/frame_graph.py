@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from onnx import TensorProto
@@ -14,16 +14,13 @@ from tcmoa import TCMoA
 from tcmoa.reference import LEAST_SATURATION, SATURATION
 from tcmoa.source_weights import RULES
 from tcmoa.window_fit import CROP
-from tcmoa_export.folds import fold_head, fold_positions, fold_tail
+from tcmoa_export.folds import FoldedLinear, fold_head, fold_positions, fold_tail
 from tcmoa_export.graph_builder import GraphBuilder
 from tcmoa_export.source_weights_graph import WeightGraph
 from tcmoa_export.spec import ExportSpec
 from tcmoa_export.token_graph import TokenGraph
 from tcmoa_runtime.contract import FUSED, X, Y
 from tcmoa_runtime.images import LUMA
-
-PIXELS_AT_ONCE: Final = 32
-"""Pixels whose channels are mixed by one row of a matrix product."""
 
 
 def frames_to_tokens(tg: TokenGraph, frames: Mapping[str, str], model: TCMoA, spec: ExportSpec) -> str:
@@ -44,7 +41,7 @@ def frames_to_tokens(tg: TokenGraph, frames: Mapping[str, str], model: TCMoA, sp
     for frame, count, depth in groups:
         # A source of one channel has the same gray in all three.
         own = kernel if depth == 3 else np.ascontiguousarray(kernel.sum(1, keepdims=True))
-        image = _to_images(tg, frame, count, depth)
+        image = _fit_to_blocks(tg, graph.transpose(frame, 0, 3, 1, 2), count, depth)
         stride = [layout.token_px, layout.token_px]
         embedded.append(graph.op("Conv", image, graph.floats(own, "kernel"), strides=stride))
     dim = kernel.shape[0]
@@ -55,27 +52,56 @@ def frames_to_tokens(tg: TokenGraph, frames: Mapping[str, str], model: TCMoA, sp
     return add_positions(tg, tokens, model.pos_embed, bias, as_published=options.as_published)
 
 
-def frames_to_planes(tg: TokenGraph, frames: Mapping[str, str], spec: ExportSpec) -> dict[str, str]:
-    """Add the luma of each source, fitted to what the blocks see: float32 [n, 1, H', W'], 0..255, by source."""
-    batch, contract = spec.options.batch, spec.contract
-    channels = {X: contract.x_channels, Y: contract.y_channels}
-    return {
-        source: _to_images(
-            tg, frames[source] if channels[source] == 1 else _luma(tg.graph, frames[source], spec), batch, 1
-        )
-        for source in (X, Y)
-    }
+@dataclass(frozen=True)
+class SourcePlanes:
+    """The planes of one source: float32 [B, 1, H, W], 0..255.
+
+    Attributes:
+        channels: R, G and B; empty if the source is gray.
+        luma: Its luma.
+    """
+
+    channels: tuple[str, ...]
+    luma: str
 
 
-def planes_to_tokens(tg: TokenGraph, planes: Mapping[str, str], model: TCMoA, spec: ExportSpec) -> str:
-    """Add the patch embedding and positions of a model that weighs the sources, from `frames_to_planes`."""
+def frames_to_planes(
+    graph: GraphBuilder, frames: Mapping[str, str], spec: ExportSpec
+) -> dict[str, SourcePlanes]:
+    """Add the planes of float32 frames [B, H, W, C] by source, of those sources whose planes are read.
+
+    Planes are added with constant weights, which is exact in OpenVINO with its bf16 hint; a product with the weights
+    of the channels would be rounded to 8 bits.
+    """
+    batch, layout = spec.options.batch, spec.layout
+    channels = {X: spec.contract.x_channels, Y: spec.contract.y_channels}
+    found: dict[str, SourcePlanes] = {}
+    for source, frame in frames.items():
+        if channels[source] == 3 and (spec.weighs_sources or source in _colored(spec)):
+            planes = graph.split(graph.transpose(frame, 0, 3, 1, 2), (1, 1, 1))
+            if spec.options.channel_order == "bgr":
+                planes.reverse()
+            found[source] = SourcePlanes(tuple(planes), _mix(graph, planes, LUMA))
+        elif spec.weighs_sources:
+            plane = graph.reshape(frame, batch, 1, layout.height, layout.width)
+            found[source] = SourcePlanes((), plane)
+    return found
+
+
+def fit_lumas(tg: TokenGraph, planes: Mapping[str, SourcePlanes], spec: ExportSpec) -> dict[str, str]:
+    """Add the luma of each source, fitted to what the blocks see: float32 [n, 1, H', W'], 0..255."""
+    return {source: _fit_to_blocks(tg, planes[source].luma, spec.options.batch, 1) for source in (X, Y)}
+
+
+def lumas_to_tokens(tg: TokenGraph, lumas: Mapping[str, str], model: TCMoA, spec: ExportSpec) -> str:
+    """Add the patch embedding and positions of a model that weighs the sources, from `fit_lumas`."""
     graph, layout, side = tg.graph, tg.layout, tg.layout.token_px
     kernel, bias = fold_head(
         model.patch_embed.proj, upsample=False, channel_order=spec.options.channel_order, color="luma"
     )
     gray = np.ascontiguousarray(kernel.sum(1).reshape(model.sizes.embed_dim, side * side).T)
     (rows, cols), half = layout.window_grid, layout.window // 2
-    both = graph.concat((planes[X], planes[Y]), 0)
+    both = graph.concat((lumas[X], lumas[Y]), 0)
     patches = graph.reshape(both, tg.images * rows, 2, half, side, cols, 2, half, side)
     # Patches are sorted before they are embedded: whole rows of pixels are moved.
     axes = (2, 6, 1, 5, 0, 4, 3, 7) if layout.is_position_major else (0, 4, 1, 5, 2, 6, 3, 7)
@@ -85,11 +111,10 @@ def planes_to_tokens(tg: TokenGraph, planes: Mapping[str, str], model: TCMoA, sp
     )
 
 
-def _to_images(tg: TokenGraph, frame: str, count: int, channels: int) -> str:
-    """Fit float32 frames [count, H, W, C] to the images that the blocks see, NCHW, edges repeated."""
+def _fit_to_blocks(tg: TokenGraph, image: str, count: int, channels: int) -> str:
+    """Fit images [count, C, H, W] to those that the blocks see, edges repeated."""
     graph, layout = tg.graph, tg.layout
     height, width = layout.image_size
-    image = graph.transpose(frame, 0, 3, 1, 2)
     if layout.fit == "resize" and (layout.height, layout.width) != (height, width):
         image = _resize(graph, image, (count, channels, height, width))
     below, right = 0, 0
@@ -143,7 +168,8 @@ def tokens_to_frame(
     model: TCMoA,
     spec: ExportSpec,
     frames: Mapping[str, str],
-    planes: Mapping[str, str],
+    planes: Mapping[str, SourcePlanes],
+    lumas: Mapping[str, str],
 ) -> None:
     """Add the output `fused` from the tokens that reach the frame, [B * n * kept, C] in raster order.
 
@@ -152,8 +178,9 @@ def tokens_to_frame(
         tokens: The tokens.
         model: The model, whose final norm and prediction are folded.
         spec: What to export.
-        frames: Float32 frames [B, H, W, C] by source, whose chroma is used with color mode `luma`.
-        planes: Luma by source (`frames_to_planes`) if the model weighs the sources.
+        frames: Float32 frames [B, H, W, C] by source.
+        planes: Planes of the sources with color mode `luma`, whose chroma is used.
+        lumas: Lumas of the sources (`fit_lumas`) if the model weighs the sources.
     """
     options = spec.options
     folded = fold_tail(
@@ -167,13 +194,13 @@ def tokens_to_frame(
     )
     normed = graph.layer_norm(tokens, model.sizes.decoder_embed_dim, model.decoder_norm.eps)
     with graph.float32():
-        pixels = graph.linear(normed, folded.weight, folded.bias)
         if spec.weighs_sources:
-            frame = _fit_to_frame(graph, _weigh_sources(graph, pixels, spec, planes), spec, 1)
+            half_image = _to_half_image(graph, normed, folded, spec)
+            frame = _fit_to_frame(graph, _weigh_sources(graph, half_image, spec, lumas), spec, 1)
         else:
-            frame = _to_frame(graph, pixels, spec)
+            frame = _to_frame(graph, graph.linear(normed, folded.weight, folded.bias), spec)
         if options.color == "luma":
-            frame = _with_chroma(graph, frame, frames, spec)
+            frame = _with_chroma(graph, frame, frames, planes, spec)
         clipped = graph.op("Clip", frame, graph.scalar(0.0), graph.scalar(255.0))
         graph.output("Cast", FUSED, graph.op("Round", clipped), to=TensorProto.UINT8)
 
@@ -191,14 +218,32 @@ def _to_frame(graph: GraphBuilder, pixels: str, spec: ExportSpec) -> str:
     return _fit_to_frame(graph, frame, spec, channels)
 
 
-def _weigh_sources(graph: GraphBuilder, pixels: str, spec: ExportSpec, planes: Mapping[str, str]) -> str:
-    """Fuse the planes of the sources by the network's image: [n, H', W', 1]."""
-    (rows, cols), side = spec.layout.image_grid, spec.layout.token_px // 2
-    images = graph.transpose(graph.reshape(pixels, spec.images, rows, cols, side, side), 0, 1, 3, 2, 4)
-    half = graph.reshape(images, spec.images, 1, rows * side, cols * side)
-    weights = WeightGraph(graph, RULES[spec.options.task], spec.images)
+def _to_half_image(graph: GraphBuilder, normed: str, folded: FoldedLinear, spec: ExportSpec) -> str:
+    """Add the network's image, at half the resolution of the blocks' images: [n, 1, H'/2, W'/2].
+
+    For CPUs the product is a transposed convolution: the only product that OpenVINO does not round to bfloat16 with
+    its bf16 hint, nor the additions to the decoder's tokens before it. Their rounding costs `nano` 10 dB.
+    """
+    (rows, cols), side, images = spec.layout.image_grid, spec.layout.token_px // 2, spec.images
+    if spec.options.target == "cpu":
+        channels = folded.weight.shape[0]
+        grid = graph.transpose(graph.reshape(normed, images, rows, cols, channels), 0, 3, 1, 2)
+        kernel = np.ascontiguousarray(folded.weight[:, :, None, None])
+        product = graph.op(
+            "ConvTranspose", grid, graph.floats(kernel, "kernel"), graph.floats(folded.bias, "bias")
+        )
+        pixels = graph.transpose(graph.reshape(product, images, side, side, rows, cols), 0, 3, 1, 4, 2)
+    else:
+        product = graph.linear(normed, folded.weight, folded.bias)
+        pixels = graph.transpose(graph.reshape(product, images, rows, cols, side, side), 0, 1, 3, 2, 4)
+    return graph.reshape(pixels, images, 1, rows * side, cols * side)
+
+
+def _weigh_sources(graph: GraphBuilder, half_image: str, spec: ExportSpec, lumas: Mapping[str, str]) -> str:
+    """Fuse the lumas of the sources by the network's image: [n, H', W', 1]."""
+    weights = WeightGraph(graph, RULES[spec.options.task], by_gathers=spec.options.target == "cpu")
     height, width = spec.layout.image_size
-    blended = weights.blend(half, planes[X], planes[Y], (height, width))
+    blended = weights.blend(half_image, lumas[X], lumas[Y], (height, width))
     return graph.reshape(blended, spec.images, height, width, 1)
 
 
@@ -235,52 +280,66 @@ def _paste_crops(graph: GraphBuilder, images: str, spec: ExportSpec, channels: i
     return graph.concat(rows, 1)
 
 
-def _with_chroma(graph: GraphBuilder, luma: str, frames: Mapping[str, str], spec: ExportSpec) -> str:
-    """Add color to the fused luma [B, H, W, 1]: frames [B, H, W, 3]; see `tcmoa.reference.fuse_frames`."""
-    contract = spec.contract
-    channels = {X: contract.x_channels, Y: contract.y_channels}
-    colored = [s for s in ((X,) if spec.options.task == "vif" else (X, Y)) if channels[s] == 3]
-    lumas = {s: _luma(graph, frames[s], spec) for s in colored}
-    if len(colored) == 2:
-        offsets = {s: graph.op("Sub", frames[s], lumas[s]) for s in colored}
-        parts = [_saturation(graph, offsets[s], spec) for s in colored]
-        share = graph.op("Div", parts[0], graph.add(parts[0], parts[1]))
-        change = graph.mul(share, graph.op("Sub", offsets[X], offsets[Y]))
-        return graph.add(graph.add(luma, offsets[Y]), change)
-    if not colored:
-        shape = (spec.options.batch, spec.layout.height, spec.layout.width, 3)
-        return graph.op("Expand", luma, graph.integers(shape))
-    source = colored[0]
-    if spec.options.task == "vif":
-        return graph.add(frames[source], graph.op("Sub", luma, lumas[source]))
-    # The other source is gray: the weight of this one's color is still its share of the saturation.
-    offset = graph.op("Sub", frames[source], lumas[source])
-    saturation = _saturation(graph, offset, spec)
-    share = graph.op("Div", saturation, graph.add(saturation, graph.scalar(LEAST_SATURATION)))
-    return graph.add(luma, graph.mul(share, offset))
-
-
-def _saturation(graph: GraphBuilder, offset: str, spec: ExportSpec) -> str:
-    """Add |Cb| + |Cr| of offsets from the luma [B, H, W, 3], and what keeps a share of it defined: [B, H, W, 1]."""
-    mixed = _mix_channels(graph, graph.op("Abs", offset), SATURATION, spec)
-    return graph.add(mixed, graph.scalar(LEAST_SATURATION))
-
-
-def _luma(graph: GraphBuilder, frame: str, spec: ExportSpec) -> str:
-    """Add the luma [B, H, W, 1] of float32 frames."""
-    return _mix_channels(graph, frame, LUMA, spec)
-
-
-def _mix_channels(
-    graph: GraphBuilder, frame: str, weights: tuple[float, float, float], spec: ExportSpec
+def _with_chroma(
+    graph: GraphBuilder,
+    luma: str,
+    frames: Mapping[str, str],
+    planes: Mapping[str, SourcePlanes],
+    spec: ExportSpec,
 ) -> str:
-    """Add the sum of R, G and B with constant weights: [B, H, W, 1] of [B, H, W, 3].
+    """Add color to the fused luma [B, H, W, 1]: frames [B, H, W, 3]; see `tcmoa.reference.fuse_frames`.
 
-    Several pixels are mixed by one row of a matrix product: products with one column are slow on CPUs.
+    Everything of one channel is computed on planes, and added to frames last: ONNX Runtime is slow to repeat a value
+    for three channels side by side.
     """
-    height, width, batch = spec.layout.height, spec.layout.width, spec.options.batch
-    pixels = math.gcd(width, PIXELS_AT_ONCE)
-    ordered = np.array(weights if spec.options.channel_order == "rgb" else weights[::-1], np.float32)
-    matrix = np.kron(np.eye(pixels, dtype=np.float32), ordered[:, None])
-    rows = graph.reshape(frame, batch * height * width // pixels, 3 * pixels)
-    return graph.reshape(graph.linear(rows, matrix), batch, height, width, 1)
+    layout, batch = spec.layout, spec.options.batch
+    colored = _colored(spec)
+    if not colored:
+        shape = (batch, layout.height, layout.width, 3)
+        return graph.op("Expand", luma, graph.integers(shape))
+
+    def frame_of(plane: str) -> str:
+        return graph.reshape(plane, batch, layout.height, layout.width, 1)
+
+    gray = graph.reshape(luma, batch, 1, layout.height, layout.width)
+    lumas = {source: planes[source].luma for source in colored}
+    if spec.options.task == "vif":
+        change = graph.op("Sub", gray, lumas[X])
+        return graph.add(frames[X], frame_of(change))
+    parts = [_saturation(graph, planes[source]) for source in colored]
+    if len(colored) == 1:
+        # The other source is gray: the weight of this one's color is still its share of the saturation.
+        source = colored[0]
+        share = graph.op("Div", parts[0], graph.add(parts[0], graph.scalar(LEAST_SATURATION)))
+        offset = graph.op("Sub", frames[source], frame_of(lumas[source]))
+        return graph.add(luma, graph.mul(frame_of(share), offset))
+    share = graph.op("Div", parts[0], graph.add(parts[0], parts[1]))
+    # Offsets from the lumas, mixed: (1 - share) (y - luma_y) + share (x - luma_x).
+    base = graph.op("Sub", gray, lumas[Y])
+    base = graph.op("Sub", base, graph.mul(share, graph.op("Sub", lumas[X], lumas[Y])))
+    change = graph.mul(frame_of(share), graph.op("Sub", frames[X], frames[Y]))
+    return graph.add(graph.add(frames[Y], change), frame_of(base))
+
+
+def _colored(spec: ExportSpec) -> tuple[str, ...]:
+    """Return the sources whose color is in the result, with color mode `luma`."""
+    channels = {X: spec.contract.x_channels, Y: spec.contract.y_channels}
+    return tuple(s for s in ((X,) if spec.options.task == "vif" else (X, Y)) if channels[s] == 3)
+
+
+def _saturation(graph: GraphBuilder, planes: SourcePlanes) -> str:
+    """Add |Cb| + |Cr|, and what keeps a share of it defined: [B, 1, H, W]."""
+    offsets = [graph.op("Abs", graph.op("Sub", channel, planes.luma)) for channel in planes.channels]
+    return graph.add(_mix(graph, offsets, SATURATION), graph.scalar(LEAST_SATURATION))
+
+
+def _mix(graph: GraphBuilder, planes: Sequence[str], weights: Sequence[float]) -> str:
+    """Add the weighted sum of planes; those of weight 0 are not read."""
+    return reduce(
+        graph.add,
+        [
+            graph.mul(plane, graph.scalar(weight))
+            for plane, weight in zip(planes, weights, strict=True)
+            if weight
+        ],
+    )

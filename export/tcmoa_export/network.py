@@ -11,10 +11,12 @@ from tcmoa.model import Stage
 from tcmoa_export.blocks_graph import add_attention, add_mlp
 from tcmoa_export.folds import fold_norm
 from tcmoa_export.frame_graph import (
+    SourcePlanes,
     add_positions,
+    fit_lumas,
     frames_to_planes,
     frames_to_tokens,
-    planes_to_tokens,
+    lumas_to_tokens,
     tokens_to_frame,
 )
 from tcmoa_export.graph_builder import FLOAT32, GraphBuilder
@@ -43,14 +45,17 @@ def build_graph(model: TCMoA, spec: ExportSpec, name: str, producer_version: str
     with graph.scope("head"):
         # 0..255 are exact in every precision.
         frames = {source: graph.op("Cast", source, to=onnx.TensorProto.FLOAT) for source in (X, Y)}
-        planes: dict[str, str] = {}
-        if spec.weighs_sources:
-            with graph.float32():
-                planes = frames_to_planes(both, frames, spec)
+        planes: dict[str, SourcePlanes] = {}
+        lumas: dict[str, str] = {}
+        with graph.float32():
+            if options.color == "luma":
+                planes = frames_to_planes(graph, frames, spec)
+            if spec.weighs_sources:
+                lumas = fit_lumas(both, planes, spec)
         with graph.float32(only_for_bf16=True):
             tokens = (
-                planes_to_tokens(both, planes, model, spec)
-                if planes
+                lumas_to_tokens(both, lumas, model, spec)
+                if lumas
                 else frames_to_tokens(both, frames, model, spec)
             )
     with graph.scope("control"), graph.float32():
@@ -64,7 +69,7 @@ def build_graph(model: TCMoA, spec: ExportSpec, name: str, producer_version: str
             both, tokens, "decoder", model.decoder, spec.routers[split:], control, is_last=True
         )
     with graph.scope("tail"):
-        tokens_to_frame(graph, tokens, model, spec, frames, planes)
+        tokens_to_frame(graph, tokens, model, spec, frames, planes, lumas)
     if options.with_prompt:
         with graph.scope("prompt"), graph.float32():
             _add_prompt_output(graph, prompts + more, spec)

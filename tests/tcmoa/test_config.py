@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import tcmoa
-from tcmoa import PRESETS
 from tcmoa.config import Phase, read_config
 from tcmoa.losses import PUBLISHED
+from tcmoa_calibration.baselines import TEACHERS
 from tcmoa_runtime.errors import InputError
 
 PAIRS = '\n[pairs]\nvif = "vif"\n'
@@ -94,24 +94,30 @@ def test_a_configuration_converts_to_json(tmp_path):
     assert plain["betas"] == [0.9, 0.95]
 
 
-def test_the_shipped_configuration_is_read():
-    config = read_config(Path(tcmoa.__file__).parent / "configs" / "tiny.toml")
-    assert (config.preset, config.start) == ("tiny", "fusion")
+@pytest.mark.parametrize(("preset", "start"), [("nano", "fusion"), ("tiny", "fusion-held")])
+def test_the_shipped_recipes_imitate_a_teacher_in_each_task(preset, start):
+    config = read_config(Path(tcmoa.__file__).parent / "configs" / f"{preset}.toml")
+    assert (config.preset, config.start, config.amp) == (preset, start, "bf16")
+    assert config.teachers == {"vif": "activity", "mef": "exposure-local", "mff": "focus"}
+    assert set(config.teachers.values()) <= TEACHERS.keys()
     assert list(config.pairs) == ["vif", "mef", "mff"]
-    second = read_config(Path(tcmoa.__file__).parent / "configs" / "tiny-bf16.toml")
-    assert second.train_for == "bf16"
-    # Each run starts with the weights of the previous one.
-    assert Path(second.start).resolve() == (config.out / "weights.safetensors").resolve()
-    third = read_config(Path(tcmoa.__file__).parent / "configs" / "tiny-seams.toml")
-    assert Path(third.start).resolve() == (second.out / "weights.safetensors").resolve()
-    assert all(terms["seams"] > 0 for terms in third.losses.values())
-    last = read_config(Path(tcmoa.__file__).parent / "configs" / "tiny-edges.toml")
-    assert Path(last.start).resolve() == (third.out / "weights.safetensors").resolve()
-    assert last.losses["vif"] == {**third.losses["vif"], "edges": 1.1}
-    assert (last.losses["mef"], last.phases) == (third.losses["mef"], third.phases)
-    nano = read_config(Path(tcmoa.__file__).parent / "configs" / "nano.toml")
-    assert (nano.preset, nano.start, nano.train_for) == ("nano", "fusion", "bf16")
-    assert all(phase.crop % (8 * PRESETS["nano"].window) == 0 for phase in nano.phases)
+    for task in config.pairs:
+        assert config.image_losses(task) == {}
+        assert config.teacher_losses(task) == {"teacher": 10.0, "teacher_prediction": 3.0}
+        assert config.regularizer_weight(task) == 0.3
+    assert config.phases == (Phase(1.0, 320, 2),)
+
+
+def test_a_task_with_a_teacher_has_other_losses_than_published_ones(tmp_path):
+    text = f'{PAIRS}mef = "mef"\n[teachers]\nvif = "activity"\n[losses.vif]\nteacher = 2\nssim = 0.5\n'
+    config = read_config(written(tmp_path, text))
+    assert config.teachers == {"vif": "activity"}
+    assert config.image_losses("vif") == {"ssim": 0.5}
+    assert config.teacher_losses("vif") == {"teacher": 2.0, "teacher_prediction": 3.0}
+    assert (config.image_losses("mef"), config.teacher_losses("mef")) == (PUBLISHED["mef"], {})
+    child = tmp_path / "child.toml"
+    child.write_text('extends = "run.toml"\n[teachers]\nmef = "exposure"\n')
+    assert read_config(child).teachers == {"vif": "activity", "mef": "exposure"}
 
 
 @pytest.mark.parametrize(
@@ -140,6 +146,16 @@ def test_the_shipped_configuration_is_read():
         ('train_for = "int8"', "'train_for'", "one of fp32, fp16, bf16"),
         ("ema = 1.0", "'ema'", "0 to below 1"),
         ("synthetic = 1.5", "'synthetic'", "0 to 1"),
+        ("tones = -0.5", "'tones'", "0 to 1"),
+        ("exchanges = 2", "'exchanges'", "0 to 1"),
+        ("teachers = 3", "[teachers]", "names for vif, mef, mff"),
+        ("teachers = { irv = 'activity' }", "[teachers]", "names for vif, mef, mff"),
+        ("teachers = { vif = 1 }", "'teachers.vif'", "type str"),
+        (
+            "losses = { mef = { teacher = 1.0 } }",
+            "'losses.mef.teacher' without a teacher",
+            "mef in the table [teachers]",
+        ),
         ("checkpoint_every = 0", "'checkpoint_every'", "a positive number"),
         ("sample_every = -2", "'sample_every'", "a positive number"),
         ("betas = 0.9", "'betas'", "two numbers"),

@@ -77,7 +77,7 @@ def test_a_pair_larger_than_the_cache_is_read_anyway(folder, reads):
 def test_reading_as_needed_changes_no_batch(folder):
     def batches(pairs):
         sampler = PairSampler("mff", 2, pairs, VisibleImages(pairs), synthetic=0.4, seed=3)
-        return [torch.stack(sampler.batch(step, 32, 4)) for step in range(5)]
+        return [torch.stack(sampler.batch(step, 32, 4)[:2]) for step in range(5)]
 
     at_once, as_needed = batches(read_pairs(folder)), batches(lazy(folder, cache_bytes=PAIR_BYTES))
     assert all(torch.equal(a, b) for a, b in zip(at_once, as_needed, strict=True))

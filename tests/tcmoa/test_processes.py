@@ -12,7 +12,7 @@ import torch
 
 from distributed_rounds import two_rounds
 from tcmoa.config import TrainConfig, read_config
-from tcmoa.data import PairSampler
+from tcmoa.data import Batch, PairSampler
 from tcmoa.processes import Processes, choose_device, started_processes
 from tcmoa.trainer import Trainer
 from tcmoa_runtime.errors import InputError, MissingError
@@ -62,7 +62,7 @@ def test_gradients_equal_those_of_one_process_with_both_parts_of_the_batch(round
 
     def whole(self, step, size, count, part=0):
         parts = [batch(self, step, size, count // 2, part) for part in (0, 1)]
-        return tuple(torch.cat(source) for source in zip(*parts, strict=True))
+        return Batch(*(torch.cat(source) for source in zip(*((b.x, b.y) for b in parts), strict=True)))
 
     monkeypatch.setattr(PairSampler, "batch", whole)
     alone = two_rounds(config, Processes())

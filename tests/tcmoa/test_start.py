@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from micro_model import MICRO, MICRO_WEIGHTS
 from tcmoa import PRESETS, TCMoA
+from tcmoa.config import TrainConfig
+from tcmoa.initial_model import build_model
 from tcmoa.model import IMAGE_MEAN, IMAGE_STD
 from tcmoa.start import FUSIONS, dct_matrix, fuse_in_bands, hold_apart, luma_of_channels, start_as_fusion
 from tcmoa.synthetic_pairs import exposure_pair, focus_pair, smooth_mask, synthetic_infrared
@@ -157,6 +159,15 @@ def test_the_seed_fixes_all_but_the_position_biases():
     assert not torch.equal(
         first["encoder.moas.0.prompts.routers.gate"], other["encoder.moas.0.prompts.routers.gate"]
     )
+
+
+@pytest.mark.parametrize(("preset", "start"), STARTS)
+def test_a_configuration_names_the_start(preset, start):
+    built = build_model(TrainConfig(pairs={}, preset=preset, start=start, seed=3))
+    torch.manual_seed(3)
+    expected = TCMoA(PRESETS[preset])
+    start_as_fusion(expected, 3, FUSIONS[start])
+    assert all(torch.equal(p, built.state_dict()[name]) for name, p in expected.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -79,9 +79,9 @@ def test_a_task_may_take_several_steps_per_round_each_with_its_own_crop(pairs, t
     seen, totals = [], defaultdict(list)
     step = tcmoa.trainer.Trainer._step
 
-    def kept(self, task, x, y):
+    def kept(self, task, x, y, target):
         seen.append((task, x.numpy().tobytes(), torch.initial_seed()))
-        terms = step(self, task, x, y)
+        terms = step(self, task, x, y, target)
         totals[task].append(terms["total"])
         return terms
 
@@ -302,6 +302,11 @@ def test_a_checkpoint_of_something_else_is_refused(pairs, tmp_path):
             "'seams' in [losses]: windows of 28 pixels, shifted by 14; expected multiples of 4",
         ),
         ('"random"', '"fusion"', "start 'fusion': does not fit preset 'tiny'"),
+        (
+            'mff = "mff"\n',
+            'mff = "mff"\n[teachers]\nvif = "activity"\n',
+            "[teachers] of vif: 'activity', but no teachers were passed. Pass teachers.",
+        ),
         ('"random"', '"absent.pth"', "absent.pth: no such weights file"),
         ('vif = "vif"', 'vif = "nowhere"', "nowhere: no such folder of images"),
     ],

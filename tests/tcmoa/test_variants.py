@@ -196,6 +196,7 @@ def test_an_error_in_the_extended_file_names_that_file(tmp_path, parent):
             "sizes = { exprts = 2 }",
             "unknown key 'exprts' in [sizes]; expected one of decoder_depth, decoder_embed_dim",
         ),
+        ('sizes = { output = "image" }', "unknown key 'output' in [sizes]; expected one of"),
         ("sizes = { experts = 2.5 }", "'sizes.experts' is 2.5; expected a value of type int"),
         ("tasks = []", "'tasks' is []"),
         ('tasks = "vif"', "'tasks' is 'vif'; expected a list of some of vif, mef, mff"),

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tcmoa_calibration.baselines import BASELINES, focus_weight, fuse_by_activity, fuse_by_exposure
+from tcmoa_calibration.baselines import (
+    BASELINES,
+    TEACHERS,
+    focus_weight,
+    fuse_by_activity,
+    fuse_by_exposure,
+)
 from tcmoa_calibration.baselines.pyramids import build_pyramid, collapse_pyramid
 from tcmoa_calibration.baselines.selection import guided_filter, remove_small_regions
 from tcmoa_calibration.luma import exact_luma
@@ -148,3 +154,26 @@ def test_guided_filter_by_windows() -> None:
     offset = mean_p - slope * mean_i
     expected = slow_mean(slope.astype(np.float32), side) * guide + slow_mean(offset.astype(np.float32), side)
     np.testing.assert_allclose(guided_filter(guide, image, radius, epsilon), expected, atol=1e-4)
+
+
+def test_local_exposure_weighs_the_base_place_by_place() -> None:
+    """Both halves are well exposed in another source: one weight for the whole base cannot take both."""
+    left = (np.arange(512) < 256)[None].repeat(512, 0)
+    good = np.random.default_rng(0).uniform(118, 138, (512, 512)).astype(np.float32)
+    x, y = (np.where(mask, good, 250).astype(np.float32) for mask in (left, ~left))
+    local, whole = fuse_by_exposure(x, y, is_local=True), fuse_by_exposure(x, y)
+    apart = np.r_[0:64, 448:512]  # more than 128 px from the border between them
+    assert np.abs(local[:, apart] - 128).mean() < 35 < np.abs(whole[:, apart] - 128).mean()
+    exposed = [np.exp(-((level - 127.5) ** 2) / (2 * 76.5**2)) for level in (128.0, 250.0)]
+    expected = (128 * exposed[0] + 250 * exposed[1]) / sum(exposed)
+    assert local[:, :32].mean() == pytest.approx(expected, abs=4)
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_teachers_fuse_luma_and_reproduce_equal_sources(name: str) -> None:
+    x, y = (noise(seed, (70, 90)).astype(np.float32) for seed in (1, 2))
+    fused = TEACHERS[name](x, y)
+    assert fused.shape == x.shape
+    assert fused.dtype == np.float32
+    np.testing.assert_allclose(TEACHERS[name](x, x), x, atol=0.01)
+    assert np.abs(fused - x).mean() > 1

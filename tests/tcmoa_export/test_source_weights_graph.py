@@ -91,16 +91,17 @@ def test_equal_sources_are_returned_unchanged(weighing):
         np.testing.assert_array_equal(got, x)
 
 
+@pytest.mark.parametrize("by_gathers", [True, False], ids=["gathers", "products"])
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("size", [(64, 96), (32, 160)], ids=str)
-def test_the_piece_of_the_graph_that_blends(task, size):
+def test_the_piece_of_the_graph_that_blends(task, size, by_gathers):
     """Against `blend_sources`, for levels in 0..255 and a prediction far from both sources."""
     rng = np.random.default_rng(0)
     x, y = (255 * rng.random((2, 1, *size), np.float32) for _ in range(2))
     f = rng.uniform(-300, 600, (2, 1, size[0], size[1])).astype(np.float32)
     half = f.reshape(2, 1, size[0] // 2, 2, size[1] // 2, 2).mean((3, 5))
     graph = GraphBuilder()
-    result = WeightGraph(graph, RULES[task], 2).blend("f", "x", "y", size)
+    result = WeightGraph(graph, RULES[task], by_gathers=by_gathers).blend("f", "x", "y", size)
     model = graph.build("piece", [], [], "0")
     for name, value in (("f", half), ("x", x), ("y", y)):
         model.graph.input.append(

@@ -387,6 +387,15 @@ def test_luma_of_limited_range(path):
     assert_equal(fuse(path, task="mff", **conventions), to_uint8(rgb))
 
 
+def test_gray_pictures_in_with_color_in_floats(path):
+    """StackMFF: the network takes what OpenCV reads in gray, color is restored in floats."""
+    nets.two_inputs(path)
+    gray = cv2.cvtColor(X, cv2.COLOR_RGB2GRAY)
+    value = 255 * run(path, a=nchw(gray / 255), b=nchw(IR / 255))[0, 0]
+    frame = fuse(path, **UNIT, order="xy", luma_in_8_bits=True, color_out="chroma-x")
+    assert_equal(frame, to_uint8(X + (value - VIS)[..., None]), psnr_db=65.0)
+
+
 MATLAB = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]])
 FORTH = {
     "opencv": lambda s: cv2.cvtColor(s, cv2.COLOR_RGB2YCrCb),

@@ -9,11 +9,13 @@ RGB [H, W, 3] if a source has three channels, else [H, W]. Results are determini
 y changes only ties of `patches`, which go to x, and ties and small regions of `focus`.
 
 `activity`, `exposure` and `focus` are the best rules known for visible-infrared, multi-exposure and multi-focus pairs.
-`fuse_by_activity`, `fuse_by_exposure` and `focus_weight` do the same with float luma, e.g. as targets in training.
+`fuse_by_activity`, `fuse_by_exposure` and `focus_weight` do the same with float luma. `TEACHERS` contains what a
+model can imitate in training, by name.
 """
 
 from tcmoa_calibration.baselines.methods import BASELINES, Baseline
 from tcmoa_calibration.baselines.pyramids import fuse_by_activity, fuse_by_exposure
 from tcmoa_calibration.baselines.selection import focus_weight
+from tcmoa_calibration.baselines.teachers import TEACHERS
 
-__all__ = ["BASELINES", "Baseline", "focus_weight", "fuse_by_activity", "fuse_by_exposure"]
+__all__ = ["BASELINES", "TEACHERS", "Baseline", "focus_weight", "fuse_by_activity", "fuse_by_exposure"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcmoa_calibration.baselines.arrays import FloatImage, box_mean, gaussian_mean, mean, mix, to_uint8
 from tcmoa_calibration.baselines.color import with_fused_luma
@@ -25,6 +26,9 @@ EXPOSURE_POWER: Final = 2
 EXPOSURE_WINDOW: Final = 3
 EXPOSURE_SIGMA: Final = 0.2 * 255
 """Spread of well-exposed levels about the middle, as in exposure fusion (Mertens 2007)."""
+LOCAL_EXPOSURE_SIGMA: Final = 0.3 * 255
+LOCAL_BASE_SIGMA: Final = 3.0
+"""In pixels of the base, each of 32 px of the image."""
 
 
 def build_pyramid(image: FloatImage) -> list[FloatImage]:
@@ -134,15 +138,31 @@ def exposure(x: Frame, y: Frame) -> Frame:
     return with_fused_luma(x, y, fuse_by_exposure)
 
 
-def fuse_by_exposure(x: FloatImage, y: FloatImage) -> FloatImage:
-    """Fuse two lumas [H, W], 0 to 255, as `exposure` describes."""
+def fuse_by_exposure(x: FloatImage, y: FloatImage, *, is_local: bool = False) -> FloatImage:
+    """Fuse two lumas [H, W], 0 to 255, as `exposure` describes.
+
+    Args:
+        x: First luma.
+        y: Second luma.
+        is_local: Let the weight of the base follow the well-exposedness around a place (a Gaussian of sigma 96 px,
+            spread 76 levels) instead of that of the whole image. A network that sees windows can learn it; light places
+            may become as dark as dark ones.
+    """
     from_x, from_y = build_pyramid(x), build_pyramid(y)
     fused: list[FloatImage] = []
     for detail_x, detail_y in zip(from_x[:-1], from_y[:-1], strict=True):
         near_x, near_y = (box_mean(np.abs(detail), EXPOSURE_WINDOW) for detail in (detail_x, detail_y))
         fused.append(mix(detail_x, detail_y, near_x, near_y, EXPOSURE_POWER))
-    exposed_x, exposed_y = (
-        np.exp(-((image.astype(np.float64) - 127.5) ** 2) / (2 * EXPOSURE_SIGMA**2)).mean(keepdims=True)
-        for image in (x, y)
-    )
+    if is_local:
+        exposed_x, exposed_y = (
+            gaussian_mean(_exposedness(base, LOCAL_EXPOSURE_SIGMA).astype(np.float32), LOCAL_BASE_SIGMA)
+            for base in (from_x[-1], from_y[-1])
+        )
+    else:
+        exposed_x, exposed_y = (_exposedness(image, EXPOSURE_SIGMA).mean(keepdims=True) for image in (x, y))
     return collapse_pyramid([*fused, mix(from_x[-1], from_y[-1], exposed_x, exposed_y, 1)])
+
+
+def _exposedness(levels: FloatImage, sigma: float) -> NDArray[np.float64]:
+    """Return how near levels are to the middle, 0 to 1."""
+    return np.asarray(np.exp(-((levels.astype(np.float64) - 127.5) ** 2) / (2 * sigma**2)))

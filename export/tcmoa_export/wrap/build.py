@@ -102,6 +102,8 @@ class _Composer:
         content, channels = self._plan.content(source), self._plan.channels[source]
         if content == "luma":
             values = self._luma(source)
+            if given.luma_in_8_bits and not COLOR_SPACES[given.luma].in_8_bits:
+                values = graph.op("Round", values)
         elif content == "gray":
             values = self._frame_planes(source)
         else:

@@ -136,6 +136,7 @@ def _to_values(plan: InputPlan, source: SourceName, frame: Frame) -> Floats:
     rgb, content = _rgb(plan, frame), plan.content(source)
     if content == "luma":
         values = _luma(COLOR_SPACES[given.luma], rgb)
+        values = np.round(values) if given.luma_in_8_bits else values
     elif content == "bgr":
         values = rgb[..., ::-1]
     else:

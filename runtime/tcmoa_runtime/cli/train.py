@@ -29,9 +29,10 @@ def train(
         tcmoa train tcmoa/configs/tiny.toml --out runs/tiny --resume
     """
     run = require("tcmoa.train", "train", "export").run
+    teachers = require("tcmoa_calibration.baselines", "train", "export").TEACHERS
 
     def print_line(text: str) -> None:
         print_message(text)
 
-    weights = run(config, resume=resume, out=out, rounds=rounds, on_message=print_line)
+    weights = run(config, resume=resume, out=out, rounds=rounds, teachers=teachers, on_message=print_line)
     print_line(f"weights: {weights}")

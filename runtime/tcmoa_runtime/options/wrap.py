@@ -125,6 +125,14 @@ class Conventions:
             group=INPUT_GROUP,
         ),
     ] = "full"
+    luma_in_8_bits: Annotated[
+        bool,
+        Option(
+            "Round the luma that goes in to 8 bits, as pictures that are read in gray have, whatever color is restored "
+            "with.",
+            group=INPUT_GROUP,
+        ),
+    ] = False
     range_in: Annotated[
         ValueRange | None,
         Option("Range of the inputs; mean-std: minus mean, divided by std.", group=INPUT_GROUP),
