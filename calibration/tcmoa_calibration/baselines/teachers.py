@@ -30,4 +30,7 @@ TEACHERS: Final[Mapping[str, Teacher]] = MappingProxyType(
         "focus": fuse_by_focus,
     }
 )
-"""Functions of two lumas float32 [H, W], 0 to 255, to the fused luma. `exposure-local` has a base weight for each place."""
+"""Functions of two lumas, float32 [H, W], 0 to 255, to the fused one.
+
+`exposure-local` has a weight of the base for each place, see `fuse_by_exposure`.
+"""
