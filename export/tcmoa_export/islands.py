@@ -3,7 +3,7 @@
 A TC-MoA graph says node by node what stays float32 (`GraphBuilder.float32`). Of a network of others nothing is known,
 so its products and convolutions are divided into parts, in the order of the graph:
 
-1. What is before the first product and after the last, i.e. ranges, colors and rounding, stays float32.
+1. What is before the network's first product and after its last, i.e. ranges, colors and rounding, stays float32.
 2. Everything else is lowered. If its result is close enough to float32, that is all.
 3. Else each part is lowered by itself, and the parts that lose most stay float32, as many as it takes: islands.
 """
@@ -18,7 +18,7 @@ import onnx
 
 from tcmoa_export.graph_builder import FLOAT32, FLOAT32_IN_BF16
 from tcmoa_export.precision import lower
-from tcmoa_runtime.graph_forms import prepare
+from tcmoa_runtime.graph_forms import own_nodes, prepare
 from tcmoa_runtime.typing import OnMessage, Precision
 
 PRODUCTS: Final = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
@@ -107,29 +107,32 @@ def lower_by_measurement(
 
 def _divide(model: onnx.ModelProto) -> list[list[str]]:
     """Divide the nodes from the first to the last product into parts; nodes before and after are marked float32."""
-    nodes = list(model.graph.node)
+    nodes, own = list(model.graph.node), own_nodes(model)
+
+    def is_product(node: onnx.NodeProto) -> bool:
+        return node.op_type in PRODUCTS and node.name in own
+
     after: set[str] = set()  # values that depend on a product
     for node in nodes:
-        if node.op_type in PRODUCTS or not after.isdisjoint(node.input):
+        if is_product(node) or not after.isdisjoint(node.input):
             after.update(node.output)
     before: set[str] = set()  # values that a product depends on
     for node in reversed(nodes):
-        if node.op_type in PRODUCTS or not before.isdisjoint(node.output):
+        if is_product(node) or not before.isdisjoint(node.output):
             before.update(node.input)
     inner = []
     for node in nodes:
-        is_product = node.op_type in PRODUCTS
         is_between = not after.isdisjoint(node.output) and not before.isdisjoint(node.output)
         mark = FLOAT32_IN_BF16 if node.op_type in NOT_IN_BF16 else ""
-        node.doc_string = mark if is_product or is_between else FLOAT32
-        if is_product or is_between:
+        node.doc_string = mark if is_product(node) or is_between else FLOAT32
+        if is_product(node) or is_between:
             inner.append(node)
-    num_products = sum(node.op_type in PRODUCTS for node in inner)
+    num_products = sum(map(is_product, inner))
     size = max(1, -(-num_products // NUM_PARTS))
     parts: list[list[str]] = []
     count = size
     for node in inner:
-        if node.op_type in PRODUCTS:
+        if is_product(node):
             if count == size:
                 parts.append([])
                 count = 0

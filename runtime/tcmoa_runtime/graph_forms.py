@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from tcmoa_runtime.graph_storage import GraphModel
+
+NETWORK_SCOPE: Final = "network/"
+"""Beginning of the names of a wrapped network's own nodes; those around it convert ranges and colors."""
+
+
+def own_nodes(model: GraphModel) -> set[str]:
+    """Return the names of the network's own nodes: those in `NETWORK_SCOPE`, all where there is none."""
+    graph: Any = model.graph
+    names = {node.name for node in graph.node}
+    return {name for name in names if name.startswith(NETWORK_SCOPE)} or names
 
 
 def prepare(model: GraphModel) -> None:

@@ -109,6 +109,14 @@ def test_products_are_found_and_grouped():
     assert [len(group) for group in group_products(many).values()] == [3] * 20
 
 
+def test_conversions_around_the_network_are_left_alone():
+    model = two_layers(contract_of())
+    for node in model.graph.node:
+        if node.name == "net/output":
+            node.name = "network/output"
+    assert [product.node for product in find_products(model)] == ["network/output"]
+
+
 def test_a_graph_without_products_is_refused():
     constant = numpy_helper.from_array(np.float32(2), "two")
     info = helper.make_tensor_value_info

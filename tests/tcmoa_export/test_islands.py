@@ -155,3 +155,18 @@ def test_operators_that_no_engine_has_in_bf16_stay_float32():
         assert islands.kept == ()
         name = "wt" if precision == "bf16" else "wt/fp16"
         assert {t.name: t.data_type for t in islands.model.graph.initializer}[name] == element_type
+
+
+def test_conversions_around_the_network_stay_float32():
+    model = chain(3)
+    for node in model.graph.node:
+        if node.name == "conv1":
+            node.name = "network/conv1"
+    islands, _ = measured(model, "fp16")
+    assert islands.parts == 1
+    kinds = {t.name: t.data_type for t in islands.model.graph.initializer}
+    assert (kinds["w0"], kinds["w1/fp16"], kinds["w2"]) == (
+        TensorProto.FLOAT,
+        TensorProto.FLOAT16,
+        TensorProto.FLOAT,
+    )

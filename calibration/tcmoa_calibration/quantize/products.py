@@ -27,6 +27,7 @@ from tcmoa_calibration.quantize.sessions import new_session
 from tcmoa_calibration.sample_pairs import SamplePair, graph_inputs
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.graph_forms import own_nodes
 from tcmoa_runtime.graph_storage import replace_nodes
 
 MAX_GROUPS: Final = 24
@@ -63,9 +64,11 @@ def find_products(model: onnx.ModelProto) -> list[Product]:
         InputError: There are none.
     """
     constants = {t.name: t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT}
-    shapes = _shapes(model)
+    shapes, own = _shapes(model), own_nodes(model)
     found = []
     for node in model.graph.node:
+        if node.name not in own:  # it converts colors
+            continue
         weight = constants.get(node.input[1]) if len(node.input) > 1 else None
         axis = None if weight is None else _channel_axis(node, len(weight.dims))
         if weight is None or axis is None or node.input[0] in constants:

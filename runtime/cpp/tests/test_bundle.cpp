@@ -103,7 +103,7 @@ TEST_CASE("a path that is not a bundle is refused with the reason") {
     CHECK_THAT(text_of("{\"format\": \"other\"}"), Contains("not a TC-MoA bundle; expected 'format' to be 'tcmoa-bundle'"));
     CHECK_THAT(text_of(R"({"format": "tcmoa-bundle"})"), Contains("'format_version' is absent"));
     CHECK_THAT(text_of(R"({"format": "tcmoa-bundle", "format_version": true})"), Contains("'format_version' is true"));
-    CHECK_THAT(text_of(R"({"format": "tcmoa-bundle", "format_version": 3})"), Contains("format version 2 is newer than this library; expected at most 2"));
+    CHECK_THAT(text_of(R"({"format": "tcmoa-bundle", "format_version": 3})"), Contains("format version 3 is newer than this library; expected at most 2"));
     CHECK_THAT(text_of(R"({"format": "tcmoa-bundle", "format_version": 1})"), Contains("edited or damaged since it was written"));
     CHECK_THAT(text_of(std::string(1 << 21, ' ')), Contains("2097152 bytes; expected at most 1048576"));
     fs::remove(temporary.path() / "bundle.json");
