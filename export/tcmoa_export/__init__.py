@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tcmoa_export.engines.build import build_engine
     from tcmoa_export.engines.builder import BuildError
     from tcmoa_export.parity import ParityError
+    from tcmoa_export.wrap.tryout.run import TryReport, try_conventions
     from tcmoa_export.wrap.wrapping import WrapReport, wrap_network
     from tcmoa_runtime.options.build import BuildOptions
     from tcmoa_runtime.options.export import ExportOptions
@@ -24,10 +25,12 @@ __all__ = [
     "Conventions",
     "ExportOptions",
     "ParityError",
+    "TryReport",
     "WrapOptions",
     "WrapReport",
     "build_engine",
     "export_bundle",
+    "try_conventions",
     "wrap_network",
 ]
 
@@ -37,10 +40,12 @@ _MODULES = {
     "Conventions": "tcmoa_runtime.options.wrap",
     "ExportOptions": "tcmoa_runtime.options.export",
     "ParityError": "tcmoa_export.parity",
+    "TryReport": "tcmoa_export.wrap.tryout.run",
     "WrapOptions": "tcmoa_runtime.options.wrap",
     "WrapReport": "tcmoa_export.wrap.wrapping",
     "build_engine": "tcmoa_export.engines.build",
     "export_bundle": "tcmoa_export.bundle_export",
+    "try_conventions": "tcmoa_export.wrap.tryout.run",
     "wrap_network": "tcmoa_export.wrap.wrapping",
 }
 

@@ -10,9 +10,9 @@ from fusion_networks import (
     luma_network,
     maximum_network,
 )
-from tcmoa_export.wrap.network import OnnxNetwork
+from tcmoa_export import WrapOptions, try_conventions
 from tcmoa_export.wrap.tryout import candidates
-from tcmoa_export.wrap.tryout.run import SampledPair, TryReport, try_conventions
+from tcmoa_export.wrap.tryout.run import SampledPair, TryReport
 from tcmoa_export.wrap.tryout.score import score_picture
 from tcmoa_export.wrap.tryout.sheet import MAX_SHOWN, draw_sheet
 from tcmoa_runtime.errors import InputError
@@ -28,7 +28,7 @@ def small_pictures(monkeypatch):
 
 
 def tried(path, task="vif", **given):
-    return try_conventions(OnnxNetwork(path), Conventions(**given), task, shipped_pairs(task))
+    return try_conventions(path, WrapOptions(task=task, conventions=Conventions(**given)))
 
 
 def rank_of(report: TryReport, **answers):
@@ -162,6 +162,6 @@ def test_the_sheet_has_the_sources_and_the_best_pictures(tmp_path):
     frame = np.full((192, 256, 3), 128, np.uint8)
     one = tried(maximum_network(tmp_path / "net.onnx"), **RIGHT)
     pairs = (SampledPair("a", frame, frame), SampledPair("b", frame, frame))
-    many = TryReport(one.candidates * (MAX_SHOWN + 5), pairs, (), None, ())
-    assert draw_sheet(many, Conventions()).shape == (4 * (192 + 3 * 22 + 2 * 6), 3 * (2 * 262 + 6), 3)
-    assert draw_sheet(one, Conventions()).shape[0] == 192 + 3 * 22 + 2 * 6
+    many = TryReport(one.given, one.candidates * (MAX_SHOWN + 5), pairs, (), None, ())
+    assert draw_sheet(many).shape == (4 * (192 + 3 * 22 + 2 * 6), 3 * (2 * 262 + 6), 3)
+    assert draw_sheet(one).shape[0] == 192 + 3 * 22 + 2 * 6

@@ -14,8 +14,6 @@ from tcmoa_runtime.cli.printing import print_json, print_line
 from tcmoa_runtime.cli.progress import counted_bar
 from tcmoa_runtime.images import check_writable, format_size, write_image
 from tcmoa_runtime.options.wrap import Conventions, WrapOptions
-from tcmoa_runtime.pairs import find_source_pairs
-from tcmoa_runtime.shipped_pairs import shipped_pairs
 from tcmoa_runtime.typing import FrameSize, JsonObject
 
 if TYPE_CHECKING:
@@ -37,15 +35,11 @@ def try_wrap(
         InputError: The network cannot be wrapped or does not run, or the sheet cannot be written.
     """
     sheet = check_writable(sheet or f"{network.stem}-try.png")
-    wrapping = require("tcmoa_export.wrap.wrapping", "wrap", "export")
     tryout = require("tcmoa_export.wrap.tryout.run", "wrap", "export")
     drawing = require("tcmoa_export.wrap.tryout.sheet", "wrap", "export")
-    given = wrapping.read_conventions(network, options)
-    pairs = find_source_pairs(options) if options.has_pairs else shipped_pairs(options.task)
-    opened = wrapping.open_network(network)
     with counted_bar("trying") as (_, on_progress):
-        report: TryReport = tryout.try_conventions(opened, given, options.task, pairs, on_progress)
-    write_image(sheet, drawing.draw_sheet(report, given, _label(options)))
+        report: TryReport = tryout.try_conventions(network, options, on_progress=on_progress)
+    write_image(sheet, drawing.draw_sheet(report, _label(options)))
     size = options.size or report.size or DEFAULT_SIZE
     target = out or Path(f"{network.stem}-{options.task}")
     commands = [

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
@@ -16,11 +17,16 @@ from tcmoa_export.wrap.plain import network_inputs, outputs_to_frame
 from tcmoa_export.wrap.plan import InputPlan, Plan
 from tcmoa_export.wrap.tryout.candidates import LikelyPlan, likely_input_plans, likely_plans
 from tcmoa_export.wrap.tryout.score import Score, mean_score, score_picture
+from tcmoa_export.wrap.wrapping import open_network, read_conventions
 from tcmoa_runtime.contract import Task
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.options.wrap import Conventions
-from tcmoa_runtime.pairs import PairPaths, read_frame_pair
+from tcmoa_runtime.options.wrap import Conventions, WrapOptions
+from tcmoa_runtime.pairs import PairPaths, find_source_pairs, read_frame_pair
+from tcmoa_runtime.shipped_pairs import shipped_pairs
 from tcmoa_runtime.typing import Frame, FrameSize, OnSteps, SourceName, ignore_steps
+
+if TYPE_CHECKING:
+    from torch.nn import Module
 
 MAX_PAIRS: Final = 2
 """Pairs on which conventions are tried at most."""
@@ -65,6 +71,7 @@ class TryReport:
     """Conventions of a network that were tried.
 
     Attributes:
+        given: Conventions that were known.
         candidates: What was tried, the most plausible first.
         pairs: The pairs.
         read: What was read off the network, in words.
@@ -72,6 +79,7 @@ class TryReport:
         refused: Why other conventions do not fit the network: distinct messages.
     """
 
+    given: Conventions
     candidates: tuple[Candidate, ...]
     pairs: tuple[SampledPair, ...]
     read: tuple[str, ...]
@@ -80,13 +88,31 @@ class TryReport:
 
 
 def try_conventions(
+    network: str | os.PathLike[str] | Module, options: WrapOptions, *, on_progress: OnSteps = ignore_steps
+) -> TryReport:
+    """Run the likely ones of the conventions that are not given, on the pairs of the options or the shipped ones.
+
+    Args:
+        network: An ONNX file, or a PyTorch module.
+        options: Task, pairs and the conventions that are known; also those of the TOML file beside the network.
+        on_progress: Called with the number of finished steps and their total.
+
+    Raises:
+        InputError: The network cannot be wrapped, does not fit what is given, or does not run.
+    """
+    given = read_conventions(network, options)
+    pairs = find_source_pairs(options) if options.has_pairs else shipped_pairs(options.task)
+    return try_network(open_network(network), given, options.task, pairs, on_progress)
+
+
+def try_network(
     network: Network,
     given: Conventions,
     task: Task,
     pairs: Sequence[PairPaths],
     on_progress: OnSteps = ignore_steps,
 ) -> TryReport:
-    """Run the likely conventions of a network on pairs.
+    """Run the likely conventions of a network on pairs; see `try_conventions`.
 
     Args:
         network: The network.
@@ -116,6 +142,7 @@ def try_conventions(
     if not candidates:
         raise refusals[0]
     return TryReport(
+        given=given,
         candidates=tuple(_sort(_join_equal(candidates))),
         pairs=sampled,
         read=plans[0].plan.read,

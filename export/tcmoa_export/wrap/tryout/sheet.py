@@ -21,12 +21,11 @@ _PX_PER_CHARACTER: Final = 8
 _LABEL_LINES: Final = 3
 
 
-def draw_sheet(report: TryReport, given: Conventions, label: str = "x and y") -> Frame:
+def draw_sheet(report: TryReport, label: str = "x and y") -> Frame:
     """Draw the sheet, uint8 [H, W, 3] RGB.
 
     Args:
         report: What was tried.
-        given: Conventions that were known, which the labels leave out.
         label: Label of the sources.
     """
     sources = [image for pair in report.pairs for image in (pair.x, pair.y)]
@@ -35,7 +34,7 @@ def draw_sheet(report: TryReport, given: Conventions, label: str = "x and y") ->
         others = len(candidate.conventions) - 1
         equal = f", equal to {others} more" if others else ""
         label = f"{number}: score {candidate.score.value:.3f}{equal}"
-        text = ", ".join(describe_answers(candidate.conventions[0], given))
+        text = ", ".join(describe_answers(candidate.conventions[0], report.given))
         tiles.append(_tile(candidate.pictures, (label, text)))
     rows = [join_images(tiles[start : start + NUM_COLUMNS]) for start in range(0, len(tiles), NUM_COLUMNS)]
     return stack_images(rows)
