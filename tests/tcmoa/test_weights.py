@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import tcmoa.weights
-from micro_model import MICRO, scrambled
+from micro_model import MICRO, MICRO_WEIGHTS, scrambled
 from tcmoa import PRESETS, Sizes, TCMoA, load_weights, save_weights
 from tcmoa.checkpoint_sizes import infer_sizes
 from tcmoa.weights import SIZES_KEY, to_published, weights_hash
@@ -154,9 +154,18 @@ def test_heads_of_the_real_mae_backbones(preset, heads):
     ids=str,
 )
 def test_sizes_are_inferred_from_the_tensors(sizes):
+    """All but the use of the image, which only our own files state: others are shown."""
     with torch.device("meta"):
         state = to_published(TCMoA(sizes))
-    assert infer_sizes(state, "w.pth") == sizes
+    assert infer_sizes(state, "w.pth") == replace(sizes, output="image")
+
+
+def test_our_own_files_state_that_a_model_weighs_the_sources(tmp_path):
+    model = scrambled(MICRO_WEIGHTS)
+    save_weights(model, tmp_path / "w.safetensors")
+    loaded = load_weights(tmp_path / "w.safetensors")
+    assert (loaded.sizes, loaded.upsample) == (MICRO_WEIGHTS, False)
+    assert same(loaded, model)
 
 
 @settings(max_examples=20)
