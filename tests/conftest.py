@@ -36,6 +36,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 LONGEST = (
     "test_documents.py",
+    "test_your_own_network.py",
     "test_build.py",
     "test_precision.py",
     "test_align.py",
