@@ -14,14 +14,22 @@ halving and doubling are exact. Both, and the smoothing, are sums along one axis
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa.source_weights import REGULARIZER, WeightRule, binomial
+from tcmoa.source_weights import (
+    GRAY_LEVEL,
+    LEAST_EXPOSED,
+    MAX_SHARE_TAPS,
+    REGULARIZER,
+    WELL_EXPOSED,
+    WeightRule,
+    binomial,
+)
 from tcmoa_export.graph_builder import GraphBuilder
 from tcmoa_export.token_layout import Index
 
@@ -37,6 +45,10 @@ class _Level:
     channels: int
     height: int
     width: int
+
+    def with_value(self, value: str, channels: int = 0) -> _Level:
+        """Return a level of the same size with other planes, and as many of them unless said otherwise."""
+        return replace(self, value=value, channels=channels or self.channels)
 
 
 @dataclass(frozen=True)
@@ -68,50 +80,105 @@ class WeightGraph:
         half_y, half_difference = graph.split(halves.value, (1, 1))
         single = _Level(half_difference, 1, halves.height, halves.width)
         finest = graph.op("Sub", difference, self._double(single))
-        half = _Level(
-            graph.concat((graph.op("Sub", half_image, half_y), half_difference), 1),
-            2,
-            halves.height,
-            halves.width,
-        )
+        change = graph.op("Sub", half_image, half_y)
+        half = halves.with_value(graph.concat((change, half_difference, half_y), 1), 3)
         bands: list[str] = []
-        weight = ""
+        weight, activity = "", ""
         for _ in range(self.rule.levels - 1):
             coarser = self._halve(half)
-            band = graph.op("Sub", half.value, self._double(coarser))
-            band_weight, band_difference = self._weigh(
-                _Level(band, 2, half.height, half.width), self.rule.taps, self.rule.gain
-            )
+            band = half.with_value(graph.op("Sub", half.value, self._double(coarser)))
+            band_weight, band_difference = self._weigh(band)
             weight = weight or band_weight
             bands.append(graph.mul(band_weight, band_difference))
+            if self._needs_activity:
+                own = graph.op("Abs", self._sources(band))
+                activity = graph.add(activity, own) if activity else own
+                activity = self._halve(half.with_value(activity, 2)).value
             half = coarser
-        low_weight, low_difference = self._weigh(half, self.rule.low_taps, self.rule.low_gain)
+        if self._needs_activity and not activity:
+            beneath = graph.op("Sub", half.value, self._double(self._halve(half)))
+            activity = graph.op("Abs", self._sources(half.with_value(beneath)))
+        low_weight, low_difference = self._weigh_low(half, activity)
         weight = weight or low_weight
-        low = _Level(graph.mul(low_weight, low_difference), 1, half.height, half.width)
-        for band in reversed(bands):
-            low = _Level(graph.add(band, self._double(low)), 1, 2 * low.height, 2 * low.width)
+        low = half.with_value(graph.mul(low_weight, low_difference), 1)
+        for band_part in reversed(bands):
+            value = graph.add(band_part, self._double(low))
+            low = _Level(value, 1, 2 * low.height, 2 * low.width)
         # The low bands and the finest band's weight are enlarged together.
         both = _Level(graph.concat((low.value, weight), 1), 2, height // 2, width // 2)
         coarse, fine_weight = graph.split(self._double(both), (1, 1))
         return graph.add(graph.add(y, coarse), graph.mul(fine_weight, finest))
 
-    def _weigh(self, band: _Level, taps: int, gain: float) -> tuple[str, str]:
-        """Add the weight of x and the difference x - y of a band of (f - y, x - y)."""
+    @property
+    def _needs_activity(self) -> bool:
+        return self.rule.low_measure == "activity" and self.rule.low_prior != 0
+
+    def _sources(self, band: _Level) -> str:
+        """Add (x, y) of (f - y, x - y, y): [N, 2, height, width]."""
+        _, difference, y = self.graph.split(band.value, (1, 1, 1))
+        return self.graph.concat((self.graph.add(y, difference), y), 1)
+
+    def _weigh(self, band: _Level) -> tuple[str, str]:
+        """Add the weight of x and the difference x - y of a band of (f - y, x - y, y)."""
+        graph, rule = self.graph, self.rule
+        compared, difference = self._compare(band)
+        if rule.prior == 0:
+            sums = self._halve(band.with_value(compared, 2), rule.taps)
+            return self._logistic(sums, self._logit_of_share(sums.value, rule.gain)), difference
+        sources = self._sources(band)
+        products = graph.concat((compared, graph.mul(sources, sources)), 1)
+        sums = self._halve(band.with_value(products, 4), rule.taps)
+        of_share, energies = graph.split(sums.value, (2, 2))
+        ratio = self._log_ratio(energies, (255 * GRAY_LEVEL) ** 2)
+        logit = graph.add(
+            self._logit_of_share(of_share, rule.gain), graph.mul(ratio, graph.scalar(rule.prior))
+        )
+        return self._logistic(sums, logit), difference
+
+    def _weigh_low(self, low: _Level, activity: str) -> tuple[str, str]:
+        """Add the weight of x and the difference x - y of the low band of (f - y, x - y, y)."""
+        graph, rule = self.graph, self.rule
+        compared, difference = self._compare(low)
+        sums = self._halve(low.with_value(compared, 2), min(rule.low_taps, MAX_SHARE_TAPS))
+        logit = self._logit_of_share(sums.value, rule.low_gain)
+        if rule.low_prior != 0:
+            measure, least = activity, 255 * GRAY_LEVEL
+            if rule.low_measure == "exposedness":
+                mean, deviation = WELL_EXPOSED
+                distance = graph.add(self._sources(low), graph.scalar(-255 * mean))
+                scale = graph.scalar(-1 / (2 * (255 * deviation) ** 2))
+                measure = graph.op("Exp", graph.mul(graph.mul(distance, distance), scale))
+                least = LEAST_EXPOSED
+            averaged = self._halve(low.with_value(measure, 2), rule.low_taps)
+            ratio = self._log_ratio(averaged.value, least)
+            logit = graph.add(logit, graph.mul(ratio, graph.scalar(rule.low_prior)))
+        return self._logistic(sums, logit), difference
+
+    def _compare(self, band: _Level) -> tuple[str, str]:
+        """Add ((f - y)(x - y), (x - y)^2), and return it with x - y."""
         graph = self.graph
-        _, difference = graph.split(band.value, (1, 1))
-        products = graph.mul(band.value, difference)
-        sums = self._halve(_Level(products, 2, band.height, band.width), taps)
-        regularizer = REGULARIZER * 255.0**2
-        dividend, divisor = graph.split(sums.value, (1, 1))
+        both, _ = graph.split(band.value, (2, 1))
+        _, difference = graph.split(both, (1, 1))
+        return graph.mul(both, difference), difference
+
+    def _logit_of_share(self, sums: str, gain: float) -> str:
+        """Add 4 gain (share - 1/2) from the sums [N, 2, height, width] of `_compare`."""
+        graph, regularizer = self.graph, REGULARIZER * 255.0**2
+        dividend, divisor = graph.split(sums, (1, 1))
         share = graph.op(
             "Div",
             graph.add(dividend, graph.scalar(regularizer / 2)),
             graph.add(divisor, graph.scalar(regularizer)),
         )
-        slope = 4 * gain
-        argument = graph.add(graph.mul(share, graph.scalar(slope)), graph.scalar(-slope / 2))
-        logistic = _Level(graph.op("Sigmoid", argument), 1, sums.height, sums.width)
-        return self._double(logistic), difference
+        return graph.add(graph.mul(share, graph.scalar(4 * gain)), graph.scalar(-2 * gain))
+
+    def _log_ratio(self, measures: str, least: float) -> str:
+        graph = self.graph
+        x, y = graph.split(graph.add(measures, graph.scalar(least)), (1, 1))
+        return graph.op("Log", graph.op("Div", x, y))
+
+    def _logistic(self, sums: _Level, logit: str) -> str:
+        return self._double(sums.with_value(self.graph.op("Sigmoid", logit), 1))
 
     def _halve(self, level: _Level, taps: int = 1) -> _Level:
         """Add means over 2x2 pixels, and a binomial filter over these; the ends are repeated."""
