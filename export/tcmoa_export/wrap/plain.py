@@ -153,7 +153,8 @@ def _to_values(plan: InputPlan, source: SourceName, frame: Frame) -> Floats:
     if given.range_in == "-1..1":
         values = values * np.float32(2) - np.float32(1)
     elif given.range_in == "mean-std":
-        values = (values - np.asarray(given.mean, np.float32)) / np.asarray(given.std, np.float32)
+        mean, std = (np.asarray(numbers, np.float32) for numbers in (given.mean, given.std))
+        return np.asarray((values - mean) / std, np.float32)
     return np.asarray(values, np.float32)
 
 
@@ -263,7 +264,8 @@ def _in_255(plan: Plan, values: Floats) -> Floats:
 def _stretch(plan: Plan, values: Floats) -> Floats:
     high = values.max()
     low = values.min() if plan.conventions.stretch_out == "min-max" else np.float32(0)
-    return (values - low) / np.maximum(high - low, np.float32(SPAN_EPSILON)) * np.float32(255)
+    unit = (values - low) / np.maximum(high - low, np.float32(SPAN_EPSILON))
+    return np.asarray(unit * np.float32(255), np.float32)
 
 
 def _weighted(

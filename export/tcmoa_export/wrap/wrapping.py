@@ -29,6 +29,7 @@ from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.bundle_write import check_target
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.images import format_size
 from tcmoa_runtime.options.wrap import Conventions, WrapOptions
 from tcmoa_runtime.pairs import PairPaths, find_source_pairs
 from tcmoa_runtime.shipped_pairs import shipped_pairs
@@ -117,6 +118,22 @@ class WrapReport:
     parity: Parity
     reference: ReferenceComparison | None
     can_tile: bool
+
+    def describe(self) -> str:
+        """Describe the bundle and how it compares with the network, in one line."""
+        bundle, parity, reference = self.bundle, self.parity, self.reference
+        psnr = "" if parity.psnr_db is None else f", {parity.psnr_db} dB"
+        line = (
+            f"{bundle.task}, {format_size(bundle.size)}; against the network: largest difference "
+            f"{parity.max_difference} gray levels, {parity.differing:.4%} of values differ{psnr}"
+        )
+        if reference is None:
+            return line
+        equal = "equal" if reference.psnr_db is None else f"{reference.psnr_db} dB"
+        return (
+            f"{line}; against {len(reference.pictures)} reference pictures: {equal}, largest difference "
+            f"{reference.max_difference}, {reference.beyond_one:.4%} of values by more than one"
+        )
 
 
 def wrap_network(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,11 +16,7 @@ from tcmoa_runtime.cli.printing import print_line
 from tcmoa_runtime.cli.progress import status_line
 from tcmoa_runtime.cli.wrap_try import try_wrap
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.images import format_size
 from tcmoa_runtime.options.wrap import Conventions, WrapOptions
-
-if TYPE_CHECKING:
-    from tcmoa_export.wrap.wrapping import WrapReport
 
 _TRY = "Trying"
 
@@ -89,10 +85,10 @@ def wrap(
         raise InputError("none given; expected the folder of the new bundle", subject="--out")
     wrapping = require("tcmoa_export.wrap.wrapping", "wrap", "export")
     with _hint_at_try(), status_line("wrap") as on_message:
-        report: WrapReport = wrapping.wrap_network(network, options, out, on_message=on_message)
+        report = wrapping.wrap_network(network, options, out, on_message=on_message)
     for line in report.read:
         print_line(f"{network}: {line}")
-    print_line(f"{out}: {_describe(report)}")
+    print_line(f"{out}: {report.describe()}")
 
 
 @contextmanager
@@ -109,21 +105,3 @@ def _hint_at_try() -> Iterator[None]:
             remedy=f"{error.remedy}, or see what likely ones give with --try",
             settings=error.settings,
         ) from error
-
-
-def _describe(report: WrapReport) -> str:
-    """Describe a new bundle and how it compares with the network, in one line."""
-    bundle, parity = report.bundle, report.parity
-    psnr = "" if parity.psnr_db is None else f", {parity.psnr_db} dB"
-    line = (
-        f"{bundle.task}, {format_size(bundle.size)}; against the network: largest difference "
-        f"{parity.max_difference} gray levels, {parity.differing:.4%} of values differ{psnr}"
-    )
-    if report.reference is not None:
-        reference = report.reference
-        equal = "equal" if reference.psnr_db is None else f"{reference.psnr_db} dB"
-        line += (
-            f"; against {len(reference.pictures)} reference pictures: {equal}, largest difference "
-            f"{reference.max_difference}, {reference.beyond_one:.4%} of values by more than one"
-        )
-    return line

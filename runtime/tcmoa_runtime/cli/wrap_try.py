@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, TypeAlias
 
 from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.options import spell_for_command_line
@@ -16,8 +16,9 @@ from tcmoa_runtime.images import check_writable, format_size, write_image
 from tcmoa_runtime.options.wrap import Conventions, WrapOptions
 from tcmoa_runtime.typing import FrameSize, JsonObject
 
-if TYPE_CHECKING:
-    from tcmoa_export.wrap.tryout.run import Candidate, TryReport
+Candidate: TypeAlias = Any
+TryReport: TypeAlias = Any
+"""Of `tcmoa_export.wrap.tryout.run`, which this package does not import."""
 
 DEFAULT_SIZE: Final[FrameSize] = (480, 640)
 """Height and width in the commands if none is given and the network takes any."""
