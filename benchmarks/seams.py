@@ -4,9 +4,10 @@
 
 Each pair of PAIRS/vif, PAIRS/mef and PAIRS/mff is fused at its own size. The ratio of the mean absolute step between
 neighboring pixels of luma across the borders of a grid to that across all other places is divided by the same ratio of
-the sources (`tcmoa_calibration.seams.excess_steps`): 1 if no seam was added. The grids are tokens (8 px), windows
-(112 px, or 80 px for nano, compared with the other borders of tokens) and shifted windows (offset by half a window,
-compared likewise). The columns are the mean over pairs and the worst pair.
+the sources (`tcmoa_calibration.seams.excess_steps`): 1 if no seam was added. The grids are those of the model: tokens
+(16 px for tiny and nano, 8 px for the published models), windows (160 px, or 112 px, compared with the other borders of
+tokens) and shifted windows (offset by half a window, compared likewise). The columns are the mean over pairs and the
+worst pair.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import torch
@@ -25,15 +25,19 @@ from tcmoa_calibration.seams import excess_steps
 from tcmoa_runtime.contract import TASKS
 from tcmoa_runtime.pairs import find_pairs, read_frame_pair
 
-TOKEN_PX: Final = 8
 
+def grids_of(window: int, shift: int, token: int) -> dict[str, tuple[int, int, int]]:
+    """Return period, offset and `among` of `excess_steps` in pixels, by the grid's name.
 
-def grids_of(window: int) -> dict[str, tuple[int, int, int]]:
-    """Return period, offset and `among` of `excess_steps` for windows of `window` pixels, by the grid's name."""
+    Args:
+        window: Side of a window.
+        shift: Offset of the shifted windows.
+        token: Side of a token.
+    """
     return {
-        "tokens": (TOKEN_PX, 0, 1),
-        "windows": (window, 0, TOKEN_PX),
-        "shifted windows": (window, window // 2, TOKEN_PX),
+        "tokens": (token, 0, 1),
+        "windows": (window, 0, token),
+        "shifted windows": (window, shift, token),
     }
 
 
@@ -55,7 +59,8 @@ def main() -> None:
             f"{options.pairs}: no such folder; expected one with the folders vif, mef and mff. Use --pairs"
         )
     model = load_weights(options.weights)
-    grids = grids_of(model.window_pixels)
+    token = model.window_pixels // model.sizes.window
+    grids = grids_of(model.window_pixels, model.shift_pixels, token)
     print("| task | pairs | " + " | ".join(f"{grid}: mean, worst" for grid in grids) + " |")
     print("|---|---|" + "---|" * len(grids))
     for task in TASKS:
