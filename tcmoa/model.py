@@ -254,7 +254,7 @@ class TCMoA(nn.Module):
         shift: float | Tensor = 0.0,
         routers: Sequence[str] | None = None,
     ) -> FusionOutput:
-        """Fuse two RGB images in 0..1.
+        """Fuse two RGB images in 0..1; of color, models that weigh the sources see the luma only.
 
         Args:
             x: First source, [B, 3, H, W] with H and W multiples of `window_pixels`.
@@ -275,6 +275,8 @@ class TCMoA(nn.Module):
         indices = self.router_indices(task, routers)
         split = self.sizes.encoder_moas
         control = PromptControl(scale, shift)
+        if self.sizes.output == SOURCE_WEIGHTS:
+            x, y = (to_luma(source.float()).expand(-1, 3, -1, -1) for source in (x, y))
 
         # Under autocast only the blocks run in 16 bits. These layers handle pixels, whose last digits are visible.
         exact = partial(torch.autocast, x.device.type, enabled=False)
@@ -296,10 +298,8 @@ class TCMoA(nn.Module):
         image = kept * std + mean
         if self.sizes.output == SOURCE_WEIGHTS:
             with exact():
-                planes = [to_luma(source.float()) for source in (image, x, y)]
-                image = blend_sources(planes[0], planes[1], planes[2], cast("Task", task)).expand(
-                    -1, 3, -1, -1
-                )
+                planes = (to_luma(image.float()), x[:, :1], y[:, :1])
+                image = blend_sources(*planes, cast("Task", task)).expand(-1, 3, -1, -1)
         outputs = encoder_outputs + decoder_outputs
         return FusionOutput(
             image=image,

@@ -179,7 +179,7 @@ class Trainer:
 
     def _step(self, task: str, x: Tensor, y: Tensor, target: Tensor | None = None) -> dict[str, float]:
         config, sizes = self.config, self.model.sizes
-        if sizes.output == SOURCE_WEIGHTS:
+        if sizes.output == SOURCE_WEIGHTS:  # the losses compare luma too
             x, y = (to_luma(source).expand(-1, 3, -1, -1) for source in (x, y))
         with self.precision.autocast():
             result = self.forward(x, y, task)

@@ -163,6 +163,10 @@ def test_a_model_that_weighs_its_sources_predicts_at_the_frames_own_size():
     assert result.prompts[0][0].shape == (1, 4, 8)
     luma = (x * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
     torch.testing.assert_close(equal.image, luma.expand_as(x), rtol=0, atol=1e-5)
+    with torch.no_grad():
+        gray = model(luma.expand_as(x), y, "vif")
+    torch.testing.assert_close(gray.decoded, result.decoded, rtol=0, atol=1e-4)
+    torch.testing.assert_close(gray.image, result.image, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("changes", [{"window": 5}, {"window": 1}, {"window": 4, "patch_size": 4}], ids=str)
