@@ -89,6 +89,7 @@ class Evaluation:
       `resized` [pair], `skipped` {pair: {metric: reason}}, `versus_first` {metric: {`mean`, `confidence`, `n`,
       `significant`}}}}: every method. `versus_first` is null for the first one; `significant` is true if the interval
       of the paired difference does not contain 0.
+    - `contestants`: the same as `methods`, under the name that versions before 0.6 used and programs may still read.
     - `stretched` [pair]: pairs with 16-bit sources, stretched to 8 bits as the Fuser does.
     - `failed` [{`name`, `method`, `error`}]: `method`, the label of the method, is null if the pair itself
       cannot be read.
@@ -176,6 +177,7 @@ class Evaluation:
             "mean": methods[first.label]["mean"],
             "confidence_method": DESCRIPTION,
             "methods": methods,
+            "contestants": methods,
             "stretched": list(self.stretched),
             "failed": [{"name": f.name, "method": f.method, "error": str(f.error)} for f in self.failures],
             "flicker": {label: asdict(flicker) for label, flicker in self.flicker.items()},
