@@ -48,11 +48,14 @@ def smoothed(image, taps):
     return image
 
 
-def share_of_x(f, x, y, taps, gain):
-    """Weight of x in one band: least squares over a few pixels, made more decisive."""
-    dividend, divisor = (smoothed(halved(p), taps) for p in ((f - y) * (x - y), (x - y) ** 2))
-    share = (dividend + REGULARIZER / 2) / (divisor + REGULARIZER)
-    return doubled(1 / (1 + np.exp(-4 * gain * (share - 0.5))))
+def summed(values, taps):
+    return smoothed(halved(values), taps)
+
+
+def share_of_x(f, x, y, taps):
+    """Least squares over a few pixels."""
+    dividend, divisor = (summed(p, taps) for p in ((f - y) * (x - y), (x - y) ** 2))
+    return (dividend + REGULARIZER / 2) / (divisor + REGULARIZER)
 
 
 def fused_step_by_step(f, x, y, task):
@@ -68,9 +71,22 @@ def fused_step_by_step(f, x, y, task):
         pyramids.append((bands, image))
     (bands_f, low_f), (bands_x, low_x), (bands_y, low_y) = pyramids
     weights = [None]
+    activities = []
     for k in range(1, rule.levels):
-        weights.append(share_of_x(bands_f[k], bands_x[k], bands_y[k], rule.taps, rule.gain))
-    low = share_of_x(low_f, low_x, low_y, rule.low_taps, rule.low_gain)
+        energies = [summed(b[k] ** 2, rule.taps) + 255**-2 for b in (bands_x, bands_y)]
+        logit = 4 * rule.gain * (share_of_x(bands_f[k], bands_x[k], bands_y[k], rule.taps) - 0.5)
+        weights.append(doubled(1 / (1 + np.exp(-logit - rule.prior * np.log(energies[0] / energies[1])))))
+    for bands, low in ((bands_x, low_x), (bands_y, low_y)):
+        total = None
+        for k in range(1, rule.levels):
+            total = np.abs(bands[k]) if total is None else halved(total) + np.abs(bands[k])
+        activities.append(np.abs(low - doubled(halved(low))) if total is None else halved(total))
+    measures = [summed(activity, rule.low_taps) + 1 / 255 for activity in activities]
+    if rule.low_measure == "exposedness":
+        exposed = [np.exp(-((low - 0.5) ** 2) / (2 * 0.25**2)) for low in (low_x, low_y)]
+        measures = [summed(values, rule.low_taps) + 1e-4 for values in exposed]
+    logit = 4 * rule.low_gain * (share_of_x(low_f, low_x, low_y, min(rule.low_taps, 9)) - 0.5)
+    low = doubled(1 / (1 + np.exp(-logit - rule.low_prior * np.log(measures[0] / measures[1]))))
     weights[0] = doubled(weights[1] if rule.levels > 1 else low)  # f has no finest band
     result = low * low_x + (1 - low) * low_y
     for w, band_x, band_y in zip(weights[::-1], bands_x[::-1], bands_y[::-1], strict=True):
@@ -89,13 +105,15 @@ def test_the_result_is_that_of_the_bands_one_by_one(task):
     assert np.abs(expected - y[0, 0].numpy()).mean() > 0.02
 
 
-@given(st.integers(0, 10**6), st.sampled_from([1, 3, 5, 13]), st.floats(1, 10))
-def test_a_weight_is_a_share_and_that_of_y_is_the_rest(seed, taps, gain):
+@given(st.integers(0, 10**6), st.sampled_from(TASKS), st.floats(1, 10))
+def test_a_weight_is_a_share_and_that_of_y_is_the_rest(seed, task, gain):
     f, x, y = images(seed)
-    weight = weight_of_x(f - y, x - y, taps, gain)
+    rule = replace(RULES[task], gain=gain)
+    weight = weight_of_x(torch.cat((f - y, x - y, y), 1), rule)
     assert weight.shape == x.shape
     assert 0 <= weight.min() <= weight.max() <= 1
-    torch.testing.assert_close(weight_of_x(f - x, y - x, taps, gain), 1 - weight, rtol=0, atol=1e-9)
+    other = weight_of_x(torch.cat((f - x, y - x, x), 1), rule)
+    torch.testing.assert_close(other, 1 - weight, rtol=0, atol=1e-9)
 
 
 @given(st.integers(0, 10**6), st.sampled_from(TASKS))
@@ -113,7 +131,8 @@ def test_equal_sources_are_the_result_whatever_the_network_predicts(seed, task):
 
 def test_equal_sources_weigh_one_half():
     f, x, _ = images(0)
-    assert (weight_of_x(f - x, x - x, 3, 5.0) == 0.5).all()
+    for rule in RULES.values():
+        assert (weight_of_x(torch.cat((f - x, x - x, x), 1), rule) == 0.5).all()
 
 
 @given(st.integers(0, 10**6), st.sampled_from(TASKS))
