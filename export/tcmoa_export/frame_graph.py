@@ -329,17 +329,15 @@ def _colored(spec: ExportSpec) -> tuple[str, ...]:
 
 def _saturation(graph: GraphBuilder, planes: SourcePlanes) -> str:
     """Add |Cb| + |Cr|, and what keeps a share of it defined: [B, 1, H, W]."""
-    offsets = [graph.op("Abs", graph.op("Sub", channel, planes.luma)) for channel in planes.channels]
-    return graph.add(_mix(graph, offsets, SATURATION), graph.scalar(LEAST_SATURATION))
+    weighed = [(plane, weight) for plane, weight in zip(planes.channels, SATURATION, strict=True) if weight]
+    offsets = [graph.op("Abs", graph.op("Sub", plane, planes.luma)) for plane, _ in weighed]
+    mixed = _mix(graph, offsets, [weight for _, weight in weighed])
+    return graph.add(mixed, graph.scalar(LEAST_SATURATION))
 
 
 def _mix(graph: GraphBuilder, planes: Sequence[str], weights: Sequence[float]) -> str:
-    """Add the weighted sum of planes; those of weight 0 are not read."""
+    """Add the weighted sum of planes."""
     return reduce(
         graph.add,
-        [
-            graph.mul(plane, graph.scalar(weight))
-            for plane, weight in zip(planes, weights, strict=True)
-            if weight
-        ],
+        [graph.mul(plane, graph.scalar(weight)) for plane, weight in zip(planes, weights, strict=True)],
     )

@@ -130,3 +130,25 @@ def test_a_size_that_crops_do_not_divide_is_refused():
     model = scrambled(Sizes(64, 2, 2, 64, 2, 2, window=10, output="source-weights"))
     with pytest.raises(InputError, match="crops of 448 pixels; expected a multiple of 160, the window"):
         make_spec(model, ExportOptions(task="vif", size=(470, 920), as_published=True))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_a_graph_for_cpus_keeps_exact_with_the_bf16_hint_of_openvino(weighing, task):
+    """OpenVINO rounds every MatMul, Conv and Resize and what they read, and keeps the rest of the graph's end."""
+    spec = make_spec(weighing, ExportOptions(task=task, size=(64, 96), target="cpu"))
+    graph = build_graph(weighing, spec, "test", "0").graph
+    producers = {name: node for node in graph.node for name in node.output}
+    kept, waiting = set(), ["fused"]
+    while waiting:
+        node = producers.get(waiting.pop())
+        if node is not None and node.name not in kept and node.op_type not in ("MatMul", "Conv", "Resize"):
+            kept.add(node.name)
+            waiting.extend(node.input)
+    assert {node.name for node in graph.node if node.name.startswith("tail/")} <= kept
+    assert {
+        node.name for node in graph.node if node.op_type == "Cast" and node.name.startswith("head/")
+    } <= kept
+    decoder = [node.name for node in graph.node if node.name.startswith("decoder.") and node.op_type == "Add"]
+    last_bias, residual = [name for name in decoder if "/mlp/" in name][-2:]
+    assert residual in kept
+    assert last_bias in kept
