@@ -20,7 +20,7 @@ from tcmoa_runtime.shipped_pairs import shipped_pairs
 
 WEIGHTS = Path(tcmoa.__file__).parent / "weights_data"
 NAMES = "nano-vif, nano-mef, nano-mff"
-MAX_BYTES = 12_000_000
+MAX_BYTES = 5_000_000
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +148,7 @@ def test_models_lists_what_the_package_ships(tcmoa):
     for name, task in READY_NAMES.items():
         assert f"{name}  {task} (" in outcome.out
         assert str(READY_FOLDER / name) in outcome.out
-    assert outcome.out.count("640x480, 3.9 MB, CC-BY-NC-4.0") == 3
+    assert outcome.out.count("640x480, 1.4 MB, CC-BY-NC-4.0") == 3
     assert outcome.out.splitlines()[-1] == "weights for `tcmoa export --weights` and training: nano, tiny"
 
 
