@@ -15,7 +15,6 @@ from tcmoa_export import blocks_graph, folds, moa_graph
 from tcmoa_export.token_graph import TokenGraph
 from tcmoa_export.token_layout import TokenLayout
 
-LAYOUT = TokenLayout(112, 224, "pad", True, 14)  # 1 x 2 windows
 LIMITS = {"fp32": 5e-6, "fp16": 2e-3, "bf16": 1.6e-2}
 """Relative errors of a few roundings to 24, 11 and 8 bits."""
 
@@ -28,7 +27,25 @@ def model(request):
 
 
 @pytest.fixture(scope="module")
-def stage_inputs(model):
+def layout(model):
+    """Return the layout of 1 x 2 windows."""
+    side = model.window_pixels
+    return TokenLayout(side, 2 * side, "pad", model.upsample, model.sizes.window)
+
+
+@pytest.fixture(scope="module")
+def to_window_order(layout):
+    """Return the function that sorts the rows of [N, gh, gw, C] by windows: [N * gh * gw, C]."""
+
+    def sort(grid):
+        flat = grid.reshape(-1, grid.shape[-1])
+        return np.ascontiguousarray(flat[layout.raster_positions(len(grid))])
+
+    return sort
+
+
+@pytest.fixture(scope="module")
+def stage_inputs(model, layout):
     """Return the inputs of each stage's first block in a forward pass: {stage: [2, gh, gw, C]}."""
     found = {}
     hooks = [
@@ -38,8 +55,8 @@ def stage_inputs(model):
         for stage in ("encoder", "decoder")
     ]
     generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(2, 3, 14, 28, generator=generator)
-    images = torch.nn.functional.interpolate(coarse, size=(112, 224), mode="bicubic").clamp(0, 1)
+    coarse = torch.rand(2, 3, *layout.grid, generator=generator)
+    images = torch.nn.functional.interpolate(coarse, size=layout.image_size, mode="bicubic").clamp(0, 1)
     with torch.no_grad():
         model(images[:1], images[1:], "vif")
     for hook in hooks:
@@ -51,22 +68,17 @@ def relative_error(got, expected):
     return np.sqrt(np.mean((got - expected) ** 2) / np.mean(expected**2))
 
 
-def to_window_order(grid):
-    flat = grid.reshape(-1, grid.shape[-1])
-    return np.ascontiguousarray(flat[LAYOUT.raster_positions(len(grid))])
-
-
 @every_precision
 @pytest.mark.parametrize("stage", ["encoder", "decoder"])
 @pytest.mark.parametrize("index", [0, 1], ids=["plain", "shifted"])
-def test_a_block(model, stage_inputs, stage, index, precision):
+def test_a_block(model, layout, to_window_order, stage_inputs, stage, index, precision):
     module = getattr(model, stage)
     block, bias = module.blocks[index], module.biases[0]
     with torch.no_grad():
         expected = to_window_order(block(stage_inputs[stage], bias()).numpy())
 
     def build(graph, tokens):
-        attended = blocks_graph.add_attention(TokenGraph(graph, LAYOUT, 2), tokens, block, bias)
+        attended = blocks_graph.add_attention(TokenGraph(graph, layout, 2), tokens, block, bias)
         return blocks_graph.add_mlp(graph, attended, block)
 
     (got,) = run_piece(build, precision, t=to_window_order(stage_inputs[stage].numpy()))
@@ -74,7 +86,7 @@ def test_a_block(model, stage_inputs, stage, index, precision):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_branches_of_a_block(model, stage_inputs, precision):
+def test_the_branches_of_a_block(model, layout, to_window_order, stage_inputs, precision):
     """The residual is subtracted, because it would hide errors of the branches.
 
     Not in fp16, where the residual stream cannot be kept in float32.
@@ -85,7 +97,7 @@ def test_the_branches_of_a_block(model, stage_inputs, precision):
         expected = to_window_order((block(tokens, bias()) - tokens).numpy())
 
     def build(graph, tokens):
-        attended = blocks_graph.add_attention(TokenGraph(graph, LAYOUT, 2), tokens, block, bias)
+        attended = blocks_graph.add_attention(TokenGraph(graph, layout, 2), tokens, block, bias)
         both = blocks_graph.add_mlp(graph, attended, block)
         with graph.float32():
             return graph.op("Sub", both, tokens)
@@ -101,17 +113,17 @@ def test_the_branches_of_a_block(model, stage_inputs, precision):
 @every_precision
 @pytest.mark.parametrize("task", [0, 1, 2])
 @pytest.mark.parametrize("stage", ["encoder", "decoder"])
-def test_a_moa(model, stage_inputs, stage, task, precision):
+def test_a_moa(model, layout, to_window_order, stage_inputs, stage, task, precision):
     module = getattr(model, stage).moas[0]
     x, y = stage_inputs[stage][:1], stage_inputs[stage][1:]
-    scale, shift = torch.full((1, 14, 28), 1.2), torch.full((1, 14, 28), 0.1)
+    scale, shift = (torch.full((1, *layout.grid), value) for value in (1.2, 0.1))
     with torch.no_grad():
         expected = module(x, y, task, PromptControl(scale, shift))
 
     def build(graph, t, a, b):
         with graph.float32():
-            maps = moa_graph.control_maps(graph, a, b, LAYOUT, 1)
-        return moa_graph.add_moa(TokenGraph(graph, LAYOUT, 2), t, module, task, maps, only_x=False)
+            maps = moa_graph.control_maps(graph, a, b, layout, 1)
+        return moa_graph.add_moa(TokenGraph(graph, layout, 2), t, module, task, maps, only_x=False)
 
     both = to_window_order(torch.cat((x, y)).numpy())
     new, prompt_x, prompt_y = run_piece(build, precision, t=both, a=scale.numpy(), b=shift.numpy())
@@ -124,13 +136,13 @@ def test_a_moa(model, stage_inputs, stage, task, precision):
 
 
 @every_precision
-def test_restandardization(model, stage_inputs, precision):
+def test_restandardization(layout, to_window_order, stage_inputs, precision):
     old = stage_inputs["decoder"]
     new = 3 * old.roll(1, 1) + 2
     expected = to_window_order(restandardize(new, old).numpy())
 
     def build(graph, n, o):
-        return moa_graph.restandardize(TokenGraph(graph, LAYOUT, 2), n, o, old.shape[-1])
+        return moa_graph.restandardize(TokenGraph(graph, layout, 2), n, o, old.shape[-1])
 
     (got,) = run_piece(build, precision, n=to_window_order(new.numpy()), o=to_window_order(old.numpy()))
     assert relative_error(got, expected) < 5e-6  # float32 in every precision
