@@ -103,8 +103,8 @@ RULES: Final = MappingProxyType[Task, WeightRule](
             gain=4.0,
             prior=0.0,
             low_taps=5,
-            low_gain=4.0,
-            low_prior=2.0,
+            low_gain=6.0,
+            low_prior=3.0,
             low_measure="activity",
         ),
     }

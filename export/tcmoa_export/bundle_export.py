@@ -27,8 +27,8 @@ from tcmoa_runtime.typing import JsonObject, OnMessage, ignore_message
 
 LICENSES: Final[Mapping[str, str]] = dict.fromkeys(
     (
-        "0fa01c9ec02cc632c191e883a67bc72ddabde6e169d6af551e16516ef0b8fef3",  # nano
-        "14e8297bc023feae262f65c0eee76b1300002c5c54c78140bb802e21126dd531",  # tiny
+        "37535ab7eb90274d8ab1ef9efd9b87555ade7aa364076712b0e9164cf4979d02",  # nano
+        "86407dbfd85aac3d078c8f8bfe73519744a57092fbe8f27a60cc19bbaab057ba",  # tiny
     ),
     "CC-BY-NC-4.0",
 )
