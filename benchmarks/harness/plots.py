@@ -12,7 +12,8 @@ from tcmoa_runtime.install import install_hint
 _NO_DATA = "nothing was measured"
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """Return a figure of a size in inches; raises MissingError without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -25,10 +26,11 @@ def _figure(width: float, height: float) -> Any:
 
 def check_available() -> None:
     """Raise MissingError if matplotlib is missing, before anything is measured."""
-    _figure(1, 1)
+    new_figure(1, 1)
 
 
-def _png(figure: Any) -> bytes:
+def to_png(figure: Any) -> bytes:
+    """Return a figure as a PNG file."""
     data = io.BytesIO()
     figure.savefig(data, format="png")
     return data.getvalue()
@@ -36,7 +38,7 @@ def _png(figure: Any) -> bytes:
 
 def latency(run: Mapping[str, Any]) -> bytes:
     """Plot p50 by pixels, both logarithmic, with a line of minimal time per pixel for each contender; returns PNG."""
-    figure = _figure(7, 5)
+    figure = new_figure(7, 5)
     axes = figure.add_subplot()
     for name, points in run["scaling"].items():
         pixels = [p["pixels"] / 1e6 for p in points]
@@ -61,7 +63,7 @@ def latency(run: Mapping[str, Any]) -> bytes:
     axes.set_ylabel("milliseconds per frame (p50)")
     axes.set_title(f"{run['machine']['cpu']}, {run['threads']} threads")
     axes.grid(visible=True, which="both", alpha=0.3)
-    return _png(figure)
+    return to_png(figure)
 
 
 def limit(run: Mapping[str, Any]) -> bytes:
@@ -73,7 +75,7 @@ def limit(run: Mapping[str, Any]) -> bytes:
         for name, entry in case["contenders"].items()
         if entry.get("share") is not None
     ]
-    figure = _figure(8, 1.5 + 0.28 * max(len(bars), 3))
+    figure = new_figure(8, 1.5 + 0.28 * max(len(bars), 3))
     axes = figure.add_subplot()
     colors = {"fp32": "tab:blue", "bf16": "tab:orange", "int8": "tab:green"}
     for place, (_, share, kind) in enumerate(bars):
@@ -90,4 +92,4 @@ def limit(run: Mapping[str, Any]) -> bytes:
     axes.invert_yaxis()
     axes.set_xlim(0, max([100, *(115 * share for _, share, _ in bars)]))
     axes.set_xlabel("share of the fastest matrix product, %")
-    return _png(figure)
+    return to_png(figure)
