@@ -27,8 +27,8 @@ from tcmoa_runtime.typing import JsonObject, OnMessage, ignore_message
 
 LICENSES: Final[Mapping[str, str]] = dict.fromkeys(
     (
-        "37535ab7eb90274d8ab1ef9efd9b87555ade7aa364076712b0e9164cf4979d02",  # nano
-        "86407dbfd85aac3d078c8f8bfe73519744a57092fbe8f27a60cc19bbaab057ba",  # tiny
+        "07b9ac7e86723e2067f57d77cd434b29186d8e9350833aee396630709a270eb0",  # nano
+        "57e181a32d7c75fd838476a4c6111db4ff1ed30769c942cace328bc93becf535",  # tiny
     ),
     "CC-BY-NC-4.0",
 )
