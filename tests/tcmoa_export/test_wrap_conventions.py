@@ -5,8 +5,10 @@ The scripts are written for each case as authors write theirs, so that they shar
 
 import cv2
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
+from onnx import TensorProto
 from PIL import Image
 
 import wrap_networks as nets
@@ -54,6 +56,7 @@ def fuse(path, *, task="vif", x=X, y=None, size=(HEIGHT, WIDTH), batch=1, channe
         data_name="fusion.data",
         data_bytes=None,
     )
+    assert_uint8_at_the_ends_only(proto)
     inputs = {spec.name: neutral_input(spec) for spec in plan.contract.inputs if spec.dtype == "float32"}
     inputs |= {"x": np.stack([x] * batch), "y": np.stack([y] * batch)}
     frames = ort.InferenceSession(proto.SerializeToString()).run(["fused"], inputs)[0]
@@ -62,6 +65,15 @@ def fuse(path, *, task="vif", x=X, y=None, size=(HEIGHT, WIDTH), batch=1, channe
     for frame in frames:
         assert_equal(frame, plain, share=0.001)
     return frames[0]
+
+
+def assert_uint8_at_the_ends_only(proto):
+    """Assert that uint8 is read and written by casts alone: TensorRT has no other operator on it."""
+    graph = onnx.shape_inference.infer_shapes(proto, strict_mode=True).graph
+    narrow = {info.name for info in graph.value_info if info.type.tensor_type.elem_type == TensorProto.UINT8}
+    assert not narrow
+    assert {node.op_type for node in graph.node if {"x", "y"} & set(node.input)} == {"Cast"}
+    assert [node.op_type for node in graph.node if "fused" in node.output] == ["Cast"]
 
 
 def assert_equal(frame, expected, *, share=0.001, psnr_db=57.0):

@@ -142,20 +142,24 @@ class _Composer:
         shape = (self._plan.batch, channels, *self._plan.size)
         return self._transpose(planes, "nchw", "nhwc", shape)
 
-    def _numbers(self, values: Sequence[float], name: str) -> str:
+    def _numbers(self, values: Sequence[float] | NDArray[np.float32], name: str) -> str:
         """Add a constant for each channel of planes."""
         return self._graph.floats(np.asarray(values, np.float32).reshape(1, -1, 1, 1), name)
 
     def _luma(self, source: SourceName) -> str:
         """Add the luma [B, 1, H, W] of a source."""
         if source not in self._lumas:
-            channels = self._plan.frame_channels(source)
-            frame = self._frames[source]
-            self._lumas[source] = self._luma_of(COLOR_SPACES[self._given.luma], frame, channels)
+            space, channels = COLOR_SPACES[self._given.luma], self._plan.frame_channels(source)
+            if space.fixed_point and channels == 3:
+                is_bgr = self._plan.channel_order == "bgr"
+                luma = self._in_fixed_point(space, self._frame_planes(source), space.luma, is_bgr=is_bgr)
+            else:
+                luma = self._luma_of(space, self._frames[source], channels)
+            self._lumas[source] = luma
         return self._lumas[source]
 
     def _luma_of(self, space: ColorSpace, frame: str, channels: int, *, is_bgr: bool | None = None) -> str:
-        """Add the luma [B, 1, H, W] of frames [B, H, W, C]."""
+        """Add the luma [B, 1, H, W] of frames [B, H, W, C]; see `_in_fixed_point` for that of color in such spaces."""
         graph = self._graph
         if channels == 1:
             factor = float(space.luma.sum())
@@ -163,8 +167,6 @@ class _Composer:
             values = values if abs(factor - 1) < 1e-6 else graph.mul(values, graph.scalar(factor))
         else:
             is_bgr = self._plan.channel_order == "bgr" if is_bgr is None else is_bgr
-            if space.fixed_point:
-                return self._to_planes(self._in_fixed_point(space, frame, space.luma, is_bgr=is_bgr), 1)
             values = graph.linear(frame, space.luma[::-1].copy() if is_bgr else space.luma)
             values = self._to_planes(values, 1)
         if space.offset:
@@ -172,18 +174,21 @@ class _Composer:
         return graph.op("Round", values) if space.in_8_bits else values
 
     def _in_fixed_point(
-        self, space: ColorSpace, frame: str, matrix: NDArray[np.float32], *, is_bgr: bool
+        self, space: ColorSpace, planes: str, matrix: NDArray[np.float32], *, is_bgr: bool
     ) -> str:
-        """Add whole numbers [B, H, W, N] from rounded products: half up, then toward zero."""
-        graph, columns = self._graph, []
+        """Add whole numbers [B, N, H, W] from rounded products of planes [B, 3, H, W]: half up, then toward zero."""
+        graph, (height, width), batch = self._graph, self._plan.size, self._plan.batch
+        columns = []
         for column in (matrix[::-1] if is_bgr else matrix).T:
-            steps = np.abs(column) * space.fixed_point
-            products = graph.mul(frame, graph.floats(steps, "steps"))
-            products = graph.add(products, graph.floats(np.sign(column) * np.float32(0.5), "half"))
-            products = graph.op("Max", graph.op("Floor", products), graph.scalar(0.0))
-            total = graph.linear(products, (np.sign(column) / space.fixed_point)[:, None])
-            columns.append(graph.op("Floor", total))
-        return graph.concat(columns, 3)
+            products = graph.mul(planes, self._numbers(np.abs(column) * space.fixed_point, "steps"))
+            products = graph.add(products, self._numbers(np.sign(column) * np.float32(0.5), "half"))
+            products = graph.op("Floor", products)
+            if (column < 0).any():
+                products = graph.op("Max", products, graph.scalar(0.0))
+            signs = graph.floats((np.sign(column) / space.fixed_point)[None], "signs")
+            total = graph.op("MatMul", signs, graph.reshape(products, batch, 3, height * width))
+            columns.append(graph.op("Floor", graph.reshape(total, batch, 1, height, width)))
+        return graph.concat(columns, 1)
 
     def _chroma(self, space: ColorSpace, source: SourceName) -> str:
         """Add Cb and Cr [B, H, W, 2] of a source."""
@@ -192,7 +197,8 @@ class _Composer:
             return graph.floats(np.zeros((1, 1, 1, 2), np.float32), "gray")
         is_bgr = plan.channel_order == "bgr"
         if space.fixed_point:
-            return self._in_fixed_point(space, self._frames[source], space.chroma, is_bgr=is_bgr)
+            planes = self._in_fixed_point(space, self._frame_planes(source), space.chroma, is_bgr=is_bgr)
+            return self._to_pixels(planes, 2)
         matrix = space.chroma[::-1].copy() if is_bgr else space.chroma
         values = graph.linear(self._frames[source], matrix)
         if space.luma_of_chroma.any():
@@ -331,12 +337,13 @@ class _Composer:
 
     def _to_frame(self, values: str, channels: int) -> None:
         """Add the output `fused` from whole numbers [B, H, W, 1 or 3] in the channel order of the frames."""
-        graph = self._graph
-        if channels == 3:
-            graph.output("Cast", FUSED, values, to=TensorProto.UINT8)
-            return
-        gray = graph.op("Cast", values, to=TensorProto.UINT8)
-        graph.output("Concat", FUSED, gray, gray, gray, axis=3)
+        # The cast comes last: TensorRT has uint8 for inputs and outputs of a graph only.
+        values = values if channels == 3 else self._repeat(values)
+        self._graph.output("Cast", FUSED, values, to=TensorProto.UINT8)
+
+    def _repeat(self, gray: str, steps: float = 1.0) -> str:
+        """Add three equal channels [B, H, W, 3] from one; ONNX Runtime takes ten times longer for Expand."""
+        return self._graph.linear(gray, np.full((1, 3), steps, np.float32))
 
     def _clip(self, values: str) -> str:
         return self._graph.op("Clip", values, self._graph.scalar(0.0), self._graph.scalar(255.0))
@@ -417,20 +424,18 @@ class _Composer:
         given, graph, plan = self._given, self._graph, self._plan
         if space.in_8_bits:
             luma = self._quantize(luma)
-        scale = np.full((1, 3), space.scale, np.float32)
         if (
             given.color_out == "chroma-x" and not space.in_8_bits
         ):  # the same, with fewer passes over the frame
-            change = graph.linear(self._to_pixels(graph.op("Sub", luma, self._luma("x")), 1), scale)
+            change = self._to_pixels(graph.op("Sub", luma, self._luma("x")), 1)
             frame = self._frames["x"]
-            if plan.frame_channels("x") == 1:
-                frame = graph.concat([frame] * 3, 3)
-            return graph.add(frame, change)
+            frame = frame if plan.frame_channels("x") == 3 else self._repeat(frame)
+            return graph.add(frame, self._repeat(change, space.scale))
         back = space.back[:, ::-1].copy() if plan.channel_order == "bgr" else space.back
         if space.offset:
             luma = graph.op("Sub", luma, graph.scalar(space.offset))
         chroma = graph.linear(self._fused_chroma(space, luma), back)
-        return graph.add(chroma, graph.linear(self._to_pixels(luma, 1), scale))
+        return graph.add(chroma, self._repeat(self._to_pixels(luma, 1), space.scale))
 
     def _fused_chroma(self, space: ColorSpace, luma: str) -> str:
         """Add Cb and Cr of the result [B, H, W, 2]; `luma` is that of the result, with 0 for black."""
