@@ -65,7 +65,7 @@ def test_the_image_is_preserved_and_the_bundle_is_small(tiny, done, pairs):
     assert done.error.psnr_db > 50
     assert abs(done.error.qabf_drop) < 0.005
     assert done.kept_float32 == []
-    assert done.bytes_after < 0.3 * done.bytes_before
+    assert done.bytes_after < 0.4 * done.bytes_before  # 1.2 of 1.7 M weights are in the blocks
     assert (len(done.pairs.fit), len(done.pairs.held_out)) == (4, 2)
     # It is smoothing that preserves the image, not clipping.
     without = done.choice.tried[Scheme(0.0, "max")].psnr_db
@@ -73,7 +73,10 @@ def test_the_image_is_preserved_and_the_bundle_is_small(tiny, done, pairs):
     assert done.scheme.smoothing > 0
     # The PSNR is that of the frames of the Fuser.
     differences = []
-    with Fuser.load(tiny.path) as before, Fuser.load(done.bundle.path) as after:
+    with (
+        Fuser.load(tiny.path, "onnxruntime") as before,
+        Fuser.load(done.bundle.path, "onnxruntime") as after,
+    ):
         for sample in done.pairs.held_out:
             differences.append(
                 np.mean((before(sample.x, sample.y).astype(float) - after(sample.x, sample.y)) ** 2)
@@ -87,10 +90,10 @@ def test_the_manifest_records_the_calibration(done, tiny):
     manifest, record = bundle.manifest, bundle.manifest["quantization"]
     assert bundle.precision == "int8"
     stored = [t for t in onnx.load(bundle.graph_path).graph.initializer if t.name.endswith("weight_q")]
-    assert len(stored) == 60
+    assert len(stored) == 36
     assert max(np.abs(onnx.numpy_helper.to_array(t).astype(int)).max() for t in stored) == 64
     assert manifest["graph"]["name"] == onnx.load(bundle.graph_path).graph.name
-    assert manifest["graph"]["constants"]["int8"] > 5_000_000
+    assert manifest["graph"]["constants"]["int8"] > 1_200_000
     metadata = {entry.key: entry.value for entry in onnx.load(bundle.graph_path).metadata_props}
     assert metadata["tcmoa.precision"] == "int8"
     assert metadata["tcmoa.task"] == bundle.task
@@ -98,7 +101,7 @@ def test_the_manifest_records_the_calibration(done, tiny):
     assert record["psnr_db"] == manifest["parity"]["psnr_db"] == round(done.error.psnr_db, 2)
     assert record["held_pairs"] == [s.name for s in done.pairs.held_out]
     assert not set(record["held_pairs"]) & set(record["fit_pairs"])
-    assert (record["linears"], record["groups"], record["kept_float32"]) == (60, 20, [])
+    assert (record["linears"], record["groups"], record["kept_float32"]) == (36, 12, [])
     assert not list(done.bundle.path.parent.glob(".*"))  # the cache is removed when the bundle is written
 
 
@@ -126,7 +129,7 @@ def test_fp8_is_simulated_and_preserves_the_image(tiny, pairs, tmp_path):
     result = quantize(tiny, pairs, tmp_path / "fp8", number_format="fp8", min_psnr=40, **FAST)
     assert result.bundle.precision == "fp8"
     assert 40 < result.error.psnr_db < 60
-    assert result.bundle.manifest["graph"]["constants"]["fp8"] > 5_000_000
+    assert result.bundle.manifest["graph"]["constants"]["fp8"] > 1_200_000
     sample = result.pairs.held_out[0]
     with Fuser.load(result.bundle.path, "onnxruntime") as fuser:
         assert psnr(fuser(sample.x, sample.y), Fuser.load(tiny.path)(sample.x, sample.y)) > 38
@@ -217,7 +220,8 @@ def test_a_limit_that_cannot_hold_reports_the_least_error_and_writes_nothing(mic
     text = str(caught.value)
     assert f"error budget: all groups in int8 give {least:.2f} dB" in text
     assert "the least sensitive group alone gives" in text
-    assert "expected at least 120 dB. Relax min_psnr. No bundle was written." in text
+    assert "; expected at least 120 dB (" in text
+    assert text.endswith(" and 17 more). Relax min_psnr. No bundle was written.")
     assert not (tmp_path / "int8").exists()
 
 

@@ -19,7 +19,7 @@ SHIFT = Alignment("y", ((1, 0, 3), (0, 1, 2), (0, 0, 1)), "translation", 0.1, 0.
 
 def bundle(alignment=None, map_token=8):
     return SimpleNamespace(
-        size=OWN, token_pixels=8, window_pixels=8, can_tile=map_token is not None, alignment=alignment
+        size=OWN, tile_step=8, window_pixels=8, can_tile=map_token is not None, alignment=alignment
     )
 
 
