@@ -19,7 +19,7 @@ from tcmoa_export.wrap import gate
 from tcmoa_export.wrap.plan import QuestionsError
 from tcmoa_export.wrap.planning import make_plan, wrapped_graph
 from tcmoa_export.wrap.prepare import prepare_graph
-from tcmoa_export.wrap.wrapping import open_network, wrap_network
+from tcmoa_export.wrap.wrapping import open_network, read_conventions, wrap_network
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.images import to_frame
@@ -145,6 +145,38 @@ def test_a_file_beside_the_network_is_read_and_overridden(network, tmp_path):
     other.write_text('range_in = "0..255"\nrange_out = "0..1"\ncolor_out = "gray"\n')
     given = WrapOptions(task="vif", size=SIZE, conventions_file=other)
     assert wrap_network(network, given, tmp_path / "c").conventions.range_in == "0..255"
+
+
+def test_options_replace_the_file_also_by_defaults(network, tmp_path, capsys):
+    network.with_suffix(".toml").write_text(
+        'range_in = "0..1"\nrange_out = "0..1"\ncolor_out = "gray"\nrounding = "truncate"\nstretch_in = true\n'
+        "border = 2\n"
+    )
+    out = tmp_path / "b"
+    flags = ("--rounding", "nearest", "--no-stretch-in", "--border", "0")
+    code, _, _ = run(capsys, "wrap", network, "--task", "vif", "--size", "48x32", *flags, "-o", out)
+    assert code == 0
+    conventions = json.loads((out / "bundle.json").read_text())["network"]["conventions"]
+    assert not conventions.keys() & {"rounding", "stretch_in", "border"}
+    network.with_suffix(".toml").write_text(
+        'range_in = "mean-std"\nrange_out = "0..1"\nmean = 0.5\nstd = 0.25\ncolor_out = "gray"\n'
+    )
+    for conventions, range_in, mean in (
+        ({"mean": (0.25,)}, "mean-std", (0.25,)),
+        ({"range_in": "0..1"}, "0..1", ()),
+    ):
+        found = read_conventions(network, options(conventions=conventions))
+        assert (found.range_in, found.mean) == (range_in, mean)
+    flags = ("--range-in", "0..1", "--mean", "0.5")
+    code, _, errors = run(
+        capsys, "wrap", network, "--task", "vif", "--size", "48x32", *flags, "-o", tmp_path / "c"
+    )
+    assert code == 2
+    assert errors.splitlines()[-1] == (
+        "tcmoa: error: --mean: given, but no range is mean-std; expected one. Use --range-in mean-std, or leave it out."
+    )
+    with pytest.raises(InputError, match=r"^overrides: 'roundin'; expected names of conventions$"):
+        WrapOptions(task="vif", overrides=("roundin",))
 
 
 def test_every_convention_can_be_written_in_toml(tmp_path):
@@ -291,6 +323,16 @@ def test_control_flow_and_other_operators_are_named(tmp_path):
     onnx.save(model, path)
     with pytest.raises(InputError, match=r"it holds the operator FusedConv of the domain 'com\.microsoft'"):
         prepare_graph(model, dict.fromkeys("ab", (1, 1, *SIZE)), {}, ["out"], "net")
+    model.graph.node[0].op_type, model.graph.node[0].domain = (
+        "Fancy",
+        "my.domain",
+    )  # which ONNX Runtime has not
+    model.opset_import[1].domain = "my.domain"
+    onnx.save(model, path)
+    assert refuse(path) == (
+        "it holds the operator Fancy of the domain 'my.domain'; expected the standard one only. Export the network "
+        "without contributed or custom operators."
+    )
 
 
 def test_a_loop_is_named(tmp_path):

@@ -22,6 +22,8 @@ Arrays = Mapping[str, NDArray[Any]]
 
 MIN_OPSET: Final = 9
 
+STANDARD_DOMAINS: Final = ("", "ai.onnx")
+
 _TORCH_SUFFIXES: Final = (".pt", ".pth", ".ckpt", ".safetensors", ".pkl")
 
 
@@ -112,7 +114,12 @@ class OnnxNetwork:
         )
 
     def takes(self, inputs: Arrays) -> bool:
-        """Whether ONNX Runtime runs the network with inputs of these shapes."""
+        """Whether ONNX Runtime runs the network with inputs of these shapes.
+
+        Raises:
+            InputError: ONNX Runtime cannot load it.
+        """
+        self._open()
         try:
             self.run(inputs)
         except InputError:
@@ -125,12 +132,9 @@ class OnnxNetwork:
         Raises:
             InputError: ONNX Runtime cannot load or run it.
         """
+        session = self._open()
         try:
-            if self._session is None:
-                options = ort.SessionOptions()
-                options.log_severity_level = 4
-                self._session = ort.InferenceSession(self._path, options, providers=["CPUExecutionProvider"])
-            values = self._session.run(self.outputs, dict(inputs))
+            values = session.run(self.outputs, dict(inputs))
         except Exception as error:  # ONNX Runtime has its own exceptions, of several types
             shapes = ", ".join(f"'{name}' {list(value.shape)}" for name, value in inputs.items())
             raise InputError(
@@ -139,6 +143,33 @@ class OnnxNetwork:
                 remedy="Check the conventions: layout, channels, size and multiple",
             ) from error
         return dict(zip(self.outputs, (np.asarray(value) for value in values), strict=True))
+
+    def _open(self) -> ort.InferenceSession:
+        if self._session is None:
+            options = ort.SessionOptions()
+            options.log_severity_level = 4
+            try:
+                self._session = ort.InferenceSession(self._path, options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # ONNX Runtime has its own exceptions, of several types
+                check_domains(self._proto, self.subject)
+                raise InputError(
+                    f"ONNX Runtime does not load it: {first_line(error)}",
+                    subject=self.subject,
+                    remedy="Export it again",
+                ) from error
+        return self._session
+
+
+def check_domains(proto: onnx.ModelProto, subject: str) -> None:
+    """Raise InputError for an operator that is neither of the standard domain nor a function of the file."""
+    functions = {(function.domain, function.name) for function in proto.functions}
+    for node in proto.graph.node:
+        if node.domain not in STANDARD_DOMAINS and (node.domain, node.op_type) not in functions:
+            raise InputError(
+                f"it holds the operator {node.op_type} of the domain '{node.domain}'; expected the standard one only",
+                subject=subject,
+                remedy="Export the network without contributed or custom operators",
+            )
 
 
 def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -165,7 +196,7 @@ def _load(path: Path) -> onnx.ModelProto:
         ) from error
     if not proto.graph.node or not proto.graph.output:
         raise InputError("no ONNX graph: it computes nothing; expected an ONNX file", subject=path)
-    opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), None)
+    opset = next((entry.version for entry in proto.opset_import if entry.domain in STANDARD_DOMAINS), None)
     if opset is None or opset < MIN_OPSET:
         found = "no standard operators" if opset is None else f"operator set {opset}"
         raise InputError(

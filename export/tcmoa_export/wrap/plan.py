@@ -223,6 +223,7 @@ def plan_inputs(
         QuestionsError: Something is neither given nor said by the network.
         InputError: The network and the conventions do not fit each other, or the network cannot be wrapped.
     """
+    conventions.check_ranges()
     planner = _InputPlanner(inputs, conventions, task, batch, takes, subject)
     return planner.plan(size, channel_order)
 

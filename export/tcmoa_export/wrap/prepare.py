@@ -12,11 +12,10 @@ import onnx
 from onnx import numpy_helper, version_converter
 
 from tcmoa_export.graph_builder import OPSET
-from tcmoa_export.wrap.network import Arrays
+from tcmoa_export.wrap.network import STANDARD_DOMAINS, Arrays, check_domains
 from tcmoa_runtime.errors import InputError, first_line
 from tcmoa_runtime.graph.rules import read_rules
 
-_STANDARD: Final = ("", "ai.onnx")
 _FIRST_WITH_MODES: Final = 11
 """First operator set whose Resize states how it maps coordinates; before, it had one way."""
 
@@ -62,7 +61,7 @@ def prepare_graph(
     """
     _fix_inputs(proto, shapes, constants)
     _cut(proto, outputs)
-    _check_domains(proto, subject)
+    _keep_standard_domain(proto, subject)
     _infer_outputs(proto)
     proto = _simplify(proto, subject)
     _check_operators(proto.graph.node, subject)
@@ -133,15 +132,9 @@ def _reads(node: onnx.NodeProto) -> Iterable[str]:
                 yield from _reads(inner)
 
 
-def _check_domains(proto: onnx.ModelProto, subject: str) -> None:
-    for node in proto.graph.node:
-        if node.domain not in _STANDARD:
-            raise InputError(
-                f"it holds the operator {node.op_type} of the domain '{node.domain}'; expected the standard one only",
-                subject=subject,
-                remedy="Export the network without contributed or custom operators",
-            )
-    used = [entry for entry in proto.opset_import if entry.domain in _STANDARD]
+def _keep_standard_domain(proto: onnx.ModelProto, subject: str) -> None:
+    check_domains(proto, subject)
+    used = [entry for entry in proto.opset_import if entry.domain in STANDARD_DOMAINS]
     del proto.opset_import[:]
     proto.opset_import.append(onnx.helper.make_opsetid("", used[0].version))
 

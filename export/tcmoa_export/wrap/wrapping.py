@@ -243,9 +243,11 @@ def read_conventions(network: str | os.PathLike[str] | Module, options: WrapOpti
     if path is None and isinstance(network, str | os.PathLike):
         beside = Path(network).with_suffix(CONVENTIONS_SUFFIX)
         path = beside if beside.is_file() else None
-    if path is None:
-        return options.conventions
-    return Conventions.from_toml(path).overridden_by(options.conventions)
+    found = options.conventions
+    if path is not None:
+        found = Conventions.from_toml(path).overridden_by(found, options.overrides)
+    found.check_ranges()
+    return found
 
 
 def _can_tile(proto: onnx.ModelProto, plan: Plan, pairs: Sequence[PairPaths]) -> bool:

@@ -48,6 +48,14 @@ def flag_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def given_options(context: typer.Context, options_class: type[Any]) -> tuple[str, ...]:
+    """Return the fields of an options class that were given on the command line, also with their defaults."""
+    sources = {field.name: context.get_parameter_source(field.name) for field in fields(options_class)}
+    return tuple(
+        name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"
+    )
+
+
 def help_of(command: Command) -> str:
     """Return the docstring of a command for its help, with the block of examples fenced.
 

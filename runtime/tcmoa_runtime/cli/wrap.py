@@ -11,7 +11,14 @@ from typing import Annotated
 import typer
 
 from tcmoa_runtime.cli.extras import require
-from tcmoa_runtime.cli.options import TextForm, parse_names, parse_number, takes_options
+from tcmoa_runtime.cli.options import (
+    TextForm,
+    flag_of,
+    given_options,
+    parse_names,
+    parse_number,
+    takes_options,
+)
 from tcmoa_runtime.cli.printing import print_line
 from tcmoa_runtime.cli.progress import status_line
 from tcmoa_runtime.cli.wrap_try import try_wrap
@@ -27,9 +34,17 @@ _NUMBERS = TextForm(
 )
 
 
-@takes_options(Conventions, name="conventions", forms={"mean": _NUMBERS, "std": _NUMBERS})
+_SWITCHES = {
+    name: (f"{flag_of(name)}/{flag_of('no_' + name)}",)
+    for name in ("luma_in_8_bits", "stretch_in", "pad_always", "normalize_weights")
+}
+"""Each can be turned off too, where a TOML file has turned it on."""
+
+
+@takes_options(Conventions, name="conventions", flags=_SWITCHES, forms={"mean": _NUMBERS, "std": _NUMBERS})
 @takes_options(WrapOptions, flags={"conventions_file": ("--conventions",)})
 def wrap(
+    context: typer.Context,
     options: WrapOptions,
     conventions: Conventions,
     network: Annotated[Path, typer.Argument(help="The network, an ONNX file.", show_default=False)],
@@ -73,7 +88,7 @@ def wrap(
         tcmoa wrap ifcnn.onnx --task mff --size 520x520 --conventions ifcnn.toml --out focus
         tcmoa wrap net.onnx --task vif --size 640x480 --range-in 0..255 --range-out 0..255 --color-out gray --out gray
     """
-    options = replace(options, conventions=conventions)
+    options = replace(options, conventions=conventions, overrides=given_options(context, Conventions))
     if is_trial:
         try_wrap(network, options, out, sheet, as_json)
         return

@@ -67,9 +67,12 @@ def _command(network: Path, options: WrapOptions, size: FrameSize, out: Path, st
     defaults = WrapOptions(task=options.task)
     for field in fields(WrapOptions):
         value = getattr(options, field.name)
-        if field.name not in ("task", "size", "conventions") and value != getattr(defaults, field.name):
+        if field.name not in ("task", "size", "conventions", "overrides") and value != getattr(
+            defaults, field.name
+        ):
             words.append(_spell("conventions" if field.name == "conventions_file" else field.name, value))
-    words += [_spell(name, value) for name, value in stated.given().items()]
+    given = stated.given() | {name: getattr(stated, name) for name in options.overrides}
+    words += [_spell(name, value) for name, value in given.items()]
     return " ".join([*words, f"--out {shlex.quote(str(out))}"])
 
 

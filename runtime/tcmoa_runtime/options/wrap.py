@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeAlias, get_args, get_origin, get_type_hints
@@ -214,7 +214,7 @@ class Conventions:
     ] = "pixel"
 
     def __post_init__(self) -> None:
-        """Check every field.
+        """Check every field by itself; see `check_ranges` for what several fields state together.
 
         Raises:
             InputError: A field is out of range; the subject is its name.
@@ -241,15 +241,25 @@ class Conventions:
                 raise InputError(f"{len(values)} numbers; expected one or three", subject=name)
         if any(value <= 0 for value in self.std):
             raise InputError(f"{min(self.std):g}; expected numbers above 0", subject="std")
-        is_used = "mean-std" in (self.range_in, self.range_out)
-        if is_used and (not self.mean or not self.std):
+
+    @property
+    def _is_mean_used(self) -> bool:
+        return "mean-std" in (self.range_in, self.range_out)
+
+    def check_ranges(self) -> None:
+        """Check that mean and std are given if, and only if, a range needs them.
+
+        Raises:
+            InputError: They are not; the subject is the range or the field.
+        """
+        if self._is_mean_used and (not self.mean or not self.std):
             raise InputError(
                 "needs mean and std; expected both",
                 subject="mean-std",
                 remedy="Give {mean} and {std} in 0..1",
                 settings={"mean": ..., "std": ...},
             )
-        if (self.mean or self.std) and not is_used:
+        if (self.mean or self.std) and not self._is_mean_used:
             raise InputError(
                 "given, but no range is mean-std; expected one",
                 subject="mean" if self.mean else "std",
@@ -283,9 +293,18 @@ class Conventions:
             if getattr(self, field.name) != field.default
         }
 
-    def overridden_by(self, other: Conventions) -> Conventions:
-        """Return these conventions with what `other` states in place of theirs."""
-        return replace(self, **other.given())  # type: ignore[arg-type]  # fields of the same class
+    def overridden_by(self, other: Conventions, names: Iterable[str] = ()) -> Conventions:
+        """Return these conventions with what `other` states in place of theirs.
+
+        A mean and a deviation that no range uses any more are left out.
+
+        Args:
+            other: Its fields that differ from their defaults are taken.
+            names: Further fields of `other` to take, which may be at their defaults.
+        """
+        stated = other.given() | {name: getattr(other, name) for name in names}
+        found = replace(self, **stated)  # type: ignore[arg-type]  # fields of the same class
+        return found if found._is_mean_used else replace(found, mean=other.mean, std=other.std)
 
     def to_json(self) -> JsonObject:
         """Describe the conventions for bundle.json: what differs from the defaults."""
@@ -329,9 +348,11 @@ class Conventions:
                 raise InputError(f"'{key}' is no convention{hint}", subject=subject)
             found[key] = _as_field(value, hints[key], f"{subject}: {key}")
         try:
-            return cls(**found)  # type: ignore[arg-type]  # checked one by one above
+            conventions = cls(**found)  # type: ignore[arg-type]  # checked one by one above
+            conventions.check_ranges()
         except InputError as error:
             raise error.with_subject(f"{subject}: {error.subject}") from error
+        return conventions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -385,6 +406,8 @@ class WrapOptions(PairOptions):
         ),
     ] = None
     conventions: Conventions = Conventions()
+    overrides: tuple[str, ...] = ()
+    """Fields of `conventions` that replace those of the file also where they are at their defaults."""
     overwrite: Annotated[bool, Option("Replace an existing bundle.", group=BUNDLE_GROUP)] = False
 
     def __post_init__(self) -> None:
@@ -394,6 +417,10 @@ class WrapOptions(PairOptions):
             InputError: A field is out of range; the subject is its name.
         """
         check_choices(self)
+        names = {field.name for field in fields(Conventions)}
+        for name in self.overrides:
+            if name not in names:
+                raise InputError(f"{name!r}; expected names of conventions", subject="overrides")
         if self.has_pairs:
             self.check_pairs()
         if self.size is not None:
