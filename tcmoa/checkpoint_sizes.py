@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Final
 
 from torch import Tensor
 
 from tcmoa.checkpoint_files import SIZES_KEY
-from tcmoa.checkpoint_names import ADAPTED
-from tcmoa.presets import TC_MOA, Sizes
+from tcmoa.checkpoint_names import ADAPTED, printable_name
+from tcmoa.presets import IMAGE, PRESETS, TC_MOA, Sizes
 from tcmoa_runtime.contract import TASKS, Task
 from tcmoa_runtime.errors import InputError
 
@@ -88,9 +88,11 @@ def infer_sizes(state: Mapping[str, Tensor], source: str, task: Task | None = No
             (tau for tau in _TAUS if len(range(tau // 2 - 1, measured["depth"], tau)) == moas), 4
         )
     try:
-        return Sizes(**values)
+        sizes = Sizes(**values)
     except InputError as error:
         raise InputError(f"not a supported TC-MoA: {error.render_problem()}", subject=source) from error
+    # Tensors do not show what the image is for; the sizes of a preset that weighs the sources are its alone.
+    return next((preset for preset in PRESETS.values() if replace(preset, output=IMAGE) == sizes), sizes)
 
 
 def _task_names(count: int, source: str, task: Task | None) -> tuple[str, ...]:
@@ -171,10 +173,10 @@ def _stored_sizes(entry: str, source: str) -> Sizes:
     """Read the sizes that a file states."""
     try:
         values: dict[str, Any] = json.loads(entry)
-        known = {f.name for f in fields(Sizes)}
-        kept: dict[str, Any] = {k: v for k, v in values.items() if k in known}
-        kept["tasks"] = tuple(kept.get("tasks", TASKS))
-        sizes = Sizes(**kept)
+        known = [f.name for f in fields(Sizes)]
+        unknown = next((name for name in values if name not in known), None)
+        values["tasks"] = tuple(values.get("tasks", TASKS))
+        sizes = Sizes(**{name: value for name, value in values.items() if name in known})
     except InputError as error:
         raise InputError(
             f"its '{SIZES_KEY}' entry is not readable: {error.problem}", subject=source
@@ -183,6 +185,14 @@ def _stored_sizes(entry: str, source: str) -> Sizes:
         raise InputError(
             f"its '{SIZES_KEY}' entry is not readable; expected a JSON object of sizes", subject=source
         ) from error
+    if unknown is not None:
+        # What a later version added may change what the tensors mean.
+        raise InputError(
+            f"its '{SIZES_KEY}' entry states '{printable_name(unknown)}'; expected {', '.join(known)}, which this "
+            f"version knows",
+            subject=source,
+            remedy="Update tcmoa",
+        )
     if not sizes.tasks or any(task not in TASKS for task in sizes.tasks):
         raise InputError(
             f"its '{SIZES_KEY}' entry has other tasks; expected some of {', '.join(TASKS)}", subject=source

@@ -74,6 +74,10 @@ class TrainConfig:
         synthetic: Share of the pairs of mef and mff that are made from single photographs.
         tones: Share of the pairs of vif whose tones are changed (see `tcmoa.data.Augmentation`).
         exchanges: Share of the pairs of mef and mff whose sources are exchanged.
+        twins: Share of the steps in which both halves of a batch show the same crops with independent noise, whose
+            results must not flicker (see `tcmoa.twins`). It has no effect on batches of one.
+        steering: Share of the steps with a random number added to the prompts, in which the target is as much nearer to
+            one source. It has no effect without a teacher.
         teachers: Names of fusion rules by task, whose pictures are imitated (see `tcmoa.teachers`).
         lr: Peak learning rate.
         min_lr: Final learning rate.
@@ -115,6 +119,8 @@ class TrainConfig:
     synthetic: float = 0.3
     tones: float = 0.0
     exchanges: float = 0.0
+    twins: float = 0.0
+    steering: float = 0.0
     teachers: dict[str, str] = field(default_factory=dict)
     lr: float = 2.5e-4
     min_lr: float = 1e-5
@@ -250,6 +256,8 @@ def read_config(path: Path) -> TrainConfig:
         ("synthetic", 0 <= config.synthetic <= 1, "0 to 1"),
         ("tones", 0 <= config.tones <= 1, "0 to 1"),
         ("exchanges", 0 <= config.exchanges <= 1, "0 to 1"),
+        ("twins", 0 <= config.twins <= 1, "0 to 1"),
+        ("steering", 0 <= config.steering <= 1, "0 to 1"),
         ("checkpoint_every", config.checkpoint_every > 0, "a positive number"),
         ("sample_every", config.sample_every > 0, "a positive number"),
     ):

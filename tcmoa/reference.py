@@ -81,10 +81,10 @@ def fuse_frames(
     if y.shape != x.shape:
         raise InputError(f"x is {tuple(x.shape)} and y {tuple(y.shape)}; expected equal shapes [B, H, W, 3]")
     grid = grid_of_frame(height, width, fit, upsample=model.upsample, window=model.window_pixels)
-    scales = torch.as_tensor(scale, dtype=torch.float32).expand(b, *grid)
-    shifts = torch.as_tensor(shift, dtype=torch.float32).expand(b, *grid)
+    scales = torch.as_tensor(scale, dtype=torch.float32, device=x.device).expand(b, *grid)
+    shifts = torch.as_tensor(shift, dtype=torch.float32, device=x.device).expand(b, *grid)
     sources = [frame.permute(0, 3, 1, 2).float() for frame in (x, y)]
-    luma = torch.tensor(LUMA).view(3, 1, 1)
+    luma = sources[0].new_tensor(LUMA).view(3, 1, 1)
     originals = sources
     color = choose_color(model.sizes, color)
     if color == "luma":
@@ -132,12 +132,12 @@ def _chroma(x: Tensor, y: Tensor, task: str) -> Tensor:
     With `vif`, x's: an infrared picture has none. Else the mean of both, weighted by saturation, as usual for exposures
     and focus; one weight for both components keeps hues between those of the sources.
     """
-    luma = torch.tensor(LUMA).view(3, 1, 1)
+    luma = x.new_tensor(LUMA).view(3, 1, 1)
     offsets = [source - (source * luma).sum(1, keepdim=True) for source in (x, y)]
     if task == "vif":
         return offsets[0]
     # The luma offsets of B and R are Cb / 0.564 and Cr / 0.713.
-    weights = torch.tensor(SATURATION).view(3, 1, 1)
+    weights = x.new_tensor(SATURATION).view(3, 1, 1)
     saturations = [(offset.abs() * weights).sum(1, keepdim=True) + LEAST_SATURATION for offset in offsets]
     share = saturations[0] / (saturations[0] + saturations[1])
     return offsets[1] + share * (offsets[0] - offsets[1])

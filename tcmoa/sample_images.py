@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from tcmoa.model import TCMoA
+from tcmoa.reference import fuse_frames
 from tcmoa_runtime.demo import prompt_image
 from tcmoa_runtime.images import write_bytes
 from tcmoa_runtime.typing import Frame
@@ -38,11 +39,10 @@ def write_contact_sheet(
         cut = [cv2.resize(s, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA) for s in (x, y)]
         frames = [cv2.resize(c, (max(size[1], c.shape[1]), max(size[0], c.shape[0]))) for c in cut]
         frames = [np.asarray(f[: size[0], : size[1]], np.uint8) for f in frames]
-        tensors = [torch.from_numpy(f).to(device).permute(2, 0, 1)[None].float() / 255 for f in frames]
-        with torch.no_grad():
-            result = model(tensors[0], tensors[1], task)
-        fused = (result.image[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().cpu().numpy()
-        maps = [prompt_image(result.prompts[k][0][0].cpu().numpy(), size[0], size[1]) for k in (0, -1)]
+        tensors = [torch.from_numpy(f)[None].to(device) for f in frames]
+        result = fuse_frames(model, tensors[0], tensors[1], task)
+        fused = result.fused[0].round().byte().cpu().numpy()
+        maps = [prompt_image(result.prompt[0, k, 0].cpu().numpy(), size[0], size[1]) for k in (0, -1)]
         strip = np.concatenate([*frames, fused, *maps], axis=1)
         pad = 5 * max_px - strip.shape[1]
         strips.append(np.pad(strip, ((0, 0), (0, pad), (0, 0))))

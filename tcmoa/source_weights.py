@@ -144,7 +144,7 @@ def blend_sources(image: Tensor, x: Tensor, y: Tensor, task: Task) -> Tensor:
         own = _sources(band).abs()
         activity = own if activity is None else _halve(activity) + own
         half = coarser
-    # Without bands, the activity of what would be one.
+    # With one level there is no band; the activity is that of what the next level would split off.
     activity = _sources(half - _double(_halve(half))).abs() if activity is None else _halve(activity)
     low_weight = low_weight_of_x(half, activity, rule)
     weight = low_weight if weight is None else weight

@@ -23,6 +23,7 @@ from tcmoa.sample_images import write_contact_sheet
 from tcmoa.teachers import NO_TEACHERS, Teacher, Teachers, teacher_terms
 from tcmoa.tensorboard_log import TensorBoardLog
 from tcmoa.trainable import parameter_groups
+from tcmoa.twins import TWIN_TERMS, make_twins, steer, twin_terms
 from tcmoa.weights import save_weights
 from tcmoa_runtime.contract import PATCH
 from tcmoa_runtime.errors import InputError, first_line
@@ -54,7 +55,7 @@ def find_teachers(config: TrainConfig, known: Teachers) -> dict[str, Teacher]:
             raise InputError(
                 f"{name!r}; expected one of {', '.join(known)}"
                 if known
-                else f"{name!r}, but no teachers were passed",
+                else f"{name!r}; expected no teacher, as none were passed",
                 subject=f"[teachers] of {task}",
                 remedy=None if known else "Pass {teachers}",
                 settings=None if known else {"teachers": ...},
@@ -160,7 +161,6 @@ class Trainer:
             for step in range(self.round * steps, (self.round + 1) * steps):
                 # Like the crops, the routers' noise is a function of seed, step, task and process: resuming is exact.
                 torch.manual_seed(self._noise_seed(step, stream))  # seeds the generators of all devices
-                batch = sampler.batch(step, phase.crop, count, part)
                 batch = sampler.batch(step, phase.crop, count, part).to(self.processes.device)
                 step_losses.append(self._step(task, *batch))
             losses[task] = {
@@ -181,13 +181,24 @@ class Trainer:
         config, sizes = self.config, self.model.sizes
         if sizes.output == SOURCE_WEIGHTS:  # the losses compare luma too
             x, y = (to_luma(source).expand(-1, 3, -1, -1) for source in (x, y))
+        twins = x.shape[0] > 1 and bool(torch.rand(()) < config.twins)
+        if twins:
+            x, y, *targets = make_twins((x, y) if target is None else (x, y, target))
+            target = targets[0] if targets else None
+        shift = 0.0
+        if target is not None and torch.rand(()) < config.steering:
+            shift, target = steer(x, y, target)
         with self.precision.autocast():
-            result = self.forward(x, y, task)
+            result = self.forward(x, y, task, shift=shift)
         weights = WARMUP[task] if self.round < config.averaging_rounds else config.image_losses(task)
         borders = {"window": self.model.window_pixels, "shift": self.model.shift_pixels}
         terms = weighted_terms(weights, x, y, result.image.float(), **borders)
         if target is not None:
             terms |= teacher_terms(config.teacher_losses(task), result, target, sizes)
+        if config.twins:
+            # Other steps count as without flicker: all steps and processes have the same terms.
+            none = dict.fromkeys(TWIN_TERMS, x.new_zeros(()))
+            terms |= twin_terms(x, y, result.image.float()) if twins else none
         regularizer = prompt_regularizer(result.prompts, sizes.encoder_moas)
         terms[REGULARIZER] = config.regularizer_weight(task) * regularizer
         # Published: divided by (epoch + 1), in 20 epochs; here an epoch is a twentieth of the run.

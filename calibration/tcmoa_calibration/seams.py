@@ -2,7 +2,7 @@
 
     from tcmoa_calibration.seams import border_steps, excess_steps, scan_offsets
 
-    border_steps(fused, 8).ratio               # 1.0: the borders of tokens, 8 px apart, are like any other place
+    border_steps(fused, 8).ratio               # 1.0: borders of tokens of 8 px are like any other place
     excess_steps(x, y, fused, 112)             # the same for windows of 14 tokens, relative to the sources
     scan_offsets(fused, 112, (x, y)).z(56)     # does the grid of the shifted windows stand out among all offsets?
 

@@ -29,10 +29,12 @@ LICENSES: Final[Mapping[str, str]] = dict.fromkeys(
     (
         "07b9ac7e86723e2067f57d77cd434b29186d8e9350833aee396630709a270eb0",  # nano
         "57e181a32d7c75fd838476a4c6111db4ff1ed30769c942cace328bc93becf535",  # tiny
+        "0fa01c9ec02cc632c191e883a67bc72ddabde6e169d6af551e16516ef0b8fef3",  # earlier nano
+        "14e8297bc023feae262f65c0eee76b1300002c5c54c78140bb802e21126dd531",  # earlier tiny
     ),
     "CC-BY-NC-4.0",
 )
-"""Licenses of the weights in the package by their hash, see LICENSE-WEIGHTS."""
+"""Licenses of the weights in the package by their hash, of this version and of earlier ones; see LICENSE-WEIGHTS."""
 
 
 def export_bundle(

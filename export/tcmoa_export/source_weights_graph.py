@@ -1,14 +1,14 @@
 """The sources' weights, as ONNX: bands, sums, logistic curve, and the sum of the weighted bands.
 
 See `tcmoa.source_weights` for the computation. Planes are float32 NCHW, 0..255. Sides are even on every level, so that
-halving and doubling are exact. Both, and the smoothing, are sums along one axis and then the other, in two forms:
+halving and doubling are exact. They and the smoothing take two forms:
 
-- For CPUs, gathers with constant indices, and their weighted sum. OpenVINO doubles two planes of 320x240 in 0.7 ms so,
-  in 2.5 ms by products with matrices and in 6 ms by a resize; halving by its pooling copies planes into blocks of 16
-  channels (36 ms, instead of 0.3). With its bf16 hint every product, convolution and resize rounds its result to 8
-  bits, and everything that such a result goes into; what lies between them and the output stays float32. So the
-  pixels of the sources reach the output exactly, in every precision.
-- For GPUs, products with constant matrices, one kernel each.
+- For CPUs, sums along one axis and then the other, as gathers with constant indices and their weighted sum: OpenVINO
+  doubles two planes of 320x240 in 0.7 ms so, and halves them in 0.3 ms. Its pooling would copy them into blocks of 16
+  channels. With its bf16 hint every product, convolution and resize rounds its result to 8 bits, and everything that
+  such a result goes into; what lies between them and the output stays float32. So the pixels of the sources reach the
+  output exactly, also with that hint.
+- For GPUs, the operators that engines have for it: average pooling, bilinear resize, and convolution by channel.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from functools import reduce
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tcmoa.source_weights import (
     GRAY_LEVEL,
@@ -58,7 +57,7 @@ class WeightGraph:
     Attributes:
         graph: Where nodes are added.
         rule: The rule of the task.
-        by_gathers: Whether sums along an axis are gathers, for CPUs, or products with matrices, for GPUs.
+        by_gathers: Whether filters are sums of gathers, for CPUs, or the operators of engines, for GPUs.
     """
 
     graph: GraphBuilder
@@ -183,27 +182,47 @@ class WeightGraph:
     def _halve(self, level: _Level, taps: int = 1) -> _Level:
         """Add means over 2x2 pixels, and a binomial filter over these; the ends are repeated."""
         height, width = level.height // 2, level.width // 2
-        value = self._sum_along(level.value, 2, _halving(level.height), _smoothing(height, taps))
-        value = self._sum_along(value, 3, _halving(level.width), _smoothing(width, taps))
+        if self.by_gathers:
+            value = self._sum_along(level.value, 2, _halving(level.height), _smoothing(height, taps))
+            value = self._sum_along(value, 3, _halving(level.width), _smoothing(width, taps))
+        else:
+            value = self.graph.op("AveragePool", level.value, kernel_shape=[2, 2], strides=[2, 2])
+            if taps > 1:
+                value = self._convolve(value, level.channels, taps)
         return _Level(value, level.channels, height, width)
+
+    def _convolve(self, value: str, channels: int, taps: int) -> str:
+        """Add a binomial filter along both axes; the ends are repeated."""
+        graph, border = self.graph, taps // 2
+        pads = graph.integers([0, 0, border, border, 0, 0, border, border], "pads")
+        value = graph.op("Pad", value, pads, mode="edge")
+        kernel = np.array(binomial(taps), np.float32)
+        for shape in ((1, 1, taps, 1), (1, 1, 1, taps)):
+            weights = np.tile(kernel.reshape(shape), (channels, 1, 1, 1))
+            value = graph.op("Conv", value, graph.floats(weights, "binomial"), group=channels)
+        return value
 
     def _double(self, level: _Level) -> str:
         """Add a bilinear resize by 2 (half pixel); the ends are repeated."""
-        value = self._sum_along(level.value, 3, _doubling(level.width))
-        return self._sum_along(value, 2, _doubling(level.height))
+        if self.by_gathers:
+            value = self._sum_along(level.value, 3, _doubling(level.width))
+            return self._sum_along(value, 2, _doubling(level.height))
+        scales = self.graph.floats(np.array([1, 1, 2, 2], np.float32), "scales")
+        return self.graph.op(
+            "Resize",
+            level.value,
+            "",
+            scales,
+            mode="linear",
+            coordinate_transformation_mode="half_pixel",
+        )
 
     def _sum_along(self, value: str, axis: int, *stages: _Terms) -> str:
         """Add weighted sums of positions along an axis, one stage after the other."""
-        graph = self.graph
-        if self.by_gathers:
-            for terms in stages:
-                if len(terms) > 1:
-                    value = self._gathered_sum(value, axis, terms)
-            return value
-        matrix = reduce(np.matmul, [_to_matrix(terms) for terms in stages])
-        if axis == 3:
-            return graph.linear(value, matrix)
-        return graph.op("MatMul", graph.floats(np.ascontiguousarray(matrix.T), "rows"), value)
+        for terms in stages:
+            if len(terms) > 1:
+                value = self._gathered_sum(value, axis, terms)
+        return value
 
     def _gathered_sum(self, value: str, axis: int, terms: _Terms) -> str:
         graph = self.graph
@@ -214,15 +233,6 @@ class WeightGraph:
             graph.mul(reduce(graph.add, values), graph.scalar(weight)) for weight, values in by_weight.items()
         ]
         return reduce(graph.add, sums)
-
-
-def _to_matrix(terms: _Terms) -> NDArray[np.float32]:
-    """Return the matrix [length, number of results] by which rows are multiplied."""
-    length = 1 + max(int(index.max()) for index, _ in terms)
-    matrix = np.zeros((length, len(terms[0][0])), np.float32)
-    for index, weight in terms:
-        np.add.at(matrix, (index, np.arange(len(index))), weight)
-    return matrix
 
 
 def _halving(length: int) -> _Terms:

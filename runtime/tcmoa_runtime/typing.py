@@ -127,7 +127,7 @@ BackendChoice: TypeAlias = Literal["auto", BackendName]
 """A backend, or `auto` for the fastest that runs the bundle here."""
 
 ColorMode: TypeAlias = Literal["rgb", "luma"]
-"""Channels that are fused: all three, or the luma only, with the chroma of x."""
+"""Channels that are fused: all three, or the luma only, with the color by rule, see `ExportOptions.color`."""
 
 ExportTarget: TypeAlias = Literal["gpu", "cpu"]
 """Kind of processor for which the order of the tokens is optimized."""

@@ -148,6 +148,8 @@ def test_a_task_with_a_teacher_has_other_losses_than_published_ones(tmp_path):
         ("synthetic = 1.5", "'synthetic'", "0 to 1"),
         ("tones = -0.5", "'tones'", "0 to 1"),
         ("exchanges = 2", "'exchanges'", "0 to 1"),
+        ("twins = 1.5", "'twins'", "0 to 1"),
+        ("steering = -1", "'steering'", "0 to 1"),
         ("teachers = 3", "[teachers]", "names for vif, mef, mff"),
         ("teachers = { irv = 'activity' }", "[teachers]", "names for vif, mef, mff"),
         ("teachers = { vif = 1 }", "'teachers.vif'", "type str"),

@@ -31,6 +31,8 @@ warmup_rounds = 2
 phases = [{ until = 1.0, crop = 64, batch = 1 }]
 tones = 0.5
 exchanges = 0.5
+twins = 0.5
+steering = 0.3
 lr = 2e-3
 clip = 20.0
 ema = 0.5
@@ -139,7 +141,15 @@ def test_a_few_rounds_bring_the_model_nearer_to_its_teacher(pairs, finished, tas
 def test_the_log_names_the_distances_and_the_regularizer(finished):
     line = json.loads((finished / "log.jsonl").read_text().splitlines()[0])
     for terms in line["losses"].values():
-        assert list(terms) == ["total", "teacher", "teacher_prediction", "prompts", "balance"]
+        assert list(terms) == [
+            "total",
+            "teacher",
+            "teacher_prediction",
+            "flicker",
+            "pumping",
+            "prompts",
+            "balance",
+        ]
         assert terms["total"] == pytest.approx(sum(list(terms.values())[1:]), rel=1e-4)
         assert terms["prompts"] > 0
 

@@ -305,7 +305,7 @@ def test_a_checkpoint_of_something_else_is_refused(pairs, tmp_path):
         (
             'mff = "mff"\n',
             'mff = "mff"\n[teachers]\nvif = "activity"\n',
-            "[teachers] of vif: 'activity', but no teachers were passed. Pass teachers.",
+            "[teachers] of vif: 'activity'; expected no teacher, as none were passed. Pass teachers.",
         ),
         ('"random"', '"absent.pth"', "absent.pth: no such weights file"),
         ('vif = "vif"', 'vif = "nowhere"', "nowhere: no such folder of images"),

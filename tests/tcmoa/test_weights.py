@@ -154,10 +154,11 @@ def test_heads_of_the_real_mae_backbones(preset, heads):
     ids=str,
 )
 def test_sizes_are_inferred_from_the_tensors(sizes):
-    """All but the use of the image, which only our own files state: others are shown."""
+    """The use of the image too, where the sizes are a preset's; other files do not show it."""
     with torch.device("meta"):
         state = to_published(TCMoA(sizes))
-    assert infer_sizes(state, "w.pth") == replace(sizes, output="image")
+    known = sizes in PRESETS.values()
+    assert infer_sizes(state, "w.pth") == (sizes if known else replace(sizes, output="image"))
 
 
 def test_our_own_files_state_that_a_model_weighs_the_sources(tmp_path):
@@ -377,3 +378,17 @@ def test_published_names_are_those_of_the_authors_checkpoint(golden):
     assert all(torch.equal(published[key].flatten(), state[key].flatten()) for key in published)
     rest = {key.rsplit(".", 1)[-1] for key in state.keys() - published.keys()}
     assert rest <= {"relative_position_index", "mean", "std"}
+
+
+def test_the_tensors_of_a_preset_are_weighed_as_the_preset_does():
+    with torch.device("meta"):
+        state = to_published(TCMoA(PRESETS["nano"]))
+    assert infer_sizes(state, "w.pth") == PRESETS["nano"]
+
+
+def test_a_size_that_a_later_version_added_is_not_ignored(tmp_path):
+    path, entry = tmp_path / "w.safetensors", json.dumps({**SMALL.to_dict(), "curve": "log"})
+    save_file(to_published(scrambled(SMALL)), path, metadata={SIZES_KEY: entry})
+    message = refusal(path)
+    assert message.startswith(f"{path}: its '{SIZES_KEY}' entry states 'curve'; expected embed_dim, ")
+    assert message.endswith("which this version knows. Update tcmoa.")

@@ -76,7 +76,7 @@ def test_the_graph_says_what_it_is_without_its_bundle(model, tmp_path):
 
 
 def test_the_licenses_of_the_weights_in_the_package_are_known():
-    assert {weights_hash(load_weights(name)) for name in ("nano", "tiny")} == set(LICENSES)
+    assert {weights_hash(load_weights(name)) for name in ("nano", "tiny")} <= set(LICENSES)
 
 
 def test_the_same_model_and_options_give_the_same_bytes(model, tmp_path):

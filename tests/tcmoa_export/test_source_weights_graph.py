@@ -91,7 +91,7 @@ def test_equal_sources_are_returned_unchanged(weighing):
         np.testing.assert_array_equal(got, x)
 
 
-@pytest.mark.parametrize("by_gathers", [True, False], ids=["gathers", "products"])
+@pytest.mark.parametrize("by_gathers", [True, False], ids=["gathers", "operators"])
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("size", [(64, 96), (32, 160)], ids=str)
 def test_the_piece_of_the_graph_that_blends(task, size, by_gathers):

@@ -76,8 +76,8 @@ class ExportOptions(PairOptions):
     target: Annotated[
         ExportTarget,
         Option(
-            "Order of the tokens. The graph runs everywhere; OpenVINO is 8 to 15 % faster with cpu, "
-            "engines move 7 % fewer bytes with gpu.",
+            "Processor that the graph's form suits: order of the tokens, filters. It runs everywhere, and is fastest "
+            "there.",
             group=GRAPH_GROUP,
         ),
     ] = "gpu"
