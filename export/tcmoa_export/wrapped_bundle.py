@@ -17,6 +17,7 @@ from tcmoa_export.bundle_files import describe_graph, tool_versions, write_graph
 from tcmoa_runtime.bundle import FORMAT, MAX_TILE_STEP, WRAPPED_VERSION, Bundle
 from tcmoa_runtime.bundle_write import check_target, new_bundle, write_manifest
 from tcmoa_runtime.contract import SOURCE_ROLES, Contract, Task
+from tcmoa_runtime.errors import BundleError
 from tcmoa_runtime.graph_forms import name_nodes
 from tcmoa_runtime.manifest import contract_to_json
 from tcmoa_runtime.options.option import check_range
@@ -98,8 +99,13 @@ def write_wrapped_bundle(
         proto.graph.name = _graph_name(proto, description)
         manifest = _describe(proto, description)
         write_graph(partial, proto, manifest)
-        bundle = Bundle.open(partial)
-        bundle.check()
+        try:
+            bundle = Bundle.open(partial)
+            bundle.check()
+        except BundleError as error:  # of files that are gone when the message is read
+            raise BundleError(
+                error.problem, subject=target, remedy="This network cannot be wrapped as it is"
+            ) from error
         if check is not None:
             manifest["gate"] = check(bundle)
             write_manifest(partial, manifest)

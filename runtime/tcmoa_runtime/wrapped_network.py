@@ -46,6 +46,11 @@ class WrappedNetwork:
         }
 
 
+def is_network_name(name: str) -> bool:
+    """Whether a bundle may hold a network of this name."""
+    return _NAME.fullmatch(name) is not None
+
+
 def read_network(reader: ManifestReader) -> WrappedNetwork | None:
     """Read the entry `network` of bundle.json; None if the bundle holds a TC-MoA.
 
@@ -58,7 +63,7 @@ def read_network(reader: ManifestReader) -> WrappedNetwork | None:
     if network.get("kind", str, among=("tc-moa", KIND)) != KIND:
         return None
     name, sha256 = network.get("name", str), network.get("sha256", str)
-    if not _NAME.fullmatch(name):
+    if not is_network_name(name):
         network.refuse("name", f"1 to {MAX_NAME_CHARACTERS} printable ASCII characters")
     if not _SHA256.fullmatch(sha256):
         network.refuse("sha256", "64 hexadecimal digits")

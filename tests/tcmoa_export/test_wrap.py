@@ -6,6 +6,7 @@ import re
 import shutil
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from tcmoa_export.wrap import gate
 from tcmoa_export.wrap.plan import QuestionsError
 from tcmoa_export.wrap.planning import make_plan, wrapped_graph
 from tcmoa_export.wrap.prepare import prepare_graph
-from tcmoa_export.wrap.wrapping import open_network, read_conventions, wrap_network
+from tcmoa_export.wrap.wrapping import _name_of, open_network, read_conventions, wrap_network
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.images import to_frame
@@ -68,6 +69,28 @@ def test_a_network_that_looks_at_the_whole_frame_is_not_tiled(tmp_path):
     net.save(tmp_path / "mean.onnx", [("a", nets.ANY), ("b", nets.ANY)], [(value, "out", None)])
     given = {**GRAY, "order": "xy", "layout": "nchw", "x_content": "luma", "y_content": "luma"}
     assert not wrap_network(tmp_path / "mean.onnx", options(conventions=given), tmp_path / "m").can_tile
+
+
+@pytest.mark.parametrize(
+    ("file", "given", "name"),
+    [
+        ("net", None, "net"),
+        ("нетто-2", None, "2"),
+        ("сеть", None, "network"),
+        ("n" * 90, None, "n" * 80),
+        ("n", "A b", "A b"),
+    ],
+)
+def test_names_are_those_of_files_or_given(file, given, name):
+    assert _name_of(SimpleNamespace(name=file), options(name=given)) == name
+
+
+@pytest.mark.parametrize("name", ["", "é", "a\nb", "n" * 81])
+def test_a_wrong_name_is_refused_before_the_work(network, tmp_path, name):
+    with pytest.raises(InputError) as caught:
+        wrap_network(network, options(name=name), tmp_path / "b")
+    assert str(caught.value) == f"name: {name!r}; expected 1 to 80 printable ASCII characters"
+    assert not (tmp_path / "b").exists()
 
 
 def test_the_gate_refuses_another_graph(network, tmp_path, monkeypatch):

@@ -52,8 +52,10 @@ def test_a_graph_of_another_contract_leaves_nothing(tmp_path):
     description = WrappedDescription(task="vif", contract=contract_of(batch=2), network=NETWORK)
     with pytest.raises(
         BundleError, match=r"input 'x' is uint8 \[1, 40, 56, 3\]; expected uint8 \[2, 40, 56, 3\]"
-    ):
+    ) as caught:
         write_wrapped_bundle(two_layers(contract_of()), description, tmp_path / "b")
+    assert str(caught.value).startswith(f"{tmp_path / 'b'}: ")  # not the folder that is gone
+    assert str(caught.value).endswith(" This network cannot be wrapped as it is.")
     assert list(tmp_path.iterdir()) == []
 
 

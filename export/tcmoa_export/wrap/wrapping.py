@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from tcmoa_runtime.options.wrap import Conventions, WrapOptions
 from tcmoa_runtime.pairs import PairPaths, find_source_pairs
 from tcmoa_runtime.shipped_pairs import shipped_pairs
 from tcmoa_runtime.typing import JsonObject, OnMessage, ignore_message
-from tcmoa_runtime.wrapped_network import MAX_NAME_CHARACTERS, WrappedNetwork
+from tcmoa_runtime.wrapped_network import MAX_NAME_CHARACTERS, WrappedNetwork, is_network_name
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -163,6 +164,7 @@ def wrap_network(
     on_message("reading the network")
     opened = open_network(network)
     conventions = read_conventions(network, options)
+    _name_of(opened, options)  # what is wrong with it is said before the work
     pairs = find_source_pairs(options) if options.has_pairs else shipped_pairs(options.task)
     if options.reference is not None:
         find_references(options.reference, pairs)
@@ -264,6 +266,23 @@ def _can_tile(proto: onnx.ModelProto, plan: Plan, pairs: Sequence[PairPaths]) ->
     return not depends_on_whole_frame(session, plan, read_pairs(pairs[:1], plan)[0])
 
 
+def _name_of(network: Network, options: WrapOptions) -> str:
+    """Return the name as given, or that of the network without what a name may not hold.
+
+    Raises:
+        InputError: The given one is none.
+    """
+    if options.name is None:
+        name = re.sub(r"[^ -~]+", "-", network.name).strip("- ")
+        return name[:MAX_NAME_CHARACTERS] or "network"
+    if not is_network_name(options.name):
+        raise InputError(
+            f"{options.name!r}; expected 1 to {MAX_NAME_CHARACTERS} printable ASCII characters",
+            subject="name",
+        )
+    return options.name
+
+
 def _describe(
     network: Network,
     plan: Plan,
@@ -272,17 +291,12 @@ def _describe(
     *,
     can_tile: bool,
 ) -> WrappedDescription:
-    name = options.name or network.name
-    if not name.isprintable() or not 1 <= len(name) <= MAX_NAME_CHARACTERS:
-        raise InputError(
-            f"{name!r}; expected 1 to {MAX_NAME_CHARACTERS} printable characters", subject="name"
-        )
     source = options.source or (Path(given).name if isinstance(given, str | os.PathLike) else network.name)
     return WrappedDescription(
         task=options.task,
         contract=plan.contract,
         network=WrappedNetwork(
-            name=name,
+            name=_name_of(network, options),
             sha256=network.sha256,
             source=source,
             license=options.license,

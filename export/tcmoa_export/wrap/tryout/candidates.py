@@ -183,9 +183,11 @@ def _with(conventions: Conventions, answer: _Answer) -> Conventions | None:
     if "mean-std" in (values.get("range_in"), values.get("range_out")) and not conventions.mean:
         values |= {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
     try:
-        return replace(conventions, **values)  # type: ignore[arg-type]  # fields by name
+        changed = replace(conventions, **values)  # type: ignore[arg-type]  # fields by name
+        changed.check_ranges()
     except InputError:
         return None
+    return changed
 
 
 def _fits_channels(plan: InputPlan) -> bool:
