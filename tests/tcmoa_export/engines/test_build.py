@@ -357,9 +357,9 @@ def test_a_product_in_another_precision_is_refused(bundle, monkeypatch):
     assert engine.manifest["options"]["allow_unfused"] is True
 
 
-def summarize_as_float32(model):
+def summarize_as_float32(model, *, is_wrapped):
     """Summarize a graph as if all its products except those of attentions were float32."""
-    summary = summarize_graph(model)
+    summary = summarize_graph(model, is_wrapped=is_wrapped)
     return dataclasses.replace(summary, float32=frozenset(summary.flops))
 
 
