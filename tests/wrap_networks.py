@@ -28,17 +28,17 @@ class Writer:
         pad = kernel // 2
         return self.op("Conv", value, weights, bias, pads=[pad] * 4)
 
-    def save(self, path, inputs, outputs, *, opset=17):
+    def save(self, path, inputs, outputs, *, opset=17, dtype=TensorProto.FLOAT):
         """Save a graph; inputs are (name, dims), and outputs (value, name, dims), None for four unknown sizes."""
         nodes = list(self.nodes)
         infos = []
         for value, name, dims in outputs:
             nodes.append(helper.make_node("Identity", [value], [name]))
-            infos.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims or tuple("pqrs")))
+            infos.append(helper.make_tensor_value_info(name, dtype, dims or tuple("pqrs")))
         graph = helper.make_graph(
             nodes,
             "net",
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in inputs],
+            [helper.make_tensor_value_info(name, dtype, dims) for name, dims in inputs],
             infos,
             self.constants,
         )

@@ -477,6 +477,17 @@ def test_a_border_that_the_network_consumes(path):
     assert_equal(frame, to_uint8(255 * run(path, a=a, b=b)[0, 0]))
 
 
+def test_a_network_on_uint8(path):
+    net = nets.Writer()
+    joined = net.op("Cast", net.op("Concat", "a", "b", axis=1), to=TensorProto.FLOAT)
+    value = net.op("Sigmoid", net.conv(net.op("Mul", joined, net.constant(1 / 255)), 2, 1))
+    value = net.op("Cast", net.op("Mul", value, net.constant(255)), to=TensorProto.UINT8)
+    net.save(path, [("a", nets.ANY), ("b", nets.ANY)], [(value, "out", None)], dtype=TensorProto.UINT8)
+    gray = {"range_in": "0..255", "range_out": "0..255", "luma_in_8_bits": True, "color_out": "gray"}
+    a, b = (nchw(np.round(s)).astype(np.uint8) for s in (VIS, IR))
+    assert_equal(fuse(path, **gray, order="xy"), run(path, a=a, b=b)[0, 0])
+
+
 # Result --------------------------------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ from tcmoa_runtime.contract import EXTREMES, FUSED, HELD_EXTREMES, X, Y
 from tcmoa_runtime.typing import SourceName
 
 _PAD_MODES = {"reflect": "reflect", "repeat": "edge", "zero": "constant"}
+_MOVES = frozenset({"Transpose", "Reshape", "Slice", "Split", "Gather", "Squeeze", "Unsqueeze", "Identity"})
 _RESIZE_BLOCKS = 8
 """Parts in which an axis is made smaller: each reads only its pixels, which is an eighth of the multiplications."""
 
@@ -63,6 +64,7 @@ class _Composer:
                 graph.output("Concat", EXTREMES, *self._extremes, axis=1)
         opset = next(entry.version for entry in self._network.opset_import)
         model = graph.build("wrapped", contract.inputs, contract.outputs, __version__, opset=opset)
+        _widen_uint8(model.graph)
         model.ir_version = max(model.ir_version, helper.find_min_ir_version_for(list(model.opset_import)))
         return model
 
@@ -472,6 +474,26 @@ class _Composer:
             return fused
         fused = graph.op("Where", graph.op("Greater", total, graph.scalar(0.0)), fused, gray)
         return graph.op("Sub", self._quantize(fused), gray)
+
+
+def _widen_uint8(graph: onnx.GraphProto) -> None:
+    """Let networks that take or give uint8 do so in int32: TensorRT has uint8 for inputs and outputs of a graph only.
+
+    Nothing is changed where an operator computes on uint8, which could overflow.
+    """
+    casts, narrow = [], set()
+    for node in graph.node:
+        to = next((a.i for a in node.attribute if a.name == "to"), None) if node.op_type == "Cast" else None
+        if to == TensorProto.UINT8 and node.output[0] != FUSED:
+            casts.append(node)
+            narrow.add(node.output[0])
+        elif to is None and not narrow.isdisjoint(node.input):
+            is_moved = node.op_type in _MOVES or (node.op_type == "Concat" and narrow.issuperset(node.input))
+            if not is_moved:
+                return
+            narrow.update(node.output)
+    for node in casts:
+        next(a for a in node.attribute if a.name == "to").i = TensorProto.INT32
 
 
 def _mirrored(side: int, before: int, after: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -155,7 +155,7 @@ class OnnxNetwork:
                 raise InputError(
                     f"ONNX Runtime does not load it: {first_line(error)}",
                     subject=self.subject,
-                    remedy="Export it again",
+                    remedy="Export it again, in float32 and with operators of ONNX",
                 ) from error
         return self._session
 

@@ -163,6 +163,9 @@ def wrap_network(
     check_target(target, overwrite=options.overwrite)
     on_message("reading the network")
     opened = open_network(network)
+    path = find_conventions(network, options)
+    if path is not None:
+        on_message(f"reading the conventions in {path}")
     conventions = read_conventions(network, options)
     _name_of(opened, options)  # what is wrong with it is said before the work
     pairs = find_source_pairs(options) if options.has_pairs else shipped_pairs(options.task)
@@ -235,16 +238,21 @@ def open_network(network: str | os.PathLike[str] | Module) -> Network:
     return ModuleNetwork(network)
 
 
+def find_conventions(network: str | os.PathLike[str] | Module, options: WrapOptions) -> Path | None:
+    """Return the file of the conventions: the given one, or that beside the network."""
+    if options.conventions_file is not None or not isinstance(network, str | os.PathLike):
+        return options.conventions_file
+    beside = Path(network).with_suffix(CONVENTIONS_SUFFIX)
+    return beside if beside.is_file() else None
+
+
 def read_conventions(network: str | os.PathLike[str] | Module, options: WrapOptions) -> Conventions:
     """Return the conventions of the file, if any, with those of the options in place of its own.
 
     Raises:
         InputError: The file cannot be read, or a value is wrong.
     """
-    path = options.conventions_file
-    if path is None and isinstance(network, str | os.PathLike):
-        beside = Path(network).with_suffix(CONVENTIONS_SUFFIX)
-        path = beside if beside.is_file() else None
+    path = find_conventions(network, options)
     found = options.conventions
     if path is not None:
         found = Conventions.from_toml(path).overridden_by(found, options.overrides)
