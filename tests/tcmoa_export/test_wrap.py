@@ -524,7 +524,7 @@ def test_the_command(network, tmp_path, capsys):
     colors = "(gray|chroma-x|chroma-weighted|chroma-nearest)"
     assert errors.splitlines()[-1].startswith(
         f"tcmoa: error: {network}: the network does not say range_in {ranges}, range_out {ranges}, color_out {colors}; "
-        f"expected one of each. Set --range-in, --range-out, --color-out, or lay a TOML file of the same name beside "
+        f"expected one of each. Set --range-in, --range-out, --color-out, or put a TOML file of the same name beside "
         f"the network"
     )
     assert not out.exists()

@@ -63,7 +63,7 @@ class QuestionsError(InputError):
         super().__init__(
             f"the network does not say {listed}; expected one of each",
             subject=subject,
-            remedy=f"Set {asked}, or lay a TOML file of the same name beside the network",
+            remedy=f"Set {asked}, or put a TOML file of the same name beside the network",
             settings=dict.fromkeys(questions, ...),
         )
         self.questions = dict(questions)
