@@ -78,8 +78,8 @@ def test_open_conventions_hint_at_try(tcmoa, tmp_path):
     assert line == (
         "tcmoa: error: net.onnx: the network does not say order (xy|yx), range_in (0..1|0..255|-1..1|mean-std), "
         "range_out (0..1|0..255|-1..1|mean-std), color_out (gray|chroma-x|chroma-weighted|chroma-nearest); expected "
-        "one of each. Set --order, --range-in, --range-out, --color-out, or put a TOML file of the same name beside the "
-        "network, or see what likely ones give with --try."
+        "one of each. Set --order, --range-in, --range-out, --color-out, or put a TOML file of the same name beside "
+        "the network, or see what likely ones give with --try."
     )
 
 
