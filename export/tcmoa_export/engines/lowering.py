@@ -16,7 +16,7 @@ from onnx import TensorProto
 from tcmoa_export.graph_loading import load_graph
 from tcmoa_export.graph_session import GraphSession
 from tcmoa_export.islands import MIN_PSNR_DB, lower_by_measurement
-from tcmoa_export.parity import Parity, ParityError, Results, check_parity, measure_parity
+from tcmoa_export.parity import GraphKind, Parity, ParityError, Results, check_parity, measure_parity
 from tcmoa_export.precision import lower
 from tcmoa_runtime.backends.base import Backend
 from tcmoa_runtime.backends.pick import load_backend
@@ -125,8 +125,10 @@ def check_lowered(
     expected = _fuse(bundle, load_backend(bundle, "onnxruntime"), frames)
     results = _fuse(bundle, lowered, frames)
     names = [name for name, _, _ in frames]
-    parity = measure_parity(results, expected, kind=precision, pictures=names, backend=lowered.name)
-    check_parity(parity, precision)
+    in_eight_bits = precision == "fp16" and bundle.precision in ("int8", "fp8")
+    kind: GraphKind = "fp16, products in 8 bits" if in_eight_bits else precision
+    parity = measure_parity(results, expected, kind=kind, pictures=names, backend=lowered.name)
+    check_parity(parity, kind)
     return parity
 
 

@@ -3,6 +3,8 @@
 The builder runs without a GPU; its engines are not run.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -13,7 +15,7 @@ from engine_pieces import NO_RTX
 from tcmoa_calibration.quantize import quantize_bundle
 from tcmoa_calibration.quantize.sessions import new_session
 from tcmoa_calibration.sample_pairs import graph_inputs
-from tcmoa_export import build_engine
+from tcmoa_export import build_engine, parity
 from tcmoa_export.engines import build
 from tcmoa_export.engines.audit import Audit
 from tcmoa_export.engines.gpus import GPUS
@@ -204,3 +206,15 @@ def test_gpus_without_the_arithmetic_have_no_bound():
     bounds = {gpu.name: report.bound_ms(gpu) for gpu in GPUS}
     assert bounds["RTX A6000"] is None
     assert bounds["RTX 4090"] == pytest.approx(1e12 / 330.3e12 * 1e3)
+
+
+def test_prompts_of_products_in_8_bits_may_differ_as_much_as_those_of_bf16():
+    near = parity.Parity(1, ["a"], "onnxruntime", 1, 0.03, 0.0, 50.0, 0.15)
+    parity.check_parity(near, "fp16, products in 8 bits")
+    with pytest.raises(parity.ParityError) as caught:
+        parity.check_parity(replace(near, prompt_difference=0.16), "fp16, products in 8 bits")
+    assert str(caught.value) == (
+        "the fp16 graph with products in 8 bits: the difference of prompts is 0.16; expected at most 0.15 (the largest "
+        "difference from the model is 1 gray levels). Nothing was written. Please report it, with the weights if you "
+        "can."
+    )
