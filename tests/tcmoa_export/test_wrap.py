@@ -139,12 +139,14 @@ def test_references_of_the_networks_own_script(network, pairs, tmp_path):
             cv2.imwrite(str(references / f"{name}.png"), np.asarray(frame)[..., ::-1])
     report = wrap_network(network, options(pairs=pairs, reference=references), tmp_path / "b")
     assert report.reference.psnr_db is None
+    assert "unlike" not in report.describe()
     assert report.bundle.manifest["gate"]["reference"]["pictures"] == ["a", "b"]
     image = cv2.imread(str(references / "a.png"))
     cv2.imwrite(str(references / "a.png"), np.where(image < 250, image + 5, image))
     report = wrap_network(network, options(pairs=pairs, reference=references), tmp_path / "c")
     assert report.reference.max_difference == 5
     assert 36 < report.reference.psnr_db < 40
+    assert report.describe().endswith("by more than one (unlike them: a convention is wrong)")
     (references / "b.png").unlink()
     with pytest.raises(
         InputError, match=r"no picture for b; expected NAME\.EXT for each pair, e\.g\. b\.png"

@@ -48,6 +48,10 @@ class SourcePair:
     y: Frame
 
 
+CLOSE_DB: Final = 40.0
+"""Least PSNR to the pictures of a network's own script that other roundings explain."""
+
+
 @dataclass(frozen=True)
 class ReferenceComparison:
     """How close results are to pictures that the network's own script made.
@@ -63,6 +67,11 @@ class ReferenceComparison:
     psnr_db: float | None
     max_difference: int
     beyond_one: float
+
+    @property
+    def is_close(self) -> bool:
+        """Whether the conventions are the script's: rounding and small filters differ less."""
+        return self.psnr_db is None or self.psnr_db >= CLOSE_DB
 
     def to_dict(self) -> JsonObject:
         """Return plain values for bundle.json."""

@@ -131,9 +131,10 @@ class WrapReport:
         if reference is None:
             return line
         equal = "equal" if reference.psnr_db is None else f"{reference.psnr_db} dB"
+        unlike = "" if reference.is_close else " (unlike them: a convention is wrong)"
         return (
             f"{line}; against {len(reference.pictures)} reference pictures: {equal}, largest difference "
-            f"{reference.max_difference}, {reference.beyond_one:.4%} of values by more than one"
+            f"{reference.max_difference}, {reference.beyond_one:.4%} of values by more than one{unlike}"
         )
 
 
