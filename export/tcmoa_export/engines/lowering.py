@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from tcmoa_export.engines.gathered_sums import use_products
 from tcmoa_export.graph_loading import load_graph
 from tcmoa_export.graph_session import GraphSession
 from tcmoa_export.islands import MIN_PSNR_DB, lower_by_measurement
@@ -51,6 +52,7 @@ def load_lowered_graph(
     model = load_graph(bundle)
     if bundle.network is not None:
         return _lower_wrapped(bundle, model, precision, pairs, on_message)
+    use_products(model)
     if precision != bundle.precision:
         on_message(f"lowering the graph to {precision}")
         lower(sign_activations(model), precision)
