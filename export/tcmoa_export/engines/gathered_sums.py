@@ -49,8 +49,8 @@ def use_products(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in reversed(graph.node):
         if node.op_type not in ("Add", "Mul") or node.output[0] in removed:
             continue
-        terms = list(_terms(node.output[0], 1.0, (), producers, uses, constants, is_last=True))
-        if not _is_one_sum(terms):
+        terms = _one_sum(list(_terms(node.output[0], 1.0, (), producers, uses, constants, is_last=True)))
+        if not terms:
             continue
         removed |= {name for term in terms for name in term.nodes}
         products[node.output[0]] = _product(node, terms, graph)
@@ -106,31 +106,32 @@ def _constant(
     return numpy_helper.to_array(constants[name]) if name in constants else None
 
 
-def _is_one_sum(terms: list[_Term | None]) -> bool:
+def _one_sum(terms: list[_Term | None]) -> list[_Term]:
+    """Return the terms if they are a sum along one axis of one value; otherwise none."""
     found = [term for term in terms if term is not None]
     if len(found) < max(2, len(terms)):
-        return False
+        return []
     first = found[0]
-    return first.axis in (_ROWS, _COLUMNS) and all(
+    fits = first.axis in (_ROWS, _COLUMNS) and all(
         (term.source, term.axis, term.positions.shape) == (first.source, first.axis, first.positions.shape)
         and term.positions.ndim == 1
         for term in found
     )
+    return found if fits else []
 
 
-def _product(node: onnx.NodeProto, terms: list[_Term | None], graph: onnx.GraphProto) -> onnx.NodeProto:
+def _product(node: onnx.NodeProto, terms: list[_Term], graph: onnx.GraphProto) -> onnx.NodeProto:
     """Return the product that computes what `node` does; its matrix is added to the graph."""
-    found = [term for term in terms if term is not None]
-    length = 1 + max(int(term.positions.max()) for term in found)
-    matrix = np.zeros((length, len(found[0].positions)), np.float32)
-    for term in found:
+    length = 1 + max(int(term.positions.max()) for term in terms)
+    matrix = np.zeros((length, len(terms[0].positions)), np.float32)
+    for term in terms:
         np.add.at(matrix, (term.positions, np.arange(len(term.positions))), np.float32(term.weight))
-    by_columns = found[0].axis == _COLUMNS
+    by_columns = terms[0].axis == _COLUMNS
     name = f"{node.output[0]}/matrix"
     graph.initializer.append(
         numpy_helper.from_array(np.ascontiguousarray(matrix if by_columns else matrix.T), name)
     )
-    inputs = [found[0].source, name] if by_columns else [name, found[0].source]
+    inputs = [terms[0].source, name] if by_columns else [name, terms[0].source]
     product = helper.make_node("MatMul", inputs, [node.output[0]], node.name)
     product.doc_string = node.doc_string
     return product
