@@ -142,7 +142,7 @@ def test_the_source_is_known_after_the_encoder_only_with_hold_apart(scene, held)
             96,
         ),
     ],
-    ids=str,
+    ids=["held apart", "few TC-MoAs", "narrow"],
 )
 def test_a_width_that_does_not_fit_a_layout_is_refused(layout, changes, message):
     sizes = replace(PRESETS["nano"], **changes)
