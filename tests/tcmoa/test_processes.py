@@ -104,7 +104,10 @@ def test_a_run_of_two_processes_resumes_exactly_and_with_two_only(pairs, tmp_pat
 
 @pytest.mark.slow
 def test_a_wrong_batch_ends_the_module_with_one_line_and_exit_code_2(pairs, tmp_path):
-    config = configured(pairs, "odd", CONFIG.replace('start = "random"', 'start = "random"\npreset = "tiny"'))
+    text = CONFIG.replace('start = "random"', 'start = "random"\npreset = "tiny"').replace(
+        "crop = 112", "crop = 160"
+    )
+    config = configured(pairs, "odd", text)
     result = torchrun("-m", "tcmoa.train", config, "--out", tmp_path / "out")
     assert result.returncode != 0
     assert "error: 'phases': batch is 1; expected a multiple of 2, the number of processes" in result.stderr

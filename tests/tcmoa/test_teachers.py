@@ -28,7 +28,7 @@ start = "random"
 out = "run"
 rounds = 6
 warmup_rounds = 2
-phases = [{ until = 1.0, crop = 64, batch = 1 }]
+phases = [{ until = 1.0, crop = 64, batch = 2 }]
 tones = 0.5
 exchanges = 0.5
 twins = 0.5
@@ -152,6 +152,8 @@ def test_the_log_names_the_distances_and_the_regularizer(finished):
         ]
         assert terms["total"] == pytest.approx(sum(list(terms.values())[1:]), rel=1e-4)
         assert terms["prompts"] > 0
+        assert terms["flicker"] >= 0
+    assert any(value > 0 for task in ("vif", "mef", "mff") for value in losses(finished, "flicker", task))
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(pairs, finished, tmp_path):
