@@ -110,7 +110,7 @@ def joined_depth(path, layout="ncdhw"):
 
 
 def with_constants(path):
-    """A network with further inputs that are no pictures, and an output that nobody needs."""
+    """A network with further inputs besides the pictures, and an output that is not used."""
     net = Writer()
     value = net.op("Add", net.op("Mul", "vi", "sigma"), net.op("Mul", "ir", "scale"))
     value = net.op("Sigmoid", net.conv(value, 1, 1))

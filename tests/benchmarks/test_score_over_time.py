@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-pytest.importorskip("matplotlib")
+pytest.importorskip("matplotlib", reason="matplotlib is not installed; `make test` installs it")
 
 import score_over_time
 from tcmoa_runtime.contract import TASKS
