@@ -6,6 +6,7 @@ returned, because decoders leave out some of a container's words.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _TIFF_TYPES: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _MAX_VALUES: Final = 16
 _MAX_TAGS: Final = 4096
 
+_JPEG_MARKER: Final = re.compile(b"\xff")
 _JPEG_SIZES: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 """Markers of JPEG segments that state the size."""
 _JPEG_BARE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -70,8 +72,9 @@ class ImageHeader:
     tiff: TiffTags | None = None
 
 
-def read_format(data: bytes) -> ImageFormat | None:
+def read_format(data: bytes | memoryview) -> ImageFormat | None:
     """Return the format that the first 16 bytes of a file state."""
+    data = bytes(data[:16])
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):
@@ -83,10 +86,10 @@ def read_format(data: bytes) -> ImageFormat | None:
     return "WebP" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
 
 
-def read_header(data: bytes) -> ImageHeader | None:
+def read_header(data: bytes | memoryview) -> ImageHeader | None:
     """Read the header of an image file; None if it is not one, or is cut or malformed."""
     readers = {"PNG": _read_png, "JPEG": _read_jpeg, "TIFF": _read_tiff, "BMP": _read_bmp, "WebP": _read_webp}
-    image_format = read_format(data[:16])
+    image_format = read_format(data)
     if image_format is None:
         return None
     try:
@@ -95,7 +98,7 @@ def read_header(data: bytes) -> ImageHeader | None:
         return None
 
 
-def _read_png(data: bytes) -> ImageHeader | None:
+def _read_png(data: bytes | memoryview) -> ImageHeader | None:
     if data[12:16] != b"IHDR":
         return None
     width, height, bits = struct.unpack_from(">IIB", data, 16)
@@ -109,12 +112,13 @@ def _read_png(data: bytes) -> ImageHeader | None:
     return ImageHeader("PNG", width, height, bits)
 
 
-def _read_jpeg(data: bytes) -> ImageHeader | None:
+def _read_jpeg(data: bytes | memoryview) -> ImageHeader | None:
     position = 2
     while True:
-        position = data.find(b"\xff", position)
-        if position < 0:
+        found = _JPEG_MARKER.search(data, position)
+        if found is None:
             return None
+        position = found.start()
         marker = data[position + 1]
         if marker == 0xFF:  # fill byte
             position += 1
@@ -127,13 +131,13 @@ def _read_jpeg(data: bytes) -> ImageHeader | None:
             position += 2 + max(struct.unpack_from(">H", data, position + 2)[0], 2)
 
 
-def _read_bmp(data: bytes) -> ImageHeader | None:
+def _read_bmp(data: bytes | memoryview) -> ImageHeader | None:
     (header_bytes,) = struct.unpack_from("<I", data, 14)
     width, height = struct.unpack_from("<HH" if header_bytes == 12 else "<ii", data, 18)
     return ImageHeader("BMP", abs(width), abs(height), 8)
 
 
-def _read_webp(data: bytes) -> ImageHeader | None:
+def _read_webp(data: bytes | memoryview) -> ImageHeader | None:
     kind = data[12:16]
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)
@@ -156,7 +160,7 @@ class _Value:
     code: str
 
 
-def _read_tiff(data: bytes) -> ImageHeader | None:
+def _read_tiff(data: bytes | memoryview) -> ImageHeader | None:
     order = "<" if data[:2] == b"II" else ">"
     is_big = 43 in (data[2], data[3])
     (position,) = struct.unpack_from(f"{order}{'Q' if is_big else 'I'}", data, 8 if is_big else 4)
@@ -177,7 +181,7 @@ def _read_tiff(data: bytes) -> ImageHeader | None:
     return ImageHeader("TIFF", tags[_WIDTH].values[0], tags[_HEIGHT].values[0], bits, stored)
 
 
-def _read_tags(data: bytes, order: str, position: int, *, is_big: bool) -> Mapping[int, _Value]:
+def _read_tags(data: bytes | memoryview, order: str, position: int, *, is_big: bool) -> Mapping[int, _Value]:
     """Read the integer tags of the first directory, the first values of each."""
     (count,) = struct.unpack_from(f"{order}{'Q' if is_big else 'H'}", data, position)
     position += 8 if is_big else 2

@@ -1,6 +1,7 @@
-"""Image files, and the conversion of arrays into frames that a graph takes.
+"""Images in files and in bytes, and the conversion of arrays into frames that a graph takes.
 
-The same rules hold for files and arrays:
+A file and its bytes are decoded by the same code, with the same checks and messages. The same rules hold for files,
+bytes and arrays:
 
 - uint8 is taken unchanged. uint16 is stretched: a low percentile becomes 0 and a high one 255, per image and over all
   its channels, because infrared cameras use a small part of 16 bits.
@@ -14,7 +15,8 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,7 @@ from tcmoa_runtime.image_header import (
     MIN_IS_WHITE,
     RGB,
     UNASSOCIATED_ALPHA,
+    ImageFormat,
     ImageHeader,
     TiffTags,
     read_format,
@@ -34,7 +37,23 @@ from tcmoa_runtime.partial import partial_file
 from tcmoa_runtime.regular_file import open_regular_file
 from tcmoa_runtime.typing import ChannelOrder, Frame, FrameSize, ImageLike, Percentiles
 
-IMAGE_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_FORMATS: Final = MappingProxyType[str, ImageFormat](
+    {
+        ".bmp": "BMP",
+        ".jpeg": "JPEG",
+        ".jpg": "JPEG",
+        ".png": "PNG",
+        ".tif": "TIFF",
+        ".tiff": "TIFF",
+        ".webp": "WebP",
+    }
+)
+"""Format of an image file by its suffix in lowercase."""
+IMAGE_SUFFIXES: Final = frozenset(IMAGE_FORMATS)
+
+EncodedImage: TypeAlias = bytes | bytearray | memoryview
+"""The bytes of an image file."""
+
 DEFAULT_PERCENTILES: Final[Percentiles] = (1.0, 99.0)
 
 LUMA: Final = (0.299, 0.587, 0.114)
@@ -43,8 +62,9 @@ LUMA: Final = (0.299, 0.587, 0.114)
 JPEG_QUALITY: Final = 95
 
 MAX_PIXELS: Final = 1 << 28
-"""Pixels of a file that is decoded, e.g. 16384x16384; in color with 16 bits they take 1.6 GB."""
+"""Most pixels that are decoded, e.g. 16384x16384; in color with 16 bits they take 1.6 GB."""
 MAX_FILE_BYTES: Final = 2 << 30
+"""Most bytes of an encoded image."""
 
 _FORMATS: Final = "PNG, JPEG, TIFF, BMP or WebP"
 
@@ -149,8 +169,12 @@ def resize_frame(frame: Frame, size: FrameSize) -> Frame:
     return np.asarray(resized, np.uint8).reshape(*size, *frame.shape[2:])
 
 
-def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
+def read_image(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> NDArray[Any]:
     """Read an image file without conversion, its orientation tag applied and alpha dropped.
+
+    Args:
+        path: The file.
+        max_pixels: Most pixels that are decoded; `MAX_PIXELS` if None or more than that.
 
     Returns:
         uint8 or uint16, [H, W] or RGB [H, W, 3].
@@ -160,23 +184,46 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
             channel, or is stored in a way that the decoder does not read rightly.
     """
     file = Path(path)
-    data, header = _read_file(file)
-    if header.width * header.height > MAX_PIXELS:
+    return decode_image(_read_file(file), str(file), max_pixels=max_pixels)
+
+
+def decode_image(data: EncodedImage, name: str, *, max_pixels: int | None = None) -> NDArray[Any]:
+    """Decode the bytes of an image file as `read_image` does, with the same checks and messages.
+
+    The bytes are not copied, except those of a TIFF file with unassociated alpha.
+
+    Args:
+        data: The bytes of the file, contiguous.
+        name: Name of the image in error messages.
+        max_pixels: Most pixels that are decoded; `MAX_PIXELS` if None or more than that. The header is compared with
+            it before anything is decoded.
+
+    Returns:
+        uint8 or uint16, [H, W] or RGB [H, W, 3].
+
+    Raises:
+        InputError: The data are not bytes, not an image, too large, have other than 8 or 16 bits per channel, or are
+            stored in a way that the decoder does not read rightly; the subject is `name`.
+    """
+    encoded = _as_bytes(data, name)
+    header = _read_header(encoded, name)
+    limit = MAX_PIXELS if max_pixels is None else min(max_pixels, MAX_PIXELS)
+    if header.width * header.height > limit:
         raise InputError(
             f"not a readable image ({header.width}x{header.height}, more pixels than can be decoded); "
-            f"expected at most {MAX_PIXELS} pixels",
-            subject=file,
+            f"expected at most {limit} pixels",
+            subject=name,
         )
     problem = None if header.tiff is None else _describe_unread_tiff(header, header.tiff)
     if problem is not None:
-        raise _unread(file, problem)
-    image = _decode(file, data, header)
+        raise _unread(name, problem)
+    image = _decode(encoded, header, name)
     if image.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"holds {image.dtype}; expected 8 or 16 bits per channel", subject=file)
+        raise InputError(f"holds {image.dtype}; expected 8 or 16 bits per channel", subject=name)
     size = header.height, header.width
     if image.shape[:2] not in (size, size[::-1]) or (image.dtype == np.uint16) != (header.bits > 8):
         raise _unread(
-            file,
+            name,
             f"{header.width}x{header.height} with {header.bits} bits per channel, but decoded to "
             f"{format_size(image.shape)} with {image.itemsize * 8}",
         )
@@ -185,25 +232,42 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
     return np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 else np.asarray(image)
 
 
-def _read_file(file: Path) -> tuple[bytes, ImageHeader]:
-    """Return the bytes of an image file and its header."""
+def _read_file(file: Path) -> bytes:
+    """Return the bytes of an image file, of another file the first 16."""
     try:
         with open_regular_file(file, max_bytes=MAX_FILE_BYTES, follow_links=True) as opened:
-            data = opened.read(16)
-            if read_format(data) is not None:
-                data += opened.read(
-                    os.fstat(opened.fileno()).st_size
-                )  # not more: the buffer is allocated first
+            if read_format(start := opened.read(16)) is None:
+                return start
+            opened.seek(0)
+            return opened.read(os.fstat(opened.fileno()).st_size)  # not more: the buffer is allocated first
     except FileNotFoundError:
         raise InputError("no such image file", subject=file) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL character
         raise InputError(f"cannot be read: {getattr(error, 'strerror', error)}", subject=file) from error
+
+
+def _as_bytes(data: EncodedImage, name: str) -> memoryview:
+    """Return a view of `data`, of one axis of bytes."""
+    try:
+        view = memoryview(data).cast("B")
+    except TypeError as error:
+        raise InputError(
+            f"a {type(data).__name__}; expected the bytes of an image file, contiguous", subject=name
+        ) from error
+    if view.nbytes > MAX_FILE_BYTES:
+        raise InputError(
+            f"cannot be read: {view.nbytes} bytes; expected at most {MAX_FILE_BYTES}", subject=name
+        )
+    return view
+
+
+def _read_header(data: memoryview, name: str) -> ImageHeader:
     if not data:
-        raise InputError("an empty file; expected an image", subject=file)
+        raise InputError("an empty file; expected an image", subject=name)
     header = read_header(data)
     if header is None:
-        raise InputError(f"not a readable image; expected {_FORMATS}", subject=file)
-    return data, header
+        raise InputError(f"not a readable image; expected {_FORMATS}", subject=name)
+    return header
 
 
 def _describe_unread_tiff(header: ImageHeader, tiff: TiffTags) -> str | None:
@@ -219,7 +283,7 @@ def _describe_unread_tiff(header: ImageHeader, tiff: TiffTags) -> str | None:
     return None
 
 
-def _decode(file: Path, data: bytes, header: ImageHeader) -> NDArray[Any]:
+def _decode(data: memoryview, header: ImageHeader, name: str) -> NDArray[Any]:
     """Decode an image, BGR."""
     import cv2
 
@@ -230,14 +294,14 @@ def _decode(file: Path, data: bytes, header: ImageHeader) -> NDArray[Any]:
         image = cv2.imdecode(encoded, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
     except (cv2.error, MemoryError) as error:
         reason = "more pixels than can be decoded" if "pixel" in str(error).lower() else "decoding failed"
-        raise InputError(f"not a readable image ({reason}); expected {_FORMATS}", subject=file) from error
+        raise InputError(f"not a readable image ({reason}); expected {_FORMATS}", subject=name) from error
     if image is None:
-        raise InputError(f"not a readable image; expected {_FORMATS}", subject=file)
+        raise InputError(f"not a readable image; expected {_FORMATS}", subject=name)
     return np.asarray(image)
 
 
 def _with_associated_alpha(
-    data: bytes, values: tuple[int, ...], position: int, code: str
+    data: memoryview, values: tuple[int, ...], position: int, code: str
 ) -> NDArray[np.uint8]:
     """Return a TIFF file whose alpha counts as multiplied into the color: then libtiff leaves the color unchanged."""
     changed = bytearray(data)
@@ -247,23 +311,43 @@ def _with_associated_alpha(
     return np.frombuffer(changed, np.uint8)
 
 
-def _unread(file: Path, problem: str) -> InputError:
+def _unread(name: str, problem: str) -> InputError:
     return InputError(
         f"{problem}; expected an image that can be decoded as it is stored",
-        subject=file,
+        subject=name,
         remedy="Convert it to a PNG file of 8 or 16 bits per channel",
     )
 
 
 def read_frame(
-    path: str | os.PathLike[str], channels: int = 3, *, percentiles: Percentiles = DEFAULT_PERCENTILES
+    path: str | os.PathLike[str],
+    channels: int = 3,
+    *,
+    percentiles: Percentiles = DEFAULT_PERCENTILES,
+    max_pixels: int | None = None,
 ) -> Frame:
     """Read an image file as a frame, uint8 [H, W, channels], RGB or one channel.
 
     Raises:
         InputError: As `read_image`.
     """
-    return to_frame(read_image(path), str(path), channels, percentiles=percentiles)
+    return to_frame(read_image(path, max_pixels=max_pixels), str(path), channels, percentiles=percentiles)
+
+
+def decode_frame(
+    data: EncodedImage,
+    name: str,
+    channels: int = 3,
+    *,
+    percentiles: Percentiles = DEFAULT_PERCENTILES,
+    max_pixels: int | None = None,
+) -> Frame:
+    """Decode the bytes of an image file into a frame, uint8 [H, W, channels], RGB or one channel.
+
+    Raises:
+        InputError: As `decode_image`.
+    """
+    return to_frame(decode_image(data, name, max_pixels=max_pixels), name, channels, percentiles=percentiles)
 
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
@@ -292,19 +376,33 @@ def write_image(path: str | os.PathLike[str], image: Frame) -> None:
     Raises:
         InputError: The format is unknown, the folder is missing or read-only, or the disk is full.
     """
+    target = check_writable(path)
+    write_bytes(target, encode_image(image, IMAGE_FORMATS[target.suffix.lower()], str(target)))
+
+
+def encode_image(image: Frame, image_format: ImageFormat, name: str = "image") -> bytes:
+    """Encode an image into the bytes of a file, the same that `write_image` writes.
+
+    Args:
+        image: RGB uint8 [H, W, 3] or gray uint8 [H, W].
+        image_format: The format; `IMAGE_FORMATS` has that of each suffix. JPEG has quality 95.
+        name: Name of the image in error messages.
+
+    Raises:
+        InputError: The format cannot hold the image, e.g. for its size; the subject is `name`.
+    """
     import cv2
 
-    target = check_writable(path)
     bgr = image[..., ::-1] if image.ndim == 3 and image.shape[2] == 3 else image
-    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if target.suffix.lower() in (".jpg", ".jpeg") else []
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if image_format == "JPEG" else []
     size = format_size(image.shape)
     try:
-        ok, data = cv2.imencode(target.suffix, np.ascontiguousarray(bgr), options)
+        ok, data = cv2.imencode(f".{image_format.lower()}", np.ascontiguousarray(bgr), options)
     except cv2.error as error:
-        raise InputError(f"{size} pixels do not fit this format", subject=target) from error
+        raise InputError(f"{size} pixels do not fit this format", subject=name) from error
     if not ok:
-        raise InputError(f"{size} pixels could not be encoded", subject=target)
-    write_bytes(target, data.tobytes())
+        raise InputError(f"{size} pixels could not be encoded", subject=name)
+    return data.tobytes()
 
 
 def write_bytes(target: Path, data: bytes) -> None:

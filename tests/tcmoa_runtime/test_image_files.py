@@ -1,9 +1,7 @@
 """Image files that lie, unpack to any size, are no files, or store their samples in a rare way."""
 
 import os
-import struct
 import tracemalloc
-import zlib
 
 import cv2
 import numpy as np
@@ -13,100 +11,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from image_pieces import (
+    ALPHA_8,
+    COLOR_8,
+    COLOR_16,
+    GRAY_8,
+    GRAY_16,
+    STORED,
+    UNREAD,
+    bomb,
+    png,
+)
 from tcmoa_runtime import InputError
 from tcmoa_runtime.image_header import read_header
 from tcmoa_runtime.images import MAX_FILE_BYTES, MAX_PIXELS, read_image
-
-RNG = np.random.default_rng(0)
-GRAY_8, GRAY_16 = RNG.integers(0, 256, (20, 30), np.uint8), RNG.integers(0, 65536, (20, 30), np.uint16)
-COLOR_8, COLOR_16 = (
-    RNG.integers(0, 256, (20, 30, 3), np.uint8),
-    RNG.integers(0, 65536, (20, 30, 3), np.uint16),
-)
-ALPHA_8, ALPHA_16 = GRAY_8[::-1, :, None], GRAY_16[::-1, :, None]
-
-
-def chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png(width, height, rows=b"", bits=8, color=2):
-    header = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
 
 
 def message(path):
     with pytest.raises(InputError) as caught:
         read_image(path)
     return str(caught.value)
-
-
-STORED = {
-    "16 bits, 0 is white": (GRAY_16, 65535 - GRAY_16, {"photometric": "miniswhite"}),
-    "16 bits, 0 is white, big endian": (
-        GRAY_16,
-        65535 - GRAY_16,
-        {"photometric": "miniswhite", "byteorder": ">"},
-    ),
-    "16 bits, 0 is white, BigTIFF": (
-        GRAY_16,
-        65535 - GRAY_16,
-        {"photometric": "miniswhite", "bigtiff": True},
-    ),
-    "16 bits, 0 is white, deflated": (
-        GRAY_16,
-        65535 - GRAY_16,
-        {"photometric": "miniswhite", "compression": "zlib"},
-    ),
-    "8 bits, 0 is white": (GRAY_8, 255 - GRAY_8, {"photometric": "miniswhite"}),
-    "16 bits": (GRAY_16, GRAY_16, {"photometric": "minisblack"}),
-    "color and alpha": (
-        np.dstack([COLOR_8, ALPHA_8]),
-        COLOR_8,
-        {"photometric": "rgb", "extrasamples": ["unassalpha"]},
-    ),
-    "color and alpha, big endian": (
-        np.dstack([COLOR_8, ALPHA_8]),
-        COLOR_8,
-        {"photometric": "rgb", "extrasamples": ["unassalpha"], "byteorder": ">"},
-    ),
-    "color and alpha in planes": (
-        np.dstack([COLOR_8, ALPHA_8]).transpose(2, 0, 1),
-        COLOR_8,
-        {"photometric": "rgb", "extrasamples": ["unassalpha"], "planarconfig": "separate"},
-    ),
-    "color multiplied by alpha": (
-        np.dstack([COLOR_8, ALPHA_8]),
-        COLOR_8,
-        {"photometric": "rgb", "extrasamples": ["assocalpha"]},
-    ),
-    "color and an unspecified sample": (
-        np.dstack([COLOR_8, ALPHA_8]),
-        COLOR_8,
-        {"photometric": "rgb", "extrasamples": ["unspecified"]},
-    ),
-    "color and alpha of 16 bits": (
-        np.dstack([COLOR_16, ALPHA_16]),
-        COLOR_16,
-        {"photometric": "rgb", "extrasamples": ["unassalpha"]},
-    ),
-    "gray and alpha": (
-        np.dstack([GRAY_8, ALPHA_8]),
-        GRAY_8,
-        {"photometric": "minisblack", "extrasamples": ["unassalpha"], "planarconfig": "contig"},
-    ),
-    "color in planes": (
-        COLOR_8.transpose(2, 0, 1),
-        COLOR_8,
-        {"photometric": "rgb", "planarconfig": "separate"},
-    ),
-    "two pages": (np.stack([GRAY_8, 255 - GRAY_8]), GRAY_8, {"photometric": "minisblack"}),
-}
 
 
 @pytest.mark.parametrize("case", STORED)
@@ -116,27 +40,6 @@ def test_a_tiff_file_is_read_as_it_is_stored(case, tmp_path):
     result = read_image(tmp_path / "a.tif")
     assert result.dtype == expected.dtype
     np.testing.assert_array_equal(result, expected)
-
-
-TWO = "16 bits with 2 samples per pixel"
-UNREAD = {
-    "gray and alpha of 16 bits": (
-        np.dstack([GRAY_16, ALPHA_16]),
-        {"photometric": "minisblack", "extrasamples": ["unassalpha"], "planarconfig": "contig"},
-        TWO,
-    ),
-    "color of 16 bits in planes": (
-        COLOR_16.transpose(2, 0, 1),
-        {"photometric": "rgb", "planarconfig": "separate"},
-        "16 bits with each channel stored by itself",
-    ),
-    "CIELab of 16 bits": (COLOR_16, {"photometric": "cielab"}, "16 bits in another color space than RGB"),
-    "CMYK of 16 bits": (
-        np.dstack([COLOR_16, ALPHA_16]),
-        {"photometric": "separated"},
-        "16 bits in another color space than RGB",
-    ),
-}
 
 
 @pytest.mark.parametrize("case", UNREAD)
@@ -189,20 +92,6 @@ def test_alpha_of_other_formats_does_not_change_the_color(suffix, tmp_path):
     rgba = Image.fromarray(np.dstack([COLOR_8, ALPHA_8]), "RGBA")
     rgba.save(tmp_path / f"a{suffix}", lossless=True, exact=True)
     np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}"), COLOR_8)
-
-
-def bomb(width, height, suffix):
-    """Return a file of another size in its header, almost without pixels."""
-    if suffix == ".png":
-        return png(width, height, b"\0" * 1000)
-    small = cv2.imencode(suffix, COLOR_8)[1].tobytes()
-    if suffix == ".jpg":
-        at = small.index(b"\xff\xc0") + 5
-        return small[:at] + struct.pack(">HH", height, width) + small[at + 4 :]
-    if suffix == ".bmp":
-        return small[:18] + struct.pack("<ii", width, height) + small[26:]
-    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in ((256, width), (257, height)))
-    return b"II*\0" + struct.pack("<IH", 8, 2) + tags + bytes(4)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])

@@ -2,8 +2,6 @@
 
 import errno
 import os
-import struct
-import zlib
 from pathlib import Path
 
 import cv2
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from image_pieces import damaged_files, png
 from tcmoa_runtime import InputError
 from tcmoa_runtime.images import (
     IMAGE_SUFFIXES,
@@ -60,18 +59,6 @@ def test_a_gray_image_has_no_channel_order(order, shape, color):
 @pytest.mark.parametrize("shape", [(480, 640), (480, 640, 3), (480, 640, 1)])
 def test_a_size_is_formatted_as_width_x_height(shape):
     assert format_size(shape) == "640x480"
-
-
-def chunk(kind, data):
-    """Return a chunk of a PNG file."""
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png_of(width, height, rows):
-    """Return a PNG file of 8-bit RGB with any size in its header."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 @pytest.mark.parametrize("suffix", LOSSLESS)
@@ -163,28 +150,6 @@ def test_the_orientation_tag_is_applied(tag, tmp_path):
     assert sum(result[r, c].min() > 200 for r in (0, -1) for c in (0, -1)) == 1
 
 
-def damaged_files(folder):
-    """Write files that are not readable images; yield their names and the expected messages."""
-    png = png_of(30, 20, np.random.default_rng(0).bytes(20 * 91))
-    contents = {
-        "empty": (b"", "an empty file; expected an image"),
-        "text": (b"not an image", "not a readable image"),
-        "signature only": (png[:8], "not a readable image"),
-        "half a PNG": (png[: len(png) // 2], "not a readable image"),
-        "100000x100000 PNG": (png_of(100_000, 100_000, b"\0" * 100), "not a readable image"),
-        "2147483647x2147483647 PNG": (png_of(2**31 - 1, 2**31 - 1, b"\0" * 100), "not a readable image"),
-        "0x0 PNG": (png_of(0, 0, b""), "not a readable image"),
-    }
-    for name, (content, words) in contents.items():
-        (folder / f"{name}.png").write_bytes(content)
-        yield f"{name}.png", words
-    (folder / "folder.png").mkdir()
-    yield "folder.png", "cannot be read: a folder; expected a regular file"
-    yield "missing.png", "no such image file"
-    cv2.imwrite(str(folder / "float.tif"), np.zeros((4, 5), np.float32))
-    yield "float.tif", "holds float32; expected 8 or 16 bits"
-
-
 def test_unreadable_files_are_refused_in_one_line(tmp_path):
     cases = list(damaged_files(tmp_path))
     assert len(cases) == 10
@@ -198,12 +163,12 @@ def test_unreadable_files_are_refused_in_one_line(tmp_path):
 def test_an_undamaged_file_of_the_same_kind_is_readable(tmp_path):
     """Otherwise the damaged files could be refused for another reason."""
     rows = b"".join(b"\0" + bytes(range(90)) for _ in range(20))
-    (tmp_path / "a.png").write_bytes(png_of(30, 20, rows))
+    (tmp_path / "a.png").write_bytes(png(30, 20, rows))
     np.testing.assert_array_equal(read_image(tmp_path / "a.png")[0].ravel(), np.arange(90))
 
 
 def test_an_image_with_more_pixels_than_opencv_decodes_is_refused_for_its_size(tmp_path):
-    (tmp_path / "a.png").write_bytes(png_of(100_000, 100_000, b"\0" * 100))
+    (tmp_path / "a.png").write_bytes(png(100_000, 100_000, b"\0" * 100))
     with pytest.raises(InputError, match="more pixels than can be decoded"):
         read_image(tmp_path / "a.png")
 
