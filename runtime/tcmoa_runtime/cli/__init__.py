@@ -25,8 +25,8 @@ from tcmoa_runtime.cli.options import help_of, spell_for_command_line
 from tcmoa_runtime.cli.printing import ClosedPipeError, flush_output, one_line
 from tcmoa_runtime.cli.version import print_version
 from tcmoa_runtime.errors import TcmoaError
+from tcmoa_runtime.location import redact_text
 from tcmoa_runtime.stop_signals import Interruption, interrupted_by_signals
-from tcmoa_runtime.streams.location import redact_text
 
 DEBUG: Final = "TCMOA_DEBUG"
 """Environment variable that shows tracebacks and the messages of native libraries."""

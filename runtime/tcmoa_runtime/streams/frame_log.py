@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TextIO
 
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.location import printable
 from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, SourceFrame, StreamFormat
-from tcmoa_runtime.streams.location import printable
 from tcmoa_runtime.typing import JsonObject
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import IMAGE_SUFFIXES
+from tcmoa_runtime.location import NUMBER, path_of, printable, scheme_of
 from tcmoa_runtime.streams.interfaces import Sink, Source
-from tcmoa_runtime.streams.location import NUMBER, path_of, printable, scheme_of
 
 
 def path_of_source(source: Source | str | Path) -> Path | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tcmoa_runtime.errors import MissingError
 from tcmoa_runtime.install import install_hint
-from tcmoa_runtime.streams.location import redact, redact_text
+from tcmoa_runtime.location import redact, redact_text
 
 
 def import_av() -> Any:

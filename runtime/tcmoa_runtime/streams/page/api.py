@@ -11,7 +11,6 @@ from aiohttp.typedefs import Handler
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.option import check_choice
 from tcmoa_runtime.streams.page import routes
-from tcmoa_runtime.streams.page.access import Access
 from tcmoa_runtime.streams.page.browser import serve_browser
 from tcmoa_runtime.streams.page.document import page_document
 from tcmoa_runtime.streams.page.encoding import ImageName
@@ -19,6 +18,7 @@ from tcmoa_runtime.streams.page.hub import Hub
 from tcmoa_runtime.streams.page.json_body import read_json_body
 from tcmoa_runtime.streams.page.prometheus import CONTENT_TYPE, prometheus_text
 from tcmoa_runtime.streams.page.stream_info import StreamInfo
+from tcmoa_runtime.web.access import Access
 
 COOKIE_SECONDS: Final = 7 * 24 * 3600
 
@@ -53,7 +53,7 @@ class Api:
                 app.router.add_route(route.method, route.path, handler)
 
     async def _get_page(self, request: web.Request) -> web.StreamResponse:
-        if self._access.has_token_in_url(request):
+        if self._access.is_token(request.query.get("token", "")):
             # Move the token from the address bar and the history into a cookie that scripts cannot read.
             response = web.Response(status=303, headers={"Location": "/"})
             response.set_cookie(

@@ -20,7 +20,7 @@ from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.streams.interfaces import FusedFrame
 from tcmoa_runtime.streams.page.encoding import PartName, encode_prompt
 from tcmoa_runtime.streams.page.hub import Hub
-from tcmoa_runtime.streams.page.json_body import parse_json
+from tcmoa_runtime.streams.page.json_body import MAX_DEPTH
 from tcmoa_runtime.streams.page.routes import MAX_WIDTH_PX
 from tcmoa_runtime.streams.page.stream_info import BrowserStats
 

@@ -7,94 +7,15 @@ and none on the time of a request line with its headers, which a client can send
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-from collections import Counter
 from http import HTTPStatus
-from typing import Final
 
 from aiohttp import web
 
-MAX_CONNECTIONS: Final = 128
-MAX_CONNECTIONS_PER_ADDRESS: Final = 32
-"""A browser opens up to 7 for a page: 6 for requests and its WebSocket."""
-DESCRIPTOR_SHARE: Final = 4
-"""Connections take at most one in this many of the descriptors that the process may open; the stream needs others."""
-MAX_BACKLOG: Final = 32
-"""Connections that wait to be accepted; all of them are accepted at once, before the first is counted."""
-
-HEADER_SECONDS: Final = 10.0
-"""Time from the connection to the end of the headers of its first request."""
-IDLE_SECONDS: Final = 30.0
-"""Time from a response to the end of the headers of the next request."""
-KEEPALIVE_SECONDS: Final = 15.0
-"""Time from a response to the first byte of the next request."""
-WRITE_SECONDS: Final = 30.0
-"""Time that a client may take to read a response."""
-LINGERING_SECONDS: Final = 2.0
-"""Time for which the rest of a body that no handler has read is read and dropped."""
-_CLOSE_SECONDS: Final = 1.0
+from tcmoa_runtime.web import connections as limits
+from tcmoa_runtime.web.connections import ConnectionCounter, client_network, raw_refusal
 
 _log = logging.getLogger("tcmoa")
-
-
-def max_connections() -> int:
-    """Return how many connections this process may serve: 128, or a quarter of its descriptors if that is less."""
-    try:
-        import resource
-    except ImportError:  # Windows, where sockets are no descriptors
-        return MAX_CONNECTIONS
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if descriptors == resource.RLIM_INFINITY:
-        return MAX_CONNECTIONS
-    return max(1, min(MAX_CONNECTIONS, descriptors // DESCRIPTOR_SHARE))
-
-
-def client_network(peer: object) -> str:
-    """Return what limits count by: the IPv4 address of a client, or the /64 network of its IPv6 address.
-
-    Args:
-        peer: Address of the other end of a socket: (host, port, ...).
-    """
-    host = str(peer[0]) if isinstance(peer, tuple) and peer else ""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
-
-
-class ConnectionCounter:
-    """Number of open connections, in all and by network."""
-
-    def __init__(self, max_total: int, max_per_address: int = MAX_CONNECTIONS_PER_ADDRESS) -> None:
-        """Count from zero."""
-        self._max_total, self._max_per_address = max_total, max_per_address
-        self._counts: Counter[str] = Counter()
-
-    def add(self, network: str) -> str | None:
-        """Count a connection, or return why there is no place for it."""
-        if self._counts[network] >= self._max_per_address:
-            return f"connections: {self._max_per_address} are open from your address, which is the maximum."
-        if self.total >= self._max_total:
-            return f"connections: {self._max_total} are open, which is the maximum."
-        self._counts[network] += 1
-        return None
-
-    @property
-    def total(self) -> int:
-        """Number of open connections."""
-        return self._counts.total()
-
-    def remove(self, network: str) -> None:
-        """Count the end of a connection."""
-        self._counts[network] -= 1
-        if self._counts[network] <= 0:
-            del self._counts[network]
 
 
 class Connection(web.RequestHandler):
@@ -110,8 +31,8 @@ class Connection(web.RequestHandler):
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            lingering_time=LINGERING_SECONDS,
+            keepalive_timeout=limits.KEEPALIVE_SECONDS,
+            lingering_time=limits.LINGERING_SECONDS,
             access_log=None,  # type: ignore[arg-type]  # None is no log of requests, as in `AppRunner`
             auto_decompress=False,
         )
@@ -132,7 +53,7 @@ class Connection(web.RequestHandler):
             return
         self._network = network
         super().connection_made(transport)
-        self._set_deadline(HEADER_SECONDS)
+        self._set_deadline(limits.HEADER_SECONDS)
 
     def data_received(self, data: bytes) -> None:
         """Parse data; a refused connection has none."""
@@ -154,7 +75,7 @@ class Connection(web.RequestHandler):
     def end_request(self) -> None:
         """Begin the time for the next request; called after a response."""
         self._has_partial_request = False
-        self._set_deadline(IDLE_SECONDS)
+        self._set_deadline(limits.IDLE_SECONDS)
 
     def handle_error(
         self,
@@ -192,11 +113,6 @@ class Connection(web.RequestHandler):
 
     def _refuse(self, status: HTTPStatus, line: str) -> None:
         """Send one line and close the connection, whether or not the client reads it."""
-        body = f"{line}\n".encode()
-        self._client.write(
-            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\nCache-Control: no-store\r\n\r\n".encode()
-            + body
-        )
+        self._client.write(raw_refusal(status, line))
         self._client.close()
-        asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._client.abort)
+        asyncio.get_running_loop().call_later(limits.CLOSE_SECONDS, self._client.abort)

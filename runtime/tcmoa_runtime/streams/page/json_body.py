@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from typing import Any, Final, Never
+from typing import Any, Final
 
 from aiohttp import web
 
 from tcmoa_runtime.errors import InputError, first_line
 from tcmoa_runtime.streams.page.routes import BODY_SECONDS, Route
-from tcmoa_runtime.typing import JsonValue
+from tcmoa_runtime.web.json_text import parse_json
 
 MAX_DEPTH: Final = 4
 """Lists and objects in each other; a mask is a list of rows in the body."""
-_MAX_DIGITS: Final = 18
 _NUMBERS: Final = ("scale", "shift", "ramp")
 
 
@@ -35,7 +33,7 @@ async def read_json_body(request: web.Request, route: Route) -> dict[str, Any]:
     if request.content_type != "application/json":
         # This also refuses the forms that another site can send without a preflight request.
         raise InputError(f"content type {request.content_type}; expected application/json", subject="body")
-    value = parse_json(text, "body")
+    value = parse_json(text, "body", max_depth=MAX_DEPTH)
     if not isinstance(value, dict):
         raise InputError('not a JSON object; expected e.g. {"shift": 0.2}', subject="body")
     allowed = [parameter.name for parameter in route.body]
@@ -45,33 +43,6 @@ async def read_json_body(request: web.Request, route: Route) -> dict[str, Any]:
     for name in _NUMBERS:
         if isinstance(value.get(name), bool):
             raise InputError(f"{value[name]}; expected a number", subject=name)
-    return value
-
-
-def parse_json(text: str, subject: str) -> JsonValue:
-    """Parse JSON of a client that may be hostile.
-
-    Numbers beyond float64 are infinity, which checks of their range refuse.
-
-    Args:
-        text: The JSON.
-        subject: What it is, for messages.
-
-    Raises:
-        InputError: It is not valid JSON, holds NaN, or has more than `MAX_DEPTH` levels.
-    """
-    too_deep = InputError(f"more than {MAX_DEPTH} levels of lists and objects", subject=subject)
-    try:
-        value: JsonValue = json.loads(text, parse_int=_parse_integer, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise too_deep from None
-    except ValueError as error:
-        raise InputError(f"not valid JSON: {error}", subject=subject) from error
-    level: list[JsonValue] = [value]
-    for _ in range(MAX_DEPTH):
-        level = [child for parent in level for child in _children(parent)]
-    if level:
-        raise too_deep
     return value
 
 
@@ -93,19 +64,3 @@ async def _read_text(request: web.Request) -> str:
         raise InputError(
             f"cannot be decoded: {error.reason}; expected JSON in UTF-8", subject="body"
         ) from error
-
-
-def _parse_integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)
-
-
-def _refuse_constant(name: str) -> Never:
-    raise ValueError(f"{name} is not a number in JSON")
-
-
-def _children(value: JsonValue) -> list[JsonValue]:
-    """Return the lists and objects directly inside a value."""
-    if not isinstance(value, dict | list):
-        return []
-    inner = value.values() if isinstance(value, dict) else value
-    return [child for child in inner if isinstance(child, dict | list)]

@@ -11,21 +11,12 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from tcmoa_runtime.errors import InputError, TcmoaError
-from tcmoa_runtime.streams.page.access import Access
-from tcmoa_runtime.streams.page.connections import WRITE_SECONDS, Connection
+from tcmoa_runtime.streams.page.access import request_head
+from tcmoa_runtime.streams.page.connections import Connection
+from tcmoa_runtime.web.access import Access
+from tcmoa_runtime.web.connections import WRITE_SECONDS
+from tcmoa_runtime.web.refusal import HEADERS, Refusal, shorten_line
 
-MAX_LINE: Final = 400
-"""Characters of the line that answers an error; it repeats parts of the request."""
-HEADERS: Final = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
-"""Headers of every response that does not set them itself."""
 _KEPT_HEADERS: Final = ("Allow", "Retry-After", "WWW-Authenticate")
 
 _log = logging.getLogger("tcmoa")
@@ -54,8 +45,11 @@ def page_middleware(access: Access) -> Middleware:
 async def _respond(access: Access, request: web.Request, handler: Handler) -> web.StreamResponse:
     """Return the response of a handler, or one line for its error."""
     try:
-        access.check(request)
+        access.check(request_head(request, access))
         response = await handler(request)
+    except Refusal as refusal:
+        response = _error_response(request, refusal.status, refusal.line)
+        response.headers.update(refusal.headers)
     except web.HTTPException as error:
         response = _error_response(request, error.status, error.text or error.reason)
         for name in _KEPT_HEADERS:
@@ -90,9 +84,7 @@ async def _send(request: web.Request, response: web.StreamResponse) -> None:
 
 def _error_response(request: web.Request, status: int, message: str) -> web.Response:
     """Return one line, as JSON under /api."""
-    line = " ".join(message.split())
-    if len(line) > MAX_LINE:
-        line = line[: MAX_LINE - 3] + "..."
+    line = shorten_line(message)
     if request.path.startswith("/api/"):
         return web.json_response({"error": line}, status=status)
     return web.Response(text=line.encode(errors="replace").decode() + "\n", status=status)

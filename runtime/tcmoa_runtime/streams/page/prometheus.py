@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
-from tcmoa_runtime.streams.location import redact_text
+from tcmoa_runtime.location import redact_text
 from tcmoa_runtime.streams.stats import RATE_SECONDS, DurationSummary, StatsSnapshot
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"

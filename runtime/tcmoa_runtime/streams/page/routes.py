@@ -20,62 +20,6 @@ BODY_SECONDS: Final = 20.0
 """Time for the body of a request, from the end of its headers."""
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter of the query, or a key of the JSON body.
-
-    Attributes:
-        name: Name in the query or the body.
-        value: Type and range, for the documentation.
-        meaning: A sentence for the documentation.
-    """
-
-    name: str
-    value: str
-    meaning: str
-
-
-@dataclass(frozen=True)
-class Route:
-    """One route of the HTTP API.
-
-    Attributes:
-        method: HTTP method.
-        path: Path of the URL.
-        summary: What the request does.
-        response: What the response holds.
-        query: Parameters of the query.
-        body: Keys of the JSON body; other keys are refused.
-        example_query: Query of the example.
-        example_body: JSON body of the example.
-        example_file: File that the example writes the response to.
-        has_example: Whether `curl` can send the request.
-    """
-
-    method: Method
-    path: str
-    summary: str
-    response: str
-    query: tuple[Parameter, ...] = ()
-    body: tuple[Parameter, ...] = ()
-    example_query: str = ""
-    example_body: str = ""
-    example_file: str = ""
-    has_example: bool = True
-
-    def curl(self, url: str = EXAMPLE_URL) -> str:
-        """Return the example as a command."""
-        words = ["curl"]
-        if self.method != "GET":
-            words += ["-X", self.method]
-        if self.example_body:
-            words += ["-H", "Content-Type: application/json", "-d", self.example_body]
-        if self.example_file:
-            words += ["-o", self.example_file]
-        query = f"?{self.example_query}" if self.example_query else ""
-        return shlex.join([*words, f"{url}{self.path}{query}"])
-
-
 _RAMP: Final = Parameter(
     "ramp", "number, 0 or more", "Duration of the change in seconds; by default as the stream was started."
 )

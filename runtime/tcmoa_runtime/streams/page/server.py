@@ -13,19 +13,15 @@ from typing import Any, Final
 from aiohttp import web
 
 from tcmoa_runtime.streams.interfaces import FusedFrame, StreamFormat
-from tcmoa_runtime.streams.page.access import Access
 from tcmoa_runtime.streams.page.api import Api
-from tcmoa_runtime.streams.page.connections import (
-    MAX_BACKLOG,
-    Connection,
-    ConnectionCounter,
-    max_connections,
-)
+from tcmoa_runtime.streams.page.connections import Connection
 from tcmoa_runtime.streams.page.document import page_document
 from tcmoa_runtime.streams.page.hub import Hub
 from tcmoa_runtime.streams.page.middleware import page_middleware
 from tcmoa_runtime.streams.page.routes import MAX_BODY_MIB
 from tcmoa_runtime.streams.page.stream_info import StreamInfo
+from tcmoa_runtime.web.access import Access
+from tcmoa_runtime.web.connections import MAX_BACKLOG, ConnectionCounter, max_connections
 
 SHUTDOWN_SECONDS: Final = 1.0
 """Time that browsers have to receive the last message."""

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import re
-import secrets
-import socket
 from typing import TYPE_CHECKING, Final
 
-from tcmoa_runtime.errors import InputError, MissingError, TcmoaError
+from tcmoa_runtime.errors import MissingError, TcmoaError
 from tcmoa_runtime.install import install_hint
-from tcmoa_runtime.streams.interfaces import FusedFrame, StreamFormat
-from tcmoa_runtime.streams.page.address import DEFAULT_HOST, DEFAULT_PORT, Address
+from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
+from tcmoa_runtime.web.access import choose_token
+from tcmoa_runtime.web.address import DEFAULT_HOST, DEFAULT_PORT, Address, ListenError
 
 if TYPE_CHECKING:
     from tcmoa_runtime.streams.page.server import PageServer
     from tcmoa_runtime.streams.stream import Stream
 
 DEFAULT_ADDRESS: Final = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
-MIN_TOKEN_LENGTH: Final = 8
-_TOKEN: Final = re.compile(rf"[A-Za-z0-9._~-]{{{MIN_TOKEN_LENGTH},}}")
-"""Characters that need no escaping in URLs, cookies and headers."""
 
 
 class Page:
@@ -52,12 +47,8 @@ class Page:
             SinkError: The address cannot be bound.
             MissingError: aiohttp is not installed.
         """
-        self._address = Address.parse(address)
-        if token is not None and not _TOKEN.fullmatch(token):
-            raise InputError(
-                f"{len(token)} characters; expected {MIN_TOKEN_LENGTH} or more, of letters, digits, - . _ and ~",
-                subject="token",
-            )
+        self._address = Address.parse(address, subject="page address")
+        self.token = choose_token(token, is_loopback=self._address.is_loopback)
         try:
             import aiohttp  # noqa: F401
         except ImportError as error:
@@ -66,8 +57,10 @@ class Page:
                 subject="page",
                 remedy=install_hint("stream"),
             ) from error
-        self.token = token if token or self._address.is_loopback else secrets.token_urlsafe(16)
-        self._socket = self._address.bind()
+        try:
+            self._socket = self._address.bind(subject="page")
+        except ListenError as error:
+            raise SinkError(error.problem, subject=error.subject, remedy=error.remedy) from error
         self.port: int = self._socket.getsockname()[1]
         self._stream: Stream | None = None
         self._server: PageServer | None = None
@@ -75,11 +68,8 @@ class Page:
     @property
     def url(self) -> str:
         """URL to open in a browser, with the token if one is required."""
-        host = self._address.host
-        if host in ("0.0.0.0", "::"):
-            host = socket.gethostname()
-        netloc = f"[{host}]" if ":" in host else host
-        return f"http://{netloc}:{self.port}/" + (f"?token={self.token}" if self.token else "")
+        token = f"?token={self.token}" if self.token else ""
+        return f"http://{self._address.url_host}:{self.port}/{token}"
 
     def attach(self, stream: Stream) -> None:
         """Set the stream to show; `Stream` calls this before `open`."""
@@ -89,11 +79,11 @@ class Page:
         """Start serving."""
         if self._stream is None:
             raise TcmoaError("has no stream", subject="page", remedy="Pass the page to a Stream as a sink")
-        from tcmoa_runtime.streams.page.access import Access
+        from tcmoa_runtime.streams.page.access import page_access
         from tcmoa_runtime.streams.page.server import PageServer
         from tcmoa_runtime.streams.page.stream_info import StreamInfo
 
-        access = Access(self._address.is_loopback, self.token, self.port)
+        access = page_access(is_loopback=self._address.is_loopback, token=self.token, port=self.port)
         self._server = PageServer(self._socket, access, StreamInfo(self._stream), stream_format)
         self._server.start()
 

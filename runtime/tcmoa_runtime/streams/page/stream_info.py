@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
+from tcmoa_runtime.location import redact
 from tcmoa_runtime.streams.control import ControlState, StreamControl
-from tcmoa_runtime.streams.location import redact
 from tcmoa_runtime.streams.stats import StatsSnapshot
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import IMAGE_SUFFIXES
+from tcmoa_runtime.location import has_number, path_of, printable, redact, scheme_of
 from tcmoa_runtime.options.sink import SinkOptions
 from tcmoa_runtime.streams.interfaces import Sink, SinkError
-from tcmoa_runtime.streams.location import has_number, path_of, printable, redact, scheme_of
 from tcmoa_runtime.streams.sinks.images import ImageSequenceSink
 from tcmoa_runtime.streams.sinks.network import CONTAINER_OF_SCHEME, NetworkSink
 from tcmoa_runtime.streams.sinks.raw import RawVideoSink

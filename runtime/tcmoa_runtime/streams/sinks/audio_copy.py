@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tcmoa_runtime.location import file_url
 from tcmoa_runtime.streams.interfaces import SinkError
-from tcmoa_runtime.streams.location import file_url
 from tcmoa_runtime.streams.pyav import describe_error, import_av
 
 if TYPE_CHECKING:

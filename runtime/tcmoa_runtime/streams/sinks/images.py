@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import IMAGE_SUFFIXES, in_order, write_image
+from tcmoa_runtime.location import NUMBER
 from tcmoa_runtime.options.sink import SinkOptions
 from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
-from tcmoa_runtime.streams.location import NUMBER
 from tcmoa_runtime.typing import ChannelOrder
 
 

@@ -7,9 +7,9 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
+from tcmoa_runtime.location import connection_remedy, redact
 from tcmoa_runtime.options.sink import SinkOptions
 from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
-from tcmoa_runtime.streams.location import connection_remedy, redact
 from tcmoa_runtime.streams.pyav import describe_error, import_av
 from tcmoa_runtime.streams.sinks.encoder import Encoder, choose_encoder, encoding_errors
 

@@ -11,10 +11,10 @@ from typing import Final
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import IMAGE_SUFFIXES
+from tcmoa_runtime.location import file_url, has_number, path_of, printable, redact, scheme_of
 from tcmoa_runtime.options.source import RawFormat, SourceOptions
 from tcmoa_runtime.options.stream import StreamOptions
 from tcmoa_runtime.streams.interfaces import Source, SourceError
-from tcmoa_runtime.streams.location import file_url, has_number, path_of, printable, redact, scheme_of
 from tcmoa_runtime.streams.opening import reported_opening
 from tcmoa_runtime.streams.sources.paced import Paced
 from tcmoa_runtime.typing import ChannelOrder, OnMessage, SourceName

@@ -12,9 +12,9 @@ import numpy as np
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import IMAGE_SUFFIXES, in_order, read_image
+from tcmoa_runtime.location import NUMBER, printable
 from tcmoa_runtime.options.source import DEFAULT_RATE, SourceOptions
 from tcmoa_runtime.streams.interfaces import SourceError, SourceFrame
-from tcmoa_runtime.streams.location import NUMBER, printable
 from tcmoa_runtime.streams.sources.matching import ListedImages, natural_key, numbers_in_names
 from tcmoa_runtime.streams.stretch import SmoothStretch
 from tcmoa_runtime.typing import Frame

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from tcmoa_runtime.location import printable
 from tcmoa_runtime.streams.interfaces import SourceError
-from tcmoa_runtime.streams.location import printable
 
 _NUMBERS: Final = re.compile(r"(\d+)")
 

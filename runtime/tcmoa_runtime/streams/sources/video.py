@@ -9,9 +9,9 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Final
 
+from tcmoa_runtime.location import connection_remedy, redact
 from tcmoa_runtime.options.source import DEFAULT_RATE, SourceOptions
 from tcmoa_runtime.streams.interfaces import IncompleteSourceError, SourceError, SourceFrame
-from tcmoa_runtime.streams.location import connection_remedy, redact
 from tcmoa_runtime.streams.pyav import describe_error, import_av
 from tcmoa_runtime.streams.sources.completeness import Extent
 from tcmoa_runtime.streams.sources.orientation import as_shown, orientation_of
