@@ -9,12 +9,13 @@ from typing import Annotated, get_args
 import typer
 
 from tcmoa_runtime.cli.fuse_folder import fuse_chunk, fuse_folder, read_sources
-from tcmoa_runtime.cli.fuse_prompt import SHIFT_FORM, Prompt
+from tcmoa_runtime.cli.fuse_prompt import SHIFT_FORM
 from tcmoa_runtime.cli.fuse_report import FuseReport
 from tcmoa_runtime.cli.options import BundleArgument, JsonOption, TextForm, takes_options
 from tcmoa_runtime.cli.printing import print_json, print_line, print_message
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fuser import Fuser
+from tcmoa_runtime.given_prompt import Prompt
 from tcmoa_runtime.images import check_writable
 from tcmoa_runtime.options.fuse import FuseOptions, FuseSources, ImageFormat
 from tcmoa_runtime.pair_table import TABLE_SUFFIXES

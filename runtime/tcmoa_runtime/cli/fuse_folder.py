@@ -12,13 +12,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tcmoa_runtime.cli.fuse_prompt import Prompt
 from tcmoa_runtime.cli.fuse_record import FolderRecord, settings_of
 from tcmoa_runtime.cli.fuse_report import FuseReport
 from tcmoa_runtime.cli.printing import print_message
 from tcmoa_runtime.cli.progress import progress_bar
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fuser import Fuser
+from tcmoa_runtime.given_prompt import Prompt
 from tcmoa_runtime.images import in_order, write_image
 from tcmoa_runtime.options.fuse import FuseOptions
 from tcmoa_runtime.pairs import PairPaths, read_pair

@@ -16,9 +16,9 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from tcmoa_runtime.cli.fuse_prompt import Prompt
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fuser import Fuser
+from tcmoa_runtime.given_prompt import Prompt
 from tcmoa_runtime.images import write_bytes
 from tcmoa_runtime.manifest import SELF_HASH
 from tcmoa_runtime.pairs import PairPaths
