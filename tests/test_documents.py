@@ -19,7 +19,7 @@ import typer.main
 from tcmoa_runtime.cli import make_app, run
 from tcmoa_runtime.images import read_frame, resize_frame
 from tcmoa_runtime.streams.interfaces import FusedFrame, StreamFormat
-from tcmoa_runtime.streams.page.routes import ROUTES
+from tcmoa_runtime.streams.page.routes import EXAMPLE_URL, ROUTES
 from tcmoa_runtime.streams.sinks import open_sink
 
 ROOT = Path(__file__).parents[1]
@@ -162,7 +162,7 @@ def test_commands_that_are_not_run_here_exist():
     """`make` targets, extras, packages, routes and files that the other blocks name."""
     ci_packages = (ROOT / ".ci/run").read_text()
     examples = {
-        tuple(shlex.split(route.curl())) for route in ROUTES if route.has_example
+        tuple(shlex.split(route.curl(EXAMPLE_URL))) for route in ROUTES if route.has_example
     }  # run by test_page_routes
     count = 0
     for page, words in lines_of("sh"):

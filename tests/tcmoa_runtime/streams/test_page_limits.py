@@ -13,7 +13,8 @@ import pytest
 
 from page_pieces import call, exchange, read_answer, request, running_page, wait_for_frames
 from stream_pieces import LiveSource
-from tcmoa_runtime.streams.page import access, browser, connections, json_body, middleware
+from tcmoa_runtime.streams.page import browser, json_body
+from tcmoa_runtime.web import access, connections, refusal
 
 aiohttp = pytest.importorskip(
     "aiohttp", reason="aiohttp is not installed; `pip install 'tcmoa[stream]'` runs this"
@@ -165,7 +166,7 @@ def test_a_rectangle_of_numbers_that_are_too_large_is_refused(served, rectangle)
 def test_a_long_part_of_a_request_is_shortened_in_its_answer(served):
     status, answer = call(served[0], "/api/control", "POST", {"a" * 100_000: 1})
     assert status == 400
-    assert len(answer["error"]) == middleware.MAX_LINE
+    assert len(answer["error"]) == refusal.MAX_LINE
     assert answer["error"].endswith("...")
 
 
@@ -343,7 +344,7 @@ def test_headers_and_bodies_have_a_time_limit(served, monkeypatch):
 
 
 def test_a_client_that_does_not_read_is_disconnected(bundle, monkeypatch):
-    monkeypatch.setattr(middleware, "WRITE_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "WRITE_SECONDS", 0.3)
     noise = np.random.default_rng(0).integers(0, 255, (100, 130, 3), np.uint8)
     with running_page(bundle, x=LiveSource(50, images=lambda _: noise)) as (page, stream):
         client = socket.socket()

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from page_pieces import running_page, wait_for_frames
-from tcmoa_runtime.streams.page.routes import ROUTES, describe_routes
+from tcmoa_runtime.streams.page.routes import EXAMPLE_URL, ROUTES, describe_routes
 
 pytest.importorskip("aiohttp", reason="aiohttp is not installed; `pip install 'tcmoa[stream]'` runs this")
 
@@ -49,7 +49,7 @@ def test_the_documentation_lists_every_route_and_key():
         for parameter in (*route.query, *route.body):
             assert f"| `{parameter.name}` | {parameter.value} |" in text
         if route.has_example:
-            assert f"```sh\n{route.curl()}\n```" in text
+            assert f"```sh\n{route.curl(EXAMPLE_URL)}\n```" in text
 
 
 def test_the_documentation_needs_no_aiohttp():

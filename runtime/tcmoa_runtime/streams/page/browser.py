@@ -23,6 +23,7 @@ from tcmoa_runtime.streams.page.hub import Hub
 from tcmoa_runtime.streams.page.json_body import MAX_DEPTH
 from tcmoa_runtime.streams.page.routes import MAX_WIDTH_PX
 from tcmoa_runtime.streams.page.stream_info import BrowserStats
+from tcmoa_runtime.web.json_text import parse_json
 
 MAX_BROWSERS: Final = 8
 STATS_SECONDS: Final = 0.5
@@ -127,7 +128,7 @@ class BrowserConnection:
             self.transport.abort()
 
     def _handle_message(self, text: str) -> None:
-        message = parse_json(text, "message")
+        message = parse_json(text, "message", max_depth=MAX_DEPTH)
         if not isinstance(message, dict):
             raise InputError("not a JSON object", subject="message")
         if "show" in message:

@@ -13,9 +13,9 @@ from aiohttp.typedefs import Handler, Middleware
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.streams.page.access import request_head
 from tcmoa_runtime.streams.page.connections import Connection
+from tcmoa_runtime.web import connections
 from tcmoa_runtime.web.access import Access
-from tcmoa_runtime.web.connections import WRITE_SECONDS
-from tcmoa_runtime.web.refusal import HEADERS, Refusal, shorten_line
+from tcmoa_runtime.web.refusal import HEADERS, RefusedError, shorten_line
 
 _KEPT_HEADERS: Final = ("Allow", "Retry-After", "WWW-Authenticate")
 
@@ -47,7 +47,7 @@ async def _respond(access: Access, request: web.Request, handler: Handler) -> we
     try:
         access.check(request_head(request, access))
         response = await handler(request)
-    except Refusal as refusal:
+    except RefusedError as refusal:
         response = _error_response(request, refusal.status, refusal.line)
         response.headers.update(refusal.headers)
     except web.HTTPException as error:
@@ -74,7 +74,7 @@ async def _respond(access: Access, request: web.Request, handler: Handler) -> we
 async def _send(request: web.Request, response: web.StreamResponse) -> None:
     """Send a response to a client that reads it in time; cut the connection of one that does not."""
     try:
-        async with asyncio.timeout(WRITE_SECONDS):
+        async with asyncio.timeout(connections.WRITE_SECONDS):
             await response.prepare(request)
             await response.write_eof()
     except TimeoutError:

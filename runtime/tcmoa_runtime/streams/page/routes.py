@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
-from tcmoa_runtime.streams.page.address import DEFAULT_PORT
-
-Method: TypeAlias = Literal["GET", "POST", "PUT", "DELETE"]
+from tcmoa_runtime.web import routes
+from tcmoa_runtime.web.address import DEFAULT_PORT
+from tcmoa_runtime.web.routes import Parameter, Route
 
 EXAMPLE_URL: Final = f"http://127.0.0.1:{DEFAULT_PORT}"
 MAX_WIDTH_PX: Final = 8192
@@ -167,24 +164,11 @@ def describe_routes(heading: str = "###") -> str:
     Args:
         heading: Mark of the headings of the routes.
     """
-    blocks = [
-        _table(("Method", "Path", "Does"), [(r.method, f"`{r.path}`", r.summary) for r in ROUTES]),
-        "Bodies are JSON objects (`Content-Type: application/json`). If the page requires a token, add "
+    return routes.describe_routes(
+        ROUTES,
+        url=EXAMPLE_URL,
+        notes="Bodies are JSON objects (`Content-Type: application/json`). If the page requires a token, add "
         "`-H 'Authorization: Bearer TOKEN'`. An error under `/api/` is a JSON object with one line in `error`:",
-        _table(("Status", "Meaning"), [(str(status), meaning) for status, meaning in ERRORS]),
-    ]
-    for route in ROUTES:
-        blocks += [f"{heading} `{route.method} {route.path}`", route.summary]
-        for title, parameters in (("Query", route.query), ("Key of the body", route.body)):
-            if parameters:
-                rows = [(f"`{p.name}`", p.value, p.meaning) for p in parameters]
-                blocks.append(_table((title, "Value", "Meaning"), rows))
-        blocks.append(f"Response: {route.response}")
-        if route.has_example:
-            blocks.append(f"```sh\n{route.curl()}\n```")
-    return "\n\n".join(blocks) + "\n"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        errors=ERRORS,
+        heading=heading,
+    )

@@ -1,4 +1,4 @@
-"""The address that the page listens on."""
+"""The address that a server listens on."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.streams.interfaces import SinkError
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8080
 MAX_PORT: Final = 65_535
 _BACKLOG: Final = 64
+
+
+class ListenError(InputError):
+    """An address cannot be listened on: it is not one of this machine, is in use, or is not allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,46 +27,64 @@ class Address:
     port: int
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Parse HOST, HOST:PORT, :PORT, PORT or [IPv6]:PORT; the defaults are 127.0.0.1 and 8080.
+    def parse(cls, text: str, *, subject: str, default_port: int = DEFAULT_PORT) -> Self:
+        """Parse HOST, HOST:PORT, :PORT, PORT or [IPv6]:PORT; the default host is 127.0.0.1.
+
+        Args:
+            text: The address.
+            subject: What it is, for messages.
+            default_port: The port where the text has none.
 
         Raises:
             InputError: The text is not an address.
         """
+        wrong = InputError(
+            f"{text!r}; expected HOST:PORT with a port of 0 to {MAX_PORT}, e.g. {DEFAULT_HOST}:{default_port}",
+            subject=subject,
+        )
         if text.isdigit():
             host, port = "", text
         elif text.startswith("["):
             host, bracket, rest = text[1:].partition("]")
             port = rest[1:]
             if not bracket or (rest and not rest.startswith(":")):
-                raise _not_an_address(text)
+                raise wrong
         elif text.count(":") > 1:
             host, port = text, ""
         else:
             host, _, port = text.partition(":")
         if port and not (port.isascii() and port.isdigit() and int(port) <= MAX_PORT):
-            raise _not_an_address(text)
+            raise wrong
         if any(character.isspace() or character in "/@" for character in host):
-            raise _not_an_address(text)
-        return cls(host or DEFAULT_HOST, int(port) if port else DEFAULT_PORT)
+            raise wrong
+        return cls(host or DEFAULT_HOST, int(port) if port else default_port)
 
     @property
     def is_loopback(self) -> bool:
         """Whether only programs on this machine can connect."""
         return is_loopback(self.host)
 
-    def bind(self) -> socket.socket:
+    @property
+    def url_host(self) -> str:
+        """The host as others can name it in a URL: the name of this machine for an address that means all of them."""
+        host = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host
+        return f"[{host}]" if ":" in host else host
+
+    def bind(self, *, subject: str) -> socket.socket:
         """Return a listening socket.
 
+        Args:
+            subject: What listens, for messages.
+
         Raises:
-            SinkError: The address is not one of this machine, is in use, or is not allowed.
+            ListenError: The address is not one of this machine, is in use, or is not allowed.
         """
         try:
             found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that DNS cannot hold
             reason = getattr(error, "strerror", None) or error
-            raise SinkError(
-                f"{self.host} is not an address of this machine ({reason})", subject="page"
+            raise ListenError(
+                f"{self.host} is not an address of this machine ({reason})", subject=subject
             ) from error
         family, kind, protocol, _, place = found[0]
         listener = socket.socket(family, kind, protocol)
@@ -73,9 +94,9 @@ class Address:
             listener.listen(_BACKLOG)
         except OSError as error:
             listener.close()
-            raise SinkError(
+            raise ListenError(
                 f"cannot listen on {self}: {error.strerror}",
-                subject="page",
+                subject=subject,
                 remedy="Choose another port, or 0 for any free port." if self.port else None,
             ) from error
         return listener
@@ -92,10 +113,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _not_an_address(text: str) -> InputError:
-    return InputError(
-        f"{text!r}; expected HOST:PORT with a port of 0 to {MAX_PORT}, e.g. {DEFAULT_HOST}:{DEFAULT_PORT}",
-        subject="page address",
-    )

@@ -1,0 +1,115 @@
+"""Routes of an HTTP API as a table, from which a server and its documentation are made."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Method: TypeAlias = Literal["GET", "POST", "PUT", "DELETE"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of the query, a key of the JSON body, or a field of a form.
+
+    Attributes:
+        name: Name in the query or the body.
+        value: Type and range, for the documentation.
+        meaning: A sentence for the documentation.
+    """
+
+    name: str
+    value: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Route:
+    """One route of the HTTP API.
+
+    Attributes:
+        method: HTTP method.
+        path: Path of the URL.
+        summary: What the request does.
+        response: What the response holds.
+        query: Parameters of the query.
+        body: Keys of the JSON body, or fields of the form; others are refused.
+        body_title: What `body` lists, for the documentation.
+        example_query: Query of the example.
+        example_body: JSON body of the example.
+        example_file: File that the example writes the response to.
+        example_path: Path of the example, where `path` has placeholders.
+        example_options: Options of `curl` with which the example sends its body.
+        has_example: Whether `curl` can send the request.
+    """
+
+    method: Method
+    path: str
+    summary: str
+    response: str
+    query: tuple[Parameter, ...] = ()
+    body: tuple[Parameter, ...] = ()
+    body_title: str = "Key of the body"
+    example_query: str = ""
+    example_body: str = ""
+    example_file: str = ""
+    example_path: str = ""
+    example_options: tuple[str, ...] = ()
+    has_example: bool = True
+
+    def curl(self, url: str) -> str:
+        """Return the example as a command for the server at `url`."""
+        words = ["curl", *self.example_options]
+        if self.method != "GET" and not self.example_options:
+            words += ["-X", self.method]
+        if self.example_body:
+            words += ["-H", "Content-Type: application/json", "-d", self.example_body]
+        if self.example_file:
+            words += ["-o", self.example_file]
+        query = f"?{self.example_query}" if self.example_query else ""
+        return shlex.join([*words, f"{url}{self.example_path or self.path}{query}"])
+
+
+def describe_routes(
+    routes: Sequence[Route],
+    *,
+    url: str,
+    notes: str,
+    errors: Sequence[tuple[int, str]],
+    heading: str = "###",
+) -> str:
+    """Return the reference of an HTTP API in Markdown: a table of the routes, and each one with an example.
+
+    Args:
+        routes: The routes.
+        url: URL of the server in the examples, without a path.
+        notes: What holds for all routes; the table of the errors follows it.
+        errors: Status and meaning of each error.
+        heading: Mark of the headings of the routes.
+    """
+    blocks = [
+        _table(("Method", "Path", "Does"), [(r.method, f"`{r.path}`", r.summary) for r in routes]),
+        notes,
+        _table(("Status", "Meaning"), [(str(status), meaning) for status, meaning in errors]),
+    ]
+    for route in routes:
+        blocks += [f"{heading} `{route.method} {route.path}`", *_describe_route(route, url)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _describe_route(route: Route, url: str) -> Iterator[str]:
+    yield route.summary
+    for title, parameters in (("Query", route.query), (route.body_title, route.body)):
+        if parameters:
+            rows = [(f"`{p.name}`", p.value, p.meaning) for p in parameters]
+            yield _table((title, "Value", "Meaning"), rows)
+    yield f"Response: {route.response}"
+    if route.has_example:
+        yield f"```sh\n{route.curl(url)}\n```"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
