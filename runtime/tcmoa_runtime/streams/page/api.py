@@ -9,16 +9,18 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.metrics_text import CONTENT_TYPE, MetricsText
 from tcmoa_runtime.options.option import check_choice
+from tcmoa_runtime.streams.metrics import add_stream_metrics
 from tcmoa_runtime.streams.page import routes
 from tcmoa_runtime.streams.page.browser import serve_browser
 from tcmoa_runtime.streams.page.document import page_document
 from tcmoa_runtime.streams.page.encoding import ImageName
 from tcmoa_runtime.streams.page.hub import Hub
 from tcmoa_runtime.streams.page.json_body import read_json_body
-from tcmoa_runtime.streams.page.prometheus import CONTENT_TYPE, prometheus_text
 from tcmoa_runtime.streams.page.stream_info import StreamInfo
 from tcmoa_runtime.web.access import Access
+from tcmoa_runtime.web.routes import Route
 
 COOKIE_SECONDS: Final = 7 * 24 * 3600
 
@@ -29,7 +31,7 @@ class Api:
     def __init__(self, stream: StreamInfo, hub: Hub, access: Access) -> None:
         """Serve a stream whose newest frame is in `hub`."""
         self._stream, self._hub, self._access = stream, hub, access
-        self._handlers: dict[routes.Route, Handler] = {
+        self._handlers: dict[Route, Handler] = {
             routes.PAGE: self._get_page,
             routes.LIVE: self._serve_browser,
             routes.METRICS: self._get_metrics,
@@ -71,8 +73,9 @@ class Api:
         return await serve_browser(request, self._hub)
 
     async def _get_metrics(self, _: web.Request) -> web.StreamResponse:
-        text = prometheus_text(self._stream.stats())
-        return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
+        metrics = MetricsText()
+        add_stream_metrics(metrics, self._stream.stats())
+        return web.Response(body=metrics.text().encode(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _get_state(self, _: web.Request) -> web.StreamResponse:
         return web.json_response({**self._stream.control.state(), "stream": self._stream.describe()})

@@ -8,8 +8,9 @@ from typing import Any, Final
 from aiohttp import web
 
 from tcmoa_runtime.errors import InputError, first_line
-from tcmoa_runtime.streams.page.routes import BODY_SECONDS, Route
+from tcmoa_runtime.streams.page.routes import BODY_SECONDS
 from tcmoa_runtime.web.json_text import parse_json
+from tcmoa_runtime.web.routes import Route
 
 MAX_DEPTH: Final = 4
 """Lists and objects in each other; a mask is a list of rows in the body."""
