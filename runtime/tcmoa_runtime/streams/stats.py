@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Final, TypeAlias, TypedDict
+from typing import Final, TypedDict
 
 from tcmoa_runtime.streams.interfaces import FusedFrame
 
@@ -18,17 +18,20 @@ _LOWEST, _HIGHEST, _STEP = 1e-6, 1e5, 1.01
 _NUM_BUCKETS = math.ceil(math.log(_HIGHEST / _LOWEST) / math.log(_STEP)) + 2
 
 
-DurationSummary: TypeAlias = dict[str, float | None]
-"""`p50`, `p95`, `p99` and `max` of durations in milliseconds; None without durations."""
-
-
-class InputAges(TypedDict):
-    """Age of the older input at output, and of each input, in milliseconds."""
+class DurationSummary(TypedDict):
+    """Durations in milliseconds: percentiles and maximum, None without durations; sum and number since the start."""
 
     p50: float | None
     p95: float | None
     p99: float | None
     max: float | None
+    sum: float
+    count: int
+
+
+class InputAges(DurationSummary):
+    """Age of the older input at output, and of each input."""
+
     x: DurationSummary
     y: DurationSummary
 
@@ -72,11 +75,12 @@ class Quantiles:
 
     def __init__(self) -> None:
         self._counts = [0] * _NUM_BUCKETS
-        self.count, self.maximum = 0, 0.0
+        self.count, self.maximum, self.total = 0, 0.0, 0.0
 
     def add(self, value: float) -> None:
         """Add a duration; less than a microsecond counts as zero."""
         self.count += 1
+        self.total += max(value, 0.0)
         self.maximum = max(self.maximum, value)
         if value < _LOWEST:
             self._counts[0] += 1
@@ -96,11 +100,20 @@ class Quantiles:
                 return min(center, self.maximum)
         return self.maximum
 
-    def to_milliseconds(self, *percents: int) -> DurationSummary:
-        """Return percentiles and the maximum in milliseconds, e.g. `{"p50": 12.1, "max": 20.3}`."""
-        found = {f"p{p}": self.quantile(p / 100) for p in percents}
-        found["max"] = self.maximum if self.count else None
-        return {name: None if value is None else round(value * 1000, 3) for name, value in found.items()}
+    def to_milliseconds(self) -> DurationSummary:
+        """Return percentiles, maximum and sum in milliseconds, and the number of durations."""
+
+        def milliseconds(value: float | None) -> float | None:
+            return None if value is None else round(value * 1000, 3)
+
+        return {
+            "p50": milliseconds(self.quantile(0.5)),
+            "p95": milliseconds(self.quantile(0.95)),
+            "p99": milliseconds(self.quantile(0.99)),
+            "max": milliseconds(self.maximum if self.count else None),
+            "sum": round(self.total * 1000, 3),
+            "count": self.count,
+        }
 
 
 class Stats:
@@ -176,7 +189,6 @@ class Stats:
             elapsed = (now if self._stop_time is None else self._stop_time) - self._start_time
             recent = [at for at in self._recent if at > now - RATE_SECONDS]
             window = min(RATE_SECONDS, elapsed)
-            age = self._age["older"].to_milliseconds(50, 95, 99)
             return {
                 "frames": self._frames,
                 "seconds": round(elapsed, 3),
@@ -187,20 +199,16 @@ class Stats:
                 "reused": self._reused,
                 "status": dict(self._status),
                 "dropped": dict(self._dropped),
-                "latency_ms": self._latency.to_milliseconds(50, 95, 99),
+                "latency_ms": self._latency.to_milliseconds(),
                 "input_age_ms": {
-                    "p50": age["p50"],
-                    "p95": age["p95"],
-                    "p99": age["p99"],
-                    "max": age["max"],
-                    "x": self._age["x"].to_milliseconds(50, 95, 99),
-                    "y": self._age["y"].to_milliseconds(50, 95, 99),
+                    **self._age["older"].to_milliseconds(),
+                    "x": self._age["x"].to_milliseconds(),
+                    "y": self._age["y"].to_milliseconds(),
                 },
-                "skew_ms": self._skew.to_milliseconds(50, 95, 99),
+                "skew_ms": self._skew.to_milliseconds(),
                 "partner": {"nearest": self._partner["nearest"], "other": self._partner["other"]},
                 "stages_ms": {
-                    name: quantiles.to_milliseconds(50, 95, 99)
-                    for name, quantiles in sorted(self._stages.items())
+                    name: quantiles.to_milliseconds() for name, quantiles in sorted(self._stages.items())
                 },
                 "sources": {side: dict(events) for side, events in self._events.items()},
             }

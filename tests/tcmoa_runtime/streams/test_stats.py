@@ -24,10 +24,12 @@ def test_quantiles_are_within_a_percent(values, percent):
 
 def test_quantiles_without_durations_and_below_a_microsecond():
     quantiles = Quantiles()
-    assert quantiles.to_milliseconds(50) == {"p50": None, "max": None}
+    assert quantiles.to_milliseconds() == dict.fromkeys(("p50", "p95", "p99", "max")) | {"sum": 0, "count": 0}
     quantiles.add(0.0)
     quantiles.add(-1e-9)
-    assert quantiles.to_milliseconds(50) == {"p50": 0.0, "max": 0.0}
+    assert quantiles.to_milliseconds() == dict.fromkeys(("p50", "p95", "p99", "max", "sum"), 0.0) | {
+        "count": 2
+    }
     quantiles.add(1e9)
     assert quantiles.quantile(1.0) is not None
 
@@ -75,6 +77,8 @@ def test_a_snapshot_has_the_documented_keys(stats):
     assert snapshot["input_age_ms"]["p50"] == pytest.approx(30, rel=0.01)  # of the older input
     assert snapshot["input_age_ms"]["x"]["p50"] == pytest.approx(10, rel=0.01)
     assert snapshot["skew_ms"]["max"] == 20
+    assert (snapshot["skew_ms"]["sum"], snapshot["skew_ms"]["count"]) == (2000, 100)
+    assert (snapshot["input_age_ms"]["sum"], snapshot["input_age_ms"]["x"]["sum"]) == (3000, 1000)
     assert snapshot["status"] == {"fused": 91, "held-y": 9}
     assert snapshot["sources"]["y"] == {"losses": 1, "reconnects": 2}
     assert snapshot["partner"] == {"nearest": 1, "other": 0}
