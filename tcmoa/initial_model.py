@@ -14,10 +14,11 @@ from tcmoa.start import FUSIONS, start_as_fusion
 from tcmoa.trainable import parameter_counts, set_trainable
 from tcmoa.weights import load_start
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.typing import OnMessage, ignore_message
+from tcmoa_runtime.log import log_step
+from tcmoa_runtime.typing import OnMessage
 
 
-def build_model(config: TrainConfig, on_message: OnMessage = ignore_message) -> TCMoA:
+def build_model(config: TrainConfig, on_message: OnMessage = log_step) -> TCMoA:
     """Build the model of a configuration before its first step, with `requires_grad` set for what is trained.
 
     Args:

@@ -24,8 +24,9 @@ from tcmoa.teachers import NO_TEACHERS, Teachers
 from tcmoa.tensorboard_log import TensorBoardLog, require_tensorboard
 from tcmoa.trainer import CHECKPOINT, WEIGHTS, Trainer, learning_rate
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.log import log_step
 from tcmoa_runtime.stop_signals import handled_stop_signals
-from tcmoa_runtime.typing import OnMessage, ignore_message
+from tcmoa_runtime.typing import OnMessage
 
 LOG = "log.jsonl"
 
@@ -39,7 +40,7 @@ def run(
     out: str | os.PathLike[str] | None = None,
     rounds: int | None = None,
     teachers: Teachers = NO_TEACHERS,
-    on_message: OnMessage = ignore_message,
+    on_message: OnMessage = log_step,
 ) -> Path:
     """Train a model.
 
@@ -87,7 +88,7 @@ def run(
     if config.tensorboard:
         require_tensorboard()
     with started_processes(config.device) as processes:
-        reports = on_message if processes.is_first else ignore_message
+        reports = on_message if processes.is_first else log_step
         trainer = Trainer(config, processes, reports, teachers=teachers)
         return _run(trainer, reports, resume=resume, rounds=rounds)
 

@@ -27,9 +27,10 @@ from tcmoa.twins import TWIN_TERMS, make_twins, steer, twin_terms
 from tcmoa.weights import save_weights
 from tcmoa_runtime.contract import PATCH
 from tcmoa_runtime.errors import InputError, first_line
+from tcmoa_runtime.log import log_step
 from tcmoa_runtime.pairs import find_pairs, read_frame_pair
 from tcmoa_runtime.partial import partial_file
-from tcmoa_runtime.typing import JsonObject, OnMessage, ignore_message
+from tcmoa_runtime.typing import JsonObject, OnMessage
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
@@ -82,7 +83,7 @@ class Trainer:
         self,
         config: TrainConfig,
         processes: Processes | None = None,
-        on_message: OnMessage = ignore_message,
+        on_message: OnMessage = log_step,
         *,
         teachers: Teachers = NO_TEACHERS,
     ) -> None:
@@ -239,7 +240,7 @@ class Trainer:
                 notes={"rounds": str(self.round), "config": json.dumps(self.config.to_dict())},
             )
 
-    def resume(self, on_message: OnMessage = ignore_message) -> None:
+    def resume(self, on_message: OnMessage = log_step) -> None:
         """Restore the checkpoint in `out`.
 
         Args:

@@ -20,10 +20,11 @@ from tcmoa_runtime.bundle import FORMAT, MODEL_VERSION, Bundle
 from tcmoa_runtime.bundle_write import check_target, new_bundle, write_manifest
 from tcmoa_runtime.contract import SOURCE_ROLES
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.log import log_step
 from tcmoa_runtime.manifest import contract_to_json
 from tcmoa_runtime.options.export import ExportOptions
 from tcmoa_runtime.pairs import PairPaths, find_source_pairs
-from tcmoa_runtime.typing import JsonObject, OnMessage, ignore_message
+from tcmoa_runtime.typing import JsonObject, OnMessage
 
 LICENSES: Final[Mapping[str, str]] = dict.fromkeys(
     (
@@ -43,7 +44,7 @@ def export_bundle(
     out: str | os.PathLike[str],
     *,
     weights_source: str = "",
-    on_message: OnMessage = ignore_message,
+    on_message: OnMessage = log_step,
 ) -> Bundle:
     """Export a model for one task and frame size into a bundle.
 

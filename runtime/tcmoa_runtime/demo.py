@@ -16,10 +16,11 @@ from tcmoa_runtime.contract import SOURCE_ROLES, Task
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.images import write_image
+from tcmoa_runtime.log import log_step
 from tcmoa_runtime.pairs import read_frame_pair
 from tcmoa_runtime.ready_bundles import READY_NAMES
 from tcmoa_runtime.shipped_pairs import shipped_pairs
-from tcmoa_runtime.typing import Frame, OnMessage, ignore_message
+from tcmoa_runtime.typing import Frame, OnMessage
 
 CONTACT_SHEET: Final = "contact_sheet.jpg"
 PROMPT_STRIP: Final = "prompt_strip.jpg"
@@ -49,7 +50,7 @@ class DemoResult:
     written: list[Path] = field(default_factory=list)
 
 
-def run_demo(out: str | os.PathLike[str], on_message: OnMessage = ignore_message) -> DemoResult:
+def run_demo(out: str | os.PathLike[str], on_message: OnMessage = log_step) -> DemoResult:
     """Fuse the shipped pairs of the three tasks.
 
     Args:

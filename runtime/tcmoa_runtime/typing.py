@@ -151,7 +151,7 @@ Percentiles: TypeAlias = tuple[float, float]
 """(low, high): the percentiles, 0 to 100, of a 16-bit image that become black and white."""
 
 OnMessage: TypeAlias = Callable[[str], None]
-"""Called with a line of text for each step of a long task."""
+"""Called with a line of text for each step of a long task; by default the line is logged (`log.log_step`)."""
 
 OnSteps: TypeAlias = Callable[[int, int], None]
 """Called with the number of finished steps and the number of steps known so far."""
@@ -164,10 +164,6 @@ JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping
 
 JsonObject: TypeAlias = "dict[str, JsonValue]"
 """A JSON object."""
-
-
-def ignore_message(message: str) -> None:
-    """Discard a message: the default of `on_message` parameters."""
 
 
 def ignore_phase(phase: str, done: int, total: int) -> None:

@@ -23,15 +23,16 @@ from tcmoa_runtime import Bundle, Fuser
 from tcmoa_runtime.backends.pick import load_backend
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import read_frame, write_image
+from tcmoa_runtime.log import log_step
 from tcmoa_runtime.options.quantize import QuantizeOptions
 from tcmoa_runtime.pairs import find_pairs
-from tcmoa_runtime.typing import ignore_message, ignore_steps
+from tcmoa_runtime.typing import ignore_steps
 
 FAST = {"smoothing": 0.5, "ranges": "max"}
 NO_LIMIT = {"min_psnr": 0}
 
 
-def quantize(bundle, pairs, out, *, on_message=ignore_message, on_progress=ignore_steps, **options):
+def quantize(bundle, pairs, out, *, on_message=log_step, on_progress=ignore_steps, **options):
     return quantize_bundle(
         bundle, pairs, out, QuantizeOptions(**options), on_message=on_message, on_progress=on_progress
     )

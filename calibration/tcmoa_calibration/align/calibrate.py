@@ -15,9 +15,10 @@ from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.bundle_write import check_target, derive_bundle
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import check_writable, write_image
+from tcmoa_runtime.log import log_step
 from tcmoa_runtime.options.align import MIN_PAIRS, AlignOptions
 from tcmoa_runtime.pairs import PairPaths
-from tcmoa_runtime.typing import JsonObject, OnMessage, ignore_message
+from tcmoa_runtime.typing import JsonObject, OnMessage
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def calibrate_alignment(
     options: AlignOptions | None = None,
     *,
     preview: str | os.PathLike[str] | None = None,
-    on_message: OnMessage = ignore_message,
+    on_message: OnMessage = log_step,
 ) -> AlignmentResult:
     """Estimate how one source is displaced from the other and write a bundle that corrects it.
 

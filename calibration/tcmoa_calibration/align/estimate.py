@@ -38,8 +38,9 @@ from tcmoa_runtime.alignment import (
 )
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import format_size, to_frame
+from tcmoa_runtime.log import log_step
 from tcmoa_runtime.options.align import MIN_PAIRS, AlignOptions
-from tcmoa_runtime.typing import FrameSize, OnMessage, SourceName, ignore_message
+from tcmoa_runtime.typing import FrameSize, OnMessage, SourceName
 
 MIN_SCORE: Final = 0.08
 """Gradient correlation on held-out pairs, below which the pairs do not determine an alignment."""
@@ -110,7 +111,7 @@ def estimate_alignment(
     samples: Sequence[SamplePair],
     options: AlignOptions | None = None,
     *,
-    on_message: OnMessage = ignore_message,
+    on_message: OnMessage = log_step,
 ) -> AlignmentEstimate:
     """Estimate the alignment of pairs of one size.
 

@@ -37,9 +37,10 @@ from tcmoa_runtime.bundle import GRAPH, MAX_INLINE_BYTES, Bundle
 from tcmoa_runtime.bundle_write import check_target
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.graph_storage import restore_constants
+from tcmoa_runtime.log import log_step
 from tcmoa_runtime.options.quantize import MIN_PAIRS, QuantizeOptions
 from tcmoa_runtime.pairs import PairPaths
-from tcmoa_runtime.typing import JsonObject, OnMessage, OnSteps, ignore_message, ignore_steps
+from tcmoa_runtime.typing import JsonObject, OnMessage, OnSteps, ignore_steps
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def quantize_bundle(
     out: str | os.PathLike[str],
     options: QuantizeOptions | None = None,
     *,
-    on_message: OnMessage = ignore_message,
+    on_message: OnMessage = log_step,
     on_progress: OnSteps = ignore_steps,
 ) -> QuantizationResult:
     """Quantize the backbone of a float32 bundle and write the result as a new bundle.

@@ -20,17 +20,18 @@ from tcmoa_runtime.engine_folders import ENGINE_SUFFIX, engines_folder, make_eng
 from tcmoa_runtime.engine_trust import is_built_here, record_built
 from tcmoa_runtime.errors import BundleError
 from tcmoa_runtime.images import write_bytes
+from tcmoa_runtime.log import log_step
 from tcmoa_runtime.options.build import BuildOptions
 from tcmoa_runtime.pairs import find_source_pairs
 from tcmoa_runtime.shipped_pairs import shipped_pairs
-from tcmoa_runtime.typing import JsonObject, OnMessage, OnPhase, ignore_message, ignore_phase
+from tcmoa_runtime.typing import JsonObject, OnMessage, OnPhase, ignore_phase
 
 
 def build_engine(
     bundle: Bundle | str | os.PathLike[str],
     options: BuildOptions | None = None,
     *,
-    on_message: OnMessage = ignore_message,
+    on_message: OnMessage = log_step,
     on_progress: OnPhase = ignore_phase,
 ) -> Engine:
     """Build an engine into a bundle and open it; an engine that this user built from the same inputs is kept.

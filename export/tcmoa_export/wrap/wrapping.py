@@ -31,10 +31,11 @@ from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.bundle_write import check_target
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import format_size
+from tcmoa_runtime.log import log_step
 from tcmoa_runtime.options.wrap import Conventions, WrapOptions
 from tcmoa_runtime.pairs import PairPaths, find_source_pairs
 from tcmoa_runtime.shipped_pairs import shipped_pairs
-from tcmoa_runtime.typing import JsonObject, OnMessage, ignore_message
+from tcmoa_runtime.typing import JsonObject, OnMessage
 from tcmoa_runtime.wrapped_network import MAX_NAME_CHARACTERS, WrappedNetwork, is_network_name
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def wrap_network(
     options: WrapOptions,
     out: str | os.PathLike[str],
     *,
-    on_message: OnMessage = ignore_message,
+    on_message: OnMessage = log_step,
 ) -> WrapReport:
     """Wrap a fusion network into a bundle: uint8 frames in, one uint8 frame out.
 

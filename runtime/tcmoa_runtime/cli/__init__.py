@@ -8,6 +8,7 @@ stderr; results for programs are one JSON object on stdout.
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import logging
 import os
@@ -22,10 +23,17 @@ import typer
 
 from tcmoa_runtime.cli.command_line import set_arguments
 from tcmoa_runtime.cli.options import help_of, spell_for_command_line
-from tcmoa_runtime.cli.printing import ClosedPipeError, flush_output, one_line
+from tcmoa_runtime.cli.printing import (
+    ClosedPipeError,
+    flush_output,
+    formatted_messages,
+    one_line,
+    print_report,
+)
 from tcmoa_runtime.cli.version import print_version
-from tcmoa_runtime.errors import TcmoaError
-from tcmoa_runtime.location import redact_text
+from tcmoa_runtime.errors import InputError, TcmoaError
+from tcmoa_runtime.log import fields_of
+from tcmoa_runtime.log_output import LogLevel, LogSettings, shown_log
 from tcmoa_runtime.stop_signals import Interruption, interrupted_by_signals
 
 DEBUG: Final = "TCMOA_DEBUG"
@@ -78,40 +86,40 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
     return app
 
 
-def _print_line(line: str) -> None:
-    with contextlib.suppress(OSError):  # the terminal may be closed
-        print(f"tcmoa: {one_line(redact_text(line))}", file=sys.stderr)
-
-
-class _LineHandler(logging.Handler):
-    """Prints each log record of the library as one line, e.g. `tcmoa: warning: ...`."""
+class _ReportHandler(logging.Handler):
+    """Prints each log record of the library as one line, e.g. `tcmoa: warning: ...`, or as JSON."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record; an error among its arguments spells options as flags."""
+        shown = copy.copy(record)
         if isinstance(record.args, tuple):
-            record.args = tuple(
+            shown.args = tuple(
                 arg.render(spell_for_command_line) if isinstance(arg, TcmoaError) else arg
                 for arg in record.args
             )
-        _print_line(f"{record.levelname.lower()}: {one_line(record.getMessage())}")
+        fields = dict(fields_of(record))
+        if record.exc_info:
+            fields["exception"] = logging.Formatter().formatException(record.exc_info)
+        print_report(_kind_of(record.levelno), shown.getMessage(), fields, logger=record.name)
+
+
+def _kind_of(level: int) -> LogLevel:
+    names: dict[int, LogLevel] = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warning"}
+    return names.get(level, "error")
 
 
 @contextlib.contextmanager
-def _shown_messages() -> Iterator[None]:
+def _shown_messages(settings: LogSettings) -> Iterator[None]:
     """Show warnings and the library's log on stderr."""
 
     def show_warning(message: Warning | str, *_: object) -> None:
-        _print_line(f"note: {message}")
+        if settings.level != "error":
+            print_report("note", message, logger="py.warnings")
 
-    logger, handler = logging.getLogger("tcmoa"), _LineHandler(logging.WARNING)
-    logger.addHandler(handler)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("default", UserWarning)
-            warnings.showwarning = show_warning  # type: ignore[assignment]  # the documented way to replace it
-            yield
-    finally:
-        logger.removeHandler(handler)
+    with shown_log(_ReportHandler(), settings), warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = show_warning  # type: ignore[assignment]  # the documented way to replace it
+        yield
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -125,7 +133,18 @@ def run(arguments: Sequence[str]) -> int:
     """
     set_arguments(arguments)
     try:
-        with _shown_messages(), interrupted_by_signals() as interruption:
+        settings = LogSettings.from_environment()
+    except InputError as error:
+        print_report("error", error)
+        return error.exit_code
+    with formatted_messages(settings.format):
+        return _run_reported(arguments, settings)
+
+
+def _run_reported(arguments: Sequence[str], settings: LogSettings) -> int:
+    """Run the command and report its error, if there is one, in one line."""
+    try:
+        with _shown_messages(settings), interrupted_by_signals() as interruption:
             code = _run_app(arguments, interruption)
             if not interruption.is_raised:
                 flush_output()
@@ -133,27 +152,30 @@ def run(arguments: Sequence[str]) -> int:
     except ClosedPipeError:
         return _CLOSED_PIPE
     except TcmoaError as error:
-        _print_line(f"error: {one_line(error.render(spell_for_command_line))}")
+        remedy = error.render_remedy(spell_for_command_line)
+        parts = {"subject": error.subject, "problem": error.problem, "remedy": remedy}
+        print_report("error", error.render(spell_for_command_line), parts)
         return error.exit_code
     except Exception as error:
         usage = _usage_error(error)
         if usage is not None:
-            _print_line(f"error: {usage}")
+            print_report("error", usage)
             return 2
         if os.environ.get(DEBUG):
             raise
         if isinstance(error, OSError) and error.filename is not None:
             # A path that is too long, or in a folder without permission.
-            _print_line(f"error: {error.filename}: {error.strerror}")
+            print_report("error", f"{error.filename}: {error.strerror}")
             return 2
         if isinstance(error, BrokenPipeError):
             return _CLOSED_PIPE
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            _print_line(f"error: output cannot be written: {error.strerror}")
+            print_report("error", f"output cannot be written: {error.strerror}")
             return 2
         message = f"{type(error).__name__}: {one_line(error)}".removesuffix(": ")
-        _print_line(
-            f"internal error: {message}. Please report it with the output of the same command under {DEBUG}=1"
+        print_report(
+            "internal error",
+            f"{message}. Please report it with the output of the same command under {DEBUG}=1",
         )
         return 1
 
@@ -170,7 +192,7 @@ def _run_app(arguments: Sequence[str], interruption: Interruption) -> int:
             raise
         result = _INTERRUPTED
     if result == _INTERRUPTED:  # newer versions of typer catch KeyboardInterrupt themselves
-        _print_line(interruption.message)
+        print_report(None, interruption.message)
         return interruption.exit_code
     return result if isinstance(result, int) else 0
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -19,6 +17,7 @@ from tcmoa_runtime.engine_folders import find_engines
 from tcmoa_runtime.engine_trust import is_built_here
 from tcmoa_runtime.errors import BundleError, InputError, TcmoaError, first_line
 from tcmoa_runtime.gpu.cuda import CudaDevice
+from tcmoa_runtime.log import silenced_log
 from tcmoa_runtime.options.build import BuildOptions
 from tcmoa_runtime.typing import BackendChoice, Flavor, JsonObject, Precision
 
@@ -192,24 +191,9 @@ def _blame(report: EngineReport, failure: TcmoaError) -> EngineReport:
     return replace(report, verdict="rebuild", why=failure.problem, remedy=_remedy_of(failure))
 
 
-@contextmanager
-def _quiet_log() -> Iterator[None]:
-    """Drop the library's log in the with-block."""
-    logger = logging.getLogger("tcmoa")
-
-    def drop(_record: logging.LogRecord) -> bool:
-        return False
-
-    logger.addFilter(drop)
-    try:
-        yield
-    finally:
-        logger.removeFilter(drop)
-
-
 def _try_backend(bundle: Bundle, name: BackendChoice, problems: list[TcmoaError]) -> _Trial:
     try:
-        with _quiet_log():  # the report says it
+        with silenced_log():  # the report says it
             backend = load_backend(bundle, name)
         loaded_name = backend.name
         backend.close()

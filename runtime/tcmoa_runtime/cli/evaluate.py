@@ -13,7 +13,7 @@ from rich.console import Console
 
 from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.options import JsonOption, TextForm, parse_names, spell_for_command_line, takes_options
-from tcmoa_runtime.cli.printing import print_json, print_line, print_message
+from tcmoa_runtime.cli.printing import print_json, print_line, print_message, print_report
 from tcmoa_runtime.cli.progress import counted_bar
 from tcmoa_runtime.contract import TASKS, Task
 from tcmoa_runtime.errors import InputError, TcmoaError
@@ -150,8 +150,7 @@ def evaluate(
         )
     for failure in evaluation.failures:
         method = "" if failure.method is None else f", {failure.method}"
-        text = f"tcmoa: error: {failure.name}{method}: {failure.error.render(spell_for_command_line)}"
-        print_message(" ".join(text.split()))
+        print_report("error", f"{failure.name}{method}: {failure.error.render(spell_for_command_line)}")
     if as_json:
         print_json(evaluation.to_json())
     else:

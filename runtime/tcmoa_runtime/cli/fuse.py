@@ -12,7 +12,7 @@ from tcmoa_runtime.cli.fuse_folder import fuse_chunk, fuse_folder, read_sources
 from tcmoa_runtime.cli.fuse_prompt import SHIFT_FORM
 from tcmoa_runtime.cli.fuse_report import FuseReport
 from tcmoa_runtime.cli.options import BundleArgument, JsonOption, TextForm, takes_options
-from tcmoa_runtime.cli.printing import print_json, print_line, print_message
+from tcmoa_runtime.cli.printing import print_json, print_line, print_report
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.given_prompt import Prompt
@@ -71,7 +71,7 @@ def fuse(
             fuse_folder(fuser, pairs, targets, prompt, options, report)
         backend = fuser.backend.name
     for line in report.describe_failures():
-        print_message(f"tcmoa: error: {line}")
+        print_report("error", line)
     if as_json:
         print_json(report.to_json(backend))
     elif report.outputs or not report.failed:

@@ -12,11 +12,26 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Final
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias
 
 from rich.console import Console
 
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.location import redact_text
+from tcmoa_runtime.log import ROOT
+from tcmoa_runtime.log_output import LogFormat, LogLevel, json_line
+
+MessageKind: TypeAlias = LogLevel | Literal["note", "internal error"] | None
+_LEVELS: Final[Mapping[MessageKind, LogLevel]] = {
+    None: "info",
+    "debug": "debug",
+    "info": "info",
+    "note": "warning",
+    "warning": "warning",
+    "error": "error",
+    "internal error": "error",
+}
 
 console = Console(stderr=True, highlight=False, emoji=False)
 
@@ -67,10 +82,62 @@ def print_json(value: Mapping[str, object]) -> None:
         print(json.dumps(value, allow_nan=False))
 
 
+_format: LogFormat = "text"
+"""Form of all that is printed on stderr."""
+
+
+@contextlib.contextmanager
+def formatted_messages(message_format: LogFormat) -> Iterator[None]:
+    """Print messages as text or as JSON during a with-block."""
+    global _format
+    before, _format = _format, message_format
+    try:
+        yield
+    finally:
+        _format = before
+
+
+def is_interactive() -> bool:
+    """Return whether stderr is a terminal on which lines may change."""
+    return console.is_terminal and _format == "text"
+
+
 def print_message(text: object) -> None:
     """Print a line on stderr, above a progress bar if there is one."""
     with contextlib.suppress(OSError):  # the terminal may be closed
-        console.print(printable(text), markup=False, soft_wrap=True)
+        if _format == "json":
+            _write_json("info", str(text))
+        else:
+            console.print(printable(text), markup=False, soft_wrap=True)
+
+
+def print_report(
+    kind: MessageKind,
+    text: object,
+    fields: Mapping[str, object] = MappingProxyType({}),
+    *,
+    logger: str = ROOT.name,
+) -> None:
+    """Print an error, a warning, a note or a record on stderr, e.g. `tcmoa: error: ...`; secrets of URLs are hidden.
+
+    As JSON it has the level of its kind, e.g. `warning` for a note, and `fields`.
+    """
+    with contextlib.suppress(OSError):  # the terminal may be closed
+        if _format == "json":
+            _write_json(_LEVELS[kind], one_line(text), fields, logger=logger)
+        else:
+            label = "" if kind is None else f"{kind}: "
+            print(f"tcmoa: {label}{one_line(redact_text(str(text)))}", file=sys.stderr)
+
+
+def _write_json(
+    level: LogLevel,
+    text: str,
+    fields: Mapping[str, object] = MappingProxyType({}),
+    *,
+    logger: str = ROOT.name,
+) -> None:
+    sys.stderr.write(f"{json_line(level, text, fields, logger=logger)}\n")
 
 
 def flush_output() -> None:

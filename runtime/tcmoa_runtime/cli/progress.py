@@ -10,7 +10,7 @@ from typing import Final
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tcmoa_runtime.cli.printing import console, print_message, printable
+from tcmoa_runtime.cli.printing import console, is_interactive, print_message, printable
 from tcmoa_runtime.typing import OnMessage
 
 LINE_SECONDS: Final = 5.0
@@ -62,7 +62,7 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
 @contextmanager
 def status_line(title: str) -> Iterator[OnMessage]:
     """Show a spinner; yields a function that changes its text. In a log each text is a line."""
-    if not console.is_terminal:
+    if not is_interactive():
         yield _print_message(title)
         return
     with console.status(title) as status:
@@ -76,7 +76,7 @@ def phase_bar(title: str) -> Iterator[tuple[OnMessage, Callable[[str, int, int],
     Yields:
         A function that takes a message, and one that takes the name of a phase, its finished steps and their total.
     """
-    if not console.is_terminal:
+    if not is_interactive():
         yield _print_message(title), lambda _name, _done, _total: None
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
@@ -100,7 +100,7 @@ def counted_bar(title: str) -> Iterator[tuple[OnMessage, Callable[[int, int], No
     Yields:
         A function that prints a line, and one that takes the number of finished steps and their total.
     """
-    if not console.is_terminal:
+    if not is_interactive():
         yield _print_message(title), _ProgressLines(title).update
         return
     columns = (

@@ -13,7 +13,7 @@ import typer
 
 from tcmoa_runtime.cli.fuse_prompt import SHIFT_FORM
 from tcmoa_runtime.cli.options import BundleArgument, JsonOption, TextForm, parse_number, takes_options
-from tcmoa_runtime.cli.printing import console, print_json, print_line, print_message
+from tcmoa_runtime.cli.printing import console, is_interactive, print_json, print_line, print_message
 from tcmoa_runtime.cli.progress import status_line
 from tcmoa_runtime.cli.stream_summary import Ended, format_summary, show_progress, summarize
 from tcmoa_runtime.errors import InputError, TcmoaError
@@ -199,10 +199,9 @@ def _open_stream(setup: StreamSetup, fuser: Fuser, sinks: Sequence[Sink], prompt
         opened = setup.open_stream(fuser, sinks, prompt, on_message)
     estimate = opened.offset_estimate
     if estimate is not None:
-        console.print(
+        print_message(
             f"offset {estimate.offset:+.3f} s (correlation {estimate.score:.2f}, {estimate.margin:.2f} above the next "
-            f"best)",
-            markup=False,
+            f"best)"
         )
     return opened
 
@@ -218,7 +217,7 @@ def _run(stream: Stream, *, reads_keys: bool) -> Ended:
         stream.stop()
 
     with handled_stop_signals(stop), contextlib.ExitStack() as stack:
-        if reads_keys and console.is_terminal and is_available():
+        if reads_keys and is_interactive() and is_available():
             console.print(HELP if stream.control.has_prompt else HELP_WITHOUT_PROMPT, markup=False)
             stack.enter_context(Keyboard(stream.control, stop))
         stack.enter_context(show_progress(stream))

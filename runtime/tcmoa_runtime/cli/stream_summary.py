@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias
 
 from tcmoa_runtime.cli.options import spell_for_command_line
-from tcmoa_runtime.cli.printing import console
+from tcmoa_runtime.cli.printing import is_interactive
 from tcmoa_runtime.cli.progress import status_line
 from tcmoa_runtime.errors import TcmoaError
 from tcmoa_runtime.options.stream import Offset
@@ -41,7 +41,7 @@ class StreamSummary(StatsSnapshot):
 def show_progress(stream: Stream) -> Iterator[None]:
     """Show a line of statistics on stderr: twice a second on a terminal, every ten seconds in a log."""
     done = threading.Event()
-    interval = _TERMINAL_SECONDS if console.is_terminal else _LOG_SECONDS
+    interval = _TERMINAL_SECONDS if is_interactive() else _LOG_SECONDS
 
     with status_line("stream") as on_message:
 

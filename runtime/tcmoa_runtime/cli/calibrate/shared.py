@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tcmoa_runtime.cli.printing import print_line, print_message
+from tcmoa_runtime.cli.printing import print_line, print_report
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import check_writable
 from tcmoa_runtime.pairs import PairPaths
@@ -43,7 +43,7 @@ def print_skipped(skipped: Sequence[str]) -> None:
 
 def print_note(text: str) -> None:
     """Print a note on stderr."""
-    print_message(f"tcmoa: note: {text}")
+    print_report("note", text)
 
 
 def print_rows(rows: Sequence[tuple[str, str]]) -> None:
