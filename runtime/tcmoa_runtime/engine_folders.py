@@ -64,22 +64,34 @@ def make_engines_folder(bundle: Bundle) -> Path:
     return folder
 
 
-def copy_engines(bundle: Bundle, target: Path) -> None:
-    """Copy the engines of a bundle, and what describes them, into the folder of another bundle of the same graph.
+def list_engine_files(bundle: Bundle) -> list[Path]:
+    """Return the files in a bundle's `engines/`: the engines, and what describes them, sorted by name.
 
     Links and everything that is no file are left out: they may lead out of the bundle.
 
     Raises:
-        OSError: A file cannot be read or written.
+        OSError: The folder cannot be read.
     """
     folder = bundle.path / ENGINES_FOLDER
     if folder.is_symlink() or not folder.is_dir():
-        return
-    for path in sorted(folder.iterdir()):
-        if path.suffix in _ENGINE_SUFFIXES and path.is_file() and not path.is_symlink():
-            (target / ENGINES_FOLDER).mkdir(exist_ok=True)
-            with open_regular_file(path) as source, (target / ENGINES_FOLDER / path.name).open("wb") as copy:
-                shutil.copyfileobj(source, copy)
+        return []
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix in _ENGINE_SUFFIXES and path.is_file() and not path.is_symlink()
+    ]
+
+
+def copy_engines(bundle: Bundle, target: Path) -> None:
+    """Copy the engines of a bundle, and what describes them, into the folder of another bundle of the same graph.
+
+    Raises:
+        OSError: A file cannot be read or written.
+    """
+    for path in list_engine_files(bundle):
+        (target / ENGINES_FOLDER).mkdir(exist_ok=True)
+        with open_regular_file(path) as source, (target / ENGINES_FOLDER / path.name).open("wb") as copy:
+            shutil.copyfileobj(source, copy)
 
 
 def find_engines(bundle: Bundle) -> list[Path]:

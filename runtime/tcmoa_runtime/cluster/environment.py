@@ -1,0 +1,93 @@
+"""The part of the process environment that Ray reads, and which a session changes for its time only."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+_SET_BY_RAY: Final = "PYTHONBREAKPOINT"
+"""Environment variable that Ray sets in a program that connects, and leaves."""
+DEBUG: Final = "TCMOA_DEBUG"
+"""Environment variable that shows what Ray prints and logs."""
+
+LOOPBACK_SETTINGS: Final = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Makes Ray take the loopback address for that of the node, as it does by itself on Windows and macOS.
+
+Given `127.0.0.1` as an address, Ray replaces it by another of the machine, and listens on all of them.
+"""
+
+
+@contextlib.contextmanager
+def set_variables(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables during a with-block; Ray's processes inherit them."""
+    previous = {name: os.environ.get(name) for name in (*variables, _SET_BY_RAY)}
+    os.environ.update(variables)
+    _reread()
+    try:
+        yield
+    finally:
+        for name, value in previous.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        _reread()
+
+
+def read_token() -> str | None:
+    """Return the token that RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token holds now; None without one."""
+    from ray._raylet import AuthenticationTokenLoader
+
+    _reread()
+    return str(AuthenticationTokenLoader.instance().get_raw_token(ignore_auth_mode=True)) or None
+
+
+def _reread() -> None:
+    """Let Ray read the mode and the token of authentication again: it keeps what it read first."""
+    from ray._private import ray_constants
+    from ray._raylet import AuthenticationTokenLoader, Config
+
+    Config.initialize("")  # before the token is dropped, as Ray's own tests do: a thread may still read it
+    AuthenticationTokenLoader.instance().reset_cache()
+    variable = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    ray_constants.ENABLE_RAY_CLUSTER = os.environ.get(variable, "1") != "0"
+
+
+@contextlib.contextmanager
+def quiet_ray() -> Iterator[None]:
+    """Hide Ray's log during a with-block, unless `TCMOA_DEBUG` is set: its errors are raised as well."""
+    logger = logging.getLogger("ray")
+    level, is_propagated = logger.level, logger.propagate
+    if not is_debugging():
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.propagate = is_propagated
+
+
+def is_debugging() -> bool:
+    """Whether the user has asked for the messages of libraries."""
+    return bool(os.environ.get(DEBUG))
+
+
+@contextlib.contextmanager
+def kept_signal_handlers() -> Iterator[None]:
+    """Restore the handlers of signals after a with-block: Ray replaces that of SIGTERM when it connects."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            if handler is not None:
+                signal.signal(number, handler)

@@ -1,0 +1,209 @@
+"""Sessions of Ray, private and on a cluster, and bundles that reach its nodes. Simulated nodes are processes here."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import tcmoa_runtime
+from ray_cluster import cluster, connected  # noqa: F401  # fixtures
+from tcmoa_runtime import Bundle
+from tcmoa_runtime.bundle import MANIFEST
+from tcmoa_runtime.cluster.bundle_shipping import CACHE_FOLDER, ship_bundle
+from tcmoa_runtime.cluster.nodes import on_each_node
+from tcmoa_runtime.cluster.session import ray_session
+from tcmoa_runtime.errors import BundleError, InputError, MissingError
+
+ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+
+
+def listeners(pids):
+    """Return the local addresses on which processes listen."""
+    lines = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line.split()[3] for line in lines if any(f"pid={pid}," in line for pid in pids)]
+
+
+def descendants(pid):
+    """Return all processes below one."""
+    children = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if fields[0] != "Z":
+                children.setdefault(int(fields[1]), []).append(int(folder.name))
+    found, pending = [], [pid]
+    while pending:
+        pending = [child for parent in pending for child in children.get(parent, [])]
+        found += pending
+    return found
+
+
+@pytest.mark.skipif(shutil.which("ss") is None, reason="ss (iproute2) is not installed")
+def test_a_private_ray_listens_on_loopback_only_needs_a_token_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", "/tmp")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # that of another cluster is not used
+    handler = signal.getsignal(signal.SIGTERM)
+    before = dict(os.environ)
+    abandoned = Path("/tmp") / "tcmoa-ray-abandoned"
+    abandoned.mkdir(exist_ok=True)
+    (abandoned / "session.lock").touch()
+    with ray_session(num_cpus=1, object_store_bytes=80_000_000) as session:
+        assert session.is_private
+        assert [node.num_cpus for node in session.nodes] == [1]
+        assert ray.get(ray.remote(lambda: os.environ["RAY_AUTH_MODE"]).remote()) == "token"
+        folder = Path(ray._private.worker._global_node.get_session_dir_path()).parents[1]
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert not abandoned.exists()
+        started = descendants(os.getpid())
+        addresses = listeners([os.getpid(), *started])
+        assert len(addresses) > 5
+        assert all(address.startswith(("127.0.0.1:", "[::ffff:127.0.0.1]:")) for address in addresses)
+        token = os.environ.pop("RAY_AUTH_TOKEN")
+        with pytest.raises(InputError, match="the cluster needs a token, and none is set"):
+            _connect_elsewhere(ray.get_runtime_context().gcs_address)
+        os.environ["RAY_AUTH_TOKEN"] = token
+    assert not folder.exists()
+    deadline = time.monotonic() + 10
+    while set(started) & set(descendants(os.getpid())) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not set(started) & set(descendants(os.getpid()))
+    assert dict(os.environ) == before
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def _connect_elsewhere(address):
+    """Connect from another process, and raise what it raised."""
+    import pickle
+
+    code = (
+        "import pickle, sys\n"
+        "from tcmoa_runtime.cluster.session import ray_session\n"
+        "try:\n"
+        "    with ray_session(sys.argv[1]): pass\n"
+        "except Exception as error:\n"
+        "    sys.stdout.buffer.write(pickle.dumps(error))\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_AUTH_MODE"}
+    environment["HOME"] = "/nonexistent"
+    done = subprocess.run(
+        [sys.executable, "-c", code, address], capture_output=True, env=environment, check=True
+    )
+    raise pickle.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("address", "line"),
+    [
+        ("head", "address: 'head'; expected auto, HOST:6379 or ray://HOST:10001"),
+        ("head:0", "address: 'head:0'; expected auto, HOST:6379 or ray://HOST:10001"),
+        ("http://head:8265", "address: 'http://head:8265'; expected auto, HOST:6379 or ray://HOST:10001"),
+        (
+            "127.9.9.9:9",
+            "127.9.9.9:9: no Ray cluster answers; expected the address of a head node, e.g. HOST:6379, or "
+            "ray://HOST:10001 for its Ray Client server. Start one with `ray start --head`, or leave the address out "
+            "to use this machine.",
+        ),
+        (
+            "ray://127.9.9.9:9",
+            "ray://127.9.9.9:9: no Ray Client server answers; expected the address of a head node, e.g. HOST:6379, "
+            "or ray://HOST:10001 for its Ray Client server. Start one with `ray start --head`, or leave the address "
+            "out to use this machine.",
+        ),
+    ],
+)
+def test_wrong_addresses_are_one_line_at_once(address, line):
+    start = time.monotonic()
+    with pytest.raises(InputError) as caught, ray_session(address):
+        pass
+    assert str(caught.value) == line
+    assert time.monotonic() - start < 10
+
+
+def test_a_cluster_refuses_no_token_a_wrong_one_and_the_other_port(cluster, monkeypatch, tmp_path):  # noqa: F811
+    monkeypatch.setenv("HOME", str(tmp_path))  # without ~/.ray/auth_token
+    remedy = "Set RAY_AUTH_TOKEN to the token of the cluster, or write it to ~/.ray/auth_token."
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    for address in (cluster.address, cluster.client_address):
+        with pytest.raises(InputError) as caught, ray_session(address):
+            pass
+        assert str(caught.value) == (
+            f"{address}: the cluster needs a token, and none is set; expected its token. {remedy}"
+        )
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "f" * 32)
+    for address in (cluster.address, cluster.client_address):
+        with pytest.raises(InputError) as caught, ray_session(address):
+            pass
+        assert str(caught.value) == f"{address}: the cluster refuses the token; expected its own. {remedy}"
+    monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
+    refused = pytest.raises(InputError, match="another server, no Ray Client server answers")
+    with refused, ray_session(f"ray://{cluster.address}"):
+        pass
+
+
+def test_a_cluster_is_reached_by_address_and_by_client_and_by_a_program_that_is_connected(connected):  # noqa: F811
+    for address in (connected.address, connected.client_address):
+        with ray_session(address) as session:
+            assert [node.address for node in session.nodes] == [node.address for node in connected.nodes]
+            assert session.address == address
+            with pytest.raises(InputError, match="connected to Ray already"), ray_session(address):
+                pass
+            if address == connected.address:
+                with ray_session() as inner:
+                    assert not inner.is_private
+                assert ray.is_initialized()
+
+
+def test_nodes_with_another_version_are_named(connected, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("tcmoa_runtime.cluster.nodes.__version__", "9.9")
+    with pytest.raises(MissingError) as caught, ray_session(connected.address):
+        pass
+    assert str(caught.value) == (
+        f"node {connected.nodes[0].address}: tcmoa {tcmoa_runtime.__version__}; expected tcmoa 9.9 as here. "
+        "Install tcmoa 9.9 with its extra ray on every node of the cluster."
+    )
+    assert not ray.is_initialized()
+
+
+def test_a_bundle_reaches_every_node_by_name_by_path_and_by_copy(connected, tmp_path):  # noqa: F811
+    own = Path(shutil.copytree(Bundle.open("nano-vif").path, tmp_path / "own"))
+    (own / "engines").mkdir()
+    (own / "engines" / "gpu.engine").write_bytes(b"engine")
+    (own / "engines" / "link.engine").symlink_to("/etc/passwd")
+    with ray_session(connected.address) as session:
+
+        def open_there(reference):
+            path = reference.open_path()
+            return str(path), sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
+
+        by_name = ship_bundle("nano-vif")
+        assert (by_name.path, by_name.files) == ("nano-vif", ())
+        by_path = ship_bundle(own)
+        assert (by_path.path, by_path.files) == (str(own), ())
+        copied = ship_bundle(own, copy=True)
+        assert copied.path is None
+        for _ in range(2):  # the second time from the cache
+            results = on_each_node(open_there, session.nodes, copied)
+            for node, (path, files) in zip(connected.nodes, results, strict=True):
+                assert path == str(node.cache / "tcmoa" / CACHE_FOLDER / copied.sha256)
+                assert files == ["bundle.json", "engines/gpu.engine", "fusion.onnx"]
+                assert Bundle.open(path).manifest == Bundle.open(own).manifest
+        graph = Path(results[0][0]) / "fusion.onnx"
+        graph.write_bytes(graph.read_bytes()[:-1])  # damaged: fetched again
+        on_each_node(open_there, session.nodes, copied)
+        assert graph.read_bytes() == (own / "fusion.onnx").read_bytes()
+        assert not list(graph.parents[1].glob(".*"))
+
+        shutil.copy(Bundle.open("nano-mef").path / MANIFEST, own / MANIFEST)
+        with pytest.raises(BundleError, match=r"SHA-256 of bundle.json is .* on this node; expected"):
+            ray.get(ray.remote(open_there).remote(by_path))
+        with pytest.raises(BundleError, match=r"truncated|was changed"):
+            ship_bundle(own, copy=True)
