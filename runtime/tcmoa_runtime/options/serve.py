@@ -1,0 +1,76 @@
+"""Options of `tcmoa serve`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from tcmoa_runtime.options.option import Option, check_minimum, check_range, check_seconds
+
+LIMITS_GROUP = "Limits"
+
+MAX_CONCURRENCY = 256
+MAX_QUEUE = 10_000
+MAX_BODY_MIB = 2048
+MAX_MEGAPIXELS = 256.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """Limits of a service."""
+
+    concurrency: Annotated[
+        int,
+        Option(
+            "Pairs that are fused at once. A CPU is busy with one; a GPU may be faster with two.",
+            group=LIMITS_GROUP,
+        ),
+    ] = 1
+    max_queue: Annotated[
+        int,
+        Option(
+            "Requests that may wait; others are answered with 503 and Retry-After.",
+            group=LIMITS_GROUP,
+        ),
+    ] = 16
+    max_wait: Annotated[
+        float,
+        Option(
+            "Seconds that a request may wait before it is begun; then it is answered with 504.",
+            group=LIMITS_GROUP,
+            metavar="SECONDS",
+        ),
+    ] = 30.0
+    max_body_mib: Annotated[
+        int, Option("Largest body of a request in MiB; larger ones get 413.", group=LIMITS_GROUP)
+    ] = 64
+    max_megapixels: Annotated[
+        float,
+        Option(
+            "Largest source of a request in millions of pixels, checked before an image file is decoded.",
+            group=LIMITS_GROUP,
+        ),
+    ] = 48.0
+    grace: Annotated[
+        float,
+        Option(
+            "Seconds that requests have to end when the service is stopped.",
+            group=LIMITS_GROUP,
+            metavar="SECONDS",
+        ),
+    ] = 30.0
+
+    def __post_init__(self) -> None:
+        """Check every field; raises InputError whose subject is the field's name."""
+        check_range("concurrency", self.concurrency, 1, MAX_CONCURRENCY)
+        check_range("max_queue", self.max_queue, 0, MAX_QUEUE)
+        check_range("max_body_mib", self.max_body_mib, 1, MAX_BODY_MIB, "MiB")
+        check_minimum("max_megapixels", self.max_megapixels, 0.01)
+        check_range("max_megapixels", self.max_megapixels, 0, MAX_MEGAPIXELS)
+        for name in ("max_wait", "grace"):
+            check_seconds(name, getattr(self, name))
+
+    @property
+    def max_pixels(self) -> int:
+        """Largest source of a request in pixels."""
+        return round(self.max_megapixels * 1e6)

@@ -1,0 +1,99 @@
+"""Running the service under uvicorn, until it is stopped: first it takes no more requests, then those taken end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+
+from tcmoa_runtime.log import get_logger
+from tcmoa_runtime.serving.application import Service
+from tcmoa_runtime.serving.connection import limited_protocol
+from tcmoa_runtime.web.connections import KEEPALIVE_SECONDS, MAX_BACKLOG, ConnectionCounter, max_connections
+
+CLOSE_SECONDS: Final = 2.0
+"""Time that connections have to close when no request is left."""
+
+_log = get_logger("service")
+
+
+class _Server(uvicorn.Server):
+    """A server of uvicorn that leaves signals to its caller."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class ServiceServer:
+    """Serves an application of `make_application` on one listening socket."""
+
+    def __init__(self, app: Starlette, listener: socket.socket) -> None:
+        """Prepare to serve; the server closes the socket."""
+        self._service: Service = app.state.service
+        self._listener = listener
+        limit = max_connections()
+        self.connections = ConnectionCounter(limit)
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                http=limited_protocol(self.connections),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,  # others would be counted under the address that they choose
+                server_header=False,
+                timeout_keep_alive=int(KEEPALIVE_SECONDS),
+                timeout_graceful_shutdown=int(CLOSE_SECONDS),
+                backlog=min(MAX_BACKLOG, limit),
+            )
+        )
+        self._stopping: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, grace: float, on_started: Callable[[], None] | None = None) -> bool:
+        """Serve until `stop` is called.
+
+        Args:
+            grace: Seconds that requests have to end then.
+            on_started: Called when connections are accepted.
+
+        Returns:
+            Whether all requests have ended in that time.
+        """
+        loop_factory = self._server.config.get_loop_factory()
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(self._serve(grace, on_started))
+
+    def stop(self) -> None:
+        """Begin to stop; may be called from any thread and from a signal handler."""
+        if self._loop is not None and self._stopping is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
+                self._loop.call_soon_threadsafe(self._stopping.set)
+
+    async def _serve(self, grace: float, on_started: Callable[[], None] | None) -> bool:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        serving = asyncio.create_task(self._server.serve([self._listener]))
+        stopping = asyncio.create_task(self._stopping.wait())
+        while not self._server.started and not serving.done():
+            await asyncio.sleep(0.01)
+        if self._server.started and on_started is not None:
+            on_started()
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        has_ended = await self._service.stop(grace)
+        if not has_ended:
+            _log.warning(
+                "service: requests had not ended after %g s, and were cut off",
+                grace,
+                extra={"event": "requests-cut-off", "seconds": grace},
+            )
+        self._server.should_exit = True
+        await serving
+        return has_ended
