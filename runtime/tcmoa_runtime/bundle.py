@@ -31,6 +31,7 @@ from tcmoa_runtime.contract import (
     token_grid,
 )
 from tcmoa_runtime.errors import BundleError, NoPromptError
+from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.manifest import (
     MAX_NUMBER,
     ManifestFormat,
@@ -43,6 +44,8 @@ from tcmoa_runtime.ready_bundles import MAKE_REMEDY, READY_NAMES, ready_name, re
 from tcmoa_runtime.regular_file import open_regular_file
 from tcmoa_runtime.typing import ChannelOrder, FrameSize, JsonObject, JsonValue
 from tcmoa_runtime.wrapped_network import WrappedNetwork, read_network
+
+_log = get_logger("bundle")
 
 MANIFEST: Final = "bundle.json"
 GRAPH: Final = "fusion.onnx"
@@ -126,6 +129,7 @@ class Bundle:
                 ) from error
             except OSError as error:
                 raise _unreadable(folder / name, error) from error
+        _log.debug("%s: opened", folder, extra={"event": "bundle-opened", "bundle": str(folder)})
         return bundle
 
     def section(self, key: str) -> ManifestReader:

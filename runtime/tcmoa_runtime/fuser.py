@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from types import TracebackType
 from typing import Self, overload
@@ -19,7 +20,8 @@ from tcmoa_runtime.fit import FIT_MODES
 from tcmoa_runtime.gpu.device_arrays import DeviceArray, host_array, is_on_gpu, num_axes
 from tcmoa_runtime.gpu.stream_handles import stream_handle
 from tcmoa_runtime.host_fusion import AnyImage, HostFusion, expand_prompts, held_inputs
-from tcmoa_runtime.images import DEFAULT_PERCENTILES, as_array, check_percentiles
+from tcmoa_runtime.images import DEFAULT_PERCENTILES, as_array, check_percentiles, format_size
+from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.native_calls import native_calls
 from tcmoa_runtime.options.option import check_choice
 from tcmoa_runtime.prompts import mask_share
@@ -35,6 +37,8 @@ from tcmoa_runtime.typing import (
     SourceName,
     StreamLike,
 )
+
+_log = get_logger("bundle")
 
 
 class Fuser:
@@ -102,13 +106,23 @@ class Fuser:
             MissingError: The backend's package or device is missing.
         """
         check_percentiles(percentiles)
+        start = time.perf_counter()
         bundle = Bundle.open(path)
-        return cls(
+        loaded = cls(
             bundle,
             load_backend(bundle, backend, threads=threads, trust_engines=trust_engines),
             fit=fit,
             percentiles=percentiles,
         )
+        _log.info(
+            "%s: loaded in %.2f s, %s for %s",
+            bundle.spelling,
+            time.perf_counter() - start,
+            bundle.precision,
+            format_size(bundle.size),
+            extra={"event": "bundle-loaded", "bundle": bundle.spelling, "backend": loaded.backend.name},
+        )
+        return loaded
 
     def __enter__(self) -> Self:
         return self

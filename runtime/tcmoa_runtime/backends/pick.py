@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
-import logging
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +24,7 @@ from tcmoa_runtime.errors import (
     first_line,
 )
 from tcmoa_runtime.install import install_command
+from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.machine import machine_id
 from tcmoa_runtime.options.option import check_choice
 from tcmoa_runtime.regular_file import MAX_SMALL_BYTES, read_regular_file
@@ -47,7 +46,7 @@ _OPENVINO_PRECISIONS: Final = ("fp32", "int8")
 """Precisions of bundles that OpenVINO runs as they were exported."""
 
 
-_logger = logging.getLogger("tcmoa")
+_log = get_logger("backends")
 
 
 def load_backend(
@@ -80,24 +79,68 @@ def load_backend(
     if threads is not None and threads < 1:
         raise InputError(f"{threads}; expected 1 or more", subject="threads")
     check_choice("backend", name, ("auto", *BACKENDS))
-    if name == "tensorrt":
-        return _load_tensorrt(bundle, trust_engines)
-    if name != "auto":
-        return _LOADERS[name](bundle, threads)
+    if name == "auto":
+        skipped: list[str] = []
+        backend = _load_automatically(bundle, threads, trust_engines, skipped.append)
+    elif name == "tensorrt":
+        skipped, backend = ["it was named"], _load_tensorrt(bundle, trust_engines)
+    else:
+        skipped, backend = ["it was named"], _LOADERS[name](bundle, threads)
+    _log.info(
+        "%s: backend %s (%s)",
+        bundle.spelling,
+        backend.name,
+        "; ".join(skipped),
+        extra={
+            "event": "backend-chosen",
+            "bundle": bundle.spelling,
+            "backend": backend.name,
+            "reasons": skipped,
+        },
+    )
+    return backend
+
+
+def _load_automatically(
+    bundle: Bundle, threads: int | None, trust_engines: bool, on_reason: Callable[[str], None]
+) -> Backend:
+    """Load the backend that `auto` takes; `on_reason` takes why, and why not another one."""
     picked = read_pick(bundle)
     if picked is not None and picked != "tensorrt":
-        with suppress(TcmoaError):  # an error of the bundle is raised again below
-            return _LOADERS[picked](bundle, threads)
-    if find_engines(bundle):  # without engines, neither TensorRT nor CUDA is imported
+        try:  # an error of the bundle is raised again below
+            backend = _LOADERS[picked](bundle, threads)
+        except TcmoaError as error:
+            on_reason(f"{picked}, the recorded one: {error.problem}")
+        else:
+            on_reason("recorded as the fastest one here")
+            return backend
+    if not find_engines(bundle):  # without engines, neither TensorRT nor CUDA is imported
+        on_reason("tensorrt: no engine of this bundle")
+    else:
         try:
-            return _load_tensorrt(bundle, trust_engines)
+            backend = _load_tensorrt(bundle, trust_engines)
         except UntrustedEngineError as error:
-            _logger.warning("%s", error)
-        except (MissingError, EngineMismatchError):
-            pass
-    if bundle.precision in _OPENVINO_PRECISIONS and find_spec("openvino") and not _has_onnxruntime_gpu():
-        with suppress(TcmoaError):  # as above
-            return _load_openvino(bundle, threads, use_cache=False)
+            _log.warning("%s", error, extra={"event": "engine-refused", "bundle": bundle.spelling})
+            on_reason("tensorrt: an engine that is not trusted")
+        except (MissingError, EngineMismatchError) as error:
+            on_reason(f"tensorrt: {error.problem}")
+        else:
+            on_reason("it has an engine that runs here")
+            return backend
+    if bundle.precision not in _OPENVINO_PRECISIONS:
+        on_reason(f"openvino: a bundle in {bundle.precision}")
+    elif not find_spec("openvino"):
+        on_reason("openvino: not installed")
+    elif _has_onnxruntime_gpu():
+        on_reason("openvino: onnxruntime-gpu is installed")
+    else:
+        try:  # as above
+            backend = _load_openvino(bundle, threads, use_cache=False)
+        except TcmoaError as error:
+            on_reason(f"openvino: {error.problem}")
+        else:
+            on_reason("on CPUs it is the faster one")
+            return backend
     return _load_onnxruntime(bundle, threads)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tcmoa_runtime.options.stream import StreamOptions
+from tcmoa_runtime.streams.event_log import LossLog
 from tcmoa_runtime.streams.pairing import (
     SIDES,
     Intervals,
@@ -68,6 +69,7 @@ class NewestFrames:
         self._last_arrival: dict[SourceName, float] = {}
         self._ended: dict[SourceName, bool] = {}
         self._lost: set[SourceName] = set()
+        self._loss_log = LossLog()
         self._last_output = -math.inf
         self._waiting: TimedFrame | None = None
         self._to_review: deque[tuple[float, float]] = deque(maxlen=64)
@@ -82,6 +84,7 @@ class NewestFrames:
         self._first_arrival.setdefault(side, now)
         self._last_arrival[side] = now
         self._lost.discard(side)
+        self._loss_log.record_found(side)
         if side == self._lead:
             self._intervals.add_lead(frame.time)
         else:
@@ -107,7 +110,7 @@ class NewestFrames:
         if self._ended.get(lead) is False:
             return End()
         if self._is_lost(lead, now, limit):
-            return self._without_lead()
+            return self._without_lead(now)
         if (
             self._options.on_loss == "stop"
             and partner in self._last_arrival
@@ -143,7 +146,7 @@ class NewestFrames:
         if best is not None and abs(best.time - frame.time) <= limit:
             self._to_review.append((frame.time, abs(best.time - frame.time)))
             return self._emit(make_pair("fused", self._lead, frame, best))
-        self._record_loss(self._partner)
+        self._record_loss(self._partner, now)
         if self._options.on_loss == "stop":
             return End(self._partner)
         pair = pair_without_partner(self._options, self._lead, frame, kept[-1] if kept else None)
@@ -158,8 +161,8 @@ class NewestFrames:
         is_nearer = abs(newest.time + interval - frame.time) < abs(best.time - frame.time) + JITTER * interval
         return is_nearer and now < frame.frame.arrived + self._options.wait
 
-    def _without_lead(self) -> Pair | Wait | End:
-        self._record_loss(self._lead)
+    def _without_lead(self, now: float) -> Pair | Wait | End:
+        self._record_loss(self._lead, now)
         if self._options.on_loss == "stop":
             return End(self._lead)
         frame = self._unused(self._partner)
@@ -183,10 +186,11 @@ class NewestFrames:
         started = self._first_arrival.get(other(side))
         return None if started is None else started + max(limit, START_SECONDS)
 
-    def _record_loss(self, side: SourceName) -> None:
+    def _record_loss(self, side: SourceName, now: float) -> None:
         if side not in self._lost:
             self._lost.add(side)
             self._stats.record_event(side, "losses")
+        self._loss_log.record_lost(side, now)
 
     def _drop(self, side: SourceName, frame: TimedFrame) -> Wait:
         """Skip a frame that the loss policy does not emit; a later frame may still be fused with it."""

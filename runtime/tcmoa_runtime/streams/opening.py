@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.typing import OnMessage
+
+_log = get_logger("streams")
 
 MESSAGE_SECONDS: Final = 3.0
 """Time between two messages about the same wait."""
@@ -20,13 +23,14 @@ def reported_opening(name: str, on_message: OnMessage | None) -> Iterator[Callab
 
     Args:
         name: Name of the source.
-        on_message: Takes each message, also on another thread; None: no messages.
+        on_message: Takes each message, also on another thread; None: they are logged, without repeats.
 
     Yields:
         A function that takes what is waited for from now on, e.g. `waiting for a key frame`.
     """
     if on_message is None:
-        yield lambda _phase: None
+        _log.info("opening %s", name, extra={"event": "source-opening", "location": name})
+        yield lambda phase: _log.debug("%s: %s", name, phase)
         return
     done = threading.Event()
     current = ("opening", time.monotonic())

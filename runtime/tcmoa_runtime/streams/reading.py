@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -9,16 +10,20 @@ from dataclasses import replace
 from itertools import chain
 from typing import Final, Protocol
 
-from tcmoa_runtime.images import resize_frame
+from tcmoa_runtime.images import format_size, resize_frame
+from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.options.stream import StreamOptions
 from tcmoa_runtime.streams.backlog import Backlog
 from tcmoa_runtime.streams.bounded_queue import BoundedQueue
 from tcmoa_runtime.streams.clock import Clock, FileClock, LiveClock
+from tcmoa_runtime.streams.event_log import QUIET_SECONDS
 from tcmoa_runtime.streams.interfaces import Source, SourceError, SourceFrame
 from tcmoa_runtime.streams.newest_frames import End, NewestFrames, Wait
 from tcmoa_runtime.streams.pairing import SIDES, Pair, Rates, TimedFrame, every_frame, other
 from tcmoa_runtime.streams.stats import Stats
-from tcmoa_runtime.typing import SourceName
+from tcmoa_runtime.typing import FrameSize, SourceName
+
+_log = get_logger("streams")
 
 READ_AHEAD: Final = 4
 """Decoded frames of a file that wait to be paired."""
@@ -266,6 +271,7 @@ class SourceReader:
     def _read(self, side: SourceName, source: Source) -> None:
         """Deliver the frames of a source, all at the size of the first, until it ends or the reader is stopped."""
         size = last_size = source.size
+        size_logged_at = -math.inf
         backlog = Backlog(source)
         try:
             while not self._stopping.is_set():
@@ -285,6 +291,9 @@ class SourceReader:
                 if frame_size != last_size:
                     self._stats.record_event(side, "size_changes")
                     last_size = frame_size
+                    if time.monotonic() - size_logged_at >= QUIET_SECONDS:
+                        size_logged_at = time.monotonic()
+                        _log_size(side, source, frame_size)
                 if frame_size != size:
                     frame = replace(frame, image=resize_frame(frame.image, size))
                 if not self._pairer.deliver(side, frame):
@@ -306,6 +315,16 @@ class SourceReader:
             reason = str(getattr(source, "first_error", "")) or "damaged"
             problem = f"{count} of its frames could not be read ({reason})"
             self._on_source_error(SourceError(problem, subject=source.name))
+
+
+def _log_size(side: SourceName, source: Source, size: FrameSize) -> None:
+    _log.info(
+        "%s: frames are %s now, resized to %s",
+        source.name,
+        format_size(size),
+        format_size(source.size),
+        extra={"event": "size-changed", "source": side, "size": format_size(size)},
+    )
 
 
 def _to_timed(side: SourceName, clock: Clock, frame: SourceFrame, stats: Stats) -> TimedFrame:

@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final, TypedDict
 
+from tcmoa_runtime.streams.event_log import DropLog
 from tcmoa_runtime.streams.interfaces import FusedFrame
 
 RATE_SECONDS: Final = 5.0
@@ -132,6 +133,7 @@ class Stats:
         self._latency, self._skew = Quantiles(), Quantiles()
         self._age = {"older": Quantiles(), "x": Quantiles(), "y": Quantiles()}
         self._stages: dict[str, Quantiles] = {}
+        self._drop_log = DropLog(clock)
 
     def record_output(self, frame: FusedFrame, *, skew: float | None) -> None:
         """Record an emitted frame; `skew` is the difference of its two inputs' times, in seconds."""
@@ -161,6 +163,9 @@ class Stats:
         if count:
             with self._lock:
                 self._dropped[cause] += count
+                log_burst = self._drop_log.record(cause, count)
+            if log_burst is not None:
+                log_burst()
 
     def record_event(self, side: str, event: str, count: int = 1) -> None:
         """Record an event of a source: `frames`, `errors`, `reconnects`, `clock_jumps`, `size_changes`, `losses`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import logging
 import threading
 import time
 import weakref
@@ -19,6 +18,7 @@ from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.images import format_size
+from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.options.stream import StreamOptions
 from tcmoa_runtime.streams.bounded_queue import BoundedQueue
 from tcmoa_runtime.streams.control import StreamControl
@@ -48,7 +48,7 @@ FINE_TIME_BASE: Final = Fraction(1, 90_000)
 CLOSE_SECONDS: Final = 15.0
 """How long closing waits for sources and sinks; threads that take longer are left running."""
 
-_log = logging.getLogger("tcmoa")
+_log = get_logger("streams")
 
 
 _running: Final[weakref.WeakSet[Stream]] = weakref.WeakSet()
@@ -275,6 +275,8 @@ class Stream:
             self._handle_output_failure(sink, late, True)
         self.stats.stop_clock()
         _running.discard(self)
+        if self._is_started:
+            self._log_end()
 
     def _start(self) -> None:
         if self._is_started or self._is_closed:
@@ -287,6 +289,7 @@ class Stream:
                 "%s stretches each picture by its own minimum and maximum, which flickers in videos; the option "
                 "hold_extremes smooths them over time",
                 bundle.preset,
+                extra={"event": "flicker"},
             )
         try:
             for sink in self._sinks:
@@ -299,8 +302,33 @@ class Stream:
                 self.error = error
             self.close()
             raise
+        self._log_start()
         self._reader.start()
         self._fusing.start()
+
+    def _log_start(self) -> None:
+        x, y = (source.name for source in self._sources.values())
+        _log.info(
+            "stream of %s and %s started, %s",
+            x,
+            y,
+            "live" if self.live else "from files",
+            extra={"event": "stream-started", "x": x, "y": y, "live": self.live},
+        )
+
+    def _log_end(self) -> None:
+        found = self.stats.snapshot()
+        _log.info(
+            "stream ended after %d frames in %.1f s%s",
+            found["frames"],
+            found["seconds"],
+            "" if self.error is None else f": {_describe(self.error)}",
+            extra={
+                "event": "stream-ended",
+                "frames": found["frames"],
+                "dropped": sum(found["dropped"].values()),
+            },
+        )
 
     def _check_any_output(self) -> None:
         """Raise the first error of the outputs if none of them could be opened."""
@@ -337,7 +365,12 @@ class Stream:
                 if self._reader.is_stopping:
                     return
                 if pair.status != status:
-                    _log.info("frames from %.3f s are %s", pair.time, pair.status)
+                    _log.info(
+                        "frames from %.3f s are %s",
+                        pair.time,
+                        pair.status,
+                        extra={"event": "status-changed", "status": pair.status},
+                    )
                     status = pair.status
                 frame = pair_fuser.fuse(pair, index)
                 self.stats.record_output(frame, skew=pair.skew)
@@ -375,14 +408,18 @@ class Stream:
             else:
                 self.error = error
                 if others_go_on:
-                    _log.warning("%s; the other outputs go on", _describe(error))
+                    _log.warning(
+                        "%s; the other outputs go on",
+                        _describe(error),
+                        extra={"event": "output-failed", "output": sink.name},
+                    )
         if not others_go_on:
             self._reader.stop()
 
     def _add_note(self, error: Exception) -> None:
         note = _describe(error)
         self.notes.append(note)
-        _log.warning("%s", note)
+        _log.warning("%s", note, extra={"event": "stream-note"})
 
     def _check_outputs(self, locations: Mapping[str, Source | str | Path], sinks: Sequence[Sink]) -> None:
         """Refuse sinks that would overwrite a source or the bundle."""

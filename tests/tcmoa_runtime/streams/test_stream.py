@@ -513,7 +513,7 @@ def test_notes_are_logged(bundle, caplog):
     stream = Stream(copying_fuser(bundle), file(10), file(10, fails_after=3))
     with pytest.raises(SourceError):
         stream.run()
-    assert ("tcmoa", logging.WARNING, "scripted: broke") in caplog.record_tuples
+    assert ("tcmoa.streams", logging.WARNING, "scripted: broke") in caplog.record_tuples
     assert stream.notes == ["scripted: broke"]
 
 

@@ -7,15 +7,15 @@ and none on the time of a request line with its headers, which a client can send
 from __future__ import annotations
 
 import asyncio
-import logging
 from http import HTTPStatus
 
 from aiohttp import web
 
+from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.web import connections as limits
 from tcmoa_runtime.web.connections import ConnectionCounter, client_network, raw_refusal
 
-_log = logging.getLogger("tcmoa")
+_log = get_logger("page")
 
 
 class Connection(web.RequestHandler):

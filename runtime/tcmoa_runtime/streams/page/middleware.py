@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from http import HTTPStatus
 from typing import Final
 
@@ -11,6 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from tcmoa_runtime.errors import InputError, TcmoaError
+from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.streams.page.access import request_head
 from tcmoa_runtime.streams.page.connections import Connection
 from tcmoa_runtime.web import connections
@@ -19,7 +19,7 @@ from tcmoa_runtime.web.refusal import HEADERS, RefusedError, shorten_line
 
 _KEPT_HEADERS: Final = ("Allow", "Retry-After", "WWW-Authenticate")
 
-_log = logging.getLogger("tcmoa")
+_log = get_logger("page")
 
 
 def page_middleware(access: Access) -> Middleware:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.streams.interfaces import FusedFrame, StreamFormat
 from tcmoa_runtime.streams.page.api import Api
 from tcmoa_runtime.streams.page.connections import Connection
@@ -31,7 +31,7 @@ WARNING_SECONDS: Final = 60.0
 """Time between two warnings that connections cannot be accepted."""
 _NO_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
-_log = logging.getLogger("tcmoa")
+_log = get_logger("page")
 
 
 class PageServer:

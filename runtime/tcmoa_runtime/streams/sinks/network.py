@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from typing import TYPE_CHECKING, Final
 
 from tcmoa_runtime.location import connection_remedy, redact
+from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.options.sink import SinkOptions
 from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
 from tcmoa_runtime.streams.pyav import describe_error, import_av
@@ -34,7 +34,7 @@ _MUXER_OPTIONS: Final[dict[str, dict[str, str]]] = {
 }
 _MIN_RETRY_SECONDS: Final = 0.5
 _MAX_RETRY_SECONDS: Final = 5.0
-_log = logging.getLogger("tcmoa")
+_log = get_logger("streams")
 
 _TIMEOUT_SECONDS: Final = (5.0, 2.0)
 """Time limits of opening and of reading."""
@@ -104,7 +104,12 @@ class NetworkSink:
                 self._container.mux(packet)
         except self._errors as error:
             self._loss = describe_error(error, self._url)
-            _log.warning("%s: connection lost (%s), reconnecting", self.name, self._loss)
+            _log.warning(
+                "%s: connection lost (%s), reconnecting",
+                self.name,
+                self._loss,
+                extra={"event": "connection-lost", "location": self.name},
+            )
             self._disconnect()
             self._drop()
             self._retry_time = time.monotonic() + self._retry_delay
@@ -158,7 +163,9 @@ class NetworkSink:
             self._retry_delay = _MIN_RETRY_SECONDS
             self._loss, self._lost_frames = None, 0
             self.reconnects += 1
-            _log.warning("%s: connected again", self.name)
+            _log.warning(
+                "%s: connected again", self.name, extra={"event": "reconnected", "location": self.name}
+            )
 
     def _disconnect(self) -> None:
         container, self._container, self._encoder = self._container, None, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Final
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import IMAGE_SUFFIXES
 from tcmoa_runtime.location import file_url, has_number, path_of, printable, redact, scheme_of
+from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.options.source import RawFormat, SourceOptions
 from tcmoa_runtime.options.stream import StreamOptions
 from tcmoa_runtime.streams.interfaces import Source, SourceError
@@ -24,7 +24,7 @@ __all__ = ["NETWORK_SCHEMES", "RawFormat", "SourceOptions", "open_source", "open
 NETWORK_SCHEMES: Final = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "srt", "tcp", "rtmp")
 """Schemes of URLs that can be read."""
 
-_log = logging.getLogger("tcmoa")
+_log = get_logger("streams")
 _CAMERA: Final = re.compile(r"/dev/video\d+")
 
 
@@ -128,10 +128,17 @@ def pair_by_name(x: Source, y: Source) -> None:
         return
     matching = match_images(x.listed, y.listed)
     if matching is None:
-        _log.warning("%s and %s have no common names or numbers; paired in their order", x.name, y.name)
+        _log.warning(
+            "%s and %s have no common names or numbers; paired in their order",
+            x.name,
+            y.name,
+            extra={"event": "paired-in-order"},
+        )
         return
     if matching.message is not None:
-        _log.warning("%s and %s: %s", x.name, y.name, matching.message)
+        _log.warning(
+            "%s and %s: %s", x.name, y.name, matching.message, extra={"event": "images-without-partner"}
+        )
     x.set_times(matching.x)
     y.set_times(matching.y)
 
@@ -178,7 +185,7 @@ def _open_network(url: str, scheme: str, options: SourceOptions, on_message: OnM
         first = Video(url, options, live=options.live, on_phase=on_phase)
     if not first.live:
         if options.live is None:
-            _log.warning("%s", _has_duration(first.name))
+            _log.warning("%s", _has_duration(first.name), extra={"event": "not-live", "location": first.name})
         return _paced(first) if options.realtime else first
     return first if options.reconnect == 0 else Reconnecting(connect, options.reconnect, first)
 

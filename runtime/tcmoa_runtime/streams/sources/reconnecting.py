@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
+from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.streams.interfaces import Source, SourceError, SourceFrame
 from tcmoa_runtime.typing import FrameSize
 
@@ -18,7 +18,7 @@ FIRST_PAUSE_SECONDS: Final = 0.25
 MAX_PAUSE_SECONDS: Final = 5.0
 """Longest time between two attempts."""
 
-_log = logging.getLogger("tcmoa")
+_log = get_logger("streams")
 
 
 class Reconnecting:
@@ -80,7 +80,12 @@ class Reconnecting:
                 return None
             if lost_since is None:
                 lost_since = time.monotonic()
-                _log.warning("%s: lost (%s), reconnecting", self.name, reason)
+                _log.warning(
+                    "%s: lost (%s), reconnecting",
+                    self.name,
+                    reason,
+                    extra={"event": "connection-lost", "location": self.name},
+                )
             self._source.close()
             if time.monotonic() - lost_since + pause > self._patience:
                 raise SourceError(
@@ -103,7 +108,7 @@ class Reconnecting:
         self._earlier_errors += int(getattr(self._source, "errors", 0))
         self._source = source
         self.reconnects += 1
-        _log.info("%s: reconnected", self.name)
+        _log.info("%s: reconnected", self.name, extra={"event": "reconnected", "location": self.name})
         if self._closed.is_set():
             source.close()
 
