@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .venv-demo
 
-.PHONY: demo ready-bundles shipped-pairs test quick docs cpp cpp-fuzz cpp-check gpu-check gpu-proof lint types types-installed soak docker-lint lock audit dist clean
+.PHONY: demo ready-bundles shipped-pairs test quick docs cpp cpp-fuzz cpp-check gpu-check gpu-proof triton-env lint types types-installed soak docker-lint lock audit dist clean
 
 demo: $(DEMO)/.ready
 	$(DEMO)/bin/tcmoa demo --out demo-out
@@ -117,6 +117,20 @@ $(DEMO)/.ready: pyproject.toml constraints.txt
 types-installed: build/typing/.ready
 	cd build/typing && venv/bin/mypy --config-file= --strict ../../tests/typing
 	build/typing/venv/bin/pyright --project tests/typing --pythonpath build/typing/venv/bin/python
+
+# Triton with its client, in an environment of its own: PyTriton, which brings tritonserver, needs numpy 1. The stub is the
+# process in which Triton runs Python; Triton looks for it beside its python backend.
+triton-env: build/triton-env/.ready
+
+build/triton-env/.ready: pyproject.toml constraints.txt
+	rm -rf build/triton-env
+	$(PYTHON) -m venv build/triton-env
+	build/triton-env/bin/pip install --quiet --constraint constraints.txt --editable . nvidia-pytriton==0.7.0
+	build/triton-env/bin/pip check
+	version=$$(build/triton-env/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') && \
+		cd build/triton-env/lib/python$$version/site-packages/pytriton/tritonserver && \
+		cp python_backend_stubs/$$version/triton_python_backend_stub backends/python/
+	touch $@
 
 build/typing/.ready: pyproject.toml $(shell git ls-files 'runtime/tcmoa_runtime/*.py' 'calibration/*.py')
 	rm -rf build/typing

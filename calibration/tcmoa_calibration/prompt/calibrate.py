@@ -11,9 +11,10 @@ from tcmoa_calibration.prompt.report import PromptSearchResult, no_gain_error, t
 from tcmoa_calibration.prompt.search import search_prompt
 from tcmoa_calibration.prompt.surface import draw_surface
 from tcmoa_runtime.bundle import Bundle
-from tcmoa_runtime.bundle_write import check_parent, check_target, derive_bundle
+from tcmoa_runtime.bundle_write import check_target, derive_bundle
 from tcmoa_runtime.errors import NoPromptError
 from tcmoa_runtime.images import check_writable, write_image
+from tcmoa_runtime.new_folder import check_parent
 from tcmoa_runtime.options.prompt_search import PromptSearchOptions
 from tcmoa_runtime.pairs import PairPaths
 from tcmoa_runtime.typing import JsonObject, OnSteps, ignore_steps

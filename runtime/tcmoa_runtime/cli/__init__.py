@@ -59,6 +59,7 @@ _COMMANDS: Final = MappingProxyType(
         "bench": "Examine and measure",
         "gpu-check": "Examine and measure",
         "evaluate": "Examine and measure",
+        "repository": "Grow past one machine",
     }
 )
 """Commands in the order of the help, and the heading of each. A command's module has its name, with _ for each dash."""
