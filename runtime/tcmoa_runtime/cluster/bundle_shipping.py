@@ -88,7 +88,7 @@ class BundleReference:
                         remedy="Start the work again",
                     ) from error
                 with path.open("xb") as file:
-                    file.write(memoryview(data))
+                    file.write(data.data)
             if not _is_whole(partial, self.sha256):
                 raise BundleError("arrived damaged on this node", subject=self.spelling)
             with contextlib.suppress(OSError):  # another process was faster

@@ -41,7 +41,7 @@ def set_variables(variables: Mapping[str, str]) -> Iterator[None]:
 
 def read_token() -> str | None:
     """Return the token that RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token holds now; None without one."""
-    from ray._raylet import AuthenticationTokenLoader
+    from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]  # its stub leaves it out
 
     _reread()
     return str(AuthenticationTokenLoader.instance().get_raw_token(ignore_auth_mode=True)) or None
@@ -50,7 +50,7 @@ def read_token() -> str | None:
 def _reread() -> None:
     """Let Ray read the mode and the token of authentication again: it keeps what it read first."""
     from ray._private import ray_constants
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # as above
 
     Config.initialize("")  # before the token is dropped, as Ray's own tests do: a thread may still read it
     AuthenticationTokenLoader.instance().reset_cache()
