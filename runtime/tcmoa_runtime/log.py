@@ -31,9 +31,10 @@ def fields_of(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
 
 
 class _Redaction(logging.Filter):
-    """Hides the secrets of URLs in the values of a record, before any handler sees it."""
+    """Hides the secrets of URLs in the text and the fields of a record, before any handler sees it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        record.msg = _redact(record.msg)
         if isinstance(record.args, tuple):
             record.args = tuple(_redact(value) for value in record.args)
         for name, value in list(fields_of(record)):

@@ -88,7 +88,12 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:  # the response has begun
             raise ConnectionError from exc
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            _log.error("page: a request failed (%s)", type(exc).__name__, exc_info=exc)
+            _log.error(
+                "page: a request failed (%s)",
+                type(exc).__name__,
+                exc_info=exc,
+                extra={"event": "request-failed"},
+            )
         lines = [line.strip() for line in (message or "").splitlines() if line.strip()]
         reason = lines[0].rstrip(":") if lines else HTTPStatus(status).phrase
         response = web.Response(status=status, text=f"request: {reason[:200]}\n")

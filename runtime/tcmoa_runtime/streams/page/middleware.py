@@ -62,7 +62,13 @@ async def _respond(access: Access, request: web.Request, handler: Handler) -> we
     except (asyncio.CancelledError, ConnectionError):
         raise
     except Exception as error:
-        _log.error("page: %s %s failed", request.method, request.path, exc_info=error)
+        _log.error(
+            "page: %s %s failed",
+            request.method,
+            request.path,
+            exc_info=error,
+            extra={"event": "request-failed", "method": request.method, "path": request.path},
+        )
         line = f"internal error: {type(error).__name__}. The log of the stream has details."
         response = _error_response(request, HTTPStatus.INTERNAL_SERVER_ERROR, line)
     if not response.prepared:

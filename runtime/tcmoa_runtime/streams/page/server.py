@@ -129,4 +129,6 @@ class _LoopErrors:
             loop.default_exception_handler(context)
         elif loop.time() >= self._next_warning:
             self._next_warning = loop.time() + WARNING_SECONDS
-            _log.warning("page: cannot accept connections: %s", error.strerror)
+            _log.warning(
+                "page: cannot accept connections: %s", error.strerror, extra={"event": "cannot-accept"}
+            )
