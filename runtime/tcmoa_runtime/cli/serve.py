@@ -8,10 +8,12 @@ import typer
 
 from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.fuse_prompt import SHIFT_FORM
-from tcmoa_runtime.cli.options import takes_options
+from tcmoa_runtime.cli.options import TextForm, takes_options
 from tcmoa_runtime.cli.printing import print_message
+from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.options.cluster import ClusterOptions
 from tcmoa_runtime.options.fuser import FuserOptions
-from tcmoa_runtime.options.serve import ServeOptions
+from tcmoa_runtime.options.serve import ReplicaOptions, ServeOptions
 from tcmoa_runtime.serving.bundles import name_bundles
 from tcmoa_runtime.web.address import DEFAULT_HOST, Address
 
@@ -19,10 +21,25 @@ _ADDRESS_GROUP = "Address"
 DEFAULT_PORT = 8000
 
 
+def _parse_replicas(text: str) -> tuple[int, int]:
+    """Parse MIN,MAX or one number."""
+    low, mark, high = text.partition(",")
+    if not (low.isascii() and low.isdigit() and (not mark or (high.isascii() and high.isdigit()))):
+        raise InputError(f"{text!r}; expected MIN,MAX or a number, e.g. 1,4")
+    return int(low), int(high if mark else low)
+
+
+_REPLICAS_FORM = TextForm(_parse_replicas, lambda value: f"{value[0]},{value[1]}", "MIN,MAX")
+
+
 @takes_options(FuserOptions, name="fuser_options", forms={"prompt_shift": SHIFT_FORM})
+@takes_options(ClusterOptions, name="cluster_options")
+@takes_options(ReplicaOptions, name="replica_options", forms={"replicas": _REPLICAS_FORM})
 @takes_options(ServeOptions)
 def serve(
     options: ServeOptions,
+    replica_options: ReplicaOptions,
+    cluster_options: ClusterOptions,
     fuser_options: FuserOptions,
     bundles: Annotated[
         list[str],
@@ -56,20 +73,36 @@ def serve(
 
     Requests that do not fit into the queue are answered with 503 and Retry-After. SIGTERM and Ctrl-C stop the service:
     it takes no more requests, and ends when those in flight have ended. TCMOA_LOG=info shows a line for each request.
+    With an address of a Ray cluster, or a number of replicas, the same service runs on Ray Serve.
 
     Examples:
 
         tcmoa serve nano-vif
         tcmoa serve night=bundles/vif-640x480 nano-mef --host 0.0.0.0 --port 8000
+        tcmoa serve nano-vif --address ray://head:10001 --replicas 2,8 --host 0.0.0.0
     """
     require("tcmoa_runtime.serving.server", "serve", "serve")
-    from tcmoa_runtime.serving.local import serve_here
-
     named = name_bundles(bundles)
-    address = Address.parse(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", subject="host")
+    listen = Address.parse(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", subject="host")
 
     def show(url: str) -> None:
         print_message(f"service: {url} serves {', '.join(named)}")
 
-    serve_here(named, options, fuser_options, address=address, token=token, on_started=show)
+    if cluster_options.address is None and replica_options.replicas is None:
+        from tcmoa_runtime.serving.local import serve_here
+
+        serve_here(named, options, fuser_options, address=listen, token=token, on_started=show)
+        return 0
+    from tcmoa_runtime.serving.ray_service import serve_on_ray
+
+    serve_on_ray(
+        named,
+        options,
+        fuser_options,
+        replica_options,
+        cluster=cluster_options.address,
+        address=listen,
+        token=token,
+        on_started=show,
+    )
     return 0

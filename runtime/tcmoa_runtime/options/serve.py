@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.options.cluster import CLUSTER_GROUP
 from tcmoa_runtime.options.option import Option, check_minimum, check_range, check_seconds
 
 LIMITS_GROUP = "Limits"
@@ -13,6 +15,9 @@ MAX_CONCURRENCY = 256
 MAX_QUEUE = 10_000
 MAX_BODY_MIB = 2048
 MAX_MEGAPIXELS = 256.0
+MAX_REPLICAS = 10_000
+MAX_GPUS = 64
+DEFAULT_REPLICAS = (1, 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,3 +79,39 @@ class ServeOptions:
     def max_pixels(self) -> int:
         """Largest source of a request in pixels."""
         return round(self.max_megapixels * 1e6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicaOptions:
+    """Replicas of a service on Ray Serve."""
+
+    replicas: Annotated[
+        tuple[int, int] | None,
+        Option(
+            "Fewest and most processes that serve on Ray, which starts more while requests wait. 1,4 with an address; "
+            "one process without Ray if neither is given.",
+            group=CLUSTER_GROUP,
+        ),
+    ] = None
+    gpus: Annotated[
+        float,
+        Option("GPUs of each replica; 0.5 lets two share one.", group=CLUSTER_GROUP),
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        """Check every field; raises InputError whose subject is the field's name."""
+        check_range("gpus", self.gpus, 0, MAX_GPUS)
+        if self.gpus > 1 and not self.gpus.is_integer():
+            raise InputError(f"{self.gpus:g}; expected a whole number, or less than 1", subject="gpus")
+        low, high = self.replicas or DEFAULT_REPLICAS
+        if (low, high) != self.bounds or not 1 <= low <= high <= MAX_REPLICAS:
+            raise InputError(
+                f"{low:g},{high:g}; expected MIN,MAX with 1 <= MIN <= MAX <= {MAX_REPLICAS}",
+                subject="replicas",
+            )
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Fewest and most replicas."""
+        low, high = self.replicas or DEFAULT_REPLICAS
+        return int(low), int(high)
