@@ -50,10 +50,13 @@ def free_port():
 
 @contextmanager
 def triton_server(repository, log, *options):
-    """Run tritonserver on a repository, without models, on loopback; yield the address of its HTTP service.
+    """Run tritonserver on a repository, on loopback and with no model loaded; yield a client of its HTTP service.
 
     The server ends with this process, too.
     """
+    from tritonclient.http import InferenceServerClient
+
+
     folder, libraries = find_server()
     address = f"127.0.0.1:{free_port()}"
     host, port = address.split(":")
@@ -62,6 +65,7 @@ def triton_server(repository, log, *options):
         *(f"--model-repository={repository}", "--model-control-mode=explicit"),
         *(f"--backend-directory={folder / 'backends'}", f"--cache-directory={folder / 'caches'}"),
         *(f"--http-address={host}", f"--http-port={port}", "--allow-grpc=false", "--allow-metrics=false"),
+        "--exit-timeout-secs=5",
         *options,
     ]
     environment = {
@@ -79,7 +83,8 @@ def triton_server(repository, log, *options):
         )
     try:
         wait_for_port(process, host, int(port), log)
-        yield address
+        with InferenceServerClient(address, network_timeout=60, connection_timeout=60) as client:
+            yield client
     finally:
         stop(process)
 

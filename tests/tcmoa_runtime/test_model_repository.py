@@ -15,9 +15,8 @@ import onnxruntime
 import pytest
 from google.protobuf import text_format
 
+from repository_pieces import write_aligned
 from tcmoa_runtime import Bundle, Fuser, InputError
-from tcmoa_runtime.alignment import MANIFEST_KEY, Alignment
-from tcmoa_runtime.bundle_write import derive_bundle
 from tcmoa_runtime.engine import BuilderGpu, EngineDescription, write_engine
 from tcmoa_runtime.engine_trust import record_built
 from tcmoa_runtime.images import decode_image, encode_image
@@ -33,7 +32,6 @@ with warnings.catch_warnings():
 
 TYPES = {"tensor(uint8)": "TYPE_UINT8", "tensor(float)": "TYPE_FP32"}
 GRAPH_TYPES = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
-MATRIX = ((1.02, 0.03, -4.5), (-0.02, 0.99, 3.25), (1e-4, -5e-5, 1.0))
 
 
 def config_of(folder):
@@ -54,12 +52,7 @@ def parameters_of(config):
 @pytest.fixture(scope="module")
 def aligned(exported, tmp_path_factory):
     """Path of a bundle that aligns y."""
-    out = tmp_path_factory.mktemp("aligned") / "aligned"
-    found = Alignment(
-        "y", MATRIX, model="homography", residual_px=0.25, score_before=0.1, score_after=0.4, pairs=12, seed=0
-    )
-    derive_bundle(Bundle.open(exported("bgr")), out, {MANIFEST_KEY: found.to_json()})
-    return out
+    return write_aligned(exported("bgr"), tmp_path_factory.mktemp("aligned") / "aligned")
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +183,11 @@ def test_a_model_in_python_takes_any_size_and_either_form(exported, wrapped, tmp
         for source in "xy"
     }
     prompts = dict.fromkeys(("prompt_scale", "prompt_shift"), ("TYPE_FP32", (-1, -1, -1)))
-    fused = {"fused": ("TYPE_UINT8", (-1, -1, -1, 3)), "fused_encoded": ("TYPE_STRING", (-1,))}
+    fused = {
+        "fused": ("TYPE_UINT8", (-1, -1, -1, 3)),
+        "fused_png": ("TYPE_STRING", (-1,)),
+        "fused_jpeg": ("TYPE_STRING", (-1,)),
+    }
     config = config_of(out / "vif")
     count = Bundle.open(exported("vif")).contract.prompts
     assert tensors_of(config.input) == sources | prompts
@@ -532,26 +529,26 @@ def refusal(model, *arguments, **inputs):
 
 def test_a_request_is_fused_like_the_fuser_does(model, fuser, pair):
     x, y = pair
-    every = ("fused", "fused_encoded", "prompt")
+    every = ("fused", "fused_png", "fused_jpeg", "prompt")
     with Fuser.load(fuser.bundle.path, "onnxruntime", threads=1) as own:
         fused, prompt = own.with_prompt(x, y, scale=1.5, shift=0.25)
         number = {
             name: np.float32(value).reshape(1, 1, 1) for name, value in (("scale", 1.5), ("shift", 0.25))
         }
         inputs = {"x": x[None], "y": y[None], **{f"prompt_{name}": value for name, value in number.items()}}
-        outputs = answer(model, every, **inputs).outputs
+        outputs = answer(model, every, **inputs).outputs  # as Triton asks where a request names no output
         assert outputs.keys() == {"fused", "prompt"}
         np.testing.assert_array_equal(outputs["fused"], fused[None])
         np.testing.assert_array_equal(outputs["prompt"], prompt[None])
-        png = answer(model, ("fused_encoded",), **inputs).outputs
-        assert png.keys() == {"fused_encoded"}
-        np.testing.assert_array_equal(decode_image(png["fused_encoded"][0], "png"), fused)
+        files = answer(model, ("fused_png", "fused_jpeg"), **inputs).outputs
+        assert files.keys() == {"fused_png", "fused_jpeg"}
+        np.testing.assert_array_equal(decode_image(files["fused_png"][0], "png"), fused)
+        assert files["fused_jpeg"][0] == encode_image(fused, "JPEG")
         files = {
             f"{name}_encoded": np.array([encode_image(image, "PNG")], object)
             for name, image in zip("xy", pair, strict=True)
         }
-        outputs = answer(model, every, **files).outputs
-        assert outputs.keys() == set(every)
+        outputs = answer(model, **files).outputs
         np.testing.assert_array_equal(outputs["fused"][0], own(x, y))
         both = np.stack([x, y]), np.stack([y, x])
         scales = np.float32([[[0.5]], [[2.0]]])
@@ -565,11 +562,11 @@ def test_encoded_sources_follow_the_order_of_the_bundle(exported, pair):
     loaded = load_model(exported("bgr gray"))
     gray = np.array([encode_image(y[..., 0], "PNG")] * 2, object)
     color = np.array([encode_image(x, "PNG")] * 2, object)
-    outputs = answer(loaded, ("fused", "fused_encoded"), x_encoded=color, y_encoded=gray).outputs
+    outputs = answer(loaded, ("fused", "fused_png"), x_encoded=color, y_encoded=gray).outputs
     with Fuser.load(exported("bgr gray"), "onnxruntime", threads=1) as own:
         fused = own(np.ascontiguousarray(x[..., ::-1]), y[..., 0])
     np.testing.assert_array_equal(outputs["fused"], [fused] * 2)
-    np.testing.assert_array_equal(decode_image(outputs["fused_encoded"][1], "png"), fused[..., ::-1])
+    np.testing.assert_array_equal(decode_image(outputs["fused_png"][1], "png"), fused[..., ::-1])
     loaded.close()
 
 
@@ -592,7 +589,13 @@ def test_wrong_requests_are_one_line(model, pair):
             {"x": x, "x_encoded": np.array([png], object), "y": y},
             "x: given as x and x_encoded; expected one of the inputs x, x_uint16, x_encoded",
         ),
-        ({"x": x[:0], "y": y}, "x: shape [0, 100, 130, 3], which holds no frame; expected one or more"),
+        ({"x": x[:0], "y": y}, "x: 0 frames; expected 1 to 64 in a request"),
+        ({"x": np.zeros((65, 1, 1, 3), np.uint8), "y": y}, "x: 65 frames; expected 1 to 64 in a request"),
+        (
+            {"x": x, "y": np.zeros((1, 1, 32769, 1), np.uint8)},
+            "y: 32769x1; expected sides of at most 32768 pixels",
+        ),
+        ({"x_encoded": np.array([], object), "y": y}, "x_encoded: 0 frames; expected 1 to 64 in a request"),
         ({"x": np.repeat(x, 2, 0), "y": y}, "x has 2 frames and y 1; expected the same number of frames"),
         (
             {"x": x[..., :2], "y": y},
@@ -630,6 +633,8 @@ def test_wrong_requests_are_one_line(model, pair):
 def test_an_encoded_image_of_too_many_pixels_is_refused_before_it_is_decoded(vif, pair):
     loaded = load_model(vif, parameters={"max_pixels": "1000"})
     files = np.array([encode_image(pair[0], "PNG")], object)
+    line = refusal(loaded, x=pair[0][None], y=pair[1][None])
+    assert line == "x: 13000 pixels; expected at most 1000 in a request"
     line = refusal(loaded, x_encoded=files, y=pair[1][None])
     assert line == (
         "x_encoded: not a readable image (130x100, more pixels than can be decoded); expected at most 1000 pixels"
@@ -690,8 +695,8 @@ def test_wrong_parameters_are_one_line(vif):
 
 
 def test_instances_share_the_cores(vif, monkeypatch):
-    seen = []
-    monkeypatch.setattr(Fuser, "load", lambda *_, threads, **__: seen.append(threads))
+    seen, loaded = [], SimpleNamespace(bundle=Bundle.open(vif))
+    monkeypatch.setattr(Fuser, "load", lambda *_, threads, **__: seen.append(threads) or loaded)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
     for settings, instances in ((PythonSettings(), 1), (PythonSettings(), 3), (PythonSettings(threads=5), 3)):
         RequestFuser.load(vif, settings, instances)

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
 from tcmoa_runtime.errors import InputError, NoPromptError, TcmoaError, first_line
 from tcmoa_runtime.fuser import Fuser
-from tcmoa_runtime.images import DEFAULT_PERCENTILES, decode_image, encode_image, format_size, in_order
-from tcmoa_runtime.model_repository.tensors import ENCODED, FUSED_ENCODED, SOURCE_FORMS
+from tcmoa_runtime.images import DEFAULT_PERCENTILES, encode_image, in_order
+from tcmoa_runtime.model_repository.tensors import ENCODED, FUSED_FILES, SOURCE_FORMS, python_outputs
 from tcmoa_runtime.options.fuser import FuserOptions
 from tcmoa_runtime.options.option import check_minimum
-from tcmoa_runtime.options.repository import DEFAULT_MAX_PIXELS
-from tcmoa_runtime.typing import BackendChoice, FitMode, Frame, Percentiles, PromptMap, SourceName
+from tcmoa_runtime.request_images import DEFAULT_MAX_PIXELS, check_extent, decode_frames
+from tcmoa_runtime.typing import BackendChoice, FitMode, Frame, Percentiles, PromptMap
 
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 """Tensors of a request or response by name."""
@@ -52,7 +52,7 @@ class PythonSettings:
         fit: How frames of another size are fused.
         stretch: Percentiles of frames with 16 bits that become black and white.
         threads: CPU threads; None: all cores.
-        max_pixels: Largest encoded image that is decoded.
+        max_pixels: Most pixels of all images of a source of one request.
         trust_engines: Whether engines of the bundle are loaded.
     """
 
@@ -170,8 +170,10 @@ class RequestFuser:
     """Fuses the tensors of a request."""
 
     def __init__(self, fuser: Fuser, max_pixels: int) -> None:
-        """Combine a loaded fuser with the limit of encoded images."""
+        """Combine a loaded fuser with the limit of a request."""
         self._fuser, self._max_pixels = fuser, max_pixels
+        self._outputs = {tensor.name for tensor in python_outputs(fuser.bundle)}
+        self._default_outputs = sorted(self._outputs - FUSED_FILES.keys())
 
     @classmethod
     def load(cls, bundle: Path, settings: PythonSettings, instances: int = 1) -> RequestFuser:
@@ -202,66 +204,57 @@ class RequestFuser:
 
         Args:
             inputs: Tensors of `python_inputs` by name.
-            requested: Names of the outputs that the request asks for; all outputs if it names none.
+            requested: Names of the outputs that the request asks for. Triton asks for all outputs where a request names
+                none; then no frame is encoded, as few would read it.
 
         Returns:
-            The outputs by name. Frames are encoded for requests whose sources are encoded, or that ask for encoded
-            frames only: one that names no output would pay for what it does not read.
+            The outputs by name.
 
         Raises:
             InputError: An input is missing, or has a wrong shape, size, type or value.
         """
-        x, y = self._source(inputs, "x"), self._source(inputs, "y")
+        x, y = self._source(inputs, X), self._source(inputs, Y)
         if len(x) != len(y):
             raise InputError(f"x has {len(x)} frames and y {len(y)}; expected the same number of frames")
         scale, shift = self._prompts(inputs, x)
-        prompts: NDArray[np.float32] | None = None
         sources = (x[0], y[0]) if len(x) == 1 else (x, y)  # a single frame is not copied into a batch
-        if PROMPT in requested and self._fuser.bundle.contract.with_prompt:
-            fused, prompts = self._fuser.with_prompt(*sources, scale=scale, shift=shift)
+        prompt: NDArray[np.float32] | None = None
+        if PROMPT in requested:
+            fused, prompt = self._fuser.with_prompt(*sources, scale=scale, shift=shift)
         else:
             fused = self._fuser(*sources, scale=scale, shift=shift)
         if len(x) == 1:
             fused = fused[None]
-            prompts = None if prompts is None else prompts[None]
-        outputs: dict[str, NDArray[Any]] = {} if prompts is None else {PROMPT: prompts}
-        has_encoded = any(f"{source}{ENCODED}" in inputs for source in (X, Y))
-        if FUSED in requested or FUSED_ENCODED not in requested:
-            outputs[FUSED] = fused
-        if FUSED_ENCODED in requested and (has_encoded or FUSED not in requested):
-            outputs[FUSED_ENCODED] = self._encode(fused)
-        return outputs
+            prompt = None if prompt is None else prompt[None]
+        names = self._default_outputs if set(requested) == self._outputs else requested
+        return {name: self._output(name, fused, prompt) for name in names}
 
-    def _source(self, inputs: Tensors, source: SourceName) -> NDArray[Any]:
+    def _output(self, name: str, fused: Frame, prompt: NDArray[np.float32] | None) -> NDArray[Any]:
+        if name in FUSED_FILES:
+            order = self._fuser.bundle.channel_order
+            files = [encode_image(in_order(frame, order), FUSED_FILES[name], name) for frame in fused]
+            return np.array(files, np.object_)
+        if name == FUSED:
+            return fused
+        if prompt is None:
+            raise TypeError(f"no output {name!r} was computed")
+        return prompt
+
+    def _source(self, inputs: Tensors, source: str) -> NDArray[Any]:
         """Return the frames of a source, [B, H, W, C] in the bundle's channel order."""
         names = [f"{source}{form}" for form in SOURCE_FORMS]
         given = [name for name in names if name in inputs]
         if len(given) != 1:
             arrived = "given as " + " and ".join(given) if given else "not given"
             raise InputError(f"{arrived}; expected one of the inputs {', '.join(names)}", subject=source)
-        value = inputs[given[0]]
-        if not len(value):
-            raise InputError(
-                f"shape {list(value.shape)}, which holds no frame; expected one or more", subject=given[0]
+        (name,) = given
+        value = inputs[name]
+        if name.endswith(ENCODED):
+            return decode_frames(
+                list(value), name, self._fuser.bundle.channel_order, max_pixels=self._max_pixels
             )
-        return self._decode(value, given[0]) if given[0].endswith(ENCODED) else value
-
-    def _decode(self, files: NDArray[Any], name: str) -> NDArray[Any]:
-        """Decode image files of one size, [B, H, W, C] in the bundle's channel order."""
-        images: list[NDArray[Any]] = []
-        for index, data in enumerate(files):
-            subject = name if len(files) == 1 else f"{name}[{index}]"
-            image = decode_image(data, subject, max_pixels=self._max_pixels)
-            image = image if image.ndim == 3 else image[..., None]
-            if images and (image.shape, image.dtype) != (images[0].shape, images[0].dtype):
-                raise InputError(
-                    f"{_describe(image)}; expected {_describe(images[0])}, like the first image of the request",
-                    subject=subject,
-                )
-            images.append(image)
-        order = self._fuser.bundle.channel_order
-        ordered = [image if image.shape[2] == 1 else in_order(image, order) for image in images]
-        return np.stack(ordered) if len(ordered) > 1 else ordered[0][None]
+        check_extent(value, name, self._max_pixels)
+        return value
 
     def _prompts(self, inputs: Tensors, x: NDArray[Any]) -> tuple[PromptMap | None, PromptMap | None]:
         """Return alpha and beta of a request; None for the bundle's default."""
@@ -281,11 +274,6 @@ class RequestFuser:
                 value = np.broadcast_to(value, (len(value), *grid))
             values.append(value)
         return values[0], values[1]
-
-    def _encode(self, fused: Frame) -> NDArray[np.object_]:
-        """Encode frames as PNG files."""
-        order = self._fuser.bundle.channel_order
-        return np.array([encode_image(in_order(frame, order), "PNG") for frame in fused], np.object_)
 
 
 class _TritonLog(logging.Handler):
@@ -310,7 +298,3 @@ def one_line(error: TcmoaError) -> str:
 def num_instances(config: Mapping[str, Any]) -> int:
     """Return the number of instances that run at the same time, from Triton's model configuration."""
     return sum(int(group.get("count", 1)) for group in config.get("instance_group", ())) or 1
-
-
-def _describe(image: NDArray[Any]) -> str:
-    return f"{format_size(image.shape)} with {image.shape[2]} channels and {image.itemsize * 8} bits"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
+from tcmoa_runtime.image_header import ImageFormat
 from tcmoa_runtime.typing import JsonObject
 
 UINT16: Final = "_uint16"
@@ -14,8 +16,8 @@ ENCODED: Final = "_encoded"
 SOURCE_FORMS: Final[tuple[str, ...]] = ("", UINT16, ENCODED)
 """What follows `x` and `y` in the names of the inputs of the python backend: frames in 8 bits, in 16 bits, or the bytes
 of image files."""
-FUSED_ENCODED: Final = f"{FUSED}{ENCODED}"
-"""Output of the python backend: the fused frames as the bytes of PNG files."""
+FUSED_FILES: Final[Mapping[str, ImageFormat]] = {f"{FUSED}_png": "PNG", f"{FUSED}_jpeg": "JPEG"}
+"""Outputs of the python backend that are the fused frames as the bytes of image files."""
 
 _CONFIG_TYPES: Final = {"uint8": "UINT8", "uint16": "UINT16", "float32": "FP32", "bytes": "STRING"}
 _PROTOCOL_TYPES: Final = {**_CONFIG_TYPES, "bytes": "BYTES"}
@@ -82,7 +84,10 @@ def python_inputs(bundle: Bundle) -> tuple[ModelTensor, ...]:
 
 def python_outputs(bundle: Bundle) -> tuple[ModelTensor, ...]:
     """Return the outputs of a model of the python backend."""
-    outputs = [ModelTensor(FUSED, "uint8", (-1, -1, -1, 3)), ModelTensor(FUSED_ENCODED, "bytes", (-1,))]
+    outputs = [
+        ModelTensor(FUSED, "uint8", (-1, -1, -1, 3)),
+        *(ModelTensor(name, "bytes", (-1,)) for name in FUSED_FILES),
+    ]
     contract = bundle.contract
     if contract.with_prompt:
         outputs.append(ModelTensor(PROMPT, "float32", (-1, contract.prompts, 2, -1, -1)))

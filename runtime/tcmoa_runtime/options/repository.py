@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, TypeAlias, get_args
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import DEFAULT_PERCENTILES, check_percentiles
 from tcmoa_runtime.options.option import Option, check_choices, check_minimum, check_range
+from tcmoa_runtime.request_images import DEFAULT_MAX_PIXELS
 from tcmoa_runtime.typing import BackendChoice, FitMode, Percentiles, Precision
 
 TritonBackend: TypeAlias = Literal["python", "onnxruntime", "openvino", "tensorrt"]
@@ -25,8 +26,6 @@ MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 MAX_INSTANCES: Final = 256
 MAX_VERSION: Final = 2**31 - 1
-DEFAULT_MAX_PIXELS: Final = 1 << 26
-"""Pixels of an encoded image that a server decodes, 8192x8192: 600 MB in color with 16 bits."""
 
 MODELS_GROUP: Final = "Models"
 INSTANCES_GROUP: Final = "Instances"
@@ -97,7 +96,7 @@ class RepositoryOptions:
         BackendChoice, Option("Backend of this runtime that runs the graph.", group=PYTHON_GROUP)
     ] = "auto"
     max_pixels: Annotated[
-        int, Option("Largest encoded image that is decoded, in pixels.", group=PYTHON_GROUP)
+        int, Option("Most pixels of all images of a source of one request.", group=PYTHON_GROUP)
     ] = DEFAULT_MAX_PIXELS
     tensorrt_version: Annotated[
         str | None,

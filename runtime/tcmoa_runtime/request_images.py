@@ -1,0 +1,92 @@
+"""Images of a request to a server: how many and how large they may be, and decoding those that are image files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.images import EncodedImage, decode_image, format_size, in_order
+from tcmoa_runtime.typing import ChannelOrder
+
+MAX_FRAMES: Final = 64
+"""Pairs of one request: a pair of one pixel takes as long as one of the bundle's size."""
+MAX_SIDE_PX: Final = 32_768
+"""Longest side of a frame."""
+DEFAULT_MAX_PIXELS: Final = 1 << 26
+"""Pixels of all images of a source of one request, 8192x8192: 600 MB when 16 bits in color are stretched."""
+
+
+def check_extent(image: NDArray[Any], name: str, max_pixels: int) -> None:
+    """Check how much a request asks for; other shapes than those of images are left to the fuser.
+
+    Args:
+        image: A frame [H, W] or [H, W, C], or frames [B, H, W, C].
+        name: Name of the images in error messages.
+        max_pixels: Most pixels of all its frames.
+
+    Raises:
+        InputError: There are too many frames or pixels, or a side is too long.
+    """
+    axes = image.shape
+    if image.ndim == 4:
+        check_count(axes[0], name)
+    frame = axes[1:] if image.ndim == 4 else axes
+    if len(frame) < 2:
+        return
+    if max(frame[:2]) > MAX_SIDE_PX:
+        raise InputError(
+            f"{format_size(frame)}; expected sides of at most {MAX_SIDE_PX} pixels", subject=name
+        )
+    pixels = math.prod(frame[:2]) * (axes[0] if image.ndim == 4 else 1)
+    if pixels > max_pixels:
+        raise InputError(f"{pixels} pixels; expected at most {max_pixels} in a request", subject=name)
+
+
+def check_count(count: int, name: str) -> None:
+    """Raise InputError when a request has no frame or more than `MAX_FRAMES`."""
+    if not 1 <= count <= MAX_FRAMES:
+        raise InputError(f"{count} frames; expected 1 to {MAX_FRAMES} in a request", subject=name)
+
+
+def decode_frames(
+    files: Sequence[EncodedImage], name: str, order: ChannelOrder, *, max_pixels: int
+) -> NDArray[Any]:
+    """Decode the image files of a request, which must be of one size and type.
+
+    Args:
+        files: The bytes of each file.
+        name: Name of the images in error messages.
+        order: Channel order of the result.
+        max_pixels: Most pixels of all files.
+
+    Returns:
+        uint8 or uint16 [B, H, W, 1 or 3].
+
+    Raises:
+        InputError: A file is no image, or there are too many, too large or different ones.
+    """
+    check_count(len(files), name)
+    images: list[NDArray[Any]] = []
+    left = max_pixels
+    for index, data in enumerate(files):
+        subject = name if len(files) == 1 else f"{name}[{index}]"
+        image = decode_image(data, subject, max_pixels=left)
+        left -= math.prod(image.shape[:2])
+        image = image if image.ndim == 3 else image[..., None]
+        if images and (image.shape, image.dtype) != (images[0].shape, images[0].dtype):
+            raise InputError(
+                f"{_describe(image)}; expected {_describe(images[0])}, like the first image of the request",
+                subject=subject,
+            )
+        images.append(image)
+    ordered = [image if image.shape[2] == 1 else in_order(image, order) for image in images]
+    return np.stack(ordered) if len(ordered) > 1 else ordered[0][None]
+
+
+def _describe(image: NDArray[Any]) -> str:
+    return f"{format_size(image.shape)} with {image.shape[2]} channels and {image.itemsize * 8} bits"
