@@ -59,6 +59,8 @@ _COMMANDS: Final = MappingProxyType(
         "bench": "Examine and measure",
         "gpu-check": "Examine and measure",
         "evaluate": "Examine and measure",
+        "serve": "Grow past one machine",
+        "fleet": "Grow past one machine",
         "repository": "Grow past one machine",
     }
 )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.export import MAX_BATCH, MAX_SIDE_PX
 from tcmoa_runtime.options.option import Option, check_choices, check_range
 from tcmoa_runtime.options.pairs import PAIRS_GROUP, PAIRS_METAVAR, PairOptions
+from tcmoa_runtime.options.toml_table import read_toml, unknown_key
 from tcmoa_runtime.typing import ChannelOrder, FrameSize, JsonObject
 
 Join: TypeAlias = Literal["separate", "channels", "batch", "depth"]
@@ -322,15 +321,7 @@ class Conventions:
         Raises:
             InputError: The file cannot be read, a key is unknown, or a value is wrong.
         """
-        try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"cannot be read: {error.strerror}", subject=path) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(
-                f'not TOML ({error}); expected lines such as range_in = "0..1"', subject=path
-            ) from error
-        return cls.from_values(values, path)
+        return cls.from_values(read_toml(path, 'range_in = "0..1"'), path)
 
     @classmethod
     def from_values(cls, values: Mapping[str, object], subject: object) -> Self:
@@ -343,9 +334,7 @@ class Conventions:
         found: dict[str, object] = {}
         for key, value in values.items():
             if key not in hints:
-                near = difflib.get_close_matches(key, hints, 1)
-                hint = f"; expected e.g. '{near[0]}'" if near else "; expected the name of a convention"
-                raise InputError(f"'{key}' is no convention{hint}", subject=subject)
+                raise unknown_key(key, hints, subject=subject, what="convention")
             found[key] = _as_field(value, hints[key], f"{subject}: {key}")
         try:
             conventions = cls(**found)  # type: ignore[arg-type]  # checked one by one above

@@ -1,0 +1,190 @@
+"""The page of a fleet as an ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import cache
+from http import HTTPStatus
+from importlib.resources import files
+from typing import Final, Protocol
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route as StarletteRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.fleet.page import routes
+from tcmoa_runtime.fleet.page.metrics import fleet_metrics
+from tcmoa_runtime.fleet.status import describe_details, describe_fleet
+from tcmoa_runtime.fleet.supervisor import FleetStatus, PairStatus
+from tcmoa_runtime.log import get_logger
+from tcmoa_runtime.metrics_text import CONTENT_TYPE
+from tcmoa_runtime.serving.gate import error_response, request_head
+from tcmoa_runtime.web.access import Access
+from tcmoa_runtime.web.document import content_policy
+from tcmoa_runtime.web.refusal import HEADERS, RefusedError
+from tcmoa_runtime.web.routes import Route
+
+COOKIE_SECONDS: Final = 7 * 24 * 3600
+PICTURE_S: Final = 2.0
+"""Time in which the process of a pair must answer with a picture."""
+
+_log = get_logger("fleet")
+_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+
+
+class FleetSource(Protocol):
+    """What the page shows."""
+
+    def status(self) -> FleetStatus:
+        """Return the fleet as it is; from any thread."""
+        ...
+
+    def picture(self, name: str, width: int, timeout: float) -> bytes | None:
+        """Return the newest frame of a pair as a JPEG; None without one. Waits; from any thread."""
+        ...
+
+
+@cache
+def fleet_document() -> tuple[str, str]:
+    """Return the document and its content security policy."""
+    html, style, script = map(_read, ("fleet.html", "fleet.css", "fleet.js"))
+    return html.replace("/*STYLE*/", style).replace("/*SCRIPT*/", script), content_policy(script, style)
+
+
+def _read(name: str) -> str:
+    return files("tcmoa_runtime.fleet.page").joinpath("static", name).read_text(encoding="utf-8")
+
+
+def make_application(source: FleetSource, access: Access) -> ASGIApp:
+    """Return the application.
+
+    Args:
+        source: The fleet.
+        access: Who may connect.
+    """
+    page = _Page(source, access)
+    handlers: dict[Route, Callable[[Request], Awaitable[Response]]] = {
+        routes.PAGE: page.get_page,
+        routes.METRICS: page.get_metrics,
+        routes.FLEET: page.get_fleet,
+        routes.PAIR: page.get_pair,
+        routes.PICTURE: page.get_picture,
+        routes.HEALTH: page.get_health,
+    }
+    app = Starlette(
+        routes=[
+            StarletteRoute(route.path, handlers[route], methods=[route.method]) for route in routes.ROUTES
+        ],
+        exception_handlers={HTTPException: _http_error},
+    )
+    return _Gate(app, access)
+
+
+class _Gate:
+    """ASGI middleware: access, one line for each error, and headers."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app, self._access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        has_begun = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal has_begun
+            if message["type"] == "http.response.start":
+                has_begun = True
+                given = {name.lower() for name, _ in message["headers"]}
+                added = ((name, value) for name, value in _HEADERS if name not in given)
+                message["headers"] = [*message["headers"], *added]
+            await send(message)
+
+        response = await self._respond(scope, receive, send_with_headers)
+        if response is not None and not has_begun:
+            await response(scope, receive, send_with_headers)
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
+        try:
+            if scope["path"] != routes.HEALTH.path:
+                self._access.check(request_head(scope, self._access))
+            await self._app(scope, receive, send)
+        except RefusedError as refused:
+            return error_response(refused.status, refused.line, refused.headers)
+        except InputError as error:
+            return error_response(HTTPStatus.BAD_REQUEST, str(error))
+        except Exception as error:
+            _log.error("page of the fleet: %s failed", scope["path"], exc_info=error)
+            line = f"internal error: {type(error).__name__}. The log of the supervisor has details."
+            return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, line)
+        return None
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    """Answer an error of the router: no such path, or another method."""
+    if not isinstance(error, HTTPException):
+        raise error
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        line = "method: not one of this route; expected GET."
+    else:
+        line = "path: no such route; expected one of " + ", ".join(route.path for route in routes.ROUTES)
+    return error_response(error.status_code, line, dict(error.headers or {}))
+
+
+class _Page:
+    """One handler for each route."""
+
+    def __init__(self, source: FleetSource, access: Access) -> None:
+        self._source, self._access = source, access
+
+    async def get_page(self, request: Request) -> Response:
+        if self._access.is_token(request.query_params.get("token", "")):
+            # Move the token from the address bar and the history into a cookie that scripts cannot read.
+            moved = RedirectResponse("/", HTTPStatus.SEE_OTHER)
+            moved.set_cookie(
+                self._access.cookie,
+                self._access.token or "",
+                max_age=COOKIE_SECONDS,
+                httponly=True,
+                samesite="strict",
+            )
+            return moved
+        html, policy = fleet_document()
+        return Response(html, media_type="text/html", headers={"Content-Security-Policy": policy})
+
+    async def get_metrics(self, _: Request) -> Response:
+        return Response(fleet_metrics(self._source.status()), headers={"Content-Type": CONTENT_TYPE})
+
+    async def get_fleet(self, _: Request) -> Response:
+        return JSONResponse(describe_fleet(self._source.status()))
+
+    async def get_pair(self, request: Request) -> Response:
+        return JSONResponse(describe_details(self._pair_of(request)))
+
+    async def get_picture(self, request: Request) -> Response:
+        pair = self._pair_of(request)
+        width = request.query_params.get("width", str(routes.DEFAULT_WIDTH_PX))
+        if not (width.isascii() and width.isdigit() and 0 < int(width) <= routes.MAX_WIDTH_PX):
+            raise InputError(f"{width!r}; expected 1 to {routes.MAX_WIDTH_PX} pixels", subject="width")
+        jpeg = None
+        if pair.state in ("running", "stalled"):
+            jpeg = await run_in_threadpool(self._source.picture, pair.name, int(width), PICTURE_S)
+        if jpeg is None:
+            raise RefusedError(HTTPStatus.NOT_FOUND, f"{pair.name}: there is no picture; it is {pair.state}.")
+        return Response(jpeg, media_type="image/jpeg")
+
+    async def get_health(self, _: Request) -> Response:
+        return JSONResponse({"live": True})
+
+    def _pair_of(self, request: Request) -> PairStatus:
+        name = request.path_params["name"]
+        for pair in self._source.status().pairs:
+            if pair.name == name:
+                return pair
+        raise RefusedError(HTTPStatus.NOT_FOUND, f"{name}: no such pair. `GET /api/fleet` lists them.")

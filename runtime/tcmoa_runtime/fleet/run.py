@@ -1,0 +1,214 @@
+"""Running a fleet: connecting to Ray, following the file, and watching the actors until the user ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tcmoa_runtime.cluster.bundle_shipping import BundleReference, ship_bundle
+from tcmoa_runtime.cluster.nodes import list_nodes, on_each_node
+from tcmoa_runtime.cluster.session import RaySession, ray_session
+from tcmoa_runtime.errors import InputError, TcmoaError, first_line
+from tcmoa_runtime.fleet.actor import this_supervisor
+from tcmoa_runtime.fleet.file import FleetFile
+from tcmoa_runtime.fleet.pool import Work
+from tcmoa_runtime.fleet.ray_actors import RayActors
+from tcmoa_runtime.fleet.supervisor import POLL_S, FleetStoppingError, Supervisor
+from tcmoa_runtime.location import redact_text
+from tcmoa_runtime.log import get_logger
+from tcmoa_runtime.typing import OnMessage
+
+NODES_S: Final = 10.0
+"""Time between two looks for nodes that have joined."""
+SETTLE_S: Final = 0.5
+"""A file that has changed is read when it has not changed for this long: editors write in parts."""
+
+_log = get_logger("fleet")
+
+
+class WatchedFile:
+    """A file that may change at any time."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take the file as it is for known; `clock` returns seconds."""
+        self._path, self._clock = path, clock
+        self._known = self._seen = self._stamp()
+        self._seen_at = clock()
+
+    def has_changed(self) -> bool:
+        """Return whether the file differs from the last call that returned True, and has settled."""
+        stamp = self._stamp()
+        if stamp != self._seen:
+            self._seen, self._seen_at = stamp, self._clock()
+        if self._seen == self._known or self._clock() - self._seen_at < SETTLE_S:
+            return False
+        self._known = self._seen
+        return True
+
+    def _stamp(self) -> tuple[int, ...] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class Shipper:
+    """Bundles of a fleet on the nodes, also on those that join later: a node may take over any pair."""
+
+    def __init__(self) -> None:
+        self._references: dict[str, BundleReference] = {}
+        self._fetched: set[tuple[str, str]] = set()
+        self._looked_at = -NODES_S
+
+    def work_of(self, file: FleetFile) -> dict[str, Work]:
+        """Ship the bundles of a file, also those that have changed, and return what each actor is to run.
+
+        Raises:
+            BundleError: A bundle cannot be used.
+        """
+        paths = dict.fromkeys(str(pair.setup.bundle) for pair in file.pairs.values())
+        references = {path: ship_bundle(path) for path in paths}
+        self._references = references
+        self._looked_at = -NODES_S
+        work = {}
+        for name, pair in file.pairs.items():
+            reference = references[str(pair.setup.bundle)]
+            digest = hashlib.sha256(f"{pair.digest} {reference.sha256}".encode()).hexdigest()
+            work[name] = Work(pair, reference, digest)
+        return work
+
+    def spread(self) -> None:
+        """Copy the bundles to the caches of nodes that lack them: actors move without asking the supervisor."""
+        now = time.monotonic()
+        copied = [reference for reference in self._references.values() if reference.path is None]
+        if not copied or now - self._looked_at < NODES_S:
+            return
+        self._looked_at = now
+        for reference in copied:
+            nodes = [node for node in list_nodes() if (reference.sha256, node.node_id) not in self._fetched]
+            try:
+                problems = on_each_node(_fetch, nodes, reference)
+            except (TcmoaError, RuntimeError) as error:
+                _log.warning("%s: not copied to all nodes: %s", reference.spelling, first_line(error))
+                continue
+            for node, problem in zip(nodes, problems, strict=True):
+                if problem is None or not problem:
+                    self._fetched.add((reference.sha256, node.node_id))
+                else:
+                    _log.warning("%s: not copied to node %s: %s", reference.spelling, node.address, problem)
+
+
+def _fetch(reference: BundleReference) -> str:
+    """Fetch a bundle into the cache of this node; returns why that failed, or an empty text."""
+    try:
+        reference.open_path()
+    except (TcmoaError, OSError) as error:
+        return first_line(error)
+    return ""
+
+
+@dataclass(frozen=True)
+class FleetRun:
+    """A fleet whose supervisor is this process.
+
+    Attributes:
+        file: Path of its file.
+        supervisor: Its supervisor.
+        session: The connection to Ray.
+        shipper: Its bundles.
+        on_message: Takes a line for each event.
+    """
+
+    file: Path
+    supervisor: Supervisor
+    session: RaySession
+    shipper: Shipper
+    on_message: OnMessage
+
+    def watch(self, ending: threading.Event, reading: threading.Event) -> None:
+        """Watch the fleet until `ending` is set, or until another process stops it; read the file when it changes.
+
+        Args:
+            ending: Ends the supervisor.
+            reading: Reads the file now, e.g. after SIGHUP.
+
+        Raises:
+            InputError: Another supervisor watches the fleet.
+        """
+        watched = WatchedFile(self.file)
+        while not ending.is_set():
+            began = time.monotonic()
+            if watched.has_changed() or reading.is_set():
+                reading.clear()
+                self._read_again()
+            try:
+                self.supervisor.step()
+            except FleetStoppingError:
+                self.on_message(f"fleet {self.supervisor.fleet} is being stopped by another process")
+                return
+            self.shipper.spread()
+            ending.wait(max(0.0, POLL_S - (time.monotonic() - began)))
+
+    def _read_again(self) -> None:
+        """Take the file as it is now; a wrong one is refused, and the fleet goes on as it is."""
+        try:
+            file = FleetFile.read(self.file)
+            if file.name != self.supervisor.fleet:
+                raise InputError(
+                    f"{file.name!r}; expected {self.supervisor.fleet!r}, the name of the fleet that runs",
+                    subject=f"{self.file}: name",
+                    remedy="End this fleet first, to start another one",
+                )
+            work = self.shipper.work_of(file)
+        except TcmoaError as error:
+            self.supervisor.refuse_file(redact_text(str(error)))
+            _log.warning("%s; the fleet goes on as it is", error.render_problem().rstrip("."))
+            return
+        self.supervisor.set_work(work)
+        self.on_message(f"{self.file}: read again: {self.supervisor.changes()}")
+
+
+@contextlib.contextmanager
+def open_fleet(path: Path, address: str | None, on_message: OnMessage) -> Iterator[FleetRun]:
+    """Connect to Ray, take over what runs of the fleet, and set what is to run.
+
+    Args:
+        path: The file of the fleet.
+        address: Address of the cluster, see `ray_session`; None for a private Ray.
+        on_message: Takes a line for each event.
+
+    Raises:
+        InputError: The file is wrong, there is no such cluster, or another supervisor watches the fleet.
+        MissingError: Ray is not installed, or a node lacks a package.
+    """
+    file = FleetFile.read(path)
+    with ray_session(address) as session:
+        me = this_supervisor()
+        supervisor = Supervisor(file.name, RayActors(file.name, me), me, on_message)
+        shipper = Shipper()
+        work = shipper.work_of(file)
+        count = supervisor.take_over()
+        if count:
+            on_message(f"fleet {file.name}: {count} streams are there already, and are taken over")
+        supervisor.set_work(work)
+        yield FleetRun(path, supervisor, session, shipper, on_message)
+
+
+@contextlib.contextmanager
+def visit_fleet(path: Path, address: str) -> Iterator[Supervisor]:
+    """Connect to Ray as a visitor of a fleet, who watches nothing.
+
+    Raises:
+        InputError: The file has no name, or there is no such cluster.
+        MissingError: Ray is not installed, or a node lacks a package.
+    """
+    name = FleetFile.read_name(path)
+    with ray_session(address):
+        yield Supervisor(name, RayActors(name, None), this_supervisor(), lambda _line: None)
