@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
@@ -22,8 +23,9 @@ REPEAT_S: Final = 5.0
 def handled_stop_signals(handler: Callable[[signal.Signals], None]) -> Iterator[None]:
     """Call `handler` for SIGINT, SIGTERM and SIGHUP during a with-block.
 
-    Signals that the process ignores stay ignored, e.g. SIGHUP under `nohup`. Outside of the main thread nothing
-    changes, because only there handlers can be set.
+    Signals that the process ignores stay ignored, e.g. SIGHUP under `nohup`. Afterwards each signal has the handler
+    that it had, also one that a C library or the program around this interpreter has set. Outside of the main thread
+    nothing changes, because only there handlers can be set.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -33,13 +35,44 @@ def handled_stop_signals(handler: Callable[[signal.Signals], None]) -> Iterator[
         _received.append(signal.Signals(number))
         handler(signal.Signals(number))
 
-    changeable = [number for number in STOP_SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
-    previous = {number: signal.signal(number, handle) for number in changeable}
+    changeable = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    with kept_handlers(changeable):
+        for number in changeable:
+            signal.signal(number, handle)
+        yield
+
+
+@contextmanager
+def kept_handlers(numbers: Sequence[int]) -> Iterator[None]:
+    """Give signals the handlers back that they had before a with-block; in the main thread.
+
+    Python knows the handlers that were set from Python, and for others `signal.getsignal` returns `SIG_DFL`, or None if
+    they were there before Python. So the system's own record of each is kept, too.
+    """
+    native = {number: _read_action(number) for number in numbers}
+    previous = {number: signal.getsignal(number) for number in numbers}
     try:
         yield
     finally:
         for number, before in previous.items():
-            signal.signal(number, before)
+            signal.signal(number, signal.SIG_DFL if before is None else before)
+            _write_action(number, native[number])
+
+
+_ACTION_BYTES: Final = 1024
+"""More than `struct sigaction` has on any system: 152 bytes with glibc on x86-64."""
+
+
+def _read_action(number: int) -> ctypes.Array[ctypes.c_char] | None:
+    """Return the `struct sigaction` of a signal; None where the system has none, e.g. Windows."""
+    action = ctypes.create_string_buffer(_ACTION_BYTES)
+    sigaction = getattr(ctypes.CDLL(None), "sigaction", None) if hasattr(signal, "pthread_kill") else None
+    return action if sigaction is not None and sigaction(int(number), None, action) == 0 else None
+
+
+def _write_action(number: int, action: ctypes.Array[ctypes.c_char] | None) -> None:
+    if action is not None:
+        ctypes.CDLL(None).sigaction(int(number), action, None)
 
 
 _received: list[signal.Signals] = []

@@ -1,5 +1,6 @@
 """Commands that SIGTERM and SIGHUP end: exit code, one line, and no temporary files."""
 
+import ctypes
 import os
 import pty
 import signal
@@ -15,6 +16,24 @@ from micro_model import frames
 from tcmoa_runtime import bundle_write, stop_signals
 from tcmoa_runtime.images import write_image
 from tcmoa_runtime.stop_signals import STOP_SIGNALS, handled_stop_signals, interrupted_by_signals
+
+
+def native_handler(number):
+    """Return the address of the handler that the system calls for a signal; 0 and None are its default."""
+    return ctypes.cast(stop_signals._read_action(number), ctypes.POINTER(ctypes.c_void_p))[0]
+
+
+def raise_handled(number):
+    """Raise a signal in this process if Python handles it, because others end the process."""
+    handler = signal.getsignal(number)
+    is_set = (
+        callable(handler) and native_handler(number) and threading.current_thread() is threading.main_thread()
+    )
+    assert is_set, (
+        f"{number.name} has no handler: {handler}, {native_handler(number)}, {threading.current_thread()}"
+    )
+    signal.raise_signal(number)
+
 
 ENDINGS = {
     signal.SIGINT: (130, "tcmoa: interrupted"),
@@ -52,7 +71,7 @@ def test_a_bundle_half_written_is_removed(number, command, tcmoa, broken, pairs,
 
     def manifest_sha256(_manifest):
         written.extend(path for path in tree(tmp_path) if path.name == "fusion.onnx")
-        signal.raise_signal(number)
+        raise_handled(number)
 
     monkeypatch.setattr(bundle_write, "manifest_sha256", manifest_sha256)
     words = command.split()
@@ -118,6 +137,44 @@ cli.main()
     os.close(terminal)
     assert process.wait(60) == 129
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_without_handler_fails_a_test_and_not_its_process():
+    with pytest.raises(AssertionError, match=r"SIGTERM has no handler"):
+        raise_handled(signal.SIGTERM)
+
+
+LIBC = ctypes.CDLL(None)
+C_HANDLER = ctypes.cast(LIBC.abs, ctypes.c_void_p).value
+"""A handler that Python does not know: takes the signal's number, and does nothing."""
+
+
+@pytest.fixture
+def c_handler():
+    """Set the handler of SIGHUP as a C library does."""
+    set_handler = LIBC.signal
+    set_handler.argtypes, set_handler.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    before = set_handler(signal.SIGHUP, C_HANDLER)
+    yield
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    set_handler(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("known", [signal.SIG_DFL, None], ids=["set after Python started", "set before"])
+def test_a_handler_of_a_c_library_is_replaced_and_restored(known, c_handler, monkeypatch):
+    get_handler = signal.getsignal
+    assert native_handler(signal.SIGHUP) == C_HANDLER
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            signal, "getsignal", lambda number: known if number == signal.SIGHUP else get_handler(number)
+        )
+        seen = []
+        with handled_stop_signals(seen.append):
+            signal.raise_signal(signal.SIGHUP)
+        assert seen == [signal.SIGHUP]
+    assert native_handler(signal.SIGHUP) == C_HANDLER
+    signal.raise_signal(signal.SIGHUP)  # does nothing
+    assert seen == [signal.SIGHUP]
 
 
 def test_signals_that_a_process_ignores_stay_ignored():
