@@ -6,9 +6,8 @@ below the one that is searched. A pattern without the extension of an image form
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -24,6 +23,7 @@ _MAX_TRIED: Final = 8
 """Names of x for which a partner is searched."""
 
 Key = tuple[str, ...]
+ListEntries = Callable[[Path], Iterable[tuple[str, bool]]]
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,14 @@ class NamePattern:
     segments: tuple[str, ...]
     fields: tuple[str, ...]
 
-    def find(self, folder: Path) -> Iterator[tuple[Key, Path]]:
-        """Yield the images below a folder that match, with the values of the fields."""
-        for values, path in _walk(folder, self.segments, {}):
+    def find(self, folder: Path, list_entries: ListEntries) -> Iterator[tuple[Key, Path]]:
+        """Yield the images below a folder that match, with the values of the fields.
+
+        Args:
+            folder: Where to search.
+            list_entries: Yields name and kind of what a folder holds, see `pairs.FolderReader`.
+        """
+        for values, path in _walk(folder, self.segments, {}, list_entries):
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 yield tuple(values[field] for field in self.fields), path
 
@@ -70,12 +75,11 @@ def parse_pattern(text: str, subject: str) -> NamePattern:
 
 
 def _walk(
-    folder: Path, segments: Sequence[str], values: Mapping[str, str]
+    folder: Path, segments: Sequence[str], values: Mapping[str, str], list_entries: ListEntries
 ) -> Iterator[tuple[Mapping[str, str], Path]]:
     expression = _expression(segments[0], values)
     is_last = len(segments) == 1
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if (not entry.is_dir() if is_last else entry.is_dir()))
+    names = sorted(name for name, is_folder in list_entries(folder) if is_folder != is_last)
     for name in names:
         match = expression.fullmatch(name)
         if match is None or (name.startswith(".") and not segments[0].startswith(".")):
@@ -84,7 +88,7 @@ def _walk(
         if is_last:
             yield bound, folder / name
         else:
-            yield from _walk(folder / name, segments[1:], bound)
+            yield from _walk(folder / name, segments[1:], bound, list_entries)
 
 
 def _expression(segment: str, values: Mapping[str, str]) -> re.Pattern[str]:

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from numpy.typing import NDArray
 
@@ -36,6 +36,49 @@ class PairPaths:
     name: str
     x: Path
     y: Path
+
+
+class FolderReader(Protocol):
+    """Lists folders: those of a disk, or of another file system whose paths are separated by slashes."""
+
+    def is_folder(self, folder: Path) -> bool:
+        """Return whether there is a folder at the path."""
+        ...
+
+    def list_entries(self, folder: Path) -> Iterable[tuple[str, bool]]:
+        """Yield the name of each file and folder in a folder, and whether it is a folder."""
+        ...
+
+
+class DiskFolders:
+    """Lists the folders that the operating system knows."""
+
+    def is_folder(self, folder: Path) -> bool:
+        """Return whether there is a folder at the path."""
+        return folder.is_dir()
+
+    def list_entries(self, folder: Path) -> Iterable[tuple[str, bool]]:
+        """Yield the name of each file and folder in a folder, and whether it is a folder."""
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                yield entry.name, entry.is_dir()
+
+
+@dataclass(frozen=True)
+class PairListing:
+    """What folders hold.
+
+    Attributes:
+        pairs: The pairs; those of folders are sorted by name.
+        only_x: The images of x without a partner, by name.
+        only_y: Those of y.
+        expected: How the names of a pair belong together.
+    """
+
+    pairs: list[PairPaths]
+    only_x: dict[str, Path]
+    only_y: dict[str, Path]
+    expected: str
 
 
 def read_pair(
@@ -113,26 +156,62 @@ def find_pairs(
     """
     folder_x = Path(x)
     folder_y = folder_x if y is None else Path(y)
-    check_patterns(x_pattern, y_pattern)
-    if y is None and not folder_x.is_dir() and folder_x.suffix.lower() in TABLE_SUFFIXES:
+    if y is None and is_table(folder_x):
+        check_patterns(x_pattern, y_pattern)
         return _pairs_of_table(folder_x, has_patterns=x_pattern is not None)
+    listing = list_pairs(folder_x, folder_y, x_pattern=x_pattern, y_pattern=y_pattern)
+    if listing.only_x or listing.only_y:
+        raise _no_partner(_where(folder_x, folder_y), listing)
+    return listing.pairs
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a path is that of a CSV file of pairs, and of no folder."""
+    return path.suffix.lower() in TABLE_SUFFIXES and not path.is_dir()
+
+
+def list_pairs(
+    folder_x: Path,
+    folder_y: Path,
+    *,
+    x_pattern: str | None = None,
+    y_pattern: str | None = None,
+    reader: FolderReader | None = None,
+) -> PairListing:
+    """Find the pairs of one or two folders, and the images without a partner.
+
+    Args:
+        folder_x: The folder of the first images, or of both.
+        folder_y: The folder of the second images.
+        x_pattern: Names of the first images, see `pair_patterns`.
+        y_pattern: Names of the second images.
+        reader: Lists the folders; those of the disk if None.
+
+    Raises:
+        InputError: There is no pair, two images have one name, or a pattern is malformed.
+    """
+    reader = reader or DiskFolders()
+    check_patterns(x_pattern, y_pattern)
     for folder in (folder_x, folder_y):
-        if not folder.is_dir():
+        if not reader.is_folder(folder):
             raise InputError("no such folder of images", subject=folder)
-    where = str(folder_x) if y is None or folder_x == folder_y else f"{folder_x} and {folder_y}"
     is_one = folder_x.resolve() == folder_y.resolve()
     if x_pattern is not None and y_pattern is not None:
-        of_x, of_y = _match_patterns(folder_x, folder_y, x_pattern, y_pattern)
+        of_x, of_y = _match_patterns(folder_x, folder_y, x_pattern, y_pattern, reader)
         expected = f"files that match {x_pattern!r} and {y_pattern!r}"
     else:
-        of_x, of_y = _match_names(folder_x, folder_y, is_one=is_one)
+        of_x, of_y = _match_names(folder_x, folder_y, reader, is_one=is_one)
         expected = _ONE_FOLDER if is_one else _TWO_FOLDERS
-    if not of_x.keys() & of_y.keys():
-        raise _no_pair(where, folder_x, folder_y, expected, is_one=is_one)
-    alone = sorted(of_x.keys() ^ of_y.keys())
-    if alone:
-        raise _no_partner(where, alone, of_x, of_y, expected)
-    return [PairPaths(name, of_x[name], of_y[name]) for name in sorted(of_x)]
+    both = of_x.keys() & of_y.keys()
+    if not both:
+        raise _no_pair(folder_x, folder_y, expected, reader, is_one=is_one)
+    pairs = [PairPaths(name, of_x[name], of_y[name]) for name in sorted(both)]
+    only_x, only_y = ({name: of[name] for name in sorted(of.keys() - both)} for of in (of_x, of_y))
+    return PairListing(pairs, only_x, only_y, expected)
+
+
+def _where(folder_x: Path, folder_y: Path) -> str:
+    return str(folder_x) if folder_x == folder_y else f"{folder_x} and {folder_y}"
 
 
 def _pairs_of_table(path: Path, *, has_patterns: bool) -> list[PairPaths]:
@@ -146,9 +225,11 @@ def _pairs_of_table(path: Path, *, has_patterns: bool) -> list[PairPaths]:
     return [PairPaths(*row) for row in read_table(path)]
 
 
-def _match_names(folder_x: Path, folder_y: Path, *, is_one: bool) -> tuple[dict[str, Path], dict[str, Path]]:
+def _match_names(
+    folder_x: Path, folder_y: Path, reader: FolderReader, *, is_one: bool
+) -> tuple[dict[str, Path], dict[str, Path]]:
     """Return the images of x and of y by the names of their pairs."""
-    images_x, images_y = _list_images(folder_x), _list_images(folder_y)
+    images_x, images_y = _list_images(folder_x, reader), _list_images(folder_y, reader)
     if is_one:
         return (
             {s.removesuffix("_x"): p for s, p in images_x.items() if s.endswith("_x")},
@@ -160,7 +241,7 @@ def _match_names(folder_x: Path, folder_y: Path, *, is_one: bool) -> tuple[dict[
 
 
 def _match_patterns(
-    folder_x: Path, folder_y: Path, x_pattern: str, y_pattern: str
+    folder_x: Path, folder_y: Path, x_pattern: str, y_pattern: str, reader: FolderReader
 ) -> tuple[dict[str, Path], dict[str, Path]]:
     """Return the images that match two patterns, by the values of their fields."""
     of_x, of_y = parse_pattern(x_pattern, "x_pattern"), parse_pattern(y_pattern, "y_pattern")
@@ -170,18 +251,18 @@ def _match_patterns(
             f"{y_pattern!r}; expected the fields of the other pattern, {names}", subject="y_pattern"
         )
     return (
-        _unique(folder_x, (("-".join(key), path) for key, path in of_x.find(folder_x))),
-        _unique(folder_y, (("-".join(key), path) for key, path in of_y.find(folder_y))),
+        _unique(folder_x, (("-".join(key), path) for key, path in of_x.find(folder_x, reader.list_entries))),
+        _unique(folder_y, (("-".join(key), path) for key, path in of_y.find(folder_y, reader.list_entries))),
     )
 
 
-def _list_images(folder: Path) -> dict[str, Path]:
+def _list_images(folder: Path, reader: FolderReader) -> dict[str, Path]:
     """Return the images of a folder by their names without extension."""
-    return _unique(folder, ((path.stem, path) for path in _image_files(folder)))
+    return _unique(folder, ((path.stem, path) for path in _image_files(folder, reader)))
 
 
-def _image_files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
+def _image_files(folder: Path, reader: FolderReader) -> Iterator[Path]:
+    for path in sorted(folder / name for name, _ in reader.list_entries(folder)):
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
             yield path
 
@@ -211,10 +292,13 @@ def _below(folder: Path, path: Path) -> str:
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else path.name
 
 
-def _no_pair(where: str, folder_x: Path, folder_y: Path, expected: str, *, is_one: bool) -> InputError:
+def _no_pair(
+    folder_x: Path, folder_y: Path, expected: str, reader: FolderReader, *, is_one: bool
+) -> InputError:
     """Return the error for folders without any pair: what they hold, and the patterns that would pair it."""
-    names_x = [path.name for path in _image_files(folder_x)]
-    names_y = [path.name for path in _image_files(folder_y)]
+    where = _where(folder_x, folder_y)
+    names_x = [path.name for path in _image_files(folder_x, reader)]
+    names_y = [path.name for path in _image_files(folder_y, reader)]
     held = (
         f"it holds {_shown(names_x)}"
         if is_one
@@ -237,18 +321,19 @@ def _no_pair(where: str, folder_x: Path, folder_y: Path, expected: str, *, is_on
     )
 
 
-def _no_partner(
-    where: str, alone: list[str], of_x: Mapping[str, Path], of_y: Mapping[str, Path], expected: str
-) -> InputError:
+def _no_partner(where: str, listing: PairListing) -> InputError:
     """Return the error for images without a partner, with the nearest name of the other source."""
-    only_x = [of_x[name].name for name in alone if name in of_x]
-    only_y = [of_y[name].name for name in alone if name in of_y]
-    problem = f"no partner for {_shown(alone)}; expected {expected}"
+    alone = sorted({**listing.only_x, **listing.only_y})
+    only_x, only_y = ([only[name].name for name in sorted(only)] for only in (listing.only_x, listing.only_y))
+    problem = f"no partner for {_shown(alone)}; expected {listing.expected}"
     spelling = _spelling(only_x, only_y)
     if spelling is not None:
         return InputError(f"{problem}, but {spelling}", subject=where, remedy=_RENAME)
-    one, others = (only_x[:1], of_y) if only_x else (only_y[:1], of_x)
-    nearest = nearest_names(one, only_y if only_x and only_y else [path.name for path in others.values()])
+    one = only_x[:1] or only_y[:1]
+    others = only_y if only_x else []
+    if not others:
+        others = [(pair.y if only_x else pair.x).name for pair in listing.pairs]
+    nearest = nearest_names(one, others)
     near = "" if nearest is None else f"; the name nearest to {nearest[0]} is {nearest[1]}"
     return InputError(
         f"{problem}{near}",

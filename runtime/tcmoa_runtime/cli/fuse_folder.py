@@ -7,23 +7,21 @@ import errno
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from tcmoa_runtime.cli.fuse_record import FolderRecord, settings_of
+from tcmoa_runtime.cli.fuse_record import FolderRecord
 from tcmoa_runtime.cli.fuse_report import FuseReport
 from tcmoa_runtime.cli.printing import print_message
 from tcmoa_runtime.cli.progress import progress_bar
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fuser import Fuser
+from tcmoa_runtime.fusion_settings import settings_of
 from tcmoa_runtime.given_prompt import Prompt
 from tcmoa_runtime.images import in_order, write_image
 from tcmoa_runtime.options.fuse import FuseOptions
+from tcmoa_runtime.pair_fusion import Sources, fuse_batch, group_by_shape
 from tcmoa_runtime.pairs import PairPaths, read_pair
 
-Sources = tuple[NDArray[Any], NDArray[Any]]
 Chunk = list[tuple[PairPaths, Sources]]
 
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -44,14 +42,8 @@ def fuse_chunk(
     Raises:
         InputError: They cannot be fused, or a result cannot be written.
     """
-    height, width = chunk[0][1][0].shape[:2]
-    scale, shift = prompt.scale, prompt.shift_for(fuser, (height, width))
     start = time.perf_counter()
-    if len(chunk) == 1:
-        fused = [fuser(*chunk[0][1], scale=scale, shift=shift)]
-    else:
-        x, y = (np.stack([s[i] if s[i].ndim == 3 else s[i][..., None] for _, s in chunk]) for i in (0, 1))
-        fused = list(fuser(x, y, scale=scale, shift=shift))
+    fused = fuse_batch(fuser, [sources for _, sources in chunk], prompt)
     seconds = time.perf_counter() - start
     for (pair, _), image in zip(chunk, fused, strict=True):
         write_image(targets[pair.name], in_order(image, fuser.bundle.channel_order))
@@ -74,7 +66,10 @@ def fuse_folder(
     """
     folder = next(iter(targets.values())).parent
     record = FolderRecord.open(
-        folder, settings_of(fuser, prompt, options.stretch), targets, overwrite=options.overwrite
+        folder,
+        settings_of(fuser.bundle, fuser.fit, prompt, options.stretch),
+        targets,
+        overwrite=options.overwrite,
     )
     pending = [pair for pair in pairs if not record.is_complete(pair, targets[pair.name])]
     report.skipped = len(pairs) - len(pending)
@@ -132,23 +127,16 @@ def _chunks(
     fuser: Fuser, pairs: Sequence[PairPaths], report: FuseReport, advance: Callable[[int], None]
 ) -> Iterator[Chunk]:
     """Group readable pairs by the bundle's batch; all pairs of a group have one shape and type."""
-    chunk: Chunk = []
-    for pair in pairs:
-        try:
-            sources = read_sources(pair, fuser)
-        except InputError as error:
-            report.add_failure(pair.name, error)
-            advance(1)
-            continue
-        if chunk and [(s.shape, s.dtype) for s in chunk[0][1]] != [(s.shape, s.dtype) for s in sources]:
-            yield chunk
-            chunk = []
-        chunk.append((pair, sources))
-        if len(chunk) == fuser.bundle.contract.batch:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+
+    def readable() -> Iterator[tuple[PairPaths, Sources]]:
+        for pair in pairs:
+            try:
+                yield pair, read_sources(pair, fuser)
+            except InputError as error:
+                report.add_failure(pair.name, error)
+                advance(1)
+
+    yield from group_by_shape(readable(), fuser.bundle.contract.batch)
 
 
 def _about_pair(pair: PairPaths, error: InputError) -> InputError:

@@ -6,7 +6,6 @@ sources. An image without sources in it was begun, but is not known to be comple
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -14,16 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
-import numpy as np
-
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.fuser import Fuser
-from tcmoa_runtime.given_prompt import Prompt
+from tcmoa_runtime.fusion_settings import Settings, describe_differences
 from tcmoa_runtime.images import write_bytes
-from tcmoa_runtime.manifest import SELF_HASH
 from tcmoa_runtime.pairs import PairPaths
 from tcmoa_runtime.regular_file import read_regular_file
-from tcmoa_runtime.typing import JsonObject, JsonValue, Percentiles
+from tcmoa_runtime.typing import JsonValue
 
 FILE_NAME: Final = ".tcmoa-fuse.json"
 FORMAT_VERSION: Final = 1
@@ -31,34 +26,6 @@ MAX_BYTES: Final = 256 << 20
 
 _SAVE_SECONDS: Final = 2.0
 _MAX_SHOWN: Final = 3
-
-Settings = Mapping[str, JsonValue]
-
-
-def settings_of(fuser: Fuser, prompt: Prompt, percentiles: Percentiles) -> JsonObject:
-    """Return what decides the pixels of a result besides its sources.
-
-    exact, pad, tile and auto give the same pixels wherever they take a frame, so only `resize` is recorded.
-    """
-    bundle = fuser.bundle
-    resizes = fuser.fit == "resize" or not bundle.can_tile
-    decided: JsonObject = {
-        "bundle": str(bundle.manifest[SELF_HASH]),
-        "fit": "resize" if resizes else "tile",
-        "stretch": list(percentiles),
-    }
-    if not bundle.has_prompt:
-        return decided
-    scale, shift = bundle.default_prompt
-    if isinstance(prompt.shift, np.ndarray):
-        described: float | str = hashlib.sha256(prompt.shift.tobytes()).hexdigest()
-    else:
-        described = shift if prompt.shift is None else float(prompt.shift)
-    return {
-        **decided,
-        "prompt_scale": scale if prompt.scale is None else prompt.scale,
-        "prompt_shift": described,
-    }
 
 
 class FolderRecord:
@@ -175,11 +142,7 @@ def _check_settings(
     made, count = record["settings"], sum((folder / name).exists() for name in images)
     if not count:
         return
-    differences = [
-        _describe_difference(key, made.get(key), value)
-        for key, value in settings.items()
-        if made.get(key) != value
-    ]
+    differences = describe_differences(made, settings)
     if differences:
         images_text = "1 image" if count == 1 else f"{count} images"
         raise InputError(
@@ -188,22 +151,6 @@ def _check_settings(
             remedy="Choose another {out}, or make them again with {overwrite}",
             settings={"out": ..., "overwrite": True},
         )
-
-
-def _describe_difference(key: str, made: object, value: object) -> str:
-    if key == "bundle":
-        return "another bundle"
-    if isinstance(made, str) and len(made) == 64:
-        return f"another mask as {key}"
-    return f"{key} {_shown(made)} (now {_shown(value)})"
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, list):
-        return ",".join(map(_shown, value))
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "a mask" if isinstance(value, str) and len(value) == 64 else str(value)
 
 
 def _damaged(path: Path) -> InputError:
