@@ -1,7 +1,6 @@
 """Training runs of a very small model: exact resuming, averaging, trained parameters, refused settings."""
 
 import json
-import os
 import re
 import signal
 from collections import defaultdict
@@ -16,6 +15,7 @@ from torch import nn
 
 import tcmoa.config
 import tcmoa.trainer
+from raised_signals import raise_handled
 from tcmoa import load_weights
 from tcmoa.config import Phase, TrainConfig
 from tcmoa.ema import ExponentialMovingAverage
@@ -123,7 +123,7 @@ def kill_in_step(monkeypatch, number, count, signals):
         steps.append(1)
         if len(steps) == count:
             for _ in range(signals):
-                os.kill(os.getpid(), number)
+                raise_handled(number)
         return step(self, *arguments)
 
     monkeypatch.setattr(tcmoa.trainer.Trainer, "_step", counted)

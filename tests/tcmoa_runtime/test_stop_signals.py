@@ -13,27 +13,10 @@ from pathlib import Path
 import pytest
 
 from micro_model import frames
+from raised_signals import native_handler, raise_handled
 from tcmoa_runtime import bundle_write, stop_signals
 from tcmoa_runtime.images import write_image
 from tcmoa_runtime.stop_signals import STOP_SIGNALS, handled_stop_signals, interrupted_by_signals
-
-
-def native_handler(number):
-    """Return the address of the handler that the system calls for a signal; 0 and None are its default."""
-    return ctypes.cast(stop_signals._read_action(number), ctypes.POINTER(ctypes.c_void_p))[0]
-
-
-def raise_handled(number):
-    """Raise a signal in this process if Python handles it, because others end the process."""
-    handler = signal.getsignal(number)
-    is_set = (
-        callable(handler) and native_handler(number) and threading.current_thread() is threading.main_thread()
-    )
-    assert is_set, (
-        f"{number.name} has no handler: {handler}, {native_handler(number)}, {threading.current_thread()}"
-    )
-    signal.raise_signal(number)
-
 
 ENDINGS = {
     signal.SIGINT: (130, "tcmoa: interrupted"),
