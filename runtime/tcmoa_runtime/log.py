@@ -15,7 +15,17 @@ from typing import Final, Literal, TypeAlias, get_args
 from tcmoa_runtime.location import redact_text
 
 LogTopic: TypeAlias = Literal[
-    "backends", "bulk", "bundle", "cluster", "engines", "fleet", "page", "service", "steps", "streams"
+    "backends",
+    "bulk",
+    "bundle",
+    "cluster",
+    "engines",
+    "fleet",
+    "page",
+    "repository",
+    "service",
+    "steps",
+    "streams",
 ]
 """Children of the logger `tcmoa`, e.g. `tcmoa.streams`."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +14,7 @@ from tcmoa_runtime.bundle import GRAPH, Bundle
 from tcmoa_runtime.contract import HELD_EXTREMES, OWN_EXTREMES, PROMPT_SCALE, PROMPT_SHIFT, X, Y
 from tcmoa_runtime.engine import Engine
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.model_repository.config_text import Config, ConfigValue, Symbol, map_entries
 from tcmoa_runtime.model_repository.engine_choice import choose_plan
 from tcmoa_runtime.model_repository.python_model import PythonSettings
@@ -59,7 +59,7 @@ _THREAD_PARAMETERS: Final[Mapping[TritonBackend, str]] = {
     "openvino": "INFERENCE_NUM_THREADS",
 }
 
-_logger = logging.getLogger("tcmoa")
+_logger = get_logger("repository")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +216,11 @@ def _plan_bundle(bundle: Bundle, name: str, options: RepositoryOptions) -> list[
         chosen = ["python", "onnxruntime"]
         problem = _graph_problem(bundle, "onnxruntime", options)
         if problem is not None:
-            _logger.warning("no model of the graph alone is written: %s", problem)
+            _logger.warning(
+                "no model of the graph alone is written: %s",
+                problem,
+                extra={"event": "graph-left-out", "model": name},
+            )
             chosen = ["python"]
     return [_plan(bundle, name, backend, options) for backend in chosen]
 

@@ -20,6 +20,7 @@ from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X,
 from tcmoa_runtime.errors import InputError, NoPromptError, TcmoaError, first_line
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.images import DEFAULT_PERCENTILES, encode_image, in_order
+from tcmoa_runtime.log import ROOT
 from tcmoa_runtime.model_repository.tensors import ENCODED, FUSED_FILES, SOURCE_FORMS, python_outputs
 from tcmoa_runtime.options.fuser import FuserOptions
 from tcmoa_runtime.options.option import check_minimum
@@ -129,7 +130,8 @@ class PythonModel:
             TritonModelException: The bundle must not be loaded, or a setting is wrong; the message is one line.
         """
         self._triton = triton
-        logging.getLogger("tcmoa").addHandler(_TritonLog(triton))
+        self._log = _TritonLog(triton)
+        ROOT.addHandler(self._log)
         try:
             config = json.loads(args["model_config"])
             parameters = {key: entry["string_value"] for key, entry in config["parameters"].items()}
@@ -137,6 +139,7 @@ class PythonModel:
                 bundle, PythonSettings.from_parameters(parameters), num_instances(config)
             )
         except TcmoaError as error:
+            ROOT.removeHandler(self._log)
             raise triton.TritonModelException(one_line(error)) from error
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
@@ -145,6 +148,7 @@ class PythonModel:
 
     def close(self) -> None:
         """Free the bundle."""
+        ROOT.removeHandler(self._log)
         self._frames.close()
 
     def _answer(self, request: Any) -> Any:
