@@ -17,6 +17,7 @@ from tcmoa_runtime.backends import pick as backends
 from tcmoa_runtime.backends.pick import load_backend, read_pick, write_pick
 from tcmoa_runtime.bench import measure as module
 from tcmoa_runtime.bench.compare import BundleFacts
+from tcmoa_runtime.bench.exactness import EQUAL_PSNR_DB, min_psnr_db
 from tcmoa_runtime.bench.measure import BackendSpeed, BenchResult, measure_backends
 from tcmoa_runtime.bundle_write import derive_bundle
 from tcmoa_runtime.errors import InputError, TcmoaError
@@ -78,6 +79,8 @@ def test_no_running_backend_and_wrong_options_are_errors(bundle):
         BenchOptions(backends=("nonsense",), frames=1)
     with pytest.raises(InputError, match="frames: 0; expected 1 to"):
         BenchOptions(frames=0)
+    with pytest.raises(InputError, match="min_psnr: 101 dB; expected 0 to 100 dB"):
+        BenchOptions(min_psnr=101)
 
 
 def test_a_process_that_dies_is_reported(bundle, monkeypatch):
@@ -91,6 +94,45 @@ def test_only_exact_backends_count_as_fastest():
     assert found.fastest == "onnxruntime"
     assert BenchResult({"openvino-bf16": speed(1.0)}, {}).fastest is None
     assert not speed(1.0, spread=1.5).is_steady
+
+
+def test_a_backend_that_is_close_enough_to_float32_may_be_the_fastest(bundle):
+    speeds = {"openvino-bf16": speed(1.0), "openvino": speed(3.0)}
+    found = BenchResult(speeds, {}, {"openvino-bf16": 48.8}, min_psnr=45)
+    assert (found.fastest, found.to_json()["psnr_db"]) == ("openvino-bf16", {"openvino-bf16": 48.8})
+    assert BenchResult(speeds, {}, {"openvino-bf16": 44.9}, min_psnr=45).fastest == "openvino"
+    assert BenchResult(speeds, {}, {"openvino-bf16": 99.0}).fastest == "openvino"
+    path = write_pick(bundle, found.p50_ms, found.close_enough)
+    assert read_pick(bundle) == "openvino-bf16"
+    entry = json.loads(path.read_bytes())
+    for psnr_db in ({}, None, 3, ["openvino-bf16 was not measured"]):
+        path.write_text(json.dumps({**entry, "psnr_db": psnr_db}))
+        assert read_pick(bundle) is None, psnr_db
+
+
+def test_exactness_is_measured_only_where_it_is_needed(bundle, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "min_psnr_db", lambda *_, **__: asked.append(1) or 51.234)
+    with_bf16, without = (BenchResult({name: speed(1.0)}, {}) for name in ("openvino-bf16", "openvino"))
+    assert module.with_exactness(with_bf16, bundle, BenchOptions()) is with_bf16
+    assert module.with_exactness(without, bundle, BenchOptions(min_psnr=45)) is without
+    assert asked == []
+    found = module.with_exactness(with_bf16, bundle, BenchOptions(min_psnr=45))
+    assert (found.psnr_db, found.min_psnr, found.fastest) == ({"openvino-bf16": 51.23}, 45, "openvino-bf16")
+
+    def fail(*_, **__):
+        raise TcmoaError("no float32 here")
+
+    monkeypatch.setattr(module, "min_psnr_db", fail)
+    assert module.with_exactness(with_bf16, bundle, BenchOptions(min_psnr=45)).fastest is None
+
+
+def test_exactness_is_the_lowest_psnr_over_the_shipped_pairs(bundle):
+    assert min_psnr_db(bundle, "onnxruntime", "onnxruntime", threads=1) == EQUAL_PSNR_DB
+    ov = pytest.importorskip("openvino", reason="openvino is not installed: pip install 'tcmoa[openvino]'")
+    assert min_psnr_db(bundle, "openvino", "onnxruntime", threads=1) > 50
+    if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        assert 20 < min_psnr_db(bundle, "openvino-bf16", threads=1) < EQUAL_PSNR_DB
 
 
 def test_auto_takes_the_pick_for_this_machine_and_bundle(bundle):

@@ -15,11 +15,12 @@ import pytest
 
 from simulated.tensorrt_module import VERSIONS, engine_bytes
 from tcmoa_runtime import Bundle, InputError, MissingError
+from tcmoa_runtime.bench.exactness import psnr_db
 from tcmoa_runtime.cli import gpu_check_worker
 from tcmoa_runtime.engine import EngineDescription, write_engine
 from tcmoa_runtime.gpu_check import bundles, latency, memory, real_gpu, steps
 from tcmoa_runtime.gpu_check.bundles import CheckBundles, precisions_for
-from tcmoa_runtime.gpu_check.inputs import check_equal, psnr_db
+from tcmoa_runtime.gpu_check.inputs import check_equal
 from tcmoa_runtime.gpu_check.real_gpu import RealGpu
 from tcmoa_runtime.gpu_check.report import step_row
 from tcmoa_runtime.gpu_check.result import PlannedStep, StepResult, without_numbers

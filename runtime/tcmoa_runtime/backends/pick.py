@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, get_args
 
 from tcmoa_runtime.backends.base import Backend
@@ -37,8 +38,10 @@ BACKENDS: Final[tuple[BackendName, ...]] = get_args(BackendName)
 PICKABLE: Final[tuple[BackendName, ...]] = ("onnxruntime", "openvino", "tensorrt")
 """Backends that may be recorded for `auto`: their results were compared with the model's.
 
-`openvino-bf16` was not; an engine of TensorRT is compared when it is built.
+An engine of TensorRT is compared when it is built.
 """
+INEXACT: Final[BackendName] = "openvino-bf16"
+"""A backend that may be recorded where its frames were compared with those of float32, on the same machine."""
 
 _PICK_FOLDER: Final = "picks"
 """Folder in the user's cache folder."""
@@ -144,17 +147,30 @@ def _load_automatically(
     return _load_onnxruntime(bundle, threads)
 
 
-def fastest_backend(p50_ms: Mapping[BackendName, float]) -> BackendName | None:
-    """Return the backend with the lowest median time among those that may be recorded."""
-    return min((name for name in p50_ms if name in PICKABLE), key=lambda name: p50_ms[name], default=None)
+def fastest_backend(
+    p50_ms: Mapping[BackendName, float], psnr_db: Mapping[BackendName, float] = MappingProxyType({})
+) -> BackendName | None:
+    """Return the backend with the lowest median time among those that may be recorded.
+
+    Args:
+        p50_ms: Median time of a frame for each backend.
+        psnr_db: PSNR to float32 of less exact backends that are close enough to be recorded, too.
+    """
+    allowed = [name for name in p50_ms if name in PICKABLE or (name == INEXACT and name in psnr_db)]
+    return min(allowed, key=lambda name: p50_ms[name], default=None)
 
 
-def write_pick(bundle: Bundle, p50_ms: Mapping[BackendName, float]) -> Path:
+def write_pick(
+    bundle: Bundle,
+    p50_ms: Mapping[BackendName, float],
+    psnr_db: Mapping[BackendName, float] = MappingProxyType({}),
+) -> Path:
     """Record the fastest backend on this machine, which `auto` takes from now on.
 
     Args:
         bundle: The bundle that was measured.
         p50_ms: Median time of a frame for each backend.
+        psnr_db: As for `fastest_backend`.
 
     Returns:
         The file in the user's cache folder.
@@ -163,11 +179,17 @@ def write_pick(bundle: Bundle, p50_ms: Mapping[BackendName, float]) -> Path:
         TcmoaError: No backend that may be recorded was measured.
         InputError: The file cannot be written.
     """
-    fastest = fastest_backend(p50_ms)
+    fastest = fastest_backend(p50_ms, psnr_db)
     if fastest is None:
         raise TcmoaError(f"no backend to pick; expected measurements of {', '.join(PICKABLE)}")
     machine = machine_id()
-    entry = {"graph": graph_key(bundle), "machine": machine, "backend": fastest, "p50_ms": dict(p50_ms)}
+    entry = {
+        "graph": graph_key(bundle),
+        "machine": machine,
+        "backend": fastest,
+        "p50_ms": dict(p50_ms),
+        "psnr_db": dict(psnr_db),
+    }
     try:
         path = open_user_folder("cache", _PICK_FOLDER, create=True) / _pick_name(bundle, machine)
         write_private_file(path, (json.dumps(entry, indent=1) + "\n").encode())
@@ -184,6 +206,9 @@ def read_pick(bundle: Bundle) -> BackendName | None:
         entry = json.loads(read_regular_file(path, max_bytes=MAX_SMALL_BYTES))
         is_valid = entry["graph"] == graph_key(bundle) and entry["machine"] == machine
         backend = entry["backend"]
+        compared = entry.get("psnr_db")
+        is_compared = isinstance(compared, dict) and INEXACT in compared
+        pickable = (*PICKABLE, INEXACT) if is_compared else PICKABLE
     except UnsafeFolderError as error:
         warnings.warn(
             f"{error.filename}: {error.strerror}; picks in it are not used", RuntimeWarning, stacklevel=4
@@ -191,7 +216,7 @@ def read_pick(bundle: Bundle) -> BackendName | None:
         return None
     except (OSError, ValueError, RecursionError, TypeError, KeyError):
         return None
-    return next((name for name in PICKABLE if name == backend), None) if is_valid else None
+    return next((name for name in pickable if name == backend), None) if is_valid else None
 
 
 def _pick_name(bundle: Bundle, machine: JsonObject) -> str:

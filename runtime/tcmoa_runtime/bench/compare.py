@@ -12,6 +12,7 @@ from tcmoa_runtime.bench.measure import (
     BenchResult,
     default_backends,
     measure_cases,
+    with_exactness,
 )
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.engine import Engine
@@ -144,7 +145,10 @@ def measure_bundles(
                 speeds[name][backend] = outcome
             else:
                 failed[name][backend] = outcome
-    results = {name: BenchResult(speeds[name], failed[name]) for name in bundles}
+    results = {
+        name: with_exactness(BenchResult(speeds[name], failed[name]), bundle, options)
+        for name, bundle in bundles.items()
+    }
     if not any(result.speeds for result in results.values()):
         name, bundle = next(iter(bundles.items()))
         raise results[name].no_backend(bundle)

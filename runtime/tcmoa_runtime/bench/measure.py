@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcmoa_runtime.backends.base import Tensors, neutral_input
-from tcmoa_runtime.backends.pick import BACKENDS, fastest_backend, load_backend
+from tcmoa_runtime.backends.pick import BACKENDS, INEXACT, fastest_backend, load_backend
+from tcmoa_runtime.bench.exactness import min_psnr_db
 from tcmoa_runtime.bench.worker import LoadTimes, RunFrame, Worker, python_module, serve
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.engine_folders import find_engines
@@ -67,10 +68,14 @@ class BenchResult:
     Attributes:
         speeds: The speed of each backend that ran.
         failed: The error of each backend that did not.
+        psnr_db: Lowest PSNR to float32 of less exact backends, in dB, if that was measured.
+        min_psnr: PSNR from which they may be the fastest; None: they may not.
     """
 
     speeds: dict[BackendName, BackendSpeed]
     failed: dict[BackendName, TcmoaError]
+    psnr_db: dict[BackendName, float] = field(default_factory=dict)
+    min_psnr: float | None = None
 
     @property
     def p50_ms(self) -> dict[BackendName, float]:
@@ -80,7 +85,13 @@ class BenchResult:
     @property
     def fastest(self) -> BackendName | None:
         """The fastest backend that `auto` may take."""
-        return fastest_backend(self.p50_ms)
+        return fastest_backend(self.p50_ms, self.close_enough)
+
+    @property
+    def close_enough(self) -> dict[BackendName, float]:
+        """PSNR of the less exact backends that may be the fastest."""
+        limit = self.min_psnr
+        return {} if limit is None else {name: psnr for name, psnr in self.psnr_db.items() if psnr >= limit}
 
     def no_backend(self, bundle: Bundle) -> MissingError:
         """Return the error for a bundle that no backend runs."""
@@ -99,6 +110,7 @@ class BenchResult:
             "backends": {name: asdict(speed) for name, speed in self.speeds.items()},
             "failed": {name: str(error) for name, error in self.failed.items()},
             "fastest": self.fastest,
+            "psnr_db": {str(name): psnr for name, psnr in self.psnr_db.items()},
         }
 
 
@@ -130,7 +142,17 @@ def measure_backends(
     result = BenchResult(speeds, failed)
     if not speeds:
         raise result.no_backend(bundle)
-    return result
+    return with_exactness(result, bundle, options)
+
+
+def with_exactness(result: BenchResult, bundle: Bundle, options: BenchOptions) -> BenchResult:
+    """Measure the exactness of the less exact backends that ran, if they may be picked."""
+    if options.min_psnr is None or INEXACT not in result.speeds:
+        return result
+    psnr_db: dict[BackendName, float] = {}
+    with suppress(TcmoaError):  # what it is compared with does not run; then it is not picked
+        psnr_db[INEXACT] = round(min_psnr_db(bundle, INEXACT, threads=options.threads), 2)
+    return replace(result, psnr_db=psnr_db, min_psnr=options.min_psnr)
 
 
 class BenchCase(NamedTuple):

@@ -40,13 +40,15 @@ def bench(
     """Measure how fast each backend runs a bundle, or several bundles side by side, on this machine.
 
     Each backend runs in a process of its own. All of them stay loaded and run a few frames in turn. openvino-bf16 is
-    measured but never picked, because it is less exact. Several bundles run in turn with one backend after the other;
-    `tcmoa evaluate` compares their pictures and metrics too.
+    less exact: it is picked only with --min-psnr, and if the frames that it fuses here are that close to float32.
+    Several bundles run in turn with one backend after the other; `tcmoa evaluate` compares their pictures and metrics
+    too.
 
     Examples:
 
         tcmoa bench night-640x480
         tcmoa bench night-640x480 --backend onnxruntime,openvino --frames 50 --pick
+        tcmoa bench night-640x480 --pick --min-psnr 45
         tcmoa bench night-640x480 my-network nano-vif
     """
     if len(bundles) == 1:
@@ -58,7 +60,7 @@ def bench(
 def _bench_one(bundle: Bundle, options: BenchOptions, pick: bool, as_json: bool) -> None:
     with counted_bar("measuring") as (_, on_progress):
         result = measure_backends(bundle, options, on_progress)
-    path = write_pick(bundle, result.p50_ms) if pick else None
+    path = write_pick(bundle, result.p50_ms, result.close_enough) if pick else None
     for name, speed in result.speeds.items():
         _warn_if_unsteady(name, speed)
     if as_json:
@@ -66,7 +68,9 @@ def _bench_one(bundle: Bundle, options: BenchOptions, pick: bool, as_json: bool)
         return
     _print_table(result)
     if path is not None:
-        print_line(f"picked: {result.fastest}, for --backend auto on this machine ({path})")
+        psnr = result.close_enough.get(result.fastest) if result.fastest else None
+        exactness = "" if psnr is None else f", {psnr:g} dB to float32"
+        print_line(f"picked: {result.fastest}{exactness}, for --backend auto on this machine ({path})")
 
 
 def _bench_several(names: list[str], options: BenchOptions, pick: bool, as_json: bool) -> None:
@@ -94,7 +98,7 @@ def _bench_several(names: list[str], options: BenchOptions, pick: bool, as_json:
 def _pick(bench: BundleBench) -> BackendName | None:
     """Record the fastest backend of a bundle; return it, None if none of those that ran may be recorded."""
     if bench.result.fastest is not None:
-        write_pick(bench.bundle, bench.result.p50_ms)
+        write_pick(bench.bundle, bench.result.p50_ms, bench.result.close_enough)
     return bench.result.fastest
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,22 +11,9 @@ from tcmoa_runtime.backends.base import neutral_input
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import PROMPT_SHIFT
 from tcmoa_runtime.gpu_check.target import CheckError
-from tcmoa_runtime.images import read_frame, resize_frame
-from tcmoa_runtime.shipped_pairs import shipped_pairs
-from tcmoa_runtime.typing import Frame
 
 GraphInputs: TypeAlias = dict[str, NDArray[np.generic]]
 """Inputs of a graph by name."""
-
-EQUAL_PSNR_DB: Final = 100.0
-"""Stands for an infinite PSNR: all values are equal."""
-
-
-def pair_frames(bundle: Bundle) -> Iterator[tuple[str, Frame, Frame]]:
-    """Yield the shipped pairs of a bundle's task: name, x and y, resized to the bundle's size."""
-    for pair in shipped_pairs(bundle.task):
-        x, y = (resize_frame(read_frame(path), bundle.size) for path in (pair.x, pair.y))
-        yield pair.name, x, y
 
 
 def make_inputs(bundle: Bundle, number: int) -> GraphInputs:
@@ -46,12 +31,6 @@ def make_inputs(bundle: Bundle, number: int) -> GraphInputs:
         else:
             inputs[spec.name] = neutral_input(spec)
     return inputs
-
-
-def psnr_db(frame: NDArray[np.uint8], expected: NDArray[np.uint8]) -> float:
-    """Return the PSNR of a frame in dB; `EQUAL_PSNR_DB` at most."""
-    error = float(np.square(frame.astype(np.float64) - expected).mean())
-    return EQUAL_PSNR_DB if error == 0 else min(10 * math.log10(255**2 / error), EQUAL_PSNR_DB)
 
 
 def check_equal(frame: NDArray[np.generic], expected: NDArray[np.generic], what: str) -> None:

@@ -10,11 +10,12 @@ from typing import Any, Final, cast
 
 import numpy as np
 
+from tcmoa_runtime.bench.exactness import pair_frames
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import FUSED
 from tcmoa_runtime.fit import plan_tiles
 from tcmoa_runtime.fuser import Fuser
-from tcmoa_runtime.gpu_check.inputs import GraphInputs, make_inputs, pair_frames
+from tcmoa_runtime.gpu_check.inputs import GraphInputs, make_inputs
 from tcmoa_runtime.gpu_check.target import CheckBackend, CheckTarget
 from tcmoa_runtime.images import format_size, resize_frame
 from tcmoa_runtime.options.gpu_check import GpuCheckPrecision

@@ -32,10 +32,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcmoa_runtime.backends.base import TensorsLike
+from tcmoa_runtime.bench.exactness import pair_frames, psnr_db
 from tcmoa_runtime.contract import FUSED, PROMPT_SHIFT, X
 from tcmoa_runtime.errors import SpellOption, spell_for_python
 from tcmoa_runtime.fuser import Fuser
-from tcmoa_runtime.gpu_check.inputs import GraphInputs, check_equal, make_inputs, pair_frames, psnr_db
+from tcmoa_runtime.gpu_check.inputs import GraphInputs, check_equal, make_inputs
 from tcmoa_runtime.gpu_check.latency import measure_latency
 from tcmoa_runtime.gpu_check.memory import host_memory
 from tcmoa_runtime.gpu_check.result import (
