@@ -9,7 +9,6 @@ from http import HTTPStatus
 from typing import Final
 
 from starlette.applications import Starlette
-from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -20,14 +19,15 @@ from starlette.types import Message, Receive, Scope, Send
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.given_prompt import Prompt
-from tcmoa_runtime.image_header import ImageFormat
 from tcmoa_runtime.machine import package_version
 from tcmoa_runtime.metrics_text import CONTENT_TYPE
 from tcmoa_runtime.options.serve import ServeOptions
 from tcmoa_runtime.serving import routes
-from tcmoa_runtime.serving.body import parse_form, read_body
+from tcmoa_runtime.serving.body import read_body
 from tcmoa_runtime.serving.form import form_page
+from tcmoa_runtime.serving.fuse_form import read_form
 from tcmoa_runtime.serving.gate import Gate, http_error
+from tcmoa_runtime.serving.image_formats import MEDIA_TYPES
 from tcmoa_runtime.serving.metrics import ServiceMetrics
 from tcmoa_runtime.serving.model import ImageLimits, Model
 from tcmoa_runtime.serving.protocol import HEADER_LENGTH, MODEL_VERSION, encode_response, parse_request
@@ -36,25 +36,8 @@ from tcmoa_runtime.web.access import Access
 from tcmoa_runtime.web.refusal import RefusedError
 from tcmoa_runtime.web.routes import Route
 
-MEDIA_TYPES: Final[Mapping[ImageFormat, str]] = {
-    "PNG": "image/png",
-    "JPEG": "image/jpeg",
-    "WebP": "image/webp",
-    "TIFF": "image/tiff",
-    "BMP": "image/bmp",
-}
-FORMAT_NAMES: Final[Mapping[str, ImageFormat]] = {
-    "png": "PNG",
-    "jpeg": "JPEG",
-    "jpg": "JPEG",
-    "webp": "WebP",
-    "tiff": "TIFF",
-    "tif": "TIFF",
-    "bmp": "BMP",
-}
 COOKIE_SECONDS: Final = 7 * 24 * 3600
 
-_FIELDS: Final = ("x", "y", "bundle", "scale", "shift", "format")
 _MIB: Final = 1 << 20
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -89,7 +72,13 @@ def make_application(
     app = Starlette(
         routes=service.routes(),
         middleware=[
-            Middleware(Gate, access=access, metrics=service.metrics, open_paths=open_paths),
+            Middleware(
+                Gate,
+                access=access,
+                metrics=service.metrics,
+                queue=service.queue,
+                open_paths=open_paths,
+            ),
         ],
         exception_handlers={HTTPException: http_error},
     )
@@ -238,22 +227,13 @@ class Service:
     async def _fuse(self, request: Request) -> Response:
         async with self.queue.place():
             body = await read_body(request, self._options.max_body_mib * _MIB)
-            form = await parse_form(request, body)
-            for field, _ in form.multi_items():
-                if field not in _FIELDS:
-                    raise InputError(f"no such field; expected {', '.join(_FIELDS)}", subject=field)
-            model = self._model_named(_text_field(form, "bundle") or next(iter(self.models)))
-            image_format = _choose_format(_text_field(form, "format"), request.headers.get("accept", "*/*"))
+            form = await read_form(request, body)
+            model = self._model_named(form.bundle or next(iter(self.models)))
             answer = partial(
-                model.fuse_files,
-                await _file_field(form, "x"),
-                await _file_field(form, "y"),
-                image_format,
-                scale=_number_field(form, "scale"),
-                shift=_number_field(form, "shift"),
+                model.fuse_files, form.x, form.y, form.image_format, scale=form.scale, shift=form.shift
             )
             data = await self.queue.run(answer, self._options.max_wait, partial(_wait_until_gone, request))
-        return Response(data, media_type=MEDIA_TYPES[image_format])
+        return Response(data, media_type=MEDIA_TYPES[form.image_format])
 
     @property
     def _ready_status(self) -> int:
@@ -332,73 +312,3 @@ def _timeout_of(parameters: Mapping[str, object]) -> float:
     if type(value) is not int or value < 0:
         raise InputError(f"{value!r}; expected a number of microseconds", subject="timeout")
     return value / 1e6 if value else float("inf")
-
-
-def _text_field(form: FormData, name: str) -> str:
-    """Return a field of text; empty if it is missing."""
-    values = form.getlist(name)
-    if not values:
-        return ""
-    if len(values) > 1 or not isinstance(values[0], str):
-        raise InputError("a file, or given twice; expected one field of text", subject=name)
-    return values[0].strip()
-
-
-def _number_field(form: FormData, name: str) -> float | None:
-    text = _text_field(form, name)
-    if not text:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"{text!r}; expected a number", subject=name) from None
-
-
-async def _file_field(form: FormData, name: str) -> bytes:
-    values = form.getlist(name)
-    if len(values) != 1 or not isinstance(values[0], UploadFile):
-        what = "given twice" if len(values) > 1 else "text" if values else "missing"
-        raise InputError(
-            f"{what}; expected one image file, e.g. -F {name}=@{name}.png with curl", subject=name
-        )
-    return await values[0].read()
-
-
-def _choose_format(name: str, accept: str) -> ImageFormat:
-    """Return the format of a result: the named one, else the first that the Accept header allows.
-
-    Raises:
-        InputError: There is no such format.
-        RefusedError: 406: the header allows none.
-    """
-    if name:
-        image_format = FORMAT_NAMES.get(name.lower())
-        if image_format is None:
-            raise InputError(f"{name!r}; expected one of {', '.join(FORMAT_NAMES)}", subject="format")
-        return image_format
-    best: tuple[float, ImageFormat] | None = None
-    for part in accept.split(","):
-        media_type, _, rest = part.strip().lower().partition(";")
-        weight = _weight_of(rest)
-        for image_format, known in MEDIA_TYPES.items():
-            is_match = media_type.strip() in (known, "image/*", "*/*")
-            if is_match and weight > 0 and (best is None or weight > best[0]):
-                best = weight, image_format
-    if best is None:
-        raise RefusedError(
-            HTTPStatus.NOT_ACCEPTABLE,
-            f"Accept: {accept!r}; expected one of {', '.join(MEDIA_TYPES.values())}.",
-        )
-    return best[1]
-
-
-def _weight_of(parameters: str) -> float:
-    """Return the quality of a media range, `q=0.5` among its parameters."""
-    for parameter in parameters.split(";"):
-        name, _, value = parameter.strip().partition("=")
-        if name == "q":
-            try:
-                return float(value)
-            except ValueError:
-                return 0.0
-    return 1.0

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from typing import Final
 
-from starlette.datastructures import FormData
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.serving.work_queue import ClientGoneError
 from tcmoa_runtime.web.refusal import RefusedError
 
@@ -20,7 +16,6 @@ MIN_BYTES_PER_SECOND: Final = 64 << 10
 """Slowest rate of a body that is waited for, after `BODY_SECONDS`."""
 BODY_SECONDS: Final = 20.0
 """Time for a body, from the end of its headers, before its rate counts."""
-_CHUNK: Final = 1 << 20
 
 
 async def read_body(request: Request, max_bytes: int) -> memoryview:
@@ -53,41 +48,6 @@ async def read_body(request: Request, max_bytes: int) -> memoryview:
         ) from None
     except ClientDisconnect:
         raise ClientGoneError from None
-
-
-async def parse_form(request: Request, body: memoryview) -> FormData:
-    """Parse a form with files, all of it in memory.
-
-    Raises:
-        RefusedError: 415: the body is no form.
-        InputError: The form is malformed, or has too many fields.
-    """
-    content_type = request.headers.get("content-type", "")
-    if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
-        raise RefusedError(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"body: content type {content_type or 'none'!r}; expected multipart/form-data, with the files x and y.",
-        )
-    parser = _InMemoryParser(request.headers, _chunks(body), max_files=2, max_fields=16)
-    try:
-        return await parser.parse()
-    except (MultiPartException, ValueError, KeyError) as error:
-        message = getattr(error, "message", None) or str(error)
-        raise InputError(
-            f"not a form: {message.rstrip('.')}; expected multipart/form-data with the files x and y",
-            subject="body",
-        ) from error
-
-
-class _InMemoryParser(MultiPartParser):
-    """A parser that writes no file to the disk; the size of the body is limited before."""
-
-    spool_max_size = 1 << 62
-
-
-async def _chunks(body: memoryview) -> AsyncGenerator[bytes, None]:
-    for start in range(0, len(body), _CHUNK):
-        yield bytes(body[start : start + _CHUNK])
 
 
 async def _read(request: Request, length: int | None, max_bytes: int) -> memoryview:

@@ -46,6 +46,9 @@ class Connection(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _write_deadline: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    """Bytes received of a head that is not complete."""
+    _parsed_bytes = 0
+    """Bytes of the URL and the headers that were parsed."""
     _is_in_head = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
@@ -74,20 +77,31 @@ class Connection(HttpToolsProtocol):
         if self._is_in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._is_in_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-                f"request: its headers are longer than {MAX_HEAD_BYTES} bytes.",
-            )
+        if self._is_in_head and self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse_head()
 
     def on_message_begin(self) -> None:
         """Begin the head of a request."""
         self._is_in_head = True
+        self._parsed_bytes = 0
         super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the URL."""
+        self._parsed_bytes += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        self._parsed_bytes += len(name) + len(value)
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """End the time for headers."""
         self._is_in_head, self._head_bytes = False, 0
+        if self._parsed_bytes > MAX_HEAD_BYTES:
+            self._refuse_head()
+            return
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -129,13 +143,21 @@ class Connection(HttpToolsProtocol):
 
     def _on_deadline(self) -> None:
         self._deadline = None
-        if self._head_bytes and not self.transport.is_closing():
+        if self._head_bytes:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "request: its headers were not complete in time.")
         else:
             self.transport.abort()
 
+    def _refuse_head(self) -> None:
+        self._refuse(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+            f"request: its headers are longer than {MAX_HEAD_BYTES} bytes.",
+        )
+
     def _refuse(self, status: HTTPStatus, line: str) -> None:
         """Send one line and close the connection, whether or not the client reads it."""
+        if self.transport.is_closing():
+            return
         self.transport.write(raw_refusal(status, line))
         self.transport.close()
         self.loop.call_later(limits.CLOSE_SECONDS, self.transport.abort)

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tcmoa_runtime.errors import InputError, MemoryShortageError, TcmoaError
 from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.serving.metrics import ServiceMetrics
-from tcmoa_runtime.serving.work_queue import ClientGoneError
+from tcmoa_runtime.serving.work_queue import ClientGoneError, WorkQueue
 from tcmoa_runtime.web.access import Access, RequestHead
 from tcmoa_runtime.web.refusal import HEADERS, RefusedError, shorten_line
 
@@ -55,6 +55,7 @@ class Gate:
         *,
         access: Access | None,
         metrics: ServiceMetrics,
+        queue: WorkQueue,
         open_paths: frozenset[str],
     ) -> None:
         """Wrap an application.
@@ -63,9 +64,11 @@ class Gate:
             app: The application.
             access: Who may connect; None leaves that to whoever mounts the application.
             metrics: Counts requests.
+            queue: The queue of the service.
             open_paths: Paths that need no token.
         """
-        self._app, self._access, self._metrics, self._open = app, access, metrics, open_paths
+        self._app, self._access, self._open = app, access, open_paths
+        self._metrics, self._queue = metrics, queue
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
@@ -106,6 +109,15 @@ class Gate:
             await self._app(scope, receive, send)
         except ClientGoneError:
             return None
+        except asyncio.CancelledError:
+            if not self._queue.is_closed:
+                raise
+            # By the server, when requests have not ended in time after a stop.
+            return error_response(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "service: has stopped before the request had ended. Send it to another replica, or later.",
+                {"Retry-After": "1", "Connection": "close"},
+            )
         except RefusedError as refused:
             return error_response(refused.status, refused.line, refused.headers)
         except InputError as error:

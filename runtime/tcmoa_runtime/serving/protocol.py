@@ -24,6 +24,8 @@ MAX_JSON_BYTES: Final = 16 << 20
 """Largest JSON of a request: two frames of 640x480 as numbers take 7 MiB."""
 MAX_DEPTH: Final = 12
 """Lists and objects in each other: tensors have at most 8 axes."""
+MAX_DIGITS: Final = 20
+"""Characters of an integer: those of INT64 and UINT64."""
 MAX_TENSORS: Final = 16
 
 _KEYS: Final = ("id", "model_name", "model_version", "parameters", "inputs", "outputs")
@@ -75,7 +77,8 @@ def parse_request(body: memoryview, json_length: str | None) -> InferRequest:
             subject="body",
             remedy="Send the tensors as binary data",
         )
-    value = _as_object(parse_json(_decode(body[:length]), "body", max_depth=MAX_DEPTH), "body", _KEYS)
+    parsed = parse_json(_decode(body[:length]), "body", max_depth=MAX_DEPTH, max_digits=MAX_DIGITS)
+    value = _as_object(parsed, "body", _KEYS)
     parameters = _as_object(value.get("parameters"), "parameters", None)
     is_binary = _as_bool(parameters.pop("binary_data_output", None), "binary_data_output")
     request_id = value.get("id")

@@ -77,6 +77,14 @@ class ServiceServer:
             with contextlib.suppress(RuntimeError):  # the loop has been closed
                 self._loop.call_soon_threadsafe(self._stopping.set)
 
+    async def _cut_off(self) -> None:
+        """Let the requests that have not ended be answered with 503."""
+        tasks = list(self._server.server_state.tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+
     async def _serve(self, grace: float, on_started: Callable[[], None] | None) -> bool:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         serving = asyncio.create_task(self._server.serve([self._listener]))
@@ -94,6 +102,7 @@ class ServiceServer:
                 grace,
                 extra={"event": "requests-cut-off", "seconds": grace},
             )
+            await self._cut_off()
         self._server.should_exit = True
         await serving
         return has_ended

@@ -200,17 +200,15 @@ def _flatten(name: str, data: list[Any]) -> list[JsonValue]:
 def _array_of(name: str, datatype: DataType, values: list[JsonValue]) -> NDArray[Any]:
     dtype = NUMPY_TYPES[datatype]
     allowed = {"b": (bool,), "f": (int, float)}.get(dtype.kind, (int,))
-    wrong = next((value for value in values if type(value) not in allowed), None)
-    if wrong is None and None in values:
-        wrong = "null"
-    if wrong is None:
+    wrong = [value for value in values if type(value) not in allowed]
+    if not wrong:
         try:
             with np.errstate(over="ignore"):  # numbers beyond the type become infinity, as in binary data
                 return np.array(values, dtype)
         except OverflowError:
             limits = np.iinfo(dtype)
-            wrong = next(v for v in values if isinstance(v, int) and not limits.min <= v <= limits.max)
-    raise InputError(f"the value {_shown(wrong)}; expected values of {datatype}", subject=name)
+            wrong = [v for v in values if isinstance(v, int) and not limits.min <= v <= limits.max]
+    raise InputError(f"the value {_shown(wrong[0])}; expected values of {datatype}", subject=name)
 
 
 def _decode_base64(name: str, value: JsonValue) -> bytes:

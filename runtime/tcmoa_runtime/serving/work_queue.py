@@ -32,6 +32,7 @@ class WorkQueue:
     Attributes:
         num_waiting: Requests that are being read or wait for a thread.
         num_running: Functions that run.
+        is_closed: Whether requests are refused.
     """
 
     def __init__(self, concurrency: int, max_waiting: int) -> None:
@@ -43,7 +44,7 @@ class WorkQueue:
         """
         self.num_waiting = self.num_running = 0
         self._concurrency, self._max_waiting = concurrency, max_waiting
-        self._is_closed = False
+        self.is_closed = False
         self._mean_seconds = 0.0
         self._turns = asyncio.Semaphore(concurrency)
         self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="tcmoa-serve")
@@ -57,7 +58,7 @@ class WorkQueue:
         Raises:
             RefusedError: 503: the queue is full, or the service stops.
         """
-        if self._is_closed:
+        if self.is_closed:
             raise RefusedError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "service: is stopping; expected requests before. Send the request to another replica, or later.",
@@ -113,7 +114,7 @@ class WorkQueue:
 
     def close(self) -> None:
         """Refuse requests from now on; those that have a place are done."""
-        self._is_closed = True
+        self.is_closed = True
 
     async def wait_idle(self) -> None:
         """Wait until no request has a place and nothing runs."""

@@ -8,10 +8,10 @@ from typing import Final, Never
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.typing import JsonValue
 
-_MAX_DIGITS: Final = 18
+MAX_DIGITS: Final = 18
 
 
-def parse_json(text: str | bytes, subject: str, *, max_depth: int) -> JsonValue:
+def parse_json(text: str, subject: str, *, max_depth: int, max_digits: int = MAX_DIGITS) -> JsonValue:
     """Parse JSON of a client that may be hostile.
 
     Numbers beyond float64 are infinity, which checks of their range refuse.
@@ -20,13 +20,18 @@ def parse_json(text: str | bytes, subject: str, *, max_depth: int) -> JsonValue:
         text: The JSON.
         subject: What it is, for messages.
         max_depth: Levels of lists and objects in each other.
+        max_digits: Integers of more characters become floats.
 
     Raises:
         InputError: It is not valid JSON, holds NaN, or has more than `max_depth` levels.
     """
+
+    def parse_integer(digits: str) -> int | float:
+        return int(digits) if len(digits) <= max_digits else float(digits)
+
     too_deep = InputError(f"more than {max_depth} levels of lists and objects", subject=subject)
     try:
-        value: JsonValue = json.loads(text, parse_int=_parse_integer, parse_constant=_refuse_constant)
+        value: JsonValue = json.loads(text, parse_int=parse_integer, parse_constant=_refuse_constant)
     except RecursionError:
         raise too_deep from None
     except ValueError as error:
@@ -37,10 +42,6 @@ def parse_json(text: str | bytes, subject: str, *, max_depth: int) -> JsonValue:
     if level:
         raise too_deep
     return value
-
-
-def _parse_integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)
 
 
 def _refuse_constant(name: str) -> Never:
