@@ -65,13 +65,20 @@ class _Reader:
         self._quantized = {n.output[0]: n.input[0] for n in self._nodes if n.op_type == "DequantizeLinear"}
         self._fixed = {name for name, stored in self._quantized.items() if stored in self._constants}
         self._fixed.update(self._constants)
+        for node in self._nodes:  # what is computed of constants alone, e.g. a weight in another type
+            if node.op_type != "DequantizeLinear" and all(
+                not name or name in self._fixed for name in node.input
+            ):
+                self._fixed.update(node.output)
         # q, k and v count as one product: their input is read with the first of them.
         self._first_product: dict[str, str] = {}
+        # What the products of attentions read and write.
+        self._stored: dict[str, tuple[str, ...]] = {}
         # Forms of a value in other types: casts, and the quantized value.
         self._casts: dict[str, list[str]] = {}
         for node in self._nodes:
-            if node.op_type == "MatMul" and node.input[1] in self._fixed:
-                self._first_product.setdefault(node.input[0], node.name)
+            if node.op_type == "MatMul" and len(read := self._read_values(node)) == 1:
+                self._first_product.setdefault(read[0], node.name)
             if node.op_type in ("Cast", "QuantizeLinear", "DequantizeLinear"):
                 self._casts.setdefault(node.input[0], []).append(node.output[0])
                 self._casts.setdefault(node.output[0], []).append(node.input[0])
@@ -102,6 +109,10 @@ class _Reader:
         return name in self._values and self._values[name][0] == TensorProto.FLOAT
 
     def _attentions(self) -> dict[str, frozenset[str]]:
+        """Return the two products of each attention by its softmax; note what they read and write in memory.
+
+        Scores are not stored: q and k of the first product are read, v of the second, whose result is written.
+        """
         return self._found_attentions() if self._is_wrapped else self._named_attentions()
 
     def _found_attentions(self) -> dict[str, frozenset[str]]:
@@ -123,10 +134,17 @@ class _Reader:
             while first is not None and first.op_type in _BETWEEN:
                 first = next((producers[name] for name in first.input if name in producers), None)
             second: onnx.NodeProto | None = softmax
+            weights = ""
             while second is not None and (second is softmax or second.op_type in _BETWEEN):
-                second = next(iter(readers.get(second.output[0], ())), None)
+                weights = second.output[0]
+                second = next(iter(readers.get(weights, ())), None)
             if is_product(first) and is_product(second) and first is not None and second is not None:
                 found[softmax.name] = frozenset((first.name, second.name))
+                self._stored[first.name] = tuple(first.input[:2])
+                self._stored[second.name] = (
+                    *(name for name in second.input if name != weights),
+                    second.output[0],
+                )
         return found
 
     def _named_attentions(self) -> dict[str, frozenset[str]]:
@@ -134,6 +152,9 @@ class _Reader:
         for n in self._nodes:
             if n.op_type == "MatMul" and self._fixed.isdisjoint(n.input):
                 products.setdefault(n.name.rpartition("/")[0], set()).add(n.name)
+                if "/attention/" in n.name:
+                    is_first = self._feeds_softmax(n)
+                    self._stored[n.name] = tuple(n.input[:2]) if is_first else (n.input[1], n.output[0])
         return {
             n.name: frozenset(products[n.name.rpartition("/")[0]])
             for n in self._nodes
@@ -150,22 +171,24 @@ class _Reader:
             return int(2 * math.prod(self._values[node.output[0]][1]) * math.prod(operand)) // max(
                 1, self._values[node.output[0]][1][-1]
             )
-        per_output = math.prod(operand[1:]) if node.op_type == "Conv" else operand[-2]
+        per_output = math.prod(operand[1:]) if node.op_type == "Conv" else operand[-2:][0]
         return int(2 * math.prod(self._values[node.output[0]][1]) * per_output)
 
     def _min_bytes(self, node: onnx.NodeProto) -> int:
-        inputs = [name for name in node.input if name not in self._fixed]
-        if node.op_type == "MatMul" and len(inputs) == 2 and "/attention/" in node.name:
-            # Scores are not stored: q and k of the first product, v and the result of the second.
-            stored = node.input[:2] if self._feeds_softmax(node) else (node.input[1], node.output[0])
-            return sum(map(self._bytes, stored))
-        if node.op_type == "MatMul" and self._first_product.get(node.input[0], node.name) != node.name:
+        inputs = self._read_values(node)
+        if node.name in self._stored:
+            return sum(map(self._bytes, self._stored[node.name]))
+        if node.op_type == "MatMul" and len(inputs) == 1 and self._first_product[inputs[0]] != node.name:
             return self._bytes(node.output[0])
         if node.op_type in (*_PRODUCTS, "LayerNormalization"):
-            return self._bytes(node.input[0]) + self._bytes(node.output[0])
+            return sum(map(self._bytes, inputs)) + self._bytes(node.output[0])
         if node.op_type == "Add" and len(inputs) == 2 and node.doc_string != FLOAT32:
             return self._bytes(inputs[0])
         return 0
+
+    def _read_values(self, node: onnx.NodeProto) -> list[str]:
+        """Return the inputs that are no constants, each once."""
+        return [name for name in dict.fromkeys(node.input) if name and name not in self._fixed]
 
     def _feeds_softmax(self, node: onnx.NodeProto) -> bool:
         shape = self._values[node.output[0]][1]

@@ -104,3 +104,72 @@ def test_operations_of_transposed_convolutions_and_gemms_are_counted():
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
     assert summarize_graph(model, is_wrapped=True).flops == {"up": 2 * 4 * 25 * 2 * 9}
     onnx.checker.check_model(model)
+
+
+def test_the_scores_of_an_attention_are_not_moved():
+    summary = summarize_graph(attention_graph(), is_wrapped=True)
+    products = 3 * 24  # tokens in, q and k out
+    attention = 3 * 24 + 24  # q, k and v, which are the tokens, in; the result out
+    assert summary.min_bytes == 4 * (products + attention + 2 * 16 + 1)
+
+
+def product_graph(nodes, output, constants):
+    """Return a graph of products of `value` [6, 4] and `other` [6, 4]."""
+    tensor = helper.make_tensor_value_info
+    inputs = [tensor(name, TensorProto.FLOAT, (6, 4)) for name in ("value", "other")]
+    initializers = [
+        numpy_helper.from_array(np.zeros(shape, np.float32), name) for name, shape in constants.items()
+    ]
+    graph = helper.make_graph(nodes, "g", inputs, [tensor("out", TensorProto.FLOAT, output)], initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+PRODUCTS = {
+    "a constant times a value": (
+        [("MatMul", ["w", "value"], "out")],
+        (3, 4),
+        {"w": (3, 6)},
+        24 + 12 + 18,
+        18 * 4,
+    ),
+    "a value times a constant": (
+        [("MatMul", ["value", "w"], "out")],
+        (6, 5),
+        {"w": (4, 5)},
+        24 + 30 + 20,
+        30 * 4,
+    ),
+    "a value times a vector": ([("MatMul", ["value", "w"], "out")], (6,), {"w": (4,)}, 24 + 6 + 4, 6 * 4),
+    "a value times a transposed constant": (
+        [("Transpose", ["w"], "wt"), ("MatMul", ["value", "wt"], "out")],
+        (6, 5),
+        {"w": (5, 4)},
+        24 + 30 + 20,
+        30 * 4,
+    ),
+    "two values": (
+        [("Transpose", ["other"], "t"), ("MatMul", ["value", "t"], "out")],
+        (6, 6),
+        {},
+        24 + 24 + 36,
+        36 * 4,
+    ),
+    "two products of one value": (
+        [("MatMul", ["value", "w"], "a"), ("MatMul", ["v", "value"], "b"), ("MatMul", ["b", "w"], "out")],
+        (3, 5),
+        {"w": (4, 5), "v": (3, 6)},
+        24 + 30 + 12 + 12 + 15 + 20 + 18,
+        30 * 4 + 12 * 6 + 15 * 4,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PRODUCTS)
+def test_a_product_reads_its_values_and_each_constant_once(case):
+    steps, output, constants, numbers, multiplications = PRODUCTS[case]
+    nodes = [helper.make_node(kind, inputs, [result], result) for kind, inputs, result in steps]
+    summary = summarize_graph(product_graph(nodes, output, constants), is_wrapped=True)
+    assert summary.min_bytes == 4 * numbers
+    assert sum(summary.flops.values()) == 2 * multiplications
