@@ -17,9 +17,9 @@ from onnx import TensorProto, helper
 import wrap_networks as nets
 from tcmoa_export.parity import ParityError
 from tcmoa_export.wrap import gate
-from tcmoa_export.wrap.plan import QuestionsError
 from tcmoa_export.wrap.planning import make_plan, wrapped_graph
 from tcmoa_export.wrap.prepare import prepare_graph
+from tcmoa_export.wrap.questions import QuestionsError
 from tcmoa_export.wrap.wrapping import _name_of, open_network, read_conventions, wrap_network
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fuser import Fuser

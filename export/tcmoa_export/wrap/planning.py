@@ -11,8 +11,11 @@ import onnx
 from tcmoa_export.wrap.build import compose_graph
 from tcmoa_export.wrap.network import Network
 from tcmoa_export.wrap.plain import network_inputs, repeat_for_batch
-from tcmoa_export.wrap.plan import SOURCES, InputPlan, Plan, QuestionsError, plan_inputs, plan_outputs
+from tcmoa_export.wrap.plan import SOURCES, InputPlan, Plan
+from tcmoa_export.wrap.plan_inputs import plan_inputs
+from tcmoa_export.wrap.plan_outputs import plan_outputs
 from tcmoa_export.wrap.prepare import prepare_graph, shape_of
+from tcmoa_export.wrap.questions import QuestionsError
 from tcmoa_runtime.contract import Task
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import format_size

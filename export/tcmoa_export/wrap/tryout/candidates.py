@@ -8,7 +8,10 @@ from itertools import product
 from typing import Any, Final, Generic, TypeVar
 
 from tcmoa_export.wrap.network import Arrays, TensorInfo
-from tcmoa_export.wrap.plan import InputPlan, Plan, QuestionsError, plan_inputs, plan_outputs
+from tcmoa_export.wrap.plan import InputPlan, Plan
+from tcmoa_export.wrap.plan_inputs import plan_inputs
+from tcmoa_export.wrap.plan_outputs import plan_outputs
+from tcmoa_export.wrap.questions import QuestionsError
 from tcmoa_runtime.contract import Task
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.wrap import Conventions
