@@ -3,7 +3,10 @@
 It has the python backend only. `make triton-env` builds the environment that it runs in.
 """
 
+import re
+import runpy
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from tcmoa_runtime.options.repository import RepositoryOptions
 from triton_server import find_server, triton_server
 from wrapped_pieces import write_two_layers
 
+ROOT = Path(__file__).parents[2]
 TYPES = {np.dtype(np.uint8): "UINT8", np.dtype(np.uint16): "UINT16", np.dtype(np.float32): "FP32"}
 GRAPH = "vif-onnxruntime"
 
@@ -169,6 +173,19 @@ def test_encoded_images_go_in_and_come_back(client, fusers, pair):
     np.testing.assert_array_equal(outputs["fused"][0], fused)
     np.testing.assert_array_equal(decode_image(outputs["fused_png"][0], "fused_png"), fused)
     assert decode_image(outputs["fused_jpeg"][0], "fused_jpeg").shape == fused.shape
+
+
+def test_the_example_and_the_guide_fuse(client, fusers, pair, sources, tmp_path):
+    example = runpy.run_path(str(ROOT / "examples" / "triton_client.py"))
+    files = [path.read_bytes() for path in sources]
+    png = example["fuse_files"](client, "vif", *files, shift=0.25)
+    expected = fusers["vif"](*pair, shift=0.25)
+    np.testing.assert_array_equal(decode_image(png, "png"), expected)
+    guide = (ROOT / "docs" / "guides" / "triton.md").read_text(encoding="utf-8")
+    (block,) = [text for text in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if "def fuse(" in text]
+    names = {}
+    exec(block.replace('"nano-vif"', '"vif"'), names)
+    np.testing.assert_array_equal(names["fuse"](client, *pair, shift=0.25), expected)
 
 
 def test_frames_of_16_bits_are_stretched(client, fusers, pair):
