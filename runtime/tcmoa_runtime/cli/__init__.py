@@ -59,6 +59,7 @@ _COMMANDS: Final = MappingProxyType(
         "bench": "Examine and measure",
         "gpu-check": "Examine and measure",
         "evaluate": "Examine and measure",
+        "bulk": "Grow past one machine",
         "serve": "Grow past one machine",
         "fleet": "Grow past one machine",
         "repository": "Grow past one machine",

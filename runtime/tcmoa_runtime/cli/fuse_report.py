@@ -11,7 +11,7 @@ import numpy as np
 
 from tcmoa_runtime.cli.command_line import repeat_command
 from tcmoa_runtime.cli.options import spell_for_command_line
-from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.images import format_size
 from tcmoa_runtime.size_errors import FrameSizeError, SourceSizesError
 from tcmoa_runtime.typing import JsonObject
@@ -85,7 +85,7 @@ class FuseReport:
     failed: list[dict[str, str]] = field(default_factory=list)
     kinds: dict[tuple[str, str], FailureKind] = field(default_factory=dict)
 
-    def add_failure(self, name: str, error: InputError, *, shown: InputError | None = None) -> None:
+    def add_failure(self, name: str, error: TcmoaError, *, shown: TcmoaError | None = None) -> None:
         """Record a pair that was not fused; `shown` is the error with the pair in its subject."""
         line = (shown or error).render(spell_for_command_line)
         self.failed.append({"name": name, "error": line})
@@ -140,13 +140,13 @@ class FuseReport:
             remedy="A second run fuses only what is missing" if there else None,
         )
 
-    def _command_for(self, error: InputError) -> str | None:
+    def _command_for(self, error: TcmoaError) -> str | None:
         if isinstance(error, FrameSizeError) and self.fix_fit is not None:
             return repeat_command(fit=self.fix_fit)
         return self.align_command if isinstance(error, SourceSizesError) else None
 
 
-def _generalize(error: InputError) -> tuple[str, str | None]:
+def _generalize(error: TcmoaError) -> tuple[str, str | None]:
     """Return the problem without what differs between pairs, and the sizes that it is about."""
     if isinstance(error, FrameSizeError):
         return f"another size; expected {error.expected}", format_size(error.size)

@@ -8,7 +8,16 @@ from contextlib import contextmanager
 from typing import Final
 
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from tcmoa_runtime.cli.printing import console, is_interactive, print_message, printable
 from tcmoa_runtime.typing import OnMessage
@@ -22,10 +31,10 @@ def _print_message(title: str) -> OnMessage:
 
 
 class _ProgressLines:
-    """Prints a line every few seconds, e.g. `fusing: 120 of 4100, 12:30 left`."""
+    """Prints a line every few seconds, e.g. `fusing: 120 of 4100, 5.3 pairs/s, 12:30 left`."""
 
-    def __init__(self, title: str) -> None:
-        self._title = title
+    def __init__(self, title: str, unit: str | None) -> None:
+        self._title, self._unit = title, unit
         self._start = self._printed = time.monotonic()
 
     def update(self, done: int, total: int) -> None:
@@ -35,7 +44,20 @@ class _ProgressLines:
             return
         self._printed = now
         left = f", {_format_time((now - self._start) * (total - done) / done)} left" if done else ""
-        print_message(f"{self._title}: {done} of {total}{left}")
+        rate = f", {done / (now - self._start):.1f} {self._unit}/s" if self._unit and done else ""
+        print_message(f"{self._title}: {done} of {total}{rate}{left}")
+
+
+class _RateColumn(ProgressColumn):
+    """Shows the rate of the steps, e.g. `5.3 pairs/s`."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        """Render the rate of a bar."""
+        return Text("" if task.speed is None else f"{task.speed:.1f} {self._unit}/s")
 
 
 def _format_time(seconds: float) -> str:
@@ -94,19 +116,27 @@ def phase_bar(title: str) -> Iterator[tuple[OnMessage, Callable[[str, int, int],
 
 
 @contextmanager
-def counted_bar(title: str) -> Iterator[tuple[OnMessage, Callable[[int, int], None]]]:
+def counted_bar(
+    title: str, *, unit: str | None = None
+) -> Iterator[tuple[OnMessage, Callable[[int, int], None]]]:
     """Show a bar with the remaining time below lines that stay; its total may grow. In a log, print some lines.
+
+    Args:
+        title: What is done.
+        unit: What the steps are; shows their rate.
 
     Yields:
         A function that prints a line, and one that takes the number of finished steps and their total.
     """
     if not is_interactive():
-        yield _print_message(title), _ProgressLines(title).update
+        yield _print_message(title), _ProgressLines(title, unit).update
         return
+    rate = (_RateColumn(unit),) if unit else ()
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
+        *rate,
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:

@@ -1,0 +1,1 @@
+"""Fusing archives of pairs on Ray Data: folders, object stores, Parquet files and WebDataset tar files."""

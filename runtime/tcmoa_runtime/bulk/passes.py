@@ -1,0 +1,170 @@
+"""Fusing units on Ray Data, again and again until each has a result.
+
+A unit whose process or node dies has none. Ray Data would give it to the same actor once more, which waits for a place
+on another node, and forever if a picture kills every process that decodes it. So a unit is not tried again in one pass:
+what came without a result goes into the next pass, at last one pair at a time, and a pair whose process died each time
+is reported like any other that cannot be fused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import pickle
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, cast
+
+from tcmoa_runtime.bulk.units import PairFailure, PairSlice, Unit, UnitResult
+from tcmoa_runtime.bulk.worker import INDEX_COLUMN, RESULT_COLUMN, UNIT_COLUMN, BulkWorker, WorkerSettings
+from tcmoa_runtime.cluster.environment import is_debugging
+from tcmoa_runtime.errors import TcmoaError, first_line
+from tcmoa_runtime.log import get_logger
+
+if TYPE_CHECKING:
+    import pyarrow
+
+MAX_SINGLE_LOSSES: Final = 3
+"""How often the process of one pair may die before the pair is reported."""
+_MAX_PASSES: Final = 20
+_TASKS_PER_ACTOR: Final = 2
+"""One in work and one waiting, so that an actor does not wait for the driver."""
+
+_log = get_logger("bulk")
+
+
+@dataclass(frozen=True)
+class PoolSize:
+    """The pool of actors.
+
+    Attributes:
+        num_actors: How many.
+        cpus: Logical CPUs of each.
+        gpus: GPUs of each.
+    """
+
+    num_actors: int
+    cpus: float
+    gpus: float
+
+
+def run_passes(
+    units: Sequence[Unit], settings: WorkerSettings, pool: PoolSize
+) -> Iterator[tuple[Unit, UnitResult]]:
+    """Yield the result of each unit as it comes.
+
+    Raises:
+        TcmoaError: Ray fails, or no pass gets a result any more.
+    """
+    pending: list[Unit] = list(units)
+    losses: dict[Unit, int] = {}
+    for _ in range(_MAX_PASSES):
+        lost = set(range(len(pending)))
+        for index, result in _run_pass(pending, settings, pool):
+            if index in lost:  # not the copy of a result that Ray made again
+                lost.remove(index)
+                yield pending[index], result
+        if not lost:
+            return
+        _log.warning(
+            "the processes of %d units ended before their results came; fusing them again",
+            len(lost),
+            extra={"event": "units-lost", "count": len(lost)},
+        )
+        again: list[Unit] = []
+        for unit in (pending[index] for index in sorted(lost)):
+            losses[unit] = losses.get(unit, 0) + 1
+            if losses[unit] < 2:
+                again.append(unit)
+            elif len(unit) > 1:
+                again += unit.split()
+            elif losses[unit] < MAX_SINGLE_LOSSES:
+                again.append(unit)
+            else:
+                yield unit, UnitResult(failures=[_lost(unit)])
+        pending = again
+        if not pending:
+            return
+    raise TcmoaError(f"{len(pending)} units have no result after {_MAX_PASSES} passes", subject="Ray Data")
+
+
+def _lost(unit: Unit) -> PairFailure:
+    names = (
+        (unit.names[0], unit.xs[0], unit.ys[0]) if isinstance(unit, PairSlice) else (unit.part, unit.path, "")
+    )
+    return PairFailure(
+        *names,
+        TcmoaError(
+            f"the process that fused it ended {MAX_SINGLE_LOSSES} times; expected it to stay alive",
+            subject=names[1],
+            remedy="Look at the file, and at the memory of the nodes",
+        ),
+    )
+
+
+def _run_pass(
+    units: Sequence[Unit], settings: WorkerSettings, pool: PoolSize
+) -> Iterator[tuple[int, UnitResult]]:
+    import ray
+    from ray.data import ActorPoolStrategy
+
+    size = min(pool.num_actors, len(units))
+    with _ray_data_settings():
+        # A block for each unit: Ray Data's own repartition of a million rows takes minutes.
+        dataset = ray.data.from_arrow([_block(index, unit) for index, unit in enumerate(units)])
+        results = dataset.map_batches(
+            BulkWorker,
+            fn_constructor_args=(settings,),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(
+                min_size=1,
+                max_size=size,
+                initial_size=size,
+                max_tasks_in_flight_per_actor=_TASKS_PER_ACTOR,
+            ),
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpus,
+            scheduling_strategy="SPREAD",
+            max_restarts=-1,
+            max_task_retries=0,
+        )
+        for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            rows = cast("pyarrow.Table", batch).select([INDEX_COLUMN, RESULT_COLUMN]).to_pylist()
+            for row in rows:
+                yield row[INDEX_COLUMN], pickle.loads(row[RESULT_COLUMN])
+
+
+@contextlib.contextmanager
+def _ray_data_settings() -> Iterator[None]:
+    """Let Ray Data print nothing, and go on without the units whose process died."""
+    import ray
+    from ray.data import DataContext
+
+    if not is_debugging():  # Ray Data sets up its log when it is imported
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL + 1)
+    settings = {"enable_progress_bars": False, "print_on_execution_start": False, "max_errored_blocks": -1}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"ray\.")  # about Ray's own use of what it deprecates
+        # Ray 2.64 will take these settings away, and has no others for them yet.
+        warnings.filterwarnings("ignore", message=".*ray_remote_args")
+        context = DataContext.get_current()
+        previous = {name: getattr(context, name) for name in settings}
+        try:
+            for name, value in settings.items():
+                setattr(context, name, value)
+            yield
+        except ray.exceptions.RayError as error:
+            raise TcmoaError(f"stopped: {first_line(error, 200)}", subject="Ray Data") from error
+        finally:
+            for name, value in previous.items():
+                setattr(context, name, value)
+
+
+def _block(index: int, unit: Unit) -> pyarrow.Table:
+    import pyarrow
+
+    return pyarrow.table(
+        {INDEX_COLUMN: [index], UNIT_COLUMN: pyarrow.array([pickle.dumps(unit)], pyarrow.binary())}
+    )

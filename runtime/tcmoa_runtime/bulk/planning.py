@@ -1,0 +1,181 @@
+"""What there is to fuse: folders, Parquet files and tar files become units of work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from tcmoa_runtime.bulk.storage import Storage, open_storage
+from tcmoa_runtime.bulk.units import PairFailure, PairSlice, RowGroup, Shard, Unit
+from tcmoa_runtime.errors import InputError, first_line
+from tcmoa_runtime.location import redact, scheme_of
+from tcmoa_runtime.options.bulk import BulkOptions, Container
+from tcmoa_runtime.pairs import PairPaths, find_pairs, is_table, list_pairs
+
+MAX_SLICE: Final = 32
+"""Most pairs of a slice: a node that dies loses the slices in work, and a slice of 32 takes some seconds."""
+_SLICES_PER_ACTOR: Final = 8
+
+PARQUET_SUFFIX: Final = ".parquet"
+TAR_SUFFIX: Final = ".tar"
+_CONTAINERS: Final[dict[str, Container]] = {PARQUET_SUFFIX: "parquet", TAR_SUFFIX: "webdataset"}
+
+
+@dataclass(frozen=True)
+class FileInput:
+    """Pairs of image files, and what belongs to none."""
+
+    storage_location: str
+    pairs: Sequence[PairPaths]
+    failures: list[PairFailure] = field(default_factory=list)
+    container: Container = "files"
+
+
+@dataclass(frozen=True)
+class ContainerInput:
+    """Files that hold many pairs each, as units, and those of them that cannot be read."""
+
+    storage_location: str
+    units: tuple[Unit, ...]
+    container: Container
+    failures: list[PairFailure] = field(default_factory=list)
+
+
+BulkInput: TypeAlias = FileInput | ContainerInput
+
+
+def find_input(x: str, y: str | None, options: BulkOptions) -> BulkInput:
+    """Find the pairs that two locations, or one, name.
+
+    Args:
+        x: A folder of images, a CSV file, or a Parquet or tar file or a folder of them.
+        y: The folder of the second images; None if x holds both.
+        options: Patterns of file names, and columns of Parquet files.
+
+    Raises:
+        InputError: There is no pair, or a location or a file is wrong.
+        MissingError: The package of a file system is not installed.
+    """
+    storage, path = open_storage(x)
+    if y is None:
+        found = _find_containers(storage, path)
+        if found is not None:
+            return _container_input(x, storage, *found, options)
+        if not storage.is_remote and is_table(Path(path)):
+            pairs = find_pairs(path, x_pattern=options.x_pattern, y_pattern=options.y_pattern)
+            return FileInput(x, pairs)
+    return _file_input(x, y, storage, path, options)
+
+
+def _file_input(x: str, y: str | None, storage: Storage, path: str, options: BulkOptions) -> FileInput:
+    path_y = path
+    if y is not None:
+        _, path_y = open_storage(y)
+        if scheme_of(y) != scheme_of(x):
+            raise InputError(
+                f"x is on {scheme_of(x) or 'disk'} and y on {scheme_of(y) or 'disk'}; expected one file system",
+                subject="y",
+            )
+    listing = list_pairs(
+        Path(path),
+        Path(path_y),
+        x_pattern=options.x_pattern,
+        y_pattern=options.y_pattern,
+        reader=storage,
+    )
+    failures = []
+    for only, is_x in ((listing.only_x, True), (listing.only_y, False)):
+        for name, alone in only.items():
+            shown = storage.spell(str(alone))
+            error = InputError(
+                f"no partner; expected {listing.expected}", subject=shown, remedy="Add or rename its partner"
+            )
+            failures.append(PairFailure(name, shown if is_x else "", "" if is_x else shown, error))
+    return FileInput(x, listing.pairs, sorted(failures, key=lambda failure: failure.name))
+
+
+def _find_containers(storage: Storage, path: str) -> tuple[str, list[str]] | None:
+    """Return the suffix and the paths of Parquet or tar files: one that is named, or those of a folder."""
+    suffix = Path(path).suffix.lower()
+    if storage.is_folder(Path(path)):
+        names = [name for name, is_folder in storage.list_entries(Path(path)) if not is_folder]
+        for suffix in _CONTAINERS:
+            paths = [f"{path}/{name}" for name in sorted(names) if _is_visible(name, suffix)]
+            if paths:
+                return suffix, paths
+        return None
+    return (suffix, [path]) if suffix in _CONTAINERS else None
+
+
+def _is_visible(name: str, suffix: str) -> bool:
+    return name.lower().endswith(suffix) and not name.startswith((".", "_"))
+
+
+def _container_input(
+    location: str, storage: Storage, suffix: str, paths: list[str], options: BulkOptions
+) -> ContainerInput:
+    if options.x_pattern is not None:
+        raise InputError("given with Parquet or tar files; expected folders of images", subject="x_pattern")
+    read: Callable[[Storage, str, BulkOptions], Iterator[Unit]] = (
+        _row_groups if suffix == PARQUET_SUFFIX else _shard
+    )
+    units: list[Unit] = []
+    failures = []
+    for path in paths:
+        try:
+            units += read(storage, path, options)
+        except InputError as error:
+            failures.append(PairFailure(Path(path).stem, storage.spell(path), "", error))
+    if not units:
+        if failures:
+            raise failures[0].error
+        raise InputError("no pairs; expected rows or samples", subject=redact(location))
+    return ContainerInput(location, tuple(units), _CONTAINERS[suffix], failures)
+
+
+def _row_groups(storage: Storage, path: str, options: BulkOptions) -> Iterator[Unit]:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    shown = storage.spell(path)
+    try:
+        with storage.open(path) as file, ParquetFile(file) as table:
+            names, metadata = table.schema_arrow.names, table.metadata
+            sizes = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"not a Parquet file: {first_line(error, 200)}", subject=shown) from error
+    for column in options.columns[:2]:
+        if column not in names:
+            raise InputError(
+                f"no column {column!r}, but {', '.join(map(repr, names[:8]))}; expected the columns of both sources",
+                subject=shown,
+                remedy="Name them with {columns}",
+                settings={"columns": "X,Y,NAME"},
+            )
+    first = 0
+    for index, size in enumerate(sizes):
+        if size:
+            yield RowGroup(f"{Path(path).stem}-{index:04}", path, index, first, size)
+        first += size
+
+
+def _shard(storage: Storage, path: str, _options: BulkOptions) -> Iterator[Unit]:
+    if not storage.exists(path):
+        raise InputError("no such file", subject=storage.spell(path))
+    yield Shard(Path(path).stem, path)
+
+
+def slice_pairs(pairs: Sequence[PairPaths], num_actors: int) -> Iterator[PairSlice]:
+    """Cut pairs into slices: some for each actor, of at most `MAX_SLICE` pairs."""
+    import hashlib
+
+    size = max(1, min(MAX_SLICE, len(pairs) // (_SLICES_PER_ACTOR * num_actors)))
+    for start in range(0, len(pairs), size):
+        part = pairs[start : start + size]
+        names = tuple(pair.name for pair in part)
+        digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
+        yield PairSlice(
+            f"part-{digest[:16]}", names, tuple(str(p.x) for p in part), tuple(str(p.y) for p in part)
+        )

@@ -1,0 +1,144 @@
+"""The record in an output folder: the settings that its images were made with, so that no two kinds mix."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from tcmoa_runtime.bulk.results import ResultFolder
+from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.fusion_settings import Settings, describe_differences
+from tcmoa_runtime.typing import JsonValue
+
+RECORD_NAME: Final = ".tcmoa-bulk.json"
+ERRORS_NAME: Final = "_errors.csv"
+"""Table of the pairs that were not fused. Programs that read folders of Parquet files leave such names out."""
+FORMAT_VERSION: Final = 1
+
+_MAX_SHOWN: Final = 3
+_PARTIAL: Final = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
+_NUM_DELETERS: Final = 16
+
+
+class ResultRecord:
+    """What an output folder holds when a run begins.
+
+    Attributes:
+        is_new: Whether it holds no results.
+        files: Names of the images, without suffix, or of Parquet or tar files.
+    """
+
+    def __init__(self, out: ResultFolder, settings: Settings, *, is_new: bool, files: set[str]) -> None:
+        """Take what `open` found."""
+        self._out, self._settings = out, settings
+        self.is_new, self.files = is_new, files
+
+    @classmethod
+    def open(cls, out: ResultFolder, settings: Settings, *, overwrite: bool) -> ResultRecord:
+        """Read the record of a folder and list its results; with `overwrite`, remove them.
+
+        Raises:
+            InputError: The folder holds results of other settings, or of another program, or cannot be read.
+        """
+        settings = {**settings, "container": out.container, "format": out.image_format}
+        path = f"{out.path}/{RECORD_NAME}"
+        files = _list_results(out)
+        is_known = out.storage.exists(path)
+        if overwrite:
+            _delete(out, [*files, *([path] if is_known else [])])
+            return cls(out, settings, is_new=True, files=set())
+        if not is_known:
+            if files:
+                raise _foreign(out, files)
+            return cls(out, settings, is_new=True, files=set())
+        differences = describe_differences(_read(out, path), settings)
+        if files and differences:
+            raise InputError(
+                f"holds results made with {' and '.join(differences)}; expected results of one bundle and prompt",
+                subject=out.storage.spell(out.path),
+                remedy="Choose another {out}, or make them again with {overwrite}",
+                settings={"out": ..., "overwrite": True},
+            )
+        return cls(out, settings, is_new=not files, files=files)
+
+    def begin(self) -> None:
+        """Create the folder and write the record; raises InputError if the folder cannot be written."""
+        self._out.storage.make_folder(self._out.path)
+        content = {"format": FORMAT_VERSION, "settings": dict(self._settings)}
+        self._out.storage.write(
+            f"{self._out.path}/{RECORD_NAME}", json.dumps(content, indent=1, allow_nan=False).encode()
+        )
+
+    def remove_partial(self) -> None:
+        """Remove the temporary files that killed processes have left in the folder."""
+        for name, is_folder in self._out.storage.list_entries(Path(self._out.path)):
+            if not is_folder and _PARTIAL.fullmatch(name):
+                self._out.storage.delete(f"{self._out.path}/{name}")
+
+    def names_there(self) -> set[str]:
+        """Return the names of the pairs whose results are in the folder."""
+        if self._out.container == "files":
+            suffix = f".{self._out.image_format}"
+            return {path[len(self._out.path) + 1 :].removesuffix(suffix) for path in self.files}
+        return {name for path in self.files for name in self._out.read_names(path)}
+
+
+def _list_results(out: ResultFolder) -> set[str]:
+    """Return the paths of the results in a folder, also in folders below it."""
+    suffix = f".{out.image_format}" if out.container == "files" else out.part_suffix
+    found: set[str] = set()
+    pending = [out.path]
+    while pending:
+        folder = pending.pop()
+        if not out.storage.is_folder(Path(folder)):
+            continue
+        for name, is_folder in out.storage.list_entries(Path(folder)):
+            if name.startswith((".", "_")):
+                continue
+            if is_folder:
+                pending.append(f"{folder}/{name}")
+            elif name.endswith(suffix):
+                found.add(f"{folder}/{name}")
+    return found
+
+
+def _delete(out: ResultFolder, paths: Iterable[str]) -> None:
+    with ThreadPoolExecutor(_NUM_DELETERS) as pool:
+        for _ in pool.map(out.storage.delete, paths):
+            pass
+
+
+def _read(out: ResultFolder, path: str) -> Mapping[str, JsonValue]:
+    try:
+        record = json.loads(out.storage.read(path))
+    except (ValueError, RecursionError) as error:
+        raise _damaged(out, path) from error
+    settings = record.get("settings") if isinstance(record, dict) else None
+    if not isinstance(settings, dict) or record.get("format") != FORMAT_VERSION:
+        raise _damaged(out, path)
+    return settings
+
+
+def _damaged(out: ResultFolder, path: str) -> InputError:
+    return InputError(
+        "damaged; expected the record of a run of this command",
+        subject=out.storage.spell(path),
+        remedy="Fuse all pairs again with {overwrite}",
+        settings={"overwrite": True},
+    )
+
+
+def _foreign(out: ResultFolder, files: set[str]) -> InputError:
+    names = sorted(path[len(out.path) + 1 :] for path in files)
+    rest = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
+    return InputError(
+        f"holds {', '.join(names[:_MAX_SHOWN])}{rest}, which no run of this command wrote; "
+        "expected a folder without such files",
+        subject=out.storage.spell(out.path),
+        remedy="Choose another {out}, or remove them with {overwrite}",
+        settings={"out": ..., "overwrite": True},
+    )

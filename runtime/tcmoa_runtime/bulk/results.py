@@ -1,0 +1,123 @@
+"""Where fused images go: a file each, or into Parquet and tar files that are named after their unit."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from tcmoa_runtime.bulk.storage import Storage
+from tcmoa_runtime.bulk.tar_samples import read_files, write_files
+from tcmoa_runtime.errors import InputError, first_line
+from tcmoa_runtime.options.bulk import Container
+from tcmoa_runtime.options.fuse import ImageFormat
+from tcmoa_runtime.pair_table import MAX_NAME_BYTES
+
+if TYPE_CHECKING:
+    import pyarrow
+
+NAME_COLUMN: Final = "name"
+FUSED_COLUMN: Final = "fused"
+_PART_SUFFIXES: Final[dict[Container, str]] = {"files": "", "parquet": ".parquet", "webdataset": ".tar"}
+
+
+@dataclass(frozen=True)
+class ResultFolder:
+    """A folder of results.
+
+    Attributes:
+        storage: Its file system.
+        path: Its path there.
+        container: How results are stored.
+        image_format: File format of the images.
+    """
+
+    storage: Storage
+    path: str
+    container: Container
+    image_format: ImageFormat
+
+    @property
+    def part_suffix(self) -> str:
+        """Suffix of files that hold many results; empty if each is a file."""
+        return _PART_SUFFIXES[self.container]
+
+    def image_path(self, name: str) -> str:
+        """Return the path of the image of a pair."""
+        return f"{self.path}/{name}.{self.image_format}"
+
+    def part_path(self, part: str) -> str:
+        """Return the path of the file with the results of a unit."""
+        return f"{self.path}/{part}{self.part_suffix}"
+
+    def read_part(self, part: str) -> dict[str, bytes]:
+        """Return the encoded images of a unit by the names of their pairs; none if its file is not there."""
+        path = self.part_path(part)
+        return self.read_results(path) if self.storage.exists(path) else {}
+
+    def read_results(self, path: str) -> dict[str, bytes]:
+        """Return the encoded images in a Parquet or tar file of results by the names of their pairs.
+
+        Raises:
+            InputError: It is no such file.
+        """
+        if self.container == "webdataset":
+            with self.storage.open_stream(path) as file:
+                files = read_files(file, self.storage.spell(path))
+            return {name.removesuffix(f".{self.image_format}"): data for name, data in files.items()}
+        table = _read_table(self.storage, path, [NAME_COLUMN, FUSED_COLUMN])
+        return dict(zip(table[NAME_COLUMN].to_pylist(), table[FUSED_COLUMN].to_pylist(), strict=True))
+
+    def read_names(self, path: str) -> list[str]:
+        """Return the names of the pairs in a Parquet or tar file of results; raises as `read_results`."""
+        if self.container == "webdataset":
+            return list(self.read_results(path))
+        names: list[str] = _read_table(self.storage, path, [NAME_COLUMN])[NAME_COLUMN].to_pylist()
+        return names
+
+    def write_part(self, part: str, results: Mapping[str, bytes]) -> None:
+        """Write the results of a unit, whole or not at all."""
+        if self.container == "webdataset":
+            data = write_files({f"{name}.{self.image_format}": image for name, image in results.items()})
+        else:
+            data = _write_table(results)
+        self.storage.write(self.part_path(part), data)
+
+
+def check_name(name: str) -> str:
+    """Return the name of a pair; raises InputError unless it is a path of a file below the output folder."""
+    parts = name.split("/")
+    if "\\" in name or "\0" in name or any(part in ("", ".", "..") or part.startswith(".") for part in parts):
+        raise InputError(f"{name!r}; expected the name of a file, without an extension", subject="name")
+    if any(len(part.encode("utf-8", "surrogateescape")) > MAX_NAME_BYTES for part in parts):
+        raise InputError(
+            f"a name of {len(name)} characters; expected at most {MAX_NAME_BYTES} bytes", subject="name"
+        )
+    return name
+
+
+def _read_table(storage: Storage, path: str, columns: list[str]) -> pyarrow.Table:
+    import pyarrow
+    from pyarrow.parquet import read_table
+
+    try:
+        with storage.open(path) as file:
+            return read_table(file, columns=columns)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise InputError(
+            f"not a Parquet file of results: {first_line(error, 200)}", subject=storage.spell(path)
+        ) from error
+
+
+def _write_table(results: Mapping[str, bytes]) -> bytes:
+    import pyarrow
+    from pyarrow.parquet import write_table
+
+    columns = {
+        NAME_COLUMN: pyarrow.array(list(results), pyarrow.string()),
+        FUSED_COLUMN: pyarrow.array(list(results.values()), pyarrow.large_binary()),
+    }
+    target = io.BytesIO()
+    write_table(pyarrow.table(columns), target, compression="none")  # the images are compressed
+    return target.getvalue()

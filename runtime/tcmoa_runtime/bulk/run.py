@@ -1,0 +1,204 @@
+"""`fuse_in_bulk`: the Python API of `tcmoa bulk`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from tcmoa_runtime.bulk.passes import PoolSize, run_passes
+from tcmoa_runtime.bulk.planning import BulkInput, FileInput, find_input, slice_pairs
+from tcmoa_runtime.bulk.record import ERRORS_NAME, ResultRecord
+from tcmoa_runtime.bulk.results import ResultFolder
+from tcmoa_runtime.bulk.storage import open_storage
+from tcmoa_runtime.bulk.summary import BulkSummary, write_error_table
+from tcmoa_runtime.bulk.units import PairFailure, Unit, UnitResult
+from tcmoa_runtime.bulk.worker import WorkerSettings
+from tcmoa_runtime.bundle import Bundle
+from tcmoa_runtime.cluster.bundle_shipping import ship_bundle
+from tcmoa_runtime.cluster.session import RaySession, ray_session
+from tcmoa_runtime.errors import InputError, SpellOption, spell_for_python
+from tcmoa_runtime.fusion_settings import settings_of
+from tcmoa_runtime.given_prompt import Prompt
+from tcmoa_runtime.options.bulk import BulkOptions
+from tcmoa_runtime.pairs import PairPaths
+from tcmoa_runtime.source_files import SourceFiles
+
+OnProgress: TypeAlias = Callable[[int, int], None]
+"""Takes the number of pairs that are done, and that of all; of tar files an estimate."""
+
+_GPU_BACKENDS: Final = ("tensorrt", "onnxruntime-cuda", "onnxruntime-tensorrt", "onnxruntime-rtx")
+
+
+def fuse_in_bulk(
+    bundle: str | Path,
+    x: str | Path,
+    y: str | Path | None,
+    out: str | Path,
+    options: BulkOptions | None = None,
+    *,
+    on_progress: OnProgress | None = None,
+    spell_option: SpellOption = spell_for_python,
+) -> BulkSummary:
+    """Fuse many pairs on Ray, on this machine or a cluster.
+
+    What is in the output folder is skipped, so a run that was stopped goes on where it was. A pair that cannot be fused
+    is a row of the table `_errors.csv` there, and does not end the run.
+
+    Args:
+        bundle: Folder of the bundle, or the name of a ready one.
+        x: Folder of the first images, or of both; a CSV file of pairs; or a Parquet or tar file, or a folder of them. A
+            path that every node sees, or a URI, e.g. `s3://bucket/visible`.
+        y: Folder of the second images; None if `x` holds both.
+        out: Folder of the results, a path or a URI.
+        options: How to fuse, and where.
+        on_progress: Called after each unit of pairs.
+        spell_option: How the remedies in the table of errors spell options.
+
+    Raises:
+        InputError: There is no pair, or an option or the output folder is wrong.
+        MissingError: Ray, a package or a device is missing.
+        TcmoaError: Ray or a node fails.
+    """
+    start = time.monotonic()
+    options = options or BulkOptions()
+    opened = Bundle.open(bundle)
+    prompt = Prompt.read(options.prompt_scale, options.prompt_shift)
+    prompt.check_for(opened)
+    found = find_input(str(x), None if y is None else str(y), options)
+    storage, path = open_storage(str(out))
+    results = ResultFolder(storage, path, options.container or found.container, options.format)
+    _check_apart(str(x), None if y is None else str(y), str(out))
+    settings = settings_of(opened, options.fit or "auto", prompt, options.stretch)
+    record = ResultRecord.open(results, settings, overwrite=options.overwrite)
+    run = _Counts(list(found.failures), on_progress)
+    pending = _pending(found, record, run)
+    if pending:  # else nothing is asked of Ray
+        record.begin()
+        record.remove_partial()
+        with ray_session(options.address) as session:
+            pool = _pool_size(options, session)
+            units = list(slice_pairs(pending, pool.num_actors)) if isinstance(pending, list) else pending
+            worker = WorkerSettings(
+                ship_bundle(bundle, nodes=session.nodes),
+                options,
+                prompt,
+                found.storage_location,
+                str(out),
+                results.container,
+                is_resumed=not record.is_new,
+            )
+            run.begin(units, pool, session)
+            for unit, result in run_passes(units, worker, pool):
+                if result.fatal is not None:
+                    raise result.fatal
+                run.add(unit, result)
+        record.remove_partial()
+    failures = tuple(sorted(run.failures, key=lambda failure: (failure.name, failure.x)))
+    errors_path = f"{path}/{ERRORS_NAME}"
+    if failures:
+        storage.make_folder(path)
+        storage.write(errors_path, write_error_table(failures, spell_option))
+    elif storage.exists(errors_path):
+        storage.delete(errors_path)
+    return BulkSummary(
+        run.num_fused,
+        run.num_skipped,
+        failures,
+        time.monotonic() - start,
+        run.fuse_seconds,
+        run.cpu_seconds,
+        run.num_actors,
+        run.num_nodes,
+        run.backend,
+        storage.spell(path),
+        storage.spell(errors_path) if failures else None,
+    )
+
+
+class _Counts:
+    """What is done so far."""
+
+    def __init__(self, failures: list[PairFailure], on_progress: OnProgress | None) -> None:
+        self.failures, self._on_progress = failures, on_progress
+        self.num_fused = self.num_skipped = self.num_actors = self.num_nodes = 0
+        self.fuse_seconds = self.cpu_seconds = 0.0
+        self.backend = ""
+        self._num_units = self._done_units = self._known = self._begun = 0
+
+    def begin(self, units: Sequence[Unit], pool: PoolSize, session: RaySession) -> None:
+        """Report the pairs that are to be fused."""
+        self.num_actors, self.num_nodes = min(pool.num_actors, len(units)), len(session.nodes)
+        self._num_units, self._known = len(units), sum(map(len, units))
+        self._begun = self._done
+        self._report()
+
+    def add(self, unit: Unit, result: UnitResult) -> None:
+        """Add the result of a unit."""
+        self.num_fused += result.num_fused
+        self.num_skipped += result.num_skipped
+        self.failures += result.failures
+        self.fuse_seconds += result.seconds
+        self.cpu_seconds += result.cpu_seconds
+        self.backend = self.backend or result.backend
+        self._done_units += 1
+        self._report()
+
+    @property
+    def _done(self) -> int:
+        return self.num_fused + self.num_skipped + len(self.failures)
+
+    def _report(self) -> None:
+        if self._on_progress is None:
+            return
+        done = self._done - self._begun
+        total = self._known
+        if not total and self._done_units:  # tar files, whose samples were not counted
+            total = round(done * self._num_units / self._done_units)
+        self._on_progress(done, max(done, total))
+
+
+def _pending(found: BulkInput, record: ResultRecord, run: _Counts) -> list[PairPaths] | tuple[Unit, ...]:
+    """Return the pairs without a result, or the units that may hold some: actors look into tables and tar files."""
+    if not isinstance(found, FileInput):
+        return found.units
+    there = record.names_there()
+    pending = [pair for pair in found.pairs if pair.name not in there]
+    run.num_skipped += len(found.pairs) - len(pending)
+    return pending
+
+
+def _pool_size(options: BulkOptions, session: RaySession) -> PoolSize:
+    cpus = options.threads or 1
+    num_gpus = sum(node.num_gpus for node in session.nodes)
+    uses_gpus = options.backend in _GPU_BACKENDS or (options.backend == "auto" and num_gpus > 0)
+    if uses_gpus and num_gpus:
+        return PoolSize(options.actors or max(1, int(num_gpus)), cpus, 1)
+    fits = sum(int(node.num_cpus // cpus) for node in session.nodes)
+    if not fits:
+        most = max((node.num_cpus for node in session.nodes), default=0)
+        raise InputError(
+            f"{cpus}, but the largest node has {most:g} CPUs; expected at most that many", subject="threads"
+        )
+    return PoolSize(min(options.actors or fits, fits), cpus, 0)
+
+
+def _check_apart(x: str, y: str | None, out: str) -> None:
+    """Raise InputError if results would go among the sources."""
+    if y is not None or open_storage(x)[0].is_remote:
+        named = [location for location in (x, y) if location is not None]
+    else:
+        named = [x]
+    storage, path = open_storage(out)
+    for location in named:
+        other, source = open_storage(location)
+        if other.is_remote == storage.is_remote and source == path:
+            raise InputError(
+                "is a source; expected another folder for the results",
+                subject=out,
+                remedy="Choose another {out}",
+                settings={"out": ...},
+            )
+        if not other.is_remote and not storage.is_remote:
+            SourceFiles([source]).check(Path(path))

@@ -1,0 +1,287 @@
+"""File systems that pairs are read from and results are written to: the disk, and those of pyarrow and fsspec."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from tcmoa_runtime.errors import InputError, MissingError, first_line
+from tcmoa_runtime.images import MAX_FILE_BYTES, decode_image, read_image, write_bytes
+from tcmoa_runtime.location import path_of, redact, scheme_of
+from tcmoa_runtime.pairs import DiskFolders, FolderReader
+from tcmoa_runtime.regular_file import open_regular_file
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pyarrow.fs import FileSystem
+
+_OBJECT_STORES: Final = frozenset(
+    {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "memory"}
+)
+"""Schemes of stores where an object appears at once and whole, so that it is written with one put."""
+_MAX_URI_BYTES: Final = 4096
+_STREAM_BYTES: Final = 4 << 20
+
+
+class Storage(FolderReader, Protocol):
+    """A file system; its paths are separated by slashes."""
+
+    is_remote: bool
+
+    def spell(self, path: str) -> str:
+        """Return how a user calls a path."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of a file; raises InputError about the path."""
+        ...
+
+    def read_image(self, path: str) -> NDArray[Any]:
+        """Read an image file like `images.read_image`."""
+        ...
+
+    def open(self, path: str) -> Any:
+        """Open a file for reading as a file object that can seek; raises InputError about the path."""
+        ...
+
+    def open_stream(self, path: str) -> Any:
+        """Open a file for reading from its start to its end; raises InputError about the path."""
+        ...
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a file, whole or not at all; raises InputError about the path."""
+        ...
+
+    def exists(self, path: str) -> bool:
+        """Return whether there is a file or folder."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Remove a file, if it is there."""
+        ...
+
+    def make_folder(self, path: str) -> None:
+        """Create a folder and those above it; raises InputError about the path."""
+        ...
+
+
+class DiskStorage(DiskFolders):
+    """The file system of this machine, or one that all nodes have mounted at the same path."""
+
+    is_remote = False
+
+    def spell(self, path: str) -> str:
+        """Return the path."""
+        return path
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of a regular file."""
+        try:
+            with open_regular_file(path, max_bytes=MAX_FILE_BYTES, follow_links=True) as file:
+                return file.read()
+        except FileNotFoundError:
+            raise InputError("no such file", subject=path) from None
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot be read: {getattr(error, 'strerror', error)}", subject=path) from error
+
+    def read_image(self, path: str) -> NDArray[Any]:
+        """Read an image file."""
+        return read_image(path)
+
+    def open(self, path: str) -> Any:
+        """Open a regular file."""
+        try:
+            return open_regular_file(path, follow_links=True)
+        except FileNotFoundError:
+            raise InputError("no such file", subject=path) from None
+        except OSError as error:
+            raise InputError(f"cannot be read: {error.strerror}", subject=path) from error
+
+    def open_stream(self, path: str) -> Any:
+        """Open a regular file."""
+        return self.open(path)
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a file beside its target, and rename it."""
+        target = Path(path)
+        if not target.parent.is_dir():
+            self.make_folder(str(target.parent))
+        write_bytes(target, data)
+
+    def exists(self, path: str) -> bool:
+        """Return whether there is a file or folder."""
+        return os.path.lexists(path)
+
+    def delete(self, path: str) -> None:
+        """Remove a file."""
+        try:
+            Path(path).unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot be removed: {error.strerror}", subject=path) from error
+
+    def make_folder(self, path: str) -> None:
+        """Create a folder and those above it."""
+        try:
+            Path(path).mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise InputError("a file; expected a folder", subject=path) from error
+        except OSError as error:
+            raise InputError(f"cannot be created: {error.strerror}", subject=path) from error
+
+
+class RemoteStorage:
+    """A file system of pyarrow, or of fsspec."""
+
+    is_remote = True
+
+    def __init__(self, filesystem: FileSystem, scheme: str) -> None:
+        """Take a file system and the scheme of its URIs."""
+        self._filesystem, self._scheme = filesystem, scheme
+
+    def spell(self, path: str) -> str:
+        """Return the URI of a path, without the parameters that it was given with."""
+        return f"{self._scheme}://{path}"
+
+    def is_folder(self, folder: Path) -> bool:
+        """Return whether there is a folder, or an object whose name begins with it and a slash."""
+        from pyarrow.fs import FileType
+
+        with self._about(str(folder), "read"):
+            return bool(self._filesystem.get_file_info(str(folder)).type == FileType.Directory)
+
+    def list_entries(self, folder: Path) -> Iterable[tuple[str, bool]]:
+        """Yield the name of each file and folder in a folder, and whether it is a folder."""
+        from pyarrow.fs import FileSelector, FileType
+
+        with self._about(str(folder), "listed"):
+            found = self._filesystem.get_file_info(FileSelector(str(folder), allow_not_found=True))
+        for info in found:
+            yield info.base_name, info.type == FileType.Directory
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of a file."""
+        with self._about(path, "read"), self._filesystem.open_input_stream(path, compression=None) as stream:
+            return bytes(stream.read())
+
+    def read_image(self, path: str) -> NDArray[Any]:
+        """Read an image file."""
+        return decode_image(self.read(path), self.spell(path))
+
+    def open(self, path: str) -> Any:
+        """Open a file."""
+        with self._about(path, "read"):
+            return self._filesystem.open_input_file(path)
+
+    def open_stream(self, path: str) -> Any:
+        """Open a file for reading in large steps."""
+        with self._about(path, "read"):
+            return self._filesystem.open_input_stream(path, compression=None, buffer_size=_STREAM_BYTES)
+
+    def write(self, path: str, data: bytes) -> None:
+        """Put an object; in other file systems than object stores, write beside the target and move."""
+        with self._about(path, "written"):
+            if self._scheme in _OBJECT_STORES:
+                self._put(path, data)
+                return
+            folder, _, name = path.rpartition("/")
+            partial = f"{folder}/.{name[:50]}.{secrets.token_hex(8)}.partial"
+            try:
+                self._put(partial, data)
+                self._filesystem.move(partial, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    self._filesystem.delete_file(partial)
+                raise
+
+    def _put(self, path: str, data: bytes) -> None:
+        with self._filesystem.open_output_stream(path, compression=None) as stream:
+            stream.write(data)
+
+    def exists(self, path: str) -> bool:
+        """Return whether there is a file or folder."""
+        from pyarrow.fs import FileType
+
+        with self._about(path, "read"):
+            return bool(self._filesystem.get_file_info(path).type != FileType.NotFound)
+
+    def delete(self, path: str) -> None:
+        """Remove a file."""
+        with self._about(path, "removed"), contextlib.suppress(FileNotFoundError):
+            self._filesystem.delete_file(path)
+
+    def make_folder(self, path: str) -> None:
+        """Create a folder, except in an object store of pyarrow, where names make folders."""
+        if self._filesystem.type_name in ("s3", "gcs"):
+            return
+        with self._about(path, "created"):
+            self._filesystem.create_dir(path, recursive=True)
+
+    @contextlib.contextmanager
+    def _about(self, path: str, what: str) -> Iterator[None]:
+        """Turn errors of the file system into one about the path."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise InputError("no such file", subject=self.spell(path)) from error
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"cannot be {what}: {first_line(error, 200)}", subject=self.spell(path)
+            ) from error
+
+
+def open_storage(location: str) -> tuple[Storage, str]:
+    """Return the file system of a location, and the path there.
+
+    Args:
+        location: A path of this machine, or a URI: that of a file system of pyarrow (s3, gs, abfs, hdfs, file), with
+            its parameters, or of fsspec.
+
+    Raises:
+        InputError: The URI is of no known file system, or misses something.
+        MissingError: The package for its file system is not installed.
+    """
+    scheme = scheme_of(location)
+    if scheme in ("", "file"):
+        return DiskStorage(), str(path_of(location))
+    shown = redact(location)
+    if len(location) > _MAX_URI_BYTES:
+        raise InputError("a URI that is too long", subject=shown)
+    from pyarrow import ArrowInvalid, ArrowNotImplementedError
+    from pyarrow.fs import FileSystem
+
+    try:
+        filesystem, path = FileSystem.from_uri(location)
+    except (ArrowInvalid, ArrowNotImplementedError) as error:
+        if "nrecognized filesystem" not in str(error) and "not built" not in str(error).lower():
+            raise InputError(
+                f"not a location of {scheme}: {first_line(error, 200)}", subject=shown
+            ) from error
+        return _open_fsspec(location, scheme)
+    except OSError as error:
+        raise InputError(f"cannot be opened: {first_line(error, 200)}", subject=shown) from error
+    return RemoteStorage(filesystem, scheme), path.rstrip("/")
+
+
+def _open_fsspec(location: str, scheme: str) -> tuple[Storage, str]:
+    import fsspec
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    shown = redact(location)
+    try:
+        filesystem, path = fsspec.core.url_to_fs(location)
+    except ImportError as error:
+        raise MissingError(
+            f"no file system for {scheme}://: {first_line(error, 200)}", subject=shown
+        ) from error
+    except ValueError as error:
+        raise InputError(
+            f"an unknown scheme {scheme!r}; expected a path, or a URI of pyarrow or fsspec, e.g. s3://bucket/folder",
+            subject=shown,
+        ) from error
+    except OSError as error:
+        raise InputError(f"cannot be opened: {first_line(error, 200)}", subject=shown) from error
+    return RemoteStorage(PyFileSystem(FSSpecHandler(filesystem)), scheme), path.rstrip("/")

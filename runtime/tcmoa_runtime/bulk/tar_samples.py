@@ -1,0 +1,112 @@
+"""Tar files of the WebDataset format: files of one key, `KEY.x.png` and `KEY.y.png`, are a sample."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+from tcmoa_runtime.errors import InputError, first_line
+from tcmoa_runtime.images import MAX_FILE_BYTES
+
+SOURCES: Final = ("x", "y")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample.
+
+    Attributes:
+        key: Its name.
+        sources: Encoded images by source, `x` and `y`; one that is missing is left out.
+        files: Their names in the tar file.
+    """
+
+    key: str
+    sources: Mapping[str, bytes]
+    files: Mapping[str, str]
+
+
+def count_samples(file: BinaryIO, subject: str) -> int:
+    """Count the samples of a tar file; raises InputError if it is none."""
+    count, last = 0, None
+    for key, _, _ in _members(file, subject, lambda _: False):
+        count += key != last
+        last = key
+    return count
+
+
+def read_samples(file: BinaryIO, subject: str, start: int = 0, stop: int | None = None) -> Iterator[Sample]:
+    """Yield the samples of a tar file from `start` up to `stop`.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    number, key = -1, None
+    sources: dict[str, bytes] = {}
+    files: dict[str, str] = {}
+    for name, file_name, data in _members(file, subject, lambda name: _source_of(name) is not None):
+        if name != key:
+            if key is not None and number >= start:
+                yield Sample(key, sources, files)
+            number, key, sources, files = number + 1, name, {}, {}
+            if stop is not None and number >= stop:
+                return
+        source = _source_of(file_name)
+        if source is not None:
+            sources[source], files[source] = data, file_name
+    if key is not None and number >= start:
+        yield Sample(key, sources, files)
+
+
+def read_files(file: BinaryIO, subject: str) -> dict[str, bytes]:
+    """Return the files of a tar file by name."""
+    return {name: data for _, name, data in _members(file, subject, lambda _: True)}
+
+
+def write_files(files: Mapping[str, bytes]) -> bytes:
+    """Return a tar file that holds files by name; equal files give equal bytes."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(data), 0o644
+            archive.addfile(member, io.BytesIO(data))
+    return target.getvalue()
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Split the name of a file into the key and what follows its first point, as WebDataset does."""
+    folder, slash, base = name.rpartition("/")
+    key, _, rest = base.partition(".")
+    return folder + slash + key, rest
+
+
+def _source_of(name: str) -> str | None:
+    source = split_name(name)[1].partition(".")[0].lower()
+    return source if source in SOURCES else None
+
+
+def _members(
+    file: BinaryIO, subject: str, is_read: Callable[[str], bool]
+) -> Iterator[tuple[str, str, bytes]]:
+    """Yield key, name and bytes of each file in a tar file; no bytes for those that are not read."""
+    try:
+        with tarfile.open(fileobj=file, mode="r|") as archive:
+            for member in archive:
+                if not member.isfile() or member.name.rpartition("/")[2].startswith("."):
+                    continue
+                data = b""
+                if is_read(member.name):
+                    if member.size > MAX_FILE_BYTES:
+                        raise InputError(
+                            f"{member.name} has {member.size} bytes; expected at most {MAX_FILE_BYTES}",
+                            subject=subject,
+                        )
+                    extracted = archive.extractfile(member)
+                    data = b"" if extracted is None else extracted.read()
+                yield split_name(member.name)[0], member.name, data
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise InputError(f"not a readable tar file: {first_line(error, 200)}", subject=subject) from error

@@ -1,0 +1,143 @@
+"""Units of work: what one task of an actor fuses. A unit that is done again gives the same files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from tcmoa_runtime.errors import TcmoaError
+
+
+@dataclass(frozen=True)
+class PairSlice:
+    """Some pairs of image files.
+
+    Attributes:
+        part: Name of the file of their results, without suffix, where results are stored in files that hold many.
+        names: Names of the pairs.
+        xs: Paths of the first sources.
+        ys: Paths of the second ones.
+    """
+
+    part: str
+    names: tuple[str, ...]
+    xs: tuple[str, ...]
+    ys: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def split(self) -> list[Unit]:
+        """Return the pairs one by one."""
+        return [
+            PairSlice(f"{self.part}-{index}", (name,), (x,), (y,))
+            for index, (name, x, y) in enumerate(zip(self.names, self.xs, self.ys, strict=True))
+        ]
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """The rows of one row group of a Parquet file.
+
+    Attributes:
+        part: Name of the file of their results, without suffix.
+        path: The Parquet file.
+        index: Number of the row group.
+        first_row: Number of its first row in the file.
+        num_rows: How many it has.
+        start: First row of the group to fuse.
+        stop: Row of the group after the last one to fuse; None for all.
+    """
+
+    part: str
+    path: str
+    index: int
+    first_row: int
+    num_rows: int
+    start: int = 0
+    stop: int | None = None
+
+    def __len__(self) -> int:
+        return (self.num_rows if self.stop is None else self.stop) - self.start
+
+    def split(self) -> list[Unit]:
+        """Return the rows one by one."""
+        return [
+            replace(self, part=f"{self.part}-{row}", start=row, stop=row + 1)
+            for row in range(self.start, self.num_rows if self.stop is None else self.stop)
+        ]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A tar file of the WebDataset format.
+
+    Attributes:
+        part: Name of the file of its results, without suffix.
+        path: The tar file.
+        num_samples: How many samples it holds; None if they were not counted, which takes reading the file.
+        start: First sample to fuse.
+        stop: Sample after the last one to fuse; None for all.
+    """
+
+    part: str
+    path: str
+    num_samples: int | None = None
+    start: int = 0
+    stop: int | None = None
+
+    def __len__(self) -> int:
+        stop = self.num_samples if self.stop is None else self.stop
+        return 0 if stop is None else stop - self.start
+
+    def split(self) -> list[Unit]:
+        """Return the samples one by one; none if they were not counted."""
+        return [
+            replace(self, part=f"{self.part}-{sample}", start=sample, stop=sample + 1)
+            for sample in range(self.start, self.start + len(self))
+        ]
+
+
+Unit: TypeAlias = PairSlice | RowGroup | Shard
+
+
+@dataclass(frozen=True)
+class PairFailure:
+    """A pair that was not fused.
+
+    Attributes:
+        name: Its name.
+        x: Its first source.
+        y: Its second source.
+        error: Why.
+    """
+
+    name: str
+    x: str
+    y: str
+    error: TcmoaError
+
+
+@dataclass
+class UnitResult:
+    """What became of a unit.
+
+    Attributes:
+        num_fused: Pairs whose results were written.
+        num_skipped: Pairs whose results were there.
+        failures: The others.
+        seconds: Time from the first read to the last write.
+        cpu_seconds: CPU time of the process in it.
+        node: Address of the node.
+        backend: Name of the backend.
+        fatal: An error that every further pair would meet too, e.g. a full disk.
+    """
+
+    num_fused: int = 0
+    num_skipped: int = 0
+    failures: list[PairFailure] = field(default_factory=list)
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    node: str = ""
+    backend: str = ""
+    fatal: TcmoaError | None = None

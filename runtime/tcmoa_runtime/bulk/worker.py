@@ -1,0 +1,349 @@
+"""The actor: a process with one Fuser that fuses units, and reports every pair that it cannot fuse."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from numpy.typing import NDArray
+
+from tcmoa_runtime.bulk.results import ResultFolder, check_name
+from tcmoa_runtime.bulk.storage import Storage, open_storage
+from tcmoa_runtime.bulk.tar_samples import read_samples
+from tcmoa_runtime.bulk.units import PairFailure, PairSlice, RowGroup, Unit, UnitResult
+from tcmoa_runtime.cluster.bundle_shipping import BundleReference
+from tcmoa_runtime.errors import InputError, TcmoaError, first_line
+from tcmoa_runtime.fuser import Fuser
+from tcmoa_runtime.given_prompt import Prompt
+from tcmoa_runtime.images import IMAGE_FORMATS, decode_image, encode_image, in_order
+from tcmoa_runtime.location import scheme_of
+from tcmoa_runtime.options.bulk import BulkOptions, Container
+from tcmoa_runtime.pair_fusion import Sources, fuse_batch, group_by_shape
+from tcmoa_runtime.size_errors import SourceSizesError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+UNIT_COLUMN: Final = "unit"
+INDEX_COLUMN: Final = "index"
+RESULT_COLUMN: Final = "result"
+_NUM_READERS: Final = 8
+"""Threads that read ahead from remote storage, where a read waits for some 10 ms."""
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What an actor needs to know.
+
+    Attributes:
+        bundle: The bundle.
+        options: How to load it and fuse with it.
+        prompt: Alpha and beta.
+        source: Location of the sources, for their file system.
+        out: Location of the results.
+        container: How results are stored.
+        is_resumed: Whether results may be there already.
+    """
+
+    bundle: BundleReference
+    options: BulkOptions
+    prompt: Prompt
+    source: str
+    out: str
+    container: Container
+    is_resumed: bool
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A pair, and how its sources are read."""
+
+    name: str
+    x: str
+    y: str
+    read_x: Callable[[], NDArray[Any]]
+    read_y: Callable[[], NDArray[Any]]
+
+
+_Loaded: TypeAlias = tuple[_Job, Sources]
+
+
+class BulkWorker:
+    """Fuses units; Ray Data makes one in each process of its pool."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        """Keep the settings: the Fuser is loaded with the first unit, so that its errors are results."""
+        self._settings = settings
+        self._fuser: Fuser | None = None
+        self._storages: dict[str, Storage] = {}
+
+    def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
+        """Fuse the units of a block: one row each, with its number and the unit."""
+        import pickle
+
+        import pyarrow
+
+        results = [pickle.dumps(self.fuse(pickle.loads(unit))) for unit in batch[UNIT_COLUMN].to_pylist()]
+        return pyarrow.table(
+            {INDEX_COLUMN: batch[INDEX_COLUMN], RESULT_COLUMN: pyarrow.array(results, pyarrow.binary())}
+        )
+
+    def fuse(self, unit: Unit) -> UnitResult:
+        """Fuse the pairs of a unit; no exception escapes."""
+        result = UnitResult()
+        start, cpu = time.perf_counter(), time.process_time()
+        try:
+            fuser = self._load()
+            result.backend = fuser.backend.name
+            _Run(fuser, self._settings, self._results, self._storage_of(self._settings.source), result).fuse(
+                unit
+            )
+        except TcmoaError as error:
+            result.fatal = error
+        except MemoryError:
+            result.fatal = TcmoaError(
+                "out of memory", subject="a Fuser", remedy="Use fewer {actors}", settings={"actors": ...}
+            )
+        except Exception as error:
+            result.fatal = TcmoaError(f"{type(error).__name__}: {first_line(error)}", subject="a Fuser")
+        result.seconds = time.perf_counter() - start
+        result.cpu_seconds = time.process_time() - cpu
+        return result
+
+    def _storage_of(self, location: str) -> Storage:
+        if location not in self._storages:
+            self._storages[location] = open_storage(location)[0]
+        return self._storages[location]
+
+    def _load(self) -> Fuser:
+        """Load the bundle, and open the output."""
+        if self._fuser is None:
+            import cv2
+
+            options = self._settings.options
+            threads = options.threads or 1
+            cv2.setNumThreads(threads)
+            storage, path = open_storage(self._settings.out)
+            self._results = ResultFolder(storage, path, self._settings.container, options.format)
+            self._fuser = Fuser.load(
+                self._settings.bundle.open_path(),
+                options.backend,
+                threads=threads,
+                trust_engines=options.trust_engines,
+                fit=options.fit or "auto",
+                percentiles=options.stretch,
+            )
+        return self._fuser
+
+
+class _Run:
+    """Fusing one unit."""
+
+    def __init__(
+        self, fuser: Fuser, settings: WorkerSettings, out: ResultFolder, source: Storage, result: UnitResult
+    ) -> None:
+        self._fuser, self._settings, self._out, self._source, self._result = (
+            fuser,
+            settings,
+            out,
+            source,
+            result,
+        )
+        self._cells: dict[str, Storage] = {}
+
+    def fuse(self, unit: Unit) -> None:
+        """Fuse the pairs that have no result yet, and write the results.
+
+        An error of writing is not that of a pair, but ends the run: all others would meet it.
+        """
+        is_part = self._out.container != "files"
+        there = self._out.read_part(unit.part) if is_part and self._settings.is_resumed else {}
+        images: dict[str, bytes] = {}
+        for job, image in self._encoded(self._pending(unit, there)):
+            if job.name in images:
+                self._fail(
+                    job,
+                    InputError("the name of another pair too; expected a name for each", subject=job.name),
+                )
+                continue
+            images[job.name] = image if is_part else b""
+            if not is_part:
+                self._out.storage.write(self._out.image_path(job.name), image)
+        if images and is_part:
+            self._out.write_part(unit.part, {**there, **images})
+        self._result.num_fused = len(images)
+
+    def _pending(self, unit: Unit, there: dict[str, bytes]) -> Iterator[_Job]:
+        """Yield the pairs of a unit without a result."""
+        looks_up = self._settings.is_resumed and not isinstance(unit, PairSlice)
+        for job in self._jobs(unit):
+            try:
+                check_name(job.name)
+            except InputError as error:
+                self._fail(job, error)
+                continue
+            is_there = job.name in there
+            if looks_up and self._out.container == "files":
+                is_there = self._out.storage.exists(self._out.image_path(job.name))
+            if is_there:
+                self._result.num_skipped += 1
+            else:
+                yield job
+
+    def _jobs(self, unit: Unit) -> Iterator[_Job]:
+        if isinstance(unit, PairSlice):
+            for name, x, y in zip(unit.names, unit.xs, unit.ys, strict=True):
+                yield self._file_job(name, x, y)
+            return
+        subject = self._source.spell(unit.path)
+        try:
+            if isinstance(unit, RowGroup):
+                yield from self._rows(unit, subject)
+            else:
+                with self._source.open_stream(unit.path) as file:
+                    for sample in read_samples(file, subject, unit.start, unit.stop):
+                        yield _sample_job(sample.key, sample.sources, sample.files, subject)
+        except InputError as error:
+            self._result.failures.append(PairFailure(unit.part, subject, "", error))
+
+    def _file_job(self, name: str, x: str, y: str) -> _Job:
+        source = self._source
+        return _Job(
+            name, source.spell(x), source.spell(y), lambda: source.read_image(x), lambda: source.read_image(y)
+        )
+
+    def _rows(self, unit: RowGroup, subject: str) -> Iterator[_Job]:
+        import pyarrow
+        from pyarrow.parquet import ParquetFile
+
+        columns = self._settings.options.columns
+        try:
+            with self._source.open(unit.path) as file, ParquetFile(file) as table:
+                given = [column for column in columns if column in table.schema_arrow.names]
+                rows = table.read_row_group(unit.index, columns=given)
+        except (pyarrow.ArrowException, OSError, ValueError) as error:
+            raise InputError(f"cannot be read: {first_line(error, 200)}", subject=subject) from error
+        stem = Path(unit.path).stem
+        for row in range(unit.start, unit.num_rows if unit.stop is None else unit.stop):
+            number = unit.first_row + row
+            name = f"{stem}-{number:08}"
+            if len(given) == 3:
+                cell = rows[columns[2]][row].as_py()
+                name = str(cell) if cell is not None else name
+            cells = [rows[column][row].as_py() for column in columns[:2]]
+            x, y = (
+                self._spell_cell(cell, unit.path)
+                if isinstance(cell, str)
+                else f"{subject}, row {number}, {column}"
+                for cell, column in zip(cells, columns, strict=False)
+            )
+            read_x, read_y = (
+                self._cell_reader(cell, shown, unit.path) for cell, shown in zip(cells, (x, y), strict=True)
+            )
+            yield _Job(name, x, y, read_x, read_y)
+
+    def _spell_cell(self, cell: str, table: str) -> str:
+        if scheme_of(cell):
+            return cell
+        return self._source.spell(_beside(table, cell))
+
+    def _cell_reader(self, cell: object, shown: str, table: str) -> Callable[[], NDArray[Any]]:
+        """Return a function that reads the image of a cell: bytes, or a path relative to the table, or a URI."""
+
+        def read() -> NDArray[Any]:
+            if isinstance(cell, str):
+                if not scheme_of(cell):
+                    return self._source.read_image(_beside(table, cell))
+                storage, path = self._open_cell(cell)
+                return storage.read_image(path)
+            if not isinstance(cell, bytes):
+                arrived = "nothing" if cell is None else f"a {type(cell).__name__}"
+                raise InputError(
+                    f"{arrived}; expected the bytes of an image file, or its path", subject=shown
+                )
+            return decode_image(cell, shown)
+
+        return read
+
+    def _open_cell(self, uri: str) -> tuple[Storage, str]:
+        root = "/".join(uri.split("/", 3)[:3])
+        storage, path = open_storage(uri)
+        return self._cells.setdefault(root, storage), path
+
+    def _encoded(self, jobs: Iterator[_Job]) -> Iterator[tuple[_Job, bytes]]:
+        """Yield the encoded result of each pair that can be fused, in the batches of the bundle."""
+        bundle = self._fuser.bundle
+        image_format = IMAGE_FORMATS[f".{self._settings.options.format}"]
+        for batch in group_by_shape(self._load(jobs), bundle.contract.batch):
+            try:
+                fused = fuse_batch(self._fuser, [sources for _, sources in batch], self._settings.prompt)
+            except InputError as error:
+                for job, _ in batch:
+                    self._fail(job, error)
+                continue
+            for (job, _), frame in zip(batch, fused, strict=True):
+                try:
+                    yield job, encode_image(in_order(frame, bundle.channel_order), image_format, job.name)
+                except InputError as error:
+                    self._fail(job, error)
+
+    def _load(self, jobs: Iterator[_Job]) -> Iterator[_Loaded]:
+        """Yield the sources of each pair that can be read; from remote storage, some are read ahead."""
+        if not self._source.is_remote:
+            for job in jobs:
+                try:
+                    yield job, self._read(job)
+                except InputError as error:
+                    self._fail(job, error)
+            return
+        with ThreadPoolExecutor(_NUM_READERS) as readers:
+            waiting: list[tuple[_Job, Future[Sources]]] = []
+            for job in jobs:
+                waiting.append((job, readers.submit(self._read, job)))
+                if len(waiting) > 2 * _NUM_READERS:
+                    yield from self._take(*waiting.pop(0))
+            for item in waiting:
+                yield from self._take(*item)
+
+    def _take(self, job: _Job, sources: Future[Sources]) -> Iterator[_Loaded]:
+        try:
+            yield job, sources.result()
+        except InputError as error:
+            self._fail(job, error)
+
+    def _read(self, job: _Job) -> Sources:
+        order = self._fuser.bundle.channel_order
+        x, y = in_order(job.read_x(), order), in_order(job.read_y(), order)
+        if self._fuser.bundle.alignment is None and x.shape[:2] != y.shape[:2]:
+            raise SourceSizesError((x.shape[0], x.shape[1]), (y.shape[0], y.shape[1]), job.x, job.y)
+        return x, y
+
+    def _fail(self, job: _Job, error: TcmoaError) -> None:
+        self._result.failures.append(PairFailure(job.name, job.x, job.y, error))
+
+
+def _beside(table: str, path: str) -> str:
+    """Return a path that is relative to the folder of a table."""
+    if path.startswith("/"):
+        return path
+    folder = table.rpartition("/")[0]
+    return f"{folder}/{path}" if folder else path
+
+
+def _sample_job(key: str, sources: Mapping[str, bytes], files: Mapping[str, str], subject: str) -> _Job:
+    def reader(source: str) -> Callable[[], NDArray[Any]]:
+        def read() -> NDArray[Any]:
+            if source not in sources:
+                raise InputError(
+                    f"no file {key}.{source}.EXT; expected one of each source", subject=f"{subject}: {key}"
+                )
+            return decode_image(sources[source], f"{subject}: {files[source]}")
+
+        return read
+
+    shown = [f"{subject}: {files[source]}" if source in files else "" for source in ("x", "y")]
+    return _Job(key, shown[0], shown[1], reader("x"), reader("y"))

@@ -1,0 +1,84 @@
+"""`tcmoa bulk`: fuse many pairs on Ray, on this machine or a cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tcmoa_runtime.cli.extras import require
+from tcmoa_runtime.cli.fuse_prompt import SHIFT_FORM
+from tcmoa_runtime.cli.fuse_report import FuseReport
+from tcmoa_runtime.cli.options import BundleArgument, JsonOption, spell_for_command_line, takes_options
+from tcmoa_runtime.cli.printing import print_json, print_line, print_message
+from tcmoa_runtime.cli.progress import counted_bar
+from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.options.bulk import BulkOptions
+
+if TYPE_CHECKING:
+    from tcmoa_runtime.bulk.summary import BulkSummary
+
+
+@takes_options(BulkOptions, forms={"prompt_shift": SHIFT_FORM})
+def bulk(
+    options: BulkOptions,
+    bundle: BundleArgument,
+    x: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of the first images, or of both; a CSV file of pairs; a Parquet or tar file, or a folder of "
+            "them. A path that every node sees, or a URI.",
+            metavar="X",
+        ),
+    ],
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder of the results, a path or a URI.")],
+    y: Annotated[
+        str | None, typer.Argument(help="Folder of the second images, if x does not hold both.", metavar="Y")
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Fuse many pairs on Ray Data, on this machine or on a cluster.
+
+    A second run does only what is missing. A pair that cannot be fused is a row of OUT/_errors.csv and does not end the
+    run.
+
+    Examples:
+
+        tcmoa bulk nano-vif visible/ infrared/ -o fused/
+        tcmoa bulk nano-vif s3://archive/visible s3://archive/infrared -o s3://archive/fused --address auto
+        tcmoa bulk nano-vif pairs.parquet -o fused/ --columns visible,infrared,id
+    """
+    require("ray.data", "bulk", "ray")
+    module = require("tcmoa_runtime.bulk.run", "bulk", "ray")
+    with counted_bar("fusing", unit="pairs") as (_, on_progress):
+        summary: BulkSummary = module.fuse_in_bulk(
+            bundle, x, y, out, options, on_progress=on_progress, spell_option=spell_for_command_line
+        )
+    report = FuseReport()
+    for failure in summary.failures:
+        report.add_failure(failure.name, failure.error)
+    for line in report.describe_failures():
+        print_message(f"tcmoa: error: {line}")
+    if as_json:
+        print_json(summary.to_json())
+    else:
+        print_line(_describe(summary))
+    if summary.failures and not summary.num_fused and not summary.num_skipped:
+        raise InputError(
+            f"none of {summary.num_pairs} pairs was fused; expected pairs that can be fused",
+            subject=summary.errors_path,
+        )
+    return 0
+
+
+def _describe(summary: BulkSummary) -> str:
+    there = f", {summary.num_skipped} more were there" if summary.num_skipped else ""
+    failed = f", {len(summary.failures)} not fused, see {summary.errors_path}" if summary.failures else ""
+    if not summary.num_fused and not failed:
+        return (
+            f"{summary.num_skipped} results are in {summary.out} already; nothing to fuse "
+            "(--overwrite fuses them again)"
+        )
+    rate = f"{summary.pairs_per_second:.1f} pairs/s with {summary.num_actors} Fusers"
+    backend = f"{summary.backend}, " if summary.backend else ""
+    return f"{summary.num_fused} pairs in {summary.out}{there}{failed} ({backend}{rate})"

@@ -1,0 +1,72 @@
+"""Archives of small pairs for bulk fusion, what the plain Fuser makes of them, and an actor that can be killed."""
+
+import os
+import signal
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tcmoa_runtime import Fuser
+from tcmoa_runtime.bulk.units import PairSlice
+from tcmoa_runtime.bulk.worker import BulkWorker
+from tcmoa_runtime.images import encode_image, read_image
+from tcmoa_runtime.options.bulk import BulkOptions
+
+BUNDLE = "nano-vif"
+NUM_KINDS = 6
+"""Different pairs of an archive; the others are copies, so that few must be fused for comparison."""
+OPTIONS = {"backend": "onnxruntime", "threads": 1}
+
+
+def bulk_options(**changes):
+    """Options under which every machine gives the same bytes."""
+    return BulkOptions(**(OPTIONS | changes))
+
+
+def write_archive(folder: Path, count: int) -> list[str]:
+    """Write pairs of 64x48 into x/ and y/ below a folder, and return their names."""
+    rng = np.random.default_rng(5)
+    kinds = [
+        [cv2.GaussianBlur(rng.integers(0, 256, (48, 64, 3), np.uint8), (0, 0), 2) for _ in "xy"]
+        for _ in range(NUM_KINDS)
+    ]
+    names = [f"pair{index:03}" for index in range(count)]
+    for side, source in enumerate("xy"):
+        (folder / source).mkdir(parents=True, exist_ok=True)
+        for index, name in enumerate(names):
+            encoded = encode_image(kinds[index % NUM_KINDS][side], "PNG")
+            (folder / source / f"{name}.png").write_bytes(encoded)
+    return names
+
+
+def plain_results(folder: Path, names: list[str]) -> dict[str, bytes]:
+    """Return what the plain Fuser makes of the pairs of an archive, as PNG files."""
+    made: dict[bytes, bytes] = {}
+    results = {}
+    with Fuser.load(BUNDLE, "onnxruntime", threads=1) as fuser:
+        for name in names:
+            files = [folder / source / f"{name}.png" for source in "xy"]
+            key = b"".join(path.read_bytes() for path in files)
+            if key not in made:
+                made[key] = encode_image(fuser(*map(read_image, files)), "PNG")
+            results[name] = made[key]
+    return results
+
+
+def images_in(folder: Path, suffix: str = ".png") -> dict[str, bytes]:
+    """Return the images in a folder by name."""
+    return {path.stem: path.read_bytes() for path in folder.glob(f"*{suffix}")}
+
+
+class FragileWorker(BulkWorker):
+    """An actor whose process is killed by a pair named `poison`, always, and once by one named `once`."""
+
+    def fuse(self, unit):
+        names = unit.names if isinstance(unit, PairSlice) else ()
+        mark = Path(self._settings.out).parent / "killed-once"
+        if "poison" in names or ("once" in names and not mark.exists()):
+            if "poison" not in names:
+                mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().fuse(unit)

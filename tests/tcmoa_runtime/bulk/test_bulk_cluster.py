@@ -1,0 +1,116 @@
+"""Bulk fusion on two simulated nodes: one is killed in the middle, and a driver is killed and started again."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from bulk_pieces import BUNDLE, OPTIONS, bulk_options, images_in, plain_results, write_archive
+
+pytest.importorskip("ray")
+
+from ray_cluster import cluster, connected  # noqa: F401  # fixtures
+
+from tcmoa_runtime.bulk.run import fuse_in_bulk
+from tcmoa_runtime.images import encode_image, read_image
+
+pytestmark = pytest.mark.slow
+
+NUM_PAIRS = 90
+
+
+def spoil(folder):
+    """Add pairs that cannot be fused, and return the rows of the table of errors without the remedy."""
+    x, y = folder / "x", folder / "y"
+    good = (x / "pair000.png").read_bytes()
+    small = encode_image(read_image(x / "pair000.png")[:24], "PNG")
+    (x / "bad-bytes.png").write_bytes(good[:100])
+    (y / "bad-bytes.png").write_bytes(good)
+    (x / "bad-size.png").write_bytes(good)
+    (y / "bad-size.png").write_bytes(small)
+    (x / "bad-empty.png").write_bytes(good)
+    (y / "bad-empty.png").write_bytes(b"")
+    (y / "alone.png").write_bytes(good)
+    formats = "PNG, JPEG, TIFF, BMP or WebP"
+    sizes = f"x is 64x48 and y ({y / 'bad-size.png'}) 64x24; expected two registered images of one size"
+    alone = "no partner; expected the same names in both folders, or NAME_x.EXT and NAME_y.EXT"
+    problems = {
+        "alone": ("", y / "alone.png", alone),
+        "bad-bytes": (x / "bad-bytes.png", x / "bad-bytes.png", f"not a readable image; expected {formats}"),
+        "bad-empty": (x / "bad-empty.png", y / "bad-empty.png", "an empty file; expected an image"),
+        "bad-size": (x / "bad-size.png", x / "bad-size.png", sizes),
+    }
+    return [
+        [name, str(first), str(y / f"{name}.png"), str(subject), problem]
+        for name, (first, subject, problem) in problems.items()
+    ]
+
+
+def error_rows(out):
+    with (out / "_errors.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["pair", "x", "y", "subject", "problem", "remedy"]
+    return rows[1:]
+
+
+def test_a_node_that_is_killed_in_the_middle_loses_nothing(connected, tmp_path):  # noqa: F811
+    names = write_archive(tmp_path, NUM_PAIRS)
+    expected_rows = spoil(tmp_path)
+    killed = []
+
+    def kill(done, total):
+        if not killed and done > total // 4:
+            killed.append(connected.nodes[1].address)
+            connected.nodes[1].kill()
+
+    out = tmp_path / "out"
+    options = bulk_options(address=connected.address)
+    summary = fuse_in_bulk(BUNDLE, tmp_path / "x", tmp_path / "y", out, options, on_progress=kill)
+    assert killed
+    assert (summary.num_fused, summary.num_skipped, len(summary.failures)) == (NUM_PAIRS, 0, 4)
+    expected = plain_results(tmp_path, names)
+    assert images_in(out) == expected
+    assert [row[:5] for row in error_rows(out)] == expected_rows
+    assert error_rows(out)[0][5] == "Add or rename its partner."
+    assert {path.name for path in out.iterdir() if path.suffix != ".png"} == {
+        "_errors.csv",
+        ".tcmoa-bulk.json",
+    }
+
+    for name in names[3:6]:  # the rest only
+        (out / f"{name}.png").unlink()
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.png")}
+    summary = fuse_in_bulk(BUNDLE, tmp_path / "x", tmp_path / "y", out, options)
+    assert (summary.num_fused, summary.num_skipped, len(summary.failures)) == (3, NUM_PAIRS - 3, 4)
+    assert images_in(out) == expected
+    assert all((out / name).stat().st_mtime_ns == time_ns for name, time_ns in before.items())
+    assert [row[:5] for row in error_rows(out)] == expected_rows
+
+
+def test_a_driver_that_is_killed_goes_on_where_it_was(connected, tmp_path):  # noqa: F811
+    names = write_archive(tmp_path, 60)
+    out = tmp_path / "out"
+    command = [
+        *(sys.executable, "-c", "from tcmoa_runtime.cli import main; main()", "bulk", BUNDLE),
+        *(str(tmp_path / "x"), str(tmp_path / "y")),
+        *("-o", str(out), "--address", connected.address, "--backend", OPTIONS["backend"]),
+    ]
+    driver = subprocess.Popen(command, stderr=subprocess.PIPE, env=dict(os.environ))
+    deadline = time.monotonic() + 60
+    while len(images_in(out)) < 10 and driver.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert driver.poll() is None
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
+    there = set(images_in(out))
+    assert 10 <= len(there) < 60
+    summary = fuse_in_bulk(
+        BUNDLE, tmp_path / "x", tmp_path / "y", out, bulk_options(address=connected.client_address)
+    )
+    assert summary.num_fused + summary.num_skipped == 60
+    assert summary.num_skipped >= len(there)
+    assert images_in(out) == plain_results(tmp_path, names)
+    assert not list(out.glob(".*.partial"))
