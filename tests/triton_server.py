@@ -50,12 +50,11 @@ def free_port():
 
 @contextmanager
 def triton_server(repository, log, *options):
-    """Run tritonserver on a repository, on loopback and with no model loaded; yield a client of its HTTP service.
+    """Run tritonserver on a repository, on loopback and with no model loaded.
 
-    The server ends with this process, too.
+    Yields a client of its HTTP service, and the address. The server ends with this process, too.
     """
     from tritonclient.http import InferenceServerClient
-
 
     folder, libraries = find_server()
     address = f"127.0.0.1:{free_port()}"
@@ -83,8 +82,10 @@ def triton_server(repository, log, *options):
         )
     try:
         wait_for_port(process, host, int(port), log)
-        with InferenceServerClient(address, network_timeout=60, connection_timeout=60) as client:
-            yield client
+        with InferenceServerClient(
+            address, concurrency=4, network_timeout=60, connection_timeout=60
+        ) as client:
+            yield client, address
     finally:
         stop(process)
 

@@ -300,6 +300,10 @@ def test_an_engine_becomes_a_plan(broken, tmp_path, tcmoa):
     assert parameters_of(config)["tcmoa.needs"].startswith("TensorRT 10.13.3.9 on ")
     (group,) = config.instance_group
     assert model_config_pb2.ModelInstanceGroup.Kind.Name(group.kind) == "KIND_GPU"
+    for compatibility, gpus in (("ampere_plus", "8.0 and above"), ("same_compute_capability", "8.9")):
+        record_built(add_engine(broken, hardware_compatibility=compatibility))
+        needs = tcmoa(*command, "--overwrite", "--json").json["models"][0]["needs"]
+        assert needs == f"TensorRT 10.13.3.9 on GPUs of compute capability {gpus}"
     engine.path.write_bytes(b"another engine")
     tcmoa(*command, "--overwrite").assert_error(2, f"{engine.path}: 14 bytes, truncated or another file")
     assert (out / "broken-tensorrt" / "1" / "model.plan").is_file()
@@ -388,6 +392,10 @@ def test_wrong_options_and_targets_are_one_line(vif, tmp_path, tcmoa, tree):
         ("--max-pixels", "0"): "--max-pixels: 0; expected 1 or more",
         ("--name", "a,b"): "--name: 2 names for 1 bundles; expected one for each",
         ("--name", "../a"): "--name: '../a' as the name of a model; expected letters, digits,",
+        ("--fuser-backend", "tensorrt"): (
+            "--fuser-backend: tensorrt, but engines are not copied; expected that they are trusted. Set "
+            "--trust-engines if you trust whoever built them"
+        ),
         ("--tensorrt-version", "ten"): "--tensorrt-version: 'ten'; expected a version, e.g. 10.13.3.9",
         ("--stretch", "9,1"): "9,1; expected two percentiles",
     }
@@ -735,7 +743,7 @@ except Exception as error:
     assert shown.endswith(f"Install it there: {sys.prefix}/bin/python3 -m pip install tcmoa\n")
 
 
-def test_the_reader_of_paths_takes_names_of_ready_bundles(tmp_path):
+def test_one_ready_bundle_may_be_given_by_its_name(tmp_path):
     written = write_model_repository(
         ["nano-mff"], tmp_path / "models", RepositoryOptions(backend=("python",))
     )

@@ -6,6 +6,7 @@ It has the python backend only. `make triton-env` builds the environment that it
 import re
 import runpy
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -73,10 +74,11 @@ def repository(bundles, tmp_path_factory):
     options = {"fuser_backend": "onnxruntime", "threads": 1}
     out = folder / "models"
     write_model_repository(list(bundles.values()), out, RepositoryOptions(backend=("python",), **options))
-    graph = write_model_repository(
-        [bundles["vif"]], folder / "graph", RepositoryOptions(backend=("onnxruntime",))
-    ).path
-    shutil.move(graph / GRAPH, out / GRAPH)
+    other = RepositoryOptions(backend=("python", "onnxruntime"), name=("vif",), instances=2, **options)
+    write_model_repository(bundles["vif"], folder / "other", other)
+    shutil.move(folder / "other" / GRAPH, out / GRAPH)
+    two = (folder / "other" / "vif" / "config.pbtxt").read_text()
+    (out / "vif" / "config.pbtxt").write_text(two)
     config = out / GRAPH / "config.pbtxt"
     text = config.read_text()
     for old, new in (('backend: "onnxruntime"', 'backend: "python"'), ('"model.onnx"', '"model.py"')):
@@ -88,12 +90,17 @@ def repository(bundles, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def client(repository, bundles, tmp_path_factory):
-    """A client of a server with all models of the repository."""
+def server(repository, bundles, tmp_path_factory):
+    """A client of a server with all models of the repository, and the address."""
     log = tmp_path_factory.mktemp("log") / "triton.log"
     models = [f"--load-model={name}" for name in (*bundles, GRAPH)]
     with triton_server(repository, log, *models) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    return server[0]
 
 
 @pytest.fixture(scope="module")
@@ -105,16 +112,23 @@ def fusers(bundles):
         one.close()
 
 
-def infer(client, model, outputs=("fused",), **inputs):
-    """Send tensors; return the outputs of the response by name."""
+def tensors_of(**inputs):
+    """Tensors of a request."""
     from tritonclient import http
 
     tensors = []
     for name, value in inputs.items():
         array = np.asarray(value)
-        tensor = http.InferInput(name, array.shape, TYPES.get(array.dtype, "BYTES"))
-        tensor.set_data_from_numpy(array)
-        tensors.append(tensor)
+        tensors.append(http.InferInput(name, array.shape, TYPES.get(array.dtype, "BYTES")))
+        tensors[-1].set_data_from_numpy(array)
+    return tensors
+
+
+def infer(client, model, outputs=("fused",), **inputs):
+    """Send tensors; return the outputs of the response by name."""
+    from tritonclient import http
+
+    tensors = tensors_of(**inputs)
     requested = [http.InferRequestedOutput(name) for name in outputs] or None
     result = client.infer(model, tensors, outputs=requested)
     return {entry["name"]: result.as_numpy(entry["name"]) for entry in result.get_response()["outputs"]}
@@ -162,6 +176,22 @@ def test_frames_of_other_sizes_have_the_bytes_of_the_fuser(size, client, fusers,
 def test_several_frames_are_fused_in_one_request(client, fusers, four_pairs):
     outputs = infer(client, "vif", x=four_pairs[0], y=four_pairs[1])
     np.testing.assert_array_equal(outputs["fused"], fusers["vif"](*four_pairs))
+
+
+def test_requests_at_the_same_time_get_their_own_frames(server, fusers, four_pairs):
+    """The model has two instances, each in a process of its own."""
+    from tritonclient.http import InferenceServerClient
+
+    assert server[0].get_model_config("vif")["instance_group"][0]["count"] == 2
+    expected = fusers["vif"](*four_pairs)
+
+    def fuse(index):
+        with InferenceServerClient(server[1]) as own:
+            x, y = (frames[index : index + 1] for frames in four_pairs)
+            return all((infer(own, "vif", x=x, y=y)["fused"][0] == expected[index]).all() for _ in range(5))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(fuse, range(4))) == [True] * 4
 
 
 def test_encoded_images_go_in_and_come_back(client, fusers, pair):

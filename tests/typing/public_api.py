@@ -14,7 +14,9 @@ from tcmoa_runtime import Bundle, Contract, Fuser, InputError, TcmoaError, Tenso
 from tcmoa_runtime.gpu.cuda_memory import CudaMemory
 from tcmoa_runtime.gpu.device_arrays import DeviceArray
 from tcmoa_runtime.images import read_frame, write_image
+from tcmoa_runtime.model_repository import ModelRepository, write_model_repository
 from tcmoa_runtime.options.export import ExportOptions
+from tcmoa_runtime.options.repository import RepositoryOptions
 
 
 class DeviceFrame:
@@ -75,3 +77,10 @@ def measure(x: NDArray[np.uint8], y: NDArray[np.uint16], fused: NDArray[np.uint8
     assert_type(metrics.evaluate(x, y, fused, names=["Qabf", "SSIM"]), dict[str, float])
     evaluation = evaluate_pairs("pairs", [Method.bundle("night-640x480")], EvaluateOptions(metrics=("Qabf",)))
     assert_type(evaluation.methods[0].mean("Qabf").mean, float | None)
+
+
+def write_repository(bundles: list[Path]) -> None:
+    options = RepositoryOptions(backend=("python", "tensorrt"), instances=2, trust_engines=True)
+    assert_type(write_model_repository(bundles, "models", options), ModelRepository)
+    written = write_model_repository("nano-vif", Path("models"))
+    assert_type([(model.name, model.needs) for model in written.models], list[tuple[str, str]])

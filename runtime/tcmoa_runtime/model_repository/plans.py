@@ -88,9 +88,7 @@ class ModelPlan:
     def needs(self) -> str:
         """What Triton must have to load the model."""
         if self.engine is not None:
-            gpu = self.engine.gpu
-            where = "" if gpu is None else f" on {gpu.name} (compute capability {gpu.compute_capability})"
-            return f"TensorRT {self.engine.version}{where}"
+            return f"TensorRT {self.engine.version}{_describe_gpu(self.engine)}"
         if self.backend == "python":
             return f"tcmoa {__version__} in its Python, 3.11 or newer"
         return f"the backend {self.backend}"
@@ -167,6 +165,17 @@ class ModelPlan:
             f"tcmoa.{key}": value[:_MAX_LABEL_CHARACTERS] for key, value in describe(self.bundle).items()
         }
         return {**settings, **labels, "tcmoa.needs": self.needs}
+
+
+def _describe_gpu(engine: Engine) -> str:
+    """Say on which GPUs an engine runs; nothing if its builder did not."""
+    if engine.hardware_compatibility == "ampere_plus":
+        return " on GPUs of compute capability 8.0 and above"
+    if engine.gpu is None:
+        return ""
+    if engine.hardware_compatibility == "same_compute_capability":
+        return f" on GPUs of compute capability {engine.gpu.compute_capability}"
+    return f" on {engine.gpu.name} (compute capability {engine.gpu.compute_capability})"
 
 
 def plan_models(bundles: Sequence[Bundle], options: RepositoryOptions) -> list[ModelPlan]:

@@ -84,14 +84,14 @@ class ModelRepository:
 
 
 def write_model_repository(
-    bundles: Sequence[str | os.PathLike[str]],
+    bundles: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     options: RepositoryOptions | None = None,
 ) -> ModelRepository:
     """Write a model repository for NVIDIA's Triton Inference Server.
 
     Args:
-        bundles: Folders of bundles, or names of ready ones.
+        bundles: Folders of bundles, or names of ready ones; one or several.
         out: Folder of the repository.
         options: Which models it holds; `RepositoryOptions()` if None.
 
@@ -105,9 +105,10 @@ def write_model_repository(
     """
     options = RepositoryOptions() if options is None else options
     target = Path(out)
-    if not bundles:
+    paths = [bundles] if isinstance(bundles, str | os.PathLike) else bundles
+    if not paths:
         raise InputError("no bundles; expected one or more", subject="bundles")
-    plans = plan_models([Bundle.open(path) for path in bundles], options)
+    plans = plan_models([Bundle.open(path) for path in paths], options)
     check_target(target, KIND, overwrite=options.overwrite)
     for bundle in {id(plan.bundle): plan.bundle for plan in plans}.values():
         bundle.check()

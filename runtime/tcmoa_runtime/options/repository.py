@@ -139,6 +139,13 @@ class RepositoryOptions:
                 f"{self.tensorrt_version!r}; expected a version, e.g. 10.13.3.9", subject="tensorrt_version"
             )
         self._check_devices()
+        if self.fuser_backend == "tensorrt" and not self.trust_engines:
+            raise InputError(
+                "tensorrt, but engines are not copied; expected that they are trusted",
+                subject="fuser_backend",
+                remedy="Set {trust_engines} if you trust whoever built them",
+                settings={"trust_engines": True},
+            )
 
     def _check_devices(self) -> None:
         wrong = {"cpu": "tensorrt", "gpu": "openvino"}.get(self.device or "")
