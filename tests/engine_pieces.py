@@ -13,11 +13,16 @@ from tcmoa_export.engines.plan import plan_build
 from tcmoa_export.network import build_graph
 from tcmoa_export.parity import Parity
 from tcmoa_export.spec import make_spec
+from tcmoa_runtime.gpu.cuda import CudaDevice
 from tcmoa_runtime.options.build import BuildOptions
 from tcmoa_runtime.options.export import ExportOptions
 
 NO_RTX = "tensorrt_rtx_bindings is not installed: pip install 'tcmoa[rtx]'"
 """Why tests of the real builder are skipped; it builds without a GPU, so CI runs them."""
+
+SIZE = (112, 130)
+"""Size of the small bundles that engines are built of."""
+GPU = CudaDevice(0, "NVIDIA Test 1", "8.6", 1 << 34, "13.0")
 
 
 def export_unchecked(model, out, **options):
