@@ -370,6 +370,42 @@ def test_passwords_of_cameras_and_tokens_come_from_secrets():
     assert found["TCMOA_SOURCE_Y"] == {"name": "yard-cameras", "key": "source_y"}
 
 
+@pytest.mark.parametrize(
+    "bundle", [{}, {"claim": "bundles", "path": "fleet/night-640x480"}], ids=["ready", "claim"]
+)
+def test_ray_serve_understands_its_configuration(bundle, monkeypatch):
+    schema = pytest.importorskip("ray.serve.schema", reason="`pip install 'tcmoa[ray]'` runs this")
+    from tcmoa_runtime.serving import deployment
+
+    values = ("--values", CHART / "examples" / "ray.yaml", "--set-json", f"bundle={json.dumps(bundle)}")
+    spec = named(render(*values), "RayService")["spec"]
+    config = schema.ServeDeploySchema.model_validate(yaml.safe_load(spec["serveConfigV2"]))
+    (application,) = config.applications
+    module, _, function = application.import_path.partition(":")
+    assert (module, function) == (deployment.__name__, deployment.build_application.__name__)
+    monkeypatch.setenv("TCMOA_TOKEN", TOKEN)
+    built = deployment.build_application(application.args)._bound_deployment
+    assert built.name == "Fusion"
+    assert built.ray_actor_options == {"num_cpus": 2.0, "num_gpus": 0.0}
+    scaling = built._deployment_config.autoscaling_config
+    assert (scaling.min_replicas, scaling.max_replicas) == (1, 16)
+    assert built._deployment_config.graceful_shutdown_timeout_s == 30
+    for group in (spec["rayClusterConfig"]["headGroupSpec"], *spec["rayClusterConfig"]["workerGroupSpecs"]):
+        (container,) = group["template"]["spec"]["containers"]
+        assert {"name": "serve", "containerPort": config.http_options.port} in container["ports"]
+        assert any(variable["name"] == "TCMOA_TOKEN" for variable in container["env"])
+
+
+def test_what_is_stored_in_a_cluster_has_no_token():
+    """KubeRay makes the token of a cluster, and that of the service comes from the Secret."""
+    objects = render("--values", CHART / "examples" / "ray.yaml", "--set", f"token.value={TOKEN}")
+    for found in objects:
+        if found["kind"] in ("RayService", "RayJob"):
+            cluster = found["spec"].get("rayClusterConfig") or found["spec"]["rayClusterSpec"]
+            assert cluster["authOptions"] == {"mode": "token"}
+            assert TOKEN not in json.dumps(found)
+
+
 PAIR = "pairs[0].name=a,pairs[0].source_x=x,pairs[0].source_y=y"
 
 
@@ -381,6 +417,8 @@ PAIR = "pairs[0].name=a,pairs[0].source_x=x,pairs[0].source_y=y"
         (f"{PAIR},pairs[0].deflicker=1", "at '/pairs/0': additional properties 'deflicker' not allowed"),
         ("pairs[0].name=a,pairs[0].source_x=x", "missing property 'source_y'"),
         (f"{PAIR},pairs[0].sourcesFrom=b", "at '/pairs/0': 'oneOf' failed"),
+        ("service.enabled=true,service.options.max_queue=3", "service.options: options of the engine ray; "),
+        ("service.enabled=true,service.engine=ray,service.args={--fit}", "service.args: arguments of the command"),
         ("pairs[0].name=A", "at '/pairs/0/name': 'A' does not match pattern"),
         ("bundle.claim=a", "missing property 'path'"),
         ("bundle.claim=a,bundle.path=../b", "at '/bundle/path': 'not' failed"),

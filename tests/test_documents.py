@@ -10,6 +10,7 @@ import sys
 import tomllib
 import warnings
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -152,10 +153,52 @@ def check_docker(words):
     if words[0] == "build":
         assert (ROOT / words[words.index("-f") + 1]).is_file()
         check_install([re.sub(r"^EXTRAS=(.*)", r"[\1]", word) for word in words])
+    elif words[0] == "compose":
+        files = [ROOT / following for word, following in pairwise(words) if word == "-f"]
+        assert files
+        assert all(path.is_file() for path in files)
+        if "exec" in words:
+            service, program, *rest = words[words.index("exec") + 1 :]
+            assert re.search(rf"^  {service}:$", files[0].read_text(), flags=re.MULTILINE)
+            assert program == "tcmoa"
+            check_parses(rest)
+        else:
+            assert words[words.index(str(files[-1].relative_to(ROOT))) + 1] in ("up", "ps", "down")
     else:
         assert words[0] == "run"
         image = next(i for i, word in enumerate(words) if word.startswith("tcmoa:"))
         check_parses(words[image + 1 :])
+
+
+def check_helm(words):
+    """The chart and its values exist; returns the names of the objects of the release, None without Helm."""
+    command, release, chart, *rest = words
+    assert command == "install"
+    given = [ROOT / following for word, following in pairwise(rest) if word == "--values"]
+    assert (ROOT / chart / "Chart.yaml").is_file()
+    assert given
+    assert all(path.is_file() for path in given)
+    helm = ROOT / "build" / "tools" / "bin" / "helm"
+    if not helm.exists():
+        return None
+    done = subprocess.run(
+        [helm, "template", release, *rest, ROOT / chart],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(re.findall(r"^  name: (\S+)$", done.stdout, flags=re.MULTILINE))
+
+
+def check_kubectl(words, names):
+    """The command is about an object of the release that was installed before."""
+    assert words[0] == "port-forward"
+    kind, _, name = words[1].partition("/")
+    assert kind == "service"
+    # KubeRay makes the Service of a RayService.
+    assert names is None or name.removesuffix("-serve-svc") in names, name
 
 
 def test_commands_that_are_not_run_here_exist():
@@ -164,7 +207,7 @@ def test_commands_that_are_not_run_here_exist():
     examples = {
         tuple(shlex.split(route.curl(EXAMPLE_URL))) for route in ROUTES if route.has_example
     }  # run by test_page_routes
-    count = 0
+    count, installed = 0, None
     for page, words in lines_of("sh"):
         count += 1
         words = [word for word in words if not re.match(r"[A-Z_]+=", word)]
@@ -179,6 +222,10 @@ def test_commands_that_are_not_run_here_exist():
             check_install(rest)
         elif program == "docker":
             check_docker(rest)
+        elif program == "helm":
+            installed = check_helm(rest)
+        elif program == "kubectl":
+            check_kubectl(rest, installed)
         elif program == "curl":
             assert tuple(words) in examples, f"{page}: {shlex.join(words)}"
         elif program == "apt-get":

@@ -1,15 +1,15 @@
 {{- define "tcmoa.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
+{{- default .Chart.Name .Values.nameOverride | trunc 32 | trimSuffix "-" }}
 {{- end }}
 
-{{/* Names of objects: the release, with the name of the chart if that is not in it. At most 40 characters, as parts follow. */}}
+{{/* Names of objects: the release, with the name of the chart if that is not in it. At most 32 characters, as parts follow. */}}
 {{- define "tcmoa.fullname" -}}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- .Values.fullnameOverride | trunc 32 | trimSuffix "-" }}
 {{- else if contains (include "tcmoa.name" .) .Release.Name }}
-{{- .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- .Release.Name | trunc 32 | trimSuffix "-" }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name (include "tcmoa.name" .) | trunc 40 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name (include "tcmoa.name" .) | trunc 32 | trimSuffix "-" }}
 {{- end }}
 {{- end }}
 

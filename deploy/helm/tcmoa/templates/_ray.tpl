@@ -52,7 +52,7 @@ spec:
       {{- if eq .role "worker" }}
       lifecycle:
         preStop:
-          exec: {command: [/bin/sh, -c, ray stop]}
+          exec: {command: [/bin/sh, -c, ray stop --grace-period {{ .root.Values.service.stopSeconds }}]}
       {{- end }}
       securityContext:
         {{- include "tcmoa.containerSecurity" .root | nindent 8 }}
