@@ -60,11 +60,11 @@ def fleet(
     if as_json and not status:
         raise InputError(
             "only the status has a result",
-            subject="json",
+            subject="--json",
             remedy="Add {status}, or leave it out.",
             settings={"status": True},
         )
-    require("tcmoa_runtime.fleet.run", "fleet", "ray")
+    require("tcmoa_runtime.fleet.page.server", "fleet", "ray")
     if not (status or stop):
         return _run(file, cluster.address, options, token)
     if cluster.address is None:
@@ -111,12 +111,15 @@ def _end(run: FleetRun, file: Path) -> None:
     """Stop the streams of a private Ray, which ends with this process; leave those of a cluster."""
     count = len(run.supervisor.status().pairs)
     if run.session.is_private:
-        print_message(f"stopping {count} streams, which complete their files")
+        one = count == 1
+        print_message(
+            f"stopping {_streams(count)}, which {'completes its' if one else 'complete their'} files"
+        )
         run.supervisor.stop_all()
     elif not run.supervisor.is_fleet_stopping:
         print_message(
-            f"{count} streams run on without this supervisor; `tcmoa fleet {file} --address {run.session.address}` "
-            "takes them over, and with --stop ends them"
+            f"{_streams(count)} left running without this supervisor; "
+            f"`tcmoa fleet {file} --address {run.session.address}` takes them over, and with --stop ends them"
         )
 
 
@@ -143,8 +146,12 @@ def _stop(file: Path, address: str) -> int:
     if not count:
         print_line(f"fleet {visitor.fleet}: no stream runs")
     else:
-        print_line(f"fleet {visitor.fleet}: {count} streams stopped")
+        print_line(f"fleet {visitor.fleet}: {_streams(count)} stopped")
     return 0 if is_complete else 1
+
+
+def _streams(count: int) -> str:
+    return f"{count} stream" if count == 1 else f"{count} streams"
 
 
 def _format_fleet(found: FleetJson) -> list[str]:

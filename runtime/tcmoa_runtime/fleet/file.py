@@ -127,6 +127,7 @@ class FleetFile:
                 raise unknown_key(key, ("name", "defaults", "pairs"), subject=path, what="table")
         name = _fleet_name(values, path)
         defaults = _table(values.get("defaults", {}), f"{path}: defaults")
+        _check_table(defaults, f"{path}: defaults")
         tables = _table(values.get("pairs", {}), f"{path}: pairs")
         if not tables:
             raise InputError(
@@ -134,7 +135,6 @@ class FleetFile:
             )
         if len(tables) > MAX_PAIRS:
             raise InputError(f"{len(tables)} pairs; expected at most {MAX_PAIRS}", subject=path)
-        _check_table(defaults, f"{path}: defaults")
         pairs = {}
         for pair_name, table in tables.items():
             subject = f"{path}: pairs.{pair_name}"

@@ -159,7 +159,9 @@ class RayActors:
         if time.monotonic() - self._nodes_at >= NODES_S:
             self._nodes, self._nodes_at = ray.nodes(), time.monotonic()
         options = pair.options
-        needs = f"{options.cpus:g} CPUs" + (f" and {options.gpus:g} GPUs" if options.gpus else "")
+        needs = _amount(options.cpus, "CPU") + (
+            f" and {_amount(options.gpus, 'GPU')}" if options.gpus else ""
+        )
         labels = ", ".join(f"{name} = {value}" for name, value in options.labels.items())
         fitting = [
             node
@@ -180,3 +182,7 @@ class RayActors:
     def _forget(self, name: str) -> None:
         for known in (self._handles, self._questions, self._stops):
             known.pop(name, None)
+
+
+def _amount(number: float, unit: str) -> str:
+    return f"{number:g} {unit}" if number == 1 else f"{number:g} {unit}s"

@@ -196,7 +196,7 @@ def open_fleet(path: Path, address: str | None, on_message: OnMessage) -> Iterat
         work = shipper.work_of(file)
         count = supervisor.take_over()
         if count:
-            on_message(f"fleet {file.name}: {count} streams are there already, and are taken over")
+            on_message(f"fleet {file.name}: takes over the streams that are there already: {count}")
         supervisor.set_work(work)
         yield FleetRun(path, supervisor, session, shipper, on_message)
 

@@ -120,16 +120,17 @@ class PairRunner:
             now, stream, frame = self._clock(), self._stream, self._frame
             stats = None if stream is None else stream.stats.snapshot()
             frame_s = None if frame is None else now - self._frame_at
-            state = self._state
+            state, message = self._state, self._message
             if state == "running" and _is_stalled(stats, frame_s, now - self._state_at):
                 state = "stalled"
+                message = f"no frame for {now - self._state_at if frame_s is None else frame_s:.0f} s"
             size = None if stream is None else stream.format
             return {
                 "name": self._pair.name,
                 "digest": self._digest,
                 "state": state,
                 "state_s": round(now - self._state_at, 3),
-                "message": self._message,
+                "message": message,
                 "error": self._error,
                 "retry_s": None if self._retry_at is None else round(max(0.0, self._retry_at - now), 3),
                 "start_count": self._start_count,

@@ -169,14 +169,12 @@ class Supervisor:
             if report["is_fleet_stopping"]:
                 self.is_fleet_stopping = True
                 raise FleetStoppingError
-            other = report["supervisor"]
-            if (
-                other is not None and other["id"] < self.me["id"]
-            ):  # the other one sees a greater number, and goes on
-                raise self._watched_by(other)
+            if report["supervisor"] is not None:
+                raise self._watched_by(report["supervisor"])
         changes = self.changes()
         for name in changes.start:
-            self._start(self._work[name])
+            if self._not_before.get(name, 0.0) <= self.clock():
+                self._start(self._work[name])
         for name in (*changes.stop, *changes.restart):
             self._end(name)
         self._replace_unknown()

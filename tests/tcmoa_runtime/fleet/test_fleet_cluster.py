@@ -8,28 +8,24 @@ import time
 
 import pytest
 
-from fleet_pieces import SupervisorProcess, all_run, check_videos, write_fleet, write_sources
+from fleet_pieces import SupervisorProcess, all_run, check_videos, write_fleet
 
 pytest.importorskip("ray", reason="ray is not installed; `pip install 'tcmoa[ray]'` runs this")
 
-from ray_cluster import _free_port, simulated_cluster
+from ray_cluster import simulated_cluster
+from video_pieces import free_port
 
 pytestmark = pytest.mark.slow
 NAMES = ("gate", "yard", "roof", "hall")
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory):
-    return write_sources(tmp_path_factory.mktemp("sources"))
 
 
 def test_a_fleet_outlives_a_process_a_node_and_its_supervisor(
     exported, sources, tmp_path, tcmoa, monkeypatch, record_property
 ):
     file, out = tmp_path / "yard.toml", tmp_path / "out"
-    tables = {name: {} for name in NAMES}
+    tables = {**{name: {} for name in NAMES}, "tower": {"cpus": 500}}
     write_fleet(file, exported("vif"), sources, out, tables)
-    port, seconds = _free_port(), {}
+    port, seconds = free_port(), {}
     with simulated_cluster(2) as cluster, contextlib.ExitStack() as stack:
         for name, value in cluster.environment.items():
             monkeypatch.setenv(name, value)
@@ -45,7 +41,7 @@ def test_a_fleet_outlives_a_process_a_node_and_its_supervisor(
 
         first = supervise()
         pairs, seconds["start"] = first.until(all_run(*NAMES))
-        nodes = {pair["node"]["ip"] for pair in pairs.values()}
+        nodes = {pairs[name]["node"]["ip"] for name in NAMES}
         assert nodes == {node.address for node in cluster.nodes}
         assert first.get("/api/pairs/gate/picture.jpg").startswith(b"\xff\xd8")
 
@@ -58,19 +54,20 @@ def test_a_fleet_outlives_a_process_a_node_and_its_supervisor(
 
         # A node is killed: its streams move, the others stay.
         victim = cluster.nodes[0]
-        stay = {name: pair["pid"] for name, pair in pairs.items() if pair["node"]["ip"] != victim.address}
+        stay = {name: pairs[name]["pid"] for name in NAMES if pairs[name]["node"]["ip"] != victim.address}
         assert 0 < len(stay) < len(NAMES)
         victim.kill()
         pairs, seconds["node"] = first.until(
             lambda pairs: (
                 all_run(*NAMES)(pairs)
-                and all(pair["node"]["ip"] == cluster.nodes[1].address for pair in pairs.values())
+                and all(pairs[name]["node"]["ip"] == cluster.nodes[1].address for name in NAMES)
             )
         )
+        assert (pairs["tower"]["state"], pairs["tower"]["message"]) == ("pending", "no node has 500 CPUs")
         assert {name: pairs[name]["pid"] for name in stay} == stay
 
         # A wrong file is refused; a right one changes only what it changes.
-        before = {name: pair["pid"] for name, pair in pairs.items()}
+        before = {name: pairs[name]["pid"] for name in NAMES}
         file.write_text(file.read_text() + "\n[pairs.new]\nofset = 1\n")
         deadline = time.monotonic() + 20
         while (error := json.loads(first.get("/api/fleet"))["file_error"]) is None:
@@ -80,7 +77,9 @@ def test_a_fleet_outlives_a_process_a_node_and_its_supervisor(
         changed = {"gate": {}, "yard": {"deflicker": 0.5}, "roof": {}, "tower": {}}
         write_fleet(file, exported("vif"), sources, out, changed)
         pairs, seconds["change"] = first.until(
-            lambda pairs: all_run(*changed)(pairs) and pairs["yard"]["pid"] != before["yard"]
+            lambda pairs: (
+                all_run(*changed)(pairs) and "hall" not in pairs and pairs["yard"]["pid"] != before["yard"]
+            )
         )
         assert {name: pairs[name]["pid"] for name in ("gate", "roof")} == {
             name: before[name] for name in ("gate", "roof")
@@ -93,7 +92,7 @@ def test_a_fleet_outlives_a_process_a_node_and_its_supervisor(
         pairs, seconds["supervisor"] = second.until(all_run(*changed))
         assert {name: pair["pid"] for name, pair in pairs.items()} == before
         assert all(pair["process_s"] > 1 for pair in pairs.values())
-        assert "4 streams are there already, and are taken over" in second.log.read_text()
+        assert "fleet yard: takes over the streams that are there already: 4" in second.log.read_text()
 
         outcome = tcmoa("fleet", file, "--address", cluster.address, "--status", "--json")
         assert outcome.json["counts"] == {"running": 4}

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route as StarletteRoute
@@ -60,7 +61,7 @@ def _read(name: str) -> str:
     return files("tcmoa_runtime.fleet.page").joinpath("static", name).read_text(encoding="utf-8")
 
 
-def make_application(source: FleetSource, access: Access) -> ASGIApp:
+def make_application(source: FleetSource, access: Access) -> Starlette:
     """Return the application.
 
     Args:
@@ -76,13 +77,13 @@ def make_application(source: FleetSource, access: Access) -> ASGIApp:
         routes.PICTURE: page.get_picture,
         routes.HEALTH: page.get_health,
     }
-    app = Starlette(
+    return Starlette(
         routes=[
             StarletteRoute(route.path, handlers[route], methods=[route.method]) for route in routes.ROUTES
         ],
         exception_handlers={HTTPException: _http_error},
+        middleware=[Middleware(_Gate, access=access)],
     )
-    return _Gate(app, access)
 
 
 class _Gate:

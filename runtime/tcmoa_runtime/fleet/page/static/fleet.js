@@ -53,7 +53,7 @@
     const part = (selector) => root.querySelector(selector);
     const card = { root, isVisible: false, pictureAt: 0, isLoading: false, url: null, image: part("img"),
       view: part(".view"), name: part(".name"), state: part(".state"), rate: part(".rate"), age: part(".age"),
-      node: part(".node"), reason: part(".reason"), noPicture: part(".no-picture") };
+      node: part(".node"), title: part(".title"), figures: part(".figures"), reason: part(".reason"), noPicture: part(".no-picture") };
     setText(card.name, name);
     card.name.title = name;
     card.image.alt = `Fused frame of ${name}`;
@@ -66,8 +66,9 @@
     const link = pageLink(pair);
     card.root.dataset.level = LEVELS[pair.state];
     card.root.dataset.state = pair.state;
+    for (const part of [card.title, card.figures]) part.classList.toggle("good", LEVELS[pair.state] === "good");
     setText(card.state, pair.state);
-    card.state.title = `for ${seconds(pair.state_s)}`;
+    card.state.title = `${pair.state} for ${seconds(pair.state_s)}`;
     setText(card.rate, pair.rate === null ? "" : `${pair.rate.toFixed(1)}/s`);
     setText(card.age, ageText(pair));
     card.age.title = "Age of the newest frame, from the capture of its older input for live sources";

@@ -1,0 +1,81 @@
+"""`tcmoa fleet`: wrong uses in one line, and a fleet on this machine alone."""
+
+import contextlib
+import signal
+import time
+
+import pytest
+
+from fleet_pieces import SupervisorProcess, all_run, check_videos, write_fleet
+from video_pieces import free_port
+
+pytest.importorskip("ray", reason="ray is not installed; `pip install 'tcmoa[ray]'` runs this")
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "yard.toml"
+    path.write_text(
+        '[pairs.gate]\nbundle = "nano-vif"\nx = "rtsp://u:secret@127.0.0.1:9/x"\ny = "rtsp://h/y"\n'
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--status", "--stop"], "tcmoa fleet: both status and stop; expected one of them"),
+        (["--json"], "--json: only the status has a result. Add --status, or leave it out."),
+        (["--stop"], "--address: no cluster; expected the one on which the fleet runs. Give --address auto. A fleet on "
+         "this machine alone ends with Ctrl-C, and its page shows it."),
+        (["--page", "x y"], "--page: 'x y'; expected HOST:PORT with a port of 0 to 65535, e.g. 127.0.0.1:8090"),
+        (["--token", "short"], "token: 5 characters; expected 8 or more, of letters, digits, - . _ and ~"),
+        (["--page", "203.0.113.1:80"], "page of the fleet: cannot listen on 203.0.113.1:80: Cannot assign requested "
+         "address. Choose another port, or 0 for any free port."),
+        (["--address", "nowhere"], "--address: 'nowhere'; expected auto, HOST:6379 or ray://HOST:10001"),
+    ],
+)  # fmt: skip
+def test_a_wrong_use_is_one_line(tcmoa, file, arguments, line):
+    outcome = tcmoa("fleet", file, *arguments)
+    outcome.assert_error(2)
+    assert outcome.err == f"tcmoa: error: {line}\n"
+
+
+def test_a_wrong_file_is_one_line_before_ray_is_started(tcmoa, file):
+    file.write_text(file.read_text().replace("y =", "yy ="))
+    began = time.monotonic()
+    tcmoa("fleet", file, "--page", "off").assert_error(
+        2, f"{file}: pairs.gate: 'yy' is no option; expected e.g. 'y'"
+    )
+    assert time.monotonic() - began < 2
+    outcome = tcmoa("fleet", file.with_name("none.toml"), "--page", "off")
+    outcome.assert_error(2, "none.toml: cannot be read: No such file or directory")
+
+
+def test_without_ray_it_says_what_to_install(fresh_python, file):
+    code = (
+        f"from tcmoa_runtime.cli import run\nraise SystemExit(run(['fleet', {str(file)!r}, '--page', 'off']))"
+    )
+    outcome = fresh_python(code, blocked=("ray",))
+    assert (outcome.code, outcome.out) == (3, "")
+    assert outcome.err.startswith("tcmoa: error: ray: the package ray is not installed. ")
+    assert "[ray]" in outcome.err
+    outcome = fresh_python(code.replace("'--page', 'off'", "'--page', '127.0.0.1:0'"), blocked=("uvicorn",))
+    assert (outcome.code, outcome.out) == (3, "")
+    assert outcome.err.startswith("tcmoa: error: tcmoa fleet: the package uvicorn is not installed. ")
+
+
+@pytest.mark.slow
+def test_on_one_machine_ctrl_c_completes_all_files(exported, sources, tmp_path):
+    file, out = tmp_path / "yard.toml", tmp_path / "out"
+    write_fleet(file, exported("vif"), sources, out, {"gate": {}})
+    with contextlib.closing(SupervisorProcess(file, free_port())) as supervisor:
+        supervisor.until(all_run("gate"))
+        supervisor.process.send_signal(signal.SIGHUP)
+        supervisor.until(lambda _: f"{file}: read again: nothing changed" in supervisor.log.read_text())
+        assert supervisor.interrupt() == 0
+        log = supervisor.log.read_text()
+        assert "gate: running on" in log
+        assert "stopping 1 stream, which completes its files" in log
+    (name,) = check_videos(out)
+    assert name.startswith("gate-")

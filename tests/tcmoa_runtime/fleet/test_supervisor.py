@@ -1,0 +1,256 @@
+"""The supervisor with scripted actors and a scripted clock."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleet_pieces import ScriptedPool, report_of
+from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.fleet.actor import LEASE_S, Lease
+from tcmoa_runtime.fleet.file import FleetFile
+from tcmoa_runtime.fleet.pool import Work
+from tcmoa_runtime.fleet.reconcile import Changes, find_changes
+from tcmoa_runtime.fleet.supervisor import (
+    ENDING_S,
+    LOST_S,
+    UNKNOWN_S,
+    FleetStoppingError,
+    Supervisor,
+)
+
+ME = {"id": "2", "host": "here", "pid": 1}
+OTHER = {"id": "1", "host": "there", "pid": 7}
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+    def pause(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def work(tmp_path):
+    """Function that returns work for pairs, by name, with these digests."""
+
+    def make(**digests):
+        path = tmp_path / "fleet.toml"
+        tables = (f'[pairs.{name}]\nbundle = "b"\nx = "rtsp://h/x"\ny = "rtsp://h/y"\n' for name in digests)
+        path.write_text("".join(tables) or "[pairs.none]\nbundle = 'b'\nx = 'a'\ny = 'b'\n")
+        pairs = FleetFile.read(path).pairs
+        return {name: Work(pairs[name], None, digest) for name, digest in digests.items()}
+
+    return make
+
+
+def supervisor_of(pool):
+    clock, lines = Clock(), []
+    return Supervisor("yard", pool, ME, lines.append, clock), clock, lines
+
+
+def states(supervisor):
+    return {pair.name: pair.state for pair in supervisor.status().pairs}
+
+
+NAMES = st.dictionaries(st.sampled_from("abcdef"), st.sampled_from(["1", "2"]))
+
+
+@given(wanted=NAMES, present=st.dictionaries(st.sampled_from("abcdef"), st.sampled_from(["1", "2", None])))
+def test_changes_are_the_difference_and_nothing_else(wanted, present):
+    changes = find_changes(wanted, present)
+    after = {name: digest for name, digest in present.items() if name not in changes.stop}
+    for name in (*changes.start, *changes.restart):
+        after[name] = wanted[name]
+    assert after.keys() == wanted.keys()
+    assert all(digest in (wanted[name], None) for name, digest in after.items())
+    untouched = set(present) - {*changes.stop, *changes.restart}
+    assert all(present[name] in (wanted[name], None) for name in untouched)
+    assert len({*changes.start, *changes.restart, *changes.stop}) == sum(
+        map(len, (changes.start, changes.restart, changes.stop))
+    )
+
+
+def test_changes_are_described_in_a_line():
+    assert str(Changes(("a", "b"), ("c",), ("d",))) == "start a, b; restart c; stop d"
+    assert (str(Changes()), bool(Changes())) == ("nothing changed", False)
+
+
+def test_only_what_has_changed_is_restarted(work):
+    pool = ScriptedPool()
+    supervisor, clock, lines = supervisor_of(pool)
+    supervisor.set_work(work(a="1", b="1", c="1"))
+    supervisor.step()
+    supervisor.step()
+    assert states(supervisor) == dict.fromkeys("abc", "running")
+    pool.calls.clear()
+    supervisor.set_work(work(a="1", b="2", d="1"))
+    assert str(supervisor.changes()) == "start d; restart b; stop c"
+    for _ in range(3):
+        clock.pause(1)
+        supervisor.step()
+    assert pool.calls[0] == ("start", "d")
+    assert sorted(pool.calls[1:5]) == [("kill", "b"), ("kill", "c"), ("stop", "b"), ("stop", "c")]
+    assert pool.calls[5:] == [("start", "b")]
+    assert states(supervisor) == {"a": "running", "b": "running", "d": "running"}
+    assert "c: stopped" in lines
+
+
+def test_a_stream_that_still_writes_is_waited_for_before_it_is_started_again(work):
+    pool = ScriptedPool(["a"])
+    supervisor, clock, _ = supervisor_of(pool)
+    supervisor.take_over(clock.pause)
+    supervisor.set_work(work(a="2"))
+    pool.stubborn.add("a")
+    for _ in range(3):
+        clock.pause(1)
+        supervisor.step()
+    assert pool.calls == [("stop", "a")]
+    assert states(supervisor) == {"a": "stopping"}
+    clock.pause(ENDING_S)
+    supervisor.step()
+    pool.dying.add("a")  # its name is still taken
+    supervisor.step()
+    supervisor.step()
+    supervisor.step()
+    assert pool.calls == [("stop", "a"), ("kill", "a"), ("start", "a")]
+
+
+def test_actors_are_taken_over_as_they_are(work):
+    pool = ScriptedPool(["a", "b"])
+    supervisor, clock, lines = supervisor_of(pool)
+    assert supervisor.take_over(clock.pause) == 2
+    supervisor.set_work(work(a="a", b="a"))
+    supervisor.step()
+    assert pool.calls == []
+    assert states(supervisor) == {"a": "running", "b": "running"}
+    assert "a: running on node-1 (10.0.0.1), page http://127.0.0.1:9000/" in lines
+
+
+def test_an_actor_that_does_not_answer_is_lost_and_left_to_ray(work):
+    pool = ScriptedPool(["a"])
+    supervisor, clock, _ = supervisor_of(pool)
+    supervisor.take_over(clock.pause)
+    supervisor.set_work(work(a="a"))
+    supervisor.step()
+    report = pool.reports.pop("a")
+    clock.pause(LOST_S + 1)
+    supervisor.step()
+    (pair,) = supervisor.status().pairs
+    assert (pair.state, pair.message) == ("lost", "its process or node does not answer; Ray restarts it")
+    pool.reports["a"] = {**report, "node": {"id": "2", "ip": "10.0.0.2", "host": "node-2"}}
+    supervisor.step()
+    assert states(supervisor) == {"a": "running"}
+    assert pool.calls == []
+
+
+def test_an_actor_that_was_never_heard_of_is_replaced(work):
+    pool = ScriptedPool(["a"])
+    pool.reports.clear()
+    supervisor, clock, _ = supervisor_of(pool)
+    supervisor.take_over(clock.pause)
+    supervisor.set_work(work(a="1"))
+    supervisor.step()
+    assert states(supervisor) == {"a": "pending"}
+    clock.pause(UNKNOWN_S + 1)
+    for _ in range(3):
+        supervisor.step()
+    assert pool.calls == [("kill", "a"), ("start", "a")]
+
+
+def test_an_actor_that_ray_has_given_up_is_started_again_with_longer_pauses(work):
+    pool = ScriptedPool()
+    supervisor, clock, _ = supervisor_of(pool)
+    supervisor.set_work(work(a="1"))
+    starts = []
+    for _ in range(40):
+        supervisor.step()
+        if pool.present:
+            starts.append(clock.now)
+            pool.present.clear()
+            pool.problems["a"] = "no module named av"
+        clock.pause(1)
+    assert [later - earlier for earlier, later in itertools.pairwise(starts)] == [2, 3, 5, 9, 17]
+    (pair,) = supervisor.status().pairs
+    assert (pair.state, pair.message) == ("lost", "no module named av")
+
+
+def test_a_pair_without_room_is_pending_and_says_why(work):
+    pool = ScriptedPool()
+    supervisor, clock, lines = supervisor_of(pool)
+    supervisor.set_work(work(a="1"))
+    supervisor.step()
+    pool.reports.clear()
+    supervisor._entries["a"].report = None
+    clock.pause(LOST_S + 1)
+    supervisor.step()
+    (pair,) = supervisor.status().pairs
+    assert (pair.state, pair.message) == ("pending", "waiting for 1 CPU")
+    assert lines == ["a: pending: starting a process"]
+
+
+def test_two_supervisors_do_not_watch_one_fleet(work):
+    pool = ScriptedPool(["a"])
+    pool.reports["a"]["supervisor"] = OTHER
+    supervisor, clock, _ = supervisor_of(pool)
+    with pytest.raises(InputError) as caught:
+        supervisor.take_over(clock.pause)
+    assert str(caught.value) == (
+        "fleet yard: is watched by process 7 on there already; expected one supervisor. End that one first, or give "
+        "this fleet another name."
+    )
+    pool.reports["a"]["supervisor"] = None
+    assert supervisor.take_over(clock.pause) == 1
+    pool.reports["a"]["supervisor"] = OTHER
+    with pytest.raises(InputError):
+        supervisor.step()
+
+
+def test_the_supervisor_that_has_started_first_holds_the_lease():
+    clock = Clock()
+    lease = Lease(clock)
+    late, early = ME, OTHER
+    assert lease.ask(None) is None
+    assert lease.ask(late) is None
+    assert lease.ask(None) == late
+    assert lease.ask(early) is None  # e.g. it was suspended
+    assert lease.ask(late) == early
+    clock.pause(LEASE_S + 1)
+    assert lease.ask(late) is None
+
+
+def test_a_visitor_stops_a_fleet_and_its_supervisor_reads_it(work):
+    pool = ScriptedPool(["a", "b"])
+    visitor, clock, _ = supervisor_of(pool)
+    found = visitor.look()
+    assert (found.counts(), found.supervisor) == ({"running": 2}, None)
+    assert visitor.stop_all(clock.pause, is_fleet_stopping=True)
+    assert pool.present == set()
+    assert pool.calls[:2] == [("stop", "a"), ("stop", "b")] or pool.calls[:2] == [
+        ("stop", "b"),
+        ("stop", "a"),
+    ]
+    pool = ScriptedPool(["a"])
+    supervisor, clock, _ = supervisor_of(pool)
+    pool.reports["a"] = report_of("a", is_fleet_stopping=True)
+    with pytest.raises(FleetStoppingError):
+        supervisor.step()
+    assert supervisor.is_fleet_stopping
+
+
+def test_a_refused_file_is_shown_until_a_right_one_comes(work):
+    supervisor, _, _ = supervisor_of(ScriptedPool())
+    supervisor.set_work(work(a="1"))
+    supervisor.refuse_file("fleet.toml: not TOML")
+    supervisor.step()
+    assert supervisor.status().file_error == "fleet.toml: not TOML"
+    supervisor.set_work(work(a="1"))
+    supervisor.step()
+    assert supervisor.status().file_error is None
