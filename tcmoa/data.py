@@ -20,9 +20,9 @@ from torch import Tensor
 
 from tcmoa.dataset_layouts import DatasetPair, PairSource, find_dataset_pairs
 from tcmoa.synthetic_pairs import exposure_pair, focus_pair, smooth_mask
-from tcmoa.teachers import NO_TEACHERS, Teacher, Teachers, teach
+from tcmoa.teachers import NO_TEACHERS, Teachers, teach
 from tcmoa_runtime.pairs import read_frame_pair
-from tcmoa_runtime.typing import Frame
+from tcmoa_runtime.typing import Frame, Teacher
 
 MAX_EAGER_BYTES: Final = 64 << 20
 """Sets whose files are at most this large are read at the start, so that damaged files are found then."""

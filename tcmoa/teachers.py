@@ -6,7 +6,7 @@ for models that weigh the sources (`tcmoa.source_weights`) is another image, of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
@@ -19,9 +19,7 @@ from torch.nn import functional as F
 from tcmoa.model import IMAGE_MEAN, IMAGE_STD, FusionOutput, to_luma
 from tcmoa.presets import SOURCE_WEIGHTS, Sizes
 from tcmoa_runtime.images import LUMA
-
-Teacher: TypeAlias = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
-"""Fuses two lumas, float32 [H, W] in 0..255, into one."""
+from tcmoa_runtime.typing import Teacher
 
 Teachers: TypeAlias = Mapping[str, Teacher]
 """Teachers by the name that a configuration uses."""

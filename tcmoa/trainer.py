@@ -20,7 +20,7 @@ from tcmoa.model import to_luma
 from tcmoa.presets import SOURCE_WEIGHTS
 from tcmoa.processes import Processes
 from tcmoa.sample_images import write_contact_sheet
-from tcmoa.teachers import NO_TEACHERS, Teacher, Teachers, teacher_terms
+from tcmoa.teachers import NO_TEACHERS, Teachers, teacher_terms
 from tcmoa.tensorboard_log import TensorBoardLog
 from tcmoa.trainable import parameter_groups
 from tcmoa.twins import TWIN_TERMS, make_twins, steer, twin_terms
@@ -30,7 +30,7 @@ from tcmoa_runtime.errors import InputError, first_line
 from tcmoa_runtime.log import log_step
 from tcmoa_runtime.pairs import find_pairs, read_frame_pair
 from tcmoa_runtime.partial import partial_file
-from tcmoa_runtime.typing import JsonObject, OnMessage
+from tcmoa_runtime.typing import JsonObject, OnMessage, Teacher
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"

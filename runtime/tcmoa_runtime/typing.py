@@ -150,6 +150,9 @@ FrameSize: TypeAlias = tuple[int, int]
 Percentiles: TypeAlias = tuple[float, float]
 """(low, high): the percentiles, 0 to 100, of a 16-bit image that become black and white."""
 
+Teacher: TypeAlias = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+"""Fuses two lumas, float32 [H, W] in 0..255, into one; a model imitates it in training."""
+
 OnMessage: TypeAlias = Callable[[str], None]
 """Called with a line of text for each step of a long task; by default the line is logged (`log.log_step`)."""
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 
 from tcmoa_calibration.baselines.arrays import FloatImage
 from tcmoa_calibration.baselines.pyramids import fuse_by_activity, fuse_by_exposure
 from tcmoa_calibration.baselines.selection import focus_weight
-
-Teacher: TypeAlias = Callable[[FloatImage, FloatImage], FloatImage]
+from tcmoa_runtime.typing import Teacher
 
 
 def fuse_by_focus(x: FloatImage, y: FloatImage) -> FloatImage:
