@@ -1,6 +1,6 @@
-"""Write the generated pages of the documentation: command line, C header, HTTP API of the live page.
+"""Write the generated pages of the documentation: command line, C header, HTTP APIs of the live page and the service.
 
-python docs/reference.py        # writes docs/reference/{command-line,c,http}.md
+python docs/reference.py        # writes docs/reference/{command-line,c,http,service}.md
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 import typer.main
 
 from tcmoa_runtime.cli import make_app
+from tcmoa_runtime.serving import routes as service_routes
 from tcmoa_runtime.streams.page.routes import describe_routes
 
 ROOT = Path(__file__).parents[1]
@@ -163,12 +164,19 @@ def http_page() -> str:
     return f"# HTTP API of the live page\n\n{intro}\n\n{describe_routes('##')}"
 
 
+def service_page() -> str:
+    """Return the page about the HTTP API of the service."""
+    intro = "Generated from the server. [Serving](../guides/serving.md) shows how to start it, and clients."
+    return f"# HTTP API of the service\n\n{intro}\n\n{service_routes.describe_routes('##')}"
+
+
 def main() -> None:
     """Write the pages."""
     OUT.mkdir(exist_ok=True)
     (OUT / "command-line.md").write_text(command_line_page(), encoding="utf-8")
     (OUT / "c.md").write_text(c_page(), encoding="utf-8")
     (OUT / "http.md").write_text(http_page(), encoding="utf-8")
+    (OUT / "service.md").write_text(service_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

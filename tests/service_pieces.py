@@ -31,12 +31,11 @@ class HeldBackend(CopyingBackend):
         return super().infer(inputs)
 
 
-class RunningService:
-    """A service in a thread of this process."""
+class HttpService:
+    """A service at a port of this machine."""
 
-    def __init__(self, server, app, port, fusers):
-        self.server, self.service, self.port, self.fusers = server, app.state.service, port, fusers
-        self.has_ended = None
+    def __init__(self, port):
+        self.port = port
 
     def request(self, method, path, body=None, headers=None, host="127.0.0.1"):
         """Send a request; return (status, headers, body)."""
@@ -52,17 +51,37 @@ class RunningService:
         assert received.get_content_type() == "application/json", text
         return status, json.loads(text)
 
-    def infer(self, x, y=None, *, model=None, headers=None, **fields):
+    def fuse(self, model, x, y, parameters=None):
+        """Send two uint8 arrays; return the fused one."""
+        parameters = {"binary_data_output": True, **(parameters or {})}
+        status, answer, data = self.infer(x, y, model=model, parameters=parameters)
+        assert status == 200, answer
+        return np.frombuffer(data, np.uint8).reshape(answer["outputs"][0]["shape"])
+
+    def infer(self, x, y=None, *, model, headers=None, **fields):
         """Send two uint8 arrays as binary data; return (status, JSON of the response, its binary data)."""
         body, length = infer_body({"x": x, "y": x if y is None else y}, **fields)
         status, received, data = self.request(
             "POST",
-            f"/v2/models/{model or next(iter(self.fusers))}/infer",
+            f"/v2/models/{model}/infer",
             body,
             {"Inference-Header-Content-Length": str(length), **(headers or {})},
         )
         size = int(received.get("Inference-Header-Content-Length", len(data)))
         return status, json.loads(data[:size]), data[size:]
+
+
+class RunningService(HttpService):
+    """A service in a thread of this process."""
+
+    def __init__(self, server, app, port, fusers):
+        super().__init__(port)
+        self.server, self.service, self.fusers = server, app.state.service, fusers
+        self.has_ended = None
+
+    def infer(self, x, y=None, *, model=None, headers=None, **fields):
+        """Send two uint8 arrays to a model, the first one by default."""
+        return super().infer(x, y, model=model or next(iter(self.fusers)), headers=headers, **fields)
 
 
 def infer_body(arrays, **fields):

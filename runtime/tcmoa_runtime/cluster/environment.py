@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from tcmoa_runtime.log import get_logger
+
 _SET_BY_RAY: Final = "PYTHONBREAKPOINT"
 """Environment variable that Ray sets in a program that connects, and leaves."""
 DEBUG: Final = "TCMOA_DEBUG"
@@ -20,6 +22,9 @@ LOOPBACK_SETTINGS: Final = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 Given `127.0.0.1` as an address, Ray replaces it by another of the machine, and listens on all of them.
 """
+
+
+_log = get_logger("cluster")
 
 
 @contextlib.contextmanager
@@ -60,16 +65,30 @@ def _reread() -> None:
 
 @contextlib.contextmanager
 def quiet_ray() -> Iterator[None]:
-    """Hide Ray's log during a with-block, unless `TCMOA_DEBUG` is set: its errors are raised as well."""
+    """Hide Ray's log during a with-block, unless `TCMOA_DEBUG` is set: its errors are raised as well.
+
+    What Ray reports of processes that died, which it prints on stdout, goes to the log of `tcmoa`.
+    """
+    from ray._private import worker
+
     logger = logging.getLogger("ray")
-    level, is_propagated = logger.level, logger.propagate
+    level, is_propagated, printed = logger.level, logger.propagate, worker.print_to_stdstream
     if not is_debugging():
         logger.setLevel(logging.CRITICAL + 1)
+        vars(worker)["print_to_stdstream"] = _log_report
     try:
         yield
     finally:
         logger.setLevel(level)
         logger.propagate = is_propagated
+        vars(worker)["print_to_stdstream"] = printed
+
+
+def _log_report(data: Mapping[str, object], *_: object, **__: object) -> None:
+    """Log a report of Ray in place of printing it."""
+    lines = data.get("lines")
+    for line in lines if isinstance(lines, list) else []:
+        _log.info("ray: %s", line, extra={"event": "ray-report"})
 
 
 def is_debugging() -> bool:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 DEPLOYMENT: Final = "Fusion"
 """Name of the deployment, by which a configuration of Ray Serve may set its replicas."""
+SHUTDOWN_CHECK_SECONDS: Final = 0.2
+"""Time between two looks of a replica that stops for requests that have not ended."""
 TOKEN_VARIABLE: Final = "TCMOA_TOKEN"
 
 OptionsT = TypeVar("OptionsT")
@@ -44,7 +46,6 @@ class ReplicaSpec:
         fuser_options: How to load and fit.
         prompt: Prompt of requests that give none.
         access: Who may connect.
-        is_private: Whether Ray runs for this service alone, on this machine.
     """
 
     bundles: Mapping[str, BundleReference | str]
@@ -52,12 +53,10 @@ class ReplicaSpec:
     fuser_options: FuserOptions
     prompt: Prompt
     access: Access
-    is_private: bool = False
 
     def build(self) -> Starlette:
         """Load the bundles in this process and return the application; they stay loaded until it ends."""
-        if self.is_private:
-            _keep_replica_on_loopback()
+        _listen_on_node_address()
         paths = {
             name: bundle.open_path() if isinstance(bundle, BundleReference) else bundle
             for name, bundle in self.bundles.items()
@@ -102,6 +101,7 @@ def make_deployment(spec: ReplicaSpec, replica_options: ReplicaOptions, num_cpus
         max_ongoing_requests=places,
         max_queued_requests=max(1, spec.options.max_queue),
         graceful_shutdown_timeout_s=spec.options.grace,
+        graceful_shutdown_wait_loop_s=SHUTDOWN_CHECK_SECONDS,
         **scaling,
     )
     bound: Application = deployment.bind()
@@ -161,16 +161,21 @@ def _take_options(chosen: dict[str, object], kind: type[OptionsT]) -> OptionsT:
     return kind(**{name: field_value(chosen.pop(name), hints[name], name) for name in names})
 
 
-def _keep_replica_on_loopback() -> None:
-    """Let the server that Ray Serve starts in each replica, for calls between deployments, listen on loopback only.
+def _listen_on_node_address() -> None:
+    """Let the server that Ray Serve starts in a replica, for calls of other deployments, listen on the node's address.
 
-    Ray binds it to all addresses. Nothing calls it here: the proxies call replicas as actors.
+    Ray Serve binds it to all addresses of the machine, also where Ray itself is on loopback only.
     """
+    import ray
     from ray.serve._private import replica
 
-    add_port = vars(replica)["add_port_to_grpc_server"]
+    add_port = vars(replica).get("add_port_to_grpc_server")
+    if add_port is None:  # other versions of Ray
+        return
+    host = ray.util.get_node_ip_address()
 
-    def add_loopback_port(server: object, address: str) -> object:
-        return add_port(server, f"127.0.0.1:{address.rpartition(':')[2]}")
+    def add_node_port(server: object, address: str) -> object:
+        port = address.rpartition(":")[2]
+        return add_port(server, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
-    vars(replica)["add_port_to_grpc_server"] = add_loopback_port
+    vars(replica)["add_port_to_grpc_server"] = add_node_port

@@ -75,12 +75,12 @@ def serve_on_ray(
             raise KeyboardInterrupt
         stopped.set()
 
+    if cluster is None:  # where a port in use is known at once
+        address.bind(subject=SUBJECT).close()
     with ray_session(cluster), _quiet_serve():
         from ray import serve
 
         _check_free(cluster)
-        if cluster is None:  # where a port in use is known at once
-            address.bind(subject=SUBJECT).close()
         access = service_access(address, token, address.port)
         nodes = list_nodes()
         num_cpus = fuser_options.threads or max(1, int(min(node.num_cpus for node in nodes)))
@@ -91,7 +91,6 @@ def serve_on_ray(
             fuser_options=_with_threads(fuser_options, num_cpus),
             prompt=prompt,
             access=access,
-            is_private=cluster is None,
         )
         try:
             serve.start(
