@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import tcmoa_runtime
 from tcmoa_runtime import Bundle
 from tcmoa_runtime.ready_bundles import resolve_bundle
 from test_documents import check_parses
@@ -312,6 +313,51 @@ def test_selectors_find_the_pods_and_names_are_unique(objects):
             assert sum(selector.items() <= one.items() for one in labels) == 1
 
 
+def test_what_is_named_elsewhere_is_a_service_of_the_chart(objects):
+    """The backends of an Ingress, and the pages and services that `helm test` asks."""
+    services = {
+        (o["metadata"]["name"], port["port"]): o["spec"]["ports"]
+        for o in objects
+        if o["kind"] == "Service"
+        for port in o["spec"]["ports"]
+    }
+    for found in objects:  # KubeRay makes this one
+        if found["kind"] == "RayService":
+            services[f"{found['metadata']['name']}-serve-svc", 8000] = []
+        if found["kind"] == "Ingress":
+            for rule in found["spec"]["rules"]:
+                backend = rule["http"]["paths"][0]["backend"]["service"]
+                assert (backend["name"], backend["port"]["number"]) in services
+    test = named(objects, "Pod")
+    assert test["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    (container,) = test["spec"]["containers"]
+    assert container["command"] == ["python", HEALTHCHECK]
+    asked = {tuple(re.match(r"http://([a-z-]+):(\d+)/", url).groups()) for url in container["args"]}
+    assert {(name, int(port)) for name, port in asked} == set(services)
+
+
+@pytest.mark.parametrize("values", EXAMPLES, ids=lambda path: path.name)
+def test_the_notes_name_what_there_is(values):
+    notes = run_tool("helm", "install", "release", CHART, "--dry-run=client", "--values", values).stdout
+    notes = notes[notes.index("NOTES:") :]
+    names = {found["metadata"]["name"] for found in render("--values", values)}
+    said = re.findall(r"(?:service|job)/([a-z-]+)", notes)
+    assert said
+    for name in (*said, re.search(r"get secret (\S+)", notes)[1]):
+        assert re.sub("-(serve|head)-svc$", "", name) in names or name == "fusion-token"
+    for command in re.findall(r"-- tcmoa (.+)", notes):
+        check_parses(shlex.split(command))
+
+
+def test_versions_are_those_of_the_package_and_of_the_lock():
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["version"] == chart["appVersion"] == tcmoa_runtime.__version__
+    version = yaml.safe_load((CHART / "values.yaml").read_text())["ray"]["version"]
+    assert re.search(
+        rf"^ray(\[.*\])?=={re.escape(version)} ", (ROOT / "requirements.lock").read_text(), re.MULTILINE
+    )
+
+
 def test_the_probes_of_a_stream_run_the_script_of_the_image():
     for path in (ROOT / "docker").glob("*.Dockerfile"):
         assert f"COPY docker/healthcheck.py {HEALTHCHECK}\n" in path.read_text()
@@ -422,6 +468,7 @@ PAIR = "pairs[0].name=a,pairs[0].source_x=x,pairs[0].source_y=y"
         ("pairs[0].name=A", "at '/pairs/0/name': 'A' does not match pattern"),
         ("bundle.claim=a", "missing property 'path'"),
         ("bundle.claim=a,bundle.path=../b", "at '/bundle/path': 'not' failed"),
+        (f"{PAIR},ingress.enabled=true", "ingress.domain: missing; expected the domain"),
         ("token.value=short", "at '/token/value': 'short' does not match pattern"),
         ("service.engine=knative", "at '/service/engine': value must be one of 'deployment', 'ray'"),
         (f"{PAIR},pairs[1].name=a,pairs[1].source_x=x,pairs[1].source_y=z", "pairs: two of the name a; expected one."),
