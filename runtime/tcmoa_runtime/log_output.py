@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Final, Literal, Self, TypeAlias
+from typing import Final, Literal, Self, TextIO, TypeAlias
 
 from tcmoa_runtime.location import redact_text
 from tcmoa_runtime.log import ROOT, fields_of
@@ -94,6 +94,36 @@ def json_line(
         **{name: redact_text(value) if isinstance(value, str) else value for name, value in fields.items()},
     }
     return json.dumps(entry, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """Formats a record as text with its time, for the log of a process that has no command line."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s tcmoa: %(levelname)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text, secrets of URLs hidden; a traceback follows."""
+        return redact_text(super().format(record))
+
+
+def show_log_of_worker() -> None:
+    """Show the log on stderr for the rest of this process, e.g. a Ray actor; further calls change nothing.
+
+    Raises:
+        InputError: As `LogSettings.from_environment`.
+    """
+    if any(isinstance(handler, _WorkerHandler) for handler in ROOT.handlers):
+        return
+    settings = LogSettings.from_environment()
+    handler = _WorkerHandler()
+    handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
+    ROOT.addHandler(handler)
+    ROOT.setLevel(settings.level_number)
+
+
+class _WorkerHandler(logging.StreamHandler[TextIO]):
+    """The handler of `show_log_of_worker`."""
 
 
 @contextmanager

@@ -131,6 +131,25 @@ def test_json_has_time_level_logger_message_fields_and_traceback():
     }
 
 
+WORKER = """
+import logging
+from tcmoa_runtime.log import get_logger
+from tcmoa_runtime.log_output import show_log_of_worker
+show_log_of_worker()
+show_log_of_worker()
+get_logger("fleet").warning("lost %s", "rtsp://admin:hunter2@camera/live", extra={"event": "x"})
+get_logger("fleet").info("not shown")
+"""
+
+
+def test_a_worker_shows_its_log_once_on_stderr(fresh_python, monkeypatch):
+    outcome = fresh_python(WORKER)
+    assert re.fullmatch(rf"[-\d]+ [:,\d]+ tcmoa: WARNING: lost {re.escape(SHOWN)}\n", outcome.err)
+    monkeypatch.setenv("TCMOA_LOG_FORMAT", "json")
+    (line,) = fresh_python(WORKER).err.splitlines()
+    assert json.loads(line).items() > {"level": "warning", "event": "x", "message": f"lost {SHOWN}"}.items()
+
+
 @pytest.fixture
 def fuse(tcmoa, vif, sources, tmp_path):
     """Function that runs `tcmoa fuse` and returns its outcome."""
