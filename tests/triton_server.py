@@ -15,6 +15,7 @@ import pytest
 
 ENVIRONMENT = Path(__file__).parents[1] / "build" / "triton-env"
 COMMAND = "make triton-env"
+SHARED_MEMORY = Path("/dev/shm")
 START_SECONDS = 60
 STOP_SECONDS = 30
 
@@ -59,12 +60,14 @@ def triton_server(repository, log, *options):
     folder, libraries = find_server()
     address = f"127.0.0.1:{free_port()}"
     host, port = address.split(":")
+    prefix = f"tcmoa-tests-{port}-"
     command = [
         *("setpriv", "--pdeathsig", "TERM", folder / "bin" / "tritonserver"),
         *(f"--model-repository={repository}", "--model-control-mode=explicit"),
         *(f"--backend-directory={folder / 'backends'}", f"--cache-directory={folder / 'caches'}"),
         *(f"--http-address={host}", f"--http-port={port}", "--allow-grpc=false", "--allow-metrics=false"),
-        "--exit-timeout-secs=5",
+        "--exit-timeout-secs=3",
+        f"--backend-config=python,shm-region-prefix-name={prefix}",
         *options,
     ]
     environment = {
@@ -88,6 +91,8 @@ def triton_server(repository, log, *options):
             yield client, address
     finally:
         stop(process)
+        for region in SHARED_MEMORY.glob(f"{prefix}*"):  # of processes that were killed
+            region.unlink()
 
 
 def wait_for_port(process, host, port, log):

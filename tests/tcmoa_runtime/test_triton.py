@@ -3,10 +3,13 @@
 It has the python backend only. `make triton-env` builds the environment that it runs in.
 """
 
+import os
 import re
 import runpy
 import shutil
+import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +144,16 @@ def refusal(call, *arguments, **inputs):
     with pytest.raises(InferenceServerException) as caught:
         call(*arguments, **inputs)
     return caught.value.message()
+
+
+def processes_with(argument):
+    """Numbers of the running processes that have a path among their arguments."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended meanwhile
+            if str(argument).encode() in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
 
 
 def files_of(*images):
@@ -317,3 +330,17 @@ def test_a_damaged_model_is_not_loaded_and_says_why(damage, client, repository):
     message = refusal(client.load_model, name)
     assert line in message.splitlines()[0]
     assert not client.is_model_ready(name)
+
+
+def test_a_killed_process_fails_its_requests_until_the_model_is_loaded_again(
+    client, repository, fusers, pair
+):
+    x, y = (frame[:40, :56] for frame in pair)
+    model = repository / "two-layers" / "1" / "model.py"
+    (process,) = processes_with(model)
+    os.kill(process, signal.SIGKILL)
+    line = refusal(infer, client, "two-layers", x=x[None], y=y[None])
+    assert line == "Stub process 'two-layers_0_0' is not healthy."
+    client.load_model("two-layers")
+    outputs = infer(client, "two-layers", x=x[None], y=y[None])
+    np.testing.assert_array_equal(outputs["fused"][0], fusers["two-layers"](x, y))
