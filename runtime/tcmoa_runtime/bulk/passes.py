@@ -89,6 +89,45 @@ def run_passes(
     raise TcmoaError(f"{len(pending)} units have no result after {_MAX_PASSES} passes", subject="Ray Data")
 
 
+class PassesActor:
+    """Leads a run from a node, for a program that is connected by `ray://`: Ray Data needs a process of the cluster."""
+
+    def __init__(self, units: Sequence[Unit], settings: WorkerSettings, pool: PoolSize) -> None:
+        """Take what `run_passes` takes."""
+        self._results = run_passes(units, settings, pool)
+
+    def take(self) -> tuple[Unit, UnitResult] | TcmoaError | None:
+        """Return the next result, an error that ends the run, or None after the last one."""
+        try:
+            return next(self._results, None)
+        except TcmoaError as error:
+            return error
+
+
+def run_passes_there(
+    units: Sequence[Unit], settings: WorkerSettings, pool: PoolSize
+) -> Iterator[tuple[Unit, UnitResult]]:
+    """Yield the result of each unit like `run_passes`, which runs in an actor of the cluster.
+
+    Raises:
+        TcmoaError: As `run_passes`, or the node of the actor died.
+    """
+    import ray
+
+    leader = ray.remote(PassesActor).options(num_cpus=0).remote(units, settings, pool)
+    try:
+        while (taken := ray.get(leader.take.remote())) is not None:
+            if isinstance(taken, TcmoaError):
+                raise taken
+            yield taken
+    except ray.exceptions.RayError as error:
+        raise TcmoaError(
+            f"the process that led the run ended: {first_line(error, 200)}",
+            subject="Ray",
+            remedy="Run the same command to continue",
+        ) from error
+
+
 def _lost(unit: Unit) -> PairFailure:
     names = (
         (unit.names[0], unit.xs[0], unit.ys[0]) if isinstance(unit, PairSlice) else (unit.part, unit.path, "")

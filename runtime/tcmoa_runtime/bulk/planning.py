@@ -72,12 +72,10 @@ def find_input(x: str, y: str | None, options: BulkOptions) -> BulkInput:
 def _file_input(x: str, y: str | None, storage: Storage, path: str, options: BulkOptions) -> FileInput:
     path_y = path
     if y is not None:
+        kinds = [scheme_of(location).replace("file", "") or "disk" for location in (x, y)]
+        if kinds[0] != kinds[1]:
+            raise InputError(f"x is on {kinds[0]} and y on {kinds[1]}; expected one file system", subject="y")
         _, path_y = open_storage(y)
-        if scheme_of(y) != scheme_of(x):
-            raise InputError(
-                f"x is on {scheme_of(x) or 'disk'} and y on {scheme_of(y) or 'disk'}; expected one file system",
-                subject="y",
-            )
     listing = list_pairs(
         Path(path),
         Path(path_y),

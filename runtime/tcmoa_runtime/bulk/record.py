@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from tcmoa_runtime.bulk.results import ResultFolder
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fusion_settings import Settings, describe_differences
+from tcmoa_runtime.options.bulk import Container
+from tcmoa_runtime.options.fuse import ImageFormat
 from tcmoa_runtime.typing import JsonValue
 
 RECORD_NAME: Final = ".tcmoa-bulk.json"
@@ -46,17 +50,21 @@ class ResultRecord:
         """
         settings = {**settings, "container": out.container, "format": out.image_format}
         path = f"{out.path}/{RECORD_NAME}"
-        files = _list_results(out)
         is_known = out.storage.exists(path)
+        files = _list_results(out)
         if overwrite:
+            if is_known:
+                with contextlib.suppress(InputError):  # a damaged record: what it made is not known
+                    files |= _list_results(_kind_of(out, _read(out, path)))
             _delete(out, [*files, *([path] if is_known else [])])
             return cls(out, settings, is_new=True, files=set())
         if not is_known:
             if files:
                 raise _foreign(out, files)
             return cls(out, settings, is_new=True, files=set())
-        differences = describe_differences(_read(out, path), settings)
-        if files and differences:
+        made = _read(out, path)
+        differences = describe_differences(made, settings)
+        if differences and (files or _list_results(_kind_of(out, made))):
             raise InputError(
                 f"holds results made with {' and '.join(differences)}; expected results of one bundle and prompt",
                 subject=out.storage.spell(out.path),
@@ -85,6 +93,15 @@ class ResultRecord:
             suffix = f".{self._out.image_format}"
             return {path[len(self._out.path) + 1 :].removesuffix(suffix) for path in self.files}
         return {name for path in self.files for name in self._out.read_names(path)}
+
+
+def _kind_of(out: ResultFolder, made: Settings) -> ResultFolder:
+    """Return the folder with the container and the format that a record names; those of `out` if it names others."""
+    container = next((kind for kind in get_args(Container) if kind == made.get("container")), out.container)
+    image_format = next(
+        (kind for kind in get_args(ImageFormat) if kind == made.get("format")), out.image_format
+    )
+    return replace(out, container=container, image_format=image_format)
 
 
 def _list_results(out: ResultFolder) -> set[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from tcmoa_runtime.bulk.passes import PoolSize, run_passes
+from tcmoa_runtime.bulk.passes import PoolSize, run_passes, run_passes_there
 from tcmoa_runtime.bulk.planning import BulkInput, FileInput, find_input, slice_pairs
 from tcmoa_runtime.bulk.record import ERRORS_NAME, ResultRecord
 from tcmoa_runtime.bulk.results import ResultFolder
@@ -16,6 +16,7 @@ from tcmoa_runtime.bulk.summary import BulkSummary, write_error_table
 from tcmoa_runtime.bulk.units import PairFailure, Unit, UnitResult
 from tcmoa_runtime.bulk.worker import WorkerSettings
 from tcmoa_runtime.bundle import Bundle
+from tcmoa_runtime.cluster.address import CLIENT_SCHEME
 from tcmoa_runtime.cluster.bundle_shipping import ship_bundle
 from tcmoa_runtime.cluster.session import RaySession, ray_session
 from tcmoa_runtime.errors import InputError, SpellOption, spell_for_python
@@ -90,7 +91,8 @@ def fuse_in_bulk(
                 is_resumed=not record.is_new,
             )
             run.begin(units, pool, session)
-            for unit, result in run_passes(units, worker, pool):
+            is_client = session.address is not None and session.address.startswith(CLIENT_SCHEME)
+            for unit, result in (run_passes_there if is_client else run_passes)(units, worker, pool):
                 if result.fatal is not None:
                     raise result.fatal
                 run.add(unit, result)

@@ -8,12 +8,9 @@ import sys
 import time
 
 import pytest
+
 from bulk_pieces import BUNDLE, OPTIONS, bulk_options, images_in, plain_results, write_archive
-
-pytest.importorskip("ray")
-
 from ray_cluster import cluster, connected  # noqa: F401  # fixtures
-
 from tcmoa_runtime.bulk.run import fuse_in_bulk
 from tcmoa_runtime.images import encode_image, read_image
 

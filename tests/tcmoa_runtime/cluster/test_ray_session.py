@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import ray
 
 import tcmoa_runtime
 from ray_cluster import cluster, connected  # noqa: F401  # fixtures
@@ -19,7 +20,6 @@ from tcmoa_runtime.cluster.nodes import on_each_node
 from tcmoa_runtime.cluster.session import ray_session
 from tcmoa_runtime.errors import BundleError, InputError, MissingError
 
-ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 
 

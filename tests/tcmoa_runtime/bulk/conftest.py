@@ -1,0 +1,35 @@
+"""Bulk fusion without the processes of Ray, for what they make no difference to."""
+
+import contextlib
+
+import pytest
+
+from tcmoa_runtime.cluster.nodes import ClusterNode
+from tcmoa_runtime.cluster.session import RaySession
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Let `fuse_in_bulk` fuse its units one after the other in this process."""
+
+    from tcmoa_runtime import Bundle
+    from tcmoa_runtime.bulk import run
+    from tcmoa_runtime.bulk.worker import BulkWorker
+    from tcmoa_runtime.cluster.bundle_shipping import BundleReference, bundle_hash
+
+    @contextlib.contextmanager
+    def session(address):
+        assert address is None
+        yield RaySession(None, (ClusterNode("node", "127.0.0.1", 2.0, 0.0),))
+
+    def ship(bundle, nodes):
+        return BundleReference(str(bundle), bundle_hash(Bundle.open(bundle)), str(bundle))
+
+    def passes(units, settings, pool):
+        worker = BulkWorker(settings)
+        for unit in units:
+            yield unit, worker.fuse(unit)
+
+    monkeypatch.setattr(run, "ray_session", session)
+    monkeypatch.setattr(run, "ship_bundle", ship)
+    monkeypatch.setattr(run, "run_passes", passes)

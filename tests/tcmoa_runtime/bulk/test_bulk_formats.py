@@ -1,0 +1,435 @@
+"""What bulk fusion reads and writes: folders, tables, Parquet, WebDataset, object stores; and what it refuses."""
+
+import csv
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from bulk_pieces import BUNDLE, bulk_options, images_in, plain_results, write_archive
+from object_store import object_store
+from tcmoa_runtime import Bundle
+from tcmoa_runtime.bulk.results import ResultFolder
+from tcmoa_runtime.bulk.run import fuse_in_bulk
+from tcmoa_runtime.bulk.storage import open_storage
+from tcmoa_runtime.cli import run
+from tcmoa_runtime.errors import InputError, TcmoaError
+
+COUNT = 6
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """A folder with x/ and y/, the names of its pairs, and what the plain Fuser makes of them."""
+    folder = tmp_path_factory.mktemp("archive")
+    names = write_archive(folder, COUNT)
+    return folder, names, plain_results(folder, names)
+
+
+def fuse(x, y, out, **options):
+    return fuse_in_bulk(BUNDLE, x, y, out, bulk_options(**options))
+
+
+def counts(summary):
+    return summary.num_fused, summary.num_skipped, len(summary.failures)
+
+
+def sources_of(folder, name):
+    return [(folder / source / f"{name}.png").read_bytes() for source in "xy"]
+
+
+def write_table(folder, names, path, rows_per_group=2, **extra):
+    x, y = zip(*(sources_of(folder, name) for name in names), strict=True)
+    columns = {"x": list(x), "y": list(y), "name": list(names)} | extra
+    parquet.write_table(pyarrow.table(columns), path, row_group_size=rows_per_group)
+
+
+def write_shard(folder, names, path, skip=()):
+    with tarfile.open(path, "w") as archive:
+        for name in names:
+            for source, data in zip("xy", sources_of(folder, name), strict=True):
+                if (name, source) not in skip:
+                    member = tarfile.TarInfo(f"{name}.{source}.png")
+                    member.size = len(data)
+                    archive.addfile(member, io.BytesIO(data))
+
+
+def error_rows(data):
+    return list(csv.reader(io.StringIO(data.decode())))[1:]
+
+
+@pytest.mark.usefixtures("in_process")
+class TestFolders:
+    def test_results_are_those_of_the_plain_fuser_and_what_is_there_is_skipped(self, archive, tmp_path):
+        folder, names, expected = archive
+        out = tmp_path / "new" / "out"
+        assert counts(fuse(folder / "x", folder / "y", out)) == (COUNT, 0, 0)
+        assert images_in(out) == expected
+        (out / f"{names[0]}.png").unlink()
+        (out / ".left.png.0123456789abcdef.partial").touch()  # of a process that was killed
+        assert counts(fuse(folder / "x", folder / "y", out)) == (1, COUNT - 1, 0)
+        assert images_in(out) == expected
+        assert not list(out.glob(".*.partial"))
+        assert counts(fuse(folder / "x", folder / "y", out)) == (0, COUNT, 0)
+
+    def test_a_csv_file_patterns_and_one_folder_name_pairs_too(self, archive, tmp_path):
+        folder, names, expected = archive
+        table = tmp_path / "pairs.csv"
+        table.write_text(
+            "x,y,name\n" + "".join(f"{folder}/x/{n}.png,{folder}/y/{n}.png,{n}\n" for n in names)
+        )
+        fuse(table, None, tmp_path / "csv")
+        assert images_in(tmp_path / "csv") == expected
+        both = tmp_path / "both"
+        both.mkdir()
+        for name in names[:2]:
+            for source, data in zip(("VIS", "IR"), sources_of(folder, name), strict=True):
+                (both / f"{source}{name}.png").write_bytes(data)
+        fuse(both, None, tmp_path / "one", x_pattern="VIS{id}.png", y_pattern="IR{id}.png")
+        assert images_in(tmp_path / "one") == {name: expected[name] for name in names[:2]}
+
+    def test_other_settings_are_refused_unless_everything_is_fused_again(self, archive, tmp_path):
+        folder, _names, expected = archive
+        out = tmp_path / "out"
+        fuse(folder / "x", folder / "y", out)
+        shift = Bundle.open(BUNDLE).default_prompt[1]
+        with pytest.raises(InputError) as caught:
+            fuse(folder / "x", folder / "y", out, prompt_shift=0.25)
+        assert str(caught.value) == (
+            f"{out}: holds results made with prompt_shift {shift:g} (now 0.25); expected results of one bundle and "
+            "prompt. Choose another out, or make them again with overwrite=True."
+        )
+        with pytest.raises(
+            InputError, match=r"made with prompt_scale 1 \(now 2\) and format png \(now jpg\)"
+        ):
+            fuse(folder / "x", folder / "y", out, format="jpg", prompt_scale=2.0)
+        assert counts(fuse(folder / "x", folder / "y", out, prompt_shift=0.25, overwrite=True)) == (
+            COUNT,
+            0,
+            0,
+        )
+        assert images_in(out) != expected
+        assert json.loads((out / ".tcmoa-bulk.json").read_text())["settings"]["prompt_shift"] == 0.25
+
+    def test_overwriting_removes_old_results_first_so_that_a_killed_run_leaves_no_mix(
+        self, archive, tmp_path, monkeypatch
+    ):
+        folder, _names, _expected = archive
+        out = tmp_path / "out"
+        fuse(folder / "x", folder / "y", out)
+        monkeypatch.setattr(
+            "tcmoa_runtime.bulk.run.run_passes", lambda *_: iter(())
+        )  # killed before any result
+        fuse(folder / "x", folder / "y", out, prompt_shift=0.25, overwrite=True)
+        assert not images_in(out)
+
+    def test_files_of_others_are_refused(self, archive, tmp_path):
+        folder, _names, _ = archive
+        (tmp_path / "mine.png").write_bytes(b"")
+        with pytest.raises(InputError) as caught:
+            fuse(folder / "x", folder / "y", tmp_path)
+        assert str(caught.value) == (
+            f"{tmp_path}: holds mine.png, which no run of this command wrote; expected a folder without such files. "
+            "Choose another out, or remove them with overwrite=True."
+        )
+        with pytest.raises(InputError, match="is a source; expected another"):
+            fuse(folder / "x", folder / "y", folder / "x")
+
+    def test_an_output_that_cannot_be_written_ends_the_run_in_one_line(self, archive, tmp_path, monkeypatch):
+        folder, _names, _ = archive
+
+        out = tmp_path / "out"
+        out.mkdir()
+        original = ResultFolder.image_path
+        monkeypatch.setattr(ResultFolder, "image_path", lambda self, name: original(self, f"no/{name}"))
+        (out / "no").touch()
+        with pytest.raises(TcmoaError, match=r"no: a file; expected a folder"):
+            fuse(folder / "x", folder / "y", out)
+
+
+@pytest.mark.usefixtures("in_process")
+class TestParquet:
+    def test_round_trip_and_resume(self, archive, tmp_path):
+        folder, names, expected = archive
+        (tmp_path / "in").mkdir()
+        write_table(folder, names[:3], tmp_path / "in" / "a.parquet")
+        write_table(folder, names[3:], tmp_path / "in" / "b.parquet")
+        out = tmp_path / "out"
+        assert counts(fuse(tmp_path / "in", None, out)) == (COUNT, 0, 0)
+        parts = sorted(path.name for path in out.glob("*.parquet"))
+        assert parts == ["a-0000.parquet", "a-0001.parquet", "b-0000.parquet", "b-0001.parquet"]
+        table = parquet.read_table(out)
+        assert dict(zip(table["name"].to_pylist(), table["fused"].to_pylist(), strict=True)) == expected
+        (out / "a-0001.parquet").unlink()
+        assert counts(fuse(tmp_path / "in", None, out)) == (1, COUNT - 1, 0)
+        assert parquet.read_table(out).num_rows == COUNT
+
+    def test_paths_in_columns_other_names_and_results_as_files(self, archive, tmp_path):
+        folder, names, expected = archive
+        table = {
+            "vis": [f"{folder}/x/{n}.png" for n in names[:2]] + ["missing.png", None],
+            "ir": [f"file://{folder}/y/{n}.png" for n in names[:2]] + [f"{folder}/y/{names[0]}.png"] * 2,
+        }
+        parquet.write_table(pyarrow.table(table), tmp_path / "in.parquet")
+        out = tmp_path / "out"
+        summary = fuse(tmp_path / "in.parquet", None, out, columns=("vis", "ir"), container="files")
+        assert counts(summary) == (2, 0, 2)
+        assert images_in(out) == {f"in-{row:08}": expected[names[row]] for row in range(2)}
+        rows = error_rows((out / "_errors.csv").read_bytes())
+        assert rows[0] == [
+            "in-00000002",
+            str(tmp_path / "missing.png"),
+            f"{folder}/y/{names[0]}.png",
+            str(tmp_path / "missing.png"),
+            "no such image file",
+            "",
+        ]
+        cell = f"{tmp_path / 'in.parquet'}, row 3, vis"
+        assert rows[1][1:5] == [
+            cell,
+            f"{folder}/y/{names[0]}.png",
+            cell,
+            "nothing; expected the bytes of an image file, or its path",
+        ]
+
+    def test_folders_become_parquet_and_their_names_are_skipped(self, archive, tmp_path):
+        folder, _names, expected = archive
+        out = tmp_path / "out"
+        assert counts(fuse(folder / "x", folder / "y", out, container="parquet")) == (COUNT, 0, 0)
+        assert counts(fuse(folder / "x", folder / "y", out, container="parquet")) == (0, COUNT, 0)
+        table = parquet.read_table(out)
+        assert dict(zip(table["name"].to_pylist(), table["fused"].to_pylist(), strict=True)) == expected
+
+    def test_bad_rows_and_names_are_errors_of_their_pairs(self, archive, tmp_path):
+        folder, names, _expected = archive
+        bad = ["../up", names[1], names[1], ".hidden"]
+        write_table(folder, names[:4], tmp_path / "in.parquet", rows_per_group=4, name=bad)
+        summary = fuse(tmp_path / "in.parquet", None, tmp_path / "out", container="files")
+        assert counts(summary) == (1, 0, 3)
+        assert [str(failure.error) for failure in summary.failures] == [
+            "name: '../up'; expected the name of a file, without an extension",
+            "name: '.hidden'; expected the name of a file, without an extension",
+            f"{names[1]}: the name of another pair too; expected a name for each",
+        ]
+        assert list(images_in(tmp_path / "out")) == [names[1]]
+
+
+@pytest.mark.usefixtures("in_process")
+class TestWebDataset:
+    def test_round_trip_and_resume(self, archive, tmp_path):
+        folder, names, expected = archive
+        (tmp_path / "in").mkdir()
+        write_shard(folder, names[:4], tmp_path / "in" / "s0.tar", skip={(names[1], "y")})
+        write_shard(folder, names[4:], tmp_path / "in" / "s1.tar")
+        out = tmp_path / "out"
+        summary = fuse(tmp_path / "in", None, out)
+        assert counts(summary) == (COUNT - 1, 0, 1)
+        shard = tmp_path / "in" / "s0.tar"
+        assert str(summary.failures[0].error) == (
+            f"{shard}: {names[1]}: no file {names[1]}.y.EXT; expected one of each source"
+        )
+
+        def read():
+            found = {}
+            for path in out.glob("*.tar"):
+                with tarfile.open(path) as opened:
+                    found |= {m.name.removesuffix(".png"): opened.extractfile(m).read() for m in opened}
+            return found
+
+        assert read() == {name: expected[name] for name in names if name != names[1]}
+        (out / "s1.tar").unlink()
+        assert counts(fuse(tmp_path / "in", None, out)) == (2, 3, 1)
+        write_shard(folder, names[:4], shard)  # mended
+        assert counts(fuse(tmp_path / "in", None, out)) == (1, COUNT - 1, 0)
+        assert read() == expected
+        assert not (out / "_errors.csv").exists()
+
+    def test_a_damaged_shard_is_an_error_of_its_own(self, archive, tmp_path):
+        folder, names, expected = archive
+        (tmp_path / "in").mkdir()
+        write_shard(folder, names[:1], tmp_path / "in" / "s0.tar")
+        (tmp_path / "in" / "s1.tar").write_bytes(b"no tar" * 200)
+        summary = fuse(tmp_path / "in", None, tmp_path / "out", container="files")
+        assert counts(summary) == (1, 0, 1)
+        assert (
+            str(summary.failures[0].error)
+            == f"{tmp_path / 'in' / 's1.tar'}: not a readable tar file: invalid header"
+        )
+        assert images_in(tmp_path / "out") == {names[0]: expected[names[0]]}
+
+
+@pytest.mark.usefixtures("in_process")
+class TestObjectStore:
+    def test_pairs_come_from_a_store_and_go_there_with_one_put_each(self, archive, tmp_path):
+        folder, names, expected = archive
+        with object_store() as store:
+            for name in names[:3]:
+                for source, data in zip("xy", sources_of(folder, name), strict=True):
+                    store.objects[f"archive/{source}/{name}.png"] = data
+            store.objects["archive/x/bad.png"] = b"no image"
+            store.objects["archive/y/bad.png"] = b"no image"
+            x, y, out = (store.uri(f"archive/{part}") for part in ("x", "y", "fused"))
+            summary = fuse(x, y, out)
+            assert counts(summary) == (3, 0, 1)
+            assert summary.out == "s3://archive/fused"
+            found = {
+                key.rpartition("/")[2].removesuffix(".png"): data
+                for key, data in store.objects.items()
+                if key.startswith("archive/fused/") and key.endswith(".png")
+            }
+            assert found == {name: expected[name] for name in names[:3]}
+            assert all(store.num_puts[f"archive/fused/{name}.png"] == 1 for name in found)
+            errors = store.objects["archive/fused/_errors.csv"]
+            assert b"SECRET" not in errors
+            assert error_rows(errors) == [
+                [
+                    "bad",
+                    "s3://archive/x/bad.png",
+                    "s3://archive/y/bad.png",
+                    "s3://archive/x/bad.png",
+                    "not a readable image; expected PNG, JPEG, TIFF, BMP or WebP",
+                    "",
+                ]
+            ]
+            del store.objects[f"archive/fused/{names[0]}.png"]
+            assert counts(fuse(x, y, out)) == (1, 2, 1)
+            table = io.BytesIO()
+            write_table(folder, names[:2], table)
+            store.objects["archive/in.parquet"] = table.getvalue()
+            assert counts(fuse(store.uri("archive/in.parquet"), None, store.uri("archive/tab"))) == (2, 0, 0)
+            rows = parquet.read_table(io.BytesIO(store.objects["archive/tab/in-0000.parquet"]))
+            assert rows["fused"].to_pylist() == [expected[name] for name in names[:2]]
+
+    def test_a_file_system_of_fsspec_reads_lists_and_writes(self):
+        storage, path = open_storage("memory://archive/x")
+        storage.make_folder(path)
+        storage.write(f"{path}/a.png", b"1")
+        storage.write(f"{path}/a.png", b"2")
+        assert storage.read(f"{path}/a.png") == b"2"
+        assert list(storage.list_entries(Path(path))) == [("a.png", False)]
+        storage.delete(f"{path}/a.png")
+        storage.delete(f"{path}/a.png")
+        assert not storage.exists(f"{path}/a.png")
+        with pytest.raises(InputError, match=r"^memory:///archive/x/a.png: no such file$"):
+            storage.read(f"{path}/a.png")
+
+
+class TestWrongInputs:
+    @pytest.fixture
+    def line(self, capsys):
+        def run_it(*arguments):
+            code = run(["bulk", *map(str, arguments)])
+            captured = capsys.readouterr()
+            assert captured.out == ""
+            assert captured.err.count("\n") == 1
+            return code, captured.err.removeprefix("tcmoa: ").strip()
+
+        return run_it
+
+    def test_each_is_one_line_before_ray_is_started(self, archive, tmp_path, line, monkeypatch):
+        folder, _names, _ = archive
+        x, y, out = folder / "x", folder / "y", tmp_path / "out"
+        monkeypatch.setattr("tcmoa_runtime.bulk.run.ray_session", lambda *_: pytest.fail("Ray was started"))
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "file").touch()
+        parquet.write_table(pyarrow.table({"a": [1]}), tmp_path / "in.parquet")
+        (tmp_path / "broken.parquet").write_bytes(b"PAR1")
+        cases = [
+            ((BUNDLE, tmp_path / "no", y), f"error: {tmp_path / 'no'}: no such folder of images"),
+            (("no-bundle", x, y), "error: no-bundle: no such bundle; expected a folder or one of"),
+            (
+                (BUNDLE, x, tmp_path / "empty"),
+                f"error: {x} and {tmp_path / 'empty'}: no pair of images; expected",
+            ),
+            (
+                (BUNDLE, tmp_path / "in.parquet"),
+                f"error: {tmp_path / 'in.parquet'}: no column 'x', but 'a'; expected the columns of both sources. "
+                "Name them with --columns X,Y,NAME.",
+            ),
+            (
+                (BUNDLE, tmp_path / "broken.parquet"),
+                f"error: {tmp_path / 'broken.parquet'}: not a Parquet file: ",
+            ),
+            ((BUNDLE, tmp_path / "no.tar"), f"error: {tmp_path / 'no.tar'}: no such file"),
+            (
+                (BUNDLE, "zz://x", "zz://y"),
+                "error: zz://x: an unknown scheme 'zz'; expected a path, or a URI of",
+            ),
+            ((BUNDLE, x, "s3://bucket/y"), "error: y: x is on disk and y on s3; expected one file system"),
+            ((BUNDLE, x, y, "--actors", "0"), "error: --actors: 0; expected 1 or more"),
+            (
+                (BUNDLE, x, y, "--columns", "x"),
+                "error: --columns: x; expected two or three different names, e.g.",
+            ),
+            (
+                (BUNDLE, x, y, "--x-pattern", "a{id}"),
+                "error: --x-pattern: given alone; expected a pattern for each",
+            ),
+            (
+                (BUNDLE, tmp_path / "in.parquet", "--x-pattern", "a{id}", "--y-pattern", "b{id}"),
+                "error: --x-pattern: given with Parquet or tar files; expected folders of images",
+            ),
+            (
+                (BUNDLE, x, y, "--container", "zip"),
+                "error: Invalid value for '--container': 'zip' is not one of",
+            ),
+        ]
+        for arguments, expected in cases:
+            code, text = line(*arguments, "-o", out)
+            assert text.startswith(expected), text
+            assert code == 2
+            assert not out.exists()
+        code, text = line(BUNDLE, x, y, "-o", tmp_path / "file")
+        assert (code, text) == (2, f"error: {tmp_path / 'file'}: a file; expected a folder")
+
+    def test_the_address_of_no_cluster_leaves_no_results(self, archive, tmp_path, line):
+        folder, *_ = archive
+        code, text = line(
+            BUNDLE, folder / "x", folder / "y", "-o", tmp_path / "out", "--address", "127.9.9.9:9"
+        )
+        assert code == 2
+        assert text.startswith(
+            "error: 127.9.9.9:9: no Ray cluster answers; expected the address of a head node"
+        )
+
+    @pytest.mark.usefixtures("in_process")
+    def test_json_and_exit_codes(self, archive, tmp_path, capsys):
+        folder, names, _ = archive
+        for source in "xy":
+            (tmp_path / source).mkdir()
+            (tmp_path / source / "a.png").write_bytes(sources_of(folder, names[0])[0])
+            (tmp_path / source / "b.png").write_bytes(b"")
+        command = [
+            "bulk",
+            BUNDLE,
+            str(tmp_path / "x"),
+            str(tmp_path / "y"),
+            "-o",
+            str(tmp_path / "out"),
+            "--json",
+        ]
+        assert run(command) == 0
+        captured = capsys.readouterr()
+        summary = json.loads(captured.out)
+        errors = tmp_path / "out" / "_errors.csv"
+        keys = ["pairs", "fused", "skipped", "failed", "errors", "out"]
+        assert [summary[key] for key in keys] == [2, 1, 0, 1, str(errors), str(tmp_path / "out")]
+        assert set(summary) == {
+            *keys,
+            *("seconds", "pairs_per_second", "cpu_ms_per_pair", "actors", "nodes", "backend"),
+        }
+        assert f"tcmoa: error: {tmp_path / 'x' / 'b.png'}: an empty file; expected an image" in captured.err
+        for source in "xy":
+            (tmp_path / source / "a.png").write_bytes(b"")
+        (tmp_path / "out" / "a.png").unlink()
+        assert run(command) == 2  # all are bad
+        captured = capsys.readouterr()
+        assert json.loads(captured.out)["failed"] == 2
+        assert captured.err.splitlines()[-1] == (
+            f"tcmoa: error: {errors}: none of 2 pairs was fused; expected pairs that can be fused"
+        )
+        assert len(error_rows(errors.read_bytes())) == 2
