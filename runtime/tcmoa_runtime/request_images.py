@@ -89,4 +89,5 @@ def decode_frames(
 
 
 def _describe(image: NDArray[Any]) -> str:
-    return f"{format_size(image.shape)} with {image.shape[2]} channels and {image.itemsize * 8} bits"
+    colors = "in color" if image.shape[2] == 3 else "in gray"
+    return f"{format_size(image.shape)} {colors} with {image.itemsize * 8} bits"

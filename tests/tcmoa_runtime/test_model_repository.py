@@ -7,6 +7,7 @@ import json
 import stat
 import sys
 import warnings
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +21,7 @@ from tcmoa_runtime import Bundle, Fuser, InputError
 from tcmoa_runtime.engine import BuilderGpu, EngineDescription, write_engine
 from tcmoa_runtime.engine_trust import record_built
 from tcmoa_runtime.images import decode_image, encode_image
+from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.model_repository import write_model_repository
 from tcmoa_runtime.model_repository.config_text import Symbol, format_config
 from tcmoa_runtime.model_repository.python_model import PythonModel, PythonSettings, RequestFuser
@@ -493,7 +495,11 @@ class FakeTriton:
 
     def __init__(self):
         self.log = []
-        self.Logger = SimpleNamespace(log_warn=self.log.append, log_error=self.log.append)
+        levels = ("error", "warn", "info", "verbose")
+        self.Logger = SimpleNamespace(**{f"log_{level}": partial(self._add, level) for level in levels})
+
+    def _add(self, level, text):
+        self.log.append((level, text))
 
 
 def request(outputs=("fused",), **inputs):
@@ -621,7 +627,7 @@ def test_wrong_requests_are_one_line(model, pair):
         ({"x_encoded": np.array([b""], object), "y": y}, "x_encoded: "),
         (
             {"x_encoded": np.array([png, small], object), "y": np.repeat(y, 2, 0)},
-            "x_encoded[1]: 130x50 with 3 channels and 8 bits; expected 130x100 with 3 channels and 8 bits, like the "
+            "x_encoded[1]: 130x50 in color with 8 bits; expected 130x100 in color with 8 bits, like the "
             "first image of the request",
         ),
         ({"x": x, "y": y, "prompt_scale": ones * 99}, "prompt_scale: holds 99; expected -16 to 16"),
@@ -677,6 +683,24 @@ def test_a_fault_of_ours_ends_one_request_only(model, pair, monkeypatch):
         "internal error: lost",
         FakeTriton.TritonError.INTERNAL,
     )
+
+
+def test_what_the_library_logs_is_in_the_log_of_triton(vif, monkeypatch):
+    triton = FakeTriton()
+    monkeypatch.setenv("TCMOA_LOG", "info")
+    loaded = load_model(vif, triton)
+    assert ("info", f"{vif}: backend onnxruntime (CPU) (it was named)") in triton.log
+    get_logger("repository").error("lost\nand more")
+    assert triton.log[-1] == ("error", "lost and more")
+    loaded.close()
+    count = len(triton.log)
+    get_logger("repository").error("later")
+    assert len(triton.log) == count
+    monkeypatch.setenv("TCMOA_LOG", "all")
+    with pytest.raises(
+        FakeTriton.TritonModelException, match="TCMOA_LOG: 'all'; expected one of debug, info, "
+    ):
+        load_model(vif)
 
 
 def test_wrong_parameters_are_one_line(vif):

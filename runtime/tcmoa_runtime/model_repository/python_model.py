@@ -9,6 +9,7 @@ import json
 import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
@@ -20,7 +21,7 @@ from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X,
 from tcmoa_runtime.errors import InputError, NoPromptError, TcmoaError, first_line
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.images import DEFAULT_PERCENTILES, encode_image, in_order
-from tcmoa_runtime.log import ROOT
+from tcmoa_runtime.log_output import LogSettings, shown_log
 from tcmoa_runtime.model_repository.tensors import ENCODED, FUSED_FILES, SOURCE_FORMS, python_outputs
 from tcmoa_runtime.options.fuser import FuserOptions
 from tcmoa_runtime.options.option import check_minimum
@@ -130,17 +131,18 @@ class PythonModel:
             TritonModelException: The bundle must not be loaded, or a setting is wrong; the message is one line.
         """
         self._triton = triton
-        self._log = _TritonLog(triton)
-        ROOT.addHandler(self._log)
-        try:
-            config = json.loads(args["model_config"])
-            parameters = {key: entry["string_value"] for key, entry in config["parameters"].items()}
-            self._frames = RequestFuser.load(
-                bundle, PythonSettings.from_parameters(parameters), num_instances(config)
-            )
-        except TcmoaError as error:
-            ROOT.removeHandler(self._log)
-            raise triton.TritonModelException(one_line(error)) from error
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(shown_log(_TritonLog(triton), LogSettings.from_environment()))
+                config = json.loads(args["model_config"])
+                parameters = {key: entry["string_value"] for key, entry in config["parameters"].items()}
+                self._frames = RequestFuser.load(
+                    bundle, PythonSettings.from_parameters(parameters), num_instances(config)
+                )
+            except TcmoaError as error:
+                raise triton.TritonModelException(one_line(error)) from error
+            stack.callback(self._frames.close)
+            self._resources = stack.pop_all()
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer each request with its fused frames, or with one line that says what is wrong with it."""
@@ -148,8 +150,7 @@ class PythonModel:
 
     def close(self) -> None:
         """Free the bundle."""
-        ROOT.removeHandler(self._log)
-        self._frames.close()
+        self._resources.close()
 
     def _answer(self, request: Any) -> Any:
         triton = self._triton
@@ -284,14 +285,15 @@ class _TritonLog(logging.Handler):
     """Sends what the library logs to Triton's log."""
 
     def __init__(self, triton: TritonModule) -> None:
-        super().__init__(logging.WARNING)
-        self._triton = triton
+        super().__init__()
+        logger = triton.Logger
+        self._functions = {logging.ERROR: logger.log_error, logging.WARNING: logger.log_warn}
+        self._functions |= {logging.INFO: logger.log_info, logging.DEBUG: logger.log_verbose}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log a record as a warning or an error."""
-        logger = self._triton.Logger
-        log = logger.log_error if record.levelno >= logging.ERROR else logger.log_warn
-        log(" ".join(record.getMessage().split()))
+        """Log a record at its level, as one line."""
+        level = max((level for level in self._functions if level <= record.levelno), default=logging.DEBUG)
+        self._functions[level](" ".join(record.getMessage().split()))
 
 
 def one_line(error: TcmoaError) -> str:
