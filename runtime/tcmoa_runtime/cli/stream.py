@@ -79,7 +79,7 @@ def stream(
         str,
         typer.Argument(
             help="First source: a video file, a folder of images or a pattern (%04d.png), /dev/videoN, a URL "
-            "(rtsp, http, udp, rtp, srt, tcp), or - for raw video on stdin."
+            "(rtsp, http, udp, rtp, srt, tcp), simulated://x for a simulated camera, or - for raw video on stdin."
         ),
     ],
     y: Annotated[str, typer.Argument(help="Second source, as x.")],
@@ -134,6 +134,7 @@ def stream(
 
     Examples:
 
+        tcmoa stream nano-vif simulated://x simulated://y --page 127.0.0.1:8080
         tcmoa stream night-640x480 visible.mp4 infrared.mp4 -o fused.mp4
         tcmoa stream night-640x480 /dev/video0 rtsp://camera/thermal --page 127.0.0.1:8080 --reuse 2 --deflicker 0.5
     """

@@ -24,6 +24,9 @@ __all__ = ["NETWORK_SCHEMES", "RawFormat", "SourceOptions", "open_source", "open
 NETWORK_SCHEMES: Final = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "srt", "tcp", "rtmp")
 """Schemes of URLs that can be read."""
 
+SIMULATED: Final = "simulated"
+"""Scheme of simulated cameras: `simulated://x` and `simulated://y`."""
+
 _log = get_logger("streams")
 _CAMERA: Final = re.compile(r"/dev/video\d+")
 
@@ -35,7 +38,8 @@ def open_source(
 
     Args:
         location: A video file, a folder or numbered pattern of images (FOLDER/%04d.png), a camera (/dev/videoN), a
-            URL, or `-` for raw video on stdin. What exists as a file or folder is opened as that, and a `Path` always.
+            URL, a simulated camera (`simulated://x`), or `-` for raw video on stdin. What exists as a file or folder is
+            opened as that, and a `Path` always.
         options: How it is opened.
         on_message: Takes messages while a camera or network stream is opened, also on another thread.
 
@@ -53,6 +57,10 @@ def open_source(
         return RawVideo(options)
     if options.raw is not None:
         raise InputError("a raw format, which only stdin (-) takes", subject=redact(text))
+    if scheme == SIMULATED:
+        from tcmoa_runtime.streams.sources.simulated import SimulatedCamera
+
+        return SimulatedCamera(text, options)
     if _CAMERA.fullmatch(text):
         return _open_camera(text, options, on_message)
     if scheme and scheme != "file":
@@ -175,7 +183,8 @@ def _open_network(url: str, scheme: str, options: SourceOptions, on_message: OnM
 
     if scheme not in NETWORK_SCHEMES:
         raise SourceError(
-            f"scheme {scheme!r}; expected one of {', '.join(NETWORK_SCHEMES)}", subject=redact(url)
+            f"scheme {scheme!r}; expected one of {', '.join((*NETWORK_SCHEMES, SIMULATED))}",
+            subject=redact(url),
         )
 
     def connect() -> Source:
