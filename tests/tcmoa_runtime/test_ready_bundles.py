@@ -122,6 +122,7 @@ COMMANDS = {
     "prompt": "calibrate prompt {bundle} --pairs pairs -o new",
     "align": "calibrate align {bundle} --pairs pairs -o new",
     "evaluate": "evaluate --pairs pairs --bundle {bundle} -o out",
+    "repository": "repository {bundle} -o new",
 }
 
 
