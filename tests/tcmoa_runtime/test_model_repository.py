@@ -420,6 +420,15 @@ def test_wrong_options_and_targets_are_one_line(vif, tmp_path, tcmoa, tree):
         2, "none: no such bundle; expected"
     )
     assert tree(tmp_path) == before
+    inside = out / "a" / "1" / "bundle"
+    tcmoa("repository", inside, "-o", out, "--overwrite").assert_error(
+        2,
+        f"{out}: within {inside}, or the bundle in it; expected a folder apart from the bundles. Choose another",
+    )
+    tcmoa("repository", inside, "-o", inside / "m").assert_error(
+        2, f"{inside / 'm'}: within {inside}, or the bundle"
+    )
+    assert tree(tmp_path) == before
     assert tcmoa(*command, "--overwrite").code == 0
     assert sorted(path.name for path in out.iterdir()) == ["repository.json", "vif", "vif-onnxruntime"]
     with pytest.raises(InputError, match="bundles: no bundles; expected one or more"):

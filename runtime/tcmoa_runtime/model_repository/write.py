@@ -110,6 +110,7 @@ def write_model_repository(
         raise InputError("no bundles; expected one or more", subject="bundles")
     plans = plan_models([Bundle.open(path) for path in paths], options)
     check_target(target, KIND, overwrite=options.overwrite)
+    _check_apart(target, [plan.bundle for plan in plans])
     for bundle in {id(plan.bundle): plan.bundle for plan in plans}.values():
         bundle.check()
     descriptions = [_describe(plan, options) for plan in plans]
@@ -132,6 +133,19 @@ def write_model_repository(
             for plan, description in zip(plans, descriptions, strict=True)
         ),
     )
+
+
+def _check_apart(target: Path, bundles: Sequence[Bundle]) -> None:
+    """Raise InputError when a bundle lies in the folder that is replaced, or that folder in a bundle."""
+    out = target.resolve()
+    for bundle in bundles:
+        folder = bundle.path.resolve()
+        if folder.is_relative_to(out) or out.is_relative_to(folder):
+            raise InputError(
+                f"within {bundle.path}, or the bundle in it; expected a folder apart from the bundles",
+                subject=target,
+                remedy="Choose another folder",
+            )
 
 
 def _record(models: Sequence[JsonObject]) -> JsonObject:
