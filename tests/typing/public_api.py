@@ -13,7 +13,8 @@ from tcmoa_calibration import EvaluateOptions, Method, evaluate_pairs, metrics
 from tcmoa_runtime import Bundle, Contract, Fuser, InputError, TcmoaError, TensorSpec
 from tcmoa_runtime.gpu.cuda_memory import CudaMemory
 from tcmoa_runtime.gpu.device_arrays import DeviceArray
-from tcmoa_runtime.images import read_frame, write_image
+from tcmoa_runtime.images import decode_frame, encode_image, read_frame, write_image
+from tcmoa_runtime.metrics_text import Histogram, MetricsText
 from tcmoa_runtime.model_repository import ModelRepository, write_model_repository
 from tcmoa_runtime.options.export import ExportOptions
 from tcmoa_runtime.options.repository import RepositoryOptions
@@ -34,6 +35,15 @@ class OpenCvStream:
 
     def cudaPtr(self) -> int:  # noqa: N802  # the name in OpenCV
         return 0
+
+
+def answer_request(fuser: Fuser, x: bytes, y: memoryview, metrics_text: MetricsText) -> bytes:
+    fused = fuser(decode_frame(x, "x", max_pixels=1 << 24), decode_frame(y, "y", 3))
+    times = Histogram((0.01, 0.1))
+    times.add(0.02)
+    metrics_text.with_labels(model="nano-vif").histogram("seconds", "Time of a request.", times, status="200")
+    assert_type(metrics_text.text(), str)
+    return encode_image(fused, "PNG")
 
 
 def fuse_files(x_path: Path, y_path: Path) -> None:
