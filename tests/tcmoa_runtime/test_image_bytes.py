@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from image_pieces import COLOR_8, COLOR_16, GRAY_8, GRAY_16, STORED, UNREAD, bomb, damaged_files
@@ -66,6 +66,7 @@ def test_a_tiff_file_in_bytes_is_read_or_refused_as_the_file_is(case, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".webp"])
+@settings(max_examples=40)
 @given(data=st.data())
 def test_mutated_bytes_have_the_outcome_of_their_file(suffix, data, tmp_path_factory):
     image = data.draw(
@@ -148,6 +149,7 @@ def test_encoded_bytes_are_those_of_the_file(suffix, image, tmp_path):
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "BMP", "TIFF", "WebP"])
+@settings(max_examples=30)
 @given(
     shape=st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3])),
     seed=st.integers(0, 1 << 32),
