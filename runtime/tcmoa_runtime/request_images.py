@@ -33,8 +33,8 @@ def check_extent(image: NDArray[Any], name: str, max_pixels: int) -> None:
         InputError: There are too many frames or pixels, or a side is too long.
     """
     axes = image.shape
-    if image.ndim == 4:
-        check_count(axes[0], name)
+    if image.ndim == 4 and axes[0] > MAX_FRAMES:
+        raise InputError(f"{axes[0]} frames; expected at most {MAX_FRAMES} in a request", subject=name)
     frame = axes[1:] if image.ndim == 4 else axes
     if len(frame) < 2:
         return
@@ -45,12 +45,6 @@ def check_extent(image: NDArray[Any], name: str, max_pixels: int) -> None:
     pixels = math.prod(frame[:2]) * (axes[0] if image.ndim == 4 else 1)
     if pixels > max_pixels:
         raise InputError(f"{pixels} pixels; expected at most {max_pixels} in a request", subject=name)
-
-
-def check_count(count: int, name: str) -> None:
-    """Raise InputError when a request has no frame or more than `MAX_FRAMES`."""
-    if not 1 <= count <= MAX_FRAMES:
-        raise InputError(f"{count} frames; expected 1 to {MAX_FRAMES} in a request", subject=name)
 
 
 def decode_frames(
@@ -70,24 +64,26 @@ def decode_frames(
     Raises:
         InputError: A file is no image, or there are too many, too large or different ones.
     """
-    check_count(len(files), name)
+    if not 1 <= len(files) <= MAX_FRAMES:
+        raise InputError(f"{len(files)} image files; expected 1 to {MAX_FRAMES} in a request", subject=name)
     images: list[NDArray[Any]] = []
     left = max_pixels
     for index, data in enumerate(files):
-        subject = name if len(files) == 1 else f"{name}[{index}]"
-        image = decode_image(data, subject, max_pixels=left)
+        image = decode_image(data, name if len(files) == 1 else f"{name}[{index}]", max_pixels=left)
         left -= math.prod(image.shape[:2])
-        image = image if image.ndim == 3 else image[..., None]
-        if images and (image.shape, image.dtype) != (images[0].shape, images[0].dtype):
-            raise InputError(
-                f"{_describe(image)}; expected {_describe(images[0])}, like the first image of the request",
-                subject=subject,
-            )
-        images.append(image)
+        images.append(image if image.ndim == 3 else image[..., None])
+    first = images[0]
+    different = next((i for i in images if i.shape != first.shape or i.dtype != first.dtype), None)
+    if different is not None:
+        raise InputError(
+            f"images of {_describe(first)} and of {_describe(different)}; expected images of one size and type in a "
+            "request",
+            subject=name,
+        )
     ordered = [image if image.shape[2] == 1 else in_order(image, order) for image in images]
     return np.stack(ordered) if len(ordered) > 1 else ordered[0][None]
 
 
 def _describe(image: NDArray[Any]) -> str:
-    colors = "in color" if image.shape[2] == 3 else "in gray"
-    return f"{format_size(image.shape)} {colors} with {image.itemsize * 8} bits"
+    color = " in gray" if image.shape[2] == 1 else ""
+    return f"{format_size(image.shape)}{color} in {image.dtype}"

@@ -612,13 +612,16 @@ def test_wrong_requests_are_one_line(model, pair):
             {"x": x, "x_encoded": np.array([png], object), "y": y},
             "x: given as x and x_encoded; expected one of the inputs x, x_uint16, x_encoded",
         ),
-        ({"x": x[:0], "y": y}, "x: 0 frames; expected 1 to 64 in a request"),
-        ({"x": np.zeros((65, 1, 1, 3), np.uint8), "y": y}, "x: 65 frames; expected 1 to 64 in a request"),
+        ({"x": x[:0], "y": y}, "x has 0 frames and y 1; expected the same number of frames"),
+        ({"x": np.zeros((65, 1, 1, 3), np.uint8), "y": y}, "x: 65 frames; expected at most 64 in a request"),
         (
             {"x": x, "y": np.zeros((1, 1, 32769, 1), np.uint8)},
             "y: 32769x1; expected sides of at most 32768 pixels",
         ),
-        ({"x_encoded": np.array([], object), "y": y}, "x_encoded: 0 frames; expected 1 to 64 in a request"),
+        (
+            {"x_encoded": np.array([], object), "y": y},
+            "x_encoded: 0 image files; expected 1 to 64 in a request",
+        ),
         ({"x": np.repeat(x, 2, 0), "y": y}, "x has 2 frames and y 1; expected the same number of frames"),
         (
             {"x": x[..., :2], "y": y},
@@ -636,8 +639,8 @@ def test_wrong_requests_are_one_line(model, pair):
         ({"x_encoded": np.array([b""], object), "y": y}, "x_encoded: "),
         (
             {"x_encoded": np.array([png, small], object), "y": np.repeat(y, 2, 0)},
-            "x_encoded[1]: 130x50 in color with 8 bits; expected 130x100 in color with 8 bits, like the "
-            "first image of the request",
+            "x_encoded: images of 130x100 in uint8 and of 130x50 in uint8; expected images of one size and type in a "
+            "request",
         ),
         ({"x": x, "y": y, "prompt_scale": ones * 99}, "prompt_scale: holds 99; expected -16 to 16"),
         (

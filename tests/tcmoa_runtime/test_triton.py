@@ -302,7 +302,7 @@ def test_wrong_requests_come_back_as_one_line(client, pair):
             {"x_encoded": np.array([b"no image"], np.object_), "y": y},
             "x_encoded: not a readable image; expected PNG, JPEG, TIFF, BMP or WebP",
         ),
-        ({"x": np.zeros((65, 1, 1, 3), np.uint8), "y": y}, "x: 65 frames; expected 1 to 64 in a request"),
+        ({"x": np.zeros((65, 1, 1, 3), np.uint8), "y": y}, "x: 65 frames; expected at most 64 in a request"),
         (
             {"x": x, "y": y, "prompt_shift": np.full((1, 1, 1), 99, np.float32)},
             "prompt_shift: holds 99; expected -16 to 16",

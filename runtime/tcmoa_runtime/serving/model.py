@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,17 +15,14 @@ from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.given_prompt import Prompt
 from tcmoa_runtime.image_header import ImageFormat
-from tcmoa_runtime.images import decode_image, encode_image, format_size, in_order
+from tcmoa_runtime.images import decode_image, encode_image, in_order
+from tcmoa_runtime.request_images import MAX_FRAMES, check_extent, decode_frames
 from tcmoa_runtime.serving.protocol import MODEL_VERSION, InferRequest, RequestedOutput
 from tcmoa_runtime.serving.tensors import Tensor
 from tcmoa_runtime.typing import Frame, JsonObject, JsonValue, PromptLike
 
 FUSED_FILES: Final[Mapping[str, ImageFormat]] = {"fused_png": "PNG", "fused_jpeg": "JPEG"}
 """Outputs that are the fused frame as an image file, BYTES [1], or [B] for a batch."""
-MAX_FRAMES: Final = 64
-"""Pairs of one request: a pair of one pixel takes as long as one of the bundle's size."""
-MAX_SIDE_PX: Final = 32_768
-"""Longest side of a frame."""
 PLATFORM: Final = "tcmoa"
 
 _PROMPTS: Final = (PROMPT_SCALE, PROMPT_SHIFT)
@@ -156,7 +152,7 @@ class Model:
     ) -> tuple[Frame, NDArray[np.float32] | None]:
         """Fuse frames in the bundle's channel order."""
         for name, image in ((X, x), (Y, y)):
-            _check_extent(image, name, self._limits.max_pixels)
+            check_extent(image, name, self._limits.max_pixels)
         if scale is None:
             scale = self._prompt.scale
         if shift is None and self._prompt.shift is not None:
@@ -202,23 +198,10 @@ class Model:
                 f"BYTES {list(tensor.shape)}; expected [1], or [B] for at most {MAX_FRAMES} image files",
                 subject=name,
             )
-        images: list[NDArray[Any]] = []
-        left = self._limits.max_pixels
-        for item in tensor.items:
-            images.append(self._decode(item, name, left))
-            left -= math.prod(images[-1].shape[:2])
-        first = images[0]
-        if len(images) == 1:
-            return first
-        different = next((i for i in images if i.shape != first.shape or i.dtype != first.dtype), None)
-        if different is not None:
-            raise InputError(
-                f"images of {format_size(first.shape)} in {first.dtype} and of {format_size(different.shape)} in "
-                f"{different.dtype}; expected images of one size and type in a request",
-                subject=name,
-            )
-        frames = np.stack(images)
-        return frames if frames.ndim == 4 else frames[..., None]
+        frames = decode_frames(
+            tensor.items, name, self.fuser.bundle.channel_order, max_pixels=self._limits.max_pixels
+        )
+        return frames if len(frames) > 1 else frames[0]
 
     def _prompt_of(self, request: InferRequest, name: str) -> PromptLike | None:
         """Return alpha or beta of a request, from a tensor or a parameter; None if it has none."""
@@ -238,23 +221,6 @@ def _as_number(value: JsonValue, name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"{value!r}; expected a number", subject=name)
     return float(value)
-
-
-def _check_extent(image: NDArray[Any], name: str, max_pixels: int) -> None:
-    """Check how much a request asks for; other shapes than those of images are left to the fuser."""
-    axes = image.shape
-    if image.ndim == 4 and axes[0] > MAX_FRAMES:
-        raise InputError(f"{axes[0]} frames; expected at most {MAX_FRAMES} in a request", subject=name)
-    frame = axes[1:] if image.ndim == 4 else axes
-    if len(frame) < 2:
-        return
-    if max(frame[:2]) > MAX_SIDE_PX:
-        raise InputError(
-            f"{format_size(frame)}; expected sides of at most {MAX_SIDE_PX} pixels", subject=name
-        )
-    pixels = math.prod(frame[:2]) * (axes[0] if image.ndim == 4 else 1)
-    if pixels > max_pixels:
-        raise InputError(f"{pixels} pixels; expected at most {max_pixels} in a request", subject=name)
 
 
 def _describe_tensor(name: str, datatype: str, shape: list[int]) -> JsonObject:
