@@ -1,6 +1,6 @@
-"""Write the generated pages of the documentation: command line, C header, HTTP APIs of the live page and the service.
+"""Write the generated pages of the documentation: command line, C header, HTTP APIs of live page, service, fleet.
 
-python docs/reference.py        # writes docs/reference/{command-line,c,http,service}.md
+python docs/reference.py        # writes docs/reference/{command-line,c,http,service,fleet-api}.md
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 import typer.main
 
 from tcmoa_runtime.cli import make_app
+from tcmoa_runtime.fleet.page import routes as fleet_routes
 from tcmoa_runtime.serving import routes as service_routes
 from tcmoa_runtime.streams.page.routes import describe_routes
 
@@ -170,6 +171,12 @@ def service_page() -> str:
     return f"# HTTP API of the service\n\n{intro}\n\n{service_routes.describe_routes('##')}"
 
 
+def fleet_page() -> str:
+    """Return the page about the HTTP API of a fleet."""
+    intro = "Generated from the server. [Fleets of streams](../guides/fleet.md) shows how to start it."
+    return f"# HTTP API of a fleet\n\n{intro}\n\n{fleet_routes.describe_routes('##')}"
+
+
 def main() -> None:
     """Write the pages."""
     OUT.mkdir(exist_ok=True)
@@ -177,6 +184,7 @@ def main() -> None:
     (OUT / "c.md").write_text(c_page(), encoding="utf-8")
     (OUT / "http.md").write_text(http_page(), encoding="utf-8")
     (OUT / "service.md").write_text(service_page(), encoding="utf-8")
+    (OUT / "fleet-api.md").write_text(fleet_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,7 @@ from tcmoa_runtime.cli.printing import print_json, print_line, print_message
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.cluster import ClusterOptions
 from tcmoa_runtime.options.fleet import FLEET_PAGE_GROUP, FleetOptions
-from tcmoa_runtime.stop_signals import handled_stop_signals
+from tcmoa_runtime.stop_signals import REPEAT_S, handled_stop_signals
 
 if TYPE_CHECKING:
     from tcmoa_runtime.fleet.run import FleetRun
@@ -82,14 +83,17 @@ def _run(file: Path, address: str | None, options: FleetOptions, token: str | No
     from tcmoa_runtime.fleet.run import open_fleet
 
     ending, reading = threading.Event(), threading.Event()
+    ended_at = 0.0
 
     def handle(received: signal.Signals) -> None:
+        nonlocal ended_at
         if received == getattr(signal, "SIGHUP", None):
             reading.set()
-        elif ending.is_set():
-            raise KeyboardInterrupt
-        else:
+        elif not ending.is_set():
             ending.set()
+            ended_at = time.monotonic()
+        elif time.monotonic() - ended_at > REPEAT_S:
+            raise KeyboardInterrupt
 
     with contextlib.ExitStack() as stack:
         page = FleetPage.open(options.page, token)

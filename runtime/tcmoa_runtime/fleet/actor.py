@@ -13,6 +13,7 @@ from tcmoa_runtime.fleet.backoff import StartHistory
 from tcmoa_runtime.fleet.file import Pair
 from tcmoa_runtime.fleet.report import NodeInfo, PairReport, SupervisorInfo
 from tcmoa_runtime.fleet.runner import PairRunner
+from tcmoa_runtime.log_output import show_log_of_worker
 
 LEASE_S: Final = 5.0
 """A supervisor that has not asked for this long watches no more."""
@@ -53,6 +54,7 @@ class PairActor:
         """
         import cv2
 
+        show_log_of_worker()
         threads = pair.setup.fuser.threads
         if threads is not None:
             cv2.setNumThreads(threads)

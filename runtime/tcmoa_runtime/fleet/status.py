@@ -72,6 +72,7 @@ class FleetJson(TypedDict):
         fleet: Name of the fleet.
         supervisor: Who watches it; None if nobody does.
         file_error: Why the file that is there now was refused, in one line; None if it was not.
+        age_s: Seconds since this was so: more than a few while Ray does not answer.
         counts: Number of pairs in each state that occurs.
         pairs: The pairs.
     """
@@ -79,6 +80,7 @@ class FleetJson(TypedDict):
     fleet: str
     supervisor: SupervisorInfo | None
     file_error: str | None
+    age_s: float
     counts: dict[PairState, int]
     pairs: list[PairJson]
 
@@ -89,6 +91,7 @@ def describe_fleet(status: FleetStatus) -> FleetJson:
         "fleet": status.fleet,
         "supervisor": status.supervisor,
         "file_error": status.file_error,
+        "age_s": round(status.age_s, 3),
         "counts": status.counts(),
         "pairs": [describe_pair(pair) for pair in status.pairs],
     }

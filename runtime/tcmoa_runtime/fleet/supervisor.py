@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tcmoa_runtime.errors import InputError
@@ -77,12 +77,14 @@ class FleetStatus:
         pairs: Its pairs: those of the file in its order, and then those that are being removed.
         file_error: Why the file that is there now was refused; None if it was not.
         supervisor: Who watches the fleet; None if nobody does.
+        age_s: Seconds since this was so: more than a few while Ray does not answer.
     """
 
     fleet: str
     pairs: tuple[PairStatus, ...]
     file_error: str | None = None
     supervisor: SupervisorInfo | None = None
+    age_s: float = 0.0
 
     def counts(self) -> dict[PairState, int]:
         """Return the number of pairs in each state that occurs."""
@@ -117,8 +119,12 @@ class Supervisor:
     _backoffs: dict[str, Backoff] = field(default_factory=dict)
     _not_before: dict[str, float] = field(default_factory=dict)
     _status: FleetStatus | None = None
+    _published_at: float = field(init=False)
     _file_error: str | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._published_at = self.clock()
 
     def take_over(self, pause: Callable[[float], object] = time.sleep) -> int:
         """Ask the actors that are there already, and wait for an earlier supervisor to end.
@@ -184,7 +190,8 @@ class Supervisor:
     def status(self) -> FleetStatus:
         """Return the fleet as it was after the last step; from any thread."""
         with self._lock:
-            return self._status or FleetStatus(self.fleet, ())
+            age_s = max(0.0, self.clock() - self._published_at)
+            return replace(self._status or FleetStatus(self.fleet, ()), age_s=age_s)
 
     def picture(self, name: str, width: int, timeout: float) -> bytes | None:
         """Return the newest frame of a pair as a JPEG; None without one. Waits; from any thread."""
@@ -296,7 +303,7 @@ class Supervisor:
         names = [*self._work, *(name for name in self._entries if name not in self._work)]
         status = FleetStatus(self.fleet, tuple(map(self._status_of, names)), self._file_error, self.me)
         with self._lock:
-            self._status = status
+            self._status, self._published_at = status, self.clock()
         for pair in status.pairs:
             if self._states.get(pair.name) != pair.state:
                 self._states[pair.name] = pair.state

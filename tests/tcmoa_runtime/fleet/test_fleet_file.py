@@ -1,6 +1,7 @@
 """fleet.toml: what it holds, and one line for each mistake in it."""
 
 import math
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -94,6 +95,20 @@ def test_the_example_is_read():
     fleet = FleetFile.read(ROOT / "examples" / "fleet.toml")
     assert fleet.name == "yard"
     assert len(fleet.pairs) >= 2
+
+
+def test_the_fleet_without_cameras_is_read():
+    fleet = FleetFile.read(ROOT / "examples" / "fleet_simulated.toml")
+    assert all(pair.setup.x == "simulated://x" and not pair.setup.outs for pair in fleet.pairs.values())
+
+
+def test_the_fleet_of_the_guide_is_read(read):
+    guide = (ROOT / "docs" / "guides" / "fleet.md").read_text()
+    (block,) = re.findall(r"```toml\n(.*?)```", guide, flags=re.DOTALL)
+    assert list(read(block).pairs) == ["gate", "roof"]
+    table = guide.partition("| key |")[2].partition("\n\n")[0]
+    keys = {key for row in table.splitlines() for key in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert {"bundle", "x", "y", "out", "log", "cpus", "token"} <= keys <= set(KEYS)
 
 
 LINES = {

@@ -33,10 +33,12 @@ class Source:
 
     def __init__(self, *pairs, file_error=None):
         self.pairs, self.file_error = pairs, file_error
-        self.widths = []
+        self.widths, self.age_s = [], 0.2
 
     def status(self):
-        return FleetStatus("yard", tuple(self.pairs), self.file_error, {"id": "1", "host": "here", "pid": 7})
+        return FleetStatus(
+            "yard", tuple(self.pairs), self.file_error, {"id": "1", "host": "here", "pid": 7}, self.age_s
+        )
 
     def picture(self, name, width, timeout):
         self.widths.append(width)
@@ -286,8 +288,10 @@ def test_a_browser_shows_a_hundred_pairs(driver):
 
         # A pair goes, a file is refused, the supervisor ends.
         source.pairs, source.file_error = many_pairs()[:50], "fleet.toml: pairs.new: 'x<b>' is no option"
+        source.age_s = 20.0
         until("document.querySelectorAll('.pair').length === 50")
         assert driver.find_element("id", "file-error").text.endswith("pairs.new: 'x<b>' is no option")
+        assert driver.find_element("id", "connection").text == "Ray has not answered for 20 s"
         problems = [entry for entry in driver.get_log("browser") if "picture.jpg" not in entry["message"]]
         assert problems == []
     until("document.getElementById('connection').dataset.state === 'lost'")

@@ -36,7 +36,8 @@ FLEET: Final = Route(
     "GET",
     "/api/fleet",
     "The state of the fleet.",
-    "`fleet` (its name), `supervisor`, `file_error` (why the file that is there now was refused, or null), `counts` "
+    "`fleet` (its name), `supervisor`, `file_error` (why the file that is there now was refused, or null), "
+    "`age_s` (seconds since this was so: more than a few while Ray does not answer), `counts` "
     f"(number of pairs by state: {_STATES}) and `pairs`, a list of objects with `name`, `state`, `state_s`, `message`, "
     "`error`, `retry_s`, `node` (`id`, `ip`, `host`), `pid`, `page`, `x`, `y`, `outs`, `live`, `size`, `rate`, "
     "`age_ms`, `frame_s`, `frames`, `dropped`, `start_count` and `process_s`.",

@@ -3,6 +3,7 @@
   const element = (id) => document.getElementById(id);
   const POLL_MS = 1000, MAX_POLL_MS = 8000;
   const PICTURE_MS = 2000; // between two pictures of a pair that is in view
+  const STALE_S = 8; // without an answer of Ray
   const MAX_REQUESTS = 4; // pictures that are requested at once
   const ORDER = ["failed", "lost", "waiting", "stalled", "pending", "starting", "stopping", "running", "ended"];
   const LEVELS = { failed: "bad", lost: "bad", waiting: "bad", stalled: "warning", pending: "warning",
@@ -166,7 +167,8 @@
       const fleet = await response.json();
       if (!response.ok) throw new Error(fleet.error);
       showFleet(fleet);
-      showConnection("live", "live");
+      if (fleet.age_s > STALE_S) showConnection("lost", `Ray has not answered for ${seconds(fleet.age_s)}`);
+      else showConnection("live", "live");
       pollMs = POLL_MS;
     } catch (error) {
       showConnection("lost", error instanceof TypeError ? "no connection to the supervisor" : error.message);
