@@ -37,7 +37,11 @@ _STANDARD_FIELDS: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"mess
 
 def fields_of(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
     """Yield the fields that a record carries beside those of every record, by `extra`."""
-    return ((name, value) for name, value in vars(record).items() if name not in _STANDARD_FIELDS)
+    return (
+        (name, value)
+        for name, value in vars(record).items()
+        if name not in _STANDARD_FIELDS and not name.startswith("_")  # e.g. Ray's `_ray_timestamp_ns`
+    )
 
 
 class _Redaction(logging.Filter):

@@ -56,7 +56,7 @@ def serve_here(
     token: str | None = None,
     on_started: Callable[[str], None],
 ) -> None:
-    """Serve bundles in this process until a signal: then requests in flight end.
+    """Serve bundles in this process until a signal: then requests in flight end. A second signal cuts them off.
 
     Args:
         bundles: Paths, or names of ready bundles, by name.
@@ -71,6 +71,7 @@ def serve_here(
         InputError: The token or an option is wrong.
         BundleError: A bundle must not be loaded.
         TcmoaError: Requests had not ended in time, and were cut off.
+        KeyboardInterrupt: There was a second signal.
     """
     prompt = Prompt.read(fuser_options.prompt_scale, fuser_options.prompt_shift)
     choose_token(token, is_loopback=address.is_loopback)
@@ -82,13 +83,14 @@ def serve_here(
             signals: list[object] = []
 
             def stop(signal: object) -> None:
-                if signals:
-                    raise KeyboardInterrupt
                 signals.append(signal)
                 server.stop()
 
             with handled_stop_signals(stop):
                 has_ended = server.run(options.grace, lambda: on_started(service_url(address, access)))
+                app.state.service.queue.shutdown(wait=True)  # native code cannot be interrupted
+    if len(signals) > 1:
+        raise KeyboardInterrupt
     if not has_ended:
         raise TcmoaError(
             f"requests had not ended {options.grace:g} s after the signal, and were cut off",

@@ -54,7 +54,7 @@ class ServiceServer:
                 backlog=min(MAX_BACKLOG, limit),
             )
         )
-        self._stopping: asyncio.Event | None = None
+        self._stopping, self._aborting = asyncio.Event(), asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, grace: float, on_started: Callable[[], None] | None = None) -> bool:
@@ -72,10 +72,13 @@ class ServiceServer:
             return runner.run(self._serve(grace, on_started))
 
     def stop(self) -> None:
-        """Begin to stop; may be called from any thread and from a signal handler."""
-        if self._loop is not None and self._stopping is not None:
+        """Begin to stop; may be called from any thread and from a signal handler. A second call cuts requests off."""
+        if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has been closed
-                self._loop.call_soon_threadsafe(self._stopping.set)
+                self._loop.call_soon_threadsafe(self._stop_once)
+
+    def _stop_once(self) -> None:
+        (self._aborting if self._stopping.is_set() else self._stopping).set()
 
     async def _cut_off(self) -> None:
         """Let the requests that have not ended be answered with 503."""
@@ -86,7 +89,7 @@ class ServiceServer:
             await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
 
     async def _serve(self, grace: float, on_started: Callable[[], None] | None) -> bool:
-        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         serving = asyncio.create_task(self._server.serve([self._listener]))
         stopping = asyncio.create_task(self._stopping.wait())
         while not self._server.started and not serving.done():
@@ -95,14 +98,26 @@ class ServiceServer:
             on_started()
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        has_ended = await self._service.stop(grace)
+        has_ended = await self._wait_for_requests(grace)
         if not has_ended:
+            await self._cut_off()
+        self._server.should_exit = True
+        await serving
+        return has_ended
+
+    async def _wait_for_requests(self, grace: float) -> bool:
+        """Take no more requests; return whether those that were taken have ended in time."""
+        ending = asyncio.create_task(self._service.stop(grace))
+        aborting = asyncio.create_task(self._aborting.wait())
+        await asyncio.wait((ending, aborting), return_when=asyncio.FIRST_COMPLETED)
+        aborting.cancel()
+        if not ending.done():
+            ending.cancel()
+            return False
+        if not ending.result():
             _log.warning(
                 "service: requests had not ended after %g s, and were cut off",
                 grace,
                 extra={"event": "requests-cut-off", "seconds": grace},
             )
-            await self._cut_off()
-        self._server.should_exit = True
-        await serving
-        return has_ended
+        return ending.result()

@@ -120,9 +120,13 @@ class WorkQueue:
         """Wait until no request has a place and nothing runs."""
         await self._idle.wait()
 
-    def shutdown(self) -> None:
-        """End the threads when what runs has ended."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+    def shutdown(self, *, wait: bool = False) -> None:
+        """End the threads when what runs has ended.
+
+        Args:
+            wait: Wait for that.
+        """
+        self._executor.shutdown(wait=wait, cancel_futures=True)
 
     async def _wait_for_turn(self, max_wait: float, wait_until_gone: Callable[[], Awaitable[None]]) -> None:
         if not self._turns.locked():

@@ -45,12 +45,12 @@ def test_every_example_works(vif, pair, tmp_path):
     assert {route.path for route in ROUTES} <= paths
 
 
-def test_the_documentation_is_made_from_the_routes():
+def test_the_documentation_lists_every_route_and_needs_no_starlette():
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_STARLETTE], capture_output=True, text=True, check=True
     )
-    page = (Path(__file__).parents[3] / "docs" / "reference" / "service.md").read_text(encoding="utf-8")
-    assert page.endswith(done.stdout)
+    page = describe_routes("##")
+    assert done.stdout == page
     for route in ROUTES:
         assert f"\n## `{route.method} {route.path}`\n" in page
         for parameter in (*route.query, *route.body):
@@ -74,4 +74,3 @@ def test_the_description_of_the_body_of_infer_names_what_is_read():
     named = " ".join(parameter.name for parameter in infer.body)
     for word in ("x", "y", "prompt_scale", "prompt_shift", "timeout", "binary_data_output", "outputs", "id"):
         assert re.search(rf"\b{word}\b", named), word
-    assert describe_routes() != describe_routes("##")
