@@ -2,8 +2,8 @@
 
 A unit whose process or node dies has none. Ray Data would give it to the same actor once more, which waits for a place
 on another node, and forever if a picture kills every process that decodes it. So a unit is not tried again in one pass:
-what came without a result goes into the next pass, at last one pair at a time, and a pair whose process died each time
-is reported like any other that cannot be fused.
+what came without a result goes into the next pass, one pair at a time, and a pair whose process died each time is
+reported like any other that cannot be fused.
 """
 
 from __future__ import annotations
@@ -13,21 +13,23 @@ import logging
 import pickle
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from tcmoa_runtime.bulk.units import PairFailure, PairSlice, Unit, UnitResult
+from tcmoa_runtime.bulk.storage import open_storage
+from tcmoa_runtime.bulk.tar_samples import count_samples
+from tcmoa_runtime.bulk.units import PairFailure, PairSlice, Shard, Unit, UnitResult
 from tcmoa_runtime.bulk.worker import INDEX_COLUMN, RESULT_COLUMN, UNIT_COLUMN, BulkWorker, WorkerSettings
 from tcmoa_runtime.cluster.environment import is_debugging
-from tcmoa_runtime.errors import TcmoaError, first_line
+from tcmoa_runtime.errors import InputError, TcmoaError, first_line
 from tcmoa_runtime.log import get_logger
+from tcmoa_runtime.log_output import show_log_of_worker
 
 if TYPE_CHECKING:
     import pyarrow
 
-MAX_SINGLE_LOSSES: Final = 3
-"""How often the process of one pair may die before the pair is reported."""
-_MAX_PASSES: Final = 20
+MAX_LOSSES: Final = 3
+"""How often the process of a pair may die before the pair is reported: with others in a slice, then alone."""
 _TASKS_PER_ACTOR: Final = 2
 """One in work and one waiting, so that an actor does not wait for the driver."""
 
@@ -55,11 +57,11 @@ def run_passes(
     """Yield the result of each unit as it comes.
 
     Raises:
-        TcmoaError: Ray fails, or no pass gets a result any more.
+        TcmoaError: Ray fails.
     """
     pending: list[Unit] = list(units)
     losses: dict[Unit, int] = {}
-    for _ in range(_MAX_PASSES):
+    while pending:
         lost = set(range(len(pending)))
         for index, result in _run_pass(pending, settings, pool):
             if index in lost:  # not the copy of a result that Ray made again
@@ -75,18 +77,14 @@ def run_passes(
         again: list[Unit] = []
         for unit in (pending[index] for index in sorted(lost)):
             losses[unit] = losses.get(unit, 0) + 1
-            if losses[unit] < 2:
-                again.append(unit)
-            elif len(unit) > 1:
-                again += unit.split()
-            elif losses[unit] < MAX_SINGLE_LOSSES:
-                again.append(unit)
-            else:
+            if losses[unit] >= MAX_LOSSES:
                 yield unit, UnitResult(failures=[_lost(unit)])
+                continue
+            pieces = _split(unit, settings)
+            losses |= dict.fromkeys(pieces, losses[unit])
+            again += pieces
         pending = again
-        if not pending:
-            return
-    raise TcmoaError(f"{len(pending)} units have no result after {_MAX_PASSES} passes", subject="Ray Data")
+        settings = replace(settings, is_resumed=True)  # some may have been written before the process died
 
 
 class PassesActor:
@@ -94,6 +92,7 @@ class PassesActor:
 
     def __init__(self, units: Sequence[Unit], settings: WorkerSettings, pool: PoolSize) -> None:
         """Take what `run_passes` takes."""
+        show_log_of_worker()
         self._results = run_passes(units, settings, pool)
 
     def take(self) -> tuple[Unit, UnitResult] | TcmoaError | None:
@@ -114,9 +113,12 @@ def run_passes_there(
     """
     import ray
 
-    leader = ray.remote(PassesActor).options(num_cpus=0).remote(units, settings, pool)
+    leader: Any = ray.remote(PassesActor).options(num_cpus=0).remote(units, settings, pool)
     try:
-        while (taken := ray.get(leader.take.remote())) is not None:
+        while True:
+            taken: tuple[Unit, UnitResult] | TcmoaError | None = ray.get(leader.take.remote())
+            if taken is None:
+                return
             if isinstance(taken, TcmoaError):
                 raise taken
             yield taken
@@ -128,6 +130,15 @@ def run_passes_there(
         ) from error
 
 
+def _split(unit: Unit, settings: WorkerSettings) -> list[Unit]:
+    """Return the pairs of a unit one by one; the unit itself if that is one pair, or cannot be read."""
+    if isinstance(unit, Shard) and unit.num_samples is None:
+        storage, _ = open_storage(settings.source)
+        with contextlib.suppress(InputError), storage.open_stream(unit.path) as file:
+            unit = replace(unit, num_samples=count_samples(file, unit.path))
+    return unit.split() if len(unit) > 1 else [unit]
+
+
 def _lost(unit: Unit) -> PairFailure:
     names = (
         (unit.names[0], unit.xs[0], unit.ys[0]) if isinstance(unit, PairSlice) else (unit.part, unit.path, "")
@@ -135,7 +146,7 @@ def _lost(unit: Unit) -> PairFailure:
     return PairFailure(
         *names,
         TcmoaError(
-            f"the process that fused it ended {MAX_SINGLE_LOSSES} times; expected it to stay alive",
+            f"the process that fused it ended {MAX_LOSSES} times; expected it to stay alive",
             subject=names[1],
             remedy="Look at the file, and at the memory of the nodes",
         ),

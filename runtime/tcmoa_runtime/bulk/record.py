@@ -40,6 +40,7 @@ class ResultRecord:
         """Take what `open` found."""
         self._out, self._settings = out, settings
         self.is_new, self.files = is_new, files
+        self._created: list[Path] = []
 
     @classmethod
     def open(cls, out: ResultFolder, settings: Settings, *, overwrite: bool) -> ResultRecord:
@@ -50,6 +51,8 @@ class ResultRecord:
         """
         settings = {**settings, "container": out.container, "format": out.image_format}
         path = f"{out.path}/{RECORD_NAME}"
+        if out.storage.exists(out.path) and not out.storage.is_folder(Path(out.path)):
+            raise InputError("a file; expected a folder", subject=out.storage.spell(out.path))
         is_known = out.storage.exists(path)
         files = _list_results(out)
         if overwrite:
@@ -75,11 +78,22 @@ class ResultRecord:
 
     def begin(self) -> None:
         """Create the folder and write the record; raises InputError if the folder cannot be written."""
+        if not self._out.storage.is_remote:
+            folder = Path(self._out.path)
+            self._created = [path for path in (folder, *folder.parents) if not path.exists()]
         self._out.storage.make_folder(self._out.path)
         content = {"format": FORMAT_VERSION, "settings": dict(self._settings)}
         self._out.storage.write(
             f"{self._out.path}/{RECORD_NAME}", json.dumps(content, indent=1, allow_nan=False).encode()
         )
+
+    def abandon(self) -> None:
+        """Remove the record, and the folder of a disk if it is empty: the run has written no result."""
+        self._out.storage.delete(f"{self._out.path}/{RECORD_NAME}")
+        if not self._out.storage.is_remote:
+            with contextlib.suppress(OSError):  # it holds something else
+                for folder in self._created:
+                    folder.rmdir()
 
     def remove_partial(self) -> None:
         """Remove the temporary files that killed processes have left in the folder."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tcmoa_runtime.bulk.storage import Storage
 from tcmoa_runtime.bulk.tar_samples import read_files, write_files
+from tcmoa_runtime.bulk.units import PIECE_MARK, Unit
 from tcmoa_runtime.errors import InputError, first_line
 from tcmoa_runtime.options.bulk import Container
 from tcmoa_runtime.options.fuse import ImageFormat
@@ -55,6 +58,21 @@ class ResultFolder:
         """Return the encoded images of a unit by the names of their pairs; none if its file is not there."""
         path = self.part_path(part)
         return self.read_results(path) if self.storage.exists(path) else {}
+
+    @cached_property
+    def _pieces(self) -> list[str]:
+        """Names of the files with results of pieces, as they were at the first look."""
+        entries = self.storage.list_entries(Path(self.path))
+        return [name for name, is_folder in entries if not is_folder and PIECE_MARK in name]
+
+    def names_of(self, unit: Unit) -> set[str]:
+        """Return the names of the pairs in the file of a unit, and in those of its pieces of earlier runs."""
+        whole = unit.whole or unit.part
+        files = {f"{part}{self.part_suffix}" for part in (whole, unit.part)}
+        paths = [f"{self.path}/{file}" for file in files]
+        there = [path for path in paths if self.storage.exists(path)]
+        there += [f"{self.path}/{name}" for name in self._pieces if name.startswith(f"{whole}{PIECE_MARK}")]
+        return {name for path in dict.fromkeys(there) for name in self.read_names(path)}
 
     def read_results(self, path: str) -> dict[str, bytes]:
         """Return the encoded images in a Parquet or tar file of results by the names of their pairs.

@@ -22,9 +22,11 @@ from tcmoa_runtime.cluster.session import RaySession, ray_session
 from tcmoa_runtime.errors import InputError, SpellOption, spell_for_python
 from tcmoa_runtime.fusion_settings import settings_of
 from tcmoa_runtime.given_prompt import Prompt
+from tcmoa_runtime.log import log_step
 from tcmoa_runtime.options.bulk import BulkOptions
 from tcmoa_runtime.pairs import PairPaths
 from tcmoa_runtime.source_files import SourceFiles
+from tcmoa_runtime.typing import OnMessage
 
 OnProgress: TypeAlias = Callable[[int, int], None]
 """Takes the number of pairs that are done, and that of all; of tar files an estimate."""
@@ -40,6 +42,7 @@ def fuse_in_bulk(
     options: BulkOptions | None = None,
     *,
     on_progress: OnProgress | None = None,
+    on_message: OnMessage = log_step,
     spell_option: SpellOption = spell_for_python,
 ) -> BulkSummary:
     """Fuse many pairs on Ray, on this machine or a cluster.
@@ -55,6 +58,7 @@ def fuse_in_bulk(
         out: Folder of the results, a path or a URI.
         options: How to fuse, and where.
         on_progress: Called after each unit of pairs.
+        on_message: Takes what is done before the first pair.
         spell_option: How the remedies in the table of errors spell options.
 
     Raises:
@@ -76,8 +80,8 @@ def fuse_in_bulk(
     run = _Counts(list(found.failures), on_progress)
     pending = _pending(found, record, run)
     if pending:  # else nothing is asked of Ray
-        record.begin()
-        record.remove_partial()
+        if options.address is None:
+            on_message("starting Ray on this machine")
         with ray_session(options.address) as session:
             pool = _pool_size(options, session)
             units = list(slice_pairs(pending, pool.num_actors)) if isinstance(pending, list) else pending
@@ -90,13 +94,23 @@ def fuse_in_bulk(
                 results.container,
                 is_resumed=not record.is_new,
             )
+            record.begin()
+            record.remove_partial()
             run.begin(units, pool, session)
+            on_message(
+                f"loading the bundle in {run.num_actors} processes on {run.num_nodes} "
+                f"{'node' if run.num_nodes == 1 else 'nodes'}"
+            )
             is_client = session.address is not None and session.address.startswith(CLIENT_SCHEME)
-            for unit, result in (run_passes_there if is_client else run_passes)(units, worker, pool):
-                if result.fatal is not None:
-                    raise result.fatal
-                run.add(unit, result)
-        record.remove_partial()
+            try:
+                for unit, result in (run_passes_there if is_client else run_passes)(units, worker, pool):
+                    if result.fatal is not None:
+                        raise result.fatal
+                    run.add(unit, result)
+            finally:
+                record.remove_partial()
+                if record.is_new and not run.num_fused:
+                    record.abandon()
     failures = tuple(sorted(run.failures, key=lambda failure: (failure.name, failure.x)))
     errors_path = f"{path}/{ERRORS_NAME}"
     if failures:
@@ -109,6 +123,7 @@ def fuse_in_bulk(
         run.num_skipped,
         failures,
         time.monotonic() - start,
+        max(0.0, (run.first_at or time.monotonic()) - start),
         run.fuse_seconds,
         run.cpu_seconds,
         run.num_actors,
@@ -127,6 +142,7 @@ class _Counts:
         self.num_fused = self.num_skipped = self.num_actors = self.num_nodes = 0
         self.fuse_seconds = self.cpu_seconds = 0.0
         self.backend = ""
+        self.first_at: float | None = None
         self._num_units = self._done_units = self._known = self._begun = 0
 
     def begin(self, units: Sequence[Unit], pool: PoolSize, session: RaySession) -> None:
@@ -134,10 +150,11 @@ class _Counts:
         self.num_actors, self.num_nodes = min(pool.num_actors, len(units)), len(session.nodes)
         self._num_units, self._known = len(units), sum(map(len, units))
         self._begun = self._done
-        self._report()
 
     def add(self, unit: Unit, result: UnitResult) -> None:
         """Add the result of a unit."""
+        if self.first_at is None:
+            self.first_at = time.monotonic() - result.seconds
         self.num_fused += result.num_fused
         self.num_skipped += result.num_skipped
         self.failures += result.failures

@@ -24,6 +24,7 @@ class BulkSummary:
         num_skipped: Pairs whose results were there.
         failures: The pairs that were not fused, by name.
         seconds: Time of the run.
+        start_seconds: Time in it until the first pair was begun: to list the pairs, start Ray and load the bundle.
         fuse_seconds: Time in the actors from the first read of a unit to its last write, summed.
         cpu_seconds: CPU time of the actors in it.
         num_actors: Fusers.
@@ -37,6 +38,7 @@ class BulkSummary:
     num_skipped: int
     failures: tuple[PairFailure, ...]
     seconds: float
+    start_seconds: float
     fuse_seconds: float
     cpu_seconds: float
     num_actors: int
@@ -52,8 +54,9 @@ class BulkSummary:
 
     @property
     def pairs_per_second(self) -> float:
-        """Rate of the pairs that were fused, over the whole run."""
-        return self.num_fused / self.seconds if self.seconds else 0.0
+        """Rate of the pairs that were fused, without the start."""
+        seconds = self.seconds - self.start_seconds
+        return self.num_fused / seconds if seconds > 0 else 0.0
 
     def to_json(self) -> JsonObject:
         """Return the summary of `--json`."""
@@ -65,6 +68,7 @@ class BulkSummary:
             "errors": self.errors_path,
             "out": self.out,
             "seconds": round(self.seconds, 3),
+            "start_seconds": round(self.start_seconds, 3),
             "pairs_per_second": round(self.pairs_per_second, 3),
             "cpu_ms_per_pair": round(1000 * self.cpu_seconds / self.num_fused, 3) if self.num_fused else None,
             "actors": self.num_actors,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from tcmoa_runtime.errors import TcmoaError
+
+PIECE_MARK: Final = "~"
+"""Between the part of a unit and the number of a piece of it, in the name of a piece's part."""
 
 
 @dataclass(frozen=True)
@@ -17,12 +20,14 @@ class PairSlice:
         names: Names of the pairs.
         xs: Paths of the first sources.
         ys: Paths of the second ones.
+        whole: The part of the unit that this one is cut from; None if it is whole.
     """
 
     part: str
     names: tuple[str, ...]
     xs: tuple[str, ...]
     ys: tuple[str, ...]
+    whole: str | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -30,7 +35,7 @@ class PairSlice:
     def split(self) -> list[Unit]:
         """Return the pairs one by one."""
         return [
-            PairSlice(f"{self.part}-{index}", (name,), (x,), (y,))
+            PairSlice(f"{self.part}{PIECE_MARK}{index}", (name,), (x,), (y,), self.part)
             for index, (name, x, y) in enumerate(zip(self.names, self.xs, self.ys, strict=True))
         ]
 
@@ -47,6 +52,7 @@ class RowGroup:
         num_rows: How many it has.
         start: First row of the group to fuse.
         stop: Row of the group after the last one to fuse; None for all.
+        whole: As of `PairSlice`.
     """
 
     part: str
@@ -56,6 +62,7 @@ class RowGroup:
     num_rows: int
     start: int = 0
     stop: int | None = None
+    whole: str | None = None
 
     def __len__(self) -> int:
         return (self.num_rows if self.stop is None else self.stop) - self.start
@@ -63,7 +70,7 @@ class RowGroup:
     def split(self) -> list[Unit]:
         """Return the rows one by one."""
         return [
-            replace(self, part=f"{self.part}-{row}", start=row, stop=row + 1)
+            replace(self, part=f"{self.part}{PIECE_MARK}{row}", start=row, stop=row + 1, whole=self.part)
             for row in range(self.start, self.num_rows if self.stop is None else self.stop)
         ]
 
@@ -78,6 +85,7 @@ class Shard:
         num_samples: How many samples it holds; None if they were not counted, which takes reading the file.
         start: First sample to fuse.
         stop: Sample after the last one to fuse; None for all.
+        whole: As of `PairSlice`.
     """
 
     part: str
@@ -85,6 +93,7 @@ class Shard:
     num_samples: int | None = None
     start: int = 0
     stop: int | None = None
+    whole: str | None = None
 
     def __len__(self) -> int:
         stop = self.num_samples if self.stop is None else self.stop
@@ -93,7 +102,9 @@ class Shard:
     def split(self) -> list[Unit]:
         """Return the samples one by one; none if they were not counted."""
         return [
-            replace(self, part=f"{self.part}-{sample}", start=sample, stop=sample + 1)
+            replace(
+                self, part=f"{self.part}{PIECE_MARK}{sample}", start=sample, stop=sample + 1, whole=self.part
+            )
             for sample in range(self.start, self.start + len(self))
         ]
 

@@ -21,6 +21,7 @@ from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.given_prompt import Prompt
 from tcmoa_runtime.images import IMAGE_FORMATS, decode_image, encode_image, in_order
 from tcmoa_runtime.location import scheme_of
+from tcmoa_runtime.log_output import show_log_of_worker
 from tcmoa_runtime.options.bulk import BulkOptions, Container
 from tcmoa_runtime.pair_fusion import Sources, fuse_batch, group_by_shape
 from tcmoa_runtime.size_errors import SourceSizesError
@@ -77,6 +78,7 @@ class BulkWorker:
 
     def __init__(self, settings: WorkerSettings) -> None:
         """Keep the settings: the Fuser is loaded with the first unit, so that its errors are results."""
+        show_log_of_worker()
         self._settings = settings
         self._fuser: Fuser | None = None
         self._storages: dict[str, Storage] = {}
@@ -161,7 +163,9 @@ class _Run:
         An error of writing is not that of a pair, but ends the run: all others would meet it.
         """
         is_part = self._out.container != "files"
-        there = self._out.read_part(unit.part) if is_part and self._settings.is_resumed else {}
+        there: set[str] = set()
+        if is_part and self._settings.is_resumed:
+            there = self._out.names_of(unit)
         images: dict[str, bytes] = {}
         for job, image in self._encoded(self._pending(unit, there)):
             if job.name in images:
@@ -174,10 +178,11 @@ class _Run:
             if not is_part:
                 self._out.storage.write(self._out.image_path(job.name), image)
         if images and is_part:
-            self._out.write_part(unit.part, {**there, **images})
+            before = self._out.read_part(unit.part) if there else {}
+            self._out.write_part(unit.part, {**before, **images})
         self._result.num_fused = len(images)
 
-    def _pending(self, unit: Unit, there: dict[str, bytes]) -> Iterator[_Job]:
+    def _pending(self, unit: Unit, there: set[str]) -> Iterator[_Job]:
         """Yield the pairs of a unit without a result."""
         looks_up = self._settings.is_resumed and not isinstance(unit, PairSlice)
         for job in self._jobs(unit):

@@ -10,7 +10,7 @@ from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.fuse_prompt import SHIFT_FORM
 from tcmoa_runtime.cli.fuse_report import FuseReport
 from tcmoa_runtime.cli.options import BundleArgument, JsonOption, spell_for_command_line, takes_options
-from tcmoa_runtime.cli.printing import print_json, print_line, print_message
+from tcmoa_runtime.cli.printing import print_json, print_line, print_report
 from tcmoa_runtime.cli.progress import counted_bar
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.bulk import BulkOptions
@@ -50,15 +50,34 @@ def bulk(
     """
     require("ray.data", "bulk", "ray")
     module = require("tcmoa_runtime.bulk.run", "bulk", "ray")
-    with counted_bar("fusing", unit="pairs") as (_, on_progress):
-        summary: BulkSummary = module.fuse_in_bulk(
-            bundle, x, y, out, options, on_progress=on_progress, spell_option=spell_for_command_line
-        )
+    done = 0
+    with counted_bar("bulk", unit="pairs") as (on_message, show):
+
+        def on_progress(finished: int, total: int) -> None:
+            nonlocal done
+            done = finished
+            show(finished, total)
+
+        try:
+            summary: BulkSummary = module.fuse_in_bulk(
+                bundle,
+                x,
+                y,
+                out,
+                options,
+                on_progress=on_progress,
+                on_message=on_message,
+                spell_option=spell_for_command_line,
+            )
+        except KeyboardInterrupt:
+            if done:
+                on_message(f"{done} more pairs are done; run the same command to continue")
+            raise
     report = FuseReport()
     for failure in summary.failures:
         report.add_failure(failure.name, failure.error)
     for line in report.describe_failures():
-        print_message(f"tcmoa: error: {line}")
+        print_report("error", line)
     if as_json:
         print_json(summary.to_json())
     else:

@@ -31,20 +31,24 @@ def _print_message(title: str) -> OnMessage:
 
 
 class _ProgressLines:
-    """Prints a line every few seconds, e.g. `fusing: 120 of 4100, 5.3 pairs/s, 12:30 left`."""
+    """Prints a line every few seconds, e.g. `bulk: 120 of 4100, 5.3 pairs/s, 12:30 left`."""
 
     def __init__(self, title: str, unit: str | None) -> None:
         self._title, self._unit = title, unit
         self._start = self._printed = time.monotonic()
+        self._before: int | None = None if unit else 0
 
     def update(self, done: int, total: int) -> None:
-        """Print a line if the last one is old enough, and steps are left."""
+        """Print a line if the last one is old enough, and steps are left; a rate counts from the first steps."""
         now = time.monotonic()
+        if self._before is None and done:
+            self._before, self._start = done, now
         if now - self._printed < LINE_SECONDS or done >= total:
             return
         self._printed = now
-        left = f", {_format_time((now - self._start) * (total - done) / done)} left" if done else ""
-        rate = f", {done / (now - self._start):.1f} {self._unit}/s" if self._unit and done else ""
+        counted, seconds = done - (self._before or 0), now - self._start
+        rate = f", {counted / seconds:.1f} {self._unit}/s" if self._unit and counted and seconds else ""
+        left = f", {_format_time(seconds * (total - done) / counted)} left" if counted else ""
         print_message(f"{self._title}: {done} of {total}{rate}{left}")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from tcmoa_runtime.log import get_logger
+from tcmoa_runtime.stop_signals import kept_handlers
 
 _SET_BY_RAY: Final = "PYTHONBREAKPOINT"
 """Environment variable that Ray sets in a program that connects, and leaves."""
@@ -102,11 +103,5 @@ def kept_signal_handlers() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.getsignal(number) for number in numbers}
-    try:
+    with kept_handlers((signal.SIGINT, signal.SIGTERM)):
         yield
-    finally:
-        for number, handler in previous.items():
-            if handler is not None:
-                signal.signal(number, handler)

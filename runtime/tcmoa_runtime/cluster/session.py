@@ -200,7 +200,7 @@ def _variables_for(address: str) -> dict[str, str]:
         f"{what} {kind} answers; expected the address of a head node, "
         "e.g. HOST:6379, or ray://HOST:10001 for its Ray Client server",
         subject=address,
-        remedy="Start one with `ray start --head`, or leave the address out to use this machine",
+        remedy="Start the head of one with `ray start`, or leave the address out to use this machine",
     )
 
 
@@ -214,7 +214,7 @@ def _resolve_auto() -> str:
         raise InputError(
             "no Ray cluster runs on this machine; expected one, or its address",
             subject=AUTO,
-            remedy="Start one with `ray start --head`, or leave the address out",
+            remedy="Start the head of one with `ray start`, or leave the address out",
         ) from error
 
 

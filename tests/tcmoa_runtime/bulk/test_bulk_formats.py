@@ -204,6 +204,37 @@ class TestParquet:
         table = parquet.read_table(out)
         assert dict(zip(table["name"].to_pylist(), table["fused"].to_pylist(), strict=True)) == expected
 
+    def test_pieces_of_a_unit_whose_process_died_give_no_pair_twice(self, archive, tmp_path, monkeypatch):
+        folder, names, _expected = archive
+        write_table(folder, names, tmp_path / "in.parquet", rows_per_group=COUNT)
+        out = tmp_path / "out"
+        from tcmoa_runtime.bulk import passes, run
+
+        in_one_pass = run.run_passes
+        died = []
+
+        def dies_once(units, settings, pool):
+            for index, unit in enumerate(units):
+                ((_, result),) = in_one_pass([unit], settings, pool)  # written, but the first result is lost
+                if died:
+                    yield index, result
+                died.append(unit)
+
+        monkeypatch.setattr(passes, "_run_pass", dies_once)
+        monkeypatch.setattr(run, "run_passes", passes.run_passes)
+        summary = fuse(tmp_path / "in.parquet", None, out)
+        assert (len(died), summary.num_fused + summary.num_skipped) == (1 + COUNT, COUNT)
+        table = parquet.read_table(out)
+        assert sorted(table["name"].to_pylist()) == names
+
+        (out / "in-0000.parquet").unlink()  # now the pieces are fused by themselves
+        died[:] = ["no more"]
+        assert counts(fuse(tmp_path / "in.parquet", None, out)) == (COUNT, 0, 0)
+        died.clear()
+        (out / "in-0000.parquet").rename(out / "in-0000~0.parquet")
+        died[:] = ["no more"]
+        assert counts(fuse(tmp_path / "in.parquet", None, out)) == (0, COUNT, 0)
+
     def test_bad_rows_and_names_are_errors_of_their_pairs(self, archive, tmp_path):
         folder, names, _expected = archive
         bad = ["../up", names[1], names[1], ".hidden"]
@@ -395,6 +426,7 @@ class TestWrongInputs:
         assert text.startswith(
             "error: 127.9.9.9:9: no Ray cluster answers; expected the address of a head node"
         )
+        assert not (tmp_path / "out").exists()
 
     @pytest.mark.usefixtures("in_process")
     def test_json_and_exit_codes(self, archive, tmp_path, capsys):
@@ -420,7 +452,15 @@ class TestWrongInputs:
         assert [summary[key] for key in keys] == [2, 1, 0, 1, str(errors), str(tmp_path / "out")]
         assert set(summary) == {
             *keys,
-            *("seconds", "pairs_per_second", "cpu_ms_per_pair", "actors", "nodes", "backend"),
+            *(
+                "seconds",
+                "start_seconds",
+                "pairs_per_second",
+                "cpu_ms_per_pair",
+                "actors",
+                "nodes",
+                "backend",
+            ),
         }
         assert f"tcmoa: error: {tmp_path / 'x' / 'b.png'}: an empty file; expected an image" in captured.err
         for source in "xy":

@@ -109,14 +109,14 @@ def _connect_elsewhere(address):
         (
             "127.9.9.9:9",
             "127.9.9.9:9: no Ray cluster answers; expected the address of a head node, e.g. HOST:6379, or "
-            "ray://HOST:10001 for its Ray Client server. Start one with `ray start --head`, or leave the address out "
-            "to use this machine.",
+            "ray://HOST:10001 for its Ray Client server. Start the head of one with `ray start`, or leave the address "
+            "out to use this machine.",
         ),
         (
             "ray://127.9.9.9:9",
             "ray://127.9.9.9:9: no Ray Client server answers; expected the address of a head node, e.g. HOST:6379, "
-            "or ray://HOST:10001 for its Ray Client server. Start one with `ray start --head`, or leave the address "
-            "out to use this machine.",
+            "or ray://HOST:10001 for its Ray Client server. Start the head of one with `ray start`, or leave the "
+            "address out to use this machine.",
         ),
     ],
 )
