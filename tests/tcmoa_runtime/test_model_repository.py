@@ -732,6 +732,7 @@ def test_wrong_parameters_are_one_line(vif):
         ("trust_engines", "yes"): "parameter trust_engines of config.pbtxt: 'yes'; expected true or false",
         ("fuser_backend", "onnx"): "parameter fuser_backend of config.pbtxt: 'onnx'; expected one of auto, ",
     }
+    load_model(vif, parameters={"EXECUTION_ENV_PATH": "/env", "tcmoa.task": "vif"}).close()
     for (name, value), line in cases.items():
         with pytest.raises(FakeTriton.TritonModelException) as caught:
             load_model(vif, parameters={name: value})

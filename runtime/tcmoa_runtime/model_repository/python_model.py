@@ -78,13 +78,16 @@ class PythonSettings:
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> PythonSettings:
-        """Read parameters; those of other names are no settings.
+        """Read parameters; labels (`tcmoa.task`) and Triton's own (`EXECUTION_ENV_PATH`) are no settings.
 
         Raises:
-            InputError: A parameter has a wrong value; the subject names it.
+            InputError: A parameter is unknown or has a wrong value; the subject names it.
         """
         names = {field.name for field in fields(cls)}
         try:
+            unknown = next((n for n in parameters if n not in names and "." not in n and n.islower()), None)
+            if unknown is not None:
+                raise InputError(f"no such setting; expected {', '.join(sorted(names))}", subject=unknown)
             values = {name: _parse(name, text) for name, text in parameters.items() if name in names}
             settings = cls(**values)
             check_minimum("max_pixels", settings.max_pixels, 1)
@@ -135,7 +138,9 @@ class PythonModel:
             try:
                 stack.enter_context(shown_log(_TritonLog(triton), LogSettings.from_environment()))
                 config = json.loads(args["model_config"])
-                parameters = {key: entry["string_value"] for key, entry in config["parameters"].items()}
+                parameters = {
+                    key: entry["string_value"] for key, entry in config.get("parameters", {}).items()
+                }
                 self._frames = RequestFuser.load(
                     bundle, PythonSettings.from_parameters(parameters), num_instances(config)
                 )
