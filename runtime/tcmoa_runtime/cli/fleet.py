@@ -104,10 +104,8 @@ def _run(file: Path, address: str | None, options: FleetOptions, token: str | No
             page.start(run.supervisor)
             print_message(f"page: {page.url}")
         with handled_stop_signals(handle):
-            try:
-                run.watch(ending, reading)
-            finally:
-                _end(run, file)
+            run.watch(ending, reading)
+            _end(run, file)
     return 0
 
 

@@ -6,17 +6,40 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Final
 
-from tcmoa_runtime.cluster.bundle_shipping import BundleReference
+from tcmoa_runtime.cluster.bundle_shipping import CACHE_FOLDER, BundleReference
+from tcmoa_runtime.errors import BundleError
 from tcmoa_runtime.fleet.backoff import StartHistory
 from tcmoa_runtime.fleet.file import Pair
 from tcmoa_runtime.fleet.report import NodeInfo, PairReport, SupervisorInfo
 from tcmoa_runtime.fleet.runner import PairRunner
 from tcmoa_runtime.log_output import show_log_of_worker
+from tcmoa_runtime.user_folders import open_user_folder
 
 LEASE_S: Final = 5.0
 """A supervisor that has not asked for this long watches no more."""
+
+
+def open_bundle(reference: BundleReference) -> Path:
+    """Return the folder of a bundle on this node; one that is copied was brought to its cache by the supervisor.
+
+    Raises:
+        BundleError: There is no copy on this node yet, or the path holds another bundle here.
+        OSError: The cache is not private.
+    """
+    if reference.path is not None:
+        return reference.open_path()
+    folder = open_user_folder("cache", CACHE_FOLDER, create=True) / reference.sha256
+    if not folder.is_dir():
+        raise BundleError(
+            "no copy of it on this node yet; expected one from the supervisor of the fleet",
+            subject=reference.spelling,
+            remedy="Start the supervisor, if none runs",
+        )
+    return folder
 
 
 class Lease:
@@ -61,7 +84,11 @@ class PairActor:
         self._name = pair.name
         self._history = StartHistory(fleet, pair.name)
         self._runner = PairRunner(
-            pair, bundle.open_path, _this_node(), digest=digest, first_pause=self._history.record_start()
+            pair,
+            partial(open_bundle, bundle),
+            _this_node(),
+            digest=digest,
+            first_pause=self._history.record_start(),
         )
         self._lease = Lease()
         self._is_fleet_stopping = False

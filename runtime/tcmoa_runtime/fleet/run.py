@@ -7,7 +7,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -66,6 +66,7 @@ class Shipper:
         self._references: dict[str, BundleReference] = {}
         self._fetched: set[tuple[str, str]] = set()
         self._looked_at = -NODES_S
+        self._thread: threading.Thread | None = None
 
     def work_of(self, file: FleetFile) -> dict[str, Work]:
         """Ship the bundles of a file, also those that have changed, and return what each actor is to run.
@@ -75,23 +76,36 @@ class Shipper:
         """
         paths = dict.fromkeys(str(pair.setup.bundle) for pair in file.pairs.values())
         references = {path: ship_bundle(path) for path in paths}
-        self._references = references
-        self._looked_at = -NODES_S
+        self._references, self._looked_at = references, -NODES_S
+        self.spread()
         work = {}
         for name, pair in file.pairs.items():
             reference = references[str(pair.setup.bundle)]
             digest = hashlib.sha256(f"{pair.digest} {reference.sha256}".encode()).hexdigest()
-            work[name] = Work(pair, reference, digest)
+            # Without the files in the object store, which end with this process: actors outlive it.
+            work[name] = Work(pair, replace(reference, files=()), digest)
         return work
+
+    @property
+    def _copied(self) -> list[BundleReference]:
+        return [reference for reference in self._references.values() if reference.path is None]
+
+    @property
+    def _is_due(self) -> bool:
+        return bool(self._copied) and time.monotonic() - self._looked_at >= NODES_S
+
+    def spread_beside(self) -> None:
+        """Call `spread` on another thread: a node that does not answer must not stop the supervisor."""
+        if self._is_due and (self._thread is None or not self._thread.is_alive()):
+            self._thread = threading.Thread(target=self.spread, name="tcmoa-fleet-bundles", daemon=True)
+            self._thread.start()
 
     def spread(self) -> None:
         """Copy the bundles to the caches of nodes that lack them: actors move without asking the supervisor."""
-        now = time.monotonic()
-        copied = [reference for reference in self._references.values() if reference.path is None]
-        if not copied or now - self._looked_at < NODES_S:
+        if not self._is_due:
             return
-        self._looked_at = now
-        for reference in copied:
+        self._looked_at = time.monotonic()
+        for reference in self._copied:
             nodes = [node for node in list_nodes() if (reference.sha256, node.node_id) not in self._fetched]
             try:
                 problems = on_each_node(_fetch, nodes, reference)
@@ -112,6 +126,10 @@ def _fetch(reference: BundleReference) -> str:
     except (TcmoaError, OSError) as error:
         return first_line(error)
     return ""
+
+
+class ConnectionLostError(TcmoaError):
+    """The supervisor has lost the cluster; what becomes of the streams is not known."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +159,10 @@ class FleetRun:
 
         Raises:
             InputError: Another supervisor watches the fleet.
+            ConnectionLostError: Ray does not answer any more.
         """
+        import ray
+
         watched = WatchedFile(self.file)
         while not ending.is_set():
             began = time.monotonic()
@@ -150,10 +171,16 @@ class FleetRun:
                 self._read_again()
             try:
                 self.supervisor.step()
+                self.shipper.spread_beside()
             except FleetStoppingError:
                 self.on_message(f"fleet {self.supervisor.fleet} is being stopped by another process")
                 return
-            self.shipper.spread()
+            except (ray.exceptions.RayError, ConnectionError) as error:
+                raise ConnectionLostError(
+                    f"the connection to Ray is lost: {first_line(error, 200)}",
+                    subject=f"fleet {self.supervisor.fleet}",
+                    remedy="Start it again when the cluster answers: it takes over the streams that run",
+                ) from error
             ending.wait(max(0.0, POLL_S - (time.monotonic() - began)))
 
     def _read_again(self) -> None:

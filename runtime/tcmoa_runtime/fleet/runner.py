@@ -228,6 +228,8 @@ class PairRunner:
             if self._stopping.is_set():
                 return False
             self._begin(stream, page)
+            if self._stopping.is_set():  # `stop` may have looked for the stream before it was there
+                stream.stop()
             for frame in stream:
                 self._keep(frame)
                 if stream.failed_outputs:  # the others may go on, but a fleet is to write all of them

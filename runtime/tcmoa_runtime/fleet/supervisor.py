@@ -322,11 +322,9 @@ class Supervisor:
             return PairStatus(name, "stopping", "completing its files", now - entry.ending_at, report)
         if report is None:
             work, waited = self._work.get(name), now - entry.seen_at
-            why = (
-                self.pool.why_pending(work.pair)
-                if work is not None and waited > LOST_S
-                else "starting a process"
-            )
+            if work is None:
+                return PairStatus(name, "pending", "its process does not answer", waited, None)
+            why = self.pool.why_pending(work.pair) if waited > LOST_S else "starting a process"
             return PairStatus(name, "pending", why, waited, None)
         silence = now - entry.reported_at
         if silence > LOST_S:

@@ -1,14 +1,19 @@
 """The supervisor with scripted actors and a scripted clock."""
 
 import itertools
+import shutil
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet_pieces import ScriptedPool, report_of
-from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.fleet.actor import LEASE_S, Lease
+from tcmoa_runtime import Bundle
+from tcmoa_runtime.cluster.bundle_shipping import BundleReference, bundle_hash
+from tcmoa_runtime.cluster.nodes import ClusterNode
+from tcmoa_runtime.errors import BundleError, InputError
+from tcmoa_runtime.fleet import run
+from tcmoa_runtime.fleet.actor import LEASE_S, Lease, open_bundle
 from tcmoa_runtime.fleet.file import FleetFile
 from tcmoa_runtime.fleet.pool import Work
 from tcmoa_runtime.fleet.reconcile import Changes, find_changes
@@ -254,3 +259,66 @@ def test_a_refused_file_is_shown_until_a_right_one_comes(work):
     supervisor.set_work(work(a="1"))
     supervisor.step()
     assert supervisor.status().file_error is None
+
+
+def test_a_bundle_that_is_copied_goes_to_every_node_also_to_those_that_join(work, monkeypatch, caplog):
+    node = {name: ClusterNode(name, f"10.0.0.{name}", 1, 0) for name in "123"}
+    nodes, calls, now = [node["1"], node["2"]], [], Clock()
+
+    def fetch(function, asked, reference):
+        calls.append([each.node_id for each in asked])
+        return ["disk full" if each.node_id == "2" and len(calls) == 1 else "" for each in asked]
+
+    copied = BundleReference("night", "a" * 64, None, (("fusion.onnx", object()),))
+    monkeypatch.setattr(run, "ship_bundle", lambda path: copied)
+    monkeypatch.setattr(run, "list_nodes", lambda: tuple(nodes))
+    monkeypatch.setattr(run, "on_each_node", fetch)
+    monkeypatch.setattr(run.time, "monotonic", now)
+    shipper = run.Shipper()
+    pairs = {name: each.pair for name, each in work(a="1", b="1").items()}
+    found = shipper.work_of(FleetFile(name="yard", pairs=pairs))
+    assert found["a"].digest != pairs["a"].digest
+    assert calls == [["1", "2"]]
+    assert found["a"].bundle == BundleReference(
+        "night", "a" * 64
+    )  # without files, which end with the supervisor
+    assert "not copied to node 10.0.0.2: disk full" in caplog.text
+    shipper.spread()  # a moment later
+    assert len(calls) == 1
+    nodes.append(node["3"])
+    now.pause(run.NODES_S)
+    shipper.spread()
+    assert calls[1:] == [["2", "3"]]
+
+
+def test_a_file_that_changes_is_read_when_it_has_settled(tmp_path):
+    path, now = tmp_path / "fleet.toml", Clock()
+    path.write_text("a")
+    watched = run.WatchedFile(path, now)
+    assert not watched.has_changed()
+    for text in ("ab", "abc"):
+        path.write_text(text)
+        assert not watched.has_changed()
+        now.pause(run.SETTLE_S / 2)
+    assert not watched.has_changed()
+    now.pause(run.SETTLE_S)
+    assert watched.has_changed()
+    assert not watched.has_changed()
+    path.unlink()
+    watched.has_changed()
+    now.pause(run.SETTLE_S)
+    assert watched.has_changed()
+
+
+def test_a_copied_bundle_is_opened_in_the_cache_of_the_node(vif, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    reference = BundleReference("night", "a" * 64)
+    with pytest.raises(BundleError) as caught:
+        open_bundle(reference)
+    assert str(caught.value) == (
+        "night: no copy of it on this node yet; expected one from the supervisor of the fleet. Start the supervisor, "
+        "if none runs."
+    )
+    shutil.copytree(vif, tmp_path / "tcmoa" / "bundles" / ("a" * 64))
+    assert open_bundle(reference) == tmp_path / "tcmoa" / "bundles" / ("a" * 64)
+    assert open_bundle(BundleReference("night", bundle_hash(Bundle.open(vif)), str(vif))) == vif
