@@ -18,13 +18,15 @@ import pytest
 import typer.main
 
 from tcmoa_runtime.cli import make_app, run
+from tcmoa_runtime.fleet.page import routes as fleet
 from tcmoa_runtime.images import read_frame, resize_frame
+from tcmoa_runtime.serving import routes as service
 from tcmoa_runtime.streams.interfaces import FusedFrame, StreamFormat
 from tcmoa_runtime.streams.page.routes import EXAMPLE_URL, ROUTES
 from tcmoa_runtime.streams.sinks import open_sink
 
 ROOT = Path(__file__).parents[1]
-GENERATED = {"command-line.md", "c.md", "http.md"}
+GENERATED = {"command-line.md", "c.md", "http.md", "service.md", "fleet-api.md"}
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
@@ -205,8 +207,15 @@ def test_commands_that_are_not_run_here_exist():
     """`make` targets, extras, packages, routes and files that the other blocks name."""
     ci_packages = (ROOT / ".ci/run").read_text()
     examples = {
-        tuple(shlex.split(route.curl(EXAMPLE_URL))) for route in ROUTES if route.has_example
-    }  # run by test_page_routes
+        tuple(shlex.split(route.curl(url)))
+        for url, routes in (
+            (EXAMPLE_URL, ROUTES),
+            (service.EXAMPLE_URL, service.ROUTES),
+            (fleet.EXAMPLE_URL, fleet.ROUTES),
+        )
+        for route in routes
+        if route.has_example
+    }  # run by test_page_routes, test_service_routes and test_fleet_page
     count, installed = 0, None
     for page, words in lines_of("sh"):
         count += 1
@@ -257,7 +266,7 @@ def test_the_documentation_builds_without_warnings():
     command = [python.with_name("zensical"), "build", "--strict", "--config-file", ROOT / "zensical.toml"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    for page in ("command-line", "python", "c", "http"):
+    for page in ("command-line", "python", "c", "http", "service", "fleet-api"):
         assert (ROOT / "build" / "site" / "reference" / page / "index.html").is_file()
 
 
