@@ -83,23 +83,27 @@ class PythonSettings:
         Raises:
             InputError: A parameter is unknown or has a wrong value; the subject names it.
         """
-        names = {field.name for field in fields(cls)}
         try:
-            unknown = next((n for n in parameters if n not in names and "." not in n and n.islower()), None)
-            if unknown is not None:
-                raise InputError(f"no such setting; expected {', '.join(sorted(names))}", subject=unknown)
-            values = {name: _parse(name, text) for name, text in parameters.items() if name in names}
-            settings = cls(**values)
-            check_minimum("max_pixels", settings.max_pixels, 1)
-            FuserOptions(
-                backend=settings.fuser_backend,
-                fit=settings.fit,
-                stretch=settings.stretch,
-                threads=settings.threads,
-            )
+            return cls._read(parameters)
         except InputError as error:
             name = "fuser_backend" if error.subject == "backend" else error.subject
             raise error.with_subject(f"parameter {name} of {CONFIG}") from error
+
+    @classmethod
+    def _read(cls, parameters: Mapping[str, str]) -> PythonSettings:
+        """Read parameters; raises InputError whose subject is the parameter, or the field of `FuserOptions`."""
+        names = sorted(field.name for field in fields(cls))
+        for name in parameters:
+            if name not in names and "." not in name and name.islower():
+                raise InputError(f"no such setting; expected {', '.join(names)}", subject=name)
+        settings = cls(**{name: _parse(name, text) for name, text in parameters.items() if name in names})
+        check_minimum("max_pixels", settings.max_pixels, 1)
+        FuserOptions(
+            backend=settings.fuser_backend,
+            fit=settings.fit,
+            stretch=settings.stretch,
+            threads=settings.threads,
+        )
         return settings
 
 
