@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from tcmoa_runtime import errors
 from tcmoa_runtime.cluster.bundle_shipping import ship_bundle
 from tcmoa_runtime.cluster.environment import is_debugging
 from tcmoa_runtime.cluster.nodes import list_nodes
@@ -34,7 +35,7 @@ SHUTDOWN_SECONDS: Final = 30.0
 
 _CONTROLLER: Final = "SERVE_CONTROLLER_ACTOR"
 _CONTROLLER_NAMESPACE: Final = "serve"
-_ERROR_LINE: Final = re.compile(r"^(?:[\w.]*\.)?(\w*(?:Error|Exception))\b.*?: (.+)$")
+_OWN_ERROR: Final = re.compile(r"\btcmoa_runtime\.errors\.(\w+): (.+)")
 
 
 def serve_on_ray(
@@ -127,18 +128,18 @@ def _run(application: Application) -> None:
     """Deploy and wait until a replica takes requests.
 
     Raises:
-        TcmoaError: The replicas cannot be started; the message is that of the first error in one.
+        TcmoaError: The replicas cannot be started. An error of this project in one has its own type and line.
     """
     from ray import serve
 
     try:
         serve.run(application, name=APPLICATION, route_prefix="/")
     except Exception as error:
-        raise TcmoaError(
-            f"the replicas cannot be started: {_reason(error)}",
-            subject="Ray Serve",
-            remedy="Run it again with the environment variable TCMOA_DEBUG=1 for Ray's own messages",
-        ) from error
+        reports = [str(error)]
+        with contextlib.suppress(Exception):  # the status says more, where it can be asked for
+            deployments = serve.status().applications[APPLICATION].deployments
+            reports += [deployment.message for deployment in deployments.values()]
+        raise _start_error(error, "\n".join(reports)) from error
 
 
 def _shut_down_serve() -> None:
@@ -159,10 +160,17 @@ def _shut_down_serve() -> None:
     serve.shutdown()
 
 
-def _reason(error: Exception) -> str:
-    """Return the line of the error in a replica, from the traceback that Ray reports."""
-    found = [match[2] for line in str(error).splitlines() if (match := _ERROR_LINE.match(line.strip()))]
-    return found[-1].rstrip(".") if found else first_line(error)
+def _start_error(error: Exception, report: str) -> TcmoaError:
+    """Return the error of a replica from the traceback that Ray reports."""
+    found = [match for line in report.splitlines() if (match := _OWN_ERROR.search(line))]
+    kind = getattr(errors, found[-1][1], None) if found else None
+    if isinstance(kind, type) and issubclass(kind, TcmoaError):
+        return kind(found[-1][2], subject="in a replica")
+    return TcmoaError(
+        f"the replicas cannot be started: {first_line(error)}",
+        subject="Ray Serve",
+        remedy="Run it again with the environment variable TCMOA_DEBUG=1 for Ray's own messages",
+    )
 
 
 def _with_threads(options: FuserOptions, threads: float) -> FuserOptions:

@@ -14,12 +14,14 @@ import pytest
 
 from service_pieces import HttpService, noise, running_service
 from tcmoa_runtime import Fuser, InputError
+from tcmoa_runtime.errors import BundleError, MissingError, TcmoaError
 from tcmoa_runtime.options.serve import ReplicaOptions, ServeOptions
 from tcmoa_runtime.serving.bundles import name_bundles
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed; `pip install 'tcmoa[serve]'` runs this")
 
 from tcmoa_runtime.serving.deployment import build_application
+from tcmoa_runtime.serving.ray_service import _start_error
 
 GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "serving.md"
 COMMAND = [sys.executable, "-c", "import sys; from tcmoa_runtime.cli import run; sys.exit(run(sys.argv[1:]))"]
@@ -170,6 +172,21 @@ def test_a_wrong_configuration_of_ray_serve_is_one_line(monkeypatch, arguments, 
         build_application(arguments)
     assert line is None or str(caught.value) == line
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("report", "kind", "line"),
+    [
+        ("RuntimeError\nray::X()\n  File x\ntcmoa_runtime.errors.MissingError: tensorrt: not installed. Run `x`.",
+         MissingError, "in a replica: tensorrt: not installed. Run `x`."),
+        ("tcmoa_runtime.errors.BundleError: a: damaged", BundleError, "in a replica: a: damaged"),
+        ("Failed to update the deployments\nmore", TcmoaError, "Ray Serve: the replicas cannot be started: Failed to "
+         "update the deployments. Run it again with the environment variable TCMOA_DEBUG=1 for Ray's own messages."),
+    ],
+)  # fmt: skip
+def test_an_error_in_a_replica_has_its_type_and_line(report, kind, line):
+    error = _start_error(RuntimeError(report), report)
+    assert (type(error), str(error)) == (kind, line)
 
 
 def test_the_options_of_a_file_are_those_of_the_command():

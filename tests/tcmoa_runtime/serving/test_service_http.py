@@ -1,5 +1,6 @@
 """The service over HTTP: image files, access, limits, overload, counts and a stop while requests run."""
 
+import asyncio
 import json
 import logging
 import re
@@ -19,8 +20,13 @@ from tcmoa_runtime.options.serve import ServeOptions
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed; `pip install 'tcmoa[serve]'` runs this")
 
+import httpx
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
 from tcmoa_runtime.serving import body as body_module
 from tcmoa_runtime.serving import gate
+from tcmoa_runtime.serving.application import make_application
 from tcmoa_runtime.serving.connection import MAX_HEAD_BYTES
 from tcmoa_runtime.web import access, connections
 
@@ -235,6 +241,24 @@ def test_each_request_is_a_line_of_the_log_without_its_token(opened, caplog):
     assert re.fullmatch(r"service: 127\.0\.0\.1 GET /metrics 200 \d+\.\d ms", record.getMessage())
     assert (record.event, record.method, record.path, record.status) == ("request", "GET", "/metrics", 200)
     assert TOKEN not in caplog.text
+
+
+def test_the_application_can_be_mounted_in_another(opened, frame):
+    app = Starlette(routes=[Mount("/fusion", app=make_application({"copy": copying_fuser(opened)}))])
+    body, headers = form_body([("x", png(frame)), ("y", png(frame))])
+
+    async def visit():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://any.example") as client:
+            response = await client.post("/fusion/v1/fuse", content=body, headers=headers)
+            np.testing.assert_array_equal(rgb(response.content), frame)
+            assert (await client.get("/fusion/v2/health/ready")).json() == {"ready": True}
+            assert (await client.get("/fusion/v2/models/copy")).json()["name"] == "copy"
+            assert (await client.get("/fusion/")).text.startswith("<!doctype html>")
+            assert (await client.get("/fusion/nothing")).status_code == 404
+
+    asyncio.run(visit())
+    app.routes[0].app.state.service.queue.shutdown()
 
 
 # Access
