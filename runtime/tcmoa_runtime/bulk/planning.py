@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -132,6 +132,8 @@ def _container_input(
             units += read(storage, path, options)
         except InputError as error:
             failures.append(PairFailure(Path(path).stem, storage.spell(path), "", error))
+    if suffix == PARQUET_SUFFIX and options.container == "files" and len(options.columns) == 3:
+        units = _mark_repeated(storage, units, options.columns[2])  # one image would replace the other
     if not units:
         if failures:
             raise failures[0].error
@@ -163,6 +165,32 @@ def _row_groups(storage: Storage, path: str, options: BulkOptions) -> Iterator[U
         if size:
             yield RowGroup(f"{Path(path).stem}-{index:04}", path, index, first, size)
         first += size
+
+
+def _mark_repeated(storage: Storage, units: Sequence[Unit], column: str) -> list[Unit]:
+    """Return row groups with the numbers of rows that have the name of a row before them, in all files."""
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    seen: set[str] = set()
+    marked: list[Unit] = []
+    for unit in units:
+        repeated = []
+        if isinstance(unit, RowGroup):
+            try:
+                with storage.open(unit.path) as file, ParquetFile(file) as table:
+                    given = column in table.schema_arrow.names
+                    rows = table.read_row_group(unit.index, columns=[column]) if given else None
+            except (pyarrow.ArrowException, OSError, ValueError):  # which the actor will meet and report
+                rows = None
+            for row, name in enumerate([] if rows is None else rows[column].to_pylist()):
+                if name in seen:
+                    repeated.append(row)
+                elif name is not None:
+                    seen.add(name)
+            unit = replace(unit, repeated=tuple(repeated))
+        marked.append(unit)
+    return marked
 
 
 def _shard(storage: Storage, path: str, _options: BulkOptions) -> Iterator[Unit]:

@@ -52,6 +52,7 @@ class RowGroup:
         num_rows: How many it has.
         start: First row of the group to fuse.
         stop: Row of the group after the last one to fuse; None for all.
+        repeated: Rows of the group with the name of a row before them.
         whole: As of `PairSlice`.
     """
 
@@ -62,6 +63,7 @@ class RowGroup:
     num_rows: int
     start: int = 0
     stop: int | None = None
+    repeated: tuple[int, ...] = ()
     whole: str | None = None
 
     def __len__(self) -> int:

@@ -171,7 +171,7 @@ class _Run:
             if job.name in images:
                 self._fail(
                     job,
-                    InputError("the name of another pair too; expected a name for each", subject=job.name),
+                    _repeated(job.name),
                 )
                 continue
             images[job.name] = image if is_part else b""
@@ -249,7 +249,11 @@ class _Run:
             read_x, read_y = (
                 self._cell_reader(cell, shown, unit.path) for cell, shown in zip(cells, (x, y), strict=True)
             )
-            yield _Job(name, x, y, read_x, read_y)
+            job = _Job(name, x, y, read_x, read_y)
+            if row in unit.repeated:
+                self._fail(job, _repeated(name))
+            else:
+                yield job
 
     def _spell_cell(self, cell: str, table: str) -> str:
         if scheme_of(cell):
@@ -329,6 +333,10 @@ class _Run:
 
     def _fail(self, job: _Job, error: TcmoaError) -> None:
         self._result.failures.append(PairFailure(job.name, job.x, job.y, error))
+
+
+def _repeated(name: str) -> InputError:
+    return InputError("the name of another pair too; expected a name for each", subject=name)
 
 
 def _beside(table: str, path: str) -> str:

@@ -1,4 +1,4 @@
-"""Bulk fusion on two simulated nodes: one is killed in the middle, and a driver is killed and started again."""
+"""Bulk fusion on two simulated nodes: a node, a process and a driver are killed in the middle."""
 
 import csv
 import os
@@ -6,17 +6,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from bulk_pieces import BUNDLE, OPTIONS, bulk_options, images_in, plain_results, write_archive
+from bulk_pieces import BUNDLE, OPTIONS, FragileWorker, bulk_options, images_in, plain_results, write_archive
 from ray_cluster import cluster, connected  # noqa: F401  # fixtures
+from tcmoa_runtime.bulk import passes
 from tcmoa_runtime.bulk.run import fuse_in_bulk
+from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import encode_image, read_image
 
 pytestmark = pytest.mark.slow
 
-NUM_PAIRS = 90
+NUM_PAIRS = 60
 
 
 def spoil(folder):
@@ -53,9 +57,12 @@ def error_rows(out):
     return rows[1:]
 
 
-def test_a_node_that_is_killed_in_the_middle_loses_nothing(connected, tmp_path):  # noqa: F811
+def test_a_killed_node_and_a_picture_that_kills_its_process_lose_nothing(connected, tmp_path, monkeypatch):  # noqa: F811
     names = write_archive(tmp_path, NUM_PAIRS)
     expected_rows = spoil(tmp_path)
+    poison = [str(tmp_path / source / "poison.png") for source in "xy"]
+    for path in poison:
+        Path(path).write_bytes((tmp_path / "x" / "pair000.png").read_bytes())
     killed = []
 
     def kill(done, total):
@@ -64,31 +71,42 @@ def test_a_node_that_is_killed_in_the_middle_loses_nothing(connected, tmp_path):
             connected.nodes[1].kill()
 
     out = tmp_path / "out"
-    options = bulk_options(address=connected.address)
-    summary = fuse_in_bulk(BUNDLE, tmp_path / "x", tmp_path / "y", out, options, on_progress=kill)
+    sources = tmp_path / "x", tmp_path / "y"
+    with monkeypatch.context() as patched:
+        patched.setattr(passes, "BulkWorker", FragileWorker)
+        options = bulk_options(address=connected.address)
+        summary = fuse_in_bulk(BUNDLE, *sources, out, options, on_progress=kill)
     assert killed
-    assert (summary.num_fused, summary.num_skipped, len(summary.failures)) == (NUM_PAIRS, 0, 4)
+    assert (summary.num_fused, summary.num_skipped, len(summary.failures)) == (NUM_PAIRS, 0, 5)
     expected = plain_results(tmp_path, names)
     assert images_in(out) == expected
-    assert [row[:5] for row in error_rows(out)] == expected_rows
-    assert error_rows(out)[0][5] == "Add or rename its partner."
-    assert {path.name for path in out.iterdir() if path.suffix != ".png"} == {
-        "_errors.csv",
-        ".tcmoa-bulk.json",
-    }
+    *rows, last = error_rows(out)
+    assert [row[:5] for row in rows] == expected_rows
+    assert rows[0][5] == "Add or rename its partner."
+    assert last == [
+        "poison",
+        *poison,
+        poison[0],
+        "the process that fused it ended 3 times; expected it to stay alive",
+        "Look at the file, and at the memory of the nodes.",
+    ]
+    others = {path.name for path in out.iterdir() if path.suffix != ".png"}
+    assert others == {"_errors.csv", ".tcmoa-bulk.json"}
 
-    for name in names[3:6]:  # the rest only
+    for name in names[
+        3:5
+    ]:  # a second run does the rest only; this one over Ray Client, and with the usual actor
         (out / f"{name}.png").unlink()
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.png")}
-    summary = fuse_in_bulk(BUNDLE, tmp_path / "x", tmp_path / "y", out, options)
-    assert (summary.num_fused, summary.num_skipped, len(summary.failures)) == (3, NUM_PAIRS - 3, 4)
-    assert images_in(out) == expected
+    summary = fuse_in_bulk(BUNDLE, *sources, out, bulk_options(address=connected.client_address))
+    assert (summary.num_fused, summary.num_skipped, len(summary.failures)) == (3, NUM_PAIRS - 2, 4)
+    assert images_in(out) == expected | plain_results(tmp_path, ["poison"])
     assert all((out / name).stat().st_mtime_ns == time_ns for name, time_ns in before.items())
     assert [row[:5] for row in error_rows(out)] == expected_rows
 
 
 def test_a_driver_that_is_killed_goes_on_where_it_was(connected, tmp_path):  # noqa: F811
-    names = write_archive(tmp_path, 60)
+    names = write_archive(tmp_path, 40)
     out = tmp_path / "out"
     command = [
         *(sys.executable, "-c", "from tcmoa_runtime.cli import main; main()", "bulk", BUNDLE),
@@ -103,11 +121,27 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(connected, tmp_path):  # n
     driver.send_signal(signal.SIGKILL)
     driver.communicate()
     there = set(images_in(out))
-    assert 10 <= len(there) < 60
+    assert 10 <= len(there) < 40
     summary = fuse_in_bulk(
-        BUNDLE, tmp_path / "x", tmp_path / "y", out, bulk_options(address=connected.client_address)
+        BUNDLE, tmp_path / "x", tmp_path / "y", out, bulk_options(address=connected.address)
     )
-    assert summary.num_fused + summary.num_skipped == 60
+    assert summary.num_fused + summary.num_skipped == 40
     assert summary.num_skipped >= len(there)
     assert images_in(out) == plain_results(tmp_path, names)
     assert not list(out.glob(".*.partial"))
+
+
+def test_an_error_of_the_bundle_on_a_node_is_one_line_and_leaves_nothing(connected, tmp_path, monkeypatch):  # noqa: F811
+    write_archive(tmp_path, 2)
+    in_passes = passes.run_passes
+
+    def with_another_bundle(units, settings, pool):
+        return in_passes(units, replace(settings, bundle=replace(settings.bundle, sha256="0" * 64)), pool)
+
+    monkeypatch.setattr("tcmoa_runtime.bulk.run.run_passes", with_another_bundle)
+    options = bulk_options(address=connected.address, actors=1)
+    with pytest.raises(
+        InputError, match=r"^nano-vif: SHA-256 of bundle.json is .* on this node; expected 0000"
+    ):
+        fuse_in_bulk(BUNDLE, tmp_path / "x", tmp_path / "y", tmp_path / "new" / "out", options)
+    assert not (tmp_path / "new").exists()

@@ -238,7 +238,7 @@ class TestParquet:
     def test_bad_rows_and_names_are_errors_of_their_pairs(self, archive, tmp_path):
         folder, names, _expected = archive
         bad = ["../up", names[1], names[1], ".hidden"]
-        write_table(folder, names[:4], tmp_path / "in.parquet", rows_per_group=4, name=bad)
+        write_table(folder, names[:4], tmp_path / "in.parquet", rows_per_group=2, name=bad)
         summary = fuse(tmp_path / "in.parquet", None, tmp_path / "out", container="files")
         assert counts(summary) == (1, 0, 3)
         assert [str(failure.error) for failure in summary.failures] == [
