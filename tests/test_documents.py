@@ -160,7 +160,7 @@ def check_docker(words):
         assert files
         assert all(path.is_file() for path in files)
         if "exec" in words:
-            service, program, *rest = words[words.index("exec") + 1 :]
+            service, program, *rest = (word for word in words[words.index("exec") + 1 :] if word != "-e")
             assert re.search(rf"^  {service}:$", files[0].read_text(), flags=re.MULTILINE)
             assert program == "tcmoa"
             check_parses(rest)
@@ -175,7 +175,7 @@ def check_docker(words):
 def check_helm(words):
     """The chart and its values exist; returns the names of the objects of the release, None without Helm."""
     command, release, chart, *rest = words
-    assert command == "install"
+    assert command in ("install", "upgrade")
     given = [ROOT / following for word, following in pairwise(rest) if word == "--values"]
     assert (ROOT / chart / "Chart.yaml").is_file()
     assert given
