@@ -227,7 +227,8 @@ class Service:
     async def _fuse(self, request: Request) -> Response:
         async with self.queue.place():
             body = await read_body(request, self._options.max_body_mib * _MIB)
-            form = await read_form(request, body)
+            # In a thread, with an event loop of its own: parsing waits for nothing, but may take a while.
+            form = await asyncio.to_thread(asyncio.run, read_form(request, body))
             model = self._model_named(form.bundle or next(iter(self.models)))
             answer = partial(
                 model.fuse_files, form.x, form.y, form.image_format, scale=form.scale, shift=form.shift

@@ -12,10 +12,10 @@ from starlette.requests import ClientDisconnect, Request
 from tcmoa_runtime.serving.work_queue import ClientGoneError
 from tcmoa_runtime.web.refusal import RefusedError
 
-MIN_BYTES_PER_SECOND: Final = 64 << 10
-"""Slowest rate of a body that is waited for, after `BODY_SECONDS`."""
 BODY_SECONDS: Final = 20.0
-"""Time for a body, from the end of its headers, before its rate counts."""
+"""Time for a body, from the end of its headers; what has arrived gives more, see `BYTES_PER_SECOND`."""
+BYTES_PER_SECOND: Final = 64 << 10
+"""Bytes for which there is one second more: slower clients would hold places in the queue."""
 
 
 async def read_body(request: Request, max_bytes: int) -> memoryview:
@@ -38,21 +38,25 @@ async def read_body(request: Request, max_bytes: int) -> memoryview:
     length = _content_length(request)
     if length is not None and length > max_bytes:
         raise _too_large(f"{length} bytes", max_bytes)
-    seconds = BODY_SECONDS + (length or max_bytes) / MIN_BYTES_PER_SECOND
     try:
-        async with asyncio.timeout(seconds):
-            return await _read(request, length, max_bytes)
+        async with asyncio.timeout(BODY_SECONDS) as deadline:
+            return await _read(request, length, max_bytes, deadline)
     except TimeoutError:
         raise RefusedError(
-            HTTPStatus.REQUEST_TIMEOUT, f"body: not complete within {seconds:g} seconds."
+            HTTPStatus.REQUEST_TIMEOUT,
+            f"body: has not arrived in time; expected it within {BODY_SECONDS:g} s, or {BYTES_PER_SECOND} bytes more "
+            "for each second more.",
         ) from None
     except ClientDisconnect:
         raise ClientGoneError from None
 
 
-async def _read(request: Request, length: int | None, max_bytes: int) -> memoryview:
+async def _read(
+    request: Request, length: int | None, max_bytes: int, deadline: asyncio.Timeout
+) -> memoryview:
+    start = asyncio.get_running_loop().time() + BODY_SECONDS
     if length is None:
-        return memoryview(await _read_chunked(request, max_bytes))
+        return memoryview(await _read_chunked(request, max_bytes, deadline, start))
     body = memoryview(bytearray(length))
     position = 0
     async with contextlib.aclosing(request.stream()) as chunks:
@@ -62,16 +66,20 @@ async def _read(request: Request, length: int | None, max_bytes: int) -> memoryv
                 raise _too_large("longer than its Content-Length", length)
             body[position:end] = chunk
             position = end
+            deadline.reschedule(start + position / BYTES_PER_SECOND)
     return body[:position].toreadonly()
 
 
-async def _read_chunked(request: Request, max_bytes: int) -> bytearray:
+async def _read_chunked(
+    request: Request, max_bytes: int, deadline: asyncio.Timeout, start: float
+) -> bytearray:
     body = bytearray()
     async with contextlib.aclosing(request.stream()) as chunks:
         async for chunk in chunks:
             if len(body) + len(chunk) > max_bytes:
                 raise _too_large("longer than that", max_bytes)
             body += chunk
+            deadline.reschedule(start + len(body) / BYTES_PER_SECOND)
     return body
 
 

@@ -47,6 +47,8 @@ NUMPY_TYPES: Final = MappingProxyType[DataType, np.dtype[Any]](
 
 MAX_AXES: Final = 8
 MAX_VALUES: Final = 1 << 40
+MAX_ITEMS: Final = 1024
+"""Byte strings of a tensor."""
 _LENGTH_BYTES: Final = 4
 """Each byte string in binary data follows its length, a little-endian uint32."""
 
@@ -160,6 +162,7 @@ def from_json(name: str, datatype: DataType, shape: tuple[int, ...], data: JsonV
     if len(values) != count:
         raise InputError(f"{len(values)} values; expected {count} for shape {list(shape)}", subject=name)
     if datatype == "BYTES":
+        _check_num_items(name, count)
         return Tensor(name, datatype, shape, None, tuple(_decode_base64(name, value) for value in values))
     if datatype == "BF16":
         raise InputError("BF16 in JSON; expected it as binary data", subject=name)
@@ -167,6 +170,7 @@ def from_json(name: str, datatype: DataType, shape: tuple[int, ...], data: JsonV
 
 
 def _split_items(name: str, data: memoryview, count: int) -> tuple[memoryview, ...]:
+    _check_num_items(name, count)
     items: list[memoryview] = []
     position = 0
     while position < len(data) and len(items) < count:
@@ -185,6 +189,11 @@ def _split_items(name: str, data: memoryview, count: int) -> tuple[memoryview, .
             subject=name,
         )
     return tuple(items)
+
+
+def _check_num_items(name: str, count: int) -> None:
+    if count > MAX_ITEMS:
+        raise InputError(f"{count} byte strings; expected at most {MAX_ITEMS}", subject=name)
 
 
 def _flatten(name: str, data: list[Any]) -> list[JsonValue]:
