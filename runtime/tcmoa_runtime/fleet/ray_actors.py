@@ -173,11 +173,8 @@ class RayActors:
         ]
         if not fitting:
             return f"no node has {needs}{f' and the labels {labels}' if labels else ''}"
-        return (
-            f"waiting for {needs} on one of {len(fitting)} nodes"
-            if len(fitting) > 1
-            else f"waiting for {needs}"
-        )
+        nodes = "the node that has" if len(fitting) == 1 else f"the {len(fitting)} nodes that have"
+        return f"waiting for {needs}: {nodes} it may run other pairs; set cpus lower, or add a node"
 
     def _forget(self, name: str) -> None:
         for known in (self._handles, self._questions, self._stops):

@@ -19,7 +19,7 @@ from tcmoa_runtime.fleet.actor import this_supervisor
 from tcmoa_runtime.fleet.file import FleetFile
 from tcmoa_runtime.fleet.pool import Work
 from tcmoa_runtime.fleet.ray_actors import RayActors
-from tcmoa_runtime.fleet.supervisor import POLL_S, FleetStoppingError, Supervisor
+from tcmoa_runtime.fleet.supervisor import CHANGE_S, POLL_S, FleetStoppingError, Supervisor
 from tcmoa_runtime.location import redact_text
 from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.typing import OnMessage
@@ -181,7 +181,8 @@ class FleetRun:
                     subject=f"fleet {self.supervisor.fleet}",
                     remedy="Start it again when the cluster answers: it takes over the streams that run",
                 ) from error
-            ending.wait(max(0.0, POLL_S - (time.monotonic() - began)))
+            interval = CHANGE_S if self.supervisor.is_changing else POLL_S
+            ending.wait(max(0.0, interval - (time.monotonic() - began)))
 
     def _read_again(self) -> None:
         """Take the file as it is now; a wrong one is refused, and the fleet goes on as it is."""

@@ -25,6 +25,8 @@ from tcmoa_runtime.typing import OnMessage
 
 POLL_S: Final = 1.0
 """Time between two questions to each actor."""
+CHANGE_S: Final = 0.25
+"""The same while streams are being stopped, because others wait for their names."""
 LOST_S: Final = 4.0
 """An actor that has not answered for this long is lost, until it answers again."""
 UNKNOWN_S: Final = 30.0
@@ -162,6 +164,11 @@ class Supervisor:
         ending = {name for name, entry in self._entries.items() if entry.ending_at is not None}
         wanted = {name: work.digest for name, work in self._work.items() if name not in ending}
         return find_changes(wanted, present)
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether streams are being stopped."""
+        return any(entry.ending_at is not None for entry in self._entries.values())
 
     def step(self) -> None:
         """Ask the actors, and do what is to be done; takes about a tenth of a second.

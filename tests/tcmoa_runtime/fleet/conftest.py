@@ -7,7 +7,7 @@ from fleet_pieces import write_sources
 
 @pytest.fixture(scope="session")
 def sources(tmp_path_factory):
-    """Folder with x.mkv and y.mkv of 130x100, which play for 150 seconds."""
+    """Folder with x.mkv and y.mkv of 130x100, which play for four minutes."""
     return write_sources(tmp_path_factory.mktemp("fleet-sources"))
 
 
