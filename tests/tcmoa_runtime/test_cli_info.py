@@ -154,6 +154,10 @@ COMMANDS = (
         "bench",
         "gpu-check",
         "evaluate",
+        "bulk",
+        "serve",
+        "fleet",
+        "repository",
     ),
     *("calibrate int8", "calibrate fp8", "calibrate prompt", "calibrate align"),
 )
