@@ -82,6 +82,7 @@ class PairRunner:
         self._page_port, self._page_token = 0, pair.options.token
         self._frame: FusedFrame | None = None
         self._frame_at = -math.inf
+        self._opened_at: float | None = None
         self._jpeg: tuple[int, int, bytes | None] = (-1, -1, None)
 
     def start(self) -> None:
@@ -121,9 +122,10 @@ class PairRunner:
             stats = None if stream is None else stream.stats.snapshot()
             frame_s = None if frame is None else now - self._frame_at
             state, message = self._state, self._message
-            if state == "running" and _is_stalled(stats, frame_s, now - self._state_at):
-                state = "stalled"
-                message = f"no frame for {now - self._state_at if frame_s is None else frame_s:.0f} s"
+            if state in ("running", "starting") and self._opened_at is not None:
+                silence = now - self._opened_at if frame_s is None else frame_s
+                if _is_stalled(stats, silence):
+                    state, message = "stalled", f"no frame for {silence:.0f} s"
             size = None if stream is None else stream.format
             return {
                 "name": self._pair.name,
@@ -224,7 +226,7 @@ class PairRunner:
             stream = stack.enter_context(
                 contextlib.closing(setup.open_stream(fuser, sinks, prompt, self._set_message))
             )
-            stack.callback(self._set_page, None)
+            stack.callback(self._end)
             if self._stopping.is_set():
                 return False
             self._begin(stream, page)
@@ -245,13 +247,15 @@ class PairRunner:
 
     def _begin(self, stream: Stream, page: Page | None) -> None:
         with self._lock:
-            self._stream, self._page, self._message = stream, page, None
-            self._frame = None
-        self._set_state("running")
+            self._stream, self._page, self._message = stream, page, "waiting for the first frame"
+            self._frame, self._opened_at = None, self._clock()
 
     def _keep(self, frame: FusedFrame) -> None:
         with self._lock:
+            is_first = self._frame is None
             self._frame, self._frame_at, self._error = frame, self._clock(), None
+        if is_first and not self._stopping.is_set():
+            self._set_state("running")
 
     def _set_state(self, state: PairState, retry_at: float | None = None) -> None:
         with self._lock:
@@ -263,9 +267,9 @@ class PairRunner:
         with self._lock:
             self._message = redact_text(text)
 
-    def _set_page(self, page: Page | None) -> None:
+    def _end(self) -> None:
         with self._lock:
-            self._page = page
+            self._page = self._opened_at = None
 
     def _open_page(self) -> Page | None:
         """Open the live page, on the port and with the token that it had before, so that browsers find it again."""
@@ -302,10 +306,9 @@ class PairRunner:
                 fuser.close()
 
 
-def _is_stalled(stats: StatsSnapshot | None, frame_s: float | None, running_s: float) -> bool:
+def _is_stalled(stats: StatsSnapshot | None, silence: float) -> bool:
     rate = None if stats is None else stats["rate"]
-    limit = max(STALL_S, 10 / rate) if rate else STALL_S
-    return (running_s if frame_s is None else frame_s) > limit
+    return silence > (max(STALL_S, 10 / rate) if rate else STALL_S)
 
 
 def _age_ms(frame: FusedFrame | None) -> float | None:

@@ -32,7 +32,7 @@ def file(tmp_path):
         (["--token", "short"], "token: 5 characters; expected 8 or more, of letters, digits, - . _ and ~"),
         (["--page", "203.0.113.1:80"], "page of the fleet: cannot listen on 203.0.113.1:80: Cannot assign requested "
          "address. Choose another port, or 0 for any free port."),
-        (["--address", "nowhere"], "--address: 'nowhere'; expected auto, HOST:6379 or ray://HOST:10001"),
+        (["--page", "off", "--address", "nowhere"], "--address: 'nowhere'; expected auto, HOST:6379 or ray://HOST:10001"),
     ],
 )  # fmt: skip
 def test_a_wrong_use_is_one_line(tcmoa, file, arguments, line):
