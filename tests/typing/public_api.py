@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from tcmoa_calibration import EvaluateOptions, Method, evaluate_pairs, metrics
 from tcmoa_runtime import Bundle, Contract, Fuser, InputError, TcmoaError, TensorSpec
+from tcmoa_runtime.bulk.run import fuse_in_bulk
+from tcmoa_runtime.bulk.summary import BulkSummary
 from tcmoa_runtime.gpu.cuda_memory import CudaMemory
 from tcmoa_runtime.gpu.device_arrays import DeviceArray
 from tcmoa_runtime.images import decode_frame, encode_image, read_frame, write_image
 from tcmoa_runtime.metrics_text import Histogram, MetricsText
 from tcmoa_runtime.model_repository import ModelRepository, write_model_repository
+from tcmoa_runtime.options.bulk import BulkOptions
 from tcmoa_runtime.options.export import ExportOptions
 from tcmoa_runtime.options.repository import RepositoryOptions
 
@@ -94,3 +97,10 @@ def write_repository(bundles: list[Path]) -> None:
     assert_type(write_model_repository(bundles, "models", options), ModelRepository)
     written = write_model_repository("nano-vif", Path("models"))
     assert_type([(model.name, model.needs) for model in written.models], list[tuple[str, str]])
+
+
+def archive() -> None:
+    options = BulkOptions(address="auto", actors=4, container="parquet", prompt_shift=0.2)
+    summary = fuse_in_bulk("nano-vif", "s3://bucket/x", "s3://bucket/y", Path("fused"), options)
+    assert_type(summary, BulkSummary)
+    assert_type([failure.error for failure in summary.failures], list[TcmoaError])

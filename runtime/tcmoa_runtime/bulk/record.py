@@ -56,6 +56,8 @@ class ResultRecord:
         is_known = out.storage.exists(path)
         files = _list_results(out)
         if overwrite:
+            if files and not is_known:
+                raise _foreign(out, files)
             if is_known:
                 with contextlib.suppress(InputError):  # a damaged record: what it made is not known
                     files |= _list_results(_kind_of(out, _read(out, path)))
@@ -170,6 +172,6 @@ def _foreign(out: ResultFolder, files: set[str]) -> InputError:
         f"holds {', '.join(names[:_MAX_SHOWN])}{rest}, which no run of this command wrote; "
         "expected a folder without such files",
         subject=out.storage.spell(out.path),
-        remedy="Choose another {out}, or remove them with {overwrite}",
-        settings={"out": ..., "overwrite": True},
+        remedy="Choose another {out}, or move them away",
+        settings={"out": ...},
     )

@@ -11,9 +11,9 @@ from tcmoa_runtime.bulk.passes import PoolSize, run_passes, run_passes_there
 from tcmoa_runtime.bulk.planning import BulkInput, FileInput, find_input, slice_pairs
 from tcmoa_runtime.bulk.record import ERRORS_NAME, ResultRecord
 from tcmoa_runtime.bulk.results import ResultFolder
-from tcmoa_runtime.bulk.storage import open_storage
+from tcmoa_runtime.bulk.storage import Storage, make_absolute, open_storage
 from tcmoa_runtime.bulk.summary import BulkSummary, write_error_table
-from tcmoa_runtime.bulk.units import PairFailure, Unit, UnitResult
+from tcmoa_runtime.bulk.units import PairFailure, PairSlice, Unit, UnitResult
 from tcmoa_runtime.bulk.worker import WorkerSettings
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.cluster.address import CLIENT_SCHEME
@@ -25,7 +25,6 @@ from tcmoa_runtime.given_prompt import Prompt
 from tcmoa_runtime.log import log_step
 from tcmoa_runtime.options.bulk import BulkOptions
 from tcmoa_runtime.pairs import PairPaths
-from tcmoa_runtime.source_files import SourceFiles
 from tcmoa_runtime.typing import OnMessage
 
 OnProgress: TypeAlias = Callable[[int, int], None]
@@ -71,10 +70,12 @@ def fuse_in_bulk(
     opened = Bundle.open(bundle)
     prompt = Prompt.read(options.prompt_scale, options.prompt_shift)
     prompt.check_for(opened)
-    found = find_input(str(x), None if y is None else str(y), options)
-    storage, path = open_storage(str(out))
+    x, out = make_absolute(x), make_absolute(out)
+    y = None if y is None else make_absolute(y)
+    found = find_input(x, y, options)
+    storage, path = open_storage(out)
     results = ResultFolder(storage, path, options.container or found.container, options.format)
-    _check_apart(str(x), None if y is None else str(y), str(out))
+    _check_apart(found, storage, path)
     settings = settings_of(opened, options.fit or "auto", prompt, options.stretch)
     record = ResultRecord.open(results, settings, overwrite=options.overwrite)
     run = _Counts(list(found.failures), on_progress)
@@ -90,7 +91,7 @@ def fuse_in_bulk(
                 options,
                 prompt,
                 found.storage_location,
-                str(out),
+                out,
                 results.container,
                 is_resumed=not record.is_new,
             )
@@ -203,21 +204,23 @@ def _pool_size(options: BulkOptions, session: RaySession) -> PoolSize:
     return PoolSize(min(options.actors or fits, fits), cpus, 0)
 
 
-def _check_apart(x: str, y: str | None, out: str) -> None:
-    """Raise InputError if results would go among the sources."""
-    if y is not None or open_storage(x)[0].is_remote:
-        named = [location for location in (x, y) if location is not None]
+def _check_apart(found: BulkInput, storage: Storage, path: str) -> None:
+    """Raise InputError if a source is in the folder of the results, or below it: `overwrite` removes what is there."""
+    source, _ = open_storage(found.storage_location)
+    if isinstance(found, FileInput):
+        files = {file.parent for pair in found.pairs for file in (pair.x, pair.y)}
     else:
-        named = [x]
-    storage, path = open_storage(out)
-    for location in named:
-        other, source = open_storage(location)
-        if other.is_remote == storage.is_remote and source == path:
+        files = {Path(unit.path).parent for unit in found.units if not isinstance(unit, PairSlice)}
+    if source.is_remote != storage.is_remote or source.spell("") != storage.spell(""):
+        return
+    folder = Path(path)
+    if not storage.is_remote:
+        folder, files = folder.resolve(), {file.resolve() for file in files}
+    for file in files:
+        if file.is_relative_to(folder):
             raise InputError(
-                "is a source; expected another folder for the results",
-                subject=out,
+                f"sources are in it or below it, in {source.spell(str(file))}; expected a folder apart from them",
+                subject=storage.spell(path),
                 remedy="Choose another {out}",
                 settings={"out": ...},
             )
-        if not other.is_remote and not storage.is_remote:
-            SourceFiles([source]).check(Path(path))

@@ -233,6 +233,12 @@ class RemoteStorage:
             ) from error
 
 
+def make_absolute(location: str | os.PathLike[str]) -> str:
+    """Return a path as an absolute one, for processes that are in other folders; a URI unchanged."""
+    text = os.fspath(location)
+    return text if scheme_of(text) not in ("", "file") else str(path_of(text).absolute())
+
+
 def open_storage(location: str) -> tuple[Storage, str]:
     """Return the file system of a location, and the path there.
 

@@ -75,7 +75,9 @@ def bulk(
             raise
     report = FuseReport()
     for failure in summary.failures:
-        report.add_failure(failure.name, failure.error)
+        subject = failure.error.subject
+        name = failure.name if subject is None else f"{failure.name} ({subject})"
+        report.add_failure(name, failure.error)
     for line in report.describe_failures():
         print_report("error", line)
     if as_json:

@@ -1,5 +1,6 @@
 """What bulk fusion reads and writes: folders, tables, Parquet, WebDataset, object stores; and what it refuses."""
 
+import contextlib
 import csv
 import io
 import json
@@ -16,6 +17,7 @@ from tcmoa_runtime import Bundle
 from tcmoa_runtime.bulk.results import ResultFolder
 from tcmoa_runtime.bulk.run import fuse_in_bulk
 from tcmoa_runtime.bulk.storage import open_storage
+from tcmoa_runtime.bulk.worker import BulkWorker
 from tcmoa_runtime.cli import run
 from tcmoa_runtime.errors import InputError, TcmoaError
 
@@ -76,6 +78,26 @@ class TestFolders:
         assert not list(out.glob(".*.partial"))
         assert counts(fuse(folder / "x", folder / "y", out)) == (0, COUNT, 0)
 
+    def test_relative_paths_are_those_of_the_program_and_not_of_the_processes_that_fuse(
+        self, archive, tmp_path, monkeypatch
+    ):
+        folder, names, expected = archive
+        monkeypatch.chdir(folder)
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        original = BulkWorker.fuse
+
+        def fuse_there(self, unit):
+            with contextlib.chdir(elsewhere):
+                return original(self, unit)
+
+        monkeypatch.setattr(BulkWorker, "fuse", fuse_there)
+        out = f"{tmp_path.name}-out"
+        assert counts(fuse("x", "y", out)) == (COUNT, 0, 0)
+        assert images_in(folder / out) == expected
+        (folder / "pairs.csv").write_text(f"x/{names[0]}.png,y/{names[0]}.png\n")
+        assert counts(fuse("pairs.csv", None, f"{out}2")) == (1, 0, 0)
+
     def test_a_csv_file_patterns_and_one_folder_name_pairs_too(self, archive, tmp_path):
         folder, names, expected = archive
         table = tmp_path / "pairs.csv"
@@ -127,17 +149,39 @@ class TestFolders:
         fuse(folder / "x", folder / "y", out, prompt_shift=0.25, overwrite=True)
         assert not images_in(out)
 
-    def test_files_of_others_are_refused(self, archive, tmp_path):
-        folder, _names, _ = archive
+    def test_files_of_others_are_refused_and_never_removed(self, archive, tmp_path):
+        folder, *_ = archive
         (tmp_path / "mine.png").write_bytes(b"")
-        with pytest.raises(InputError) as caught:
-            fuse(folder / "x", folder / "y", tmp_path)
-        assert str(caught.value) == (
-            f"{tmp_path}: holds mine.png, which no run of this command wrote; expected a folder without such files. "
-            "Choose another out, or remove them with overwrite=True."
-        )
-        with pytest.raises(InputError, match="is a source; expected another"):
-            fuse(folder / "x", folder / "y", folder / "x")
+        for overwrite in (False, True):
+            with pytest.raises(InputError) as caught:
+                fuse(folder / "x", folder / "y", tmp_path, overwrite=overwrite)
+            assert str(caught.value) == (
+                f"{tmp_path}: holds mine.png, which no run of this command wrote; expected a folder without such "
+                "files. Choose another out, or move them away."
+            )
+        assert [path.name for path in tmp_path.iterdir()] == ["mine.png"]
+
+    def test_sources_in_or_below_the_output_are_refused(self, archive, tmp_path):
+        folder, names, _ = archive
+        table = tmp_path / "tables" / "in.parquet"
+        table.parent.mkdir()
+        write_table(folder, names[:1], table)
+        csv_file = tmp_path / "pairs.csv"
+        csv_file.write_text(f"{folder}/x/{names[0]}.png,{folder}/y/{names[0]}.png\n")
+        before = sorted(path for path in folder.rglob("*"))
+        for sources, out, where in (
+            ((folder / "x", folder / "y"), folder / "x", folder / "x"),
+            ((folder / "x", folder / "y"), folder, None),
+            ((csv_file, None), folder, None),
+            ((table, None), table.parent, table.parent),
+            ((table, None), tmp_path, table.parent),
+        ):
+            with pytest.raises(InputError, match="sources are in it or below it, in ") as caught:
+                fuse(*sources, out, overwrite=True)
+            assert caught.value.subject == str(out)
+            assert where is None or str(where) in str(caught.value)
+        assert sorted(path for path in folder.rglob("*")) == before
+        assert table.exists()
 
     def test_an_output_that_cannot_be_written_ends_the_run_in_one_line(self, archive, tmp_path, monkeypatch):
         folder, _names, _ = archive
