@@ -93,7 +93,7 @@ class PairRunner:
         """End the stream with complete files; returns whether it has ended within the timeout."""
         self._stopping.set()
         with self._lock:
-            stream = self._stream
+            stream = None if self._opened_at is None else self._stream
         if stream is not None:
             self._set_state("stopping")
             stream.stop()

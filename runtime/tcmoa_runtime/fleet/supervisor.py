@@ -35,6 +35,8 @@ TELL_S: Final = 2.5 * POLL_S
 """How long actors of a fleet that ends are kept, so that its supervisor reads it from a report."""
 ENDING_S: Final = STOP_S + 5.0
 """How long an actor may take to stop before it is killed."""
+OPENING_S: Final = 3.0
+"""The same for one that still opens its sources, and has no file to complete: that may take long."""
 
 _log = get_logger("fleet")
 
@@ -287,8 +289,9 @@ class Supervisor:
         for name, entry in self._entries.items():
             if entry.ending_at is None or entry.is_killed:
                 continue
-            is_late = now - entry.ending_at > ENDING_S
-            if is_late:
+            is_opening = entry.report is not None and entry.report["state"] == "starting"
+            is_late = now - entry.ending_at > (OPENING_S if is_opening else ENDING_S)
+            if is_late and not is_opening:
                 _log.warning("%s: did not complete its files in %g s; its process is ended", name, ENDING_S)
                 is_complete = False
             if is_late or self.pool.has_stopped(name):

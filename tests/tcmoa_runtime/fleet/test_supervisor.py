@@ -20,6 +20,7 @@ from tcmoa_runtime.fleet.reconcile import Changes, find_changes
 from tcmoa_runtime.fleet.supervisor import (
     ENDING_S,
     LOST_S,
+    OPENING_S,
     UNKNOWN_S,
     FleetStoppingError,
     Supervisor,
@@ -126,6 +127,21 @@ def test_a_stream_that_still_writes_is_waited_for_before_it_is_started_again(wor
     supervisor.step()
     supervisor.step()
     assert pool.calls == [("stop", "a"), ("kill", "a"), ("start", "a")]
+
+
+def test_a_stream_that_opens_its_sources_is_not_waited_for(work):
+    pool = ScriptedPool(["a"])
+    supervisor, clock, _ = supervisor_of(pool)
+    supervisor.take_over(clock.pause)
+    pool.reports["a"] = report_of("a", "starting")
+    pool.stubborn.add("a")
+    supervisor.step()
+    clock.pause(OPENING_S - 1)
+    supervisor.step()
+    assert pool.calls == [("stop", "a")]
+    clock.pause(2)
+    supervisor.step()
+    assert pool.calls == [("stop", "a"), ("kill", "a")]
 
 
 def test_actors_are_taken_over_as_they_are(work):
