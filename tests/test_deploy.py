@@ -167,6 +167,7 @@ def test_health_is_good_if_every_url_answers(url):
     assert check_health(f"{url}/open", http_proxy="http://127.0.0.1:9") == (0, "")
     assert check_health(TCMOA_HEALTH_URL=f"{url}/open", TCMOA_TOKEN="") == (0, "")
     assert check_health(f"{url}/open", f"{url}/closed", TCMOA_TOKEN=TOKEN) == (0, "")
+    assert check_health("--alive", f"{url}/busy", f"{url}/closed") == (0, "")
 
 
 def test_health_is_bad_in_one_line(url):
@@ -181,6 +182,8 @@ def test_health_is_bad_in_one_line(url):
     assert (code, line.count("\n")) == (1, 1)
     assert line.startswith(f"http://127.0.0.1:{port}/: ")
     assert "Connection refused" in line
+    code, line = check_health("--alive", f"http://127.0.0.1:{port}/")
+    assert (code, "Connection refused" in line) == (1, True)
     assert check_health("nothing") == (1, "nothing: unknown url type: 'nothing'; expected an answer\n")
 
 
@@ -327,10 +330,16 @@ def test_the_probes_of_a_stream_run_the_script_of_the_image():
     (container,) = named(render("--values", CHART / "examples" / "pairs.yaml"), "Deployment", "-gate")[
         "spec"
     ]["template"]["spec"]["containers"]
-    for name, path in (("startupProbe", "/api/frame.jpg?width=64"), ("livenessProbe", "/api/stats")):
-        program, script, url = container[name]["exec"]["command"]
-        assert (program, script) == ("python", HEALTHCHECK)
-        assert url == f"http://localhost:8080{path}"
+    command = ["python", HEALTHCHECK]
+    assert container["startupProbe"]["exec"]["command"] == [
+        *command,
+        "http://localhost:8080/api/frame.jpg?width=64",
+    ]
+    assert container["livenessProbe"]["exec"]["command"] == [
+        *command,
+        "--alive",
+        "http://localhost:8080/api/stats",
+    ]
     assert container["readinessProbe"]["exec"] == container["startupProbe"]["exec"]
     assert container["startupProbe"]["failureThreshold"] * container["startupProbe"]["periodSeconds"] == 300
 
@@ -361,6 +370,10 @@ def test_a_pod_of_the_service_has_time_to_end():
     (container,) = pod["containers"]
     assert container["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "7"]
     assert "--grace=40" in container["args"]
+    assert container["livenessProbe"]["exec"]["command"][2:] == [
+        "--alive",
+        "http://localhost:8000/v2/health/live",
+    ]
     assert pod["terminationGracePeriodSeconds"] > 7 + 40
     assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
 
