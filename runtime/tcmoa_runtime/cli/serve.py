@@ -13,12 +13,8 @@ from tcmoa_runtime.cli.printing import print_message
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.cluster import ClusterOptions
 from tcmoa_runtime.options.fuser import FuserOptions
-from tcmoa_runtime.options.serve import ReplicaOptions, ServeOptions
+from tcmoa_runtime.options.serve import ADDRESS_GROUP, ListenOptions, ReplicaOptions, ServeOptions
 from tcmoa_runtime.serving.bundles import name_bundles
-from tcmoa_runtime.web.address import DEFAULT_HOST, Address
-
-_ADDRESS_GROUP = "Address"
-DEFAULT_PORT = 8000
 
 
 def _parse_replicas(text: str) -> tuple[int, int]:
@@ -35,9 +31,11 @@ _REPLICAS_FORM = TextForm(_parse_replicas, lambda value: f"{value[0]},{value[1]}
 @takes_options(FuserOptions, name="fuser_options", forms={"prompt_shift": SHIFT_FORM})
 @takes_options(ClusterOptions, name="cluster_options")
 @takes_options(ReplicaOptions, name="replica_options", forms={"replicas": _REPLICAS_FORM})
+@takes_options(ListenOptions, name="listen_options")
 @takes_options(ServeOptions)
 def serve(
     options: ServeOptions,
+    listen_options: ListenOptions,
     replica_options: ReplicaOptions,
     cluster_options: ClusterOptions,
     fuser_options: FuserOptions,
@@ -50,22 +48,12 @@ def serve(
             show_default=False,
         ),
     ],
-    host: Annotated[
-        str,
-        typer.Option(
-            help="Host to listen on. On other hosts than loopback a token is required.",
-            rich_help_panel=_ADDRESS_GROUP,
-        ),
-    ] = DEFAULT_HOST,
-    port: Annotated[
-        int, typer.Option(help="Port to listen on; 0 takes any free one.", rich_help_panel=_ADDRESS_GROUP)
-    ] = DEFAULT_PORT,
     token: Annotated[
         str | None,
         typer.Option(
             envvar="TCMOA_TOKEN",
             help="Token that clients need; generated if the host is not loopback.",
-            rich_help_panel=_ADDRESS_GROUP,
+            rich_help_panel=ADDRESS_GROUP,
         ),
     ] = None,
 ) -> int:
@@ -83,7 +71,6 @@ def serve(
     """
     require("tcmoa_runtime.serving.server", "serve", "serve")
     named = name_bundles(bundles)
-    listen = Address.parse(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", subject="host")
 
     def show(url: str) -> None:
         print_message(f"service: {url} serves {', '.join(named)}")
@@ -91,7 +78,9 @@ def serve(
     if cluster_options.address is None and replica_options.replicas is None:
         from tcmoa_runtime.serving.local import serve_here
 
-        serve_here(named, options, fuser_options, address=listen, token=token, on_started=show)
+        serve_here(
+            named, options, fuser_options, address=listen_options.address, token=token, on_started=show
+        )
         return 0
     from tcmoa_runtime.serving.ray_service import serve_on_ray
 
@@ -101,7 +90,7 @@ def serve(
         fuser_options,
         replica_options,
         cluster=cluster_options.address,
-        address=listen,
+        address=listen_options.address,
         token=token,
         on_started=show,
     )

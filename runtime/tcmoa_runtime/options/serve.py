@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Annotated
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.cluster import CLUSTER_GROUP
 from tcmoa_runtime.options.option import Option, check_minimum, check_range, check_seconds
+from tcmoa_runtime.web.address import DEFAULT_HOST, MAX_PORT, Address
 
+ADDRESS_GROUP = "Address"
 LIMITS_GROUP = "Limits"
+DEFAULT_PORT = 8000
 
 MAX_CONCURRENCY = 256
 MAX_QUEUE = 10_000
@@ -18,6 +23,40 @@ MAX_MEGAPIXELS = 256.0
 MAX_REPLICAS = 10_000
 MAX_GPUS = 64
 DEFAULT_REPLICAS = (1, 4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListenOptions:
+    """What a service listens on."""
+
+    host: Annotated[
+        str,
+        Option(
+            "Host to listen on. On other hosts than loopback a token is required.",
+            group=ADDRESS_GROUP,
+            metavar="HOST",
+        ),
+    ] = DEFAULT_HOST
+    port: Annotated[int, Option("Port to listen on; 0 takes any free one.", group=ADDRESS_GROUP)] = (
+        DEFAULT_PORT
+    )
+
+    def __post_init__(self) -> None:
+        """Check every field; raises InputError whose subject is the field's name."""
+        check_range("port", self.port, 0, MAX_PORT)
+        try:
+            is_ipv6 = ip_address(self.host).version == 6
+        except ValueError:
+            is_ipv6 = False
+        if not self.host or (":" in self.host and not is_ipv6) or re.search(r"[\s/@\[\]]", self.host):
+            raise InputError(
+                f"{self.host!r}; expected a name or an IP address, e.g. {DEFAULT_HOST}", subject="host"
+            )
+
+    @property
+    def address(self) -> Address:
+        """The address."""
+        return Address(self.host, self.port)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,17 +7,18 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from tcmoa_runtime import errors
 from tcmoa_runtime.cluster.bundle_shipping import ship_bundle
 from tcmoa_runtime.cluster.environment import is_debugging
-from tcmoa_runtime.cluster.nodes import list_nodes
+from tcmoa_runtime.cluster.nodes import ClusterNode, list_nodes
 from tcmoa_runtime.cluster.session import ray_session
 from tcmoa_runtime.errors import InputError, TcmoaError, first_line
 from tcmoa_runtime.given_prompt import Prompt
+from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.options.fuser import FuserOptions
 from tcmoa_runtime.options.serve import ReplicaOptions, ServeOptions
 from tcmoa_runtime.serving.deployment import ReplicaSpec, make_deployment
@@ -28,6 +29,8 @@ from tcmoa_runtime.web.address import Address
 
 if TYPE_CHECKING:
     from ray.serve import Application
+
+_log = get_logger("service")
 
 APPLICATION: Final = "tcmoa"
 SHUTDOWN_SECONDS: Final = 30.0
@@ -67,6 +70,8 @@ def serve_on_ray(
         BundleError: A bundle must not be loaded.
         TcmoaError: The replicas cannot be started.
     """
+    if address.port == 0:
+        raise InputError("0; expected 1 to 65535: the proxies of all nodes listen on it", subject="port")
     choose_token(token, is_loopback=address.is_loopback)
     prompt = Prompt.read(fuser_options.prompt_scale, fuser_options.prompt_shift)
     stopped = threading.Event()
@@ -85,6 +90,7 @@ def serve_on_ray(
         access = service_access(address, token, address.port)
         nodes = list_nodes()
         num_cpus = fuser_options.threads or max(1, int(min(node.num_cpus for node in nodes)))
+        _check_places(nodes, replica_options, num_cpus, is_private=cluster is None)
         shipped = {name: ship_bundle(path, nodes=nodes) for name, path in bundles.items()}
         spec = ReplicaSpec(
             bundles=shipped,
@@ -121,6 +127,41 @@ def _check_free(cluster: str | None) -> None:
         subject=cluster or "this machine",
         remedy="Stop it with `serve shutdown`, or deploy tcmoa_runtime.serving.deployment:build_application with "
         "`serve deploy`",
+    )
+
+
+def _check_places(
+    nodes: Sequence[ClusterNode], replica_options: ReplicaOptions, num_cpus: int, *, is_private: bool
+) -> None:
+    """Check whether the fewest replicas fit on the nodes; else they would be waited for.
+
+    Raises:
+        InputError: They do not fit on this machine. On a cluster, whose autoscaler may add nodes, it is a warning.
+    """
+    low, gpus = replica_options.bounds[0], replica_options.gpus
+    places = sum(
+        min(
+            int(node.num_cpus // num_cpus),
+            int(node.num_gpus // gpus) if gpus else low,
+        )
+        for node in nodes
+    )
+    if places >= low:
+        return
+    needed = f"{num_cpus} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
+    if is_private:
+        raise InputError(
+            f"{low} replicas with {needed} each; expected at most {places}, for which this machine has room",
+            subject="replicas",
+            remedy="Lower {replicas}, {threads} or {gpus}, or give the {address} of a cluster.",
+            settings={"replicas": ..., "threads": ..., "gpus": ..., "address": ...},
+        )
+    _log.warning(
+        "service: waits until the cluster has room for %d replicas with %s each; it has room for %d",
+        low,
+        needed,
+        places,
+        extra={"event": "waits-for-nodes", "replicas": low, "places": places},
     )
 
 

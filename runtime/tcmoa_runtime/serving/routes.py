@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from tcmoa_runtime.options.serve import DEFAULT_PORT
 from tcmoa_runtime.web import routes
 from tcmoa_runtime.web.routes import Parameter, Route
 
-DEFAULT_PORT: Final = 8000
 EXAMPLE_URL: Final = f"http://127.0.0.1:{DEFAULT_PORT}"
 EXAMPLE_MODEL: Final = "nano-vif"
 

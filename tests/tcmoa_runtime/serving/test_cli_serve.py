@@ -14,14 +14,15 @@ import pytest
 
 from service_pieces import HttpService, noise, running_service
 from tcmoa_runtime import Fuser, InputError
+from tcmoa_runtime.cluster.nodes import ClusterNode
 from tcmoa_runtime.errors import BundleError, MissingError, TcmoaError
-from tcmoa_runtime.options.serve import ReplicaOptions, ServeOptions
+from tcmoa_runtime.options.serve import ListenOptions, ReplicaOptions, ServeOptions
 from tcmoa_runtime.serving.bundles import name_bundles
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed; `pip install 'tcmoa[serve]'` runs this")
 
 from tcmoa_runtime.serving.deployment import build_application
-from tcmoa_runtime.serving.ray_service import _start_error
+from tcmoa_runtime.serving.ray_service import _check_places, _start_error
 
 GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "serving.md"
 COMMAND = [sys.executable, "-c", "import sys; from tcmoa_runtime.cli import run; sys.exit(run(sys.argv[1:]))"]
@@ -82,8 +83,8 @@ def test_a_second_signal_cuts_requests_off(vif, exported):
 
 
 WRONG = {
-    "no bundle": (["no-such"], "no-such: no such bundle; expected a folder or one of nano-vif, nano-mef, nano-mff. "
-                  "Make a bundle with `tcmoa export`"),
+    "no bundle": (["no-such", "--port", "0"], "no-such: no such bundle; expected a folder or one of "
+                  "nano-vif, nano-mef, nano-mff. Make a bundle with `tcmoa export`"),
     "twice": (["nano-vif", "nano-vif"], "nano-vif: the name nano-vif is that of nano-vif already; expected a name "
               "for each bundle. Give it another name: NAME=BUNDLE."),
     "name": (["a b=nano-vif"], "a b=nano-vif: the name 'a b' cannot stand in a URL; expected letters, digits, - . and _"
@@ -93,10 +94,11 @@ WRONG = {
     "host": (["nano-vif", "--host", "203.0.113.7", "--token", "long-enough"],
              "service: cannot listen on 203.0.113.7:8000: Cannot assign requested address. Choose another port, or 0 "
              "for any free port."),
-    "host with port": (["nano-vif", "--host", "localhost/x"], "host: 'localhost/x:8000'; expected HOST:PORT with a "
-                       "port of 0 to 65535, e.g. 127.0.0.1:8080"),
-    "port": (["nano-vif", "--port", "70000"], "host: '127.0.0.1:70000'; expected HOST:PORT with a port of 0 to 65535, "
-             "e.g. 127.0.0.1:8080"),
+    "host with port": (["nano-vif", "--host", "localhost:80"],
+                       "--host: 'localhost:80'; expected a name or an IP address, e.g. 127.0.0.1"),
+    "url": (["nano-vif", "--host", "http//x"], "--host: 'http//x'; expected a name or an IP address, e.g. 127.0.0.1"),
+    "no host": (["nano-vif", "--host", ""], "--host: ''; expected a name or an IP address, e.g. 127.0.0.1"),
+    "port": (["nano-vif", "--port", "70000"], "--port: 70000; expected 0 to 65535"),
     "concurrency": (["nano-vif", "--concurrency", "0"], "--concurrency: 0; expected 1 to 256"),
     "queue": (["nano-vif", "--max-queue", "-1"], "--max-queue: -1; expected 0 to 10000"),
     "body": (["nano-vif", "--max-body-mib", "0"], "--max-body-mib: 0 MiB; expected 1 to 2048 MiB"),
@@ -105,6 +107,8 @@ WRONG = {
     "replicas": (["nano-vif", "--replicas", "3,2"],
                  "--replicas: 3,2; expected MIN,MAX with 1 <= MIN <= MAX <= 10000"),
     "replicas text": (["nano-vif", "--replicas", "many"], "--replicas: 'many'; expected MIN,MAX or a number, e.g. 1,4"),
+    "port of replicas": (["nano-vif", "--replicas", "1", "--port", "0"],
+                         "--port: 0; expected 1 to 65535: the proxies of all nodes listen on it"),
     "gpus": (["nano-vif", "--gpus", "1.5"], "--gpus: 1.5; expected a whole number, or less than 1"),
     "mask": (["nano-vif", "--prompt-shift", "no-such.png"], "no-such.png: no such image file"),
 }  # fmt: skip
@@ -187,6 +191,30 @@ def test_a_wrong_configuration_of_ray_serve_is_one_line(monkeypatch, arguments, 
 def test_an_error_in_a_replica_has_its_type_and_line(report, kind, line):
     error = _start_error(RuntimeError(report), report)
     assert (type(error), str(error)) == (kind, line)
+
+
+def test_replicas_for_which_there_is_no_room_are_refused_or_waited_for(caplog):
+    nodes = [ClusterNode("a", "127.0.0.2", 4, 1), ClusterNode("b", "127.0.0.3", 3, 0)]
+    _check_places(nodes, ReplicaOptions(replicas=(3, 9)), 2, is_private=True)
+    with pytest.raises(InputError) as caught:
+        _check_places(nodes, ReplicaOptions(replicas=(4, 9)), 2, is_private=True)
+    assert str(caught.value) == (
+        "replicas: 4 replicas with 2 CPUs each; expected at most 3, for which this machine has room. Lower replicas, "
+        "threads or gpus, or give the address of a cluster."
+    )
+    _check_places(nodes, ReplicaOptions(replicas=(2, 2), gpus=0.5), 1, is_private=False)
+    assert not caplog.records
+    _check_places(nodes, ReplicaOptions(replicas=(3, 3), gpus=0.5), 1, is_private=False)
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "service: waits until the cluster has room for 3 replicas with 1 CPUs and 0.5 GPUs each; it has room for 2"
+    )
+
+
+@pytest.mark.parametrize("host", ["::1", "127.0.0.1", "localhost", "service.example"])
+def test_hosts_are_names_and_addresses(host):
+    address = ListenOptions(host=host, port=80).address
+    assert (address.host, address.port) == (host, 80)
 
 
 def test_the_options_of_a_file_are_those_of_the_command():
