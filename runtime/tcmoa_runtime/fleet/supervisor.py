@@ -6,6 +6,7 @@ actors over as they are.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -359,6 +360,6 @@ def _describe_change(pair: PairStatus) -> str:
             where += f", page {report['page']}"
     reason = pair.message
     if report is not None and pair.state in ("waiting", "failed"):
-        again = "" if report["retry_s"] is None else f"; again in {report['retry_s']:.0f} s"
+        again = "" if report["retry_s"] is None else f"; again in {math.ceil(report['retry_s'])} s"
         reason = f"{report['error']}{again}"
     return f"{pair.name}: {pair.state}{where}" + (f": {reason}" if reason else "")
