@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -83,7 +84,7 @@ def fuse_in_bulk(
     if pending:  # else nothing is asked of Ray
         if options.address is None:
             on_message("starting Ray on this machine")
-        with ray_session(options.address) as session:
+        with ray_session(options.address, num_cpus=_num_cpus(options)) as session:
             pool = _pool_size(options, session)
             units = list(slice_pairs(pending, pool.num_actors)) if isinstance(pending, list) else pending
             worker = WorkerSettings(
@@ -201,7 +202,14 @@ def _pool_size(options: BulkOptions, session: RaySession) -> PoolSize:
         raise InputError(
             f"{cpus}, but the largest node has {most:g} CPUs; expected at most that many", subject="threads"
         )
-    return PoolSize(min(options.actors or fits, fits), cpus, 0)
+    return PoolSize(options.actors or fits, cpus, 0)  # more than fit now: a cluster may grow
+
+
+def _num_cpus(options: BulkOptions) -> int | None:
+    """Return the CPUs of a private Ray: enough for the actors that were asked for; None for those of the machine."""
+    if options.actors is None:
+        return None
+    return max(len(os.sched_getaffinity(0)), options.actors * (options.threads or 1))
 
 
 def _check_apart(found: BulkInput, storage: Storage, path: str) -> None:

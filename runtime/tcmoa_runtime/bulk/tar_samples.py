@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from tcmoa_runtime.errors import InputError, first_line
 from tcmoa_runtime.images import MAX_FILE_BYTES
-
-SOURCES: Final = ("x", "y")
 
 
 @dataclass(frozen=True)
@@ -20,7 +18,7 @@ class Sample:
 
     Attributes:
         key: Its name.
-        sources: Encoded images by source, `x` and `y`; one that is missing is left out.
+        sources: Encoded images by the name of their source; one that is missing is left out.
         files: Their names in the tar file.
     """
 
@@ -38,8 +36,17 @@ def count_samples(file: BinaryIO, subject: str) -> int:
     return count
 
 
-def read_samples(file: BinaryIO, subject: str, start: int = 0, stop: int | None = None) -> Iterator[Sample]:
+def read_samples(
+    file: BinaryIO, subject: str, names: Sequence[str], start: int = 0, stop: int | None = None
+) -> Iterator[Sample]:
     """Yield the samples of a tar file from `start` up to `stop`.
+
+    Args:
+        file: The tar file.
+        subject: What errors call it.
+        names: Names of the two sources in file names, e.g. `x` and `y`.
+        start: First sample.
+        stop: Sample after the last one.
 
     Raises:
         InputError: The file is damaged.
@@ -47,14 +54,14 @@ def read_samples(file: BinaryIO, subject: str, start: int = 0, stop: int | None 
     number, key = -1, None
     sources: dict[str, bytes] = {}
     files: dict[str, str] = {}
-    for name, file_name, data in _members(file, subject, lambda name: _source_of(name) is not None):
+    for name, file_name, data in _members(file, subject, lambda name: _source_of(name, names) is not None):
         if name != key:
             if key is not None and number >= start:
                 yield Sample(key, sources, files)
             number, key, sources, files = number + 1, name, {}, {}
             if stop is not None and number >= stop:
                 return
-        source = _source_of(file_name)
+        source = _source_of(file_name, names)
         if source is not None:
             sources[source], files[source] = data, file_name
     if key is not None and number >= start:
@@ -84,9 +91,9 @@ def split_name(name: str) -> tuple[str, str]:
     return folder + slash + key, rest
 
 
-def _source_of(name: str) -> str | None:
-    source = split_name(name)[1].partition(".")[0].lower()
-    return source if source in SOURCES else None
+def _source_of(name: str, names: Sequence[str]) -> str | None:
+    source = split_name(name)[1].partition(".")[0]
+    return source if source in names else None
 
 
 def _members(

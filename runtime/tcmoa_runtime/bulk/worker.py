@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tcmoa_runtime.bulk.results import ResultFolder, check_name
 from tcmoa_runtime.bulk.storage import Storage, open_storage
-from tcmoa_runtime.bulk.tar_samples import read_samples
+from tcmoa_runtime.bulk.tar_samples import Sample, read_samples
 from tcmoa_runtime.bulk.units import PairFailure, PairSlice, RowGroup, Unit, UnitResult
 from tcmoa_runtime.cluster.bundle_shipping import BundleReference
 from tcmoa_runtime.errors import InputError, TcmoaError, first_line
@@ -210,8 +210,9 @@ class _Run:
                 yield from self._rows(unit, subject)
             else:
                 with self._source.open_stream(unit.path) as file:
-                    for sample in read_samples(file, subject, unit.start, unit.stop):
-                        yield _sample_job(sample.key, sample.sources, sample.files, subject)
+                    names = self._settings.options.columns[:2]
+                    for sample in read_samples(file, subject, names, unit.start, unit.stop):
+                        yield _sample_job(sample, names, subject)
         except InputError as error:
             self._result.failures.append(PairFailure(unit.part, subject, "", error))
 
@@ -347,16 +348,17 @@ def _beside(table: str, path: str) -> str:
     return f"{folder}/{path}" if folder else path
 
 
-def _sample_job(key: str, sources: Mapping[str, bytes], files: Mapping[str, str], subject: str) -> _Job:
+def _sample_job(sample: Sample, names: Sequence[str], subject: str) -> _Job:
     def reader(source: str) -> Callable[[], NDArray[Any]]:
         def read() -> NDArray[Any]:
-            if source not in sources:
+            if source not in sample.sources:
                 raise InputError(
-                    f"no file {key}.{source}.EXT; expected one of each source", subject=f"{subject}: {key}"
+                    f"no file {sample.key}.{source}.EXT; expected one of each source",
+                    subject=f"{subject}: {sample.key}",
                 )
-            return decode_image(sources[source], f"{subject}: {files[source]}")
+            return decode_image(sample.sources[source], f"{subject}: {sample.files[source]}")
 
         return read
 
-    shown = [f"{subject}: {files[source]}" if source in files else "" for source in ("x", "y")]
-    return _Job(key, shown[0], shown[1], reader("x"), reader("y"))
+    x, y = (f"{subject}: {sample.files[name]}" if name in sample.files else "" for name in names)
+    return _Job(sample.key, x, y, reader(names[0]), reader(names[1]))

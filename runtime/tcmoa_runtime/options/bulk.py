@@ -63,7 +63,8 @@ class BulkOptions(FuserOptions, ClusterOptions):
         tuple[str, ...],
         Option(
             "Columns of a Parquet file with the first sources, the second ones, and the names. Sources are the bytes "
-            "of image files, or their paths. Without a column of names, a pair has the name of its file and row.",
+            "of image files, or their paths. Without a column of names, a pair has the name of its file and row. In a "
+            "tar file, the files of a sample are KEY.X.png and KEY.Y.png.",
             group=PAIRS_GROUP,
             metavar="X,Y,NAME",
         ),

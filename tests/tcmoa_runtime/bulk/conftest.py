@@ -18,7 +18,7 @@ def in_process(monkeypatch):
     from tcmoa_runtime.cluster.bundle_shipping import BundleReference, bundle_hash
 
     @contextlib.contextmanager
-    def session(address):
+    def session(address, *, num_cpus):
         assert address is None
         yield RaySession(None, (ClusterNode("node", "127.0.0.1", 2.0, 0.0),))
 

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -323,6 +324,26 @@ class TestWebDataset:
         assert read() == expected
         assert not (out / "_errors.csv").exists()
 
+    def test_sources_have_other_names_by_columns(self, archive, tmp_path):
+        folder, names, expected = archive
+        with tarfile.open(tmp_path / "in.tar", "w") as opened:
+            for source, data in zip(("vis", "ir"), sources_of(folder, names[0]), strict=True):
+                member = tarfile.TarInfo(f"a/b.{source}.png")
+                member.size = len(data)
+                opened.addfile(member, io.BytesIO(data))
+        out = tmp_path / "out"
+        assert counts(fuse(tmp_path / "in.tar", None, out, columns=("vis", "ir"), container="files")) == (
+            1,
+            0,
+            0,
+        )
+        assert (out / "a" / "b.png").read_bytes() == expected[names[0]]
+        assert counts(fuse(tmp_path / "in.tar", None, out, columns=("vis", "ir"), container="files")) == (
+            0,
+            1,
+            0,
+        )
+
     def test_a_damaged_shard_is_an_error_of_its_own(self, archive, tmp_path):
         folder, names, expected = archive
         (tmp_path / "in").mkdir()
@@ -408,7 +429,9 @@ class TestWrongInputs:
     def test_each_is_one_line_before_ray_is_started(self, archive, tmp_path, line, monkeypatch):
         folder, _names, _ = archive
         x, y, out = folder / "x", folder / "y", tmp_path / "out"
-        monkeypatch.setattr("tcmoa_runtime.bulk.run.ray_session", lambda *_: pytest.fail("Ray was started"))
+        monkeypatch.setattr(
+            "tcmoa_runtime.bulk.run.ray_session", lambda *_, **__: pytest.fail("Ray was started")
+        )
         (tmp_path / "empty").mkdir()
         (tmp_path / "file").touch()
         parquet.write_table(pyarrow.table({"a": [1]}), tmp_path / "in.parquet")
@@ -471,6 +494,24 @@ class TestWrongInputs:
             "error: 127.9.9.9:9: no Ray cluster answers; expected the address of a head node"
         )
         assert not (tmp_path / "out").exists()
+
+    @pytest.mark.usefixtures("in_process")
+    def test_progress_has_a_rate_from_the_first_results(self, archive, tmp_path, capsys, monkeypatch):
+        folder, *_ = archive
+        monkeypatch.setattr("tcmoa_runtime.cli.progress.LINE_SECONDS", 0.0)
+        assert run(["bulk", BUNDLE, f"{folder}/x", f"{folder}/y", "-o", str(tmp_path / "out")]) == 0
+        captured = capsys.readouterr()
+        lines = captured.err.splitlines()
+        assert lines[:2] == [
+            "bulk: starting Ray on this machine",
+            "bulk: loading the bundle in 2 processes on 1 node",
+        ]
+        assert lines[2] == f"bulk: 1 of {COUNT}"
+        assert re.fullmatch(rf"bulk: 2 of {COUNT}, [\d.]+ pairs/s, 0:\d\d left", lines[3])
+        out = re.escape(str(tmp_path / "out"))
+        assert re.fullmatch(rf"{COUNT} pairs in {out} \(.*, [\d.]+ pairs/s with 2 Fusers\)\n", captured.out)
+        assert run(["bulk", BUNDLE, f"{folder}/x", f"{folder}/y", "-o", str(tmp_path / "out")]) == 0
+        assert "nothing to fuse (--overwrite fuses them again)" in capsys.readouterr().out
 
     @pytest.mark.usefixtures("in_process")
     def test_json_and_exit_codes(self, archive, tmp_path, capsys):
