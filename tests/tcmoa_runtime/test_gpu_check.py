@@ -82,7 +82,7 @@ def test_without_tensorrt_the_exit_code_is_3(arguments, words, device, tcmoa, mo
     [
         (["--step", "build,speed"], "--step: 'speed'; expected one of device, build, parity, "),
         (["--precision", "fp4"], "--precision: 'fp4'; expected one of fp32, fp16, bf16, int8, fp8"),
-        (["--frames", "11"], "--frames: 11; expected 12 to 1e+06"),
+        (["--frames", "11"], "--frames: 11; expected 12 to 1000000"),
         (["--step-seconds", "0"], "--step-seconds: 0 s; expected 1 to 86400 s"),
         (["--out", "{tmp}"], "{tmp}: a folder; expected a file. Name the report in it."),
         (

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from tcmoa_runtime import InputError
 from tcmoa_runtime.cli.options import TextForm, help_of, parse_number, takes_options
 from tcmoa_runtime.options.export import ExportOptions
-from tcmoa_runtime.options.option import Option, check_choices, check_range
+from tcmoa_runtime.options.option import Option, check_choices, check_range, format_number
 
 Color = Literal["red", "blue"]
 
@@ -51,6 +51,22 @@ def run(*arguments):
     app.command()(command)
     result = CliRunner().invoke(app, list(arguments))
     return result, seen
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (2**31 - 1, "2147483647"),
+        (1e6, "1000000"),
+        (-0.5, "-0.5"),
+        (1 / 3, "0.333333"),
+        (10**400, "1.00e+400"),
+        (float("nan"), "nan"),
+        (float("inf"), "inf"),
+    ],
+)
+def test_numbers_of_messages_have_all_their_digits(value, text):
+    assert format_number(value) == text
 
 
 def test_defaults_are_those_of_the_class():

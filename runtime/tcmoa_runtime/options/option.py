@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from tcmoa_runtime.errors import InputError
@@ -55,17 +56,29 @@ def check_choice(subject: str, value: object, choices: Collection[object]) -> No
         raise InputError(f"{value!r}; expected one of {', '.join(map(str, choices))}", subject=subject)
 
 
+def format_number(value: float) -> str:
+    """Return a number for a message: whole ones below 1e15 with all their digits, others with up to six."""
+    if abs(value) < 1e15:
+        return f"{value:.0f}" if value == int(value) else f"{value:g}"
+    return f"{value:g}" if isinstance(value, float) else f"{Decimal(value):.3g}"  # no float holds 10**400
+
+
 def check_range(subject: str, value: float, low: float, high: float, unit: str = "") -> None:
     """Raise InputError unless `low <= value <= high`; NaN is refused."""
     if not low <= value <= high:
         unit = unit and f" {unit}"
-        raise InputError(f"{value:g}{unit}; expected {low:g} to {high:g}{unit}", subject=subject)
+        raise InputError(
+            f"{format_number(value)}{unit}; expected {format_number(low)} to {format_number(high)}{unit}",
+            subject=subject,
+        )
 
 
 def check_minimum(subject: str, value: float, minimum: float) -> None:
     """Raise InputError unless `value` is `minimum` or more; NaN is refused."""
     if not value >= minimum:
-        raise InputError(f"{value:g}; expected {minimum:g} or more", subject=subject)
+        raise InputError(
+            f"{format_number(value)}; expected {format_number(minimum)} or more", subject=subject
+        )
 
 
 def check_seconds(subject: str, value: float, minimum: float = 0.0) -> float:
