@@ -233,6 +233,7 @@ def test_pods_run_commands_that_exist(objects):
             elif "command" in container or not words:  # of Ray's pods, the operator sets it
                 continue
             check_parses([word.replace("$(TCMOA_CPUS)", "2") for word in words])
+            assert words[1].startswith("/bundles/") or resolve_bundle(words[1]).is_dir()
             count += 1
     for found in objects:
         if found["kind"] == "RayJob":
