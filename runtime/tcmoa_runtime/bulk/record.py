@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -99,9 +99,9 @@ class ResultRecord:
 
     def remove_partial(self) -> None:
         """Remove the temporary files that killed processes have left in the folder."""
-        for name, is_folder in self._out.storage.list_entries(Path(self._out.path)):
-            if not is_folder and _PARTIAL.fullmatch(name):
-                self._out.storage.delete(f"{self._out.path}/{name}")
+        if self._out.storage.has_partial_files:
+            partial = [path for path in _walk(self._out) if _PARTIAL.fullmatch(path.rpartition("/")[2])]
+            _delete(self._out, partial)
 
     def names_there(self) -> set[str]:
         """Return the names of the pairs whose results are in the folder."""
@@ -123,20 +123,23 @@ def _kind_of(out: ResultFolder, made: Settings) -> ResultFolder:
 def _list_results(out: ResultFolder) -> set[str]:
     """Return the paths of the results in a folder, also in folders below it."""
     suffix = f".{out.image_format}" if out.container == "files" else out.part_suffix
-    found: set[str] = set()
-    pending = [out.path]
+    return {
+        path
+        for path in _walk(out)
+        if path.endswith(suffix) and not path.rpartition("/")[2].startswith((".", "_"))
+    }
+
+
+def _walk(out: ResultFolder) -> Iterator[str]:
+    """Yield the paths of all files in a folder and below it."""
+    pending = [out.path] if out.storage.is_folder(Path(out.path)) else []
     while pending:
         folder = pending.pop()
-        if not out.storage.is_folder(Path(folder)):
-            continue
         for name, is_folder in out.storage.list_entries(Path(folder)):
-            if name.startswith((".", "_")):
-                continue
-            if is_folder:
+            if not is_folder:
+                yield f"{folder}/{name}"
+            elif not name.startswith((".", "_")):
                 pending.append(f"{folder}/{name}")
-            elif name.endswith(suffix):
-                found.add(f"{folder}/{name}")
-    return found
 
 
 def _delete(out: ResultFolder, paths: Iterable[str]) -> None:

@@ -28,9 +28,15 @@ _STREAM_BYTES: Final = 4 << 20
 
 
 class Storage(FolderReader, Protocol):
-    """A file system; its paths are separated by slashes."""
+    """A file system; its paths are separated by slashes.
+
+    Attributes:
+        is_remote: Whether it is not that of this machine.
+        has_partial_files: Whether a process that is killed while it writes leaves a temporary file.
+    """
 
     is_remote: bool
+    has_partial_files: bool
 
     def spell(self, path: str) -> str:
         """Return how a user calls a path."""
@@ -73,6 +79,7 @@ class DiskStorage(DiskFolders):
     """The file system of this machine, or one that all nodes have mounted at the same path."""
 
     is_remote = False
+    has_partial_files = True
 
     def spell(self, path: str) -> str:
         """Return the path."""
@@ -141,6 +148,7 @@ class RemoteStorage:
     def __init__(self, filesystem: FileSystem, scheme: str) -> None:
         """Take a file system and the scheme of its URIs."""
         self._filesystem, self._scheme = filesystem, scheme
+        self.has_partial_files = scheme not in _OBJECT_STORES
 
     def spell(self, path: str) -> str:
         """Return the URI of a path, without the parameters that it was given with."""
@@ -184,7 +192,7 @@ class RemoteStorage:
     def write(self, path: str, data: bytes) -> None:
         """Put an object; in other file systems than object stores, write beside the target and move."""
         with self._about(path, "written"):
-            if self._scheme in _OBJECT_STORES:
+            if not self.has_partial_files:
                 self._put(path, data)
                 return
             folder, _, name = path.rpartition("/")

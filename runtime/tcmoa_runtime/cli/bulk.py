@@ -48,7 +48,8 @@ def bulk(
         tcmoa bulk nano-vif s3://archive/visible s3://archive/infrared -o s3://archive/fused --address auto
         tcmoa bulk nano-vif pairs.parquet -o fused/ --columns visible,infrared,id
     """
-    require("ray.data", "bulk", "ray")
+    for package in ("ray", "ray.data"):
+        require(package, "bulk", "ray")
     module = require("tcmoa_runtime.bulk.run", "bulk", "ray")
     done = 0
     with counted_bar("bulk", unit="pairs") as (on_message, show):

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import sys
 import tarfile
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tcmoa_runtime.bulk.storage import open_storage
 from tcmoa_runtime.bulk.worker import BulkWorker
 from tcmoa_runtime.cli import run
 from tcmoa_runtime.errors import InputError, TcmoaError
+from tcmoa_runtime.install import install_hint
 
 COUNT = 6
 
@@ -483,6 +485,14 @@ class TestWrongInputs:
             assert not out.exists()
         code, text = line(BUNDLE, x, y, "-o", tmp_path / "file")
         assert (code, text) == (2, f"error: {tmp_path / 'file'}: a file; expected a folder")
+
+    def test_a_missing_package_is_named_with_the_extra(self, archive, tmp_path, line, monkeypatch):
+        folder, *_ = archive
+        monkeypatch.delitem(sys.modules, "ray.data", raising=False)
+        monkeypatch.setitem(sys.modules, "ray", None)
+        code, text = line(BUNDLE, folder / "x", folder / "y", "-o", tmp_path / "out")
+        assert code == 3
+        assert text == f"error: tcmoa bulk: the package ray is not installed. {install_hint('ray')}"
 
     def test_the_address_of_no_cluster_leaves_no_results(self, archive, tmp_path, line):
         folder, *_ = archive

@@ -1,0 +1,237 @@
+"""What a bulk run leaves when it is stopped, what the next one makes of it, and names that only seem to be different."""
+
+import csv
+import io
+import tarfile
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from bulk_pieces import BUNDLE, bulk_options, images_in, plain_results, write_archive
+from tcmoa_runtime.bulk import run as bulk_run
+from tcmoa_runtime.bulk.results import check_name
+from tcmoa_runtime.bulk.run import fuse_in_bulk
+from tcmoa_runtime.bulk.storage import open_storage
+from tcmoa_runtime.bulk.tar_samples import read_samples
+try:
+    from tcmoa_runtime.bulk.tar_samples import list_files
+except ImportError:
+    list_files = None
+from tcmoa_runtime.errors import InputError, TcmoaError
+
+pytestmark = pytest.mark.usefixtures("in_process")
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """A folder with x/ and y/, the names of its pairs, and what the plain Fuser makes of them."""
+    folder = tmp_path_factory.mktemp("archive")
+    names = write_archive(folder, 2)
+    return folder, names, plain_results(folder, names)
+
+
+def fuse(x, y, out, **options):
+    return fuse_in_bulk(BUNDLE, x, y, out, bulk_options(**options))
+
+
+def counts(summary):
+    return summary.num_fused, summary.num_skipped, len(summary.failures)
+
+
+def write_tar(path, folder, keys):
+    """Write a tar file with a sample for each key, given with the name of the pair that it is a copy of."""
+    path.parent.mkdir(exist_ok=True)
+    with tarfile.open(path, "w") as opened:
+        for key, name in keys:
+            for source in "xy":
+                data = (folder / source / f"{name}.png").read_bytes()
+                member = tarfile.TarInfo(f"{key}.{source}.png")
+                member.size = len(data)
+                opened.addfile(member, io.BytesIO(data))
+
+
+def write_pairs(path, folder, names, **columns):
+    path.parent.mkdir(exist_ok=True)
+    sources = {source: [(folder / source / f"{name}.png").read_bytes() for name in names] for source in "xy"}
+    parquet.write_table(pyarrow.table(sources | {"name": list(names)} | columns), path)
+
+
+class TestStopped:
+    @pytest.mark.parametrize("ending", [KeyboardInterrupt, TcmoaError])
+    def test_results_of_a_first_unit_that_never_ended_are_taken_over(
+        self, archive, tmp_path, monkeypatch, ending
+    ):
+        folder, names, expected = archive
+        write_tar(tmp_path / "in.tar", folder, [(name, name) for name in names])
+        out = tmp_path / "out"
+        in_one_pass = bulk_run.run_passes
+
+        def stops(units, settings, pool):
+            for _ in in_one_pass(units, settings, pool):
+                raise ending("stopped")  # all is written, and nothing was reported
+                yield
+
+        with monkeypatch.context() as patch:
+            patch.setattr(bulk_run, "run_passes", stops)
+            with pytest.raises(ending):
+                fuse(tmp_path / "in.tar", None, out, container="files")
+        assert images_in(out) == expected
+        assert counts(fuse(tmp_path / "in.tar", None, out, container="files")) == (0, len(names), 0)
+
+    def test_a_run_that_fails_before_any_result_leaves_no_folder(self, archive, tmp_path, monkeypatch):
+        folder, _names, _ = archive
+
+        def fails(*_):
+            raise TcmoaError("failed")
+            yield
+
+        monkeypatch.setattr(bulk_run, "run_passes", fails)
+        with pytest.raises(TcmoaError, match="^failed"):
+            fuse(folder / "x", folder / "y", tmp_path / "new" / "out")
+        assert not (tmp_path / "new").exists()
+
+    def test_files_that_a_killed_process_left_in_folders_of_names_are_removed(self, archive, tmp_path):
+        folder, names, expected = archive
+        write_tar(tmp_path / "in.tar", folder, [(f"day/{names[0]}", names[0])])
+        left = tmp_path / "out" / "day" / ".left.png.0123456789abcdef.partial"
+        left.parent.mkdir(parents=True)
+        left.touch()
+        assert counts(fuse(tmp_path / "in.tar", None, tmp_path / "out", container="files")) == (1, 0, 0)
+        assert list(left.parent.iterdir()) == [left.parent / f"{names[0]}.png"]
+        assert images_in(left.parent) == {names[0]: expected[names[0]]}
+
+
+class TestNames:
+    def test_equal_keys_of_several_tar_files_are_different_images(self, archive, tmp_path):
+        folder, names, expected = archive
+        for shard, name in zip(("a", "b"), names, strict=True):
+            write_tar(tmp_path / "in" / f"{shard}.tar", folder, [("000000", name)])
+        out = tmp_path / "out"
+        assert counts(fuse(tmp_path / "in", None, out, container="files")) == (2, 0, 0)
+        assert [images_in(out / shard) for shard in "ab"] == [{"000000": expected[name]} for name in names]
+        assert counts(fuse(tmp_path / "in", None, out, container="files")) == (0, 2, 0)
+
+    @pytest.mark.parametrize("container", ["files", "webdataset"])
+    def test_a_key_that_comes_again_in_a_tar_file_is_an_error_in_every_run(
+        self, archive, tmp_path, container
+    ):
+        folder, names, _ = archive
+        write_tar(tmp_path / "in.tar", folder, [("a", names[0]), ("b", names[1]), ("a", names[1])])
+        for done in ((2, 0, 1), (0, 2, 1)):
+            summary = fuse(tmp_path / "in.tar", None, tmp_path / "out", container=container)
+            assert counts(summary) == done
+            assert str(summary.failures[0].error) == (
+                "a: the name of another pair too; expected a name for each"
+            )
+
+    def test_files_that_differ_in_the_case_of_their_suffix_do_not_replace_each_others_results(
+        self, archive, tmp_path
+    ):
+        folder, names, expected = archive
+        write_pairs(tmp_path / "in" / "a.parquet", folder, names[:1])
+        write_pairs(tmp_path / "in" / "a.PARQUET", folder, names[1:])
+        summary = fuse(tmp_path / "in", None, tmp_path / "out")
+        assert counts(summary) == (1, 0, 1)
+        assert str(summary.failures[0].error) == (
+            f"{tmp_path}/in/a.parquet: the name of a.PARQUET too, but for its suffix; expected a name for each"
+        )
+        table = parquet.read_table(tmp_path / "out")
+        assert table["fused"].to_pylist() == [expected[names[1]]]
+
+    def test_names_may_begin_with_an_underscore(self, archive, tmp_path):
+        folder, names, _ = archive
+        write_pairs(tmp_path / "in.parquet", folder, names, name=["_a", "_b/c"])
+        out = tmp_path / "out"
+        assert counts(fuse(tmp_path / "in.parquet", None, out, container="files")) == (2, 0, 0)
+        assert counts(fuse(tmp_path / "in.parquet", None, out, container="files")) == (0, 2, 0)
+        with pytest.raises(InputError, match="holds results made with prompt_shift"):
+            fuse(tmp_path / "in.parquet", None, out, container="files", prompt_shift=0.25)
+
+    def test_a_name_that_a_table_cannot_hold_is_an_error_of_its_pair(self, archive, tmp_path):
+        folder, names, expected = archive
+        write_tar(tmp_path / "in.tar", folder, [("caf\udce9", names[0]), ("a", names[1])])
+        summary = fuse(tmp_path / "in.tar", None, tmp_path / "out", container="parquet")
+        assert counts(summary) == (1, 0, 1)
+        assert summary.failures[0].error.problem == (
+            "'caf\\udce9'; expected a name in UTF-8, as in every Parquet file"
+        )
+        assert parquet.read_table(tmp_path / "out")["fused"].to_pylist() == [expected[names[1]]]
+
+    def test_names_of_any_type_are_compared_as_they_are_written(self, archive, tmp_path):
+        folder, names, _ = archive
+        write_pairs(tmp_path / "in" / "a.parquet", folder, names[:1], name=[1])
+        write_pairs(tmp_path / "in" / "b.parquet", folder, names[:1], name=["1"])
+        write_pairs(tmp_path / "in" / "c.parquet", folder, names[:1], name=[["list"]])
+        summary = fuse(tmp_path / "in", None, tmp_path / "out", container="files")
+        assert counts(summary) == (2, 0, 1)
+        assert summary.failures[0].name == "1"
+
+    def test_a_name_longer_than_any_file_system_takes_is_refused(self):
+        with pytest.raises(
+            InputError, match=r"^name: a name of 1999 characters; expected at most 1000 bytes$"
+        ):
+            check_name("/".join(["n"] * 1000))
+
+
+class TestStrangers:
+    def test_secrets_of_uris_in_tables_are_not_written_down(self, archive, tmp_path):
+        folder, names, _ = archive
+        secret = "http://user:s3cr3t@127.0.0.1:9/x.png?signature=s3cr3t"
+        write_pairs(tmp_path / "in.parquet", folder, names[:1], x=[secret.replace("http", "nothing")])
+        summary = fuse(tmp_path / "in.parquet", None, tmp_path / "out")
+        assert counts(summary) == (0, 0, 1)
+        table = (tmp_path / "out" / "_errors.csv").read_text()
+        assert "s3cr3t" not in table
+        assert (
+            next(csv.DictReader(io.StringIO(table)))["x"] == "nothing://***@127.0.0.1:9/x.png?signature=***"
+        )
+
+    def test_a_uri_is_the_whole_path_in_file_systems_of_http(self):
+        pytest.importorskip("aiohttp")
+        storage, path = open_storage("https://user:s3cr3t@host/x.png?signature=s3cr3t")
+        assert storage.spell(path) == "https://***@host/x.png?signature=***"
+
+    def test_a_tar_file_that_claims_a_huge_picture_is_refused_before_it_is_unpacked(self, tmp_path):
+        member = tarfile.TarInfo("a.x.png")
+        member.type, member.size = tarfile.GNUTYPE_SPARSE, 0
+        header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+        header[386:410] = b"%011o\0%011o\0" % (0, 0)  # one hole of no bytes
+        header[483:495] = b"%011o\0" % (1 << 30)  # of a file of 1 GiB
+        header[148:156] = b"        "
+        header[148:156] = b"%06o\0 " % sum(header)
+        (tmp_path / "in.tar").write_bytes(bytes(header) + bytes(1024))
+        with (
+            (tmp_path / "in.tar").open("rb") as file,
+            pytest.raises(InputError, match=r"a\.x\.png is a sparse file; expected its bytes"),
+        ):
+            list(read_samples(file, "in.tar", ("x", "y")))
+
+    def test_a_header_with_a_size_that_is_no_number_is_an_error_of_the_file(self, tmp_path):
+        extended = tarfile.TarInfo.create_pax_global_header({"GNU.sparse.size": "many"})
+        member = tarfile.TarInfo("a.x.png").tobuf()
+        (tmp_path / "in.tar").write_bytes(extended + member + bytes(1024))
+        with (
+            (tmp_path / "in.tar").open("rb") as file,
+            pytest.raises(InputError, match=r"^in\.tar: not a readable tar file: "),
+        ):
+            list(read_samples(file, "in.tar", ("x", "y")))
+
+    def test_the_names_in_a_tar_file_are_read_without_its_images(self, tmp_path):
+        path = tmp_path / "out.tar"
+        with tarfile.open(path, "w") as opened:
+            member = tarfile.TarInfo("a.png")
+            member.size = 1 << 20
+            opened.addfile(member, io.BytesIO(bytes(1 << 20)))
+
+        class Counted(io.FileIO):
+            num_bytes = 0
+
+            def read(self, size=-1):
+                data = super().read(size)
+                self.num_bytes += len(data)
+                return data
+
+        with Counted(path) as file:
+            assert list_files(file, "out.tar") == ["a.png"]
+            assert file.num_bytes < 1 << 16
