@@ -16,7 +16,7 @@ from ray_cluster import cluster, connected  # noqa: F401  # fixtures
 from tcmoa_runtime import Bundle
 from tcmoa_runtime.bundle import MANIFEST
 from tcmoa_runtime.cluster.bundle_shipping import CACHE_FOLDER, ship_bundle
-from tcmoa_runtime.cluster.nodes import on_each_node
+from tcmoa_runtime.cluster.nodes import ClusterNode, check_nodes, on_each_node
 from tcmoa_runtime.cluster.session import ray_session
 from tcmoa_runtime.errors import BundleError, InputError, MissingError
 
@@ -170,6 +170,33 @@ def test_nodes_with_another_version_are_named(connected, monkeypatch):  # noqa: 
         f"node {connected.nodes[0].address}: tcmoa {tcmoa_runtime.__version__}; expected tcmoa 9.9 as here. "
         "Install tcmoa 9.9 with its extra ray on every node of the cluster."
     )
+    assert not ray.is_initialized()
+
+
+def test_a_node_without_the_package_is_named(monkeypatch):
+    node = ClusterNode("a1", "10.0.0.7", 8.0, 0.0)
+    monkeypatch.setattr("tcmoa_runtime.cluster.nodes.list_nodes", lambda: (node,))
+    monkeypatch.setattr("tcmoa_runtime.cluster.nodes.on_each_node", lambda *_: ["!tcmoa_runtime"])
+    version = tcmoa_runtime.__version__
+    with pytest.raises(MissingError) as caught:
+        check_nodes()
+    assert str(caught.value) == (
+        f"node 10.0.0.7: the package tcmoa_runtime is not installed; expected tcmoa {version} as here. "
+        f"Install tcmoa {version} with its extra ray on every node of the cluster."
+    )
+
+
+def test_another_version_of_ray_is_named(connected, monkeypatch):  # noqa: F811
+    version = ray.__version__
+    monkeypatch.setattr(ray, "__version__", "9.9.9")
+    python = ".".join(map(str, sys.version_info[:3]))
+    for address in (connected.address, connected.client_address):
+        with pytest.raises(MissingError) as caught, ray_session(address):
+            pass
+        assert str(caught.value) == (
+            f"{address}: the cluster runs Ray {version}, Python {python}; expected Ray 9.9.9 and Python {python} as "
+            "here. Install the versions of the cluster here, or those of here on its nodes."
+        )
     assert not ray.is_initialized()
 
 
