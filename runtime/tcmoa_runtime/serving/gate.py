@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tcmoa_runtime.errors import InputError, MemoryShortageError, TcmoaError
 from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.serving.metrics import ServiceMetrics
+from tcmoa_runtime.serving.routes import ROUTES
 from tcmoa_runtime.serving.work_queue import ClientGoneError, WorkQueue
 from tcmoa_runtime.web.access import Access, RequestHead
 from tcmoa_runtime.web.refusal import HEADERS, RefusedError, shorten_line
@@ -177,7 +178,7 @@ async def http_error(_: Request, error: Exception) -> Response:
         allowed = (error.headers or {}).get("Allow", "")
         line = f"method: not one of this route; expected {allowed}."
     else:
-        line = "path: no such route. `GET /v2` and the documentation list them."
+        line = f"path: no such route; expected one of {', '.join(route.path for route in ROUTES)}"
     return error_response(error.status_code, line, dict(error.headers or {}))
 
 
