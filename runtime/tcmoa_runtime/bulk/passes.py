@@ -134,7 +134,7 @@ def _split(unit: Unit, settings: WorkerSettings) -> list[Unit]:
     """Return the pairs of a unit one by one; the unit itself if that is one pair, or cannot be read."""
     if isinstance(unit, Shard) and unit.num_samples is None:
         storage, _ = open_storage(settings.source)
-        with contextlib.suppress(InputError), storage.open_stream(unit.path) as file:
+        with contextlib.suppress(InputError), storage.open(unit.path) as file:
             unit = replace(unit, num_samples=count_samples(file, unit.path))
     return unit.split() if len(unit) > 1 else [unit]
 

@@ -127,11 +127,16 @@ def _container_input(
     )
     units: list[Unit] = []
     failures = []
+    first: dict[str, str] = {}
     for path in paths:
+        file = Path(path)
         try:
+            _check_stem(file, first.setdefault(file.stem, file.name), storage)
             units += read(storage, path, options)
         except InputError as error:
-            failures.append(PairFailure(Path(path).stem, storage.spell(path), "", error))
+            failures.append(PairFailure(file.stem, storage.spell(path), "", error))
+    if options.container == "files" and len(paths) > 1:  # keys of different tar files may be equal
+        units = [replace(unit, folder=unit.part) if isinstance(unit, Shard) else unit for unit in units]
     if suffix == PARQUET_SUFFIX and options.container == "files" and len(options.columns) == 3:
         units = _mark_repeated(storage, units, options.columns[2])  # one image would replace the other
     if not units:
@@ -139,6 +144,15 @@ def _container_input(
             raise failures[0].error
         raise InputError("no pairs; expected rows or samples", subject=redact(location))
     return ContainerInput(location, tuple(units), _CONTAINERS[suffix], failures)
+
+
+def _check_stem(file: Path, first: str, storage: Storage) -> None:
+    """Raise InputError for a file whose results would replace those of the first one of its name."""
+    if file.name != first:
+        raise InputError(
+            f"the name of {first} too, but for its suffix; expected a name for each",
+            subject=storage.spell(str(file)),
+        )
 
 
 def _row_groups(storage: Storage, path: str, options: BulkOptions) -> Iterator[Unit]:
@@ -184,10 +198,11 @@ def _mark_repeated(storage: Storage, units: Sequence[Unit], column: str) -> list
             except (pyarrow.ArrowException, OSError, ValueError):  # which the actor will meet and report
                 rows = None
             for row, name in enumerate([] if rows is None else rows[column].to_pylist()):
-                if name in seen:
+                if name is None:
+                    continue
+                if str(name) in seen:
                     repeated.append(row)
-                elif name is not None:
-                    seen.add(name)
+                seen.add(str(name))
             unit = replace(unit, repeated=tuple(repeated))
         marked.append(unit)
     return marked

@@ -41,6 +41,7 @@ class ResultRecord:
         self._out, self._settings = out, settings
         self.is_new, self.files = is_new, files
         self._created: list[Path] = []
+        self._has_begun = False
 
     @classmethod
     def open(cls, out: ResultFolder, settings: Settings, *, overwrite: bool) -> ResultRecord:
@@ -83,14 +84,24 @@ class ResultRecord:
         if not self._out.storage.is_remote:
             folder = Path(self._out.path)
             self._created = [path for path in (folder, *folder.parents) if not path.exists()]
+        self._has_begun = True
         self._out.storage.make_folder(self._out.path)
         content = {"format": FORMAT_VERSION, "settings": dict(self._settings)}
         self._out.storage.write(
             f"{self._out.path}/{RECORD_NAME}", json.dumps(content, indent=1, allow_nan=False).encode()
         )
 
-    def abandon(self) -> None:
-        """Remove the record, and the folder of a disk if it is empty: the run has written no result."""
+    def end(self, *, may_go_on: bool) -> None:
+        """Remove what killed processes have left; and the record and the new folders, if there is no result in them.
+
+        Args:
+            may_go_on: Whether processes of the run may still write results, to which the record belongs.
+        """
+        if not self._has_begun:
+            return
+        self.remove_partial()
+        if not self.is_new or may_go_on or _list_results(self._out):
+            return
         self._out.storage.delete(f"{self._out.path}/{RECORD_NAME}")
         if not self._out.storage.is_remote:
             with contextlib.suppress(OSError):  # it holds something else
@@ -124,9 +135,7 @@ def _list_results(out: ResultFolder) -> set[str]:
     """Return the paths of the results in a folder, also in folders below it."""
     suffix = f".{out.image_format}" if out.container == "files" else out.part_suffix
     return {
-        path
-        for path in _walk(out)
-        if path.endswith(suffix) and not path.rpartition("/")[2].startswith((".", "_"))
+        path for path in _walk(out) if path.endswith(suffix) and not path.rpartition("/")[2].startswith(".")
     }
 
 
@@ -138,7 +147,7 @@ def _walk(out: ResultFolder) -> Iterator[str]:
         for name, is_folder in out.storage.list_entries(Path(folder)):
             if not is_folder:
                 yield f"{folder}/{name}"
-            elif not name.startswith((".", "_")):
+            elif not name.startswith("."):
                 pending.append(f"{folder}/{name}")
 
 

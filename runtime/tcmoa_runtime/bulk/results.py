@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tcmoa_runtime.bulk.storage import Storage
-from tcmoa_runtime.bulk.tar_samples import read_files, write_files
+from tcmoa_runtime.bulk.tar_samples import list_files, read_files, write_files
 from tcmoa_runtime.bulk.units import PIECE_MARK, Unit
 from tcmoa_runtime.errors import InputError, first_line
 from tcmoa_runtime.options.bulk import Container
@@ -20,6 +20,8 @@ from tcmoa_runtime.pair_table import MAX_NAME_BYTES
 if TYPE_CHECKING:
     import pyarrow
 
+MAX_PATH_BYTES: Final = 1000
+"""Longest name with its folders: object stores take 1024 bytes, with those of the output."""
 NAME_COLUMN: Final = "name"
 FUSED_COLUMN: Final = "fused"
 _PART_SUFFIXES: Final[dict[Container, str]] = {"files": "", "parquet": ".parquet", "webdataset": ".tar"}
@@ -83,16 +85,20 @@ class ResultFolder:
         if self.container == "webdataset":
             with self.storage.open_stream(path) as file:
                 files = read_files(file, self.storage.spell(path))
-            return {name.removesuffix(f".{self.image_format}"): data for name, data in files.items()}
+            return {self._name_of(name): data for name, data in files.items()}
         table = _read_table(self.storage, path, [NAME_COLUMN, FUSED_COLUMN])
         return dict(zip(table[NAME_COLUMN].to_pylist(), table[FUSED_COLUMN].to_pylist(), strict=True))
 
     def read_names(self, path: str) -> list[str]:
         """Return the names of the pairs in a Parquet or tar file of results; raises as `read_results`."""
         if self.container == "webdataset":
-            return list(self.read_results(path))
+            with self.storage.open(path) as file:
+                return [self._name_of(name) for name in list_files(file, self.storage.spell(path))]
         names: list[str] = _read_table(self.storage, path, [NAME_COLUMN])[NAME_COLUMN].to_pylist()
         return names
+
+    def _name_of(self, file_name: str) -> str:
+        return file_name.removesuffix(f".{self.image_format}")
 
     def write_part(self, part: str, results: Mapping[str, bytes]) -> None:
         """Write the results of a unit, whole or not at all."""
@@ -103,15 +109,18 @@ class ResultFolder:
         self.storage.write(self.part_path(part), data)
 
 
-def check_name(name: str) -> str:
+def check_name(name: str, container: Container = "files") -> str:
     """Return the name of a pair; raises InputError unless it is a path of a file below the output folder."""
     parts = name.split("/")
     if "\\" in name or "\0" in name or any(part in ("", ".", "..") or part.startswith(".") for part in parts):
         raise InputError(f"{name!r}; expected the name of a file, without an extension", subject="name")
-    if any(len(part.encode("utf-8", "surrogateescape")) > MAX_NAME_BYTES for part in parts):
-        raise InputError(
-            f"a name of {len(name)} characters; expected at most {MAX_NAME_BYTES} bytes", subject="name"
-        )
+    for text, most in (*((part, MAX_NAME_BYTES) for part in parts), (name, MAX_PATH_BYTES)):
+        if len(text.encode("utf-8", "surrogateescape")) > most:
+            raise InputError(
+                f"a name of {len(name)} characters; expected at most {most} bytes", subject="name"
+            )
+    if container == "parquet" and any("\ud800" <= character <= "\udfff" for character in name):
+        raise InputError(f"{name!r}; expected a name in UTF-8, as in every Parquet file", subject="name")
     return name
 
 

@@ -20,7 +20,7 @@ from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.cluster.address import CLIENT_SCHEME
 from tcmoa_runtime.cluster.bundle_shipping import ship_bundle
 from tcmoa_runtime.cluster.session import RaySession, ray_session
-from tcmoa_runtime.errors import InputError, SpellOption, spell_for_python
+from tcmoa_runtime.errors import InputError, SpellOption, TcmoaError, spell_for_python
 from tcmoa_runtime.fusion_settings import settings_of
 from tcmoa_runtime.given_prompt import Prompt
 from tcmoa_runtime.log import log_step
@@ -84,35 +84,34 @@ def fuse_in_bulk(
     if pending:  # else nothing is asked of Ray
         if options.address is None:
             on_message("starting Ray on this machine")
-        with ray_session(options.address, num_cpus=_num_cpus(options)) as session:
-            pool = _pool_size(options, session)
-            units = list(slice_pairs(pending, pool.num_actors)) if isinstance(pending, list) else pending
-            worker = WorkerSettings(
-                ship_bundle(bundle, nodes=session.nodes),
-                options,
-                prompt,
-                found.storage_location,
-                out,
-                results.container,
-                is_resumed=not record.is_new,
-            )
-            record.begin()
-            record.remove_partial()
-            run.begin(units, pool, session)
-            on_message(
-                f"loading the bundle in {run.num_actors} processes on {run.num_nodes} "
-                f"{'node' if run.num_nodes == 1 else 'nodes'}"
-            )
-            is_client = session.address is not None and session.address.startswith(CLIENT_SCHEME)
-            try:
-                for unit, result in (run_passes_there if is_client else run_passes)(units, worker, pool):
-                    if result.fatal is not None:
-                        raise result.fatal
-                    run.add(unit, result)
-            finally:
+        try:
+            with ray_session(options.address, num_cpus=_num_cpus(options)) as session:
+                pool = _pool_size(options, session)
+                units = list(slice_pairs(pending, pool.num_actors)) if isinstance(pending, list) else pending
+                worker = WorkerSettings(
+                    ship_bundle(bundle, nodes=session.nodes),
+                    options,
+                    prompt,
+                    found.storage_location,
+                    out,
+                    results.container,
+                    is_resumed=not record.is_new,
+                )
+                record.begin()
                 record.remove_partial()
-                if record.is_new and not run.num_fused:
-                    record.abandon()
+                run.begin(units, pool, session)
+                on_message(
+                    f"loading the bundle in {run.num_actors} processes on {run.num_nodes} "
+                    f"{'node' if run.num_nodes == 1 else 'nodes'}"
+                )
+                is_client = session.address is not None and session.address.startswith(CLIENT_SCHEME)
+                for unit, result in (run_passes_there if is_client else run_passes)(units, worker, pool):
+                    run.add(unit, result)
+        except BaseException as error:
+            # Processes of a cluster may still write results for some time after an interrupt.
+            record.end(may_go_on=options.address is not None and not isinstance(error, TcmoaError))
+            raise
+        record.end(may_go_on=False)
     failures = tuple(sorted(run.failures, key=lambda failure: (failure.name, failure.x)))
     errors_path = f"{path}/{ERRORS_NAME}"
     if failures:
@@ -154,7 +153,9 @@ class _Counts:
         self._begun = self._done
 
     def add(self, unit: Unit, result: UnitResult) -> None:
-        """Add the result of a unit."""
+        """Add the result of a unit; raises its fatal error."""
+        if result.fatal is not None:
+            raise result.fatal
         if self.first_at is None:
             self.first_at = time.monotonic() - result.seconds
         self.num_fused += result.num_fused

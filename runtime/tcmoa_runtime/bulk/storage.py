@@ -152,7 +152,7 @@ class RemoteStorage:
 
     def spell(self, path: str) -> str:
         """Return the URI of a path, without the parameters that it was given with."""
-        return f"{self._scheme}://{path}"
+        return redact(path) if "://" in path else f"{self._scheme}://{path}"  # of HTTP, the path is the URI
 
     def is_folder(self, folder: Path) -> bool:
         """Return whether there is a folder, or an object whose name begins with it and a slash."""

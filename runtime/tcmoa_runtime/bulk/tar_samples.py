@@ -6,7 +6,7 @@ import io
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from tcmoa_runtime.errors import InputError, first_line
 from tcmoa_runtime.images import MAX_FILE_BYTES
@@ -28,9 +28,9 @@ class Sample:
 
 
 def count_samples(file: BinaryIO, subject: str) -> int:
-    """Count the samples of a tar file; raises InputError if it is none."""
+    """Count the samples of a tar file that can seek; raises InputError if it is none."""
     count, last = 0, None
-    for key, _, _ in _members(file, subject, lambda _: False):
+    for key, _, _ in _members(file, subject, lambda _: False, mode="r:"):
         count += key != last
         last = key
     return count
@@ -73,6 +73,11 @@ def read_files(file: BinaryIO, subject: str) -> dict[str, bytes]:
     return {name: data for _, name, data in _members(file, subject, lambda _: True)}
 
 
+def list_files(file: BinaryIO, subject: str) -> list[str]:
+    """Return the names of the files of a tar file that can seek: what they hold is not read."""
+    return [name for _, name, _ in _members(file, subject, lambda _: False, mode="r:")]
+
+
 def write_files(files: Mapping[str, bytes]) -> bytes:
     """Return a tar file that holds files by name; equal files give equal bytes."""
     target = io.BytesIO()
@@ -97,16 +102,23 @@ def _source_of(name: str, names: Sequence[str]) -> str | None:
 
 
 def _members(
-    file: BinaryIO, subject: str, is_read: Callable[[str], bool]
+    file: BinaryIO, subject: str, is_read: Callable[[str], bool], *, mode: Literal["r|", "r:"] = "r|"
 ) -> Iterator[tuple[str, str, bytes]]:
-    """Yield key, name and bytes of each file in a tar file; no bytes for those that are not read."""
+    """Yield key, name and bytes of each file in a tar file; no bytes for those that are not read.
+
+    Mode `r|` reads the file from its start to its end, `r:` seeks over what is not read.
+    """
     try:
-        with tarfile.open(fileobj=file, mode="r|") as archive:
+        with tarfile.open(fileobj=file, mode=mode) as archive:
             for member in archive:
                 if not member.isfile() or member.name.rpartition("/")[2].startswith("."):
                     continue
                 data = b""
                 if is_read(member.name):
+                    if member.issparse():  # its size is not that of its bytes in the file
+                        raise InputError(
+                            f"{member.name} is a sparse file; expected its bytes", subject=subject
+                        )
                     if member.size > MAX_FILE_BYTES:
                         raise InputError(
                             f"{member.name} has {member.size} bytes; expected at most {MAX_FILE_BYTES}",
@@ -115,5 +127,5 @@ def _members(
                     extracted = archive.extractfile(member)
                     data = b"" if extracted is None else extracted.read()
                 yield split_name(member.name)[0], member.name, data
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, LookupError) as error:
         raise InputError(f"not a readable tar file: {first_line(error, 200)}", subject=subject) from error

@@ -84,6 +84,7 @@ class Shard:
     Attributes:
         part: Name of the file of its results, without suffix.
         path: The tar file.
+        folder: Folder of its results below the output, where several tar files may have equal keys; empty for none.
         num_samples: How many samples it holds; None if they were not counted, which takes reading the file.
         start: First sample to fuse.
         stop: Sample after the last one to fuse; None for all.
@@ -92,6 +93,7 @@ class Shard:
 
     part: str
     path: str
+    folder: str = ""
     num_samples: int | None = None
     start: int = 0
     stop: int | None = None
@@ -100,6 +102,10 @@ class Shard:
     def __len__(self) -> int:
         stop = self.num_samples if self.stop is None else self.stop
         return 0 if stop is None else stop - self.start
+
+    def name_of(self, key: str) -> str:
+        """Return the name of the pair with a key."""
+        return f"{self.folder}/{key}" if self.folder else key
 
     def split(self) -> list[Unit]:
         """Return the samples one by one; none if they were not counted."""

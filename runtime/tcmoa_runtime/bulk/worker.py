@@ -20,7 +20,7 @@ from tcmoa_runtime.errors import InputError, TcmoaError, first_line
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.given_prompt import Prompt
 from tcmoa_runtime.images import IMAGE_FORMATS, decode_image, encode_image, in_order
-from tcmoa_runtime.location import scheme_of
+from tcmoa_runtime.location import redact, scheme_of
 from tcmoa_runtime.log_output import show_log_of_worker
 from tcmoa_runtime.options.bulk import BulkOptions, Container
 from tcmoa_runtime.pair_fusion import Sources, fuse_batch, group_by_shape
@@ -168,12 +168,6 @@ class _Run:
             there = self._out.names_of(unit)
         images: dict[str, bytes] = {}
         for job, image in self._encoded(self._pending(unit, there)):
-            if job.name in images:
-                self._fail(
-                    job,
-                    _repeated(job.name),
-                )
-                continue
             images[job.name] = image if is_part else b""
             if not is_part:
                 self._out.storage.write(self._out.image_path(job.name), image)
@@ -185,12 +179,16 @@ class _Run:
     def _pending(self, unit: Unit, there: set[str]) -> Iterator[_Job]:
         """Yield the pairs of a unit without a result."""
         looks_up = self._settings.is_resumed and not isinstance(unit, PairSlice)
+        seen: set[str] = set()
         for job in self._jobs(unit):
             try:
-                check_name(job.name)
+                check_name(job.name, self._out.container)
+                if job.name in seen:
+                    raise _repeated(job.name)
             except InputError as error:
                 self._fail(job, error)
                 continue
+            seen.add(job.name)
             is_there = job.name in there
             if looks_up and self._out.container == "files":
                 is_there = self._out.storage.exists(self._out.image_path(job.name))
@@ -212,7 +210,7 @@ class _Run:
                 with self._source.open_stream(unit.path) as file:
                     names = self._settings.options.columns[:2]
                     for sample in read_samples(file, subject, names, unit.start, unit.stop):
-                        yield _sample_job(sample, names, subject)
+                        yield _sample_job(sample, unit.name_of(sample.key), names, subject)
         except InputError as error:
             self._result.failures.append(PairFailure(unit.part, subject, "", error))
 
@@ -258,7 +256,7 @@ class _Run:
 
     def _spell_cell(self, cell: str, table: str) -> str:
         if scheme_of(cell):
-            return cell
+            return redact(cell)
         return self._source.spell(_beside(table, cell))
 
     def _cell_reader(self, cell: object, shown: str, table: str) -> Callable[[], NDArray[Any]]:
@@ -348,7 +346,7 @@ def _beside(table: str, path: str) -> str:
     return f"{folder}/{path}" if folder else path
 
 
-def _sample_job(sample: Sample, names: Sequence[str], subject: str) -> _Job:
+def _sample_job(sample: Sample, name: str, names: Sequence[str], subject: str) -> _Job:
     def reader(source: str) -> Callable[[], NDArray[Any]]:
         def read() -> NDArray[Any]:
             if source not in sample.sources:
@@ -360,5 +358,5 @@ def _sample_job(sample: Sample, names: Sequence[str], subject: str) -> _Job:
 
         return read
 
-    x, y = (f"{subject}: {sample.files[name]}" if name in sample.files else "" for name in names)
-    return _Job(sample.key, x, y, reader(names[0]), reader(names[1]))
+    x, y = (f"{subject}: {sample.files[source]}" if source in sample.files else "" for source in names)
+    return _Job(name, x, y, reader(names[0]), reader(names[1]))

@@ -357,7 +357,7 @@ class TestWebDataset:
             str(summary.failures[0].error)
             == f"{tmp_path / 'in' / 's1.tar'}: not a readable tar file: invalid header"
         )
-        assert images_in(tmp_path / "out") == {names[0]: expected[names[0]]}
+        assert images_in(tmp_path / "out" / "s0") == {names[0]: expected[names[0]]}
 
 
 @pytest.mark.usefixtures("in_process")

@@ -1,4 +1,4 @@
-"""What a bulk run leaves when it is stopped, what the next one makes of it, and names that only seem to be different."""
+"""What a bulk run leaves when it is stopped, what the next one makes of it, and names that seem to differ."""
 
 import csv
 import io
@@ -13,11 +13,7 @@ from tcmoa_runtime.bulk import run as bulk_run
 from tcmoa_runtime.bulk.results import check_name
 from tcmoa_runtime.bulk.run import fuse_in_bulk
 from tcmoa_runtime.bulk.storage import open_storage
-from tcmoa_runtime.bulk.tar_samples import read_samples
-try:
-    from tcmoa_runtime.bulk.tar_samples import list_files
-except ImportError:
-    list_files = None
+from tcmoa_runtime.bulk.tar_samples import list_files, read_samples
 from tcmoa_runtime.errors import InputError, TcmoaError
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -87,7 +83,7 @@ class TestStopped:
             yield
 
         monkeypatch.setattr(bulk_run, "run_passes", fails)
-        with pytest.raises(TcmoaError, match="^failed"):
+        with pytest.raises(TcmoaError, match=r"^failed"):
             fuse(folder / "x", folder / "y", tmp_path / "new" / "out")
         assert not (tmp_path / "new").exists()
 
