@@ -93,15 +93,25 @@ class SimulatedCluster:
         )
 
     def add_node(self) -> SimulatedNode:
-        """Start another node and wait until it has joined: two that start at once may take the same socket."""
+        """Start another node and wait until it has joined."""
+        node = self.start_node()
+        self.wait()
+        return node
+
+    def start_node(self) -> SimulatedNode:
+        """Start another node without waiting."""
         node = self._start(3 + len(self.nodes), [f"--address={self.address}"], self.cpus)
         self.nodes.append(node)
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while b"Ray runtime started" not in node.log.read_bytes():
-            if node.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"node {node.address} did not start: {node.log.read_text()[-2000:]}")
-            time.sleep(0.05)
         return node
+
+    def wait(self) -> None:
+        """Wait until every node that is alive has joined."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        for node in self.nodes:
+            while node.process.returncode is None and b"Ray runtime started" not in node.log.read_bytes():
+                if node.process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"node {node.address} did not start: {node.log.read_text()[-2000:]}")
+                time.sleep(0.05)
 
     def stop(self) -> None:
         """Kill every process of the cluster, and remove its files."""
@@ -130,6 +140,7 @@ class SimulatedCluster:
             f"--object-store-memory={self.object_store_bytes}",
             *("--min-worker-port=0", "--max-worker-port=0"),
             f"--dashboard-agent-listen-port={_free_port()}",
+            f"--temp-dir={self.folder / str(number)}",  # of its own: nodes that start at once take names there
             *options,
         ]
         with log.open("wb") as output:
@@ -170,7 +181,8 @@ def simulated_cluster(
                 raise RuntimeError(f"the head did not start: {cluster.head.log.read_text()[-2000:]}")
             time.sleep(0.1)
         for _ in range(num_nodes):
-            cluster.add_node()
+            cluster.start_node()
+        cluster.wait()
         yield cluster
     finally:
         cluster.stop()

@@ -139,13 +139,12 @@ def _connection(address: str) -> Iterator[None]:
 
     with set_variables(_variables_for(address)):
         try:
-            with kept_signal_handlers():
-                ray.init(
-                    address=address,
-                    namespace=NAMESPACE,
-                    log_to_driver=is_debugging(),
-                    configure_logging=False,
-                )
+            try:
+                _connect(address)
+            except ConnectionAbortedError:
+                ray.shutdown()
+                # Each client gets a server of its own on the head, on the next free port; another may take it first.
+                _connect(address)
         except Exception as error:
             ray.shutdown()
             raise _connect_error(address, error) from error
@@ -157,6 +156,13 @@ def _connection(address: str) -> Iterator[None]:
         finally:
             with kept_signal_handlers():
                 ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    import ray
+
+    with kept_signal_handlers():
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=is_debugging(), configure_logging=False)
 
 
 @contextlib.contextmanager
@@ -231,9 +237,9 @@ def _connect_error(address: str, error: Exception) -> TcmoaError:
             subject=address,
             remedy="Install the versions of the cluster here, or those of here on its nodes",
         )
-    return InputError(
-        f"the connection failed: {first_line(error, 200)}", subject=address, remedy=_debug_remedy()
-    )
+    lines = [line.strip() for line in text.splitlines() if line.strip()]  # the last one, if it is a traceback
+    reason = lines[-1] if lines and lines[0].endswith(":") else first_line(error, 200)
+    return InputError(f"the connection failed: {reason}", subject=address, remedy=_debug_remedy())
 
 
 def _debug_remedy() -> str:

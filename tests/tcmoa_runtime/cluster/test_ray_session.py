@@ -200,6 +200,31 @@ def test_another_version_of_ray_is_named(connected, monkeypatch):  # noqa: F811
     assert not ray.is_initialized()
 
 
+def test_a_server_for_the_client_that_does_not_start_is_asked_for_once_more(connected, monkeypatch):  # noqa: F811
+    errors = [
+        ConnectionAbortedError("Initialization failure from server:\nTraceback\nRuntimeError: port taken")
+    ]
+    init = ray.init
+
+    def fails(**options):
+        if errors:
+            raise errors.pop()
+        return init(**options)
+
+    monkeypatch.setattr(ray, "init", fails)
+    with ray_session(connected.client_address) as session:
+        assert session.nodes
+    errors += [
+        ConnectionAbortedError("Initialization failure from server:\nTraceback\nRuntimeError: no port")
+    ] * 2
+    with pytest.raises(InputError) as caught, ray_session(connected.client_address):
+        pass
+    assert str(caught.value) == (
+        f"{connected.client_address}: the connection failed: RuntimeError: no port. "
+        "Run it again with the environment variable TCMOA_DEBUG=1 for Ray's own messages."
+    )
+
+
 def test_a_bundle_reaches_every_node_by_name_by_path_and_by_copy(connected, tmp_path):  # noqa: F811
     own = Path(shutil.copytree(Bundle.open("nano-vif").path, tmp_path / "own"))
     (own / "engines").mkdir()
