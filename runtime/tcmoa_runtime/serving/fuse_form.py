@@ -55,8 +55,11 @@ async def read_form(request: Request, body: memoryview) -> FuseForm:
 
     Raises:
         RefusedError: 415: the body is no form. 406: the Accept header allows no format.
-        InputError: The form is malformed, or a field is unknown, missing or wrong.
+        InputError: The form is malformed, or a field is unknown, missing, wrong or in the query.
     """
+    in_query = next(iter(request.query_params), None)
+    if in_query is not None:
+        raise InputError(f"in the query; expected fields of the form: {', '.join(FIELDS)}", subject=in_query)
     values = await _parse(request, body)
     unknown = next((name for name in values if name not in FIELDS), None)
     if unknown is not None:

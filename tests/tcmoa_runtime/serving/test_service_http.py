@@ -153,6 +153,11 @@ def test_a_wrong_form_gets_one_line(service, case):
     assert (answer[0], json.loads(answer[2])) == (status, {"error": line})
 
 
+def test_a_field_in_the_query_is_refused(service):
+    line = "shift: in the query; expected fields of the form: x, y, bundle, scale, shift, format"
+    assert service.call("POST", "/v1/fuse?shift=0.2") == (400, {"error": line})
+
+
 def test_a_body_without_length_is_limited_while_it_is_read(service):
     chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
     head = (
