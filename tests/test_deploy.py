@@ -379,29 +379,6 @@ def test_a_pod_of_the_service_has_time_to_end():
     assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
 
 
-def test_each_start_writes_files_of_its_own(tmp_path):
-    """The command runs here, with a program in place of tcmoa that prints its arguments."""
-    pod = named(render("--values", CHART / "examples" / "gpu.yaml"), "Deployment", "-lab")["spec"][
-        "template"
-    ]["spec"]
-    (container,) = pod["containers"]
-    program = tmp_path / "tcmoa"
-    program.write_text('#!/bin/sh\nfor word; do echo "[$word]"; done\n')
-    program.chmod(0o755)
-    words = [*container["command"], *container["args"], "it's $HOME  {time}"]
-    done = subprocess.run(
-        words, capture_output=True, text=True, check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    )
-    lines = done.stdout.splitlines()
-    assert lines[:4] == ["[stream]", "[nano-vif]", "[/dev/video0]", "[/dev/video2]"]
-    (start,) = {
-        match[1]
-        for line in lines
-        if (match := re.fullmatch(r"\[--out=/video/lab-(\d{8}T\d{6}Z)\.mkv\]", line))
-    }
-    assert lines[-1] == f"[it's $HOME  {start}]"
-
-
 def test_passwords_of_cameras_and_tokens_come_from_secrets():
     objects = render("--values", CHART / "examples" / "pairs.yaml", "--set", f"token.value={TOKEN}")
     secret = named(objects, "Secret")

@@ -6,6 +6,7 @@ import contextlib
 import math
 import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -89,7 +90,7 @@ def stream(
             "--out",
             "-o",
             help="Output: a video file, a folder or pattern of images, a URL to push to, window, or - for raw video "
-            "on stdout. Can be repeated.",
+            "on stdout. {time} in a name is the start of the stream in UTC. Can be repeated.",
             rich_help_panel=OUTPUT_GROUP,
         ),
     ] = None,
@@ -152,7 +153,7 @@ def stream(
         one_source=one_source,
         sink=sink_options,
         fuser=fuser_options,
-    )
+    ).started_at(datetime.now(UTC))
     setup.check_raw_formats()
     sinks = setup.open_sinks()
     with setup.load_fuser() as fuser, contextlib.ExitStack() as stack:

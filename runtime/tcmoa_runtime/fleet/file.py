@@ -91,16 +91,6 @@ class Pair:
         """SHA-256 of everything that a running stream depends on; equal digests need no restart."""
         return hashlib.sha256(repr((self.setup, self.options)).encode()).hexdigest()
 
-    def setup_at(self, time: str) -> StreamSetup:
-        """Return the setup of a start at a time, e.g. `20260131T142501Z`, which replaces `{time}`."""
-
-        def fill(text: str) -> str:
-            return text.replace("{time}", time)
-
-        setup = self.setup
-        log = None if setup.log is None else Path(fill(str(setup.log)))
-        return replace(setup, outs=tuple(map(fill, setup.outs)), log=log)
-
 
 @dataclass(frozen=True, kw_only=True)
 class FleetFile:

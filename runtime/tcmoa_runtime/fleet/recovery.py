@@ -15,9 +15,8 @@ from tcmoa_runtime.location import path_of, printable, scheme_of
 from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.streams.sinks.video import CONTAINER_OF_SUFFIX
 
-TIME_FORMAT: Final = "%Y%m%dT%H%M%SZ"
-"""What replaces `{time}`: the start of the stream in UTC."""
 _TIME: Final = r"\d{8}T\d{6}Z"
+"""What replaces `{time}`, see `streams.setup`."""
 _END: Final = r"\.[0-9a-f]{8}\.partial"
 
 _log = get_logger("fleet")

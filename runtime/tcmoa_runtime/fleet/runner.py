@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from tcmoa_runtime.errors import TcmoaError, first_line
 from tcmoa_runtime.fleet.backoff import FIRST_PAUSE_S, Backoff
 from tcmoa_runtime.fleet.file import OFF, Pair
-from tcmoa_runtime.fleet.recovery import TIME_FORMAT, recover_files
+from tcmoa_runtime.fleet.recovery import recover_files
 from tcmoa_runtime.fleet.report import NodeInfo, PairReport, PairState
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.location import path_of, redact, redact_text, scheme_of
@@ -211,7 +211,7 @@ class PairRunner:
         self._start_count += 1
         self._set_state("starting")
         self._message = "loading the bundle"
-        setup = replace(self._pair.setup_at(datetime.now(UTC).strftime(TIME_FORMAT)), bundle=self._bundle())
+        setup = replace(self._pair.setup.started_at(datetime.now(UTC)), bundle=self._bundle())
         _make_folders(setup)
         self._outs = [redact(out) for out in setup.outs]
         sinks = setup.open_sinks()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final, Self
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fuser import Fuser
@@ -20,6 +22,11 @@ from tcmoa_runtime.streams.overwriting import check_outputs, path_of_source
 from tcmoa_runtime.streams.sinks import open_sink
 from tcmoa_runtime.streams.stream import Stream
 from tcmoa_runtime.typing import OnMessage, SourceName
+
+TIME: Final = "{time}"
+"""In the name of an output: the start of the stream, so that each start writes files of its own."""
+TIME_FORMAT: Final = "%Y%m%dT%H%M%SZ"
+"""What replaces it, in UTC, e.g. 20260131T142501Z."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +68,12 @@ class StreamSetup:
             source_x=self.one_source.apply_to(both, "x"),
             source_y=self.one_source.apply_to(both, "y"),
         )
+
+    def started_at(self, time: datetime) -> Self:
+        """Return this setup with a time in place of `{time}` in its outputs and log."""
+        text = time.astimezone(UTC).strftime(TIME_FORMAT)
+        log = None if self.log is None else Path(str(self.log).replace(TIME, text))
+        return replace(self, outs=tuple(out.replace(TIME, text) for out in self.outs), log=log)
 
     def check_raw_formats(self) -> None:
         """Refuse raw video on stdin without a format.

@@ -2,6 +2,7 @@
 
 import math
 import re
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def test_a_pair_takes_the_defaults_and_the_options_of_a_stream(read, tmp_path):
     assert (gate.options.gpus, gate.options.labels) == (0.5, {"zone": "north"})
     assert (roof.options.page, roof.options.restart) == ("off", "always")
     assert gate.setup.outs == (f"{tmp_path}/a-{{time}}.mp4", "srt://10.0.0.9:9000")
-    started = gate.setup_at("20260131T142501Z")
+    started = gate.setup.started_at(datetime(2026, 1, 31, 14, 25, 1, tzinfo=UTC))
     assert started.outs == (f"{tmp_path}/a-20260131T142501Z.mp4", "srt://10.0.0.9:9000")
     assert started.log == tmp_path / "log/gate-20260131T142501Z.jsonl"
     assert roof.setup.outs == ("/video/roof-{time}.mkv",)

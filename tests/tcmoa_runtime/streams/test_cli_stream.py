@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -237,6 +238,14 @@ def test_prompt_options_fuse_as_the_fuser_does(clips, run_here, tmp_path, vif):
     with Fuser.load(vif) as fuser:
         expected = fuser(image, image, scale=1.5, shift=0.3)
     np.testing.assert_array_equal(read_frame(tmp_path / "o" / "000001.png"), expected)
+
+
+def test_each_start_writes_files_of_its_own(clips, run_here, tmp_path):
+    out, log = tmp_path / "{time}-fused.mkv", tmp_path / "{time}.jsonl"
+    run_here(clips / "x.mkv", clips / "y.mkv", "--frames", "1", "-o", out, "--log", log)
+    written, logged = sorted(path.name for path in tmp_path.iterdir() if "{" not in path.name)
+    assert re.fullmatch(r"\d{8}T\d{6}Z\.jsonl", logged)
+    assert written == logged.replace(".jsonl", "-fused.mkv")
 
 
 def test_still_frames_are_fused_once(run_here, tmp_path):
