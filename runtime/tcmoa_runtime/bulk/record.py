@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -34,12 +35,14 @@ class ResultRecord:
     Attributes:
         is_new: Whether it holds no results.
         files: Names of the images, without suffix, or of Parquet or tar files.
+        run: What identifies this run in the record: a later one that writes there takes the folder over.
     """
 
     def __init__(self, out: ResultFolder, settings: Settings, *, is_new: bool, files: set[str]) -> None:
         """Take what `open` found."""
         self._out, self._settings = out, settings
         self.is_new, self.files = is_new, files
+        self.run = secrets.token_hex(8)
         self._created: list[Path] = []
         self._has_begun = False
 
@@ -62,7 +65,8 @@ class ResultRecord:
             if is_known:
                 with contextlib.suppress(InputError):  # a damaged record: what it made is not known
                     files |= _list_results(_kind_of(out, _read(out, path)))
-            _delete(out, [*files, *([path] if is_known else [])])
+            _delete(out, files)
+            out.storage.delete(path)  # last: results without a record are those of others
             return cls(out, settings, is_new=True, files=set())
         if not is_known:
             if files:
@@ -86,7 +90,7 @@ class ResultRecord:
             self._created = [path for path in (folder, *folder.parents) if not path.exists()]
         self._has_begun = True
         self._out.storage.make_folder(self._out.path)
-        content = {"format": FORMAT_VERSION, "settings": dict(self._settings)}
+        content = {"format": FORMAT_VERSION, "run": self.run, "settings": dict(self._settings)}
         self._out.storage.write(
             f"{self._out.path}/{RECORD_NAME}", json.dumps(content, indent=1, allow_nan=False).encode()
         )
@@ -97,8 +101,11 @@ class ResultRecord:
         Args:
             may_go_on: Whether processes of the run may still write results, to which the record belongs.
         """
-        if not self._has_begun:
-            return
+        with contextlib.suppress(InputError):  # what ended the run says more
+            if self._has_begun and is_owner(self._out, self.run):
+                self._clean(may_go_on=may_go_on)
+
+    def _clean(self, *, may_go_on: bool) -> None:
         self.remove_partial()
         if not self.is_new or may_go_on or _list_results(self._out):
             return
@@ -120,6 +127,26 @@ class ResultRecord:
             suffix = f".{self._out.image_format}"
             return {path[len(self._out.path) + 1 :].removesuffix(suffix) for path in self.files}
         return {name for path in self.files for name in self._out.read_names(path)}
+
+
+def is_owner(out: ResultFolder, run: str) -> bool:
+    """Whether no later run has begun to write into a folder; raises InputError if its record cannot be read."""
+    try:
+        record = json.loads(out.storage.read(f"{out.path}/{RECORD_NAME}"))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and record.get("run") == run
+
+
+def check_owner(out: ResultFolder, run: str) -> None:
+    """Raise InputError if a later run writes into a folder, or has ended there: both might store the same pairs."""
+    if not is_owner(out, run):
+        raise InputError(
+            "another run has begun to write there; expected one at a time",
+            subject=out.storage.spell(out.path),
+            remedy="Let the other one end, or choose another {out}",
+            settings={"out": ...},
+        )
 
 
 def _kind_of(out: ResultFolder, made: Settings) -> ResultFolder:

@@ -96,6 +96,7 @@ def fuse_in_bulk(
                     out,
                     results.container,
                     is_resumed=not record.is_new,
+                    run=record.run,
                 )
                 record.begin()
                 record.remove_partial()

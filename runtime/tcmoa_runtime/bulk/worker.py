@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from numpy.typing import NDArray
 
+from tcmoa_runtime.bulk.record import check_owner
 from tcmoa_runtime.bulk.results import ResultFolder, check_name
 from tcmoa_runtime.bulk.storage import Storage, open_storage
 from tcmoa_runtime.bulk.tar_samples import Sample, read_samples
@@ -48,6 +49,7 @@ class WorkerSettings:
         out: Location of the results.
         container: How results are stored.
         is_resumed: Whether results may be there already.
+        run: What identifies the run in the record of its results.
     """
 
     bundle: BundleReference
@@ -57,6 +59,7 @@ class WorkerSettings:
     out: str
     container: Container
     is_resumed: bool
+    run: str
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,7 @@ class _Run:
         An error of writing is not that of a pair, but ends the run: all others would meet it.
         """
         is_part = self._out.container != "files"
+        check_owner(self._out, self._settings.run)
         there: set[str] = set()
         if is_part and self._settings.is_resumed:
             there = self._out.names_of(unit)
@@ -173,6 +177,7 @@ class _Run:
                 self._out.storage.write(self._out.image_path(job.name), image)
         if images and is_part:
             before = self._out.read_part(unit.part) if there else {}
+            check_owner(self._out, self._settings.run)
             self._out.write_part(unit.part, {**before, **images})
         self._result.num_fused = len(images)
 

@@ -97,6 +97,30 @@ class TestStopped:
         assert list(left.parent.iterdir()) == [left.parent / f"{names[0]}.png"]
         assert images_in(left.parent) == {names[0]: expected[names[0]]}
 
+    @pytest.mark.parametrize("container", ["files", "parquet"])
+    def test_a_run_that_goes_on_elsewhere_ends_where_another_one_has_begun(
+        self, archive, tmp_path, monkeypatch, container
+    ):
+        folder, names, _expected = archive
+        out, in_one_pass = tmp_path / "out", bulk_run.run_passes
+
+        def goes_on(units, settings, pool):
+            # Its process was killed, and its actors go on: Ray gives clients 30 s to come back.
+            with monkeypatch.context() as patch:
+                patch.setattr(bulk_run, "run_passes", in_one_pass)
+                assert counts(fuse(folder / "x", folder / "y", out, container=container)) == (2, 0, 0)
+            yield from in_one_pass(units, settings, pool)
+
+        monkeypatch.setattr(bulk_run, "run_passes", goes_on)
+        with pytest.raises(InputError) as caught:
+            fuse(folder / "x", folder / "y", out, container=container)
+        assert str(caught.value) == (
+            f"{out}: another run has begun to write there; expected one at a time. Let the other one end, or choose "
+            "another out."
+        )
+        monkeypatch.setattr(bulk_run, "run_passes", in_one_pass)
+        assert counts(fuse(folder / "x", folder / "y", out, container=container)) == (0, len(names), 0)
+
 
 class TestNames:
     def test_equal_keys_of_several_tar_files_are_different_images(self, archive, tmp_path):
