@@ -138,6 +138,7 @@ class FleetRun:
 
     Attributes:
         file: Path of its file.
+        watched: The file, which is read again when it changes.
         supervisor: Its supervisor.
         session: The connection to Ray.
         shipper: Its bundles.
@@ -145,6 +146,7 @@ class FleetRun:
     """
 
     file: Path
+    watched: WatchedFile
     supervisor: Supervisor
     session: RaySession
     shipper: Shipper
@@ -163,13 +165,12 @@ class FleetRun:
         """
         import ray
 
-        watched = WatchedFile(self.file)
         while not ending.is_set():
             began = time.monotonic()
-            if watched.has_changed() or reading.is_set():
-                reading.clear()
-                self._read_again()
             try:
+                if self.watched.has_changed() or reading.is_set():
+                    reading.clear()
+                    self._read_again()
                 self.supervisor.step()
                 self.shipper.spread_beside()
             except FleetStoppingError:
@@ -216,6 +217,7 @@ def open_fleet(path: Path, address: str | None, on_message: OnMessage) -> Iterat
         InputError: The file is wrong, there is no such cluster, or another supervisor watches the fleet.
         MissingError: Ray is not installed, or a node lacks a package.
     """
+    watched = WatchedFile(path)  # before it is read: it may change while Ray starts
     file = FleetFile.read(path)
     with ray_session(address) as session:
         me = this_supervisor()
@@ -226,7 +228,7 @@ def open_fleet(path: Path, address: str | None, on_message: OnMessage) -> Iterat
         if count:
             on_message(f"fleet {file.name}: takes over the streams that are there already: {count}")
         supervisor.set_work(work)
-        yield FleetRun(path, supervisor, session, shipper, on_message)
+        yield FleetRun(path, watched, supervisor, session, shipper, on_message)
 
 
 @contextlib.contextmanager

@@ -38,6 +38,8 @@ ENDING_S: Final = STOP_S + 5.0
 """How long an actor may take to stop before it is killed."""
 OPENING_S: Final = 3.0
 """The same for one that still opens its sources, and has no file to complete: that may take long."""
+KILL_S: Final = 5.0
+"""An actor that is there for this long after it was killed is killed again."""
 
 _log = get_logger("fleet")
 
@@ -51,7 +53,7 @@ class _Entry:
     report: PairReport | None = None
     reported_at: float = 0.0
     ending_at: float | None = None
-    is_killed: bool = False
+    killed_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -288,7 +290,12 @@ class Supervisor:
         """Kill the actors that have stopped, do not answer or take too long; returns whether files are complete."""
         now, is_complete = self.clock(), True
         for name, entry in self._entries.items():
-            if entry.ending_at is None or entry.is_killed:
+            if entry.killed_at is not None:
+                if now - entry.killed_at > KILL_S:  # it is still there: Ray has not taken the call
+                    self.pool.kill(name)
+                    entry.killed_at = now
+                continue
+            if entry.ending_at is None:
                 continue
             is_opening = entry.report is not None and entry.report["state"] == "starting"
             is_late = now - entry.ending_at > (OPENING_S if is_opening else ENDING_S)
@@ -297,7 +304,7 @@ class Supervisor:
                 is_complete = False
             if is_late or self.pool.has_stopped(name):
                 self.pool.kill(name)
-                entry.is_killed = True
+                entry.killed_at = now
         return is_complete
 
     def _replace_unknown(self) -> None:

@@ -1,9 +1,12 @@
 """The supervisor with scripted actors and a scripted clock."""
 
+import contextlib
 import itertools
 import shutil
+import threading
 
 import pytest
+import ray
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +14,7 @@ from fleet_pieces import ScriptedPool, report_of
 from tcmoa_runtime import Bundle
 from tcmoa_runtime.cluster.bundle_shipping import BundleReference, bundle_hash
 from tcmoa_runtime.cluster.nodes import ClusterNode
+from tcmoa_runtime.cluster.session import RaySession
 from tcmoa_runtime.errors import BundleError, InputError
 from tcmoa_runtime.fleet import run
 from tcmoa_runtime.fleet.actor import LEASE_S, Lease, open_bundle
@@ -19,6 +23,7 @@ from tcmoa_runtime.fleet.pool import Work
 from tcmoa_runtime.fleet.reconcile import Changes, find_changes
 from tcmoa_runtime.fleet.supervisor import (
     ENDING_S,
+    KILL_S,
     LOST_S,
     OPENING_S,
     UNKNOWN_S,
@@ -324,6 +329,86 @@ def test_a_file_that_changes_is_read_when_it_has_settled(tmp_path):
     watched.has_changed()
     now.pause(run.SETTLE_S)
     assert watched.has_changed()
+
+
+def test_an_actor_that_outlives_its_end_is_ended_again(work):
+    pool = ScriptedPool(["gone"])
+    supervisor, clock, lines = supervisor_of(pool)
+    kill, pool.kill = pool.kill, lambda name: pool.calls.append(("kill", name))  # Ray does not take the call
+    supervisor.set_work(work(a="1"))
+    supervisor.step()
+    supervisor.step()
+    assert pool.calls.count(("kill", "gone")) == 1
+    clock.pause(KILL_S + 1)
+    pool.kill = kill
+    supervisor.step()
+    supervisor.step()
+    assert pool.calls.count(("kill", "gone")) == 2
+    assert pool.present == {"a"}
+    assert lines[-1] == "gone: stopped"
+
+
+@pytest.fixture
+def opening(tmp_path, monkeypatch):
+    """A fleet's file, and a function that opens it on scripted actors; it takes what happens while Ray starts."""
+    path = tmp_path / "fleet.toml"
+    path.write_text('[pairs.a]\nbundle = "b"\nx = "rtsp://h/x"\ny = "rtsp://h/y"\n')
+
+    def open_fleet(while_ray_starts=lambda: None):
+        @contextlib.contextmanager
+        def session(address):
+            while_ray_starts()
+            yield RaySession(address, ())
+
+        def work_of(_, file):
+            return {name: Work(pair, None, "1") for name, pair in file.pairs.items()}
+
+        monkeypatch.setattr(run, "ray_session", session)
+        monkeypatch.setattr(run, "RayActors", lambda *_: ScriptedPool())
+        monkeypatch.setattr(run.Shipper, "work_of", work_of)
+        monkeypatch.setattr(run, "SETTLE_S", 0.0)
+        return run.open_fleet(path, None, lambda _: None)
+
+    return path, open_fleet
+
+
+class EndingAfter(threading.Event):
+    """An event that is set after some waits."""
+
+    def __init__(self, waits):
+        super().__init__()
+        self._left = waits
+
+    def wait(self, timeout=None):
+        self._left -= 1
+        if self._left <= 0:
+            self.set()
+        return True
+
+
+def test_a_file_that_changes_while_ray_starts_is_read_again(opening):
+    path, open_fleet = opening
+
+    def change():
+        path.write_text(path.read_text().replace("pairs.a", "pairs.b") + "# changed\n")
+
+    with open_fleet(change) as fleet:
+        fleet.watch(EndingAfter(3), threading.Event())
+        assert list(states(fleet.supervisor)) == ["b"]
+
+
+def test_a_cluster_that_is_lost_while_the_file_is_read_is_one_line(opening, monkeypatch):
+    _path, open_fleet = opening
+
+    def lost(*_):
+        raise ray.exceptions.RaySystemError("no answer")
+
+    reading = threading.Event()
+    with open_fleet() as fleet:
+        monkeypatch.setattr(run.Shipper, "work_of", lost)
+        reading.set()
+        with pytest.raises(run.ConnectionLostError, match=r"^fleet fleet: the connection to Ray is lost: "):
+            fleet.watch(EndingAfter(3), reading)
 
 
 def test_a_copied_bundle_is_opened_in_the_cache_of_the_node(vif, tmp_path, monkeypatch):
