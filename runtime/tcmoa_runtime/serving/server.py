@@ -73,7 +73,9 @@ class ServiceServer:
 
     def stop(self) -> None:
         """Begin to stop; may be called from any thread and from a signal handler. A second call cuts requests off."""
-        if self._loop is not None:
+        if self._loop is None:  # nothing waits yet
+            self._stop_once()
+        else:
             with contextlib.suppress(RuntimeError):  # the loop has been closed
                 self._loop.call_soon_threadsafe(self._stop_once)
 

@@ -44,7 +44,7 @@ class WorkQueue:
         """
         self.num_waiting = self.num_running = 0
         self._concurrency, self._max_waiting = concurrency, max_waiting
-        self.is_closed = False
+        self.is_closed = self._is_shut_down = False
         self._mean_seconds = 0.0
         self._turns = asyncio.Semaphore(concurrency)
         self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="tcmoa-serve")
@@ -59,11 +59,7 @@ class WorkQueue:
             RefusedError: 503: the queue is full, or the service stops.
         """
         if self.is_closed:
-            raise RefusedError(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "service: is stopping; expected requests before. Send the request to another replica, or later.",
-                {"Retry-After": "1", "Connection": "close"},
-            )
+            raise _stopping()
         if self.num_waiting + self.num_running >= self._concurrency + self._max_waiting:
             seconds = self.retry_seconds()
             raise RefusedError(
@@ -90,17 +86,20 @@ class WorkQueue:
             wait_until_gone: Returns when the client is gone; called only if the function has to wait.
 
         Raises:
-            RefusedError: 504: its turn did not come in time.
+            RefusedError: 504: its turn did not come in time. 503: it came after `shutdown`.
             ClientGoneError: The client has gone before its turn.
         """
         await self._wait_for_turn(max_wait, wait_until_gone)
-        self.num_waiting, self.num_running = self.num_waiting - 1, self.num_running + 1
+        if self._is_shut_down:
+            self._turns.release()
+            raise _stopping()
         start = time.perf_counter()
         try:
             future = asyncio.get_running_loop().run_in_executor(self._executor, function)
-        except BaseException:
-            self._end_run(start)
+        except BaseException:  # e.g. the system starts no more threads
+            self._turns.release()
             raise
+        self.num_waiting, self.num_running = self.num_waiting - 1, self.num_running + 1
         future.add_done_callback(lambda _: self._end_run(start))
         try:
             return await asyncio.shield(future)
@@ -126,6 +125,7 @@ class WorkQueue:
         Args:
             wait: Wait for that.
         """
+        self._is_shut_down = True
         self._executor.shutdown(wait=wait, cancel_futures=True)
 
     async def _wait_for_turn(self, max_wait: float, wait_until_gone: Callable[[], Awaitable[None]]) -> None:
@@ -166,3 +166,11 @@ class WorkQueue:
     def _check_idle(self) -> None:
         if not self.num_waiting and not self.num_running:
             self._idle.set()
+
+
+def _stopping() -> RefusedError:
+    return RefusedError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "service: is stopping; expected requests before. Send the request to another replica, or later.",
+        {"Retry-After": "1", "Connection": "close"},
+    )
