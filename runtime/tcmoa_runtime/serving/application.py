@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as StarletteRoute
 from starlette.types import Message, Receive, Scope, Send
 
@@ -26,7 +26,7 @@ from tcmoa_runtime.serving import routes
 from tcmoa_runtime.serving.body import read_body
 from tcmoa_runtime.serving.form import form_page
 from tcmoa_runtime.serving.fuse_form import read_form
-from tcmoa_runtime.serving.gate import Gate, http_error
+from tcmoa_runtime.serving.gate import Gate, http_error, move_token
 from tcmoa_runtime.serving.image_formats import MEDIA_TYPES
 from tcmoa_runtime.serving.metrics import ServiceMetrics
 from tcmoa_runtime.serving.model import ImageLimits, Model
@@ -35,8 +35,6 @@ from tcmoa_runtime.serving.work_queue import WorkQueue
 from tcmoa_runtime.web.access import Access
 from tcmoa_runtime.web.refusal import RefusedError
 from tcmoa_runtime.web.routes import Route
-
-COOKIE_SECONDS: Final = 7 * 24 * 3600
 
 _MIB: Final = 1 << 20
 
@@ -160,18 +158,9 @@ class Service:
         return made
 
     async def _get_form(self, request: Request) -> Response:
-        access = self._access
-        if access is not None and access.is_token(request.query_params.get("token", "")):
-            # Move the token from the address bar and the history into a cookie that scripts cannot read.
-            response = RedirectResponse(request.url.path, HTTPStatus.SEE_OTHER)
-            response.set_cookie(
-                access.cookie,
-                access.token or "",
-                max_age=COOKIE_SECONDS,
-                httponly=True,
-                samesite="strict",
-            )
-            return response
+        moved = None if self._access is None else move_token(request, self._access)
+        if moved is not None:
+            return moved
         html, policy = form_page(list(self.models))
         return Response(html, media_type="text/html", headers={"Content-Security-Policy": policy})
 

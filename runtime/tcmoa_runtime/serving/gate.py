@@ -11,7 +11,7 @@ from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tcmoa_runtime.errors import InputError, MemoryShortageError, TcmoaError
@@ -19,7 +19,7 @@ from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.serving.metrics import ServiceMetrics
 from tcmoa_runtime.serving.routes import ROUTES
 from tcmoa_runtime.serving.work_queue import ClientGoneError, WorkQueue
-from tcmoa_runtime.web.access import Access, RequestHead
+from tcmoa_runtime.web.access import COOKIE_SECONDS, Access, RequestHead
 from tcmoa_runtime.web.refusal import HEADERS, RefusedError, shorten_line
 
 CLIENT_GONE: Final = 499
@@ -162,6 +162,20 @@ def _shown(scope: Scope) -> str:
     """Return the method and the path of a request, without its query, which may hold the token."""
     path = scope["path"].encode("unicode_escape").decode()
     return f"{scope['method']} {path}"
+
+
+def move_token(request: Request, access: Access) -> Response | None:
+    """Return the response to a token in the URL; None without the right one.
+
+    It moves the token from the address bar and the history into a cookie that scripts cannot read.
+    """
+    if not access.is_token(request.query_params.get("token", "")):
+        return None
+    response = RedirectResponse(request.url.path, HTTPStatus.SEE_OTHER)
+    response.set_cookie(
+        access.cookie, access.token or "", max_age=COOKIE_SECONDS, httponly=True, samesite="strict"
+    )
+    return response
 
 
 def error_response(status: int, line: str, headers: dict[str, str] | None = None) -> Response:

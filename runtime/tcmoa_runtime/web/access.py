@@ -27,6 +27,9 @@ MIN_TOKEN_LENGTH: Final = 8
 _TOKEN: Final = re.compile(rf"[A-Za-z0-9._~-]{{{MIN_TOKEN_LENGTH},}}")
 """Characters that need no escaping in URLs, cookies and headers."""
 
+COOKIE_SECONDS: Final = 7 * 24 * 3600
+"""How long a browser keeps the token."""
+
 MAX_WRONG_TOKENS: Final = 20
 """Wrong tokens that an address may send within `WRONG_TOKEN_SECONDS`; then all of its requests are refused."""
 WRONG_TOKEN_SECONDS: Final = 60.0

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,13 +24,12 @@ from tcmoa_runtime.fleet.status import describe_details, describe_fleet
 from tcmoa_runtime.fleet.supervisor import FleetStatus, PairStatus
 from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.metrics_text import CONTENT_TYPE
-from tcmoa_runtime.serving.gate import error_response, request_head
+from tcmoa_runtime.serving.gate import error_response, move_token, request_head
 from tcmoa_runtime.web.access import Access
 from tcmoa_runtime.web.document import content_policy
 from tcmoa_runtime.web.refusal import HEADERS, RefusedError
 from tcmoa_runtime.web.routes import Route
 
-COOKIE_SECONDS: Final = 7 * 24 * 3600
 PICTURE_S: Final = 2.0
 """Time in which the process of a pair must answer with a picture."""
 
@@ -145,16 +144,8 @@ class _Page:
         self._source, self._access = source, access
 
     async def get_page(self, request: Request) -> Response:
-        if self._access.is_token(request.query_params.get("token", "")):
-            # Move the token from the address bar and the history into a cookie that scripts cannot read.
-            moved = RedirectResponse("/", HTTPStatus.SEE_OTHER)
-            moved.set_cookie(
-                self._access.cookie,
-                self._access.token or "",
-                max_age=COOKIE_SECONDS,
-                httponly=True,
-                samesite="strict",
-            )
+        moved = move_token(request, self._access)
+        if moved is not None:
             return moved
         html, policy = fleet_document()
         return Response(html, media_type="text/html", headers={"Content-Security-Policy": policy})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final, get_args
+from typing import get_args
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -19,10 +19,8 @@ from tcmoa_runtime.streams.page.encoding import ImageName
 from tcmoa_runtime.streams.page.hub import Hub
 from tcmoa_runtime.streams.page.json_body import read_json_body
 from tcmoa_runtime.streams.page.stream_info import StreamInfo
-from tcmoa_runtime.web.access import Access
+from tcmoa_runtime.web.access import COOKIE_SECONDS, Access
 from tcmoa_runtime.web.routes import Route
-
-COOKIE_SECONDS: Final = 7 * 24 * 3600
 
 
 class Api:
