@@ -112,7 +112,9 @@ def _hint_at_try() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        if not hasattr(error, "questions"):  # tcmoa_export.wrap.questions.QuestionsError, which needs the extra
+        if not hasattr(
+            error, "questions"
+        ):  # tcmoa_export.wrap.questions.QuestionsError, which needs the extra
             raise
         raise InputError(
             error.problem,
