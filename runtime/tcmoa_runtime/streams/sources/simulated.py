@@ -94,4 +94,4 @@ def _parse(location: str) -> tuple[Task, SourceName]:
             f"or another task's, e.g. {SCHEME}://mef/x",
             subject=location,
         )
-    return cast(Task, task), cast(SourceName, side)
+    return task, cast(SourceName, side)
