@@ -46,7 +46,7 @@ def write_fleet(path, bundle, sources, out, pairs, **defaults):
         **defaults,
     }
     tables = {"defaults": given, **{f"pairs.{name}": table for name, table in pairs.items()}}
-    lines = []
+    lines = [f'name = "{path.stem}"', ""]
     for title, table in tables.items():
         lines += [f"[{title}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items()), ""]
     path.write_text("\n".join(lines))

@@ -99,10 +99,12 @@ class FleetFile:
     Attributes:
         name: Name of the fleet; the name of the file without suffix, if it states none.
         pairs: The pairs by name, in the order of the file.
+        is_named: Whether the file states the name.
     """
 
     name: str
     pairs: Mapping[str, Pair]
+    is_named: bool = True
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -136,16 +138,28 @@ class FleetFile:
             _check_table(own, subject)
             pairs[pair_name] = _make_pair(pair_name, {**defaults, **own}, path, subject)
         _check_outputs_differ(pairs, path)
-        return cls(name=name, pairs=pairs)
+        return cls(name=name, pairs=pairs, is_named="name" in values)
 
     @classmethod
     def read_name(cls, path: Path) -> str:
-        """Read the name of the fleet only; the rest of the file may be wrong.
+        """Read the name of a fleet on a cluster only; the rest of the file may be wrong.
 
         Raises:
-            InputError: The file cannot be read, is not TOML, or its name is wrong.
+            InputError: The file cannot be read, is not TOML, or its name is missing or wrong.
         """
-        return _fleet_name(read_toml(path, _EXAMPLE), path)
+        values = read_toml(path, _EXAMPLE)
+        if "name" not in values:
+            raise unnamed(path)
+        return _fleet_name(values, path)
+
+
+def unnamed(path: Path) -> InputError:
+    """Return the error about a fleet without a name of its own, which would be that of another user of a cluster."""
+    return InputError(
+        "no name; expected one, by which a cluster tells this fleet from others",
+        subject=path,
+        remedy='Begin the file with a line such as name = "yard"',
+    )
 
 
 def _fleet_name(values: Mapping[str, object], path: Path) -> str:

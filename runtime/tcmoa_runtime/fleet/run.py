@@ -16,7 +16,7 @@ from tcmoa_runtime.cluster.nodes import list_nodes, on_each_node
 from tcmoa_runtime.cluster.session import RaySession, ray_session
 from tcmoa_runtime.errors import InputError, TcmoaError, first_line
 from tcmoa_runtime.fleet.actor import this_supervisor
-from tcmoa_runtime.fleet.file import FleetFile
+from tcmoa_runtime.fleet.file import FleetFile, unnamed
 from tcmoa_runtime.fleet.pool import Work
 from tcmoa_runtime.fleet.ray_actors import RayActors
 from tcmoa_runtime.fleet.supervisor import CHANGE_S, POLL_S, FleetStoppingError, Supervisor
@@ -26,6 +26,8 @@ from tcmoa_runtime.typing import OnMessage
 
 NODES_S: Final = 10.0
 """Time between two looks for nodes that have joined."""
+CACHE_S: Final = 300.0
+"""Time between two looks at the copies on a node: caches may be deleted at any time."""
 SETTLE_S: Final = 0.5
 """A file that has changed is read when it has not changed for this long: editors write in parts."""
 
@@ -64,7 +66,7 @@ class Shipper:
 
     def __init__(self) -> None:
         self._references: dict[str, BundleReference] = {}
-        self._fetched: set[tuple[str, str]] = set()
+        self._fetched: dict[tuple[str, str], float] = {}
         self._looked_at = -NODES_S
         self._thread: threading.Thread | None = None
 
@@ -104,17 +106,23 @@ class Shipper:
         """Copy the bundles to the caches of nodes that lack them: actors move without asking the supervisor."""
         if not self._is_due:
             return
-        self._looked_at = time.monotonic()
+        import ray
+
+        now = self._looked_at = time.monotonic()
         for reference in self._copied:
-            nodes = [node for node in list_nodes() if (reference.sha256, node.node_id) not in self._fetched]
             try:
+                nodes = [
+                    node
+                    for node in list_nodes()
+                    if now - self._fetched.get((reference.sha256, node.node_id), -CACHE_S) >= CACHE_S
+                ]
                 problems = on_each_node(_fetch, nodes, reference)
-            except (TcmoaError, RuntimeError) as error:
+            except (TcmoaError, ray.exceptions.RayError, RuntimeError) as error:
                 _log.warning("%s: not copied to all nodes: %s", reference.spelling, first_line(error))
                 continue
             for node, problem in zip(nodes, problems, strict=True):
                 if problem is None or not problem:
-                    self._fetched.add((reference.sha256, node.node_id))
+                    self._fetched[reference.sha256, node.node_id] = now
                 else:
                     _log.warning("%s: not copied to node %s: %s", reference.spelling, node.address, problem)
 
@@ -219,6 +227,8 @@ def open_fleet(path: Path, address: str | None, on_message: OnMessage) -> Iterat
     """
     watched = WatchedFile(path)  # before it is read: it may change while Ray starts
     file = FleetFile.read(path)
+    if address is not None and not file.is_named:
+        raise unnamed(path)
     with ray_session(address) as session:
         me = this_supervisor()
         supervisor = Supervisor(file.name, RayActors(file.name, me), me, on_message)

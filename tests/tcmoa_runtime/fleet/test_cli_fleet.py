@@ -21,6 +21,12 @@ def file(tmp_path):
     return path
 
 
+@pytest.fixture
+def named(file):
+    file.write_text(f'name = "yard"\n{file.read_text()}')
+    return file
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -35,10 +41,20 @@ def file(tmp_path):
         (["--page", "off", "--address", "nowhere"], "--address: 'nowhere'; expected auto, HOST:6379 or ray://HOST:10001"),
     ],
 )  # fmt: skip
-def test_a_wrong_use_is_one_line(tcmoa, file, arguments, line):
-    outcome = tcmoa("fleet", file, *arguments)
+def test_a_wrong_use_is_one_line(tcmoa, named, arguments, line):
+    outcome = tcmoa("fleet", named, *arguments)
     outcome.assert_error(2)
     assert outcome.err == f"tcmoa: error: {line}\n"
+
+
+@pytest.mark.parametrize("options", [["--page", "off"], ["--status"], ["--stop"]])
+def test_a_fleet_on_a_cluster_needs_a_name_of_its_own(tcmoa, file, options):
+    outcome = tcmoa("fleet", file, "--address", "127.0.0.1:9", *options)
+    outcome.assert_error(2)
+    assert outcome.err == (
+        f"tcmoa: error: {file}: no name; expected one, by which a cluster tells this fleet from others. Begin the file "
+        'with a line such as name = "yard".\n'
+    )
 
 
 def test_a_wrong_file_is_one_line_before_ray_is_started(tcmoa, file):

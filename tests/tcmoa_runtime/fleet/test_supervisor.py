@@ -310,6 +310,9 @@ def test_a_bundle_that_is_copied_goes_to_every_node_also_to_those_that_join(work
     now.pause(run.NODES_S)
     shipper.spread()
     assert calls[1:] == [["2", "3"]]
+    now.pause(run.CACHE_S)  # a cache may have been deleted meanwhile
+    shipper.spread()
+    assert calls[2:] == [["1", "2", "3"]]
 
 
 def test_a_file_that_changes_is_read_when_it_has_settled(tmp_path):
