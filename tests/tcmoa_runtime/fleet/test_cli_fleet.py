@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import time
 
 import pytest
 
