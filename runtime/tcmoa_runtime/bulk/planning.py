@@ -13,7 +13,7 @@ from tcmoa_runtime.bulk.storage import Storage, open_storage
 from tcmoa_runtime.bulk.units import PairFailure, PairSlice, RowGroup, Shard, Unit
 from tcmoa_runtime.errors import InputError, first_line
 from tcmoa_runtime.location import redact, scheme_of
-from tcmoa_runtime.options.bulk import BulkOptions, Container
+from tcmoa_runtime.options.bulk import DEFAULT_COLUMNS, BulkOptions, Container
 from tcmoa_runtime.pairs import PairPaths, find_pairs, is_table, list_pairs
 
 MAX_SLICE: Final = 32
@@ -64,6 +64,13 @@ def find_input(x: str, y: str | None, options: BulkOptions) -> BulkInput:
         InputError: There is no pair, or a location or a file is wrong.
         MissingError: The package of a file system is not installed.
     """
+    for location in (x, y):
+        if location is not None and scheme_of(location) in ("http", "https"):
+            raise InputError(
+                f"{scheme_of(location)}:// cannot be listed; expected a path or a URI of a file system",
+                subject=redact(location),
+                remedy="Put the URIs of the pairs into a Parquet file with the columns x and y",
+            )
     storage, path = open_storage(x)
     if y is None:
         found = _find_containers(storage, path)
@@ -76,19 +83,32 @@ def find_input(x: str, y: str | None, options: BulkOptions) -> BulkInput:
 
 
 def _file_input(x: str, y: str | None, storage: Storage, path: str, options: BulkOptions) -> FileInput:
+    if options.columns != DEFAULT_COLUMNS:
+        raise InputError("given with files of images; expected Parquet or tar files", subject="columns")
     path_y = path
     if y is not None:
         kinds = [scheme_of(location).replace("file", "") or "disk" for location in (x, y)]
         if kinds[0] != kinds[1]:
             raise InputError(f"x is on {kinds[0]} and y on {kinds[1]}; expected one file system", subject="y")
         _, path_y = open_storage(y)
-    listing = list_pairs(
-        Path(path),
-        Path(path_y),
-        x_pattern=options.x_pattern,
-        y_pattern=options.y_pattern,
-        reader=storage,
-    )
+    for folder in (path, path_y):
+        if not storage.is_remote and Path(folder).is_file():
+            raise InputError("a file; expected a folder of images", subject=folder)
+    try:
+        listing = list_pairs(
+            Path(path),
+            Path(path_y),
+            x_pattern=options.x_pattern,
+            y_pattern=options.y_pattern,
+            reader=storage,
+        )
+    except InputError as refused:
+        if "pairs" not in refused.settings:
+            raise
+        remedy = (refused.remedy or "").replace("give it as {pairs}", "give it in place of the folders")
+        raise InputError(
+            refused.problem, subject=refused.subject, remedy=remedy, settings=refused.settings
+        ) from refused
     failures = []
     for only, is_x in ((listing.only_x, True), (listing.only_y, False)):
         for name, alone in only.items():

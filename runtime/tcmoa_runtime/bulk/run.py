@@ -71,6 +71,7 @@ def fuse_in_bulk(
     opened = Bundle.open(bundle)
     prompt = Prompt.read(options.prompt_scale, options.prompt_shift)
     prompt.check_for(opened)
+    shown = str(out).rstrip("/")
     x, out = make_absolute(x), make_absolute(out)
     y = None if y is None else make_absolute(y)
     found = find_input(x, y, options)
@@ -82,9 +83,11 @@ def fuse_in_bulk(
     run = _Counts(list(found.failures), on_progress)
     pending = _pending(found, record, run)
     if pending:  # else nothing is asked of Ray
-        if options.address is None:
-            on_message("starting Ray on this machine")
         try:
+            record.begin()
+            record.remove_partial()
+            if options.address is None:
+                on_message("starting Ray on this machine")
             with ray_session(options.address, num_cpus=_num_cpus(options)) as session:
                 pool = _pool_size(options, session)
                 units = list(slice_pairs(pending, pool.num_actors)) if isinstance(pending, list) else pending
@@ -98,12 +101,10 @@ def fuse_in_bulk(
                     is_resumed=not record.is_new,
                     run=record.run,
                 )
-                record.begin()
-                record.remove_partial()
                 run.begin(units, pool, session)
                 on_message(
-                    f"loading the bundle in {run.num_actors} processes on {run.num_nodes} "
-                    f"{'node' if run.num_nodes == 1 else 'nodes'}"
+                    f"loading the bundle in {_count(run.num_actors, 'process', 'processes')} on "
+                    f"{_count(run.num_nodes, 'node', 'nodes')}"
                 )
                 is_client = session.address is not None and session.address.startswith(CLIENT_SCHEME)
                 for unit, result in (run_passes_there if is_client else run_passes)(units, worker, pool):
@@ -115,6 +116,7 @@ def fuse_in_bulk(
         record.end(may_go_on=False)
     failures = tuple(sorted(run.failures, key=lambda failure: (failure.name, failure.x)))
     errors_path = f"{path}/{ERRORS_NAME}"
+    shown = storage.spell(path) if storage.is_remote else shown
     if failures:
         storage.make_folder(path)
         storage.write(errors_path, write_error_table(failures, spell_option))
@@ -131,9 +133,13 @@ def fuse_in_bulk(
         run.num_actors,
         run.num_nodes,
         run.backend,
-        storage.spell(path),
-        storage.spell(errors_path) if failures else None,
+        shown,
+        f"{shown}/{ERRORS_NAME}" if failures else None,
     )
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 class _Counts:

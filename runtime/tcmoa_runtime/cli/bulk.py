@@ -101,6 +101,7 @@ def _describe(summary: BulkSummary) -> str:
             f"{summary.num_skipped} results are in {summary.out} already; nothing to fuse "
             "(--overwrite fuses them again)"
         )
-    rate = f"{summary.pairs_per_second:.1f} pairs/s with {summary.num_actors} Fusers"
+    fusers = "1 Fuser" if summary.num_actors == 1 else f"{summary.num_actors} Fusers"
+    rate = f"{summary.pairs_per_second:.1f} pairs/s with {fusers}"
     backend = f"{summary.backend}, " if summary.backend else ""
     return f"{summary.num_fused} pairs in {summary.out}{there}{failed} ({backend}{rate})"

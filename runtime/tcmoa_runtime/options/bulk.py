@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
+from tcmoa_runtime.cluster.address import check_address
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.cluster import CLUSTER_GROUP, ClusterOptions
 from tcmoa_runtime.options.fuse import ImageFormat
@@ -16,6 +17,7 @@ Container = Literal["files", "parquet", "webdataset"]
 """`files`: one image file for each pair. Others: tables or tar files that hold many."""
 
 OUTPUT_GROUP: Final = "Output"
+DEFAULT_COLUMNS: Final = ("x", "y", "name")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +70,15 @@ class BulkOptions(FuserOptions, ClusterOptions):
             group=PAIRS_GROUP,
             metavar="X,Y,NAME",
         ),
-    ] = ("x", "y", "name")
+    ] = DEFAULT_COLUMNS
 
     def __post_init__(self) -> None:
         """Check every field; raises InputError whose subject is the field's name."""
         super().__post_init__()
         if self.actors is not None:
             check_minimum("actors", self.actors, 1)
+        if self.address is not None:
+            check_address(self.address)
         check_patterns(self.x_pattern, self.y_pattern)
         if len(self.columns) not in (2, 3) or len(set(self.columns)) != len(self.columns):
             raise InputError(

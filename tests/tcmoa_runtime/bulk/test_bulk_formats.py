@@ -96,7 +96,8 @@ class TestFolders:
 
         monkeypatch.setattr(BulkWorker, "fuse", fuse_there)
         out = f"{tmp_path.name}-out"
-        assert counts(fuse("x", "y", out)) == (COUNT, 0, 0)
+        summary = fuse("x", "y", out)
+        assert (counts(summary), summary.out) == ((COUNT, 0, 0), out)
         assert images_in(folder / out) == expected
         (folder / "pairs.csv").write_text(f"x/{names[0]}.png,y/{names[0]}.png\n")
         assert counts(fuse("pairs.csv", None, f"{out}2")) == (1, 0, 0)
@@ -460,6 +461,23 @@ class TestWrongInputs:
                 "error: zz://x: an unknown scheme 'zz'; expected a path, or a URI of",
             ),
             ((BUNDLE, x, "s3://bucket/y"), "error: y: x is on disk and y on s3; expected one file system"),
+            (
+                (BUNDLE, x, y, "--address", "nonsense"),
+                "error: --address: 'nonsense'; expected auto, HOST:6379 or ray:",
+            ),
+            (
+                (BUNDLE, x, y, "--columns", "a,b"),
+                "error: --columns: given with files of images; expected Parquet",
+            ),
+            (
+                (BUNDLE, x, tmp_path / "file"),
+                f"error: {tmp_path / 'file'}: a file; expected a folder of images",
+            ),
+            (
+                (BUNDLE, "http://127.9.9.9:9/x", "http://127.9.9.9:9/y"),
+                "error: http://127.9.9.9:9/x: http:// cannot be listed; expected a path or a URI of a file system. "
+                "Put the URIs of the pairs into a Parquet file with the columns x and y.",
+            ),
             ((BUNDLE, x, y, "--actors", "0"), "error: --actors: 0; expected 1 or more"),
             (
                 (BUNDLE, x, y, "--columns", "x"),
@@ -485,6 +503,12 @@ class TestWrongInputs:
             assert not out.exists()
         code, text = line(BUNDLE, x, y, "-o", tmp_path / "file")
         assert (code, text) == (2, f"error: {tmp_path / 'file'}: a file; expected a folder")
+        code, text = line(BUNDLE, x, y, "-o", "/proc/no")
+        assert (code, text) == (2, "error: /proc/no: cannot be created: No such file or directory")
+        code, text = line(BUNDLE, x, tmp_path / "empty", "-o", out)
+        assert text.endswith(
+            "or list them in a CSV file with the columns x,y and give it in place of the folders."
+        )
 
     def test_a_missing_package_is_named_with_the_extra(self, archive, tmp_path, line, monkeypatch):
         folder, *_ = archive
