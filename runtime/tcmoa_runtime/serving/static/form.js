@@ -25,7 +25,9 @@ for (const name of ["x", "y"]) {
   target.addEventListener("drop", (event) => {
     event.preventDefault();
     target.classList.remove("over");
-    if (event.dataTransfer.files.length) choose(name, event.dataTransfer.files[0]);
+    if (!event.dataTransfer.files.length) return;
+    find(name).files = event.dataTransfer.files; // shows the name of the file
+    choose(name, event.dataTransfer.files[0]);
   });
 }
 
@@ -51,7 +53,7 @@ find("form").addEventListener("submit", async (event) => {
     if (url) URL.revokeObjectURL(url);
     url = URL.createObjectURL(image);
     find("fused").src = url;
-    find("fused").hidden = false;
+    find("fused").hidden = image.type === "image/tiff"; // which browsers do not show
     find("link").href = url;
     find("link").download = `fused.${find("format").value}`;
     find("link").hidden = false;

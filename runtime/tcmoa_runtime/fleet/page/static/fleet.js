@@ -111,8 +111,9 @@
       if (main.children[place] !== root) main.insertBefore(root, main.children[place] || null);
     });
     element("empty").hidden = shown.length > 0 || pairs.length === 0;
-    setText(element("shown"), shown.length === pairs.length ? `${pairs.length} pairs`
-      : `${shown.length} of ${pairs.length} pairs`);
+    const noun = pairs.length === 1 ? "pair" : "pairs";
+    setText(element("shown"), shown.length === pairs.length ? `${pairs.length} ${noun}`
+      : `${shown.length} of ${pairs.length} ${noun}`);
   }
   function showSummary(counts) {
     const summary = element("summary");
