@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -9,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from tcmoa_runtime.bulk.parquet_rows import list_row_groups, read_rows
 from tcmoa_runtime.bulk.storage import Storage, open_storage
 from tcmoa_runtime.bulk.units import PairFailure, PairSlice, RowGroup, Shard, Unit
-from tcmoa_runtime.errors import InputError, first_line
+from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.location import redact, scheme_of
 from tcmoa_runtime.options.bulk import DEFAULT_COLUMNS, BulkOptions, Container
 from tcmoa_runtime.pairs import PairPaths, find_pairs, is_table, list_pairs
@@ -176,55 +178,37 @@ def _check_stem(file: Path, first: str, storage: Storage) -> None:
 
 
 def _row_groups(storage: Storage, path: str, options: BulkOptions) -> Iterator[Unit]:
-    import pyarrow
-    from pyarrow.parquet import ParquetFile
-
-    shown = storage.spell(path)
-    try:
-        with storage.open(path) as file, ParquetFile(file) as table:
-            names, metadata = table.schema_arrow.names, table.metadata
-            sizes = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"not a Parquet file: {first_line(error, 200)}", subject=shown) from error
+    names, units = list_row_groups(storage, path)
     for column in options.columns[:2]:
         if column not in names:
             raise InputError(
                 f"no column {column!r}, but {', '.join(map(repr, names[:8]))}; expected the columns of both sources",
-                subject=shown,
+                subject=storage.spell(path),
                 remedy="Name them with {columns}",
                 settings={"columns": "X,Y,NAME"},
             )
-    first = 0
-    for index, size in enumerate(sizes):
-        if size:
-            yield RowGroup(f"{Path(path).stem}-{index:04}", path, index, first, size)
-        first += size
+    yield from units
 
 
 def _mark_repeated(storage: Storage, units: Sequence[Unit], column: str) -> list[Unit]:
-    """Return row groups with the numbers of rows that have the name of a row before them, in all files."""
-    import pyarrow
-    from pyarrow.parquet import ParquetFile
-
+    """Return units of rows with the numbers of rows that have the name of a row before them, in all files."""
     seen: set[str] = set()
     marked: list[Unit] = []
-    for unit in units:
+    rows = [unit for unit in units if isinstance(unit, RowGroup)]
+    for _, of_group in itertools.groupby(rows, lambda unit: (unit.path, unit.index)):
+        group = list(of_group)
         repeated = []
-        if isinstance(unit, RowGroup):
-            try:
-                with storage.open(unit.path) as file, ParquetFile(file) as table:
-                    given = column in table.schema_arrow.names
-                    rows = table.read_row_group(unit.index, columns=[column]) if given else None
-            except (pyarrow.ArrowException, OSError, ValueError):  # which the actor will meet and report
-                rows = None
-            for row, name in enumerate([] if rows is None else rows[column].to_pylist()):
+        with contextlib.suppress(InputError):  # which the actor will meet and report
+            for row, cells in read_rows(storage, replace(group[0], start=0, stop=None), [column]):
+                name = cells.get(column)
                 if name is None:
                     continue
                 if str(name) in seen:
                     repeated.append(row)
                 seen.add(str(name))
-            unit = replace(unit, repeated=tuple(repeated))
-        marked.append(unit)
+        for unit in group:
+            stop = unit.start + len(unit)
+            marked.append(replace(unit, repeated=tuple(row for row in repeated if unit.start <= row < stop)))
     return marked
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from numpy.typing import NDArray
 
+from tcmoa_runtime.bulk.parquet_rows import read_rows
 from tcmoa_runtime.bulk.record import check_owner
 from tcmoa_runtime.bulk.results import ResultFolder, check_name
 from tcmoa_runtime.bulk.storage import Storage, open_storage
@@ -226,24 +227,13 @@ class _Run:
         )
 
     def _rows(self, unit: RowGroup, subject: str) -> Iterator[_Job]:
-        import pyarrow
-        from pyarrow.parquet import ParquetFile
-
         columns = self._settings.options.columns
-        try:
-            with self._source.open(unit.path) as file, ParquetFile(file) as table:
-                given = [column for column in columns if column in table.schema_arrow.names]
-                rows = table.read_row_group(unit.index, columns=given)
-        except (pyarrow.ArrowException, OSError, ValueError) as error:
-            raise InputError(f"cannot be read: {first_line(error, 200)}", subject=subject) from error
         stem = Path(unit.path).stem
-        for row in range(unit.start, unit.num_rows if unit.stop is None else unit.stop):
+        for row, found in read_rows(self._source, unit, columns):
             number = unit.first_row + row
-            name = f"{stem}-{number:08}"
-            if len(given) == 3:
-                cell = rows[columns[2]][row].as_py()
-                name = str(cell) if cell is not None else name
-            cells = [rows[column][row].as_py() for column in columns[:2]]
+            given = found.get(columns[2]) if len(columns) == 3 else None
+            name = f"{stem}-{number:08}" if given is None else str(given)
+            cells = [found[column] for column in columns[:2]]
             x, y = (
                 self._spell_cell(cell, unit.path)
                 if isinstance(cell, str)

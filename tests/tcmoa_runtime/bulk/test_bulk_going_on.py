@@ -9,6 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from bulk_pieces import BUNDLE, bulk_options, images_in, plain_results, write_archive
+from tcmoa_runtime.bulk import parquet_rows
 from tcmoa_runtime.bulk import run as bulk_run
 from tcmoa_runtime.bulk.results import check_name
 from tcmoa_runtime.bulk.run import fuse_in_bulk
@@ -120,6 +121,46 @@ class TestStopped:
         )
         monkeypatch.setattr(bulk_run, "run_passes", in_one_pass)
         assert counts(fuse(folder / "x", folder / "y", out, container=container)) == (0, len(names), 0)
+
+
+class TestLargeRowGroups:
+    def test_a_row_group_of_many_rows_is_cut_into_units(self, tmp_path, archive, monkeypatch):
+        folder, names, expected = archive
+        monkeypatch.setattr(parquet_rows, "MAX_ROWS", 3)
+        monkeypatch.setattr(parquet_rows, "_BATCH_ROWS", 2)
+        made = [names[index % 2] for index in range(7)]
+        own = [f"own{index}" for index in range(6)] + ["own0"]
+        write_pairs(tmp_path / "in.parquet", folder, made, name=own)
+        out = tmp_path / "out"
+        for done in ((7, 0, 0), (0, 7, 0)):
+            assert counts(fuse(tmp_path / "in.parquet", None, out)) == done
+        parts = sorted(path.name for path in out.glob("*.parquet"))
+        assert parts == [f"in-0000-{start:08}.parquet" for start in (0, 3, 6)]
+        tables = [parquet.read_table(out / part) for part in parts]
+        assert [table.num_rows for table in tables] == [3, 3, 1]
+        assert [name for table in tables for name in table["name"].to_pylist()] == own
+        found = [data for table in tables for data in table["fused"].to_pylist()]
+        assert found == [expected[name] for name in made]
+        summary = fuse(tmp_path / "in.parquet", None, tmp_path / "files", container="files")
+        assert counts(summary) == (6, 0, 1)
+        assert summary.failures[0].x == f"{tmp_path}/in.parquet, row 6, x"
+
+    def test_units_are_even_and_of_some_hundred_rows(self, tmp_path):
+        table = pyarrow.table({"x": ["x.png"] * 1300, "y": ["y.png"] * 1300})
+        parquet.write_table(table, tmp_path / "in.parquet", row_group_size=1000)
+        storage, path = open_storage(str(tmp_path / "in.parquet"))
+        names, units = parquet_rows.list_row_groups(storage, path)
+        assert (names, [len(unit) for unit in units]) == (["x", "y"], [250] * 4 + [150] * 2)
+        assert [unit.first_row + unit.start for unit in units] == [0, 250, 500, 750, 1000, 1150]
+        rows = [row for unit in units for row, _ in parquet_rows.read_rows(storage, unit, ["x"])]
+        assert rows == [*range(1000), *range(300)]
+
+    def test_a_file_that_claims_more_rows_than_any_has_is_refused(self, archive, tmp_path, monkeypatch):
+        folder, names, _ = archive
+        write_pairs(tmp_path / "in.parquet", folder, names)
+        monkeypatch.setattr(parquet_rows, "MAX_GROUP_ROWS", 1)
+        with pytest.raises(InputError, match=r"in\.parquet: a row group of 2 rows; expected at most 1$"):
+            fuse(tmp_path / "in.parquet", None, tmp_path / "out")
 
 
 class TestNames:
