@@ -58,14 +58,15 @@ class BundleReference:
             OSError: The cache cannot be written, or is not private.
         """
         if self.path is not None:
-            arrived = bundle_hash(Bundle.open(self.path))
+            bundle = Bundle.open(self.path)
+            arrived = bundle_hash(bundle)
             if arrived != self.sha256:
                 raise BundleError(
                     f"SHA-256 of {MANIFEST} is {arrived[:12]}… on this node; expected {self.sha256[:12]}…",
                     subject=self.path,
                     remedy=_SHARED_REMEDY,
                 )
-            return Bundle.open(self.path).path
+            return bundle.path
         target = open_user_folder("cache", CACHE_FOLDER, create=True) / self.sha256
         if not _is_whole(target, self.sha256):
             self._fetch(target)

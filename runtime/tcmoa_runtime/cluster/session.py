@@ -7,8 +7,9 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from tcmoa_runtime.cluster.address import AUTO, CLIENT_SCHEME, ask, check_address
@@ -103,66 +104,74 @@ def _private_ray(num_cpus: int | None, object_store_bytes: int | None) -> Iterat
         "AUTOSCALER_METRIC_PORT": "0",
         "DASHBOARD_METRIC_PORT": "0",
     }
-    with private_folder() as folder, set_variables(variables), _without("RAY_ADDRESS"):
-        try:
-            with kept_signal_handlers():
-                ray.init(
-                    address="local",
-                    namespace=NAMESPACE,
-                    num_cpus=num_cpus,
-                    object_store_memory=object_store_bytes,
-                    include_dashboard=False,
-                    configure_logging=False,
-                    log_to_driver=is_debugging(),
-                    _temp_dir=str(folder / "r"),  # which Ray opens to all users
-                )
-        except Exception as error:
-            ray.shutdown()
-            raise TcmoaError(
-                f"cannot be started: {first_line(error)}",
-                subject="Ray on this machine",
-                remedy=_debug_remedy(),
-            ) from error
-        except BaseException:
-            ray.shutdown()
-            raise
-        try:
-            yield
-        finally:
-            with kept_signal_handlers():
-                ray.shutdown()
+
+    def start() -> None:
+        ray.init(
+            address="local",
+            namespace=NAMESPACE,
+            num_cpus=num_cpus,
+            object_store_memory=object_store_bytes,
+            include_dashboard=False,
+            configure_logging=False,
+            log_to_driver=is_debugging(),
+            _temp_dir=str(folder / "r"),  # which Ray opens to all users
+        )
+
+    def wrap(error: Exception) -> TcmoaError:
+        return TcmoaError(
+            f"cannot be started: {first_line(error)}",
+            subject="Ray on this machine",
+            remedy=_debug_remedy(),
+        )
+
+    with (
+        private_folder() as folder,
+        set_variables(variables),
+        _without("RAY_ADDRESS"),
+        _connected(start, wrap),
+    ):
+        yield
 
 
 @contextlib.contextmanager
 def _connection(address: str) -> Iterator[None]:
     import ray
 
-    with set_variables(_variables_for(address)):
+    def connect() -> None:
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=is_debugging(), configure_logging=False)
+
+    def start() -> None:
         try:
-            try:
-                _connect(address)
-            except ConnectionAbortedError:
-                ray.shutdown()
-                # Each client gets a server of its own on the head, on the next free port; another may take it first.
-                _connect(address)
-        except Exception as error:
+            connect()
+        except ConnectionAbortedError:
             ray.shutdown()
-            raise _connect_error(address, error) from error
-        except BaseException:
-            ray.shutdown()
-            raise
-        try:
-            yield
-        finally:
-            with kept_signal_handlers():
-                ray.shutdown()
+            # Each client gets a server of its own on the head, on the next free port; another may take it first.
+            connect()
+
+    with set_variables(_variables_for(address)), _connected(start, partial(_connect_error, address)):
+        yield
 
 
-def _connect(address: str) -> None:
+@contextlib.contextmanager
+def _connected(start: Callable[[], None], wrap: Callable[[Exception], TcmoaError]) -> Iterator[None]:
+    """Connect for the time of a with-block; what a connection that fails has begun is ended, too.
+
+    Args:
+        start: Connects.
+        wrap: Returns the error of this project about one of `start`.
+    """
     import ray
 
-    with kept_signal_handlers():
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=is_debugging(), configure_logging=False)
+    try:
+        try:
+            with kept_signal_handlers():
+                start()
+        except Exception as error:
+            raise wrap(error) from error
+        yield
+    finally:
+        with kept_signal_handlers():
+            ray.shutdown()
 
 
 @contextlib.contextmanager
