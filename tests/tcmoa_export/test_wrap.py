@@ -227,7 +227,7 @@ def test_every_convention_can_be_written_in_toml(tmp_path):
         ('multiple = "8"', "net.toml: multiple: '8'; expected a whole number."),
         ("multiple = 65", "net.toml: multiple: 65 pixels; expected 1 to 64 pixels."),
         ('mean = ["a"]', "net.toml: mean: ['a']; expected numbers."),
-        ("order = 1", "net.toml: order: 1; expected a text."),
+        ("order = 1", "net.toml: order: 1; expected a string."),
         ("stretch_in = 1", "net.toml: stretch_in: 1; expected true or false."),
         ('range_in = "mean-std"', "net.toml: mean-std: needs mean and std; expected both. Give mean and std in 0..1."),
         ("mean = 0.5", "net.toml: mean: given, but no range is mean-std; expected one. Use range_in='mean-std', or "

@@ -76,6 +76,13 @@ def serve(
         print_message(f"service: {url} serves {', '.join(named)}")
 
     if cluster_options.address is None and replica_options.replicas is None:
+        if replica_options.gpus:
+            raise InputError(
+                f"{replica_options.gpus:g}, but GPUs are given to replicas on Ray; expected them as well",
+                subject="gpus",
+                remedy="Set {replicas} or {address}, or leave it out: without Ray, the backend takes a GPU",
+                settings={"replicas": "1,4", "address": "auto"},
+            )
         from tcmoa_runtime.serving.local import serve_here
 
         serve_here(

@@ -116,7 +116,9 @@ class FleetFile:
         values = read_toml(path, _EXAMPLE)
         for key in values:
             if key not in ("name", "defaults", "pairs"):
-                raise unknown_key(key, ("name", "defaults", "pairs"), subject=path, what="table")
+                raise InputError(
+                    f"'{key}' is no key of a fleet; expected name, defaults or pairs", subject=path
+                )
         name = _fleet_name(values, path)
         defaults = _table(values.get("defaults", {}), f"{path}: defaults")
         _check_table(defaults, f"{path}: defaults")
@@ -216,7 +218,7 @@ def _make_options(options_class: type[OptionsT], table: Mapping[str, object], su
 
 def _labels(value: object, subject: str) -> dict[str, str]:
     if not (isinstance(value, dict) and all(isinstance(item, str) for item in value.values())):
-        raise InputError(f"{value!r}; expected a table of texts, e.g. {{zone = 'gate'}}", subject=subject)
+        raise InputError(f"{value!r}; expected a table of strings, e.g. {{zone = 'gate'}}", subject=subject)
     return value
 
 
@@ -234,7 +236,10 @@ def _make_pair(name: str, table: Mapping[str, object], path: Path, subject: str)
     ]
     for key in ("x", "y"):
         if texts[key] == "-":
-            raise InputError("stdin (-), which a stream of a fleet cannot read", subject=f"{subject}: {key}")
+            raise InputError(
+                "stdin (-), which a stream of a fleet cannot read; expected a camera, a file or a URL",
+                subject=f"{subject}: {key}",
+            )
     for out in outs:
         _check_output(out, f"{subject}: out")
     if "log" in texts:

@@ -28,7 +28,7 @@ def read_toml(path: str | Path, example: str) -> dict[str, object]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", subject=path) from error
+        raise InputError(f"cannot be read: {error.strerror}; expected a TOML file", subject=path) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"not TOML ({error}); expected lines such as {example}", subject=path) from error
 
@@ -53,8 +53,8 @@ def field_value(value: object, hint: Any, subject: object) -> object:
 
     Args:
         value: What the file holds.
-        hint: Type of the field: a text, path, number, fraction, choice, switch, pair of numbers, list of texts, or one
-            of several of these. Which choices there are is checked by the class.
+        hint: Type of the field: a string, path, number, fraction, choice, switch, pair of numbers, list of strings, or
+            one of several of these. Which choices there are is checked by the class.
         subject: Name of the key, for messages.
 
     Raises:
@@ -116,7 +116,7 @@ def _numbers(value: object, count: int) -> tuple[float, ...] | None:
 
 
 def _texts(value: object) -> list[str] | None:
-    """Return a list of texts; a single text is a list of one, and a table one of NAME=VALUE."""
+    """Return a list of strings; a single one is a list of one, and a table one of NAME=VALUE."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, Mapping):
@@ -130,13 +130,13 @@ def _describe(kind: Any) -> str:
     if get_origin(kind) is tuple:
         return "two numbers, e.g. [1, 99]"
     if get_origin(kind) is list:
-        return "a text, or a list of texts"
+        return "a string, or a list of strings"
     names = {
         bool: "true or false",
         int: "a whole number",
         float: "a number",
         Fraction: "frames per second, e.g. 25 or '30000/1001'",
-        str: "a text",
+        str: "a string",
         Path: "a path",
     }
     return names.get(kind, str(kind))

@@ -456,7 +456,7 @@ def _as_field(value: object, hint: object, subject: str) -> object:
             raise InputError(f"{value!r}; expected {expected}", subject=subject)
         return value
     if not isinstance(value, str):
-        raise InputError(f"{value!r}; expected a text", subject=subject)
+        raise InputError(f"{value!r}; expected a string", subject=subject)
     return value
 
 

@@ -31,6 +31,10 @@ def name_bundles(texts: Sequence[str]) -> dict[str, str]:
         name, mark, path = text.partition("=")
         if not mark or Path(text).exists():
             name, path = Path(text).resolve().name, text
+        if not path:
+            raise InputError(
+                "no bundle; expected its folder, or the name of a ready one: NAME=BUNDLE", subject=repr(text)
+            )
         if not _NAME.fullmatch(name):
             raise InputError(
                 f"the name {name!r} cannot stand in a URL; expected letters, digits, - . and _",

@@ -79,8 +79,9 @@ def choose_token(token: str | None, *, is_loopback: bool) -> str | None:
         InputError: The token is too short, or has other characters than those of a URL.
     """
     if token is not None and not _TOKEN.fullmatch(token):
+        noun = "character" if len(token) == 1 else "characters"
         raise InputError(
-            f"{len(token)} characters; expected {MIN_TOKEN_LENGTH} or more, of letters, digits, - . _ and ~",
+            f"{len(token)} {noun}; expected {MIN_TOKEN_LENGTH} or more, of letters, digits, - . _ and ~",
             subject="token",
         )
     return token if token or is_loopback else secrets.token_urlsafe(16)

@@ -84,7 +84,8 @@ class Address:
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that DNS cannot hold
             reason = getattr(error, "strerror", None) or error
             raise ListenError(
-                f"{self.host} is not an address of this machine ({reason})", subject=subject
+                f"{self.host} is not an address of this machine ({reason}); expected its name or IP address",
+                subject=subject,
             ) from error
         family, kind, protocol, _, place = found[0]
         listener = socket.socket(family, kind, protocol)

@@ -113,12 +113,12 @@ def test_the_fleet_of_the_guide_is_read(read):
 
 
 LINES = {
-    "x = 1": "fleet.toml: 'x' is no table; expected the name of a table.",
+    "x = 1": "fleet.toml: 'x' is no key of a fleet; expected name, defaults or pairs.",
     "": "fleet.toml: no pairs; expected a table for each pair of cameras, e.g. [pairs.gate].",
     "[pairs]": "fleet.toml: no pairs; expected a table for each pair of cameras, e.g. [pairs.gate].",
     "pairs = 1": "fleet.toml: pairs: 1; expected a table.",
-    "[pair.gate]": "fleet.toml: 'pair' is no table; expected e.g. 'pairs'.",
-    "[cameras]": "fleet.toml: 'cameras' is no table; expected the name of a table.",
+    "[pair.gate]": "fleet.toml: 'pair' is no key of a fleet; expected name, defaults or pairs.",
+    "[cameras]": "fleet.toml: 'cameras' is no key of a fleet; expected name, defaults or pairs.",
     'name = "a b"\n': "fleet.toml: name: 'a b'; expected a name of letters, digits, - _ and .",
     "name = 3\n": "fleet.toml: name: 3; expected a name of letters, digits, - _ and .",
     '[pairs."a/b"]': "fleet.toml: pairs: 'a/b'; expected a name of letters, digits, - _ and .",
@@ -142,7 +142,7 @@ LINES = {
     f"{PAIR}frames = 1.5": "fleet.toml: pairs.gate: frames: 1.5; expected a whole number.",
     f"{PAIR}realtime = 1": "fleet.toml: pairs.gate: realtime: 1; expected true or false.",
     f"{PAIR}copy_x = 1": "fleet.toml: pairs.gate: copy_x: 1; expected true or false.",
-    f"{PAIR}option_x = [1]": "fleet.toml: pairs.gate: option_x: [1]; expected a text, or a list of texts.",
+    f"{PAIR}option_x = [1]": "fleet.toml: pairs.gate: option_x: [1]; expected a string, or a list of strings.",
     f'{PAIR}option_x = "tcp"': "fleet.toml: pairs.gate: option_x: 'tcp'; expected NAME=VALUE.",
     f'{PAIR}prompt_shift = "more"': "fleet.toml: pairs.gate: prompt_shift: 'more'; expected a number or the path of a "
     "mask, e.g. mask.png.",
@@ -151,7 +151,7 @@ LINES = {
     f"{PAIR}cpus = -1": "fleet.toml: pairs.gate: cpus: -1; expected 0 to 1024.",
     f"{PAIR}cpus = nan": "fleet.toml: pairs.gate: cpus: nan; expected a number.",
     f"{PAIR}gpus = 1.5": "fleet.toml: pairs.gate: gpus: 1.5; expected a whole number, or less than 1 to share a GPU.",
-    f"{PAIR}labels = {{zone = 1}}": "fleet.toml: pairs.gate: labels: {'zone': 1}; expected a table of texts, e.g. "
+    f"{PAIR}labels = {{zone = 1}}": "fleet.toml: pairs.gate: labels: {'zone': 1}; expected a table of strings, e.g. "
     "{zone = 'gate'}.",
     f'{PAIR}labels = {{"a b" = "c"}}': "fleet.toml: pairs.gate: labels: 'a b' = 'c'; expected names and values of "
     "letters, digits, - _ and .",

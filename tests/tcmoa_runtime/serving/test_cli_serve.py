@@ -110,6 +110,11 @@ WRONG = {
     "port of replicas": (["nano-vif", "--replicas", "1", "--port", "0"],
                          "--port: 0; expected 1 to 65535: the proxies of all nodes listen on it"),
     "gpus": (["nano-vif", "--gpus", "1.5"], "--gpus: 1.5; expected a whole number, or less than 1"),
+    "gpus without Ray": (["nano-vif", "--gpus", "1"], "--gpus: 1, but GPUs are given to replicas on Ray; expected them "
+                         "as well. Set --replicas 1,4 or --address auto, or leave it out: without Ray, the backend "
+                         "takes a GPU."),
+    "no folder": (["a="], "'a=': no bundle; expected its folder, or the name of a ready one: NAME=BUNDLE"),
+    "empty": ([""], "'': no bundle; expected its folder, or the name of a ready one: NAME=BUNDLE"),
     "mask": (["nano-vif", "--prompt-shift", "no-such.png"], "no-such.png: no such image file"),
 }  # fmt: skip
 
@@ -129,6 +134,15 @@ def test_a_port_in_use_is_one_line(tcmoa):
         outcome = tcmoa("serve", "nano-vif", "--port", port)
     outcome.assert_error(
         2, f"service: cannot listen on 127.0.0.1:{port}: Address already in use. Choose another port"
+    )
+
+
+def test_an_unknown_host_is_one_line(tcmoa):
+    outcome = tcmoa("serve", "nano-vif", "--host", "no-such.invalid", "--token", "long-enough")
+    outcome.assert_error(
+        2,
+        "service: no-such.invalid is not an address of this machine (",
+        "); expected its name or IP address",
     )
 
 

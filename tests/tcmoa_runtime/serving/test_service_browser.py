@@ -59,7 +59,10 @@ def test_the_form_fuses_two_images_with_a_token_and_shows_errors(driver, exporte
         assert driver.find_element("id", "link").get_attribute("download") == "fused.png"
         phone = {"width": 360, "height": 640, "deviceScaleFactor": 1, "mobile": True}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
-        assert driver.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [360, 360]
+        assert driver.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [
+            360,
+            360,
+        ]
         driver.find_element("id", "scale").send_keys("99")
         button.click()
         wait.until(lambda _: message.text == "prompt_scale: holds 99; expected -16 to 16")
