@@ -37,7 +37,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 LONGEST = (
     "test_documents.py",
     "test_your_own_network.py",
+    "test_growing.py",
+    "test_bulk_cluster.py",
+    "test_fleet_cluster.py",
+    "test_service_ray.py",
     "test_build.py",
+    "test_bulk_formats.py",
     "test_precision.py",
     "test_align.py",
     "test_quantize.py",
