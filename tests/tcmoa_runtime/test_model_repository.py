@@ -389,7 +389,7 @@ def test_wrong_options_and_targets_are_one_line(vif, tmp_path, tcmoa, tree):
             "openvino",
         ): "--device: gpu, but models of openvino run on the CPU; expected",
         ("--instances", "0"): "--instances: 0; expected 1 to 256",
-        ("--model-version", "0"): "--model-version: 0; expected 1 to ",
+        ("--model-version", "0"): "--model-version: 0; expected 1 to 2147483647",
         ("--threads", "0"): "--threads: 0; expected 1 or more",
         ("--max-pixels", "0"): "--max-pixels: 0; expected 1 or more",
         ("--name", "a,b"): "--name: 2 names for 1 bundles; expected one for each",
@@ -400,6 +400,14 @@ def test_wrong_options_and_targets_are_one_line(vif, tmp_path, tcmoa, tree):
         ),
         ("--tensorrt-version", "ten"): "--tensorrt-version: 'ten'; expected a version, e.g. 10.13.3.9",
         ("--stretch", "9,1"): "9,1; expected two percentiles",
+        ("--backend", "onnxruntime", "--fit", "tile"): (
+            "--fit: an option of python, of which no model is written; expected python among the backends. Leave it "
+            "out, or add python to --backend."
+        ),
+        (
+            "--precision",
+            "fp16",
+        ): "--precision: an option of tensorrt, of which no model is written; expected tensorrt",
     }
     for arguments, line in cases.items():
         tcmoa(*command, *arguments).assert_error(2, line)

@@ -32,6 +32,11 @@ INSTANCES_GROUP: Final = "Instances"
 PYTHON_GROUP: Final = "Python backend"
 TENSORRT_GROUP: Final = "TensorRT backend"
 
+_OPTIONS_OF_BACKEND: Final[dict[TritonBackend, tuple[str, ...]]] = {
+    "python": ("fit", "stretch", "fuser_backend", "max_pixels"),
+    "tensorrt": ("tensorrt_version", "precision"),
+}
+
 _VERSION: Final = re.compile(r"[0-9]+(\.[0-9A-Za-z]+)*")
 
 
@@ -139,6 +144,7 @@ class RepositoryOptions:
                 f"{self.tensorrt_version!r}; expected a version, e.g. 10.13.3.9", subject="tensorrt_version"
             )
         self._check_devices()
+        self._check_effects()
         if self.fuser_backend == "tensorrt" and not self.trust_engines:
             raise InputError(
                 "tensorrt, but engines are not copied; expected that they are trusted",
@@ -146,6 +152,20 @@ class RepositoryOptions:
                 remedy="Set {trust_engines} if you trust whoever built them",
                 settings={"trust_engines": True},
             )
+
+    def _check_effects(self) -> None:
+        """Refuse options of a backend of which no model is written."""
+        for backend, names in _OPTIONS_OF_BACKEND.items():
+            if backend in (self.backend or ("python",)):
+                continue
+            for name in names:
+                if getattr(self, name) != getattr(type(self), name):
+                    raise InputError(
+                        f"an option of {backend}, of which no model is written; expected {backend} among the backends",
+                        subject=name,
+                        remedy=f"Leave it out, or add {backend} to {{backend}}",
+                        settings={"backend": ...},
+                    )
 
     def _check_devices(self) -> None:
         wrong = {"cpu": "tensorrt", "gpu": "openvino"}.get(self.device or "")
