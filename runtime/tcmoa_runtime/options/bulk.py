@@ -11,7 +11,7 @@ from tcmoa_runtime.options.cluster import CLUSTER_GROUP, ClusterOptions
 from tcmoa_runtime.options.fuse import ImageFormat
 from tcmoa_runtime.options.fuser import BACKEND_GROUP, FuserOptions
 from tcmoa_runtime.options.option import Option, check_minimum
-from tcmoa_runtime.options.pairs import PAIRS_GROUP, check_patterns
+from tcmoa_runtime.options.pairs import PAIRS_GROUP, XPattern, YPattern, check_patterns
 
 Container = Literal["files", "parquet", "webdataset"]
 """`files`: one image file for each pair. Others: tables or tar files that hold many."""
@@ -48,19 +48,8 @@ class BulkOptions(FuserOptions, ClusterOptions):
         bool,
         Option("Remove the results that are there, and fuse all pairs again.", group=OUTPUT_GROUP),
     ] = False
-    x_pattern: Annotated[
-        str | None,
-        Option(
-            "Names of the first sources, if they differ from the second ones in more than _x and _y. Files of one {id} "
-            "are a pair; * is any text, and / a folder.",
-            group=PAIRS_GROUP,
-            metavar="'VIS{id}.png'",
-        ),
-    ] = None
-    y_pattern: Annotated[
-        str | None,
-        Option("Names of the second sources.", group=PAIRS_GROUP, metavar="'IR{id}.png'"),
-    ] = None
+    x_pattern: XPattern = None
+    y_pattern: YPattern = None
     columns: Annotated[
         tuple[str, ...],
         Option(

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.option import Option
 
 PAIRS_GROUP: Final = "Source pairs"
 PAIRS_METAVAR: Final = "DIR|FILE.csv"
+
+XPattern: TypeAlias = Annotated[
+    str | None,
+    Option(
+        "Names of the first sources, if they differ from the second ones in more than _x and _y. Files of one {id} "
+        "are a pair; * is any text, and / a folder.",
+        group=PAIRS_GROUP,
+        metavar="'VIS{id}.png'",
+    ),
+]
+YPattern: TypeAlias = Annotated[
+    str | None, Option("Names of the second sources.", group=PAIRS_GROUP, metavar="'IR{id}.png'")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,19 +54,8 @@ class PairOptions:
             metavar="DIR",
         ),
     ] = None
-    x_pattern: Annotated[
-        str | None,
-        Option(
-            "Names of the first sources, if they differ from the second ones in more than _x and _y. Files of one {id} "
-            "are a pair; * is any text, and / a folder.",
-            group=PAIRS_GROUP,
-            metavar="'VIS{id}.png'",
-        ),
-    ] = None
-    y_pattern: Annotated[
-        str | None,
-        Option("Names of the second sources.", group=PAIRS_GROUP, metavar="'IR{id}.png'"),
-    ] = None
+    x_pattern: XPattern = None
+    y_pattern: YPattern = None
 
     @property
     def has_pairs(self) -> bool:
