@@ -161,7 +161,7 @@ class PairRunner:
                 self._error = "its process has died several times in the last minutes"
             while pause is not None and not self._pause(pause):
                 pause = self._run_once()
-        except Exception as error:  # a fault of ours: it is shown rather than lost with the thread
+        except Exception as error:  # an internal error: shown rather than lost with the thread
             _log.exception("%s failed", self._pair.name)
             self._error = f"internal error: {type(error).__name__}: {first_line(error)}"
             self._set_state("failed")

@@ -169,7 +169,7 @@ class PythonModel:
         except InputError as error:
             failure = triton.TritonError(one_line(error), triton.TritonError.INVALID_ARG)
             return triton.InferenceResponse(error=failure)
-        except Exception as error:  # also a fault of ours, which must not end other requests
+        except Exception as error:  # also an internal error, which must not end other requests
             text = (
                 one_line(error) if isinstance(error, TcmoaError) else f"internal error: {first_line(error)}"
             )
