@@ -19,17 +19,20 @@ from tcmoa_runtime.bulk.worker import WorkerSettings
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.cluster.address import CLIENT_SCHEME
 from tcmoa_runtime.cluster.bundle_shipping import ship_bundle
+from tcmoa_runtime.cluster.nodes import free_cpus
 from tcmoa_runtime.cluster.session import RaySession, ray_session
 from tcmoa_runtime.errors import InputError, SpellOption, TcmoaError, spell_for_python
 from tcmoa_runtime.fusion_settings import settings_of
 from tcmoa_runtime.given_prompt import Prompt
-from tcmoa_runtime.log import log_step
+from tcmoa_runtime.log import get_logger, log_step
 from tcmoa_runtime.options.bulk import BulkOptions
 from tcmoa_runtime.pairs import PairPaths
 from tcmoa_runtime.typing import OnMessage
 
 OnProgress: TypeAlias = Callable[[int, int], None]
 """Takes the number of pairs that are done, and that of all; of tar files an estimate."""
+
+_log = get_logger("bulk")
 
 _GPU_BACKENDS: Final = ("tensorrt", "onnxruntime-cuda", "onnxruntime-tensorrt", "onnxruntime-rtx")
 
@@ -106,6 +109,8 @@ def fuse_in_bulk(
                     f"loading the bundle in {_count(run.num_actors, 'process', 'processes')} on "
                     f"{_count(run.num_nodes, 'node', 'nodes')}"
                 )
+                if not session.is_private:
+                    _warn_without_room(pool)
                 is_client = session.address is not None and session.address.startswith(CLIENT_SCHEME)
                 for unit, result in (run_passes_there if is_client else run_passes)(units, worker, pool):
                     run.add(unit, result)
@@ -138,8 +143,8 @@ def fuse_in_bulk(
     )
 
 
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
+def _count(number: float, one: str, many: str) -> str:
+    return f"{number:g} {one if number == 1 else many}"
 
 
 class _Counts:
@@ -211,6 +216,18 @@ def _pool_size(options: BulkOptions, session: RaySession) -> PoolSize:
             f"{cpus}, but the largest node has {most:g} CPUs; expected at most that many", subject="threads"
         )
     return PoolSize(options.actors or fits, cpus, 0)  # more than fit now: a cluster may grow
+
+
+def _warn_without_room(pool: PoolSize) -> None:
+    """Say what a run waits for on a cluster whose CPUs others have taken."""
+    free = free_cpus()
+    if free < pool.cpus:
+        _log.warning(
+            "the cluster has %s of the %s that a process takes free; the run begins when others end",
+            _count(free, "CPU", "CPUs"),
+            _count(pool.cpus, "CPU", "CPUs"),
+            extra={"event": "waits-for-room", "free_cpus": free, "cpus": pool.cpus},
+        )
 
 
 def _num_cpus(options: BulkOptions) -> int | None:

@@ -47,6 +47,13 @@ def list_nodes() -> tuple[ClusterNode, ...]:
     return tuple(sorted(found, key=lambda node: (node.address, node.node_id)))
 
 
+def free_cpus() -> float:
+    """Return the logical CPUs of all nodes that no actor and no task takes now."""
+    import ray
+
+    return float(ray.available_resources().get("CPU", 0.0))
+
+
 def on_each_node(
     function: Callable[..., object], nodes: Sequence[ClusterNode], *arguments: object
 ) -> list[object]:

@@ -11,6 +11,7 @@ from pyarrow import parquet
 from bulk_pieces import BUNDLE, bulk_options, images_in, plain_results, write_archive
 from tcmoa_runtime.bulk import parquet_rows
 from tcmoa_runtime.bulk import run as bulk_run
+from tcmoa_runtime.bulk.passes import PoolSize
 from tcmoa_runtime.bulk.results import check_name
 from tcmoa_runtime.bulk.run import fuse_in_bulk
 from tcmoa_runtime.bulk.storage import open_storage
@@ -121,6 +122,16 @@ class TestStopped:
         )
         monkeypatch.setattr(bulk_run, "run_passes", in_one_pass)
         assert counts(fuse(folder / "x", folder / "y", out, container=container)) == (0, len(names), 0)
+
+
+def test_a_run_on_a_full_cluster_says_what_it_waits_for(monkeypatch, caplog):
+    for free, lines in ((4.0, []), (1.0, ["1 CPU of the 2 CPUs"])):
+        monkeypatch.setattr(bulk_run, "free_cpus", lambda free=free: free)
+        bulk_run._warn_without_room(PoolSize(3, 2, 0))
+        assert [record.getMessage() for record in caplog.records] == [
+            f"the cluster has {line} that a process takes free; the run begins when others end"
+            for line in lines
+        ]
 
 
 class TestLargeRowGroups:
