@@ -14,7 +14,7 @@ import typer
 from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.options import JsonOption, takes_options
 from tcmoa_runtime.cli.printing import print_json, print_line, print_message
-from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.options.cluster import ClusterOptions
 from tcmoa_runtime.options.fleet import FLEET_PAGE_GROUP, FleetOptions
 from tcmoa_runtime.stop_signals import REPEAT_S, handled_stop_signals
@@ -117,7 +117,7 @@ def _end(run: FleetRun, file: Path) -> None:
         print_message(
             f"stopping {_streams(count)}, which {'completes its' if one else 'complete their'} files"
         )
-        run.supervisor.stop_all()
+        _check_complete(run.supervisor.stop_all(), run.supervisor.fleet)
     elif not run.supervisor.is_fleet_stopping:
         print_message(
             f"{_streams(count)} left running without this supervisor; "
@@ -145,11 +145,22 @@ def _stop(file: Path, address: str) -> int:
     with visit_fleet(file, address) as visitor:
         count = len(visitor.look().pairs)
         is_complete = visitor.stop_all(is_fleet_stopping=True)
+    _check_complete(is_complete, visitor.fleet)
     if not count:
         print_line(f"fleet {visitor.fleet}: no stream runs")
     else:
         print_line(f"fleet {visitor.fleet}: {_streams(count)} stopped")
-    return 0 if is_complete else 1
+    return 0
+
+
+def _check_complete(is_complete: bool, fleet: str) -> None:
+    """Raise TcmoaError if a stream was ended before it had completed its files."""
+    if not is_complete:
+        raise TcmoaError(
+            "a stream did not complete its files in time; expected all to",
+            subject=f"fleet {fleet}",
+            remedy="The log names it. Its video file can be played, and gets its name when the pair starts again",
+        )
 
 
 def _streams(count: int) -> str:

@@ -2,10 +2,12 @@
 
 import contextlib
 import signal
+from types import SimpleNamespace
 
 import pytest
 
 from fleet_pieces import SupervisorProcess, all_run, check_videos, write_fleet
+from tcmoa_runtime.fleet.supervisor import FleetStatus, PairStatus
 from video_pieces import free_port
 
 pytest.importorskip("ray", reason="ray is not installed; `pip install 'tcmoa[ray]'` runs this")
@@ -64,6 +66,46 @@ def test_a_wrong_file_is_one_line_before_ray_is_started(tcmoa, file, monkeypatch
     )
     outcome = tcmoa("fleet", file.with_name("none.toml"), "--page", "off")
     outcome.assert_error(2, "none.toml: cannot be read: No such file or directory")
+
+
+class StubbornFleet:
+    """A supervisor of streams of which one does not end in time."""
+
+    fleet, is_fleet_stopping = "yard", False
+
+    def look(self):
+        return FleetStatus("yard", (PairStatus("gate", "running", None, 1.0, None),))
+
+    status = look
+
+    def stop_all(self, **_):
+        return False
+
+
+def test_streams_that_do_not_complete_their_files_are_an_error(tcmoa, named, monkeypatch):
+    @contextlib.contextmanager
+    def visit(*_):
+        yield StubbornFleet()
+
+    monkeypatch.setattr("tcmoa_runtime.fleet.run.visit_fleet", visit)
+    outcome = tcmoa("fleet", named, "--address", "127.0.0.1:9", "--stop")
+    outcome.assert_error(
+        1, "fleet yard: a stream did not complete its files in time; expected all to. The log names it. "
+    )
+    assert outcome.out == ""
+
+    @contextlib.contextmanager
+    def open_fleet(*_):
+        yield SimpleNamespace(
+            supervisor=StubbornFleet(), session=SimpleNamespace(is_private=True), watch=lambda *_: None
+        )
+
+    monkeypatch.setattr("tcmoa_runtime.fleet.run.open_fleet", open_fleet)
+    outcome = tcmoa("fleet", named, "--page", "off")
+    assert outcome.code == 1
+    assert outcome.err.splitlines()[-1].startswith(
+        "tcmoa: error: fleet yard: a stream did not complete its files"
+    )
 
 
 def test_without_ray_it_says_what_to_install(fresh_python, file):
