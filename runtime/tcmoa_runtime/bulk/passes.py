@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 MAX_LOSSES: Final = 3
 """How often the process of a pair may die before the pair is reported: with others in a slice, then alone."""
+MAX_ALL_LOST: Final = 8
+"""If more units than this are lost, and all of them, it is not the fault of their pictures."""
 _TASKS_PER_ACTOR: Final = 2
 """One in work and one waiting, so that an actor does not wait for the driver."""
 
@@ -69,6 +71,13 @@ def run_passes(
                 yield pending[index], result
         if not lost:
             return
+        if len(lost) == len(pending) > MAX_ALL_LOST and not losses:
+            raise TcmoaError(
+                f"the processes of all {len(pending)} units ended before a result came; expected them to stay alive",
+                subject="Ray",
+                remedy="Look at the memory of the nodes, and use fewer {actors}",
+                settings={"actors": ...},
+            )
         _log.warning(
             "the processes of %d units ended before their results came; fusing them again",
             len(lost),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -31,6 +33,9 @@ from tcmoa_runtime.typing import OnMessage
 
 OnProgress: TypeAlias = Callable[[int, int], None]
 """Takes the number of pairs that are done, and that of all; of tar files an estimate."""
+
+SILENCE_S: Final = 120.0
+"""Time after which a run says that it has no result yet."""
 
 _log = get_logger("bulk")
 
@@ -112,8 +117,9 @@ def fuse_in_bulk(
                 if not session.is_private:
                     _warn_without_room(pool)
                 is_client = session.address is not None and session.address.startswith(CLIENT_SCHEME)
-                for unit, result in (run_passes_there if is_client else run_passes)(units, worker, pool):
-                    run.add(unit, result)
+                with _watch_for_silence(run):
+                    for unit, result in (run_passes_there if is_client else run_passes)(units, worker, pool):
+                        run.add(unit, result)
         except BaseException as error:
             # Processes of a cluster may still write results for some time after an interrupt.
             record.end(may_go_on=options.address is not None and not isinstance(error, TcmoaError))
@@ -228,6 +234,28 @@ def _warn_without_room(pool: PoolSize) -> None:
             _count(pool.cpus, "CPU", "CPUs"),
             extra={"event": "waits-for-room", "free_cpus": free, "cpus": pool.cpus},
         )
+
+
+@contextlib.contextmanager
+def _watch_for_silence(run: _Counts) -> Iterator[None]:
+    """Say so if no first result comes: Ray starts processes that die again and again, and reports it on demand only."""
+
+    def warn() -> None:
+        if run.first_at is None:
+            _log.warning(
+                "no pair is fused after %g s: processes may run out of memory, or wait for room; TCMOA_LOG=info shows "
+                "what Ray reports",
+                SILENCE_S,
+                extra={"event": "no-results", "seconds": SILENCE_S},
+            )
+
+    timer = threading.Timer(SILENCE_S, warn)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _num_cpus(options: BulkOptions) -> int | None:

@@ -3,20 +3,24 @@
 import csv
 import io
 import tarfile
+import threading
 
 import pyarrow
 import pytest
 from pyarrow import parquet
 
 from bulk_pieces import BUNDLE, bulk_options, images_in, plain_results, write_archive
-from tcmoa_runtime.bulk import parquet_rows
+from tcmoa_runtime.bulk import parquet_rows, passes
 from tcmoa_runtime.bulk import run as bulk_run
 from tcmoa_runtime.bulk.passes import PoolSize
 from tcmoa_runtime.bulk.results import check_name
 from tcmoa_runtime.bulk.run import fuse_in_bulk
 from tcmoa_runtime.bulk.storage import open_storage
 from tcmoa_runtime.bulk.tar_samples import list_files, read_samples
+from tcmoa_runtime.bulk.units import PairSlice
+from tcmoa_runtime.bulk.worker import WorkerSettings
 from tcmoa_runtime.errors import InputError, TcmoaError
+from tcmoa_runtime.options.bulk import BulkOptions
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -132,6 +136,33 @@ def test_a_run_on_a_full_cluster_says_what_it_waits_for(monkeypatch, caplog):
             f"the cluster has {line} that a process takes free; the run begins when others end"
             for line in lines
         ]
+
+
+def test_processes_that_all_die_end_the_run_and_not_only_their_pairs(monkeypatch):
+    monkeypatch.setattr(passes, "_run_pass", lambda *_: iter(()))
+    units = [PairSlice(f"part{index}", ("a",), ("x",), ("y",)) for index in range(9)]
+    with pytest.raises(TcmoaError, match=r"^Ray: the processes of all 9 units ended before a result came; "):
+        list(passes.run_passes(units, settings_without_bundle(), PoolSize(2, 1, 0)))
+    results = list(passes.run_passes(units[:2], settings_without_bundle(), PoolSize(2, 1, 0)))
+    assert [len(result.failures) for _, result in results] == [1, 1]  # pictures that kill their process
+
+
+def settings_without_bundle():
+    return WorkerSettings(None, BulkOptions(), None, "", "", "files", is_resumed=False, run="")
+
+
+def test_a_run_without_results_says_so(archive, tmp_path, monkeypatch, caplog):
+    folder, _names, _ = archive
+    in_one_pass, said = bulk_run.run_passes, threading.Event()
+    monkeypatch.setattr(bulk_run, "SILENCE_S", 0.01)
+    monkeypatch.setattr(bulk_run._log, "warning", lambda *_, **__: said.set())
+
+    def slow(units, settings, pool):
+        assert said.wait(10)
+        yield from in_one_pass(units, settings, pool)
+
+    monkeypatch.setattr(bulk_run, "run_passes", slow)
+    assert counts(fuse(folder / "x", folder / "y", tmp_path / "out")) == (2, 0, 0)
 
 
 class TestLargeRowGroups:
