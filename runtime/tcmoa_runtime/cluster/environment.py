@@ -7,11 +7,12 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from typing import Final
 
 from tcmoa_runtime.log import get_logger
-from tcmoa_runtime.stop_signals import kept_handlers
+from tcmoa_runtime.stop_signals import REPEAT_S, handled_stop_signals
 
 _SET_BY_RAY: Final = "PYTHONBREAKPOINT"
 """Environment variable that Ray sets in a program that connects, and leaves."""
@@ -98,10 +99,34 @@ def is_debugging() -> bool:
 
 
 @contextlib.contextmanager
-def kept_signal_handlers() -> Iterator[None]:
-    """Restore the handlers of signals after a with-block: Ray replaces that of SIGTERM when it connects."""
+def held_stop_signals() -> Iterator[None]:
+    """Hold signals that stop a program back during a with-block in which Ray connects or ends.
+
+    Ray's native code crashes when an exception leaves it halfway, and Ray replaces the handler of SIGTERM by one that
+    exits. The handlers that were there get the first signal at the end of the block, or a second one, `REPEAT_S` later,
+    at once. Outside of the main thread, which gets no signals, nothing changes.
+    """
+    from ray._private import utils
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    with kept_handlers((signal.SIGINT, signal.SIGTERM)):
-        yield
+    first: signal.Signals | None = None
+    received_at = 0.0
+
+    def hold(received: signal.Signals) -> None:
+        nonlocal first, received_at
+        if first is None:
+            first, received_at = received, time.monotonic()
+        elif time.monotonic() - received_at > REPEAT_S:
+            raise KeyboardInterrupt
+
+    set_handler = utils.set_sigterm_handler
+    try:
+        vars(utils)["set_sigterm_handler"] = lambda _: None
+        with handled_stop_signals(hold):
+            yield
+    finally:
+        vars(utils)["set_sigterm_handler"] = set_handler
+        if first is not None:
+            signal.raise_signal(first)

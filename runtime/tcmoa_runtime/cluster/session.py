@@ -15,8 +15,8 @@ from typing import Final
 from tcmoa_runtime.cluster.address import AUTO, CLIENT_SCHEME, ask, check_address
 from tcmoa_runtime.cluster.environment import (
     LOOPBACK_SETTINGS,
+    held_stop_signals,
     is_debugging,
-    kept_signal_handlers,
     quiet_ray,
     read_token,
     set_variables,
@@ -164,13 +164,13 @@ def _connected(start: Callable[[], None], wrap: Callable[[Exception], TcmoaError
 
     try:
         try:
-            with kept_signal_handlers():
+            with held_stop_signals():
                 start()
         except Exception as error:
             raise wrap(error) from error
         yield
     finally:
-        with kept_signal_handlers():
+        with held_stop_signals():
             ray.shutdown()
 
 
