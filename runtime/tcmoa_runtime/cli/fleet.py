@@ -14,10 +14,12 @@ import typer
 from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.options import JsonOption, takes_options
 from tcmoa_runtime.cli.printing import print_json, print_line, print_message
+from tcmoa_runtime.cli.token import check_token_is_known
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.options.cluster import ClusterOptions
-from tcmoa_runtime.options.fleet import FLEET_PAGE_GROUP, FleetOptions
+from tcmoa_runtime.options.fleet import DEFAULT_FLEET_PORT, FLEET_PAGE_GROUP, FleetOptions
 from tcmoa_runtime.stop_signals import REPEAT_S, handled_stop_signals
+from tcmoa_runtime.web.address import Address
 
 if TYPE_CHECKING:
     from tcmoa_runtime.fleet.run import FleetRun
@@ -79,6 +81,7 @@ def fleet(
 
 
 def _run(file: Path, address: str | None, options: FleetOptions, token: str | None) -> int:
+    from tcmoa_runtime.fleet.file import OFF
     from tcmoa_runtime.fleet.page.server import FleetPage
     from tcmoa_runtime.fleet.run import open_fleet
 
@@ -96,6 +99,9 @@ def _run(file: Path, address: str | None, options: FleetOptions, token: str | No
             raise KeyboardInterrupt
 
     with contextlib.ExitStack() as stack:
+        if options.page != OFF:
+            address_of_page = Address.parse(options.page, subject="page", default_port=DEFAULT_FLEET_PORT)
+            check_token_is_known(token, address_of_page)
         page = FleetPage.open(options.page, token)
         if page is not None:
             stack.enter_context(contextlib.closing(page))

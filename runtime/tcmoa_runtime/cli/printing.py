@@ -102,6 +102,11 @@ def is_interactive() -> bool:
     return console.is_terminal and _format == "text"
 
 
+def hides_secrets() -> bool:
+    """Return whether messages hide the secrets of URLs, as lines of JSON do: programs keep them."""
+    return _format == "json"
+
+
 def print_message(text: object) -> None:
     """Print a line on stderr, above a progress bar if there is one."""
     with contextlib.suppress(OSError):  # the terminal may be closed

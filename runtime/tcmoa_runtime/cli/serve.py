@@ -10,6 +10,7 @@ from tcmoa_runtime.cli.extras import require
 from tcmoa_runtime.cli.fuse_prompt import SHIFT_FORM
 from tcmoa_runtime.cli.options import TextForm, takes_options
 from tcmoa_runtime.cli.printing import print_message
+from tcmoa_runtime.cli.token import check_token_is_known
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.cluster import ClusterOptions
 from tcmoa_runtime.options.fuser import FuserOptions
@@ -71,6 +72,7 @@ def serve(
     """
     require("tcmoa_runtime.serving.server", "serve", "serve")
     named = name_bundles(bundles)
+    check_token_is_known(token, listen_options.address)
 
     def show(url: str) -> None:
         print_message(f"service: {url} serves {', '.join(named)}")

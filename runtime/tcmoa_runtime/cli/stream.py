@@ -17,6 +17,7 @@ from tcmoa_runtime.cli.options import BundleArgument, JsonOption, TextForm, pars
 from tcmoa_runtime.cli.printing import console, is_interactive, print_json, print_line, print_message
 from tcmoa_runtime.cli.progress import status_line
 from tcmoa_runtime.cli.stream_summary import Ended, format_summary, show_progress, summarize
+from tcmoa_runtime.cli.token import check_token_is_known
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.given_prompt import Prompt
@@ -30,6 +31,7 @@ from tcmoa_runtime.streams.interfaces import Sink
 from tcmoa_runtime.streams.keyboard import HELP, HELP_WITHOUT_PROMPT, Keyboard, is_available
 from tcmoa_runtime.streams.setup import StreamSetup
 from tcmoa_runtime.streams.stream import Stream
+from tcmoa_runtime.web.address import Address
 
 if TYPE_CHECKING:
     from tcmoa_runtime.streams.page.sink import Page
@@ -189,6 +191,7 @@ def _check_outputs(outs: Sequence[str], *, has_other: bool, as_json: bool) -> No
 def _open_page(address: str, token: str | None) -> contextlib.closing[Page]:
     from tcmoa_runtime.streams.page.sink import Page
 
+    check_token_is_known(token, Address.parse(address, subject="page address"))
     return contextlib.closing(Page(address, token=token))
 
 
