@@ -62,10 +62,12 @@ class ResultRecord:
         if overwrite:
             if files and not is_known:
                 raise _foreign(out, files)
+            kinds = [out]
             if is_known:
                 with contextlib.suppress(InputError):  # a damaged record: what it made is not known
-                    files |= _list_results(_kind_of(out, _read(out, path)))
-            _delete(out, files)
+                    kinds.append(_kind_of(out, _read(out, path)))
+            # A link in the folder may lead to files of others.
+            _delete(out, {file for kind in kinds for file in _list_results(kind, follow_links=False)})
             out.storage.delete(path)  # last: results without a record are those of others
             return cls(out, settings, is_new=True, files=set())
         if not is_known:
@@ -158,19 +160,29 @@ def _kind_of(out: ResultFolder, made: Settings) -> ResultFolder:
     return replace(out, container=container, image_format=image_format)
 
 
-def _list_results(out: ResultFolder) -> set[str]:
-    """Return the paths of the results in a folder, also in folders below it."""
+def _list_results(out: ResultFolder, *, follow_links: bool = True) -> set[str]:
+    """Return the paths of the results in a folder, also in folders below it, and in those that links lead to."""
     suffix = f".{out.image_format}" if out.container == "files" else out.part_suffix
     return {
-        path for path in _walk(out) if path.endswith(suffix) and not path.rpartition("/")[2].startswith(".")
+        path
+        for path in _walk(out, follow_links=follow_links)
+        if path.endswith(suffix) and not path.rpartition("/")[2].startswith(".")
     }
 
 
-def _walk(out: ResultFolder) -> Iterator[str]:
-    """Yield the paths of all files in a folder and below it."""
+def _walk(out: ResultFolder, *, follow_links: bool = True) -> Iterator[str]:
+    """Yield the paths of all files in a folder and below it; no folder is entered twice, whatever links there are."""
     pending = [out.path] if out.storage.is_folder(Path(out.path)) else []
+    entered: set[tuple[int, int]] = set()
     while pending:
         folder = pending.pop()
+        if not out.storage.is_remote:
+            if folder != out.path and not follow_links and Path(folder).is_symlink():
+                continue
+            status = Path(folder).stat()
+            if (status.st_dev, status.st_ino) in entered:
+                continue
+            entered.add((status.st_dev, status.st_ino))
         for name, is_folder in out.storage.list_entries(Path(folder)):
             if not is_folder:
                 yield f"{folder}/{name}"

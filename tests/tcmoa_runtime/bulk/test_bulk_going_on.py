@@ -127,6 +127,20 @@ class TestStopped:
         monkeypatch.setattr(bulk_run, "run_passes", in_one_pass)
         assert counts(fuse(folder / "x", folder / "y", out, container=container)) == (0, len(names), 0)
 
+    def test_links_in_the_output_lead_to_results_but_never_to_what_is_removed(self, archive, tmp_path):
+        folder, names, _ = archive
+        out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+        write_tar(tmp_path / "in.tar", folder, [(f"day/{names[0]}", names[0]), (names[1], names[1])])
+        out.mkdir()
+        elsewhere.mkdir()
+        (out / "day").symlink_to(elsewhere)
+        (out / "loop").symlink_to(out)
+        assert counts(fuse(tmp_path / "in.tar", None, out, container="files")) == (2, 0, 0)
+        assert counts(fuse(tmp_path / "in.tar", None, out, container="files")) == (0, 2, 0)
+        (elsewhere / "mine.png").write_bytes(b"mine")
+        assert counts(fuse(tmp_path / "in.tar", None, out, container="files", overwrite=True)) == (2, 0, 0)
+        assert (elsewhere / "mine.png").read_bytes() == b"mine"
+
 
 def test_a_run_on_a_full_cluster_says_what_it_waits_for(monkeypatch, caplog):
     for free, lines in ((4.0, []), (1.0, ["1 CPU of the 2 CPUs"])):
