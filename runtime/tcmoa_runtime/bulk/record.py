@@ -86,13 +86,24 @@ class ResultRecord:
         return cls(out, settings, is_new=not files, files=files)
 
     def begin(self) -> None:
-        """Create the folder and write the record; raises InputError if the folder cannot be written."""
+        """Create the folder and write the record; raises InputError if the folder cannot be written.
+
+        A folder with a record stays that of its last run, which may still write, until `claim`.
+        """
         if not self._out.storage.is_remote:
             folder = Path(self._out.path)
             self._created = [path for path in (folder, *folder.parents) if not path.exists()]
         self._has_begun = True
         self._out.storage.make_folder(self._out.path)
-        content = {"format": FORMAT_VERSION, "run": self.run, "settings": dict(self._settings)}
+        self._write(_run_of(self._out) or self.run)
+
+    def claim(self) -> None:
+        """Take the folder over from other runs, and remove the temporary files that killed ones have left."""
+        self._write(self.run)
+        self.remove_partial()
+
+    def _write(self, run: str) -> None:
+        content = {"format": FORMAT_VERSION, "run": run, "settings": dict(self._settings)}
         self._out.storage.write(
             f"{self._out.path}/{RECORD_NAME}", json.dumps(content, indent=1, allow_nan=False).encode()
         )
@@ -133,11 +144,18 @@ class ResultRecord:
 
 def is_owner(out: ResultFolder, run: str) -> bool:
     """Whether no later run has begun to write into a folder; raises InputError if its record cannot be read."""
+    return _run_of(out) == run
+
+
+def _run_of(out: ResultFolder) -> str | None:
+    """Return what identifies the last run that has begun to write into a folder; None if there is none."""
+    path = f"{out.path}/{RECORD_NAME}"
     try:
-        record = json.loads(out.storage.read(f"{out.path}/{RECORD_NAME}"))
+        record = json.loads(out.storage.read(path)) if out.storage.exists(path) else None
     except (ValueError, RecursionError):
-        return False
-    return isinstance(record, dict) and record.get("run") == run
+        return None
+    run = record.get("run") if isinstance(record, dict) else None
+    return run if isinstance(run, str) else None
 
 
 def check_owner(out: ResultFolder, run: str) -> None:

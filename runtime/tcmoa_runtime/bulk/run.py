@@ -93,7 +93,6 @@ def fuse_in_bulk(
     if pending:  # else nothing is asked of Ray
         try:
             record.begin()
-            record.remove_partial()
             if options.address is None:
                 on_message("starting Ray on this machine")
             with ray_session(options.address, num_cpus=_num_cpus(options)) as session:
@@ -109,6 +108,7 @@ def fuse_in_bulk(
                     is_resumed=not record.is_new,
                     run=record.run,
                 )
+                record.claim()
                 run.begin(units, pool, session)
                 on_message(
                     f"loading the bundle in {_count(run.num_actors, 'process', 'processes')} on "

@@ -127,6 +127,25 @@ class TestStopped:
         monkeypatch.setattr(bulk_run, "run_passes", in_one_pass)
         assert counts(fuse(folder / "x", folder / "y", out, container=container)) == (0, len(names), 0)
 
+    def test_a_run_that_cannot_start_leaves_the_folder_to_the_one_that_writes_there(
+        self, archive, tmp_path, monkeypatch
+    ):
+        folder, _names, _ = archive
+        out, in_one_pass = tmp_path / "out", bulk_run.run_passes
+
+        def fails(*_, **__):
+            raise TcmoaError("no such cluster")
+
+        def with_another_one(units, settings, pool):
+            with monkeypatch.context() as patch:
+                patch.setattr(bulk_run, "ray_session", fails)
+                with pytest.raises(TcmoaError, match=r"^no such cluster"):
+                    fuse(folder / "x", folder / "y", out)
+            yield from in_one_pass(units, settings, pool)
+
+        monkeypatch.setattr(bulk_run, "run_passes", with_another_one)
+        assert counts(fuse(folder / "x", folder / "y", out)) == (2, 0, 0)
+
     def test_links_in_the_output_lead_to_results_but_never_to_what_is_removed(self, archive, tmp_path):
         folder, names, _ = archive
         out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
