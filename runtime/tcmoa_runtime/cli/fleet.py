@@ -67,6 +67,7 @@ def fleet(
             remedy="Add {status}, or leave it out.",
             settings={"status": True},
         )
+    require("ray", "fleet", "ray")
     require("tcmoa_runtime.fleet.page.server", "fleet", "ray")
     if not (status or stop):
         return _run(file, cluster.address, options, token)

@@ -91,6 +91,7 @@ def serve(
             named, options, fuser_options, address=listen_options.address, token=token, on_started=show
         )
         return 0
+    require("ray", "serve", "ray")
     from tcmoa_runtime.serving.ray_service import serve_on_ray
 
     serve_on_ray(
@@ -102,5 +103,6 @@ def serve(
         address=listen_options.address,
         token=token,
         on_started=show,
+        on_message=lambda line: print_message(f"service: {line}"),
     )
     return 0

@@ -229,6 +229,8 @@ def open_fleet(path: Path, address: str | None, on_message: OnMessage) -> Iterat
     file = FleetFile.read(path)
     if address is not None and not file.is_named:
         raise unnamed(path)
+    if address is None:
+        on_message(f"fleet {file.name}: starting Ray on this machine")
     with ray_session(address) as session:
         me = this_supervisor()
         supervisor = Supervisor(file.name, RayActors(file.name, me), me, on_message)

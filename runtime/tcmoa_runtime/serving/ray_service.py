@@ -18,7 +18,7 @@ from tcmoa_runtime.cluster.nodes import ClusterNode, list_nodes
 from tcmoa_runtime.cluster.session import ray_session
 from tcmoa_runtime.errors import InputError, TcmoaError, first_line
 from tcmoa_runtime.given_prompt import Prompt
-from tcmoa_runtime.log import get_logger
+from tcmoa_runtime.log import get_logger, log_step
 from tcmoa_runtime.options.fuser import FuserOptions
 from tcmoa_runtime.options.serve import ReplicaOptions, ServeOptions
 from tcmoa_runtime.serving.deployment import ReplicaSpec, make_deployment
@@ -51,6 +51,7 @@ def serve_on_ray(
     address: Address,
     token: str | None = None,
     on_started: Callable[[str], None],
+    on_message: Callable[[str], None] = log_step,
 ) -> None:
     """Serve bundles on Ray Serve until a signal; then replicas end when their requests have ended.
 
@@ -63,6 +64,7 @@ def serve_on_ray(
         address: What the proxies of Ray Serve listen on: the head node alone on loopback, else every node.
         token: The token that clients need; made if the address is not on loopback.
         on_started: Called with the URL when requests are taken.
+        on_message: Takes a line for each step of the start.
 
     Raises:
         InputError: The cluster cannot be reached, Ray Serve runs there already, or an option is wrong.
@@ -83,6 +85,7 @@ def serve_on_ray(
 
     if cluster is None:  # where a port in use is known at once
         address.bind(subject=SUBJECT).close()
+        on_message("starting Ray on this machine")
     with ray_session(cluster), _quiet_serve():
         from ray import serve
 
@@ -91,6 +94,8 @@ def serve_on_ray(
         nodes = list_nodes()
         num_cpus = fuser_options.threads or max(1, int(min(node.num_cpus for node in nodes)))
         _check_places(nodes, replica_options, num_cpus, is_private=cluster is None)
+        low = replica_options.bounds[0]
+        on_message(f"loading the bundles in {low} {'replica' if low == 1 else 'replicas'}")
         shipped = {name: ship_bundle(path, nodes=nodes) for name, path in bundles.items()}
         spec = ReplicaSpec(
             bundles=shipped,

@@ -114,7 +114,7 @@ def test_without_ray_it_says_what_to_install(fresh_python, file):
     )
     outcome = fresh_python(code, blocked=("ray",))
     assert (outcome.code, outcome.out) == (3, "")
-    assert outcome.err.startswith("tcmoa: error: ray: the package ray is not installed. ")
+    assert outcome.err.startswith("tcmoa: error: tcmoa fleet: the package ray is not installed. ")
     assert "[ray]" in outcome.err
     outcome = fresh_python(code.replace("'--page', 'off'", "'--page', '127.0.0.1:0'"), blocked=("uvicorn",))
     assert (outcome.code, outcome.out) == (3, "")

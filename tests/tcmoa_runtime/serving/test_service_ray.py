@@ -34,6 +34,7 @@ def free_port():
 def serving(*arguments, environment=None):
     """Run `tcmoa serve`; yield the process and its service when requests are taken."""
     port = free_port()
+    count = int(arguments[arguments.index("--replicas") + 1])
     process = subprocess.Popen(
         [*COMMAND, "serve", *map(str, arguments), "--port", str(port), "--threads", "1"],
         stderr=subprocess.PIPE,
@@ -42,8 +43,10 @@ def serving(*arguments, environment=None):
         env={**os.environ, **(environment or {})},
     )
     try:
-        line = process.stderr.readline()
-        assert line == f"service: http://127.0.0.1:{port}/ serves vif\n", line + process.stderr.read()
+        lines = [process.stderr.readline() for _ in range(2 if "--address" in arguments else 3)]
+        steps = ["service: starting Ray on this machine\n"] if "--address" not in arguments else []
+        steps.append(f"service: loading the bundles in {count} {'replica' if count == 1 else 'replicas'}\n")
+        assert lines == [*steps, f"service: http://127.0.0.1:{port}/ serves vif\n"], lines
         yield process, HttpService(port)
     finally:
         if process.poll() is None:
