@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 UNIT_COLUMN: Final = "unit"
 INDEX_COLUMN: Final = "index"
 RESULT_COLUMN: Final = "result"
+_SPECIAL: Final = re.compile(r"[?%@#]|//")
+"""What makes the path of a URI another text than what follows its scheme."""
 _NUM_READERS: Final = 8
 """Threads that read ahead from remote storage, where a read waits for some 10 ms."""
 
@@ -273,9 +276,14 @@ class _Run:
         return read
 
     def _open_cell(self, uri: str) -> tuple[Storage, str]:
-        root = "/".join(uri.split("/", 3)[:3])
+        """Return the file system and the path of a URI; to open one asks its server, e.g. S3 for a bucket's region."""
+        root, plain = "/".join(uri.split("/", 3)[:3]), uri.partition("://")[2]
+        if root in self._cells and not _SPECIAL.search(plain):
+            return self._cells[root], plain
         storage, path = open_storage(uri)
-        return self._cells.setdefault(root, storage), path
+        if path == plain:
+            self._cells[root] = storage
+        return storage, path
 
     def _encoded(self, jobs: Iterator[_Job]) -> Iterator[tuple[_Job, bytes]]:
         """Yield the encoded result of each pair that can be fused, in the batches of the bundle."""

@@ -10,7 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from bulk_pieces import BUNDLE, bulk_options, images_in, plain_results, write_archive
-from tcmoa_runtime.bulk import parquet_rows, passes
+from tcmoa_runtime.bulk import parquet_rows, passes, worker
 from tcmoa_runtime.bulk import run as bulk_run
 from tcmoa_runtime.bulk.passes import PoolSize
 from tcmoa_runtime.bulk.results import check_name
@@ -308,6 +308,21 @@ class TestNames:
             InputError, match=r"^name: a name of 1999 characters; expected at most 1000 bytes$"
         ):
             check_name("/".join(["n"] * 1000))
+
+
+def test_the_file_system_of_uris_in_a_table_is_opened_once(archive, tmp_path, monkeypatch):
+    folder, names, expected = archive
+    opened = []
+    original = worker.open_storage
+    monkeypatch.setattr(worker, "open_storage", lambda uri: opened.append(uri) or original(uri))
+    (tmp_path / "a%20b.png").write_bytes((folder / "x" / f"{names[0]}.png").read_bytes())
+    (tmp_path / "a b.png").write_bytes((folder / "x" / f"{names[1]}.png").read_bytes())
+    x = [*(f"file://{folder}/x/{name}.png" for name in names), f"file://{tmp_path}/a%2520b.png"]
+    y = [f"file://{folder}/y/{name}.png" for name in (*names, names[0])]
+    parquet.write_table(pyarrow.table({"x": x, "y": y}), tmp_path / "in.parquet")
+    assert counts(fuse(tmp_path / "in.parquet", None, tmp_path / "out", container="files")) == (3, 0, 0)
+    assert images_in(tmp_path / "out")["in-00000002"] == expected[names[0]]
+    assert [uri for uri in opened if uri.startswith("file://")] == [x[0], x[2]]
 
 
 class TestStrangers:
