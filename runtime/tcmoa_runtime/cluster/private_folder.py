@@ -27,13 +27,16 @@ def private_folder() -> Iterator[Path]:
     if len(os.fsencode(root)) > _MAX_ROOT_BYTES:
         root = Path("/tmp")
     _remove_abandoned(root)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))  # with mode 0700
-    try:
-        with (folder / _LOCK).open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))  # with mode 0700
+        try:
+            with (folder / _LOCK).open("wb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if folder.exists():  # else another process has taken it for abandoned before it was locked
+                    yield folder
+                    return
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_abandoned(root: Path) -> None:
