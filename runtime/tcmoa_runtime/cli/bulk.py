@@ -101,7 +101,12 @@ def _describe(summary: BulkSummary) -> str:
             f"{summary.num_skipped} results are in {summary.out} already; nothing to fuse "
             "(--overwrite fuses them again)"
         )
+    done = (
+        f"{summary.num_fused} {'pair' if summary.num_fused == 1 else 'pairs'} in {summary.out}{there}{failed}"
+    )
+    if not summary.num_fused:
+        return done
     fusers = "1 Fuser" if summary.num_actors == 1 else f"{summary.num_actors} Fusers"
     rate = f"{summary.pairs_per_second:.1f} pairs/s with {fusers}"
     backend = f"{summary.backend}, " if summary.backend else ""
-    return f"{summary.num_fused} pairs in {summary.out}{there}{failed} ({backend}{rate})"
+    return f"{done} ({backend}{rate})"

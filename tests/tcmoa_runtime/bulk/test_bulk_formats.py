@@ -592,3 +592,5 @@ class TestWrongInputs:
             f"tcmoa: error: {errors}: none of 2 pairs was fused; expected pairs that can be fused"
         )
         assert len(error_rows(errors.read_bytes())) == 2
+        assert run(command[:-1]) == 2
+        assert capsys.readouterr().out == f"0 pairs in {tmp_path / 'out'}, 2 not fused, see {errors}\n"
