@@ -32,7 +32,7 @@ LOST_S: Final = 4.0
 """An actor that has not answered for this long is lost, until it answers again."""
 UNKNOWN_S: Final = 30.0
 """An actor that was there before the supervisor and has not answered for this long is replaced."""
-TELL_S: Final = 2.5 * POLL_S
+NOTIFY_S: Final = 2.5 * POLL_S
 """How long actors of a fleet that ends are kept, so that its supervisor reads it from a report."""
 ENDING_S: Final = STOP_S + 5.0
 """How long an actor may take to stop before it is killed."""
@@ -230,7 +230,7 @@ class Supervisor:
 
         Args:
             pause: Waits for some seconds.
-            is_fleet_stopping: Whether another supervisor is to be told.
+            is_fleet_stopping: Whether another supervisor is to be notified.
 
         Returns:
             Whether all streams have completed their files.
@@ -239,17 +239,18 @@ class Supervisor:
         self._see(self.pool.names())
         for name in list(self._entries):
             self._end(name, is_fleet_stopping=is_fleet_stopping)
-        is_complete, told_at = True, self.clock()
+        is_complete, requested_at = True, self.clock()
         while self._entries:
-            # Actors that tell a supervisor are kept until it has asked once more.
-            if not is_fleet_stopping or self.clock() - told_at > TELL_S:
+            # Actors that notify a supervisor are kept until it has asked once more.
+            if not is_fleet_stopping or self.clock() - requested_at > NOTIFY_S:
                 is_complete = self._finish_endings() and is_complete
-            if self.clock() - told_at > 2 * ENDING_S:
+            if self.clock() - requested_at > 2 * ENDING_S:
                 return False
             self._publish()
             pause(0.1)
             self._see(self.pool.names())
             self._poll(0.1)
+        self._publish()
         return is_complete
 
     def _see(self, names: set[str]) -> None:
@@ -274,7 +275,7 @@ class Supervisor:
     def _start(self, work: Work) -> None:
         try:
             self.pool.start(work)
-        except NameTakenError:  # it is still dying; the next step tries again
+        except NameTakenError:  # its actor is still ending; the next step tries again
             return
         self._entries[work.pair.name] = _Entry(self.clock(), digest=work.digest)
 

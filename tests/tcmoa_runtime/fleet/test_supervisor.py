@@ -254,11 +254,12 @@ def test_the_supervisor_that_has_started_first_holds_the_lease():
 
 def test_a_visitor_stops_a_fleet_and_its_supervisor_reads_it(work):
     pool = ScriptedPool(["a", "b"])
-    visitor, clock, _ = supervisor_of(pool)
+    visitor, clock, lines = supervisor_of(pool)
     found = visitor.look()
     assert (found.counts(), found.supervisor) == ({"running": 2}, None)
     assert visitor.stop_all(clock.pause, is_fleet_stopping=True)
     assert pool.present == set()
+    assert sorted(lines[-2:]) == ["a: stopped", "b: stopped"]
     assert pool.calls[:2] == [("stop", "a"), ("stop", "b")] or pool.calls[:2] == [
         ("stop", "b"),
         ("stop", "a"),
