@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.cluster.bundle_shipping import BundleReference, ship_bundle
 from tcmoa_runtime.cluster.nodes import list_nodes, on_each_node
 from tcmoa_runtime.cluster.session import RaySession, ray_session
-from tcmoa_runtime.errors import InputError, TcmoaError, first_line
+from tcmoa_runtime.errors import BundleError, InputError, TcmoaError, first_line
 from tcmoa_runtime.fleet.actor import this_supervisor
 from tcmoa_runtime.fleet.file import FleetFile, unnamed
 from tcmoa_runtime.fleet.pool import Work
@@ -127,6 +128,23 @@ class Shipper:
                     _log.warning("%s: not copied to node %s: %s", reference.spelling, node.address, problem)
 
 
+def check_bundles(file: FleetFile, path: Path) -> None:
+    """Open the bundles of a file.
+
+    Raises:
+        BundleError: A bundle cannot be used; the subject has the table that names it.
+    """
+    checked = set()
+    for name, pair in file.pairs.items():
+        if pair.setup.bundle in checked:
+            continue
+        try:
+            Bundle.open(pair.setup.bundle)
+        except BundleError as error:
+            raise error.with_subject(f"{path}: pairs.{name}: bundle: {error.subject}") from error
+        checked.add(pair.setup.bundle)
+
+
 def _fetch(reference: BundleReference) -> str:
     """Fetch a bundle into the cache of this node; returns why that failed, or an empty text."""
     try:
@@ -203,6 +221,7 @@ class FleetRun:
                     subject=f"{self.file}: name",
                     remedy="End this fleet first, to start another one",
                 )
+            check_bundles(file, self.file)
             work = self.shipper.work_of(file)
         except TcmoaError as error:
             self.supervisor.refuse_file(redact_text(str(error)))
@@ -223,12 +242,14 @@ def open_fleet(path: Path, address: str | None, on_message: OnMessage) -> Iterat
 
     Raises:
         InputError: The file is wrong, there is no such cluster, or another supervisor watches the fleet.
+        BundleError: A bundle of the file cannot be used.
         MissingError: Ray is not installed, or a node lacks a package.
     """
     watched = WatchedFile(path)  # before it is read: it may change while Ray starts
     file = FleetFile.read(path)
     if address is not None and not file.is_named:
         raise unnamed(path)
+    check_bundles(file, path)
     if address is None:
         on_message(f"fleet {file.name}: starting Ray on this machine")
     with ray_session(address) as session:

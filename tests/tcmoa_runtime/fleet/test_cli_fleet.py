@@ -108,6 +108,16 @@ def test_streams_that_do_not_complete_their_files_are_an_error(tcmoa, named, mon
     )
 
 
+def test_an_unknown_bundle_is_one_line_before_ray_starts(tcmoa, tmp_path):
+    path = tmp_path / "fleet.toml"
+    path.write_text('[pairs.a]\nbundle = "nano-viff"\nx = "rtsp://h/x"\ny = "rtsp://h/y"\n')
+    outcome = tcmoa("fleet", path, "--page", "off")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith(
+        f"tcmoa: error: {path}: pairs.a: bundle: {tmp_path / 'nano-viff'}: no such bundle; expected a folder or one of "
+    )
+
+
 def test_without_ray_it_says_what_to_install(fresh_python, file):
     code = (
         f"from tcmoa_runtime.cli import run\nraise SystemExit(run(['fleet', {str(file)!r}, '--page', 'off']))"

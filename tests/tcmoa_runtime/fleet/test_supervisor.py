@@ -370,6 +370,7 @@ def opening(tmp_path, monkeypatch):
         monkeypatch.setattr(run, "ray_session", session)
         monkeypatch.setattr(run, "RayActors", lambda *_: ScriptedPool())
         monkeypatch.setattr(run.Shipper, "work_of", work_of)
+        monkeypatch.setattr(run, "check_bundles", lambda *_: None)
         monkeypatch.setattr(run, "SETTLE_S", 0.0)
         return run.open_fleet(path, None, lambda _: None)
 
