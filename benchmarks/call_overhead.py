@@ -43,7 +43,7 @@ _START_SECONDS: Final = 60.0
 @contextmanager
 def served(backend: str) -> Iterator[str]:
     """Run `tcmoa serve` in another process; yields HOST:PORT."""
-    command = [sys.executable, "-c", _TCMOA, "serve", BUNDLE, "--port", "0"]
+    command = [sys.executable, "-P", "-c", _TCMOA, "serve", BUNDLE, "--port", "0"]
     command += ["--threads", "1", "--backend", backend]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:

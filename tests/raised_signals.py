@@ -1,4 +1,4 @@
-"""Signals that a test raises in its own process, which ends it if nothing handles them."""
+"""Signals that a test raises in its own process, which ends it if Python does not handle them."""
 
 import ctypes
 import signal
@@ -7,18 +7,42 @@ import threading
 from tcmoa_runtime import stop_signals
 
 
+class _Symbol(ctypes.Structure):
+    """`Dl_info` of dladdr(3)."""
+
+    _fields_ = (
+        ("file", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("name", ctypes.c_char_p),
+        ("address", ctypes.c_void_p),
+    )
+
+
 def native_handler(number):
     """Return the address of the handler that the system calls for a signal; 0 and None are its default."""
     return ctypes.cast(stop_signals._read_action(number), ctypes.POINTER(ctypes.c_void_p))[0]
 
 
+def library_of(address):
+    """Return the file of the library that an address is in; None if it is in none."""
+    symbol = _Symbol()
+    found = ctypes.CDLL(None).dladdr(ctypes.c_void_p(address), ctypes.byref(symbol))
+    return symbol.file.decode() if found else None
+
+
+def python_handler():
+    """Return the address of the handler with which Python takes every signal that it handles."""
+    with stop_signals.kept_handlers([signal.SIGUSR2]):
+        signal.signal(signal.SIGUSR2, lambda _number, _frame: None)
+        return native_handler(signal.SIGUSR2)
+
+
 def raise_handled(number):
     """Raise a signal in this process if Python handles it, because others end the process."""
-    handler = signal.getsignal(number)
-    is_set = (
-        callable(handler) and native_handler(number) and threading.current_thread() is threading.main_thread()
-    )
-    assert is_set, (
-        f"{number.name} has no handler: {handler}, {native_handler(number)}, {threading.current_thread()}"
-    )
+    handler, native = signal.getsignal(number), native_handler(number)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert callable(handler), f"{number.name}: {handler}"
+    assert native == python_handler(), f"{number.name}: a handler of {library_of(native) if native else None}"
+    assert number not in blocked, f"{number.name} is blocked"
+    assert threading.current_thread() is threading.main_thread(), threading.current_thread()
     signal.raise_signal(number)

@@ -287,10 +287,11 @@ def test_on_a_terminal_a_bar_shows_the_phases(bundle, monkeypatch, capsys):
     """The bar is drawn on stderr; stdout has the JSON only."""
     from rich.console import Console
 
-    from tcmoa_runtime.cli import progress, run
+    from tcmoa_runtime.cli import printing, progress, run
 
     drawn = Console(stderr=True, force_terminal=True, width=100)
-    monkeypatch.setattr(progress, "console", drawn)
+    for module in (progress, printing):
+        monkeypatch.setattr(module, "console", drawn)
     assert run(["build", str(bundle), "--target", "sm86", "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["fused_attentions"] == 8
