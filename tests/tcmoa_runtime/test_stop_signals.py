@@ -123,7 +123,7 @@ cli.main()
 
 
 def test_a_signal_without_handler_fails_a_test_and_not_its_process():
-    with pytest.raises(AssertionError, match=r"SIGTERM has no handler"):
+    with pytest.raises(AssertionError, match=r"SIGTERM: Handlers\.SIG_DFL|SIGTERM: 0"):
         raise_handled(signal.SIGTERM)
 
 
@@ -141,6 +141,14 @@ def c_handler():
     yield
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     set_handler(signal.SIGHUP, before)
+
+
+def test_a_signal_that_a_c_library_took_over_fails_a_test_and_names_the_library(c_handler):
+    with stop_signals.kept_handlers([signal.SIGHUP]):
+        signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+        LIBC.signal(signal.SIGHUP, C_HANDLER)
+        with pytest.raises(AssertionError, match=r"SIGHUP: a handler of .*libc\."):
+            raise_handled(signal.SIGHUP)
 
 
 @pytest.mark.parametrize("known", [signal.SIG_DFL, None], ids=["set after Python started", "set before"])
