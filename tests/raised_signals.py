@@ -1,5 +1,6 @@
-"""Signals that a test raises in its own process, which ends it if Python does not handle them."""
+"""Signals in the process of a test, which a real one ends if Python does not handle it."""
 
+import _thread
 import ctypes
 import signal
 import threading
@@ -37,12 +38,18 @@ def python_handler():
         return native_handler(signal.SIGUSR2)
 
 
+def interrupt(number):
+    """Let the main thread run Python's handler of a signal; one of the system could end the process."""
+    assert callable(signal.getsignal(number)), f"{number.name}: {signal.getsignal(number)}"
+    _thread.interrupt_main(number)
+
+
 def raise_handled(number):
-    """Raise a signal in this process if Python handles it, because others end the process."""
+    """Let this thread handle a signal as if it had come, after checking that the system would give it to Python."""
     handler, native = signal.getsignal(number), native_handler(number)
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     assert callable(handler), f"{number.name}: {handler}"
     assert native == python_handler(), f"{number.name}: a handler of {library_of(native) if native else None}"
     assert number not in blocked, f"{number.name} is blocked"
     assert threading.current_thread() is threading.main_thread(), threading.current_thread()
-    signal.raise_signal(number)
+    interrupt(number)

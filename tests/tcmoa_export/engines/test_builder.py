@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import engine_pieces
+from raised_signals import interrupt
 from tcmoa_export import BuildError
 from tcmoa_export.engines.builder import EngineBuilder
 from tcmoa_export.engines.plan import plan_build
@@ -63,8 +64,8 @@ def library(objects):
     return module
 
 
-def interrupt(*_):
-    signal.raise_signal(signal.SIGINT)
+def press_ctrl_c(*_):
+    interrupt(signal.SIGINT)
 
 
 def fail(*_):
@@ -85,7 +86,7 @@ def no_collector():
     ("operator", "on_progress", "targets", "error", "count"),
     [
         ("Relu", ignore_phase, ("sm86",), None, 4),
-        ("Relu", interrupt, ("sm86",), KeyboardInterrupt, 4),
+        ("Relu", press_ctrl_c, ("sm86",), KeyboardInterrupt, 4),
         ("Relu", fail, ("sm86",), RuntimeError, 4),
         ("NoOperator", ignore_phase, ("sm86",), BuildError, 3),
         ("Relu", ignore_phase, ("sm1",), AttributeError, 4),
