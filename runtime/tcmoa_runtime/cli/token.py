@@ -8,7 +8,7 @@ from tcmoa_runtime.web.address import Address
 
 
 def check_token_is_known(token: str | None, address: Address) -> None:
-    """Refuse to make a token that nobody would see, because messages in JSON hide it like every secret.
+    """Refuse to make a token that no one would see, because messages in JSON hide it like every secret.
 
     Args:
         token: The token that the user has chosen.

@@ -46,12 +46,12 @@ class Lease:
     """Which supervisor watches a fleet: of those that ask, the one that has started first."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Grant it to nobody; `clock` returns seconds."""
+        """Grant it to no supervisor; `clock` returns seconds."""
         self._clock, self._asked_at = clock, 0.0
         self._holder: SupervisorInfo | None = None
 
     def ask(self, supervisor: SupervisorInfo | None) -> SupervisorInfo | None:
-        """Return who else has the lease; None if it is granted to who asks, or if nobody has it.
+        """Return who else has the lease; None if it is granted to the one who asks, or no one has it.
 
         Args:
             supervisor: Who asks; None for a visitor, who does not take it.

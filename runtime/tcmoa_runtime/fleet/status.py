@@ -70,7 +70,7 @@ class FleetJson(TypedDict):
 
     Attributes:
         fleet: Name of the fleet.
-        supervisor: Who watches it; None if nobody does.
+        supervisor: Who watches it; None if no one does.
         file_error: Why the file that is there now was refused, in one line; None if it was not.
         age_s: Seconds since this was so: more than a few while Ray does not answer.
         counts: Number of pairs in each state that occurs.

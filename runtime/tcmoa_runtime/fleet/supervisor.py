@@ -83,7 +83,7 @@ class FleetStatus:
         fleet: Name of the fleet.
         pairs: Its pairs: those of the file in its order, and then those that are being removed.
         file_error: Why the file that is there now was refused; None if it was not.
-        supervisor: Who watches the fleet; None if nobody does.
+        supervisor: Who watches the fleet; None if no one does.
         age_s: Seconds since this was so: more than a few while Ray does not answer.
     """
 

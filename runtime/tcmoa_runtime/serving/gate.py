@@ -103,7 +103,7 @@ class Gate:
             self._finish(scope, status, time.perf_counter() - start)
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
-        """Run the application; return the response to an error, None if there is none or nobody to read it."""
+        """Run the application; return the response to an error, None if there is none, or no client to read it."""
         try:
             if self._access is not None and scope["path"] not in self._open:
                 self._access.check(request_head(scope, self._access))
