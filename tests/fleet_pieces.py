@@ -67,7 +67,7 @@ class SupervisorProcess:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
     def get(self, path):
-        """Return the body of a response; None if nobody listens or it is an error."""
+        """Return the body of a response; None if there is no server or it is an error."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as response:
                 return response.read()

@@ -17,7 +17,7 @@ from tcmoa_runtime.web.address import Address
 
 
 class HeldBackend(CopyingBackend):
-    """A backend that returns x when it is let go."""
+    """A backend that returns x when its test releases it."""
 
     def __init__(self, bundle):
         super().__init__(bundle)
@@ -126,7 +126,7 @@ def running_service(fusers, options=None, *, token=None, address="127.0.0.1", gr
 
 
 def held_fuser(bundle):
-    """A fuser of a real bundle, and its backend, which returns x when it is let go."""
+    """A fuser of a real bundle, and its backend, which returns x when its test releases it."""
     backend = HeldBackend(bundle)
     return Fuser(bundle, backend), backend
 

@@ -354,7 +354,7 @@ def test_the_probes_of_a_stream_run_the_script_of_the_image():
         ({"resources": {"limits": {"cameras.example/video0": 1}}}, "Recreate"),
         ({"gpu": 1, "strategy": "RollingUpdate"}, "RollingUpdate"),
     ],
-    ids=["network cameras", "an output", "a GPU", "a device", "as told"],
+    ids=["network cameras", "an output", "a GPU", "a device", "as stated"],
 )
 def test_a_new_pod_waits_for_the_old_one_only_where_both_cannot_be(values, expected):
     pair = {"name": "a", "source_x": "rtsp://c/1", "source_y": "rtsp://c/2", **values}
