@@ -2,18 +2,25 @@
 
 import os
 import signal
+import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from micro_model import scrambled
+from tcmoa import Sizes
+from tcmoa_export import export_bundle
 from tcmoa_runtime import Fuser
 from tcmoa_runtime.bulk.units import PairSlice
 from tcmoa_runtime.bulk.worker import BulkWorker
 from tcmoa_runtime.images import encode_image, read_image
 from tcmoa_runtime.options.bulk import BulkOptions
+from tcmoa_runtime.options.export import ExportOptions
 
 BUNDLE = "nano-vif"
+HEIGHT, WIDTH = 48, 64
 NUM_KINDS = 6
 """Different pairs of an archive; the others are copies, so that few must be fused for comparison."""
 OPTIONS = {"backend": "onnxruntime", "threads": 1}
@@ -24,11 +31,22 @@ def bulk_options(**changes):
     return BulkOptions(**(OPTIONS | changes))
 
 
+@lru_cache
+def small_bundle() -> str:
+    """Return the path of a bundle of a micro model for the size of the pairs, exported once: 10 ms for a pair."""
+    out = Path(_folder.name) / "small"
+    export_bundle(scrambled(Sizes(64, 4, 2, 64, 4, 2)), ExportOptions(task="vif", size=(HEIGHT, WIDTH)), out)
+    return str(out)
+
+
+_folder = tempfile.TemporaryDirectory(prefix="tcmoa-bulk-")
+
+
 def write_archive(folder: Path, count: int) -> list[str]:
     """Write pairs of 64x48 into x/ and y/ below a folder, and return their names."""
     rng = np.random.default_rng(5)
     kinds = [
-        [cv2.GaussianBlur(rng.integers(0, 256, (48, 64, 3), np.uint8), (0, 0), 2) for _ in "xy"]
+        [cv2.GaussianBlur(rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8), (0, 0), 2) for _ in "xy"]
         for _ in range(NUM_KINDS)
     ]
     names = [f"pair{index:03}" for index in range(count)]
@@ -40,11 +58,11 @@ def write_archive(folder: Path, count: int) -> list[str]:
     return names
 
 
-def plain_results(folder: Path, names: list[str]) -> dict[str, bytes]:
+def plain_results(folder: Path, names: list[str], bundle: str = BUNDLE) -> dict[str, bytes]:
     """Return what the plain Fuser makes of the pairs of an archive, as PNG files."""
     made: dict[bytes, bytes] = {}
     results = {}
-    with Fuser.load(BUNDLE, "onnxruntime", threads=1) as fuser:
+    with Fuser.load(bundle, "onnxruntime", threads=1) as fuser:
         for name in names:
             files = [folder / source / f"{name}.png" for source in "xy"]
             key = b"".join(path.read_bytes() for path in files)

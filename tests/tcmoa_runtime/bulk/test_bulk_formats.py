@@ -13,7 +13,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from bulk_pieces import BUNDLE, bulk_options, images_in, plain_results, write_archive
+from bulk_pieces import BUNDLE, bulk_options, images_in, plain_results, small_bundle, write_archive
 from object_store import object_store
 from tcmoa_runtime import Bundle
 from tcmoa_runtime.bulk.results import ResultFolder
@@ -32,11 +32,11 @@ def archive(tmp_path_factory):
     """A folder with x/ and y/, the names of its pairs, and what the plain Fuser makes of them."""
     folder = tmp_path_factory.mktemp("archive")
     names = write_archive(folder, COUNT)
-    return folder, names, plain_results(folder, names)
+    return folder, names, plain_results(folder, names, small_bundle())
 
 
 def fuse(x, y, out, **options):
-    return fuse_in_bulk(BUNDLE, x, y, out, bulk_options(**options))
+    return fuse_in_bulk(small_bundle(), x, y, out, bulk_options(**options))
 
 
 def counts(summary):
@@ -122,7 +122,7 @@ class TestFolders:
         folder, _names, expected = archive
         out = tmp_path / "out"
         fuse(folder / "x", folder / "y", out)
-        shift = Bundle.open(BUNDLE).default_prompt[1]
+        shift = Bundle.open(small_bundle()).default_prompt[1]
         with pytest.raises(InputError) as caught:
             fuse(folder / "x", folder / "y", out, prompt_shift=0.25)
         assert str(caught.value) == (
@@ -533,7 +533,7 @@ class TestWrongInputs:
     def test_progress_has_a_rate_from_the_first_results(self, archive, tmp_path, capsys, monkeypatch):
         folder, *_ = archive
         monkeypatch.setattr("tcmoa_runtime.cli.progress.LINE_SECONDS", 0.0)
-        assert run(["bulk", BUNDLE, f"{folder}/x", f"{folder}/y", "-o", str(tmp_path / "out")]) == 0
+        assert run(["bulk", small_bundle(), f"{folder}/x", f"{folder}/y", "-o", str(tmp_path / "out")]) == 0
         captured = capsys.readouterr()
         lines = captured.err.splitlines()
         assert lines[:2] == [
@@ -544,7 +544,7 @@ class TestWrongInputs:
         assert re.fullmatch(rf"bulk: 2 of {COUNT}, [\d.]+ pairs/s, 0:\d\d left", lines[3])
         out = re.escape(str(tmp_path / "out"))
         assert re.fullmatch(rf"{COUNT} pairs in {out} \(.*, [\d.]+ pairs/s with 2 Fusers\)\n", captured.out)
-        assert run(["bulk", BUNDLE, f"{folder}/x", f"{folder}/y", "-o", str(tmp_path / "out")]) == 0
+        assert run(["bulk", small_bundle(), f"{folder}/x", f"{folder}/y", "-o", str(tmp_path / "out")]) == 0
         assert "nothing to fuse (--overwrite fuses them again)" in capsys.readouterr().out
 
     @pytest.mark.usefixtures("in_process")
@@ -556,7 +556,7 @@ class TestWrongInputs:
             (tmp_path / source / "b.png").write_bytes(b"")
         command = [
             "bulk",
-            BUNDLE,
+            small_bundle(),
             str(tmp_path / "x"),
             str(tmp_path / "y"),
             "-o",

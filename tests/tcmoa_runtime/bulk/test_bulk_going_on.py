@@ -9,7 +9,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from bulk_pieces import BUNDLE, bulk_options, images_in, plain_results, write_archive
+from bulk_pieces import bulk_options, images_in, plain_results, small_bundle, write_archive
 from tcmoa_runtime.bulk import parquet_rows, passes, worker
 from tcmoa_runtime.bulk import run as bulk_run
 from tcmoa_runtime.bulk.passes import PoolSize
@@ -30,11 +30,11 @@ def archive(tmp_path_factory):
     """A folder with x/ and y/, the names of its pairs, and what the plain Fuser makes of them."""
     folder = tmp_path_factory.mktemp("archive")
     names = write_archive(folder, 2)
-    return folder, names, plain_results(folder, names)
+    return folder, names, plain_results(folder, names, small_bundle())
 
 
 def fuse(x, y, out, **options):
-    return fuse_in_bulk(BUNDLE, x, y, out, bulk_options(**options))
+    return fuse_in_bulk(small_bundle(), x, y, out, bulk_options(**options))
 
 
 def counts(summary):
