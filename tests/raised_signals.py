@@ -1,9 +1,9 @@
-"""Signals in the process of a test, which a real one ends if Python does not handle it."""
+"""Signals in the process of a test, which a signal ends where Python cannot handle it."""
 
-import _thread
 import ctypes
 import signal
 import threading
+from pathlib import Path
 
 from tcmoa_runtime import stop_signals
 
@@ -38,18 +38,29 @@ def python_handler():
         return native_handler(signal.SIGUSR2)
 
 
-def interrupt(number):
-    """Let the main thread run Python's handler of a signal; one of the system could end the process."""
-    assert callable(signal.getsignal(number)), f"{number.name}: {signal.getsignal(number)}"
-    _thread.interrupt_main(number)
+class _Stack(ctypes.Structure):
+    """`stack_t` of sigaltstack(2)."""
+
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def has_signal_stack():
+    """Whether Python's handlers can run in this thread: the stack that a library has given them, if any, is memory."""
+    stack = _Stack()
+    ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+    if not stack.start:
+        return True  # they run on the thread's own stack
+    ranges = (line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines())
+    return any(int(start, 16) <= stack.start < int(end, 16) for start, end in ranges)
 
 
 def raise_handled(number):
-    """Let this thread handle a signal as if it had come, after checking that the system would give it to Python."""
+    """Raise a signal in this thread, after checking that Python would handle it."""
     handler, native = signal.getsignal(number), native_handler(number)
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     assert callable(handler), f"{number.name}: {handler}"
     assert native == python_handler(), f"{number.name}: a handler of {library_of(native) if native else None}"
     assert number not in blocked, f"{number.name} is blocked"
     assert threading.current_thread() is threading.main_thread(), threading.current_thread()
-    interrupt(number)
+    assert has_signal_stack(), f"{number.name}: the stack of its handler was unmapped"
+    signal.raise_signal(number)

@@ -68,6 +68,29 @@ def test_weights_in_a_separate_file_are_found_and_verified(external_data_bundle,
         CFuser(bundle)
 
 
+CLOSED_IN_ORDER = """
+import signal, sys
+sys.path.insert(0, {tests!r})
+from c_library import CFuser
+from raised_signals import has_signal_stack
+
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+first, second = CFuser({bundle!r}, threads=1), CFuser({bundle!r}, threads=1)
+for fuser in (first, second):
+    with fuser:
+        pass
+assert has_signal_stack()
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_handlers_of_signals_run_after_handles_have_closed_in_order(bundle, fresh_python):
+    """OpenVINO gives signal handlers a stack on CPUs with AMX; on others this cannot fail."""
+    code = CLOSED_IN_ORDER.format(tests=str(Path(__file__).parents[1]), bundle=str(bundle))
+    outcome = fresh_python(code)
+    assert (outcome.code, outcome.out, outcome.err) == (0, "handled\n", "")
+
+
 @pytest.mark.parametrize("task", ["vif", "mff"])
 def test_a_ready_bundle_gives_the_bytes_of_python(task):
     """C takes the folder that `tcmoa models` prints; its large weights are stored in float16."""

@@ -293,3 +293,42 @@ def test_on_the_command_line(own, sources, tmp_path, capsys):
     ]
     assert run(command) == 0
     assert "openvino (CPU)" in capsys.readouterr().out
+
+
+CLOSED_IN_ANY_ORDER = """
+import faulthandler, gc, signal, sys, threading
+sys.path.insert(0, {tests!r})
+from raised_signals import has_signal_stack
+from tcmoa_runtime import Fuser
+
+def load(name):
+    return Fuser.load(name, "openvino", threads=1)
+
+def close(*fusers):
+    for fuser in fusers:
+        fuser.close()
+    gc.collect()
+
+if {enable}:
+    faulthandler.enable()  # it gives handlers a stack of their own, as pytest does
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+close(load({bundle!r}), load({bundle!r}))  # the one that was loaded first is closed first
+made = load({bundle!r})
+thread = threading.Thread(target=lambda: close(made))
+thread.start()
+thread.join()
+del made
+gc.collect()
+assert has_signal_stack()
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+@pytest.mark.parametrize("enable", [False, True], ids=["", "with faulthandler"])
+def test_ctrl_c_is_handled_after_fusers_have_closed_in_any_order(exported, fresh_python, enable):
+    """OpenVINO gives signal handlers a stack on CPUs with AMX; on others this cannot fail."""
+    code = CLOSED_IN_ANY_ORDER.format(
+        tests=str(Path(__file__).parents[1]), bundle=str(exported("vif")), enable=enable
+    )
+    outcome = fresh_python(code)
+    assert (outcome.code, outcome.out, outcome.err) == (0, "handled\n", "")

@@ -183,12 +183,12 @@ def test_signals_that_a_process_ignores_stay_ignored():
 def test_a_repeated_signal_does_not_interrupt_the_cleaning(monkeypatch):
     with interrupted_by_signals() as interruption:
         with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGTERM)
+            raise_handled(signal.SIGTERM)
+        raise_handled(signal.SIGINT)
+        raise_handled(signal.SIGTERM)
         monkeypatch.setattr(stop_signals, "REPEAT_S", 0.0)
         with pytest.raises(KeyboardInterrupt):  # much later
-            signal.raise_signal(signal.SIGINT)
+            raise_handled(signal.SIGINT)
     assert (interruption.exit_code, interruption.message) == (143, "interrupted by SIGTERM")
 
 
@@ -196,7 +196,7 @@ def test_handlers_are_restored_and_inner_signals_are_known_outside():
     before = [signal.getsignal(number) for number in STOP_SIGNALS]
     seen = []
     with interrupted_by_signals() as interruption, handled_stop_signals(seen.append):
-        signal.raise_signal(signal.SIGHUP)
+        raise_handled(signal.SIGHUP)
     assert seen == [signal.SIGHUP]
     assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
     assert (interruption.exit_code, interruption.is_raised) == (129, False)

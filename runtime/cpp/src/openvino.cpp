@@ -19,14 +19,8 @@ constexpr const char *kBf16 = "openvino-bf16";
 class OpenVinoBackend final : public Backend {
 public:
     OpenVinoBackend(const Bundle &bundle, const BackendOptions &options)
-        : library_(OpenVinoLibrary::get()), bundle_(bundle), name_(options.name), note_(options.note),
-          contract_(bundle.contract) {
-        ov_core_t *core = nullptr;
-        if (const auto status = library_.ov_core_create(&core); status != OK) {
-            fail_missing("OpenVINO " + library_.version(), "failed to start (" + library_.reason(status) + ")",
-                         "install it again");
-        }
-        core_.reset(core);
+        : library_(OpenVinoLibrary::get()), core_(library_.core()), bundle_(bundle), name_(options.name),
+          note_(options.note), contract_(bundle.contract) {
         if (name_ == kBf16) check_bf16();
         const auto cache = CompileCache::open(bundle, name_, "openvino " + library_.version(), cpu_identity());
         compile(options, cache ? cache->folder().string() : "");
@@ -42,10 +36,10 @@ public:
 
 private:
     const OpenVinoLibrary &library_;
+    ov_core_t *const core_;
     const Bundle &bundle_;
     const std::string name_, note_;
     const Contract contract_;
-    OpenVinoCore core_;
     std::string graph_;  // the graph's bytes, as long as `model_` may use them
     std::unique_ptr<PrivateCopy> copy_;  // likewise, where the weights are in a file of their own
     OpenVinoModel model_;
@@ -60,7 +54,7 @@ private:
 
     void check_bf16() const {
         char *text = nullptr;
-        const auto status = library_.ov_core_get_property(core_.get(), "CPU", "OPTIMIZATION_CAPABILITIES", &text);
+        const auto status = library_.ov_core_get_property(core_, "CPU", "OPTIMIZATION_CAPABILITIES", &text);
         const std::string capabilities = take_text(text);
         if (status != OK || capabilities.find("BF16") == std::string::npos) {
             fail_missing(std::string("backend ") + kBf16, "this CPU has no bfloat16 arithmetic",
@@ -87,7 +81,7 @@ private:
             options.threads > 0 ? Property{"INFERENCE_NUM_THREADS", std::to_string(options.threads)} : hint;
         const Property cache = cache_folder.empty() ? hint : Property{"CACHE_DIR", cache_folder};
         ov_compiled_model_t *compiled = nullptr;
-        check(library_.ov_core_compile_model(core_.get(), model_.get(), "CPU", 8, &compiled, hint.first.c_str(),
+        check(library_.ov_core_compile_model(core_, model_.get(), "CPU", 8, &compiled, hint.first.c_str(),
                                              hint.second.c_str(), precision.first.c_str(), precision.second.c_str(),
                                              threads.first.c_str(), threads.second.c_str(), cache.first.c_str(),
                                              cache.second.c_str()));
@@ -101,10 +95,10 @@ private:
         ov_model_t *model = nullptr;
         if (bundle_.has_external_data()) {
             copy_ = std::make_unique<PrivateCopy>(bundle_);
-            check(library_.ov_core_read_model(core_.get(), copy_->graph_path().c_str(), nullptr, &model));
+            check(library_.ov_core_read_model(core_, copy_->graph_path().c_str(), nullptr, &model));
         } else {
             graph_ = bundle_.read_graph();
-            check(library_.ov_core_read_model_from_memory_buffer(core_.get(), graph_.data(), graph_.size(), nullptr,
+            check(library_.ov_core_read_model_from_memory_buffer(core_, graph_.data(), graph_.size(), nullptr,
                                                                  &model));
         }
         model_.reset(model);

@@ -41,6 +41,17 @@ std::string OpenVinoLibrary::version() const {
     return text.substr(0, text.find('-'));
 }
 
+ov_core_t *OpenVinoLibrary::core() const {
+    static ov_core_t *const core = [this] {  // the next call tries again if it throws
+        ov_core_t *created = nullptr;
+        if (const auto status = ov_core_create(&created); status != OK) {
+            fail_missing("OpenVINO " + version(), "failed to start (" + reason(status) + ")", "install it again");
+        }
+        return created;
+    }();
+    return core;
+}
+
 std::string OpenVinoLibrary::reason(ov_status_e status) const {
     const char *message = ov_get_last_err_msg();
     if (message != nullptr && *message != '\0') {

@@ -16,7 +16,6 @@ namespace tcmoa {
     f(ov_get_error_info)                      \
     f(ov_free)                                \
     f(ov_core_create)                         \
-    f(ov_core_free)                           \
     f(ov_core_get_property)                   \
     f(ov_core_read_model)                     \
     f(ov_core_read_model_from_memory_buffer)  \
@@ -54,6 +53,12 @@ struct OpenVinoLibrary {
     // E.g. "2026.4.1".
     [[nodiscard]] std::string version() const;
 
+    // The one core of the process. Throws Error (TCMOA_ERROR_MISSING) if OpenVINO does not start. It is never freed: on a
+    // CPU with AMX, each core gives the thread that makes it another stack for signal handlers, and unmaps that stack when
+    // it is freed. It puts the previous stack back only if it is freed in the same thread and after all later cores.
+    // Otherwise the next handler that runs on that stack, as those of Python, Go and Java do, ends the process.
+    [[nodiscard]] ov_core_t *core() const;
+
     // Why a call failed, in one line.
     [[nodiscard]] std::string reason(ov_status_e status) const;
 
@@ -69,7 +74,6 @@ struct OpenVinoDeleter {
 // An object of OpenVINO, freed by its own function.
 template <typename T, auto free>
 using OpenVinoObject = std::unique_ptr<T, OpenVinoDeleter<T, free>>;
-using OpenVinoCore = OpenVinoObject<ov_core_t, &OpenVinoLibrary::ov_core_free>;
 using OpenVinoModel = OpenVinoObject<ov_model_t, &OpenVinoLibrary::ov_model_free>;
 using OpenVinoPort = OpenVinoObject<ov_output_const_port_t, &OpenVinoLibrary::ov_output_const_port_free>;
 using OpenVinoCompiledModel = OpenVinoObject<ov_compiled_model_t, &OpenVinoLibrary::ov_compiled_model_free>;

@@ -72,7 +72,7 @@ class OpenVinoBackend:
         }
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
-        core = ov.Core()
+        core = _process_core()
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise MissingError(
                 "this CPU does not support bfloat16",
@@ -158,6 +158,24 @@ class OpenVinoBackend:
         )
         if not bundle.has_external_data:  # OpenVINO renames a graph that is read from a path
             compare_graph_name(model.get_friendly_name(), bundle)
+
+
+_core_lock: Final = threading.Lock()
+_core: ov.Core | None = None
+
+
+def _process_core() -> ov.Core:
+    """Return the one core of this process, which is never freed.
+
+    On a CPU with AMX, each core of OpenVINO gives the thread that makes it another stack for signal handlers, and
+    unmaps that stack when it is freed. It puts the previous stack back only if it is freed in the same thread and after
+    all later cores. Otherwise the next signal, e.g. Ctrl-C, ends the process with SIGSEGV (seen with OpenVINO 2026.4).
+    """
+    global _core
+    with _core_lock:
+        if _core is None:
+            _core = ov.Core()
+        return _core
 
 
 def _reason(error: Exception) -> str:

@@ -10,7 +10,7 @@ import engine_pieces
 from build_pieces import FP16, STEM, VERSION, build_and_listen, build_with, flip, names_in, state, truncate
 from engine_pieces import SIZE
 from micro_model import scrambled
-from raised_signals import interrupt
+from raised_signals import raise_handled
 from tcmoa import Sizes
 from tcmoa_export.engines import plan
 from tcmoa_export.engines.build import build_engine
@@ -143,7 +143,7 @@ def test_ctrl_c_in_the_middle_of_a_build_leaves_nothing(bundle):
     def press(_name, done, _of):
         steps.append(done)
         if steps.count(1) == 1 and done == 1:
-            interrupt(signal.SIGINT)
+            raise_handled(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         build_with(bundle, on_progress=press)
@@ -158,7 +158,7 @@ def test_ctrl_c_in_the_middle_of_a_build_leaves_nothing(bundle):
 def test_ctrl_c_keeps_an_existing_engine(built):
     before = state(build_engine(built))
     with pytest.raises(KeyboardInterrupt):
-        build_with(built, rebuild=True, on_progress=lambda *_: interrupt(signal.SIGINT))
+        build_with(built, rebuild=True, on_progress=lambda *_: raise_handled(signal.SIGINT))
     assert state(Engine.open(built, built.path / ENGINES_FOLDER / FP16)) == before
 
 

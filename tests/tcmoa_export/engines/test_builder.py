@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import engine_pieces
-from raised_signals import interrupt
+from raised_signals import raise_handled
 from tcmoa_export import BuildError
 from tcmoa_export.engines.builder import EngineBuilder
 from tcmoa_export.engines.plan import plan_build
@@ -65,7 +65,7 @@ def library(objects):
 
 
 def press_ctrl_c(*_):
-    interrupt(signal.SIGINT)
+    raise_handled(signal.SIGINT)
 
 
 def fail(*_):

@@ -4,6 +4,7 @@ import signal
 
 import pytest
 
+from raised_signals import raise_handled
 from tcmoa_runtime.cluster import environment
 from tcmoa_runtime.cluster.environment import held_stop_signals
 
@@ -21,8 +22,8 @@ def test_a_signal_is_raised_at_the_end_and_the_handler_of_ray_is_not_used(number
     try:
         with held_stop_signals():
             utils.set_sigterm_handler(lambda *_: seen.append("handler of Ray"))
-            signal.raise_signal(number)
-            signal.raise_signal(number)
+            raise_handled(number)
+            raise_handled(number)
             seen.append("started")
         assert signal.getsignal(number) is handler
     finally:
@@ -37,9 +38,9 @@ def test_a_later_second_signal_interrupts_at_once(monkeypatch):
 
     def start():
         with held_stop_signals():
-            signal.raise_signal(signal.SIGINT)
+            raise_handled(signal.SIGINT)
             seen.append("first")
-            signal.raise_signal(signal.SIGINT)
+            raise_handled(signal.SIGINT)
             seen.append("second")
 
     with pytest.raises(KeyboardInterrupt):
