@@ -23,6 +23,17 @@ _user_folders = tempfile.TemporaryDirectory(prefix="tcmoa-tests-")
 os.environ["XDG_CACHE_HOME"] = str(Path(_user_folders.name) / "cache")
 os.environ["XDG_DATA_HOME"] = str(Path(_user_folders.name) / "data")
 
+
+@pytest.fixture(scope="module", autouse=True)
+def _user_folders_of_the_file(tmp_path_factory):
+    """Give each file user folders of its own: a backend picked in one must not run in another."""
+    folder = tmp_path_factory.mktemp("user")
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in ("cache", "data"):
+            patch.setenv(f"XDG_{kind.upper()}_HOME", str(folder / kind))
+        yield
+
+
 # One thread for PyTorch and NumPy, also in commands that tests start: with small models and busy cores, more threads
 # take several times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
