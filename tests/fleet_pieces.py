@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -25,9 +26,19 @@ sys.exit(run(sys.argv[1:]))
 
 
 def write_sources(folder, num_frames=2400, interval_ms=100):
-    """Write x.mkv and y.mkv of 130x100."""
-    images = [gradient(i % 25, 100, 130) for i in range(num_frames)]
-    write(folder / "x.mkv", images, stamps=range(0, num_frames * interval_ms, interval_ms), codec="mjpeg")
+    """Write x.mkv and y.mkv of 130x100: 25 frames again and again."""
+    import av  # here, so that tests without video files need no PyAV
+
+    images = write(folder / "images.mkv", [gradient(i, 100, 130) for i in range(25)], codec="mjpeg")
+    with av.open(str(images)) as video, av.open(str(folder / "x.mkv"), "w") as repeated:
+        packets = [bytes(packet) for packet in video.demux(video=0) if packet.size]
+        stream = repeated.add_stream_from_template(video.streams.video[0])
+        for i in range(num_frames):
+            packet = av.Packet(packets[i % len(packets)])
+            packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 1000), True
+            packet.pts = packet.dts = i * interval_ms
+            repeated.mux(packet)
+    images.unlink()
     (folder / "y.mkv").symlink_to(folder / "x.mkv")
     return folder
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.file_lock import FileLock, LockedError
 from tcmoa_runtime.partial import partial_folder
 from tcmoa_runtime.ready_bundles import READY_FOLDER
 
@@ -104,26 +104,18 @@ def _locked(target: Path) -> Iterator[None]:
     Raises:
         InputError: Another process holds it.
     """
-    path = target.with_name(f".{target.name[:50]}.lock")
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_held = path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor))
-        except OSError:
-            is_held = False
-        if not is_held:  # or its last holder has just removed it, while another process made a new one
-            raise InputError(
-                "is being written by another process; expected one at a time",
-                subject=target,
-                remedy="Wait until it has ended, or choose another folder",
-            )
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        lock = FileLock.acquire(target.with_name(f".{target.name[:50]}.lock"), mode=0o666)
+    except LockedError as error:
+        raise InputError(
+            "is being written by another process; expected one at a time",
+            subject=target,
+            remedy="Wait until it has ended, or choose another folder",
+        ) from error
+    try:
+        yield
     finally:
-        os.close(descriptor)
+        lock.release()
 
 
 def _move_into_place(partial: Path, target: Path) -> None:

@@ -82,6 +82,7 @@ def fleet(
 
 
 def _run(file: Path, address: str | None, options: FleetOptions, token: str | None) -> int:
+    from tcmoa_runtime.fleet.claim import claimed_fleet
     from tcmoa_runtime.fleet.file import OFF
     from tcmoa_runtime.fleet.page.server import FleetPage
     from tcmoa_runtime.fleet.run import open_fleet
@@ -100,6 +101,8 @@ def _run(file: Path, address: str | None, options: FleetOptions, token: str | No
             raise KeyboardInterrupt
 
     with contextlib.ExitStack() as stack:
+        if address is None:
+            stack.enter_context(claimed_fleet(file))  # before the page, whose port the other one has
         if options.page != OFF:
             address_of_page = Address.parse(options.page, subject="page", default_port=DEFAULT_FLEET_PORT)
             check_token_is_known(token, address_of_page)

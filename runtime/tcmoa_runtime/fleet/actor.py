@@ -87,6 +87,7 @@ class PairActor:
             pair,
             partial(open_bundle, bundle),
             _this_node(),
+            role=f"pair {pair.name} of fleet {fleet}",
             digest=digest,
             first_pause=self._history.record_start(),
         )

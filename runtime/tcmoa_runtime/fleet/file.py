@@ -336,7 +336,7 @@ def _check_outputs_differ(pairs: Mapping[str, Pair], path: Path) -> None:
     """Refuse two pairs with the same output."""
     first: dict[str, str] = {}
     for pair in pairs.values():
-        outs = [*pair.setup.outs, *([] if pair.setup.log is None else [str(pair.setup.log)])]
+        outs = pair.setup.all_outs
         for out in outs:
             other = first.setdefault(out, pair.name)
             if other != pair.name or outs.count(out) > 1:

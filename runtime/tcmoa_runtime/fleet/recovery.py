@@ -1,7 +1,7 @@
 """Video files of a process that was killed: they lie under hidden names, and get their own.
 
 A process that is killed leaves `.gate-20260131T142501Z.mkv.1a2b3c4d.partial`, which can be played. The next process of
-the same pair, the only one that writes such files, renames it.
+the same pair renames it, unless another stream, e.g. of `tcmoa stream`, still writes it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 
 from tcmoa_runtime.location import path_of, printable, scheme_of
 from tcmoa_runtime.log import get_logger
+from tcmoa_runtime.streams.output_locks import OutputLockedError, OutputLocks
 from tcmoa_runtime.streams.sinks.video import CONTAINER_OF_SUFFIX
 
 _TIME: Final = r"\d{8}T\d{6}Z"
@@ -61,15 +62,21 @@ def _pattern(name: str) -> str:
 
 def _rename(partial: Path) -> Path | None:
     target = partial.with_name(re.sub(rf"^\.(.*){_END}$", r"\1", partial.name))
+    locks = OutputLocks()
     try:
+        locks.add([target])
         if partial.stat().st_size == 0:
             partial.unlink()
             return None
         if target.exists():
             return None
         partial.rename(target)
+    except OutputLockedError:
+        return None
     except OSError as error:
         _log.warning("%s: cannot be renamed: %s", printable(str(partial)), error.strerror)
         return None
+    finally:
+        locks.close()
     _log.warning("%s: kept, of a process that was killed", printable(str(target)))
     return target

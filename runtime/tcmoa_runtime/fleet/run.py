@@ -17,6 +17,7 @@ from tcmoa_runtime.cluster.nodes import list_nodes, on_each_node
 from tcmoa_runtime.cluster.session import RaySession, ray_session
 from tcmoa_runtime.errors import BundleError, InputError, TcmoaError, first_line
 from tcmoa_runtime.fleet.actor import this_supervisor
+from tcmoa_runtime.fleet.claim import check_outputs_free
 from tcmoa_runtime.fleet.file import FleetFile, unnamed
 from tcmoa_runtime.fleet.pool import Work
 from tcmoa_runtime.fleet.ray_actors import RayActors
@@ -233,7 +234,7 @@ class FleetRun:
 
 @contextlib.contextmanager
 def open_fleet(path: Path, address: str | None, on_message: OnMessage) -> Iterator[FleetRun]:
-    """Connect to Ray, take over what runs of the fleet, and set what is to run.
+    """Connect to Ray, take over what runs of the fleet, and set what is to run; without an address, in `claimed_fleet`.
 
     Args:
         path: The file of the fleet.
@@ -251,6 +252,7 @@ def open_fleet(path: Path, address: str | None, on_message: OnMessage) -> Iterat
         raise unnamed(path)
     check_bundles(file, path)
     if address is None:
+        check_outputs_free(file, path)
         on_message(f"fleet {file.name}: starting Ray on this machine")
     with ray_session(address) as session:
         me = this_supervisor()

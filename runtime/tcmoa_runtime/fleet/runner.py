@@ -22,6 +22,7 @@ from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.location import path_of, redact, redact_text, scheme_of
 from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.streams.interfaces import FusedFrame, SourceError
+from tcmoa_runtime.streams.output_locks import OutputLocks
 from tcmoa_runtime.streams.setup import StreamSetup
 from tcmoa_runtime.streams.stats import StatsSnapshot
 from tcmoa_runtime.streams.stream import Stream
@@ -47,6 +48,7 @@ class PairRunner:
         bundle: Callable[[], Path],
         node: NodeInfo,
         *,
+        role: str = "",
         digest: str | None = None,
         first_pause: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
@@ -57,6 +59,7 @@ class PairRunner:
             pair: The pair.
             bundle: Returns the folder of its bundle on this node.
             node: Where this runs.
+            role: What this process is for others that have the same output, e.g. `pair gate of fleet yard`.
             digest: What identifies the work; the pair's own digest if None.
             first_pause: Seconds before the first start.
             clock: Returns the time in seconds.
@@ -66,6 +69,7 @@ class PairRunner:
         self._first_pause = first_pause
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._locks, self._has_locks = OutputLocks(role), False
         self._backoff = Backoff()
         self._thread = threading.Thread(target=self._run, name=f"tcmoa-pair-{pair.name}", daemon=True)
         self._born = clock()
@@ -155,7 +159,6 @@ class PairRunner:
     def _run(self) -> None:
         """Run the stream again and again, on the thread."""
         try:
-            recover_files(self._pair.setup.outs)
             pause: float | None = self._first_pause
             if pause:
                 self._error = "its process has died several times in the last minutes"
@@ -168,6 +171,7 @@ class PairRunner:
         finally:
             if self._fuser is not None:
                 self._fuser.close()
+            self._locks.close()
             if self._stopping.is_set():
                 self._set_state("ended")
 
@@ -210,6 +214,7 @@ class PairRunner:
         """
         self._start_count += 1
         self._set_state("starting")
+        self._lock_outputs()
         self._message = "loading the bundle"
         setup = replace(self._pair.setup.started_at(datetime.now(UTC)), bundle=self._bundle())
         _make_folders(setup)
@@ -244,6 +249,17 @@ class PairRunner:
         if not self._stopping.is_set():
             raise SourceError("the sources have ended", subject=self._pair.name)
         return False
+
+    def _lock_outputs(self) -> None:
+        """Lock the outputs for the life of this process, and name the files that an earlier one has left.
+
+        Raises:
+            OutputLockedError: Another stream writes one of them.
+        """
+        if not self._has_locks:
+            self._locks.add(self._pair.setup.all_outs)
+            self._has_locks = True
+            recover_files(self._pair.setup.outs)
 
     def _begin(self, stream: Stream, page: Page | None) -> None:
         with self._lock:
@@ -324,7 +340,7 @@ def _describe(error: Exception) -> str:
 
 def _make_folders(setup: StreamSetup) -> None:
     """Create the folder of each output, if the folder above it is there; its sink reports what is missing else."""
-    outs = [path_of(out) for out in setup.outs if scheme_of(out) in ("", "file")]
-    for path in (*outs, *([] if setup.log is None else [setup.log])):
+    outs = [path_of(out) for out in setup.all_outs if scheme_of(out) in ("", "file")]
+    for path in outs:
         with contextlib.suppress(OSError):
             path.parent.mkdir(exist_ok=True)

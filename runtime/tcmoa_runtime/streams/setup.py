@@ -69,6 +69,11 @@ class StreamSetup:
             source_y=self.one_source.apply_to(both, "y"),
         )
 
+    @property
+    def all_outs(self) -> list[str]:
+        """The outputs and the log."""
+        return [*self.outs, *([] if self.log is None else [str(self.log)])]
+
     def started_at(self, time: datetime) -> Self:
         """Return this setup with a time in place of `{time}` in its outputs and log."""
         text = time.astimezone(UTC).strftime(TIME_FORMAT)

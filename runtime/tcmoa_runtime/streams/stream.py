@@ -35,6 +35,7 @@ from tcmoa_runtime.streams.interfaces import (
     has_shared_clock,
 )
 from tcmoa_runtime.streams.offset import OffsetEstimate, measure_offset_of
+from tcmoa_runtime.streams.output_locks import OutputLocks
 from tcmoa_runtime.streams.outputs import CallbackSink, Outputs
 from tcmoa_runtime.streams.overwriting import check_outputs, path_of_source
 from tcmoa_runtime.streams.pairing import other
@@ -166,6 +167,7 @@ class Stream:
             has_prompt=bundle.has_prompt,
         )
         self._outputs = Outputs(self.stats, self._handle_output_failure)
+        self._locks = OutputLocks()
         self._pairer = self._make_pairer()
         self._reader = SourceReader(
             self._sources,
@@ -273,6 +275,7 @@ class Stream:
         for sink in self._outputs.finish(deadline):
             late = SinkError(f"did not close in {CLOSE_SECONDS:g} s", subject=sink.name)
             self._handle_output_failure(sink, late, True)
+        self._locks.close()
         self.stats.stop_clock()
         _running.discard(self)
         if self._is_started:
@@ -292,6 +295,7 @@ class Stream:
                 extra={"event": "flicker"},
             )
         try:
+            self._locks.add(path for sink in self._sinks for path in getattr(sink, "paths", ()))
             for sink in self._sinks:
                 if isinstance(sink, AttachableSink):
                     sink.attach(self)

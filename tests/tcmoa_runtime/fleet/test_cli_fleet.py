@@ -1,13 +1,17 @@
 """`tcmoa fleet`: wrong uses in one line, and a fleet on this machine alone."""
 
 import contextlib
+import os
 import signal
 from types import SimpleNamespace
 
 import pytest
 
 from fleet_pieces import SupervisorProcess, all_run, check_videos, write_fleet
+from tcmoa_runtime.fleet.claim import check_outputs_free, claimed_fleet
+from tcmoa_runtime.fleet.file import FleetFile
 from tcmoa_runtime.fleet.supervisor import FleetStatus, PairStatus
+from tcmoa_runtime.streams.output_locks import OutputLocks
 from video_pieces import free_port
 
 pytest.importorskip("ray", reason="ray is not installed; `pip install 'tcmoa[ray]'` runs this")
@@ -66,6 +70,47 @@ def test_a_wrong_file_is_one_line_before_ray_is_started(tcmoa, file, monkeypatch
     )
     outcome = tcmoa("fleet", file.with_name("none.toml"), "--page", "off")
     outcome.assert_error(2, "none.toml: cannot be read: No such file or directory")
+
+
+@pytest.fixture
+def ready(file, tmp_path, monkeypatch):
+    """A fleet with an output; a test that starts Ray with it fails."""
+    file.write_text(f"{file.read_text()}out = 'out/{{pair}}-{{time}}.mkv'\n")
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr("tcmoa_runtime.fleet.run.ray_session", lambda _: pytest.fail("Ray is started"))
+    monkeypatch.setattr("tcmoa_runtime.fleet.claim.ORPHAN_S", 0.0)
+    return file
+
+
+@pytest.mark.parametrize("page", ["off", "127.0.0.1:8090"])
+def test_a_second_supervisor_of_a_file_is_refused_whatever_its_path(tcmoa, ready, tmp_path, page):
+    link = tmp_path / "out" / "link.toml"
+    link.symlink_to(ready)
+    with claimed_fleet(ready):
+        outcome = tcmoa("fleet", link, "--page", page)
+    outcome.assert_error(2)
+    assert outcome.err == (
+        f"tcmoa: error: {link}: process {os.getpid()} runs this fleet already; expected one supervisor. End that one "
+        "first: it reads changes of the file by itself.\n"
+    )
+    with claimed_fleet(link):
+        pass
+
+
+def test_a_fleet_whose_output_a_stream_writes_is_refused(tcmoa, ready, tmp_path, monkeypatch):
+    locks = OutputLocks("pair gate of fleet roof")
+    locks.add([f"{tmp_path}/out/gate-{{time}}.mkv"])
+    outcome = tcmoa("fleet", ready, "--page", "off")
+    outcome.assert_error(2)
+    assert outcome.err == (
+        f"tcmoa: error: {ready}: pairs.gate: {tmp_path}/out/gate-{{time}}.mkv: is being written by process "
+        f"{os.getpid()} (pair gate of fleet roof); expected one stream at a time. Wait until it has ended, or choose "
+        "another output.\n"
+    )
+    # One that ends meanwhile, as those of a supervisor that was killed, is waited for.
+    monkeypatch.setattr("tcmoa_runtime.fleet.claim.ORPHAN_S", 60.0)
+    monkeypatch.setattr("tcmoa_runtime.fleet.claim.time.sleep", lambda _: locks.close())
+    check_outputs_free(FleetFile.read(ready), ready)
 
 
 class StubbornFleet:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import threading
 import time
 import urllib.request
@@ -15,6 +16,7 @@ from tcmoa_runtime.fleet.backoff import FREE_STARTS, HEALTHY_S, Backoff, StartHi
 from tcmoa_runtime.fleet.file import FleetFile
 from tcmoa_runtime.fleet.recovery import recover_files
 from tcmoa_runtime.fleet.runner import PairRunner
+from tcmoa_runtime.streams.output_locks import OutputLocks, check_not_locked
 
 NODE = {"id": "1", "ip": "127.0.0.1", "host": "here"}
 
@@ -180,6 +182,27 @@ def test_a_stream_without_frames_is_stalled(run, monkeypatch):
     assert runner._is_stalled(stats, 0.6)
     assert not runner._is_stalled({"rate": 0.1}, 60)
     assert runner._is_stalled(None, 0.6)
+
+
+def test_an_output_that_another_stream_writes_is_waited_for(run, tmp_path):
+    out, locks = f"{tmp_path}/out/{{time}}.mkv", OutputLocks()
+    (tmp_path / "out").mkdir()
+    partial = tmp_path / "out" / ".20260131T142501Z.mkv.1a2b3c4d.partial"
+    partial.write_bytes(b"frames")
+    locks.add([out, tmp_path / "out" / "20260131T142501Z.mkv"])
+    started = run(out=out, frames=1)
+    report = until(started, lambda report: report["start_count"] >= 2)
+    assert report["error"] == (
+        f"{out}: is being written by process {os.getpid()}; expected one stream at a time. Wait until it has ended, or "
+        "choose another output."
+    )
+    assert recover_files([out]) == []
+    assert partial.exists()
+    locks.close()
+    until(started, lambda report: report["state"] == "ended")
+    assert (tmp_path / "out" / "20260131T142501Z.mkv").read_bytes() == b"frames"
+    assert started.stop()
+    check_not_locked([out])
 
 
 def test_stopping_while_a_stream_waits_or_opens_is_prompt(run, tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tcmoa_runtime.images import write_image
+from tcmoa_runtime.streams.output_locks import OutputLocks, check_not_locked
 from video_pieces import FFMPEG, FFPROBE, count_frames, gradient
 
 av = pytest.importorskip("av", reason="PyAV is not installed; `pip install 'tcmoa[stream]'` runs this")
@@ -226,6 +227,21 @@ def test_no_output_overwrites_a_source_or_the_bundle(stream, tree, here, vif):
     assert line.startswith("error: mask.png: would overwrite the mask")
     Path("mask.png").unlink()
     assert (tree(here), tree(vif)) == (before, bundle)
+
+
+def test_an_output_that_another_stream_writes_is_refused(stream, tree, here):
+    before, locks = tree(here), OutputLocks()
+    locks.add(["o.mkv"])
+    code, summary, lines = stream("-o", "kept.mkv", "-o", "./o.mkv")
+    assert (code, summary["frames"], summary["ended"]) == (2, 0, "error")
+    assert lines == [
+        f"error: o.mkv: is being written by process {os.getpid()}; expected one stream at a time. Wait until it has "
+        "ended, or choose another output."
+    ]
+    assert tree(here) == before
+    locks.close()
+    assert stream("-o", "o.mkv")[0] == 0
+    check_not_locked(["o.mkv"])
 
 
 # Names that look like syntax

@@ -1,0 +1,87 @@
+"""Locks of outputs: two streams that write one file would each lose what the other one has written."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.file_lock import FileLock, LockedError, acquire_named_lock
+from tcmoa_runtime.location import path_of, printable, redact, scheme_of
+
+_REMEDY: Final = "Wait until it has ended, or choose another output"
+
+
+class OutputLockedError(InputError):
+    """Another stream of this user writes an output."""
+
+
+class OutputLocks:
+    """The outputs that this process writes, and no other process of the user on this machine."""
+
+    def __init__(self, role: str = "") -> None:
+        """Lock nothing yet.
+
+        Args:
+            role: What this process is, for the message of others, e.g. `pair gate of fleet yard`.
+        """
+        self._role = role
+        self._locks: list[FileLock] = []
+
+    def add(self, outputs: Iterable[str | Path]) -> None:
+        """Lock outputs: all of them, or none.
+
+        Args:
+            outputs: Paths, also with `{time}` or a number in them, and URLs.
+
+        Raises:
+            OutputLockedError: Another stream writes one of them; the subject is this output.
+        """
+        added: list[FileLock] = []
+        try:
+            for output in outputs:
+                name = _name_of(output)
+                lock = None if name is None else acquire_named_lock(name, role=self._role)
+                if lock is not None:
+                    added.append(lock)
+        except LockedError as error:
+            for lock in added:
+                lock.release()
+            raise OutputLockedError(
+                f"is being written by {error}; expected one stream at a time",
+                subject=printable(redact(str(output))),
+                remedy=_REMEDY,
+            ) from error
+        self._locks += added
+
+    def close(self) -> None:
+        """Release all; may be called twice."""
+        while self._locks:
+            self._locks.pop().release()
+
+
+def check_not_locked(outputs: Iterable[str | Path]) -> None:
+    """Refuse outputs that a stream writes at the moment; raises like `OutputLocks.add`."""
+    locks = OutputLocks()
+    try:
+        locks.add(outputs)
+    finally:
+        locks.close()
+
+
+def _name_of(output: str | Path) -> str | None:
+    """Return what identifies an output whatever its path looks like; None for a pipe or a device."""
+    if isinstance(output, str) and scheme_of(output) not in ("", "file"):
+        return f"output {output}"
+    path = path_of(output) if isinstance(output, str) else output
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # it is not there yet
+        mode = stat.S_IFREG
+    except ValueError:  # no name of a file, which its sink reports
+        return None
+    is_stored = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+    return f"output {os.path.realpath(path)}" if is_stored else None
