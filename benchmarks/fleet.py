@@ -28,6 +28,7 @@ from tcmoa_runtime.fleet.ray_actors import RayActors
 from tcmoa_runtime.fleet.run import Shipper
 from tcmoa_runtime.fleet.supervisor import POLL_S, Supervisor
 from tcmoa_runtime.images import write_image
+from tcmoa_runtime.web.address import DEFAULT_HOST, Address
 
 TICKS: float = os.sysconf("SC_CLK_TCK")
 PAIR = '[pairs.{name}]\nbundle = "nano-vif"\nx = "{x}"\ny = "{y}"\nrealtime = true\nrate = 5\nrestart = "always"\n'
@@ -125,7 +126,7 @@ def run_supervisor(num_pairs: int, report: dict[str, Any], folder: Path, seconds
     reference = Shipper().work_of(FleetFile.read(folder / "gate" / "fleet.toml"))["gate"].bundle
     supervisor = Supervisor("simulated", OneForAll(names, report), this_supervisor(), lambda _line: None)
     supervisor.set_work({name: Work(pair, reference, name) for name, pair in pairs.items()})
-    page = FleetPage.open("127.0.0.1:0", None)
+    page = FleetPage(Address(DEFAULT_HOST, 0), None)
     if page is None:
         raise RuntimeError("no page")
     page.start(supervisor)

@@ -16,7 +16,7 @@ from tcmoa_runtime.user_folders import open_user_folder
 _FOLDER: Final = "locks"
 _MAX_HOLDER_BYTES: Final = 1000
 
-_log = get_logger("locks")
+_log = get_logger("streams")
 
 
 class LockedError(Exception):
@@ -92,7 +92,7 @@ def acquire_named_lock(name: str, *, role: str = "") -> FileLock | None:
         folder = open_user_folder("cache", _FOLDER, create=True)
         return FileLock.acquire(folder / hashlib.sha256(os.fsencode(name)).hexdigest(), role=role)
     except (OSError, ImportError) as error:
-        _log.info("%s is not locked: %s", redact_text(name), error)
+        _log.info("%s is not locked: %s", redact_text(name), error, extra={"event": "not-locked"})
         return None
 
 

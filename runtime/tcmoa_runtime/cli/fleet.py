@@ -17,9 +17,8 @@ from tcmoa_runtime.cli.printing import print_json, print_line, print_message
 from tcmoa_runtime.cli.token import check_token_is_known
 from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.options.cluster import ClusterOptions
-from tcmoa_runtime.options.fleet import DEFAULT_FLEET_PORT, FLEET_PAGE_GROUP, FleetOptions
+from tcmoa_runtime.options.fleet import FLEET_PAGE_GROUP, FleetOptions
 from tcmoa_runtime.stop_signals import REPEAT_S, handled_stop_signals
-from tcmoa_runtime.web.address import Address
 
 if TYPE_CHECKING:
     from tcmoa_runtime.fleet.run import FleetRun
@@ -83,7 +82,6 @@ def fleet(
 
 def _run(file: Path, address: str | None, options: FleetOptions, token: str | None) -> int:
     from tcmoa_runtime.fleet.claim import claimed_fleet
-    from tcmoa_runtime.fleet.file import OFF
     from tcmoa_runtime.fleet.page.server import FleetPage
     from tcmoa_runtime.fleet.run import open_fleet
 
@@ -103,12 +101,10 @@ def _run(file: Path, address: str | None, options: FleetOptions, token: str | No
     with contextlib.ExitStack() as stack:
         if address is None:
             stack.enter_context(claimed_fleet(file))  # before the page, whose port the other one has
-        if options.page != OFF:
-            address_of_page = Address.parse(options.page, subject="page", default_port=DEFAULT_FLEET_PORT)
-            check_token_is_known(token, address_of_page)
-        page = FleetPage.open(options.page, token)
-        if page is not None:
-            stack.enter_context(contextlib.closing(page))
+        page, page_address = None, options.page_address
+        if page_address is not None:
+            check_token_is_known(token, page_address)
+            page = stack.enter_context(contextlib.closing(FleetPage(page_address, token)))
         run = stack.enter_context(open_fleet(file, address, print_message))
         if page is not None:
             page.start(run.supervisor)

@@ -23,6 +23,7 @@ from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.given_prompt import Prompt
 from tcmoa_runtime.options.fuser import FuserOptions
 from tcmoa_runtime.options.one_source import OneSourceOptions
+from tcmoa_runtime.options.page import PAGE_GROUP, PageOptions
 from tcmoa_runtime.options.sink import SinkOptions
 from tcmoa_runtime.options.source import RawFormat, SourceOptions
 from tcmoa_runtime.options.stream import OUTPUT_GROUP, Offset, StreamOptions
@@ -35,8 +36,6 @@ from tcmoa_runtime.web.address import Address
 
 if TYPE_CHECKING:
     from tcmoa_runtime.streams.page.sink import Page
-
-_PAGE_GROUP = "Live page"
 
 
 def _parse_offset(text: str) -> Offset:
@@ -61,6 +60,7 @@ _OFFSET_FORM = TextForm(_parse_offset, lambda value: f"{value:g}", "SECONDS|auto
 _PATIENCE_FORM = TextForm(_parse_patience, lambda value: f"{value:g}", "SECONDS")
 
 
+@takes_options(PageOptions, name="page_options")
 @takes_options(FuserOptions, name="fuser_options", forms={"prompt_shift": SHIFT_FORM})
 @takes_options(SinkOptions, name="sink_options")
 @takes_options(StreamOptions, forms={"offset": _OFFSET_FORM})
@@ -77,6 +77,7 @@ def stream(
     one_source: OneSourceOptions,
     sink_options: SinkOptions,
     fuser_options: FuserOptions,
+    page_options: PageOptions,
     bundle: BundleArgument,
     x: Annotated[
         str,
@@ -112,20 +113,12 @@ def stream(
             rich_help_panel=OUTPUT_GROUP,
         ),
     ] = None,
-    page: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Serve a page that shows and controls the stream, e.g. 127.0.0.1:8080.",
-            rich_help_panel=_PAGE_GROUP,
-        ),
-    ] = None,
     token: Annotated[
         str | None,
         typer.Option(
             envvar="TCMOA_TOKEN",
             help="Token that browsers need for the page; generated if the address is not on loopback.",
-            rich_help_panel=_PAGE_GROUP,
+            rich_help_panel=PAGE_GROUP,
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -141,8 +134,8 @@ def stream(
         tcmoa stream night-640x480 visible.mp4 infrared.mp4 -o fused.mp4
         tcmoa stream night-640x480 /dev/video0 rtsp://camera/thermal --page 127.0.0.1:8080 --reuse 2 --deflicker 0.5
     """
-    outs = out or []
-    _check_outputs(outs, has_other=bool(log or page or as_json), as_json=as_json)
+    outs, page_address = out or [], page_options.page_address
+    _check_outputs(outs, has_other=bool(log or page_address or as_json), as_json=as_json)
     setup = StreamSetup(
         bundle=bundle,
         x=x,
@@ -160,12 +153,13 @@ def stream(
     sinks = setup.open_sinks()
     with setup.load_fuser() as fuser, contextlib.ExitStack() as stack:
         prompt = setup.read_prompt(fuser)
-        if page is not None:
-            live_page = stack.enter_context(_open_page(page, token))
-            sinks.append(live_page)
+        page = None
+        if page_address is not None:
+            page = stack.enter_context(_open_page(page_address, token))
+            sinks.append(page)
         running = stack.enter_context(contextlib.closing(_open_stream(setup, fuser, sinks, prompt)))
         if page is not None:
-            print_message(f"page: {live_page.url}")
+            print_message(f"page: {page.url}")
         ended = _run(running, reads_keys="-" not in (x, y))
         summary = summarize(running, ended)
     if as_json:
@@ -188,11 +182,11 @@ def _check_outputs(outs: Sequence[str], *, has_other: bool, as_json: bool) -> No
         raise InputError("two outputs on stdout; expected raw video (-o -) once, or --json")
 
 
-def _open_page(address: str, token: str | None) -> contextlib.closing[Page]:
+def _open_page(address: Address, token: str | None) -> contextlib.closing[Page]:
     from tcmoa_runtime.streams.page.sink import Page
 
-    check_token_is_known(token, Address.parse(address, subject="page address"))
-    return contextlib.closing(Page(address, token=token))
+    check_token_is_known(token, address)
+    return contextlib.closing(Page(str(address), token=token))
 
 
 def _open_stream(setup: StreamSetup, fuser: Fuser, sinks: Sequence[Sink], prompt: Prompt) -> Stream:

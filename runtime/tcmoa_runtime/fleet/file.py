@@ -30,11 +30,7 @@ from tcmoa_runtime.options.stream import StreamOptions
 from tcmoa_runtime.options.toml_table import field_value, read_toml, unknown_key
 from tcmoa_runtime.ready_bundles import READY_NAMES
 from tcmoa_runtime.streams.setup import StreamSetup
-from tcmoa_runtime.web.access import choose_token
-from tcmoa_runtime.web.address import Address
 
-OFF: Final = "off"
-"""Address of a page that is not served."""
 MAX_PAIRS: Final = 10_000
 
 _EXAMPLE: Final = "[pairs.gate]"
@@ -245,7 +241,6 @@ def _make_pair(name: str, table: Mapping[str, object], path: Path, subject: str)
     if "log" in texts:
         _check_output(texts["log"], f"{subject}: log")
     options = _make_options(PairOptions, table, subject)
-    _check_page(options, subject)
     fuser = _make_options(FuserOptions, table, subject)
     if isinstance(fuser.prompt_shift, Path):
         fuser = replace(fuser, prompt_shift=folder / fuser.prompt_shift)
@@ -307,14 +302,6 @@ def _with_time(out: str) -> str:
     if "%" in path.name:
         return str(path.parent / "{time}" / path.name)
     return str(path.with_name(f"{path.stem}-{{time}}{path.suffix}"))
-
-
-def _check_page(options: PairOptions, subject: str) -> None:
-    try:
-        address = None if options.page == OFF else Address.parse(options.page, subject="page", default_port=0)
-        choose_token(options.token, is_loopback=address is None or address.is_loopback)
-    except InputError as error:
-        raise error.with_subject(f"{subject}: {error.subject}") from error
 
 
 def _bundle_path(text: str, folder: Path) -> Path:

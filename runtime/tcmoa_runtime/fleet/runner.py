@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Final
 
 from tcmoa_runtime.errors import TcmoaError, first_line
 from tcmoa_runtime.fleet.backoff import FIRST_PAUSE_S, Backoff
-from tcmoa_runtime.fleet.file import OFF, Pair
+from tcmoa_runtime.fleet.file import Pair
 from tcmoa_runtime.fleet.recovery import recover_files
 from tcmoa_runtime.fleet.report import NodeInfo, PairReport, PairState
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.location import path_of, redact, redact_text, scheme_of
 from tcmoa_runtime.log import get_logger
-from tcmoa_runtime.streams.interfaces import FusedFrame, SourceError
+from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, SourceError
 from tcmoa_runtime.streams.output_locks import OutputLocks
 from tcmoa_runtime.streams.setup import StreamSetup
 from tcmoa_runtime.streams.stats import StatsSnapshot
 from tcmoa_runtime.streams.stream import Stream
-from tcmoa_runtime.web.address import Address, ListenError
+from tcmoa_runtime.web.address import Address
 
 if TYPE_CHECKING:
     from tcmoa_runtime.streams.page.sink import Page
@@ -289,16 +289,15 @@ class PairRunner:
 
     def _open_page(self) -> Page | None:
         """Open the live page, on the port and with the token that it had before, so that browsers find it again."""
-        text = self._pair.options.page
-        if text == OFF:
+        address = self._pair.options.page_address
+        if address is None:
             return None
         from tcmoa_runtime.streams.page.sink import Page
 
-        address = Address.parse(text, subject="page", default_port=0)
         before = replace(address, port=address.port or self._page_port)
         try:
             page = Page(str(before), token=self._page_token)
-        except ListenError:
+        except SinkError:  # another program has taken the port meanwhile
             if before == address:
                 raise
             page = Page(str(address), token=self._page_token)
@@ -307,9 +306,9 @@ class PairRunner:
 
     def _page_url(self) -> str | None:
         """Return the URL of the live page, by the address of this node where it listens on all of them."""
-        if self._page is None:
+        address = self._pair.options.page_address
+        if self._page is None or address is None:
             return None
-        address = Address.parse(self._pair.options.page, subject="page", default_port=0)
         host = self._node["ip"] if address.host in ("0.0.0.0", "::") else address.host
         shown = Address(host, self._page.port)
         return f"http://{shown}/" + (f"?token={self._page.token}" if self._page.token else "")

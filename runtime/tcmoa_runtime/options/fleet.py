@@ -10,6 +10,8 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.options.option import Option, check_choices
+from tcmoa_runtime.web.access import choose_token
+from tcmoa_runtime.web.address import DEFAULT_HOST, Address, parse_page
 
 Restart: TypeAlias = Literal["failure", "always", "never"]
 """When a stream that has ended is started again.
@@ -66,7 +68,7 @@ class PairOptions:
             "Address of the stream's own live page on its node; a port of 0 is any free port; off for none.",
             metavar="HOST:PORT",
         ),
-    ] = "127.0.0.1:0"
+    ] = f"{DEFAULT_HOST}:0"
     token: Annotated[
         str | None,
         Option("Token of the live page; generated if its address is not on loopback.", metavar="TOKEN"),
@@ -87,6 +89,13 @@ class PairOptions:
                     f"{name!r} = {value!r}; expected names and values of letters, digits, - _ and .",
                     subject="labels",
                 )
+        address = self.page_address
+        choose_token(self.token, is_loopback=address is None or address.is_loopback)
+
+    @property
+    def page_address(self) -> Address | None:
+        """Address of the live page; None if there is none."""
+        return parse_page(self.page, default_port=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +109,16 @@ class FleetOptions:
             group=FLEET_PAGE_GROUP,
             metavar="HOST:PORT",
         ),
-    ] = f"127.0.0.1:{DEFAULT_FLEET_PORT}"
+    ] = f"{DEFAULT_HOST}:{DEFAULT_FLEET_PORT}"
+
+    def __post_init__(self) -> None:
+        """Check every field; raises InputError whose subject is the field's name."""
+        parse_page(self.page, default_port=DEFAULT_FLEET_PORT)
+
+    @property
+    def page_address(self) -> Address | None:
+        """Address of the page; None if there is none."""
+        return parse_page(self.page, default_port=DEFAULT_FLEET_PORT)
 
 
 def _check_amount(subject: str, value: float, maximum: float) -> None:

@@ -11,6 +11,8 @@ from tcmoa_runtime.errors import InputError
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8080
+OFF: Final = "off"
+"""Address of a page that is not served."""
 MAX_PORT: Final = 65_535
 _BACKLOG: Final = 64
 
@@ -104,6 +106,24 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_page(text: str, *, default_port: int = DEFAULT_PORT) -> Address | None:
+    """Parse the address of a page; `off` is None.
+
+    Args:
+        text: The address, as `Address.parse` takes it, or `off`.
+        default_port: The port where the text has none.
+
+    Raises:
+        InputError: The text is neither; the subject is `page`.
+    """
+    if text == OFF:
+        return None
+    try:
+        return Address.parse(text, subject="page", default_port=default_port)
+    except InputError as error:
+        raise InputError(f"{error.problem}, or {OFF}", subject="page") from None
 
 
 def is_loopback(host: str) -> bool:

@@ -39,7 +39,8 @@ def named(file):
         (["--json"], "--json: only the status has a result. Add --status, or leave it out."),
         (["--stop"], "--address: no cluster; expected the one on which the fleet runs. Give --address auto. A fleet on "
          "this machine alone ends with Ctrl-C, and its page shows it."),
-        (["--page", "x y"], "--page: 'x y'; expected HOST:PORT with a port of 0 to 65535, e.g. 127.0.0.1:8090"),
+        (["--page", "x y"], "--page: 'x y'; expected HOST:PORT with a port of 0 to 65535, e.g. 127.0.0.1:8090, or "
+         "off"),
         (["--token", "short"], "token: 5 characters; expected 8 or more, of letters, digits, - . _ and ~"),
         (["--page", "203.0.113.1:80"], "page of the fleet: cannot listen on 203.0.113.1:80: Cannot assign requested "
          "address. Choose another port, or 0 for any free port."),

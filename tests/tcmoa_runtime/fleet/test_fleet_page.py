@@ -19,6 +19,8 @@ from tcmoa_runtime.fleet.page.server import FleetPage
 from tcmoa_runtime.fleet.report import STATES
 from tcmoa_runtime.fleet.status import describe_fleet
 from tcmoa_runtime.fleet.supervisor import FleetStatus, PairStatus
+from tcmoa_runtime.options.fleet import FleetOptions
+from tcmoa_runtime.web.address import Address
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -47,7 +49,7 @@ class Source:
 
 @contextlib.contextmanager
 def served(source, address="127.0.0.1:0", token=None):
-    page = FleetPage.open(address, token)
+    page = FleetPage(Address.parse(address, subject="page"), token)
     with contextlib.closing(page):
         page.start(source)
         yield page
@@ -160,13 +162,15 @@ def test_elsewhere_a_token_is_required():
 
 
 def test_the_address_and_the_token_are_checked():
-    assert FleetPage.open("off", None) is None
-    with pytest.raises(InputError, match=r"page: 'a b'; expected HOST:PORT .* e\.g\. 127\.0\.0\.1:8090"):
-        FleetPage.open("a b", None)
-    with pytest.raises(InputError, match=r"token: 3 characters; expected 8 or more"):
-        FleetPage.open("127.0.0.1:0", "abc")
+    assert FleetOptions(page="off").page_address is None
+    assert FleetOptions(page="::1").page_address == Address("::1", 8090)
+    with (
+        pytest.raises(InputError, match=r"token: 3 characters; expected 8 or more"),
+        served(Source(), token="abc"),
+    ):
+        pass
     with served(Source()) as page, pytest.raises(InputError, match="page of the fleet: cannot listen on"):
-        FleetPage.open(page.url.removeprefix("http://").rstrip("/"), None)
+        FleetPage(Address.parse(page.url.removeprefix("http://").rstrip("/"), subject="page"), None)
 
 
 def test_metrics_have_the_labels_of_stream_and_node():

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import socket
 import threading
 import time
 import urllib.request
@@ -119,6 +120,23 @@ def test_files_are_played_again_on_the_same_port(run, short_sources):
     pages = set()
     until(started, lambda report: pages.add(report["page"]) or report["start_count"] >= 3)
     assert len(pages - {None}) == 1
+
+
+def test_a_page_whose_port_was_taken_meanwhile_gets_another_one(run, short_sources, monkeypatch):
+    started = run(
+        x=str(short_sources / "x.mkv"),
+        y=str(short_sources / "y.mkv"),
+        restart="always",
+        page="127.0.0.1:0",
+        out=[],
+    )
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = started._page_port = other.getsockname()[1]
+        report = until(started, lambda report: report["page"] is not None)
+    assert report["error"] is None
+    assert report["page"] != f"http://127.0.0.1:{taken}/"
 
 
 @pytest.mark.parametrize(("restart", "state"), [("failure", "waiting"), ("never", "failed")])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tcmoa_runtime import InputError
 from tcmoa_runtime.streams.interfaces import SinkError
 from tcmoa_runtime.streams.page.sink import Page
-from tcmoa_runtime.web.address import Address
+from tcmoa_runtime.web.address import Address, parse_page
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,13 @@ from tcmoa_runtime.web.address import Address
     ],
 )
 def test_an_address_is_parsed(text, host, port):
-    assert Address.parse(text, subject="page address") == Address(host, port)
+    assert Address.parse(text, subject="page") == Address(host, port)
 
 
 @given(st.ip_addresses(), st.integers(0, 65535))
 def test_a_printed_address_is_parsed_back(host, port):
     address = Address(str(host), port)
-    assert Address.parse(str(address), subject="page address") == address
+    assert Address.parse(str(address), subject="page") == address
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_printed_address_is_parsed_back(host, port):
 )
 def test_a_wrong_address_is_refused_in_one_line(text):
     with pytest.raises(InputError, match=re.escape(repr(text))) as caught:
-        Address.parse(text, subject="page address")
+        parse_page(text)
     assert "\n" not in str(caught.value)
     assert "127.0.0.1:8080" in str(caught.value)
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from typing import Final, Self
+from typing import Final
 
 import uvicorn
 
 from tcmoa_runtime.errors import TcmoaError
-from tcmoa_runtime.fleet.file import OFF
 from tcmoa_runtime.fleet.page.application import FleetSource, fleet_document, make_application
-from tcmoa_runtime.options.fleet import DEFAULT_FLEET_PORT
 from tcmoa_runtime.serving.connection import limited_protocol
 from tcmoa_runtime.web.access import Access, choose_token
 from tcmoa_runtime.web.address import Address
@@ -31,7 +29,16 @@ class FleetPage:
     """
 
     def __init__(self, address: Address, token: str | None) -> None:
-        """Bind the port; raises like `open`."""
+        """Bind the port.
+
+        Args:
+            address: What it listens on.
+            token: Token that browsers need; generated if the address is not on loopback.
+
+        Raises:
+            InputError: The token has a wrong form.
+            ListenError: The address cannot be listened on.
+        """
         self._address = address
         self._token = choose_token(token, is_loopback=address.is_loopback)
         fleet_document()  # read before descriptors may run out
@@ -42,25 +49,6 @@ class FleetPage:
         )
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
-
-    @classmethod
-    def open(cls, address: str, token: str | None) -> Self | None:
-        """Bind the port of a page.
-
-        Args:
-            address: HOST:PORT as `Address.parse` takes it, or `off`.
-            token: Token that browsers need; generated if the address is not on loopback.
-
-        Returns:
-            The page; None if it is off.
-
-        Raises:
-            InputError: The address or the token has a wrong form.
-            ListenError: The address cannot be listened on.
-        """
-        if address == OFF:
-            return None
-        return cls(Address.parse(address, subject="page", default_port=DEFAULT_FLEET_PORT), token)
 
     def start(self, source: FleetSource) -> None:
         """Serve a fleet until `close`."""

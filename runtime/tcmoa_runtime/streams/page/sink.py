@@ -47,7 +47,7 @@ class Page:
             SinkError: The address cannot be bound.
             MissingError: aiohttp is not installed.
         """
-        self._address = Address.parse(address, subject="page address")
+        self._address = Address.parse(address, subject="page")
         self.token = choose_token(token, is_loopback=self._address.is_loopback)
         try:
             import aiohttp  # noqa: F401
