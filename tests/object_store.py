@@ -4,10 +4,13 @@ import contextlib
 import re
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+_TIME = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 XMLNS = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
 
@@ -17,17 +20,25 @@ class ObjectStore:
     Attributes:
         objects: The bytes of each object.
         num_puts: How often each was written.
+        times: When each was written, in seconds since 1970, if that is not 2026-01-01.
+        requests: Method and path of each request.
     """
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.objects: dict[str, bytes] = {}
         self.num_puts: dict[str, int] = {}
+        self.times: dict[str, float] = {}
+        self.requests: list[tuple[str, str]] = []
         self.uploads: dict[str, dict[int, bytes]] = {}
 
     def uri(self, path: str) -> str:
         """Return the URI of `BUCKET/KEY`, with a key and a secret."""
         return f"s3://AKEY:SECRET@{path}?scheme=http&endpoint_override=127.0.0.1:{self.port}&region=us-east-1"
+
+    def time_of(self, path: str) -> datetime:
+        """Return when an object was written."""
+        return datetime.fromtimestamp(self.times.get(path, _TIME), UTC)
 
     def put(self, path: str, data: bytes) -> None:
         self.objects[path] = data
@@ -51,6 +62,7 @@ def object_store() -> Iterator[ObjectStore]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits 40 ms for the acknowledgement of its head
 
     def log_message(self, *_):
         pass
@@ -61,6 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _target(self):
         parts = urlsplit(self.path)
+        self.store.requests.append((self.command, unquote(parts.path)))
         return unquote(parts.path).removeprefix("/"), parse_qs(parts.query, keep_blank_values=True)
 
     def _answer(self, status, body=b"", **headers):
@@ -98,7 +111,9 @@ class _Handler(BaseHTTPRequestHandler):
         if "/" not in path.rstrip("/"):
             self._answer(200)
         elif path in self.store.objects:
-            self._answer(200, Content_Length=str(len(self.store.objects[path])), ETag='"tag"')
+            modified = format_datetime(self.store.time_of(path), usegmt=True)
+            length = str(len(self.store.objects[path]))
+            self._answer(200, Content_Length=length, ETag='"tag"', Last_Modified=modified)
         else:
             self._answer(404)
 
@@ -134,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
                 keys.append(key)
         items = "".join(
             f"<Contents><Key>{escape(key)}</Key><Size>{len(self.store.objects[f'{bucket}/{key}'])}</Size>"
-            "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+            f"<LastModified>{self.store.time_of(f'{bucket}/{key}'):%Y-%m-%dT%H:%M:%S.000Z}</LastModified></Contents>"
             for key in keys[:limit]
         )
         items += "".join(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import IMAGE_SUFFIXES, in_order, read_frame, read_image
 from tcmoa_runtime.options.pairs import PairOptions, check_patterns
-from tcmoa_runtime.pair_patterns import nearest_names, parse_pattern, suggest_patterns
+from tcmoa_runtime.pair_patterns import NamePattern, nearest_names, parse_pattern, suggest_patterns
 from tcmoa_runtime.pair_table import TABLE_SUFFIXES, read_table
 from tcmoa_runtime.size_errors import SourceSizesError
 from tcmoa_runtime.typing import ChannelOrder, Frame
@@ -41,6 +41,10 @@ class PairPaths:
 class FolderReader(Protocol):
     """Lists folders: those of a disk, or of another file system whose paths are separated by slashes."""
 
+    def spell(self, path: str) -> str:
+        """Return how a user calls a path."""
+        ...
+
     def is_folder(self, folder: Path) -> bool:
         """Return whether there is a folder at the path."""
         ...
@@ -52,6 +56,10 @@ class FolderReader(Protocol):
 
 class DiskFolders:
     """Lists the folders that the operating system knows."""
+
+    def spell(self, path: str) -> str:
+        """Return the path."""
+        return path
 
     def is_folder(self, folder: Path) -> bool:
         """Return whether there is a folder at the path."""
@@ -161,7 +169,7 @@ def find_pairs(
         return _pairs_of_table(folder_x, has_patterns=x_pattern is not None)
     listing = list_pairs(folder_x, folder_y, x_pattern=x_pattern, y_pattern=y_pattern)
     if listing.only_x or listing.only_y:
-        raise _no_partner(_where(folder_x, folder_y), listing)
+        raise _no_partner(_where(str(folder_x), str(folder_y)), listing)
     return listing.pairs
 
 
@@ -176,7 +184,7 @@ def list_pairs(
     *,
     x_pattern: str | None = None,
     y_pattern: str | None = None,
-    reader: FolderReader | None = None,
+    readers: tuple[FolderReader, FolderReader] | None = None,
 ) -> PairListing:
     """Find the pairs of one or two folders, and the images without a partner.
 
@@ -185,33 +193,73 @@ def list_pairs(
         folder_y: The folder of the second images.
         x_pattern: Names of the first images, see `pair_patterns`.
         y_pattern: Names of the second images.
-        reader: Lists the folders; those of the disk if None.
+        readers: List the folder of x and that of y; both are on the disk if None. One object for one file system.
 
     Raises:
         InputError: There is no pair, two images have one name, or a pattern is malformed.
     """
-    reader = reader or DiskFolders()
     check_patterns(x_pattern, y_pattern)
-    for folder in (folder_x, folder_y):
-        if not reader.is_folder(folder):
-            raise InputError("no such folder of images", subject=folder)
-    is_one = folder_x.resolve() == folder_y.resolve()
+    of_disk = DiskFolders()
+    searched_x, searched_y = (
+        _Folder(reader, folder)
+        for reader, folder in zip(readers or (of_disk, of_disk), (folder_x, folder_y), strict=True)
+    )
+    for searched in (searched_x, searched_y):
+        if not searched.reader.is_folder(searched.path):
+            raise InputError("no such folder of images", subject=searched.shown)
     if x_pattern is not None and y_pattern is not None:
-        of_x, of_y = _match_patterns(folder_x, folder_y, x_pattern, y_pattern, reader)
-        expected = f"files that match {x_pattern!r} and {y_pattern!r}"
+        of_x, of_y = _match_patterns(searched_x, searched_y, x_pattern, y_pattern)
     else:
-        of_x, of_y = _match_names(folder_x, folder_y, reader, is_one=is_one)
-        expected = _ONE_FOLDER if is_one else _TWO_FOLDERS
+        of_x, of_y = _match_names(searched_x, searched_y)
+    expected = expected_names(x_pattern, y_pattern, is_one=searched_x.is_that_of(searched_y))
     both = of_x.keys() & of_y.keys()
     if not both:
-        raise _no_pair(folder_x, folder_y, expected, reader, is_one=is_one)
+        raise _no_pair(searched_x, searched_y, expected)
     pairs = [PairPaths(name, of_x[name], of_y[name]) for name in sorted(both)]
     only_x, only_y = ({name: of[name] for name in sorted(of.keys() - both)} for of in (of_x, of_y))
     return PairListing(pairs, only_x, only_y, expected)
 
 
-def _where(folder_x: Path, folder_y: Path) -> str:
-    return str(folder_x) if folder_x == folder_y else f"{folder_x} and {folder_y}"
+@dataclass(frozen=True)
+class _Folder:
+    """A folder, and what lists it."""
+
+    reader: FolderReader
+    path: Path
+
+    @property
+    def shown(self) -> str:
+        return self.reader.spell(str(self.path))
+
+    def is_that_of(self, other: _Folder) -> bool:
+        """Whether both sources are in this folder."""
+        return self.reader is other.reader and self.path.resolve() == other.path.resolve()
+
+    def image_files(self) -> Iterator[Path]:
+        """Yield its images, by name."""
+        for path in sorted(self.path / name for name, _ in self.reader.list_entries(self.path)):
+            if is_image_name(path.name):
+                yield path
+
+    def images(self) -> dict[str, Path]:
+        """Return its images by their names without extension."""
+        return _unique(self.path, ((path.stem, path) for path in self.image_files()))
+
+
+def expected_names(x_pattern: str | None, y_pattern: str | None, *, is_one: bool) -> str:
+    """Describe how the names of a pair belong together, in one folder or in two."""
+    if x_pattern is not None:
+        return f"files that match {x_pattern!r} and {y_pattern!r}"
+    return _ONE_FOLDER if is_one else _TWO_FOLDERS
+
+
+def is_image_name(name: str) -> bool:
+    """Return whether a name is that of an image file, and not hidden."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")  # noqa: PTH122  # of a million names
+
+
+def _where(folder_x: str, folder_y: str) -> str:
+    return folder_x if folder_x == folder_y else f"{folder_x} and {folder_y}"
 
 
 def _pairs_of_table(path: Path, *, has_patterns: bool) -> list[PairPaths]:
@@ -225,12 +273,10 @@ def _pairs_of_table(path: Path, *, has_patterns: bool) -> list[PairPaths]:
     return [PairPaths(*row) for row in read_table(path)]
 
 
-def _match_names(
-    folder_x: Path, folder_y: Path, reader: FolderReader, *, is_one: bool
-) -> tuple[dict[str, Path], dict[str, Path]]:
+def _match_names(folder_x: _Folder, folder_y: _Folder) -> tuple[dict[str, Path], dict[str, Path]]:
     """Return the images of x and of y by the names of their pairs."""
-    images_x, images_y = _list_images(folder_x, reader), _list_images(folder_y, reader)
-    if is_one:
+    images_x, images_y = folder_x.images(), folder_y.images()
+    if folder_x.is_that_of(folder_y):
         return (
             {s.removesuffix("_x"): p for s, p in images_x.items() if s.endswith("_x")},
             {s.removesuffix("_y"): p for s, p in images_y.items() if s.endswith("_y")},
@@ -240,31 +286,37 @@ def _match_names(
     return _without_suffix(images_x, "_x"), _without_suffix(images_y, "_y")
 
 
-def _match_patterns(
-    folder_x: Path, folder_y: Path, x_pattern: str, y_pattern: str, reader: FolderReader
-) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return the images that match two patterns, by the values of their fields."""
+def parse_patterns(x_pattern: str, y_pattern: str) -> tuple[NamePattern, NamePattern]:
+    """Parse the patterns of both sources.
+
+    Raises:
+        InputError: One is malformed, or they differ in their fields.
+    """
     of_x, of_y = parse_pattern(x_pattern, "x_pattern"), parse_pattern(y_pattern, "y_pattern")
     if of_x.fields != of_y.fields:
         names = ", ".join("{" + name + "}" for name in of_x.fields)
         raise InputError(
             f"{y_pattern!r}; expected the fields of the other pattern, {names}", subject="y_pattern"
         )
-    return (
-        _unique(folder_x, (("-".join(key), path) for key, path in of_x.find(folder_x, reader.list_entries))),
-        _unique(folder_y, (("-".join(key), path) for key, path in of_y.find(folder_y, reader.list_entries))),
-    )
+    return of_x, of_y
 
 
-def _list_images(folder: Path, reader: FolderReader) -> dict[str, Path]:
-    """Return the images of a folder by their names without extension."""
-    return _unique(folder, ((path.stem, path) for path in _image_files(folder, reader)))
+def name_of_key(key: Sequence[str]) -> str:
+    """Return the name of the pair whose files have these values of the fields of their patterns."""
+    return "-".join(key)
 
 
-def _image_files(folder: Path, reader: FolderReader) -> Iterator[Path]:
-    for path in sorted(folder / name for name, _ in reader.list_entries(folder)):
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-            yield path
+def _match_patterns(
+    folder_x: _Folder, folder_y: _Folder, x_pattern: str, y_pattern: str
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Return the images that match two patterns, by the values of their fields."""
+
+    def matches(folder: _Folder, pattern: NamePattern) -> dict[str, Path]:
+        found = pattern.find(folder.path, folder.reader.list_entries)
+        return _unique(folder.path, ((name_of_key(key), path) for key, path in found))
+
+    of_x, of_y = parse_patterns(x_pattern, y_pattern)
+    return matches(folder_x, of_x), matches(folder_y, of_y)
 
 
 def _without_suffix(images: Mapping[str, Path], suffix: str) -> dict[str, Path]:
@@ -292,17 +344,15 @@ def _below(folder: Path, path: Path) -> str:
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else path.name
 
 
-def _no_pair(
-    folder_x: Path, folder_y: Path, expected: str, reader: FolderReader, *, is_one: bool
-) -> InputError:
+def _no_pair(folder_x: _Folder, folder_y: _Folder, expected: str) -> InputError:
     """Return the error for folders without any pair: what they hold, and the patterns that would pair it."""
-    where = _where(folder_x, folder_y)
-    names_x = [path.name for path in _image_files(folder_x, reader)]
-    names_y = [path.name for path in _image_files(folder_y, reader)]
+    where = _where(folder_x.shown, folder_y.shown)
+    names_x = [path.name for path in folder_x.image_files()]
+    names_y = [path.name for path in folder_y.image_files()]
     held = (
         f"it holds {_shown(names_x)}"
-        if is_one
-        else f"{folder_x} holds {_shown(names_x)}, and {folder_y} {_shown(names_y)}"
+        if folder_x.is_that_of(folder_y)
+        else f"{folder_x.shown} holds {_shown(names_x)}, and {folder_y.shown} {_shown(names_y)}"
     )
     spelling = _spelling(names_x, names_y)
     if spelling is not None:

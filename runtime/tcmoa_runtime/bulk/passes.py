@@ -61,7 +61,7 @@ def run_passes(
     Raises:
         TcmoaError: Ray fails.
     """
-    pending: list[Unit] = list(units)
+    pending: Sequence[Unit] = units
     losses: dict[Unit, int] = {}
     while pending:
         lost = set(range(len(pending)))
@@ -142,7 +142,7 @@ def run_passes_there(
 def _split(unit: Unit, settings: WorkerSettings) -> list[Unit]:
     """Return the pairs of a unit one by one; the unit itself if that is one pair, or cannot be read."""
     if isinstance(unit, Shard) and unit.num_samples is None:
-        storage, _ = open_storage(settings.source)
+        storage, _ = open_storage(settings.sources[0])
         with contextlib.suppress(InputError), storage.open(unit.path) as file:
             unit = replace(unit, num_samples=count_samples(file, unit.path))
     return unit.split() if len(unit) > 1 else [unit]
@@ -171,7 +171,8 @@ def _run_pass(
     size = min(pool.num_actors, len(units))
     with _ray_data_settings():
         # A block for each unit: Ray Data's own repartition of a million rows takes minutes.
-        dataset = ray.data.from_arrow([_block(index, unit) for index, unit in enumerate(units)])
+        blocks = [ray.put(_block(index, unit)) for index, unit in enumerate(units)]
+        dataset = ray.data.from_arrow_refs(cast("Any", blocks))
         results = dataset.map_batches(
             BulkWorker,
             fn_constructor_args=(settings,),

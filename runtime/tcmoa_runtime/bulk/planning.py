@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from tcmoa_runtime.bulk.listing import SourceFolder, list_pair_columns
+from tcmoa_runtime.bulk.pair_columns import PairColumns
 from tcmoa_runtime.bulk.parquet_rows import list_row_groups, read_rows
-from tcmoa_runtime.bulk.storage import Storage, open_storage
-from tcmoa_runtime.bulk.units import PairFailure, PairSlice, RowGroup, Shard, Unit
+from tcmoa_runtime.bulk.storage import Storage, is_one_file_system, open_storage
+from tcmoa_runtime.bulk.units import PairFailure, RowGroup, Shard
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.location import redact, scheme_of
 from tcmoa_runtime.options.bulk import DEFAULT_COLUMNS, BulkOptions, Container
-from tcmoa_runtime.pairs import PairPaths, find_pairs, is_table, list_pairs
-
-MAX_SLICE: Final = 32
-"""Most pairs of a slice, but of large archives: a node that dies loses the slices in work, which take some seconds."""
-MAX_SLICES: Final = 4096
-"""Slices of a large archive, about: Ray Data takes 5 to 10 ms for each."""
-_SLICES_PER_ACTOR: Final = 8
-_FIRST_SLICES: Final = (1, 4, 16)
-"""Pairs of the first slices of each actor, so that the rate is known soon."""
+from tcmoa_runtime.pairs import find_pairs, is_table
 
 PARQUET_SUFFIX: Final = ".parquet"
 TAR_SUFFIX: Final = ".tar"
@@ -33,22 +26,48 @@ _CONTAINERS: Final[dict[str, Container]] = {PARQUET_SUFFIX: "parquet", TAR_SUFFI
 
 @dataclass(frozen=True)
 class FileInput:
-    """Pairs of image files, and what belongs to none."""
+    """Pairs of image files, and what belongs to none.
 
-    storage_location: str
-    pairs: Sequence[PairPaths]
+    Attributes:
+        locations: Of x and of y, for their file systems.
+        storages: These file systems; one object if they are the same.
+        pairs: The pairs.
+        failures: Images without a partner.
+        container: How results are stored if nobody says.
+    """
+
+    locations: tuple[str, str]
+    storages: tuple[Storage, Storage]
+    pairs: PairColumns
     failures: list[PairFailure] = field(default_factory=list)
     container: Container = "files"
+
+    def folders(self) -> Iterator[tuple[Storage, str]]:
+        """Yield the folders that sources are in."""
+        for storage, source in zip(self.storages, (self.pairs.x, self.pairs.y), strict=True):
+            for folder in source.folders():
+                yield storage, folder
 
 
 @dataclass(frozen=True)
 class ContainerInput:
     """Files that hold many pairs each, as units, and those of them that cannot be read."""
 
-    storage_location: str
-    units: tuple[Unit, ...]
+    location: str
+    storage: Storage
+    units: tuple[RowGroup | Shard, ...]
     container: Container
     failures: list[PairFailure] = field(default_factory=list)
+
+    @property
+    def locations(self) -> tuple[str, str]:
+        """Locations of x and of y, for their file systems."""
+        return self.location, self.location
+
+    def folders(self) -> Iterator[tuple[Storage, str]]:
+        """Yield the folders that the files are in."""
+        for folder in {unit.path.rpartition("/")[0] for unit in self.units}:
+            yield self.storage, folder
 
 
 BulkInput: TypeAlias = FileInput | ContainerInput
@@ -80,29 +99,22 @@ def find_input(x: str, y: str | None, options: BulkOptions) -> BulkInput:
             return _container_input(x, storage, *found, options)
         if not storage.is_remote and is_table(Path(path)):
             pairs = find_pairs(path, x_pattern=options.x_pattern, y_pattern=options.y_pattern)
-            return FileInput(x, pairs)
+            return FileInput((x, x), (storage, storage), PairColumns.from_paths(pairs))
     return _file_input(x, y, storage, path, options)
 
 
 def _file_input(x: str, y: str | None, storage: Storage, path: str, options: BulkOptions) -> FileInput:
     if options.columns != DEFAULT_COLUMNS:
         raise InputError("given with files of images; expected Parquet or tar files", subject="columns")
-    path_y = path
-    if y is not None:
-        kinds = [scheme_of(location).replace("file", "") or "disk" for location in (x, y)]
-        if kinds[0] != kinds[1]:
-            raise InputError(f"x is on {kinds[0]} and y on {kinds[1]}; expected one file system", subject="y")
-        _, path_y = open_storage(y)
-    for folder in (path, path_y):
-        if not storage.is_remote and Path(folder).is_file():
+    storage_y, path_y = (storage, path) if y is None else open_storage(y)
+    if is_one_file_system(storage, storage_y):
+        storage_y = storage
+    for of, folder in ((storage, path), (storage_y, path_y)):
+        if not of.is_remote and Path(folder).is_file():
             raise InputError("a file; expected a folder of images", subject=folder)
     try:
-        listing = list_pairs(
-            Path(path),
-            Path(path_y),
-            x_pattern=options.x_pattern,
-            y_pattern=options.y_pattern,
-            reader=storage,
+        pairs, failures = list_pair_columns(
+            SourceFolder(storage, path), SourceFolder(storage_y, path_y), options.x_pattern, options.y_pattern
         )
     except InputError as refused:
         if "pairs" not in refused.settings:
@@ -111,28 +123,23 @@ def _file_input(x: str, y: str | None, storage: Storage, path: str, options: Bul
         raise InputError(
             refused.problem, subject=refused.subject, remedy=remedy, settings=refused.settings
         ) from refused
-    failures = []
-    for only, is_x in ((listing.only_x, True), (listing.only_y, False)):
-        for name, alone in only.items():
-            shown = storage.spell(str(alone))
-            error = InputError(
-                f"no partner; expected {listing.expected}", subject=shown, remedy="Add or rename its partner"
-            )
-            failures.append(PairFailure(name, shown if is_x else "", "" if is_x else shown, error))
-    return FileInput(x, listing.pairs, sorted(failures, key=lambda failure: failure.name))
+    return FileInput((x, x if y is None else y), (storage, storage_y), pairs, failures)
 
 
-def _find_containers(storage: Storage, path: str) -> tuple[str, list[str]] | None:
-    """Return the suffix and the paths of Parquet or tar files: one that is named, or those of a folder."""
+def _find_containers(storage: Storage, path: str) -> tuple[str, dict[str, int | None]] | None:
+    """Return the suffix of Parquet or tar files, one that is named or those of a folder, and their times by path."""
     suffix = Path(path).suffix.lower()
-    if storage.is_folder(Path(path)):
-        names = [name for name, is_folder in storage.list_entries(Path(path)) if not is_folder]
-        for suffix in _CONTAINERS:
-            paths = [f"{path}/{name}" for name in sorted(names) if _is_visible(name, suffix)]
-            if paths:
-                return suffix, paths
-        return None
-    return (suffix, [path]) if suffix in _CONTAINERS else None
+    if not storage.is_folder(Path(path)):
+        if suffix not in _CONTAINERS:
+            return None
+        found = storage.find(path)
+        return suffix, {path: None if found is None else found.modified_ns}
+    times: dict[str, dict[str, int | None]] = {suffix: {} for suffix in _CONTAINERS}
+    for file in storage.list_files(path):
+        for suffix, of_suffix in times.items():
+            if not file.is_folder and _is_visible(file.name, suffix):
+                of_suffix[f"{path}/{file.name}"] = file.modified_ns
+    return next(((suffix, dict(sorted(found.items()))) for suffix, found in times.items() if found), None)
 
 
 def _is_visible(name: str, suffix: str) -> bool:
@@ -140,21 +147,21 @@ def _is_visible(name: str, suffix: str) -> bool:
 
 
 def _container_input(
-    location: str, storage: Storage, suffix: str, paths: list[str], options: BulkOptions
+    location: str, storage: Storage, suffix: str, paths: Mapping[str, int | None], options: BulkOptions
 ) -> ContainerInput:
     if options.x_pattern is not None:
         raise InputError("given with Parquet or tar files; expected folders of images", subject="x_pattern")
-    read: Callable[[Storage, str, BulkOptions], Iterator[Unit]] = (
+    read: Callable[[Storage, str, BulkOptions], Iterator[RowGroup | Shard]] = (
         _row_groups if suffix == PARQUET_SUFFIX else _shard
     )
-    units: list[Unit] = []
+    units: list[RowGroup | Shard] = []
     failures = []
     first: dict[str, str] = {}
-    for path in paths:
+    for path, modified_ns in paths.items():
         file = Path(path)
         try:
             _check_stem(file, first.setdefault(file.stem, file.name), storage)
-            units += read(storage, path, options)
+            units += [replace(unit, modified_ns=modified_ns) for unit in read(storage, path, options)]
         except InputError as error:
             failures.append(PairFailure(file.stem, storage.spell(path), "", error))
     if options.container == "files" and len(paths) > 1:  # keys of different tar files may be equal
@@ -165,7 +172,7 @@ def _container_input(
         if failures:
             raise failures[0].error
         raise InputError("no pairs; expected rows or samples", subject=redact(location))
-    return ContainerInput(location, tuple(units), _CONTAINERS[suffix], failures)
+    return ContainerInput(location, storage, tuple(units), _CONTAINERS[suffix], failures)
 
 
 def _check_stem(file: Path, first: str, storage: Storage) -> None:
@@ -177,7 +184,7 @@ def _check_stem(file: Path, first: str, storage: Storage) -> None:
         )
 
 
-def _row_groups(storage: Storage, path: str, options: BulkOptions) -> Iterator[Unit]:
+def _row_groups(storage: Storage, path: str, options: BulkOptions) -> Iterator[RowGroup]:
     names, units = list_row_groups(storage, path)
     for column in options.columns[:2]:
         if column not in names:
@@ -190,10 +197,12 @@ def _row_groups(storage: Storage, path: str, options: BulkOptions) -> Iterator[U
     yield from units
 
 
-def _mark_repeated(storage: Storage, units: Sequence[Unit], column: str) -> list[Unit]:
+def _mark_repeated(
+    storage: Storage, units: Sequence[RowGroup | Shard], column: str
+) -> list[RowGroup | Shard]:
     """Return units of rows with the numbers of rows that have the name of a row before them, in all files."""
     seen: set[str] = set()
-    marked: list[Unit] = []
+    marked: list[RowGroup | Shard] = []
     rows = [unit for unit in units if isinstance(unit, RowGroup)]
     for _, of_group in itertools.groupby(rows, lambda unit: (unit.path, unit.index)):
         group = list(of_group)
@@ -212,26 +221,7 @@ def _mark_repeated(storage: Storage, units: Sequence[Unit], column: str) -> list
     return marked
 
 
-def _shard(storage: Storage, path: str, _options: BulkOptions) -> Iterator[Unit]:
+def _shard(storage: Storage, path: str, _options: BulkOptions) -> Iterator[Shard]:
     if not storage.exists(path):
         raise InputError("no such file", subject=storage.spell(path))
     yield Shard(Path(path).stem, path)
-
-
-def slice_pairs(pairs: Sequence[PairPaths], num_actors: int) -> Iterator[PairSlice]:
-    """Cut pairs into slices: some for each actor, the first ones small."""
-    size = max(
-        1, min(MAX_SLICE, len(pairs) // (_SLICES_PER_ACTOR * num_actors)), -(-len(pairs) // MAX_SLICES)
-    )
-    sizes = [first for first in _FIRST_SLICES if first < size for _ in range(num_actors)]
-    start = 0
-    for count in itertools.chain(sizes, itertools.repeat(size)):
-        if start >= len(pairs):
-            return
-        part = pairs[start : start + count]
-        start += count
-        names = tuple(pair.name for pair in part)
-        digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
-        yield PairSlice(
-            f"part-{digest[:16]}", names, tuple(str(p.x) for p in part), tuple(str(p.y) for p in part)
-        )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, get_args
 
+from tcmoa_runtime.bulk.columns import ColumnsBuilder, decode_name, encode_name
+from tcmoa_runtime.bulk.result_listing import ResultColumns, ResultFiles, list_results, walk_files
 from tcmoa_runtime.bulk.results import ResultFolder
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fusion_settings import Settings, describe_differences
@@ -27,6 +30,8 @@ FORMAT_VERSION: Final = 1
 _MAX_SHOWN: Final = 3
 _PARTIAL: Final = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
 _NUM_DELETERS: Final = 16
+_NUM_DELETED: Final = 1024
+"""Files whose paths are in memory at once to be removed."""
 
 
 class ResultRecord:
@@ -34,14 +39,13 @@ class ResultRecord:
 
     Attributes:
         is_new: Whether it holds no results.
-        files: Names of the images, without suffix, or of Parquet or tar files.
         run: What identifies this run in the record: a later one that writes there takes the folder over.
     """
 
-    def __init__(self, out: ResultFolder, settings: Settings, *, is_new: bool, files: set[str]) -> None:
-        """Take what `open` found."""
-        self._out, self._settings = out, settings
-        self.is_new, self.files = is_new, files
+    def __init__(self, out: ResultFolder, settings: Settings, files: ResultFiles | None) -> None:
+        """Take what `open` found; no files if there are none, or they were removed."""
+        self._out, self._settings, self._files = out, settings, files
+        self.is_new = files is None or not len(files)
         self.run = secrets.token_hex(8)
         self._created: list[Path] = []
         self._has_begun = False
@@ -58,32 +62,32 @@ class ResultRecord:
         if out.storage.exists(out.path) and not out.storage.is_folder(Path(out.path)):
             raise InputError("a file; expected a folder", subject=out.storage.spell(out.path))
         is_known = out.storage.exists(path)
-        files = _list_results(out)
+        files = list_results(out)
         if overwrite:
-            if files and not is_known:
+            if len(files) and not is_known:
                 raise _foreign(out, files)
             kinds = [out]
             if is_known:
                 with contextlib.suppress(InputError):  # a damaged record: what it made is not known
                     kinds.append(_kind_of(out, _read(out, path)))
-            # A link in the folder may lead to files of others.
-            _delete(out, {file for kind in kinds for file in _list_results(kind, follow_links=False)})
+            for kind in kinds:  # a link in the folder may lead to files of others
+                _delete(out, list_results(kind, follow_links=False).paths())
             out.storage.delete(path)  # last: results without a record are those of others
-            return cls(out, settings, is_new=True, files=set())
+            return cls(out, settings, None)
         if not is_known:
-            if files:
+            if len(files):
                 raise _foreign(out, files)
-            return cls(out, settings, is_new=True, files=set())
+            return cls(out, settings, None)
         made = _read(out, path)
         differences = describe_differences(made, settings)
-        if differences and (files or _list_results(_kind_of(out, made))):
+        if differences and (len(files) or len(list_results(_kind_of(out, made)))):
             raise InputError(
                 f"holds results made with {' and '.join(differences)}; expected results of one bundle and prompt",
                 subject=out.storage.spell(out.path),
                 remedy="Choose another {out}, or make them again with {overwrite}",
                 settings={"out": ..., "overwrite": True},
             )
-        return cls(out, settings, is_new=not files, files=files)
+        return cls(out, settings, files)
 
     def begin(self) -> None:
         """Create the folder and write the record; raises InputError if the folder cannot be written.
@@ -120,7 +124,7 @@ class ResultRecord:
 
     def _clean(self, *, may_go_on: bool) -> None:
         self.remove_partial()
-        if not self.is_new or may_go_on or _list_results(self._out):
+        if not self.is_new or may_go_on or len(list_results(self._out)):
             return
         self._out.storage.delete(f"{self._out.path}/{RECORD_NAME}")
         if not self._out.storage.is_remote:
@@ -131,15 +135,45 @@ class ResultRecord:
     def remove_partial(self) -> None:
         """Remove the temporary files that killed processes have left in the folder."""
         if self._out.storage.has_partial_files:
-            partial = [path for path in _walk(self._out) if _PARTIAL.fullmatch(path.rpartition("/")[2])]
+            partial = [
+                path for path, _ in walk_files(self._out) if _PARTIAL.fullmatch(path.rpartition("/")[2])
+            ]
             _delete(self._out, partial)
 
-    def names_there(self) -> set[str]:
-        """Return the names of the pairs whose results are in the folder."""
+    def results_there(self) -> ResultColumns:
+        """Return the pairs whose results are in the folder; raises InputError about a file with many results."""
+        import pyarrow.compute as pc
+
+        files = self._files or ResultFiles.of(self._out, ())
         if self._out.container == "files":
-            suffix = f".{self._out.image_format}"
-            return {path[len(self._out.path) + 1 :].removesuffix(suffix) for path in self.files}
-        return {name for path in self.files for name in self._out.read_names(path)}
+            names = pc.binary_slice(files.names, 0, -len(f".{self._out.image_format}"))
+            return ResultColumns(names, files.times)
+        builder = ColumnsBuilder(1, 2)
+        part_names = []
+        for number, (name, modified_ns) in enumerate(self.list_parts()):
+            part_names.append(name)
+            for pair in self._out.read_names(f"{self._out.path}/{name}"):
+                builder.add(encode_name(pair), modified_ns, number)
+        names, times, parts = builder.finish()
+        return ResultColumns(names, times, parts, part_names)
+
+    def list_parts(self) -> list[tuple[str, int | None]]:
+        """Return the files with many results, below the folder, and when each was changed last."""
+        if self._files is None or self._out.container == "files":
+            return []
+        return [
+            (decode_name(name.as_py()), time.as_py())
+            for name, time in zip(self._files.names, self._files.times, strict=True)
+        ]
+
+    def remove_parts(self, parts: Mapping[str, Collection[str]]) -> None:
+        """Remove files with many results, but for those results in them that are to be kept, by their names."""
+        for name, kept in parts.items():
+            path = f"{self._out.path}/{name}"
+            if kept:
+                results = self._out.read_results(path)
+                self._out.write_results(path, {pair: results[pair] for pair in kept})
+        _delete(self._out, [f"{self._out.path}/{name}" for name, kept in parts.items() if not kept])
 
 
 def is_owner(out: ResultFolder, run: str) -> bool:
@@ -178,40 +212,12 @@ def _kind_of(out: ResultFolder, made: Settings) -> ResultFolder:
     return replace(out, container=container, image_format=image_format)
 
 
-def _list_results(out: ResultFolder, *, follow_links: bool = True) -> set[str]:
-    """Return the paths of the results in a folder, also in folders below it, and in those that links lead to."""
-    suffix = f".{out.image_format}" if out.container == "files" else out.part_suffix
-    return {
-        path
-        for path in _walk(out, follow_links=follow_links)
-        if path.endswith(suffix) and not path.rpartition("/")[2].startswith(".")
-    }
-
-
-def _walk(out: ResultFolder, *, follow_links: bool = True) -> Iterator[str]:
-    """Yield the paths of all files in a folder and below it; no folder is entered twice, whatever links there are."""
-    pending = [out.path] if out.storage.is_folder(Path(out.path)) else []
-    entered: set[tuple[int, int]] = set()
-    while pending:
-        folder = pending.pop()
-        if not out.storage.is_remote:
-            if folder != out.path and not follow_links and Path(folder).is_symlink():
-                continue
-            status = Path(folder).stat()
-            if (status.st_dev, status.st_ino) in entered:
-                continue
-            entered.add((status.st_dev, status.st_ino))
-        for name, is_folder in out.storage.list_entries(Path(folder)):
-            if not is_folder:
-                yield f"{folder}/{name}"
-            elif not name.startswith("."):
-                pending.append(f"{folder}/{name}")
-
-
 def _delete(out: ResultFolder, paths: Iterable[str]) -> None:
     with ThreadPoolExecutor(_NUM_DELETERS) as pool:
-        for _ in pool.map(out.storage.delete, paths):
-            pass
+        rest = iter(paths)
+        while some := list(itertools.islice(rest, _NUM_DELETED)):
+            for _ in pool.map(out.storage.delete, some):
+                pass
 
 
 def _read(out: ResultFolder, path: str) -> Mapping[str, JsonValue]:
@@ -234,8 +240,8 @@ def _damaged(out: ResultFolder, path: str) -> InputError:
     )
 
 
-def _foreign(out: ResultFolder, files: set[str]) -> InputError:
-    names = sorted(path[len(out.path) + 1 :] for path in files)
+def _foreign(out: ResultFolder, files: ResultFiles) -> InputError:
+    names = sorted(decode_name(name) for name in files.names.to_pylist())
     rest = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
     return InputError(
         f"holds {', '.join(names[:_MAX_SHOWN])}{rest}, which no run of this command wrote; "

@@ -67,14 +67,14 @@ class ResultFolder:
         entries = self.storage.list_entries(Path(self.path))
         return [name for name, is_folder in entries if not is_folder and PIECE_MARK in name]
 
-    def names_of(self, unit: Unit) -> set[str]:
-        """Return the names of the pairs in the file of a unit, and in those of its pieces of earlier runs."""
+    def parts_of(self, unit: Unit) -> list[tuple[str, int | None]]:
+        """Return path and time of the files with results of a unit and its pieces, also of earlier runs."""
         whole = unit.whole or unit.part
-        files = {f"{part}{self.part_suffix}" for part in (whole, unit.part)}
-        paths = [f"{self.path}/{file}" for file in files]
-        there = [path for path in paths if self.storage.exists(path)]
-        there += [f"{self.path}/{name}" for name in self._pieces if name.startswith(f"{whole}{PIECE_MARK}")]
-        return {name for path in dict.fromkeys(there) for name in self.read_names(path)}
+        names = dict.fromkeys(f"{part}{self.part_suffix}" for part in (whole, unit.part))
+        names |= dict.fromkeys(name for name in self._pieces if name.startswith(f"{whole}{PIECE_MARK}"))
+        paths = [f"{self.path}/{name}" for name in names]
+        found = [(path, self.storage.find(path)) for path in paths]
+        return [(path, file.modified_ns) for path, file in found if file is not None]
 
     def read_results(self, path: str) -> dict[str, bytes]:
         """Return the encoded images in a Parquet or tar file of results by the names of their pairs.
@@ -102,11 +102,15 @@ class ResultFolder:
 
     def write_part(self, part: str, results: Mapping[str, bytes]) -> None:
         """Write the results of a unit, whole or not at all."""
+        self.write_results(self.part_path(part), results)
+
+    def write_results(self, path: str, results: Mapping[str, bytes]) -> None:
+        """Write a Parquet or tar file of results, whole or not at all."""
         if self.container == "webdataset":
             data = write_files({f"{name}.{self.image_format}": image for name, image in results.items()})
         else:
             data = _write_table(results)
-        self.storage.write(self.part_path(part), data)
+        self.storage.write(path, data)
 
 
 def check_name(name: str, container: Container = "files") -> str:

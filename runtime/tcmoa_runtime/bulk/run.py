@@ -6,17 +6,19 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from tcmoa_runtime.bulk.pair_columns import PairColumns, PairUnits
 from tcmoa_runtime.bulk.passes import PoolSize, run_passes, run_passes_there
-from tcmoa_runtime.bulk.planning import BulkInput, FileInput, find_input, slice_pairs
+from tcmoa_runtime.bulk.planning import BulkInput, FileInput, find_input
 from tcmoa_runtime.bulk.record import ERRORS_NAME, ResultRecord
+from tcmoa_runtime.bulk.remaining import find_outdated_parts, find_remaining
 from tcmoa_runtime.bulk.results import ResultFolder
-from tcmoa_runtime.bulk.storage import Storage, make_absolute, open_storage
+from tcmoa_runtime.bulk.storage import Storage, is_one_file_system, make_absolute, open_storage
 from tcmoa_runtime.bulk.summary import BulkSummary, write_error_table
-from tcmoa_runtime.bulk.units import PairFailure, PairSlice, Unit, UnitResult
+from tcmoa_runtime.bulk.units import PairFailure, Unit, UnitResult
 from tcmoa_runtime.bulk.worker import WorkerSettings
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.cluster.address import CLIENT_SCHEME
@@ -28,7 +30,6 @@ from tcmoa_runtime.fusion_settings import settings_of
 from tcmoa_runtime.given_prompt import Prompt
 from tcmoa_runtime.log import get_logger, log_step
 from tcmoa_runtime.options.bulk import BulkOptions
-from tcmoa_runtime.pairs import PairPaths
 from tcmoa_runtime.typing import OnMessage
 
 OnProgress: TypeAlias = Callable[[int, int], None]
@@ -55,8 +56,9 @@ def fuse_in_bulk(
 ) -> BulkSummary:
     """Fuse many pairs on Ray, on this machine or a cluster.
 
-    What is in the output folder is skipped, so a run that was stopped goes on where it was. A pair that cannot be fused
-    is a row of the table `_errors.csv` there, and does not end the run.
+    What is in the output folder is skipped, so a run that was stopped goes on where it was; results that are older than
+    a source are counted, and made again if `options.update`. A pair that cannot be fused is a row of the table
+    `_errors.csv` there, and does not end the run.
 
     Args:
         bundle: Folder of the bundle, or the name of a ready one.
@@ -89,27 +91,31 @@ def fuse_in_bulk(
     settings = settings_of(opened, options.fit or "auto", prompt, options.stretch)
     record = ResultRecord.open(results, settings, overwrite=options.overwrite)
     run = _Counts(list(found.failures), on_progress)
-    pending = _pending(found, record, run)
-    if pending:  # else nothing is asked of Ray
+    pending, outdated_parts = _pending(found, record, run, update=options.update)
+    locations = found.locations
+    del found  # all pairs, of which few may be left
+    if len(pending):  # else nothing is asked of Ray
         try:
             record.begin()
             if options.address is None:
                 on_message("starting Ray on this machine")
             with ray_session(options.address, num_cpus=_num_cpus(options)) as session:
                 pool = _pool_size(options, session)
-                units = list(slice_pairs(pending, pool.num_actors)) if isinstance(pending, list) else pending
+                units = PairUnits(pending, pool.num_actors) if isinstance(pending, PairColumns) else pending
+                num_known = len(pending) if isinstance(pending, PairColumns) else sum(map(len, pending))
                 worker = WorkerSettings(
                     ship_bundle(bundle, nodes=session.nodes),
                     options,
                     prompt,
-                    found.storage_location,
+                    locations,
                     out,
                     results.container,
                     is_resumed=not record.is_new,
                     run=record.run,
                 )
                 record.claim()
-                run.begin(units, pool, session)
+                record.remove_parts(outdated_parts)
+                run.begin(len(units), num_known, pool, session)
                 on_message(
                     f"loading the bundle in {_count(run.num_actors, 'process', 'processes')} on "
                     f"{_count(run.num_nodes, 'node', 'nodes')}"
@@ -118,8 +124,8 @@ def fuse_in_bulk(
                     _warn_without_room(pool)
                 is_client = session.address is not None and session.address.startswith(CLIENT_SCHEME)
                 with _watch_for_silence(run):
-                    for unit, result in (run_passes_there if is_client else run_passes)(units, worker, pool):
-                        run.add(unit, result)
+                    for _, result in (run_passes_there if is_client else run_passes)(units, worker, pool):
+                        run.add(result)
         except BaseException as error:
             # Processes of a cluster may still write results for some time after an interrupt.
             record.end(may_go_on=options.address is not None and not isinstance(error, TcmoaError))
@@ -136,6 +142,7 @@ def fuse_in_bulk(
     return BulkSummary(
         run.num_fused,
         run.num_skipped,
+        run.num_outdated,
         failures,
         time.monotonic() - start,
         max(0.0, (run.first_at or time.monotonic()) - start),
@@ -158,19 +165,19 @@ class _Counts:
 
     def __init__(self, failures: list[PairFailure], on_progress: OnProgress | None) -> None:
         self.failures, self._on_progress = failures, on_progress
-        self.num_fused = self.num_skipped = self.num_actors = self.num_nodes = 0
+        self.num_fused = self.num_skipped = self.num_outdated = self.num_actors = self.num_nodes = 0
         self.fuse_seconds = self.cpu_seconds = 0.0
         self.backend = ""
         self.first_at: float | None = None
         self._num_units = self._done_units = self._known = self._begun = 0
 
-    def begin(self, units: Sequence[Unit], pool: PoolSize, session: RaySession) -> None:
-        """Report the pairs that are to be fused."""
-        self.num_actors, self.num_nodes = min(pool.num_actors, len(units)), len(session.nodes)
-        self._num_units, self._known = len(units), sum(map(len, units))
+    def begin(self, num_units: int, num_known: int, pool: PoolSize, session: RaySession) -> None:
+        """Report the pairs that are to be fused, as far as they were counted."""
+        self.num_actors, self.num_nodes = min(pool.num_actors, num_units), len(session.nodes)
+        self._num_units, self._known = num_units, num_known
         self._begun = self._done
 
-    def add(self, unit: Unit, result: UnitResult) -> None:
+    def add(self, result: UnitResult) -> None:
         """Add the result of a unit; raises its fatal error."""
         if result.fatal is not None:
             raise result.fatal
@@ -178,6 +185,7 @@ class _Counts:
             self.first_at = time.monotonic() - result.seconds
         self.num_fused += result.num_fused
         self.num_skipped += result.num_skipped
+        self.num_outdated += result.num_outdated
         self.failures += result.failures
         self.fuse_seconds += result.seconds
         self.cpu_seconds += result.cpu_seconds
@@ -199,14 +207,20 @@ class _Counts:
         self._on_progress(done, max(done, total))
 
 
-def _pending(found: BulkInput, record: ResultRecord, run: _Counts) -> list[PairPaths] | tuple[Unit, ...]:
-    """Return the pairs without a result, or the units that may hold some: actors look into tables and tar files."""
+def _pending(
+    found: BulkInput, record: ResultRecord, run: _Counts, *, update: bool
+) -> tuple[PairColumns | tuple[Unit, ...], dict[str, list[str]]]:
+    """Return what to fuse, and the files with many results to be removed first.
+
+    These are pairs; or units that may hold some, as actors look into tables and tar files.
+    """
     if not isinstance(found, FileInput):
-        return found.units
-    there = record.names_there()
-    pending = [pair for pair in found.pairs if pair.name not in there]
-    run.num_skipped += len(found.pairs) - len(pending)
-    return pending
+        outdated = find_outdated_parts(found.units, record) if update else []
+        return found.units, {name: [] for name in outdated}
+    remaining = find_remaining(found.pairs, found.storages, record, update=update)
+    run.num_skipped += remaining.num_skipped
+    run.num_outdated += remaining.num_outdated
+    return remaining.pairs, remaining.outdated_parts
 
 
 def _pool_size(options: BulkOptions, session: RaySession) -> PoolSize:
@@ -267,18 +281,12 @@ def _num_cpus(options: BulkOptions) -> int | None:
 
 def _check_apart(found: BulkInput, storage: Storage, path: str) -> None:
     """Raise InputError if a source is in the folder of the results, or below it: `overwrite` removes what is there."""
-    source, _ = open_storage(found.storage_location)
-    if isinstance(found, FileInput):
-        files = {file.parent for pair in found.pairs for file in (pair.x, pair.y)}
-    else:
-        files = {Path(unit.path).parent for unit in found.units if not isinstance(unit, PairSlice)}
-    if source.is_remote != storage.is_remote or source.spell("") != storage.spell(""):
-        return
     folder = Path(path)
     if not storage.is_remote:
-        folder, files = folder.resolve(), {file.resolve() for file in files}
-    for file in files:
-        if file.is_relative_to(folder):
+        folder = folder.resolve()
+    for source, place in found.folders():
+        file = Path(place) if source.is_remote else Path(place).resolve()
+        if is_one_file_system(source, storage) and file.is_relative_to(folder):
             raise InputError(
                 f"sources are in it or below it, in {source.spell(str(file))}; expected a folder apart from them",
                 subject=storage.spell(path),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from tcmoa_runtime.errors import InputError, MissingError, first_line
 from tcmoa_runtime.images import MAX_FILE_BYTES, decode_image, read_image, write_bytes
@@ -16,8 +17,9 @@ from tcmoa_runtime.pairs import DiskFolders, FolderReader
 from tcmoa_runtime.regular_file import open_regular_file
 
 if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
     from numpy.typing import NDArray
-    from pyarrow.fs import FileSystem
+    from pyarrow.fs import FileInfo, FileSystem
 
 _OBJECT_STORES: Final = frozenset(
     {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "memory"}
@@ -25,6 +27,24 @@ _OBJECT_STORES: Final = frozenset(
 """Schemes of stores where an object appears at once and whole, so that it is written with one put."""
 _MAX_URI_BYTES: Final = 4096
 _STREAM_BYTES: Final = 4 << 20
+
+
+_TIMES_OF_FSSPEC: Final = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
+"""Names under which file systems of fsspec state when a file was changed last; objects are created anew."""
+
+
+class ListedFile(NamedTuple):
+    """A file or folder that a file system lists.
+
+    Attributes:
+        name: Its name, without those of the folders that it is in.
+        is_folder: Whether it is a folder.
+        modified_ns: When it was changed last, in nanoseconds since 1970; None if the file system does not say.
+    """
+
+    name: str
+    is_folder: bool
+    modified_ns: int | None
 
 
 class Storage(FolderReader, Protocol):
@@ -38,8 +58,12 @@ class Storage(FolderReader, Protocol):
     is_remote: bool
     has_partial_files: bool
 
-    def spell(self, path: str) -> str:
-        """Return how a user calls a path."""
+    def list_files(self, folder: str) -> Iterable[ListedFile]:
+        """Yield each file and folder in a folder: one listing, which takes no call for each in an object store."""
+        ...
+
+    def find(self, path: str) -> ListedFile | None:
+        """Return the file or folder at a path; None if there is none."""
         ...
 
     def read(self, path: str) -> bytes:
@@ -81,9 +105,15 @@ class DiskStorage(DiskFolders):
     is_remote = False
     has_partial_files = True
 
-    def spell(self, path: str) -> str:
-        """Return the path."""
-        return path
+    def list_files(self, folder: str) -> Iterator[ListedFile]:
+        """Yield each file and folder in a folder."""
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                yield _listed(entry)
+
+    def find(self, path: str) -> ListedFile | None:
+        """Return the file or folder at a path, also if it is a link that leads nowhere."""
+        return _listed(Path(path)) if self.exists(path) else None
 
     def read(self, path: str) -> bytes:
         """Return the bytes of a regular file."""
@@ -140,8 +170,16 @@ class DiskStorage(DiskFolders):
             raise InputError(f"cannot be created: {error.strerror}", subject=path) from error
 
 
+def _listed(entry: os.DirEntry[str] | Path) -> ListedFile:
+    try:
+        modified_ns = entry.stat().st_mtime_ns
+    except OSError:  # a link that leads nowhere
+        modified_ns = None
+    return ListedFile(entry.name, entry.is_dir(), modified_ns)
+
+
 class RemoteStorage:
-    """A file system of pyarrow, or of fsspec."""
+    """A file system of pyarrow."""
 
     is_remote = True
 
@@ -156,19 +194,29 @@ class RemoteStorage:
 
     def is_folder(self, folder: Path) -> bool:
         """Return whether there is a folder, or an object whose name begins with it and a slash."""
-        from pyarrow.fs import FileType
-
-        with self._about(str(folder), "read"):
-            return bool(self._filesystem.get_file_info(str(folder)).type == FileType.Directory)
+        found = self.find(str(folder))
+        return found is not None and found.is_folder
 
     def list_entries(self, folder: Path) -> Iterable[tuple[str, bool]]:
         """Yield the name of each file and folder in a folder, and whether it is a folder."""
-        from pyarrow.fs import FileSelector, FileType
+        for file in self.list_files(str(folder)):
+            yield file.name, file.is_folder
 
-        with self._about(str(folder), "listed"):
-            found = self._filesystem.get_file_info(FileSelector(str(folder), allow_not_found=True))
-        for info in found:
-            yield info.base_name, info.type == FileType.Directory
+    def list_files(self, folder: str) -> Iterator[ListedFile]:
+        """Yield each file and folder in a folder."""
+        from pyarrow.fs import FileSelector
+
+        with self._about(folder, "listed"):
+            found = self._filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+        yield from map(_found, found)
+
+    def find(self, path: str) -> ListedFile | None:
+        """Return the file or folder at a path."""
+        from pyarrow.fs import FileType
+
+        with self._about(path, "read"):
+            info = self._filesystem.get_file_info(path)
+        return None if info.type == FileType.NotFound else _found(info)
 
     def read(self, path: str) -> bytes:
         """Return the bytes of a file."""
@@ -211,10 +259,7 @@ class RemoteStorage:
 
     def exists(self, path: str) -> bool:
         """Return whether there is a file or folder."""
-        from pyarrow.fs import FileType
-
-        with self._about(path, "read"):
-            return bool(self._filesystem.get_file_info(path).type != FileType.NotFound)
+        return self.find(path) is not None
 
     def delete(self, path: str) -> None:
         """Remove a file."""
@@ -241,10 +286,63 @@ class RemoteStorage:
             ) from error
 
 
+class FsspecStorage(RemoteStorage):
+    """A file system of fsspec; pyarrow does not hand on when its files were changed."""
+
+    def __init__(self, filesystem: AbstractFileSystem, scheme: str) -> None:
+        """Take a file system and the scheme of its URIs."""
+        from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+        super().__init__(PyFileSystem(FSSpecHandler(filesystem)), scheme)
+        self._fsspec = filesystem
+
+    def list_files(self, folder: str) -> Iterator[ListedFile]:
+        """Yield each file and folder in a folder."""
+        with self._about(folder, "listed"):
+            try:
+                found = self._fsspec.ls(folder, detail=True)
+            except FileNotFoundError:
+                return
+        for info in found:
+            if info["name"].strip("/") != folder.strip("/"):  # some stores list an object for the folder
+                yield _found_by_fsspec(info)
+
+    def find(self, path: str) -> ListedFile | None:
+        """Return the file or folder at a path."""
+        with self._about(path, "read"):
+            try:
+                return _found_by_fsspec(self._fsspec.info(path))
+            except FileNotFoundError:
+                return None
+
+
+def _found(info: FileInfo) -> ListedFile:
+    from pyarrow.fs import FileType
+
+    return ListedFile(info.base_name, info.type == FileType.Directory, info.mtime_ns)
+
+
+def _found_by_fsspec(info: Mapping[str, Any]) -> ListedFile:
+    name = str(info["name"]).rstrip("/").rpartition("/")[2]
+    time = next((info[key] for key in _TIMES_OF_FSSPEC if info.get(key) is not None), None)
+    if isinstance(time, str):
+        with contextlib.suppress(ValueError):
+            time = datetime.fromisoformat(time)
+    if isinstance(time, datetime):
+        time = time.timestamp()
+    modified_ns = int(time * 1e9) if isinstance(time, int | float) else None
+    return ListedFile(name, info["type"] == "directory", modified_ns)
+
+
 def make_absolute(location: str | os.PathLike[str]) -> str:
     """Return a path as an absolute one, for processes that are in other folders; a URI unchanged."""
     text = os.fspath(location)
     return text if scheme_of(text) not in ("", "file") else str(path_of(text).absolute())
+
+
+def is_one_file_system(first: Storage, second: Storage) -> bool:
+    """Return whether two locations are on the disk, or under one scheme; of an object store, buckets are folders."""
+    return first.is_remote == second.is_remote and first.spell("") == second.spell("")
 
 
 def open_storage(location: str) -> tuple[Storage, str]:
@@ -282,7 +380,6 @@ def open_storage(location: str) -> tuple[Storage, str]:
 
 def _open_fsspec(location: str, scheme: str) -> tuple[Storage, str]:
     import fsspec
-    from pyarrow.fs import FSSpecHandler, PyFileSystem
 
     shown = redact(location)
     try:
@@ -298,4 +395,4 @@ def _open_fsspec(location: str, scheme: str) -> tuple[Storage, str]:
         ) from error
     except OSError as error:
         raise InputError(f"cannot be opened: {first_line(error, 200)}", subject=shown) from error
-    return RemoteStorage(PyFileSystem(FSSpecHandler(filesystem)), scheme), path.rstrip("/")
+    return FsspecStorage(filesystem, scheme), path.rstrip("/")

@@ -22,6 +22,7 @@ class BulkSummary:
     Attributes:
         num_fused: Pairs whose results were written.
         num_skipped: Pairs whose results were there.
+        num_outdated: Those of them whose results are older than a source.
         failures: The pairs that were not fused, by name.
         seconds: Time of the run.
         start_seconds: Time in it until the first pair was begun: to list the pairs, start Ray and load the bundle.
@@ -36,6 +37,7 @@ class BulkSummary:
 
     num_fused: int
     num_skipped: int
+    num_outdated: int
     failures: tuple[PairFailure, ...]
     seconds: float
     start_seconds: float
@@ -64,6 +66,7 @@ class BulkSummary:
             "pairs": self.num_pairs,
             "fused": self.num_fused,
             "skipped": self.num_skipped,
+            "outdated": self.num_outdated,
             "failed": len(self.failures),
             "errors": self.errors_path,
             "out": self.out,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
@@ -53,6 +55,7 @@ class RowGroup:
         start: First row of the group to fuse.
         stop: Row of the group after the last one to fuse; None for all.
         repeated: Rows of the group with the name of a row before them.
+        modified_ns: When the file was changed last, in nanoseconds since 1970; None if that is not known.
         whole: As of `PairSlice`.
     """
 
@@ -64,6 +67,7 @@ class RowGroup:
     start: int = 0
     stop: int | None = None
     repeated: tuple[int, ...] = ()
+    modified_ns: int | None = None
     whole: str | None = None
 
     def __len__(self) -> int:
@@ -88,6 +92,7 @@ class Shard:
         num_samples: How many samples it holds; None if they were not counted, which takes reading the file.
         start: First sample to fuse.
         stop: Sample after the last one to fuse; None for all.
+        modified_ns: As of `RowGroup`.
         whole: As of `PairSlice`.
     """
 
@@ -97,6 +102,7 @@ class Shard:
     num_samples: int | None = None
     start: int = 0
     stop: int | None = None
+    modified_ns: int | None = None
     whole: str | None = None
 
     def __len__(self) -> int:
@@ -118,6 +124,17 @@ class Shard:
 
 
 Unit: TypeAlias = PairSlice | RowGroup | Shard
+
+
+def is_outdated(result_ns: int | None, source_ns: int | None) -> bool:
+    """Return whether a result is older than its source, as `make` compares them; not if a time is unknown."""
+    return result_ns is not None and source_ns is not None and result_ns < source_ns
+
+
+def part_of_names(names: Sequence[str]) -> str:
+    """Return the name of the file with the results of these pairs, without suffix."""
+    digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
+    return f"part-{digest[:16]}"
 
 
 @dataclass(frozen=True)
@@ -144,6 +161,7 @@ class UnitResult:
     Attributes:
         num_fused: Pairs whose results were written.
         num_skipped: Pairs whose results were there.
+        num_outdated: Those of them whose results are older than a source.
         failures: The others.
         seconds: Time from the first read to the last write.
         cpu_seconds: CPU time of the process in it.
@@ -154,6 +172,7 @@ class UnitResult:
 
     num_fused: int = 0
     num_skipped: int = 0
+    num_outdated: int = 0
     failures: list[PairFailure] = field(default_factory=list)
     seconds: float = 0.0
     cpu_seconds: float = 0.0

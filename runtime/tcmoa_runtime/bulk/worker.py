@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -17,7 +17,15 @@ from tcmoa_runtime.bulk.record import check_owner
 from tcmoa_runtime.bulk.results import ResultFolder, check_name
 from tcmoa_runtime.bulk.storage import Storage, open_storage
 from tcmoa_runtime.bulk.tar_samples import Sample, read_samples
-from tcmoa_runtime.bulk.units import PairFailure, PairSlice, RowGroup, Unit, UnitResult
+from tcmoa_runtime.bulk.units import (
+    PIECE_MARK,
+    PairFailure,
+    PairSlice,
+    RowGroup,
+    Unit,
+    UnitResult,
+    is_outdated,
+)
 from tcmoa_runtime.cluster.bundle_shipping import BundleReference
 from tcmoa_runtime.errors import InputError, TcmoaError, first_line
 from tcmoa_runtime.fuser import Fuser
@@ -49,7 +57,7 @@ class WorkerSettings:
         bundle: The bundle.
         options: How to load it and fuse with it.
         prompt: Alpha and beta.
-        source: Location of the sources, for their file system.
+        sources: Locations of both sources, for their file systems.
         out: Location of the results.
         container: How results are stored.
         is_resumed: Whether results may be there already.
@@ -59,7 +67,7 @@ class WorkerSettings:
     bundle: BundleReference
     options: BulkOptions
     prompt: Prompt
-    source: str
+    sources: tuple[str, str]
     out: str
     container: Container
     is_resumed: bool
@@ -108,9 +116,8 @@ class BulkWorker:
         try:
             fuser = self._load()
             result.backend = fuser.backend.name
-            _Run(fuser, self._settings, self._results, self._storage_of(self._settings.source), result).fuse(
-                unit
-            )
+            x, y = map(self._storage_of, self._settings.sources)
+            _Run(fuser, self._settings, self._results, (x, y), result).fuse(unit)
         except TcmoaError as error:
             result.fatal = error
         except MemoryError:
@@ -149,19 +156,35 @@ class BulkWorker:
         return self._fuser
 
 
+@dataclass
+class _PartsThere:
+    """Names of the pairs of a unit in Parquet or tar files of results, by whether these are older than the source.
+
+    Attributes:
+        current: Those in files that are not.
+        outdated: Those in older ones only.
+        is_part_outdated: Whether the file of the unit itself is older.
+    """
+
+    current: set[str] = field(default_factory=set)
+    outdated: set[str] = field(default_factory=set)
+    is_part_outdated: bool = False
+
+
 class _Run:
     """Fusing one unit."""
 
     def __init__(
-        self, fuser: Fuser, settings: WorkerSettings, out: ResultFolder, source: Storage, result: UnitResult
+        self,
+        fuser: Fuser,
+        settings: WorkerSettings,
+        out: ResultFolder,
+        sources: tuple[Storage, Storage],
+        result: UnitResult,
     ) -> None:
-        self._fuser, self._settings, self._out, self._source, self._result = (
-            fuser,
-            settings,
-            out,
-            source,
-            result,
-        )
+        self._fuser, self._settings, self._out, self._result = fuser, settings, out, result
+        self._source, self._source_y = sources
+        self._is_remote = any(source.is_remote for source in sources)
         self._cells: dict[str, Storage] = {}
 
     def fuse(self, unit: Unit) -> None:
@@ -171,22 +194,38 @@ class _Run:
         """
         is_part = self._out.container != "files"
         check_owner(self._out, self._settings.run)
-        there: set[str] = set()
+        there = _PartsThere()
         if is_part and self._settings.is_resumed:
-            there = self._out.names_of(unit)
+            there = self._list_there(unit)
         images: dict[str, bytes] = {}
         for job, image in self._encoded(self._pending(unit, there)):
             images[job.name] = image if is_part else b""
             if not is_part:
                 self._out.storage.write(self._out.image_path(job.name), image)
         if images and is_part:
-            before = self._out.read_part(unit.part) if there else {}
-            check_owner(self._out, self._settings.run)
-            self._out.write_part(unit.part, {**before, **images})
+            self._write_part(unit, images, there)
         self._result.num_fused = len(images)
 
-    def _pending(self, unit: Unit, there: set[str]) -> Iterator[_Job]:
-        """Yield the pairs of a unit without a result."""
+    def _list_there(self, unit: Unit) -> _PartsThere:
+        """Return the pairs in the files of a unit, and of its pieces of earlier runs."""
+        there = _PartsThere()
+        for path, modified_ns in self._out.parts_of(unit):
+            is_old = is_outdated(modified_ns, _time_of(unit))
+            names = self._out.read_names(path)
+            (there.outdated if is_old else there.current).update(names)
+            there.is_part_outdated |= is_old and path == self._out.part_path(unit.part)
+        there.outdated -= there.current
+        return there
+
+    def _write_part(self, unit: Unit, images: Mapping[str, bytes], there: _PartsThere) -> None:
+        """Write results beside those that are there: into their file, which would look new, unless it is outdated."""
+        part = f"{unit.part}{PIECE_MARK}{self._settings.run}" if there.is_part_outdated else unit.part
+        before = self._out.read_part(part) if there.outdated or there.current else {}
+        check_owner(self._out, self._settings.run)
+        self._out.write_part(part, {**before, **images})
+
+    def _pending(self, unit: Unit, there: _PartsThere) -> Iterator[_Job]:
+        """Yield the pairs of a unit without a result; of those in files, also outdated ones that are to be updated."""
         looks_up = self._settings.is_resumed and not isinstance(unit, PairSlice)
         seen: set[str] = set()
         for job in self._jobs(unit):
@@ -198,11 +237,17 @@ class _Run:
                 self._fail(job, error)
                 continue
             seen.add(job.name)
-            is_there = job.name in there
+            is_old = job.name in there.outdated
+            is_there = is_old or job.name in there.current
             if looks_up and self._out.container == "files":
-                is_there = self._out.storage.exists(self._out.image_path(job.name))
+                found = self._out.storage.find(self._out.image_path(job.name))
+                is_there = found is not None
+                is_old = found is not None and is_outdated(found.modified_ns, _time_of(unit))
+                if is_old and self._settings.options.update:
+                    is_there = False
             if is_there:
                 self._result.num_skipped += 1
+                self._result.num_outdated += is_old
             else:
                 yield job
 
@@ -224,9 +269,9 @@ class _Run:
             self._result.failures.append(PairFailure(unit.part, subject, "", error))
 
     def _file_job(self, name: str, x: str, y: str) -> _Job:
-        source = self._source
+        of_x, of_y = self._source, self._source_y
         return _Job(
-            name, source.spell(x), source.spell(y), lambda: source.read_image(x), lambda: source.read_image(y)
+            name, of_x.spell(x), of_y.spell(y), lambda: of_x.read_image(x), lambda: of_y.read_image(y)
         )
 
     def _rows(self, unit: RowGroup, subject: str) -> Iterator[_Job]:
@@ -304,7 +349,7 @@ class _Run:
 
     def _load(self, jobs: Iterator[_Job]) -> Iterator[_Loaded]:
         """Yield the sources of each pair that can be read; from remote storage, some are read ahead."""
-        if not self._source.is_remote:
+        if not self._is_remote:
             for job in jobs:
                 try:
                     yield job, self._read(job)
@@ -335,6 +380,11 @@ class _Run:
 
     def _fail(self, job: _Job, error: TcmoaError) -> None:
         self._result.failures.append(PairFailure(job.name, job.x, job.y, error))
+
+
+def _time_of(unit: Unit) -> int | None:
+    """Return when the file of a unit was changed last; None for image files, which the driver compares."""
+    return None if isinstance(unit, PairSlice) else unit.modified_ns
 
 
 def _repeated(name: str) -> InputError:

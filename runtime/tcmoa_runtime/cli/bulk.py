@@ -39,8 +39,8 @@ def bulk(
 ) -> int:
     """Fuse many pairs on Ray Data, on this machine or on a cluster.
 
-    A second run does only what is missing. A pair that cannot be fused is a row of OUT/_errors.csv and does not end the
-    run.
+    A second run does only what is missing; with --update, also what is older than a source. A pair that cannot be fused
+    is a row of OUT/_errors.csv and does not end the run.
 
     Examples:
 
@@ -81,6 +81,8 @@ def bulk(
         report.add_failure(name, failure.error)
     for line in report.describe_failures():
         print_report("error", line)
+    if summary.num_outdated:
+        print_report("warning", _describe_outdated(summary.num_outdated))
     if as_json:
         print_json(summary.to_json())
     else:
@@ -91,6 +93,12 @@ def bulk(
             subject=summary.errors_path,
         )
     return 0
+
+
+def _describe_outdated(count: int) -> str:
+    if count == 1:
+        return "1 result is older than a source of its pair; --update fuses it again"
+    return f"{count} results are older than a source of their pairs; --update fuses them again"
 
 
 def _describe(summary: BulkSummary) -> str:

@@ -48,6 +48,14 @@ class BulkOptions(FuserOptions, ClusterOptions):
         bool,
         Option("Remove the results that are there, and fuse all pairs again.", group=OUTPUT_GROUP),
     ] = False
+    update: Annotated[
+        bool,
+        Option(
+            "Fuse again the pairs whose result is older than a source, by the times of their files. Without it, they "
+            "are only counted: copying an archive may give new times to its files.",
+            group=OUTPUT_GROUP,
+        ),
+    ] = False
     x_pattern: XPattern = None
     y_pattern: YPattern = None
     columns: Annotated[

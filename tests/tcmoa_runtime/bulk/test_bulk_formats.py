@@ -460,7 +460,10 @@ class TestWrongInputs:
                 (BUNDLE, "zz://x", "zz://y"),
                 "error: zz://x: an unknown scheme 'zz'; expected a path, or a URI of",
             ),
-            ((BUNDLE, x, "s3://bucket/y"), "error: y: x is on disk and y on s3; expected one file system"),
+            (
+                (BUNDLE, x, "memory://no/y"),
+                "error: memory:///no/y: no such folder of images",
+            ),
             (
                 (BUNDLE, x, y, "--address", "nonsense"),
                 "error: --address: 'nonsense'; expected auto, HOST:6379 or ray:",
@@ -567,8 +570,8 @@ class TestWrongInputs:
         captured = capsys.readouterr()
         summary = json.loads(captured.out)
         errors = tmp_path / "out" / "_errors.csv"
-        keys = ["pairs", "fused", "skipped", "failed", "errors", "out"]
-        assert [summary[key] for key in keys] == [2, 1, 0, 1, str(errors), str(tmp_path / "out")]
+        keys = ["pairs", "fused", "skipped", "outdated", "failed", "errors", "out"]
+        assert [summary[key] for key in keys] == [2, 1, 0, 0, 1, str(errors), str(tmp_path / "out")]
         assert set(summary) == {
             *keys,
             *(

@@ -181,7 +181,7 @@ def test_processes_that_all_die_end_the_run_and_not_only_their_pairs(monkeypatch
 
 
 def settings_without_bundle():
-    return WorkerSettings(None, BulkOptions(), None, "", "", "files", is_resumed=False, run="")
+    return WorkerSettings(None, BulkOptions(), None, ("", ""), "", "files", is_resumed=False, run="")
 
 
 def test_a_run_without_results_says_so(archive, tmp_path, monkeypatch, caplog):

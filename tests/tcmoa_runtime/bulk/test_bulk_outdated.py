@@ -1,0 +1,289 @@
+"""Results that are older than a source, pairs that failed before, and sources on several file systems."""
+
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from bulk_pieces import bulk_options, images_in, plain_results, small_bundle, write_archive
+from object_store import object_store
+from tcmoa_runtime.bulk import pair_columns
+from tcmoa_runtime.bulk.run import fuse_in_bulk
+from tcmoa_runtime.bulk.storage import open_storage
+from tcmoa_runtime.cli import run
+
+pytestmark = pytest.mark.usefixtures("in_process")
+
+NAMES = ["pair000", "pair001", "pair002"]
+BEFORE = 1_700_000_000
+"""Time of files in the tests, in seconds; those that are written now are newer."""
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """By name of a pair: the bytes of x and y, and of what the plain Fuser makes of them."""
+    folder = tmp_path_factory.mktemp("pictures")
+    write_archive(folder, 4)
+    fused = plain_results(folder, [*NAMES, "pair003"], small_bundle())
+    return {
+        name: (*((folder / source / f"{name}.png").read_bytes() for source in "xy"), data)
+        for name, data in fused.items()
+    }
+
+
+@pytest.fixture
+def archive(pictures, tmp_path):
+    """A folder with x/ and y/, whose files are old."""
+    for source in "xy":
+        (tmp_path / source).mkdir()
+    for name in NAMES:
+        replace_pair(tmp_path, name, pictures[name])
+        age(*(tmp_path / source / f"{name}.png" for source in "xy"))
+    return tmp_path
+
+
+def replace_pair(folder, name, picture):
+    for source, data in zip("xy", picture[:2], strict=True):
+        (folder / source / f"{name}.png").write_bytes(data)
+
+
+def age(*paths, seconds=0):
+    for path in paths:
+        os.utime(path, (BEFORE + seconds, BEFORE + seconds))
+
+
+def fuse(x, y, out, **options):
+    return fuse_in_bulk(small_bundle(), x, y, out, bulk_options(**options))
+
+
+def counts(summary):
+    return summary.num_fused, summary.num_skipped, summary.num_outdated, len(summary.failures)
+
+
+def write_table(path, pictures, names=NAMES, made_of=None):
+    made_of = made_of or {}
+    pairs = [pictures[made_of.get(name, name)] for name in names]
+    x, y = ([pair[side] for pair in pairs] for side in (0, 1))
+    parquet.write_table(pyarrow.table({"x": x, "y": y, "name": names}), path)
+
+
+def write_tar(path, pictures, names=NAMES, made_of=None):
+    made_of = made_of or {}
+    with tarfile.open(path, "w") as opened:
+        for name in names:
+            for source, data in zip("xy", pictures[made_of.get(name, name)], strict=False):
+                member = tarfile.TarInfo(f"{name}.{source}.png")
+                member.size = len(data)
+                opened.addfile(member, io.BytesIO(data))
+
+
+def results_in(out):
+    """Return the images in all Parquet and tar files of a folder, none of them twice."""
+    found = []
+    for path in out.glob("*.parquet"):
+        table = parquet.read_table(path)
+        found += zip(table["name"].to_pylist(), table["fused"].to_pylist(), strict=True)
+    for path in out.glob("*.tar"):
+        with tarfile.open(path) as opened:
+            found += [(m.name.removesuffix(".png"), opened.extractfile(m).read()) for m in opened]
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+class TestImageFiles:
+    def test_a_changed_source_is_counted_and_with_update_fused_again(self, archive, pictures, capsys):
+        out = archive / "out"
+        sources = archive / "x", archive / "y"
+        assert counts(fuse(*sources, out)) == (3, 0, 0, 0)
+        age(*out.glob("*.png"), seconds=1)
+        assert counts(fuse(*sources, out)) == (0, 3, 0, 0)
+        (archive / "y" / "pair001.png").write_bytes(pictures["pair003"][1])
+        assert counts(fuse(*sources, out)) == (0, 3, 1, 0)
+        assert images_in(out)["pair001"] == pictures["pair001"][2]
+        command = [
+            "bulk",
+            small_bundle(),
+            *map(str, sources),
+            "-o",
+            str(out),
+            "--json",
+            "--backend",
+            "onnxruntime",
+        ]
+        assert run(command) == 0
+        captured = capsys.readouterr()
+        assert captured.err == (
+            "tcmoa: warning: 1 result is older than a source of its pair; --update fuses it again\n"
+        )
+        summary = json.loads(captured.out)
+        assert [summary[key] for key in ("fused", "skipped", "outdated")] == [0, 3, 1]
+        replace_pair(archive, "pair001", pictures["pair003"])
+        replace_pair(archive, "pair002", pictures["pair003"])
+        assert run(command) == 0
+        assert capsys.readouterr().err == (
+            "tcmoa: warning: 2 results are older than a source of their pairs; --update fuses them again\n"
+        )
+        untouched = (out / "pair000.png").stat().st_mtime_ns
+        assert run([*command, "--update"]) == 0
+        captured = capsys.readouterr()
+        summary = json.loads(captured.out)
+        assert [summary[key] for key in ("fused", "skipped", "outdated")] == [2, 1, 0]
+        assert "older" not in captured.err
+        new = pictures["pair003"][2]
+        assert images_in(out) == {"pair000": pictures["pair000"][2], "pair001": new, "pair002": new}
+        assert (out / "pair000.png").stat().st_mtime_ns == untouched
+        assert counts(fuse(*sources, out, update=True)) == (0, 3, 0, 0)
+
+    def test_sources_of_a_csv_file_are_compared_too(self, archive, pictures):
+        table, out = archive / "pairs.csv", archive / "out"
+        table.write_text("".join(f"x/{name}.png,y/{name}.png\n" for name in NAMES))
+        assert counts(fuse(table, None, out)) == (3, 0, 0, 0)
+        age(*out.glob("*.png"), seconds=1)
+        replace_pair(archive, "pair002", pictures["pair003"])
+        assert counts(fuse(table, None, out)) == (0, 3, 1, 0)
+        assert counts(fuse(table, None, out, update=True)) == (1, 2, 0, 0)
+        assert images_in(out)["pair002"] == pictures["pair003"][2]
+
+    def test_pairs_that_failed_are_tried_again_and_the_table_says_what_is_left(self, archive, pictures):
+        out, sources = archive / "out", (archive / "x", archive / "y")
+
+        def failed():
+            return [line.partition(",")[0] for line in (out / "_errors.csv").read_text().splitlines()[1:]]
+
+        for name in NAMES[:2]:
+            (archive / "x" / f"{name}.png").write_bytes(b"")
+        (archive / "y" / "alone.png").write_bytes(b"")
+        assert counts(fuse(*sources, out)) == (1, 0, 0, 3)
+        assert failed() == ["alone", *NAMES[:2]]
+        replace_pair(archive, NAMES[0], pictures[NAMES[0]])
+        assert counts(fuse(*sources, out)) == (1, 1, 0, 2)
+        assert failed() == ["alone", NAMES[1]]
+        (archive / "y" / "alone.png").unlink()
+        replace_pair(archive, NAMES[1], pictures[NAMES[1]])
+        assert counts(fuse(*sources, out)) == (1, 2, 0, 0)
+        assert not (out / "_errors.csv").exists()
+
+    def test_a_changed_source_that_cannot_be_fused_leaves_its_old_result_and_a_row(self, archive, pictures):
+        out, sources = archive / "out", (archive / "x", archive / "y")
+        fuse(*sources, out)
+        age(*out.glob("*.png"), seconds=1)
+        (archive / "x" / f"{NAMES[0]}.png").write_bytes(b"")
+        for _ in range(2):
+            assert counts(fuse(*sources, out, update=True)) == (0, 2, 0, 1)
+            assert (out / "_errors.csv").exists()
+        assert images_in(out)[NAMES[0]] == pictures[NAMES[0]][2]
+        assert counts(fuse(*sources, out)) == (0, 3, 1, 0)
+
+    @pytest.mark.parametrize("container", ["parquet", "webdataset"])
+    def test_a_file_with_many_results_is_made_again_whole_but_for_pairs_that_are_gone(
+        self, archive, pictures, container, monkeypatch
+    ):
+        monkeypatch.setattr(pair_columns, "_SLICES_PER_ACTOR", 1)
+        monkeypatch.setattr(pair_columns, "_FIRST_SLICES", ())
+        out, sources = archive / "out", (archive / "x", archive / "y")
+        assert counts(fuse(*sources, out, container=container, actors=1)) == (3, 0, 0, 0)
+        age(*out.iterdir(), seconds=1)
+        (only,) = (path for path in out.iterdir() if path.suffix in (".parquet", ".tar"))
+        replace_pair(archive, NAMES[1], pictures["pair003"])
+        (archive / "x" / f"{NAMES[2]}.png").unlink()
+        (archive / "y" / f"{NAMES[2]}.png").unlink()
+        assert counts(fuse(*sources, out, container=container)) == (0, 2, 1, 0)
+        assert counts(fuse(*sources, out, container=container, update=True, actors=1)) == (2, 0, 0, 0)
+        expected = {name: pictures[name][2] for name in NAMES} | {NAMES[1]: pictures["pair003"][2]}
+        assert results_in(out) == expected
+        assert only.exists()
+        assert counts(fuse(*sources, out, container=container, update=True)) == (0, 2, 0, 0)
+
+
+@pytest.mark.parametrize(("write", "suffix"), [(write_table, "parquet"), (write_tar, "tar")])
+class TestFilesOfManyPairs:
+    def test_results_in_such_files_are_compared_with_the_file_of_their_sources(
+        self, pictures, tmp_path, write, suffix
+    ):
+        source, out = tmp_path / f"in.{suffix}", tmp_path / "out"
+        write(source, pictures, NAMES[:2])
+        age(source)
+        assert counts(fuse(source, None, out)) == (2, 0, 0, 0)
+        age(*out.glob(f"*.{suffix}"), seconds=1)
+        assert counts(fuse(source, None, out)) == (0, 2, 0, 0)
+        write(source, pictures, NAMES, {NAMES[0]: "pair003"})
+        for fused, skipped in ((1, 2), (0, 3)):  # what is fused now does not make the others look new
+            assert counts(fuse(source, None, out)) == (fused, skipped, 2, 0)
+        assert results_in(out) == {name: pictures[name][2] for name in NAMES}
+        assert counts(fuse(source, None, out, update=True)) == (2, 1, 0, 0)
+        assert results_in(out) == {name: pictures[name][2] for name in NAMES} | {
+            NAMES[0]: pictures["pair003"][2]
+        }
+        assert counts(fuse(source, None, out, update=True)) == (0, 3, 0, 0)
+
+    def test_image_files_are_compared_each(self, pictures, tmp_path, write, suffix):
+        source, out = tmp_path / f"in.{suffix}", tmp_path / "out"
+        write(source, pictures)
+        age(source)
+        fuse(source, None, out, container="files")
+        write(source, pictures, made_of={NAMES[0]: "pair003"})
+        age(source, seconds=10)
+        age(*out.glob("*.png"), seconds=1)
+        age(out / f"{NAMES[1]}.png", seconds=10)
+        assert counts(fuse(source, None, out, container="files")) == (0, 3, 2, 0)
+        assert counts(fuse(source, None, out, container="files", update=True)) == (2, 1, 0, 0)
+        assert images_in(out)[NAMES[0]] == pictures["pair003"][2]
+
+
+class TestFileSystems:
+    def test_x_y_and_the_results_may_be_on_three(self, archive, pictures):
+        memory, _ = open_storage("memory://bulk/out")
+        with object_store() as store:
+            for name in NAMES:
+                store.objects[f"archive/y/{name}.png"] = pictures[name][1]
+            (archive / "x" / "alone.png").write_bytes(b"")
+            store.objects["archive/y/alone2.png"] = b""
+            sources = archive / "x", store.uri("archive/y")
+            assert counts(fuse(*sources, "memory://bulk/out")) == (3, 0, 0, 2)
+            made = {
+                file.name.removesuffix(".png"): memory.read(f"/bulk/out/{file.name}")
+                for file in memory.list_files("/bulk/out")
+                if file.name.endswith(".png")
+            }
+            assert made == {name: pictures[name][2] for name in NAMES}
+            errors = memory.read("/bulk/out/_errors.csv").decode().splitlines()
+            assert errors[1].startswith(f'alone,{archive}/x/alone.png,,{archive}/x/alone.png,"no partner; ')
+            assert errors[2].startswith(
+                'alone2,,s3://archive/y/alone2.png,s3://archive/y/alone2.png,"no partner'
+            )
+            store.times["archive/y/pair001.png"] = 4_000_000_000
+            assert counts(fuse(*sources, "memory://bulk/out")) == (0, 3, 1, 2)
+            assert counts(fuse(sources[1], sources[0], archive / "out")) == (3, 0, 0, 2)  # y on this disk
+
+    def test_times_of_objects_come_from_listings(self, archive, pictures):
+        with object_store() as store:
+            for name in NAMES:
+                for source, data in zip("xy", pictures[name][:2], strict=True):
+                    store.objects[f"archive/{source}/{name}.png"] = data
+            x, y, out = (store.uri(f"archive/{part}") for part in ("x", "y", "out"))
+            assert counts(fuse(x, y, out)) == (3, 0, 0, 0)
+            store.times["archive/x/pair001.png"] = 1_800_000_000
+            store.requests.clear()
+            assert counts(fuse(x, y, out)) == (0, 3, 1, 0)
+            assert not [path for _, path in store.requests if path.endswith(".png")]
+            replacement = pictures["pair003"]
+            store.objects |= {
+                f"archive/{s}/pair001.png": data for s, data in zip("xy", replacement, strict=False)
+            }
+            assert counts(fuse(x, y, out, update=True)) == (1, 2, 0, 0)
+            assert store.objects["archive/out/pair001.png"] == replacement[2]
+
+    def test_times_of_fsspec_are_found_under_their_usual_names(self):
+        storage, path = open_storage("memory://times/a.png")
+        storage.write(path, b"")
+        (listed,) = storage.list_files("/times")
+        assert listed == storage.find(path)
+        assert (listed.name, listed.is_folder, listed.modified_ns > BEFORE * 10**9) == ("a.png", False, True)
+        assert list(storage.list_files("/times/none")) == []
+        assert storage.find("/times/none") is None
+        assert storage.is_folder(Path("/times"))
