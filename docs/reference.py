@@ -14,9 +14,9 @@ from typing import Any, Literal, get_args, get_origin
 import typer.main
 
 from tcmoa_runtime.cli import make_app
-from tcmoa_runtime.fleet.page import routes as fleet_routes
-from tcmoa_runtime.serving import routes as service_routes
-from tcmoa_runtime.streams.page.routes import describe_routes
+from tcmoa_runtime.fleet.page.routes import API as FLEET_API
+from tcmoa_runtime.serving.routes import API as SERVICE_API
+from tcmoa_runtime.streams.page.routes import API as PAGE_API
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "docs" / "reference"
@@ -162,19 +162,19 @@ def c_page() -> str:
 def http_page() -> str:
     """Return the page about the HTTP API of the live page."""
     intro = "Generated from the server. [The live page](../guides/live-page.md) shows how to start it."
-    return f"# HTTP API of the live page\n\n{intro}\n\n{describe_routes('##')}"
+    return f"# HTTP API of the live page\n\n{intro}\n\n{PAGE_API.describe('##')}"
 
 
 def service_page() -> str:
     """Return the page about the HTTP API of the service."""
     intro = "Generated from the server. [Serving](../guides/serving.md) shows how to start it, and clients."
-    return f"# HTTP API of the service\n\n{intro}\n\n{service_routes.describe_routes('##')}"
+    return f"# HTTP API of the service\n\n{intro}\n\n{SERVICE_API.describe('##')}"
 
 
 def fleet_page() -> str:
     """Return the page about the HTTP API of a fleet."""
     intro = "Generated from the server. [Fleets of streams](../guides/fleet.md) shows how to start it."
-    return f"# HTTP API of a fleet\n\n{intro}\n\n{fleet_routes.describe_routes('##')}"
+    return f"# HTTP API of a fleet\n\n{intro}\n\n{FLEET_API.describe('##')}"
 
 
 def main() -> None:

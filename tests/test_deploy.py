@@ -119,10 +119,10 @@ def test_nothing_starts_without_a_token(name):
 
 
 def test_health_is_asked_of_routes_that_exist(services):
-    from tcmoa_runtime.serving.routes import ROUTES as SERVICE_ROUTES
-    from tcmoa_runtime.streams.page.routes import ROUTES as PAGE_ROUTES
+    from tcmoa_runtime.serving.routes import API as SERVICE_API
+    from tcmoa_runtime.streams.page.routes import API as PAGE_API
 
-    paths = {route.path for route in (*SERVICE_ROUTES, *PAGE_ROUTES)}
+    paths = {route.path for route in (*SERVICE_API.routes, *PAGE_API.routes)}
     for service in services.values():
         url = service.get("environment", {}).get("TCMOA_HEALTH_URL")
         if url is not None:

@@ -18,11 +18,11 @@ import pytest
 import typer.main
 
 from tcmoa_runtime.cli import make_app, run
-from tcmoa_runtime.fleet.page import routes as fleet
+from tcmoa_runtime.fleet.page.routes import API as FLEET_API
 from tcmoa_runtime.images import read_frame, resize_frame
-from tcmoa_runtime.serving import routes as service
+from tcmoa_runtime.serving.routes import API as SERVICE_API
 from tcmoa_runtime.streams.interfaces import FusedFrame, StreamFormat
-from tcmoa_runtime.streams.page.routes import EXAMPLE_URL, ROUTES
+from tcmoa_runtime.streams.page.routes import API as PAGE_API
 from tcmoa_runtime.streams.sinks import open_sink
 
 ROOT = Path(__file__).parents[1]
@@ -207,14 +207,7 @@ def test_commands_that_are_not_run_here_exist():
     """`make` targets, extras, packages, routes and files that the other blocks name."""
     ci_packages = (ROOT / ".ci/run").read_text()
     examples = {
-        tuple(shlex.split(route.curl(url)))
-        for url, routes in (
-            (EXAMPLE_URL, ROUTES),
-            (service.EXAMPLE_URL, service.ROUTES),
-            (fleet.EXAMPLE_URL, fleet.ROUTES),
-        )
-        for route in routes
-        if route.has_example
+        tuple(shlex.split(example)) for api in (PAGE_API, SERVICE_API, FLEET_API) for example in api.examples
     }  # run by test_page_routes, test_service_routes and test_fleet_page
     count, installed = 0, None
     for page, words in lines_of("sh"):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
 from typing import Final
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -26,19 +25,18 @@ from tcmoa_runtime.serving import routes
 from tcmoa_runtime.serving.body import read_body
 from tcmoa_runtime.serving.form import form_page
 from tcmoa_runtime.serving.fuse_form import read_form
-from tcmoa_runtime.serving.gate import Gate, http_error, move_token
+from tcmoa_runtime.serving.gate import ServiceGate
 from tcmoa_runtime.serving.image_formats import MEDIA_TYPES
 from tcmoa_runtime.serving.metrics import ServiceMetrics
 from tcmoa_runtime.serving.model import ImageLimits, Model
 from tcmoa_runtime.serving.protocol import HEADER_LENGTH, MODEL_VERSION, encode_response, parse_request
 from tcmoa_runtime.serving.work_queue import WorkQueue
 from tcmoa_runtime.web.access import Access
+from tcmoa_runtime.web.asgi import Handler, page_response, router_errors
 from tcmoa_runtime.web.refusal import RefusedError
 from tcmoa_runtime.web.routes import Route
 
 _MIB: Final = 1 << 20
-
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 def make_application(
@@ -71,14 +69,14 @@ def make_application(
         routes=service.routes(),
         middleware=[
             Middleware(
-                Gate,
+                ServiceGate,
                 access=access,
                 metrics=service.metrics,
                 queue=service.queue,
                 open_paths=open_paths,
             ),
         ],
-        exception_handlers={HTTPException: http_error},
+        exception_handlers=router_errors(routes.API),
     )
     app.router.redirect_slashes = False
     app.state.service = service
@@ -147,9 +145,9 @@ class Service:
         return True
 
     def routes(self) -> list[StarletteRoute]:
-        """Return the routes of `routes.ROUTES` with their handlers."""
+        """Return the routes of `routes.API` with their handlers."""
         made = []
-        for route in routes.ROUTES:
+        for route in routes.API.routes:
             handler = _named(route, self._handlers[route])
             made.append(StarletteRoute(route.path, handler, methods=[route.method]))
             if "{name}" in route.path:
@@ -158,11 +156,7 @@ class Service:
         return made
 
     async def _get_form(self, request: Request) -> Response:
-        moved = None if self._access is None else move_token(request, self._access)
-        if moved is not None:
-            return moved
-        html, policy = form_page(list(self.models))
-        return Response(html, media_type="text/html", headers={"Content-Security-Policy": policy})
+        return page_response(request, self._access, form_page(list(self.models)))
 
     async def _get_live(self, _: Request) -> Response:
         return JSONResponse({"live": True})

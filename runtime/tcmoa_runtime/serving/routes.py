@@ -1,27 +1,19 @@
-"""The HTTP API of the service as one table, from which the application and the documentation are made."""
+"""The HTTP API of the service as one table."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from tcmoa_runtime.options.serve import DEFAULT_PORT
-from tcmoa_runtime.web import routes
-from tcmoa_runtime.web.routes import Parameter, Route
+from tcmoa_runtime.web.address import DEFAULT_HOST
+from tcmoa_runtime.web.routes import HttpApi, Parameter, Route, page_route
 
-EXAMPLE_URL: Final = f"http://127.0.0.1:{DEFAULT_PORT}"
 EXAMPLE_MODEL: Final = "nano-vif"
 
 _FORMATS: Final = "`png`, `jpeg`, `webp`, `tiff` or `bmp`"
 _MODEL_PATH: Final = f"/v2/models/{EXAMPLE_MODEL}"
 
-FORM: Final = Route(
-    "GET",
-    "/",
-    "A page for a browser that fuses two images. A token in the query is moved into a cookie.",
-    "HTML",
-    query=(Parameter("token", "text", "The token, if the service requires one."),),
-    example_file="service.html",
-)
+FORM: Final = page_route("A page for a browser that fuses two images.", server="service", file="service.html")
 LIVE: Final = Route(
     "GET",
     "/v2/health/live",
@@ -125,38 +117,21 @@ METRICS: Final = Route(
     "`tcmoa_serve_queue_length`, `tcmoa_serve_running`, `tcmoa_serve_requests_in_flight`, `tcmoa_serve_ready`.",
 )
 
-ROUTES: Final = (FORM, FUSE, LIVE, READY, SERVER, MODELS, MODEL, MODEL_READY, INFER, METRICS)
+API: Final = HttpApi(
+    routes=(FORM, FUSE, LIVE, READY, SERVER, MODELS, MODEL, MODEL_READY, INFER, METRICS),
+    url=f"http://{DEFAULT_HOST}:{DEFAULT_PORT}",
+    notes="If the service requires a token, add `-H 'Authorization: Bearer TOKEN'`. A path with `/versions/1` after "
+    "the name of a bundle means the same. An error is a JSON object with one line in `error`:",
+    errors={
+        400: "The request is wrong: a tensor, an image, a prompt, a field or a parameter.",
+        404: "There is no such route, bundle or version.",
+        406: "`Accept` names no format that the service writes.",
+        413: "The body is larger than the limit of the service (64 MiB by default).",
+        415: "The body is compressed, or no form.",
+        503: "The queue is full, too many connections are open, or the service stops; try again after `Retry-After`.",
+        504: "The request has waited for its turn for too long; it was not begun.",
+    },
+)
 
 OPEN_ROUTES: Final = (LIVE, READY)
 """Routes that need no token, for the probes of an orchestrator; they say nothing but true or false."""
-
-ERRORS: Final = (
-    (400, "The request is wrong: a tensor, an image, a prompt, a field or a parameter."),
-    (401, "A token is required."),
-    (403, "The request comes from another site, or for another host."),
-    (404, "There is no such route, bundle or version."),
-    (405, "The route has other methods."),
-    (406, "`Accept` names no format that the service writes."),
-    (408, "The headers or the body were not complete in time."),
-    (413, "The body is larger than the limit of the service (64 MiB by default)."),
-    (415, "The body is compressed, or no form."),
-    (429, "Your address has sent too many wrong tokens; `Retry-After` says how many seconds to wait."),
-    (503, "The queue is full, too many connections are open, or the service stops; try again after `Retry-After`."),
-    (504, "The request has waited for its turn for too long; it was not begun."),
-)  # fmt: skip
-
-
-def describe_routes(heading: str = "###") -> str:
-    """Return the reference of the HTTP API in Markdown: a table of the routes, and each one with an example.
-
-    Args:
-        heading: Mark of the headings of the routes.
-    """
-    return routes.describe_routes(
-        ROUTES,
-        url=EXAMPLE_URL,
-        notes="If the service requires a token, add `-H 'Authorization: Bearer TOKEN'`. A path with `/versions/1` "
-        "after the name of a bundle means the same. An error is a JSON object with one line in `error`:",
-        errors=ERRORS,
-        heading=heading,
-    )

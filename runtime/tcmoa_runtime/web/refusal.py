@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from logging import Logger
 from typing import Final
+
+from tcmoa_runtime.errors import InputError, MemoryShortageError, TcmoaError
 
 MAX_LINE: Final = 400
 """Characters of the line that answers an error; it repeats parts of the request."""
@@ -32,6 +35,34 @@ class RefusedError(Exception):
     def __init__(self, status: HTTPStatus, line: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(line)
         self.status, self.line, self.headers = status, line, dict(headers or {})
+
+
+def answer_to_error(
+    error: Exception, *, server: str, owner: str, method: str, path: str, log: Logger
+) -> RefusedError:
+    """Return how a server answers an error of a handler; one that is not the client's is logged.
+
+    Args:
+        error: The error.
+        server: What serves, for the log, e.g. `page`.
+        owner: Whose log it is, for the client, e.g. `stream`.
+        method: Method of the request.
+        path: Its path, without the query, which may hold a token.
+        log: Where the error is logged.
+    """
+    if isinstance(error, RefusedError):
+        return error
+    if isinstance(error, InputError):
+        return RefusedError(HTTPStatus.BAD_REQUEST, str(error))
+    if isinstance(error, MemoryShortageError):
+        return RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), {"Retry-After": "5"})
+    fields = {"event": "request-failed", "method": method, "path": path}
+    if isinstance(error, TcmoaError):
+        log.error("%s: %s %s failed: %s", server, method, path, error, extra=fields)
+        return RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+    log.error("%s: %s %s failed", server, method, path, exc_info=error, extra=fields)
+    line = f"internal error: {type(error).__name__}. The log of the {owner} has details."
+    return RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, line)
 
 
 def shorten_line(message: str) -> str:

@@ -1,11 +1,20 @@
-"""Routes of an HTTP API as a table, from which a server and its documentation are made."""
+"""The HTTP API of a server as a table of routes, from which the server and its documentation are made."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
+
+COMMON_ERRORS: Final[Mapping[int, str]] = {
+    401: "A token is required.",
+    403: "The request comes from another site, or for another host.",
+    405: "The route has other methods.",
+    408: "The headers or the body were not complete in time.",
+    429: "Your address has sent too many wrong tokens; the header `Retry-After` says how many seconds to wait.",
+}
+"""Errors that every server answers alike."""
 
 Method: TypeAlias = Literal["GET", "POST", "PUT", "DELETE"]
 
@@ -72,31 +81,65 @@ class Route:
         return shlex.join([*words, f"{url}{self.example_path or self.path}{query}"])
 
 
-def describe_routes(
-    routes: Sequence[Route],
-    *,
-    url: str,
-    notes: str,
-    errors: Sequence[tuple[int, str]],
-    heading: str = "###",
-) -> str:
-    """Return the reference of an HTTP API in Markdown: a table of the routes, and each one with an example.
+@dataclass(frozen=True, kw_only=True)
+class HttpApi:
+    """The HTTP API of one server, from which its routes and its reference are made.
+
+    Attributes:
+        routes: The routes, in the order of the reference.
+        url: URL of the server in the examples, without a path.
+        notes: What holds for all routes; the table of the errors follows it in the reference.
+        errors: Meaning of each status of an error; those of `COMMON_ERRORS` need not be repeated.
+    """
+
+    routes: tuple[Route, ...]
+    url: str
+    notes: str
+    errors: Mapping[int, str]
+
+    @property
+    def examples(self) -> list[str]:
+        """The examples of all routes as commands."""
+        return [route.curl(self.url) for route in self.routes if route.has_example]
+
+    @property
+    def unknown_path(self) -> str:
+        """The line that answers a path of no route."""
+        return f"path: no such route; expected one of {', '.join(route.path for route in self.routes)}"
+
+    def describe(self, heading: str = "###") -> str:
+        """Return the reference in Markdown: a table of the routes, and each one with an example.
+
+        Args:
+            heading: Mark of the headings of the routes.
+        """
+        errors = {**COMMON_ERRORS, **self.errors}
+        blocks = [
+            _table(("Method", "Path", "Does"), [(r.method, f"`{r.path}`", r.summary) for r in self.routes]),
+            self.notes,
+            _table(("Status", "Meaning"), [(str(status), errors[status]) for status in sorted(errors)]),
+        ]
+        for route in self.routes:
+            blocks += [f"{heading} `{route.method} {route.path}`", *_describe_route(route, self.url)]
+        return "\n\n".join(blocks) + "\n"
+
+
+def page_route(summary: str, *, server: str, file: str) -> Route:
+    """Return the route of the page for a browser.
 
     Args:
-        routes: The routes.
-        url: URL of the server in the examples, without a path.
-        notes: What holds for all routes; the table of the errors follows it.
-        errors: Status and meaning of each error.
-        heading: Mark of the headings of the routes.
+        summary: What the page is, as a sentence.
+        server: What may require a token, e.g. `page`.
+        file: File that the example writes.
     """
-    blocks = [
-        _table(("Method", "Path", "Does"), [(r.method, f"`{r.path}`", r.summary) for r in routes]),
-        notes,
-        _table(("Status", "Meaning"), [(str(status), meaning) for status, meaning in errors]),
-    ]
-    for route in routes:
-        blocks += [f"{heading} `{route.method} {route.path}`", *_describe_route(route, url)]
-    return "\n\n".join(blocks) + "\n"
+    return Route(
+        "GET",
+        "/",
+        f"{summary} A token in the query is moved into a cookie.",
+        "HTML",
+        query=(Parameter("token", "text", f"The token, if the {server} requires one."),),
+        example_file=file,
+    )
 
 
 def _describe_route(route: Route, url: str) -> Iterator[str]:

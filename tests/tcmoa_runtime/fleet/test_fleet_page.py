@@ -14,7 +14,7 @@ from prometheus_text import read_metrics
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fleet.page.application import fleet_document
 from tcmoa_runtime.fleet.page.metrics import fleet_metrics
-from tcmoa_runtime.fleet.page.routes import FLEET, ROUTES, describe_routes
+from tcmoa_runtime.fleet.page.routes import API, FLEET
 from tcmoa_runtime.fleet.page.server import FleetPage
 from tcmoa_runtime.fleet.report import STATES
 from tcmoa_runtime.fleet.status import describe_fleet
@@ -188,8 +188,8 @@ def test_metrics_have_the_labels_of_stream_and_node():
 
 
 def test_the_reference_lists_every_route():
-    text = describe_routes("##")
-    for route in ROUTES:
+    text = API.describe("##")
+    for route in API.routes:
         assert f"## `{route.method} {route.path}`" in text
 
 

@@ -13,7 +13,7 @@ from stream_pieces import ListSink, LiveSource, ScriptedSource, copying_fuser
 from tcmoa_runtime import Fuser, Stream
 from tcmoa_runtime.install import install_command
 from tcmoa_runtime.streams.page import sink as page_sink
-from tcmoa_runtime.streams.page.routes import ROUTES
+from tcmoa_runtime.streams.page.routes import API
 
 pytest.importorskip("aiohttp", reason="aiohttp is not installed; `pip install 'tcmoa[stream]'` runs this")
 TOKEN = "secret-of-this-test"
@@ -234,7 +234,7 @@ def test_unknown_paths_and_methods_are_refused(page):
 
 def test_every_route_requires_the_token(bundle):
     with running_page(bundle, token=TOKEN) as (page, stream):
-        for route in ROUTES:
+        for route in API.routes:
             method, path = route.method, route.path
             status, headers, body = request(page, path, method)
             assert status == 401, path

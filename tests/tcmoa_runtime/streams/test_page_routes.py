@@ -8,22 +8,22 @@ import sys
 import pytest
 
 from page_pieces import running_page, wait_for_frames
-from tcmoa_runtime.streams.page.routes import EXAMPLE_URL, ROUTES, describe_routes
+from tcmoa_runtime.streams.page.routes import API
 
 pytest.importorskip("aiohttp", reason="aiohttp is not installed; `pip install 'tcmoa[stream]'` runs this")
 
 WITHOUT_AIOHTTP = """
 import sys
 sys.modules["aiohttp"] = None
-from tcmoa_runtime.streams.page.routes import describe_routes
-print(describe_routes(), end="")
+from tcmoa_runtime.streams.page.routes import API
+print(API.describe(), end="")
 """
 
 
 def test_every_example_works(bundle, tmp_path):
     with running_page(bundle) as (page, stream):
         wait_for_frames(page, stream)
-        for route in ROUTES:
+        for route in API.routes:
             if not route.has_example:
                 continue
             command = [
@@ -42,16 +42,16 @@ def test_every_example_works(bundle, tmp_path):
 
 
 def test_the_documentation_lists_every_route_and_key():
-    text = describe_routes("##")
-    for route in ROUTES:
+    text = API.describe("##")
+    for route in API.routes:
         assert f"\n## `{route.method} {route.path}`\n" in text
         assert f"| {route.method} | `{route.path}` | {route.summary} |" in text
         for parameter in (*route.query, *route.body):
             assert f"| `{parameter.name}` | {parameter.value} |" in text
         if route.has_example:
-            assert f"```sh\n{route.curl(EXAMPLE_URL)}\n```" in text
+            assert f"```sh\n{route.curl(API.url)}\n```" in text
 
 
 def test_the_documentation_needs_no_aiohttp():
     done = subprocess.run([sys.executable, "-c", WITHOUT_AIOHTTP], capture_output=True, text=True, check=True)
-    assert done.stdout == describe_routes()
+    assert done.stdout == API.describe()

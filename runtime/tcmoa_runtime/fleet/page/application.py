@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
@@ -10,12 +9,10 @@ from typing import Final, Protocol
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as StarletteRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fleet.page import routes
@@ -24,17 +21,16 @@ from tcmoa_runtime.fleet.status import describe_details, describe_fleet
 from tcmoa_runtime.fleet.supervisor import FleetStatus, PairStatus
 from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.metrics_text import CONTENT_TYPE
-from tcmoa_runtime.serving.gate import error_response, move_token, request_head
 from tcmoa_runtime.web.access import Access
+from tcmoa_runtime.web.asgi import Gate, Handler, page_response, router_errors
 from tcmoa_runtime.web.document import content_policy
-from tcmoa_runtime.web.refusal import HEADERS, RefusedError
+from tcmoa_runtime.web.refusal import RefusedError
 from tcmoa_runtime.web.routes import Route
 
 PICTURE_S: Final = 2.0
 """Time in which the process of a pair must answer with a picture."""
 
 _log = get_logger("fleet")
-_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
 
 class FleetSource(Protocol):
@@ -68,7 +64,7 @@ def make_application(source: FleetSource, access: Access) -> Starlette:
         access: Who may connect.
     """
     page = _Page(source, access)
-    handlers: dict[Route, Callable[[Request], Awaitable[Response]]] = {
+    handlers: dict[Route, Handler] = {
         routes.PAGE: page.get_page,
         routes.METRICS: page.get_metrics,
         routes.FLEET: page.get_fleet,
@@ -76,65 +72,21 @@ def make_application(source: FleetSource, access: Access) -> Starlette:
         routes.PICTURE: page.get_picture,
         routes.HEALTH: page.get_health,
     }
+    gate = Middleware(
+        Gate,
+        access=access,
+        open_paths=frozenset({routes.HEALTH.path}),
+        server="page of the fleet",
+        owner="supervisor",
+        log=_log,
+    )
     return Starlette(
         routes=[
-            StarletteRoute(route.path, handlers[route], methods=[route.method]) for route in routes.ROUTES
+            StarletteRoute(route.path, handlers[route], methods=[route.method]) for route in routes.API.routes
         ],
-        exception_handlers={HTTPException: _http_error},
-        middleware=[Middleware(_Gate, access=access)],
+        exception_handlers=router_errors(routes.API),
+        middleware=[gate],
     )
-
-
-class _Gate:
-    """ASGI middleware: access, one line for each error, and headers."""
-
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        self._app, self._access = app, access
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        has_begun = False
-
-        async def send_with_headers(message: Message) -> None:
-            nonlocal has_begun
-            if message["type"] == "http.response.start":
-                has_begun = True
-                given = {name.lower() for name, _ in message["headers"]}
-                added = ((name, value) for name, value in _HEADERS if name not in given)
-                message["headers"] = [*message["headers"], *added]
-            await send(message)
-
-        response = await self._respond(scope, receive, send_with_headers)
-        if response is not None and not has_begun:
-            await response(scope, receive, send_with_headers)
-
-    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
-        try:
-            if scope["path"] != routes.HEALTH.path:
-                self._access.check(request_head(scope, self._access))
-            await self._app(scope, receive, send)
-        except RefusedError as refused:
-            return error_response(refused.status, refused.line, refused.headers)
-        except InputError as error:
-            return error_response(HTTPStatus.BAD_REQUEST, str(error))
-        except Exception as error:
-            _log.error("page of the fleet: %s failed", scope["path"], exc_info=error)
-            line = f"internal error: {type(error).__name__}. The log of the supervisor has details."
-            return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, line)
-        return None
-
-
-async def _http_error(_: Request, error: Exception) -> Response:
-    """Answer an error of the router: no such path, or another method."""
-    if not isinstance(error, HTTPException):
-        raise error
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        line = "method: not one of this route; expected GET."
-    else:
-        line = "path: no such route; expected one of " + ", ".join(route.path for route in routes.ROUTES)
-    return error_response(error.status_code, line, dict(error.headers or {}))
 
 
 class _Page:
@@ -144,11 +96,7 @@ class _Page:
         self._source, self._access = source, access
 
     async def get_page(self, request: Request) -> Response:
-        moved = move_token(request, self._access)
-        if moved is not None:
-            return moved
-        html, policy = fleet_document()
-        return Response(html, media_type="text/html", headers={"Content-Security-Policy": policy})
+        return page_response(request, self._access, fleet_document())
 
     async def get_metrics(self, _: Request) -> Response:
         return Response(fleet_metrics(self._source.status()), headers={"Content-Type": CONTENT_TYPE})

@@ -1,4 +1,4 @@
-"""The HTTP API of a fleet as one table, from which the application and the documentation are made."""
+"""The HTTP API of a fleet as one table."""
 
 from __future__ import annotations
 
@@ -6,24 +6,16 @@ from typing import Final
 
 from tcmoa_runtime.fleet.report import STATES
 from tcmoa_runtime.options.fleet import DEFAULT_FLEET_PORT
-from tcmoa_runtime.web import routes
-from tcmoa_runtime.web.routes import Parameter, Route
+from tcmoa_runtime.web.address import DEFAULT_HOST
+from tcmoa_runtime.web.routes import HttpApi, Parameter, Route, page_route
 
-EXAMPLE_URL: Final = f"http://127.0.0.1:{DEFAULT_FLEET_PORT}"
 MAX_WIDTH_PX: Final = 1920
 """Largest width of a picture that can be requested."""
 DEFAULT_WIDTH_PX: Final = 320
 
 _STATES: Final = ", ".join(f"`{state}`" for state in STATES)
 
-PAGE: Final = Route(
-    "GET",
-    "/",
-    "The page for a browser. A token in the query is moved into a cookie.",
-    "HTML",
-    query=(Parameter("token", "text", "The token, if the page requires one."),),
-    example_file="fleet.html",
-)
+PAGE: Final = page_route("The page for a browser.", server="page", file="fleet.html")
 METRICS: Final = Route(
     "GET",
     "/metrics",
@@ -67,28 +59,15 @@ PICTURE: Final = Route(
 )
 HEALTH: Final = Route("GET", "/health", "Whether the supervisor answers. Needs no token.", '`{"live": true}`')
 
-ROUTES: Final = (PAGE, METRICS, FLEET, PAIR, PICTURE, HEALTH)
-
-ERRORS: Final = (
-    (400, "A value is wrong."),
-    (401, "A token is required."),
-    (403, "The request comes from another site, or for another host."),
-    (404, "There is no such route or pair, or no picture yet."),
-    (405, "The route has other methods."),
-    (408, "The headers were not complete in time."),
-    (
-        429,
-        "Your address has sent too many wrong tokens; the header `Retry-After` says how many seconds to wait.",
-    ),
-    (503, "Too many connections are open."),
+API: Final = HttpApi(
+    routes=(PAGE, METRICS, FLEET, PAIR, PICTURE, HEALTH),
+    url=f"http://{DEFAULT_HOST}:{DEFAULT_FLEET_PORT}",
+    notes="If the page requires a token, add `-H 'Authorization: Bearer TOKEN'`. An error is a JSON object with one "
+    "line in `error`:",
+    errors={
+        400: "A value is wrong.",
+        404: "There is no such route or pair, or no picture yet.",
+        408: "The headers were not complete in time.",
+        503: "Too many connections are open.",
+    },
 )
-
-_NOTES: Final = (
-    "If the page requires a token, add `-H 'Authorization: Bearer TOKEN'`. An error is a JSON object with one line in "
-    "`error`:"
-)
-
-
-def describe_routes(heading: str = "###") -> str:
-    """Return the reference of the HTTP API in Markdown; `heading` is the mark of the headings of the routes."""
-    return routes.describe_routes(ROUTES, url=EXAMPLE_URL, notes=_NOTES, errors=ERRORS, heading=heading)

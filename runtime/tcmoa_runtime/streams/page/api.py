@@ -24,7 +24,7 @@ from tcmoa_runtime.web.routes import Route
 
 
 class Api:
-    """One handler for each route of `routes.ROUTES`."""
+    """One handler for each route of `routes.API`."""
 
     def __init__(self, stream: StreamInfo, hub: Hub, access: Access) -> None:
         """Serve a stream whose newest frame is in `hub`."""
@@ -45,7 +45,7 @@ class Api:
 
     def add_routes(self, app: web.Application) -> None:
         """Register the handlers."""
-        for route in routes.ROUTES:
+        for route in routes.API.routes:
             handler = self._handlers[route]
             if route.method == "GET":
                 app.router.add_get(route.path, handler)  # also answers HEAD

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from tcmoa_runtime.errors import InputError, TcmoaError
 from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.streams.page.access import request_head
 from tcmoa_runtime.streams.page.connections import Connection
 from tcmoa_runtime.web import connections
 from tcmoa_runtime.web.access import Access
-from tcmoa_runtime.web.refusal import HEADERS, RefusedError, shorten_line
+from tcmoa_runtime.web.refusal import HEADERS, answer_to_error, shorten_line
 
 _KEPT_HEADERS: Final = ("Allow", "Retry-After", "WWW-Authenticate")
 
@@ -47,30 +45,19 @@ async def _respond(access: Access, request: web.Request, handler: Handler) -> we
     try:
         access.check(request_head(request, access))
         response = await handler(request)
-    except RefusedError as refusal:
-        response = _error_response(request, refusal.status, refusal.line)
-        response.headers.update(refusal.headers)
     except web.HTTPException as error:
         response = _error_response(request, error.status, error.text or error.reason)
         for name in _KEPT_HEADERS:
             if name in error.headers:
                 response.headers[name] = error.headers[name]
-    except InputError as error:
-        response = _error_response(request, HTTPStatus.BAD_REQUEST, str(error))
-    except TcmoaError as error:
-        response = _error_response(request, HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
     except (asyncio.CancelledError, ConnectionError):
         raise
     except Exception as error:
-        _log.error(
-            "page: %s %s failed",
-            request.method,
-            request.path,
-            exc_info=error,
-            extra={"event": "request-failed", "method": request.method, "path": request.path},
+        refused = answer_to_error(
+            error, server="page", owner="stream", method=request.method, path=request.path, log=_log
         )
-        line = f"internal error: {type(error).__name__}. The log of the stream has details."
-        response = _error_response(request, HTTPStatus.INTERNAL_SERVER_ERROR, line)
+        response = _error_response(request, refused.status, refused.line)
+        response.headers.update(refused.headers)
     if not response.prepared:
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)

@@ -1,14 +1,12 @@
-"""The HTTP API of the live page as one table, from which the server and the documentation are made."""
+"""The HTTP API of the live page as one table."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from tcmoa_runtime.web import routes
-from tcmoa_runtime.web.address import DEFAULT_PORT
-from tcmoa_runtime.web.routes import Parameter, Route
+from tcmoa_runtime.web.address import DEFAULT_HOST, DEFAULT_PORT
+from tcmoa_runtime.web.routes import HttpApi, Parameter, Route, page_route
 
-EXAMPLE_URL: Final = f"http://127.0.0.1:{DEFAULT_PORT}"
 MAX_WIDTH_PX: Final = 8192
 """Largest width of an image that can be requested."""
 MAX_BODY_MIB: Final = 4
@@ -22,14 +20,7 @@ _RAMP: Final = Parameter(
 )
 _STATE: Final = "The control state, as `GET /api/state` without `stream`."
 
-PAGE: Final = Route(
-    "GET",
-    "/",
-    "The page for a browser. A token in the query is moved into a cookie.",
-    "HTML",
-    query=(Parameter("token", "text", "The token, if the page requires one."),),
-    example_file="page.html",
-)
+PAGE: Final = page_route("The page for a browser.", server="page", file="page.html")
 LIVE: Final = Route(
     "GET",
     "/live",
@@ -128,47 +119,27 @@ RESET: Final = Route(
     example_body='{"ramp": 0}',
 )
 
-ROUTES: Final = (
-    PAGE,
-    LIVE,
-    METRICS,
-    STATE,
-    STATS,
-    FRAME,
-    SNAPSHOT,
-    SET_PROMPT,
-    SET_REGION,
-    CLEAR_REGION,
-    RESET,
-)
-
-ERRORS: Final = (
-    (400, "A value is wrong, or the network has no prompt; nothing was changed."),
-    (401, "A token is required."),
-    (403, "The request comes from another site, or for another host."),
-    (404, "There is no such route, or no frame yet."),
-    (405, "The route has other methods."),
-    (408, "The headers or the body were not complete in time."),
-    (413, f"The body is larger than {MAX_BODY_MIB} MiB."),
-    (
-        429,
-        "Your address has sent too many wrong tokens; the header `Retry-After` says how many seconds to wait.",
+API: Final = HttpApi(
+    routes=(
+        PAGE,
+        LIVE,
+        METRICS,
+        STATE,
+        STATS,
+        FRAME,
+        SNAPSHOT,
+        SET_PROMPT,
+        SET_REGION,
+        CLEAR_REGION,
+        RESET,
     ),
-    (503, "Too many browsers or connections are open."),
+    url=f"http://{DEFAULT_HOST}:{DEFAULT_PORT}",
+    notes="Bodies are JSON objects (`Content-Type: application/json`). If the page requires a token, add "
+    "`-H 'Authorization: Bearer TOKEN'`. An error under `/api/` is a JSON object with one line in `error`:",
+    errors={
+        400: "A value is wrong, or the network has no prompt; nothing was changed.",
+        404: "There is no such route, or no frame yet.",
+        413: f"The body is larger than {MAX_BODY_MIB} MiB.",
+        503: "Too many browsers or connections are open.",
+    },
 )
-
-
-def describe_routes(heading: str = "###") -> str:
-    """Return the reference of the HTTP API in Markdown: a table of the routes, and each one with an example.
-
-    Args:
-        heading: Mark of the headings of the routes.
-    """
-    return routes.describe_routes(
-        ROUTES,
-        url=EXAMPLE_URL,
-        notes="Bodies are JSON objects (`Content-Type: application/json`). If the page requires a token, add "
-        "`-H 'Authorization: Bearer TOKEN'`. An error under `/api/` is a JSON object with one line in `error`:",
-        errors=ERRORS,
-        heading=heading,
-    )
