@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     import pyarrow
 
 MAX_SLICE: Final = 32
-"""Most pairs of a slice, but of large archives: a node that dies loses the slices in work, which take some seconds."""
-MAX_SLICES: Final = 4096
-"""Slices of a large archive, about: Ray Data takes 5 to 10 ms for each."""
+"""Most pairs of a slice, but of large archives: the slices in work when a node dies take some seconds."""
+MAX_SLICES: Final = 1024
+"""Slices of a large archive, about: Ray Data takes 5 to 10 ms and 45 kB of the driver for each."""
+MAX_FILES: Final = 4096
+"""As `MAX_SLICES`, if the results of a slice go into one file: they are in memory until it is written."""
 _SLICES_PER_ACTOR: Final = 8
+_MAX_SLICES_PER_ACTOR: Final = 64
+"""Slices of a large archive for each of many actors, so that the last ones do not keep the others waiting for long."""
 _FIRST_SLICES: Final = (1, 4, 16)
 """Pairs of the first slices of each actor, so that the rate is known soon."""
 
@@ -110,11 +114,12 @@ class PairColumns:
 class PairUnits(Sequence[Unit]):
     """Pairs cut into slices: some for each actor, the first ones small. A slice is made when it is asked for."""
 
-    def __init__(self, pairs: PairColumns, num_actors: int) -> None:
-        """Take the pairs and the number of actors."""
+    def __init__(self, pairs: PairColumns, num_actors: int, *, is_file_each: bool = False) -> None:
+        """Take the pairs, the number of actors, and whether the results of a slice go into one file."""
         self._pairs = pairs
         count = len(pairs)
-        size = max(1, min(MAX_SLICE, count // (_SLICES_PER_ACTOR * num_actors)), -(-count // MAX_SLICES))
+        max_slices = max(MAX_FILES if is_file_each else MAX_SLICES, _MAX_SLICES_PER_ACTOR * num_actors)
+        size = max(1, min(MAX_SLICE, count // (_SLICES_PER_ACTOR * num_actors)), -(-count // max_slices))
         first_sizes = [first for first in _FIRST_SLICES if first < size for _ in range(num_actors)]
         starts = list(itertools.accumulate(first_sizes, initial=0))
         starts += range(starts[-1] + size, count, size)

@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from tcmoa_runtime.bulk.storage import open_storage
 from tcmoa_runtime.bulk.tar_samples import count_samples
 from tcmoa_runtime.bulk.units import PairFailure, PairSlice, Shard, Unit, UnitResult
-from tcmoa_runtime.bulk.worker import INDEX_COLUMN, RESULT_COLUMN, UNIT_COLUMN, BulkWorker, WorkerSettings
+from tcmoa_runtime.bulk.worker import (
+    INDEX_COLUMN,
+    RESULT_COLUMN,
+    UNIT_COLUMN,
+    BulkWorker,
+    WorkerSettings,
+    pack_unit,
+)
 from tcmoa_runtime.cluster.environment import is_debugging
 from tcmoa_runtime.errors import InputError, TcmoaError, first_line
 from tcmoa_runtime.log import get_logger
@@ -171,7 +178,7 @@ def _run_pass(
     size = min(pool.num_actors, len(units))
     with _ray_data_settings():
         # A block for each unit: Ray Data's own repartition of a million rows takes minutes.
-        blocks = [ray.put(_block(index, unit)) for index, unit in enumerate(units)]
+        blocks = [ray.put(block_of(index, unit)) for index, unit in enumerate(units)]
         dataset = ray.data.from_arrow_refs(cast("Any", blocks))
         results = dataset.map_batches(
             BulkWorker,
@@ -222,9 +229,10 @@ def _ray_data_settings() -> Iterator[None]:
                 setattr(context, name, value)
 
 
-def _block(index: int, unit: Unit) -> pyarrow.Table:
+def block_of(index: int, unit: Unit) -> pyarrow.Table:
+    """Return a unit with its number as the block of one row that an actor takes."""
     import pyarrow
 
     return pyarrow.table(
-        {INDEX_COLUMN: [index], UNIT_COLUMN: pyarrow.array([pickle.dumps(unit)], pyarrow.binary())}
+        {INDEX_COLUMN: [index], UNIT_COLUMN: pyarrow.array([pack_unit(unit)], pyarrow.binary())}
     )

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -101,8 +101,7 @@ def fuse_in_bulk(
                 on_message("starting Ray on this machine")
             with ray_session(options.address, num_cpus=_num_cpus(options)) as session:
                 pool = _pool_size(options, session)
-                units = PairUnits(pending, pool.num_actors) if isinstance(pending, PairColumns) else pending
-                num_known = len(pending) if isinstance(pending, PairColumns) else sum(map(len, pending))
+                units, num_known = _units(pending, pool, results)
                 worker = WorkerSettings(
                     ship_bundle(bundle, nodes=session.nodes),
                     options,
@@ -221,6 +220,15 @@ def _pending(
     run.num_skipped += remaining.num_skipped
     run.num_outdated += remaining.num_outdated
     return remaining.pairs, remaining.outdated_parts
+
+
+def _units(
+    pending: PairColumns | tuple[Unit, ...], pool: PoolSize, results: ResultFolder
+) -> tuple[Sequence[Unit], int]:
+    """Return the units of work, and how many pairs they are known to hold."""
+    if isinstance(pending, PairColumns):
+        return PairUnits(pending, pool.num_actors, is_file_each=results.container != "files"), len(pending)
+    return pending, sum(map(len, pending))
 
 
 def _pool_size(options: BulkOptions, session: RaySession) -> PoolSize:

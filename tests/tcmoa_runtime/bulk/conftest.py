@@ -1,6 +1,7 @@
 """Bulk fusion without the processes of Ray, for what they make no difference to."""
 
 import contextlib
+import pickle
 
 import pytest
 
@@ -10,11 +11,11 @@ from tcmoa_runtime.cluster.session import RaySession
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """Let `fuse_in_bulk` fuse its units one after the other in this process."""
+    """Let `fuse_in_bulk` fuse its units one after the other in this process, as blocks that Ray would hand on."""
 
     from tcmoa_runtime import Bundle
-    from tcmoa_runtime.bulk import run
-    from tcmoa_runtime.bulk.worker import BulkWorker
+    from tcmoa_runtime.bulk import passes, run
+    from tcmoa_runtime.bulk.worker import RESULT_COLUMN, BulkWorker
     from tcmoa_runtime.cluster.bundle_shipping import BundleReference, bundle_hash
 
     @contextlib.contextmanager
@@ -25,11 +26,12 @@ def in_process(monkeypatch):
     def ship(bundle, nodes):
         return BundleReference(str(bundle), bundle_hash(Bundle.open(bundle)), str(bundle))
 
-    def passes(units, settings, pool):
+    def one_pass(units, settings, pool):
         worker = BulkWorker(settings)
-        for unit in units:
-            yield unit, worker.fuse(unit)
+        for index, unit in enumerate(units):
+            (row,) = worker(passes.block_of(index, unit)).to_pylist()
+            yield unit, pickle.loads(row[RESULT_COLUMN])
 
     monkeypatch.setattr(run, "ray_session", session)
     monkeypatch.setattr(run, "ship_bundle", ship)
-    monkeypatch.setattr(run, "run_passes", passes)
+    monkeypatch.setattr(run, "run_passes", one_pass)

@@ -1,4 +1,4 @@
-"""Bulk fusion on two simulated nodes: a node, a process and a driver are killed in the middle."""
+"""Bulk fusion on two simulated nodes: a driver, a node and a process are killed in the middle."""
 
 import csv
 import os
@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from bulk_pieces import BUNDLE, OPTIONS, FragileWorker, bulk_options, images_in,
 from ray_cluster import cluster, connected  # noqa: F401  # fixtures
 from tcmoa_runtime.bulk import passes
 from tcmoa_runtime.bulk.run import fuse_in_bulk
-from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import encode_image, read_image
 
 pytestmark = pytest.mark.slow
@@ -57,8 +55,31 @@ def error_rows(out):
     return rows[1:]
 
 
-def test_a_killed_node_and_a_picture_that_kills_its_process_lose_nothing(connected, tmp_path, monkeypatch):  # noqa: F811
+def kill_driver_after(count, out, command, environment):
+    """Run a command until it has written some images, and kill it; return their names."""
+    driver = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)
+    deadline = time.monotonic() + 60
+    while len(images_in(out)) < count and driver.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert driver.poll() is None
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
+    return set(images_in(out))
+
+
+def test_a_killed_driver_node_and_process_lose_nothing(connected, tmp_path, monkeypatch):  # noqa: F811
     names = write_archive(tmp_path, NUM_PAIRS)
+    out = tmp_path / "out"
+    sources = tmp_path / "x", tmp_path / "y"
+    command = [
+        *(sys.executable, "-c", "from tcmoa_runtime.cli import main; main()", "bulk", BUNDLE),
+        *(*map(str, sources), "-o", str(out)),
+        *("--address", connected.address, "--backend", OPTIONS["backend"]),
+    ]
+    there = kill_driver_after(8, out, command, dict(os.environ))
+    assert 8 <= len(there) < NUM_PAIRS
+
+    # The second run goes on where the first one was, and loses a node and the process that decodes one picture.
     expected_rows = spoil(tmp_path)
     poison = [str(tmp_path / source / "poison.png") for source in "xy"]
     for path in poison:
@@ -70,14 +91,15 @@ def test_a_killed_node_and_a_picture_that_kills_its_process_lose_nothing(connect
             killed.append(connected.nodes[1].address)
             connected.nodes[1].kill()
 
-    out = tmp_path / "out"
-    sources = tmp_path / "x", tmp_path / "y"
     with monkeypatch.context() as patched:
         patched.setattr(passes, "BulkWorker", FragileWorker)
+        patched.setattr(passes, "MAX_LOSSES", 2)  # each takes the start of a process
         options = bulk_options(address=connected.address)
         summary = fuse_in_bulk(BUNDLE, *sources, out, options, on_progress=kill)
     assert killed
-    assert (summary.num_fused, summary.num_skipped, len(summary.failures)) == (NUM_PAIRS, 0, 5)
+    assert len(summary.failures) == 5
+    assert summary.num_fused + summary.num_skipped == NUM_PAIRS
+    assert summary.num_skipped >= len(there)
     expected = plain_results(tmp_path, names)
     assert images_in(out) == expected
     *rows, last = error_rows(out)
@@ -87,15 +109,14 @@ def test_a_killed_node_and_a_picture_that_kills_its_process_lose_nothing(connect
         "poison",
         *poison,
         poison[0],
-        "the process that fused it ended 3 times; expected it to stay alive",
+        "the process that fused it ended 2 times; expected it to stay alive",
         "Look at the file, and at the memory of the nodes.",
     ]
     others = {path.name for path in out.iterdir() if path.suffix != ".png"}
     assert others == {"_errors.csv", ".tcmoa-bulk.json"}
 
-    for name in names[
-        3:5
-    ]:  # a second run does the rest only; this one over Ray Client, and with the usual actor
+    # The third one does the rest only; it is led over Ray Client, and has the usual actor.
+    for name in names[3:5]:
         (out / f"{name}.png").unlink()
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.png")}
     summary = fuse_in_bulk(BUNDLE, *sources, out, bulk_options(address=connected.client_address))
@@ -103,45 +124,3 @@ def test_a_killed_node_and_a_picture_that_kills_its_process_lose_nothing(connect
     assert images_in(out) == expected | plain_results(tmp_path, ["poison"])
     assert all((out / name).stat().st_mtime_ns == time_ns for name, time_ns in before.items())
     assert [row[:5] for row in error_rows(out)] == expected_rows
-
-
-def test_a_driver_that_is_killed_goes_on_where_it_was(connected, tmp_path):  # noqa: F811
-    names = write_archive(tmp_path, 30)
-    out = tmp_path / "out"
-    command = [
-        *(sys.executable, "-c", "from tcmoa_runtime.cli import main; main()", "bulk", BUNDLE),
-        *(str(tmp_path / "x"), str(tmp_path / "y")),
-        *("-o", str(out), "--address", connected.address, "--backend", OPTIONS["backend"]),
-    ]
-    driver = subprocess.Popen(command, stderr=subprocess.PIPE, env=dict(os.environ))
-    deadline = time.monotonic() + 60
-    while len(images_in(out)) < 8 and driver.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert driver.poll() is None
-    driver.send_signal(signal.SIGKILL)
-    driver.communicate()
-    there = set(images_in(out))
-    assert 8 <= len(there) < 30
-    summary = fuse_in_bulk(
-        BUNDLE, tmp_path / "x", tmp_path / "y", out, bulk_options(address=connected.address)
-    )
-    assert summary.num_fused + summary.num_skipped == 30
-    assert summary.num_skipped >= len(there)
-    assert images_in(out) == plain_results(tmp_path, names)
-    assert not list(out.glob(".*.partial"))
-
-
-def test_an_error_of_the_bundle_on_a_node_is_one_line_and_leaves_nothing(connected, tmp_path, monkeypatch):  # noqa: F811
-    write_archive(tmp_path, 2)
-    in_passes = passes.run_passes
-
-    def with_another_bundle(units, settings, pool):
-        return in_passes(units, replace(settings, bundle=replace(settings.bundle, sha256="0" * 64)), pool)
-
-    monkeypatch.setattr("tcmoa_runtime.bulk.run.run_passes", with_another_bundle)
-    options = bulk_options(address=connected.address, actors=1)
-    with pytest.raises(
-        InputError, match=r"^nano-vif: SHA-256 of bundle.json is .* on this node; expected 0000"
-    ):
-        fuse_in_bulk(BUNDLE, tmp_path / "x", tmp_path / "y", tmp_path / "new" / "out", options)
-    assert not (tmp_path / "new").exists()

@@ -4,6 +4,7 @@ import csv
 import io
 import tarfile
 import threading
+from dataclasses import replace
 
 import pyarrow
 import pytest
@@ -90,6 +91,23 @@ class TestStopped:
 
         monkeypatch.setattr(bulk_run, "run_passes", fails)
         with pytest.raises(TcmoaError, match=r"^failed"):
+            fuse(folder / "x", folder / "y", tmp_path / "new" / "out")
+        assert not (tmp_path / "new").exists()
+
+    def test_an_error_of_the_bundle_on_a_node_is_one_line_and_leaves_nothing(
+        self, archive, tmp_path, monkeypatch
+    ):
+        folder, _names, _ = archive
+        in_one_pass = bulk_run.run_passes
+
+        def with_another_bundle(units, settings, pool):
+            bundle = replace(settings.bundle, sha256="0" * 64)
+            return in_one_pass(units, replace(settings, bundle=bundle), pool)
+
+        monkeypatch.setattr(bulk_run, "run_passes", with_another_bundle)
+        with pytest.raises(
+            InputError, match=rf"^{small_bundle()}: SHA-256 of bundle.json is .* on this node; expected 0000"
+        ):
             fuse(folder / "x", folder / "y", tmp_path / "new" / "out")
         assert not (tmp_path / "new").exists()
 
