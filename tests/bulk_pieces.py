@@ -1,5 +1,7 @@
 """Archives of small pairs for bulk fusion, what the plain Fuser makes of them, and an actor that can be killed."""
 
+import csv
+import io
 import os
 import signal
 import tempfile
@@ -13,6 +15,8 @@ from micro_model import scrambled
 from tcmoa import Sizes
 from tcmoa_export import export_bundle
 from tcmoa_runtime import Fuser
+from tcmoa_runtime.bulk.run import fuse_in_bulk
+from tcmoa_runtime.bulk.summary import BulkSummary
 from tcmoa_runtime.bulk.units import PairSlice
 from tcmoa_runtime.bulk.worker import BulkWorker
 from tcmoa_runtime.images import encode_image, read_image
@@ -21,6 +25,8 @@ from tcmoa_runtime.options.export import ExportOptions
 
 BUNDLE = "nano-vif"
 HEIGHT, WIDTH = 48, 64
+COUNT = 6
+"""Pairs of the archive that tests share."""
 NUM_KINDS = 6
 """Different pairs of an archive; the others are copies, so that few must be fused for comparison."""
 OPTIONS = {"backend": "onnxruntime", "threads": 1}
@@ -75,6 +81,26 @@ def plain_results(folder: Path, names: list[str], bundle: str = BUNDLE) -> dict[
 def images_in(folder: Path, suffix: str = ".png") -> dict[str, bytes]:
     """Return the images in a folder by name."""
     return {path.stem: path.read_bytes() for path in folder.glob(f"*{suffix}")}
+
+
+def fuse_small(x, y, out, **options):
+    """Fuse in bulk with the small bundle."""
+    return fuse_in_bulk(small_bundle(), x, y, out, bulk_options(**options))
+
+
+def counts(summary: BulkSummary) -> tuple[int, int, int]:
+    """Return how many pairs were fused, skipped and not fused."""
+    return summary.num_fused, summary.num_skipped, len(summary.failures)
+
+
+def sources_of(folder: Path, name: str) -> list[bytes]:
+    """Return the files of a pair of an archive."""
+    return [(folder / source / f"{name}.png").read_bytes() for source in "xy"]
+
+
+def error_rows(data: bytes) -> list[list[str]]:
+    """Return the rows of a table of errors, without their header."""
+    return list(csv.reader(io.StringIO(data.decode())))[1:]
 
 
 class FragileWorker(BulkWorker):

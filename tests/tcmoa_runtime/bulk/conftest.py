@@ -5,8 +5,17 @@ import pickle
 
 import pytest
 
+from bulk_pieces import COUNT, plain_results, small_bundle, write_archive
 from tcmoa_runtime.cluster.nodes import ClusterNode
 from tcmoa_runtime.cluster.session import RaySession
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory):
+    """A folder with x/ and y/, the names of its pairs, and what the plain Fuser makes of them; read-only."""
+    folder = tmp_path_factory.mktemp("archive")
+    names = write_archive(folder, COUNT)
+    return folder, names, plain_results(folder, names, small_bundle())
 
 
 @pytest.fixture

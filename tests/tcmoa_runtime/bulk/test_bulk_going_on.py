@@ -10,12 +10,12 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from bulk_pieces import bulk_options, images_in, plain_results, small_bundle, write_archive
-from tcmoa_runtime.bulk import parquet_rows, passes, worker
+from bulk_pieces import counts, images_in, plain_results, small_bundle, write_archive
+from bulk_pieces import fuse_small as fuse
+from tcmoa_runtime.bulk import pair_columns, parquet_rows, passes, worker
 from tcmoa_runtime.bulk import run as bulk_run
 from tcmoa_runtime.bulk.passes import PoolSize
 from tcmoa_runtime.bulk.results import check_name
-from tcmoa_runtime.bulk.run import fuse_in_bulk
 from tcmoa_runtime.bulk.storage import open_storage
 from tcmoa_runtime.bulk.tar_samples import list_files, read_samples
 from tcmoa_runtime.bulk.units import PairSlice
@@ -32,14 +32,6 @@ def archive(tmp_path_factory):
     folder = tmp_path_factory.mktemp("archive")
     names = write_archive(folder, 2)
     return folder, names, plain_results(folder, names, small_bundle())
-
-
-def fuse(x, y, out, **options):
-    return fuse_in_bulk(small_bundle(), x, y, out, bulk_options(**options))
-
-
-def counts(summary):
-    return summary.num_fused, summary.num_skipped, len(summary.failures)
 
 
 def write_tar(path, folder, keys):
@@ -214,6 +206,34 @@ def test_a_run_without_results_says_so(archive, tmp_path, monkeypatch, caplog):
 
     monkeypatch.setattr(bulk_run, "run_passes", slow)
     assert counts(fuse(folder / "x", folder / "y", tmp_path / "out")) == (2, 0, 0)
+
+
+def test_images_of_a_slice_whose_process_died_are_not_fused_again(archive, tmp_path, monkeypatch):
+    folder, names, expected = archive
+    monkeypatch.setattr(pair_columns, "_SLICES_PER_ACTOR", 1)  # both pairs are one slice
+    monkeypatch.setattr(pair_columns, "_FIRST_SLICES", ())
+    in_one_pass, fused, tried = bulk_run.run_passes, [], []
+    original = worker.fuse_batch
+
+    def counted(fuser, batch, prompt):
+        if len(fused) == 1 and not tried:
+            raise RuntimeError("the process dies with the second pair")
+        fused.append(batch)
+        return original(fuser, batch, prompt)
+
+    def dies_once(units, settings, pool):
+        for index, (_, result) in enumerate(in_one_pass(units, settings, pool)):
+            if tried:
+                yield index, result
+            tried.append(result)
+
+    monkeypatch.setattr(worker, "fuse_batch", counted)
+    monkeypatch.setattr(passes, "_run_pass", dies_once)
+    monkeypatch.setattr(bulk_run, "run_passes", passes.run_passes)
+    assert counts(fuse(folder / "x", folder / "y", tmp_path / "out", actors=1)) == (2, 0, 0)
+    assert (len(fused), len(tried)) == (2, 3)
+    assert images_in(tmp_path / "out") == expected
+    assert names == sorted(expected)
 
 
 class TestLargeRowGroups:

@@ -10,10 +10,10 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from bulk_pieces import bulk_options, images_in, plain_results, small_bundle, write_archive
+from bulk_pieces import fuse_small as fuse
+from bulk_pieces import images_in, plain_results, small_bundle, write_archive
 from object_store import object_store
 from tcmoa_runtime.bulk import pair_columns
-from tcmoa_runtime.bulk.run import fuse_in_bulk
 from tcmoa_runtime.bulk.storage import open_storage
 from tcmoa_runtime.cli import run
 
@@ -55,10 +55,6 @@ def replace_pair(folder, name, picture):
 def age(*paths, seconds=0):
     for path in paths:
         os.utime(path, (BEFORE + seconds, BEFORE + seconds))
-
-
-def fuse(x, y, out, **options):
-    return fuse_in_bulk(small_bundle(), x, y, out, bulk_options(**options))
 
 
 def counts(summary):
