@@ -287,7 +287,10 @@ class RemoteStorage:
 
 
 class FsspecStorage(RemoteStorage):
-    """A file system of fsspec; pyarrow does not hand on when its files were changed."""
+    """A file system of fsspec; pyarrow does not hand on when its files were changed.
+
+    Some keep listings, which do not show what other processes have written since.
+    """
 
     def __init__(self, filesystem: AbstractFileSystem, scheme: str) -> None:
         """Take a file system and the scheme of its URIs."""
@@ -299,6 +302,7 @@ class FsspecStorage(RemoteStorage):
     def list_files(self, folder: str) -> Iterator[ListedFile]:
         """Yield each file and folder in a folder."""
         with self._about(folder, "listed"):
+            self._fsspec.invalidate_cache()
             try:
                 found = self._fsspec.ls(folder, detail=True)
             except FileNotFoundError:
@@ -310,6 +314,7 @@ class FsspecStorage(RemoteStorage):
     def find(self, path: str) -> ListedFile | None:
         """Return the file or folder at a path."""
         with self._about(path, "read"):
+            self._fsspec.invalidate_cache()
             try:
                 return _found_by_fsspec(self._fsspec.info(path))
             except FileNotFoundError:

@@ -105,10 +105,9 @@ def _describe(summary: BulkSummary) -> str:
     there = f", {summary.num_skipped} more were there" if summary.num_skipped else ""
     failed = f", {len(summary.failures)} not fused, see {summary.errors_path}" if summary.failures else ""
     if not summary.num_fused and not failed:
-        return (
-            f"{summary.num_skipped} results are in {summary.out} already; nothing to fuse "
-            "(--overwrite fuses them again)"
-        )
+        is_current = not summary.num_outdated  # else the warning says what fuses them again
+        remedy = "; nothing to fuse (--overwrite fuses them again)" if is_current else ""
+        return f"{summary.num_skipped} results are in {summary.out} already{remedy}"
     done = (
         f"{summary.num_fused} {'pair' if summary.num_fused == 1 else 'pairs'} in {summary.out}{there}{failed}"
     )

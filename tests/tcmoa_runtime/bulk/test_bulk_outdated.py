@@ -5,16 +5,18 @@ import json
 import os
 import tarfile
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import parquet
 
 from bulk_pieces import fuse_small as fuse
 from bulk_pieces import images_in, plain_results, small_bundle, write_archive
 from object_store import object_store
 from tcmoa_runtime.bulk import pair_columns
-from tcmoa_runtime.bulk.storage import open_storage
+from tcmoa_runtime.bulk.storage import FsspecStorage, open_storage
 from tcmoa_runtime.cli import run
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -273,6 +275,21 @@ class TestFileSystems:
             }
             assert counts(fuse(x, y, out, update=True)) == (1, 2, 0, 0)
             assert store.objects["archive/out/pair001.png"] == replacement[2]
+
+    def test_listings_that_fsspec_keeps_do_not_hide_what_others_write(self):
+        class Keeping(MemoryFileSystem):
+            kept: ClassVar[dict] = {}
+
+            def ls(self, path, detail=True, **kwargs):
+                return self.kept.setdefault(path, super().ls(path, detail, **kwargs))
+
+            def invalidate_cache(self, path=None):
+                self.kept.clear()
+
+        storage, other = FsspecStorage(Keeping(), "keeping"), MemoryFileSystem()
+        for name in "ab":
+            other.pipe(f"/kept/{name}.png", b"")
+            assert [file.name for file in storage.list_files("/kept")][-1] == f"{name}.png"
 
     def test_times_of_fsspec_are_found_under_their_usual_names(self):
         storage, path = open_storage("memory://times/a.png")
