@@ -18,7 +18,7 @@ from tcmoa_runtime.images import encode_image, read_image
 
 pytestmark = pytest.mark.slow
 
-NUM_PAIRS = 40
+NUM_PAIRS = 32
 
 
 def spoil(folder):
