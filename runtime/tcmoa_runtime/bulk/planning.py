@@ -33,7 +33,7 @@ class FileInput:
         storages: These file systems; one object if they are the same.
         pairs: The pairs.
         failures: Images without a partner.
-        container: How results are stored if nobody says.
+        container: How results are stored if the options do not say.
     """
 
     locations: tuple[str, str]

@@ -94,10 +94,18 @@ def find_remaining(
 def find_outdated_parts(units: Sequence[Unit], record: ResultRecord) -> list[str]:
     """Return the names of files with results of rows or samples that are older than the file of these."""
     sources = {unit.part: unit.modified_ns for unit in units if not isinstance(unit, PairSlice)}
+
+    def source_time(part: str) -> int | None:
+        while (
+            part and part not in sources
+        ):  # a piece of a unit, or one of that; a unit's own name may have the mark
+            part = part.rpartition(PIECE_MARK)[0]
+        return sources.get(part)
+
     return [
         name
         for name, modified_ns in record.list_parts()
-        if is_outdated(modified_ns, sources.get(name.rpartition(".")[0].partition(PIECE_MARK)[0]))
+        if is_outdated(modified_ns, source_time(name.rpartition(".")[0]))
     ]
 
 

@@ -203,7 +203,7 @@ class TestFilesOfManyPairs:
     def test_results_in_such_files_are_compared_with_the_file_of_their_sources(
         self, pictures, tmp_path, write, suffix
     ):
-        source, out = tmp_path / f"in.{suffix}", tmp_path / "out"
+        source, out = tmp_path / f"in~1.{suffix}", tmp_path / "out"
         write(source, pictures, NAMES[:2])
         age(source)
         assert counts(fuse(source, None, out)) == (2, 0, 0, 0)
