@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -84,9 +85,16 @@ def test_processes_keep_equal_weights_with_different_noise(rounds):
 def test_a_run_of_two_processes_resumes_exactly_and_with_two_only(pairs, tmp_path):
     config = configured(pairs, "command", TWO)
     command = TESTS / "distributed_command.py"
-    for out, options in (("whole", ()), ("halves", ("--rounds", "3")), ("halves", ("--resume",))):
-        result = torchrun(command, config, "--out", tmp_path / out, *options)
-        assert result.returncode == 0, result.stderr
+    runs = (("whole", ()), ("halves", ("--rounds", "3")), ("halves", ("--resume",)))
+    result = torchrun(
+        command,
+        *(
+            argument
+            for out, options in runs
+            for argument in (free_port(), shlex.join(map(str, (config, "--out", tmp_path / out, *options))))
+        ),
+    )
+    assert result.returncode == 0, result.stderr
     assert_same(read_checkpoint(tmp_path / "halves"), read_checkpoint(tmp_path / "whole"))
     assert {path.name for path in (tmp_path / "whole").iterdir()} == {
         "checkpoint.pt",
