@@ -1,6 +1,7 @@
 """Fusing frames: shapes, batches, prompts, sizes and channel orders."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -13,6 +14,22 @@ from tcmoa_runtime import Fuser, InputError, MissingError, TcmoaError
 from tcmoa_runtime.fit import plan_tiles
 from tcmoa_runtime.images import stretch_to_uint8, to_frame
 from tcmoa_runtime.prompts import pool_to_grid
+
+
+@pytest.fixture(scope="module")
+def load():
+    """Function as `Fuser.load`, whose fusers are loaded once and stay open behind a with-block."""
+    loaded = {}
+
+    def load(bundle, **options):
+        key = (bundle, *options.items())
+        if key not in loaded:
+            loaded[key] = Fuser.load(bundle, **options)
+        return nullcontext(loaded[key])
+
+    yield load
+    for fuser in loaded.values():
+        fuser.close()
 
 
 def test_two_frames_are_fused_into_one(fuser, pair):
@@ -50,11 +67,11 @@ def test_a_list_of_frames_is_a_batch(fuser, four_pairs):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_a_bundle_of_batch_2_takes_any_number_of_frames(
-    count, exported, fuser, four_pairs, max_gray_difference
+    load, count, exported, fuser, four_pairs, max_gray_difference
 ):
     x, y = (frames[:count] for frames in four_pairs)
     shifts = np.linspace(-0.4, 0.4, count * 221).reshape(count, 13, 17)
-    with Fuser.load(exported("batch")) as batched:
+    with load(exported("batch")) as batched:
         fused, prompts = batched.with_prompt(x, y, shift=shifts)
     expected, expected_prompts = fuser.with_prompt(x, y, shift=shifts)
     assert fused.shape == (count, 100, 130, 3)
@@ -63,8 +80,8 @@ def test_a_bundle_of_batch_2_takes_any_number_of_frames(
     np.testing.assert_allclose(prompts, expected_prompts, atol=1e-4)
 
 
-def test_a_bundle_of_batch_2_takes_a_single_frame(exported, fuser, pair, max_gray_difference):
-    with Fuser.load(exported("batch")) as batched:
+def test_a_bundle_of_batch_2_takes_a_single_frame(load, exported, fuser, pair, max_gray_difference):
+    with load(exported("batch")) as batched:
         fused = batched(*pair)
     assert fused.shape == (100, 130, 3)
     assert max_gray_difference(fused, fuser(*pair)) <= 1
@@ -101,8 +118,8 @@ def test_with_prompt_gives_the_same_frame_as_a_call(fuser, pair):
     np.testing.assert_array_equal(fused, fuser(*pair, shift=0.1))
 
 
-def test_with_prompt_is_refused_by_a_bundle_without_prompt_output(exported, pair):
-    with Fuser.load(exported("plain")) as plain:
+def test_with_prompt_is_refused_by_a_bundle_without_prompt_output(load, exported, pair):
+    with load(exported("plain")) as plain:
         assert plain(*pair).shape == (100, 130, 3)
         with pytest.raises(InputError, match="Export the bundle again with with_prompt=True"):
             plain.with_prompt(*pair)
@@ -163,8 +180,8 @@ def test_region_changes_prompts_inside_the_mask_only(fuser, pair):
     ],
     ids=["size", "3-D", "empty", "255", "negative", "NaN", "text", "ragged"],
 )
-def test_region_refuses_values_that_are_not_a_mask(mask, vif):
-    with Fuser.load(vif, fit="exact") as fuser, pytest.raises(InputError, match=r"^mask: "):
+def test_region_refuses_values_that_are_not_a_mask(load, mask, vif):
+    with load(vif, fit="exact") as fuser, pytest.raises(InputError, match=r"^mask: "):
         fuser.region(mask, 1, 0)
 
 
@@ -173,21 +190,21 @@ def test_region_of_an_empty_mask_is_refused_by_every_fit(fuser):
         fuser.region(np.zeros((0, 0)), 1, 0)
 
 
-def test_region_divides_the_frame_evenly_for_a_bundle_that_resizes(exported):
-    with Fuser.load(exported("resize")) as resizing:
+def test_region_divides_the_frame_evenly_for_a_bundle_that_resizes(load, exported):
+    with load(exported("resize")) as resizing:
         assert resizing.bundle.fit == "resize"
         mask = np.random.default_rng(0).random((100, 130)) < 0.5
         expected = pool_to_grid(mask.astype(float), resizing.grid, None)
         np.testing.assert_array_equal(resizing.region(mask, 1, 0), expected)
 
 
-def test_exact_refuses_another_size_and_names_the_ways_out(vif, pair):
+def test_exact_refuses_another_size_and_names_the_ways_out(load, vif, pair):
     x, y = pair
     line = (
         "x: 129x100; expected 130x100, the size of this bundle. "
         "Set fit to tile, pad or resize, or export a bundle for 129x100."
     )
-    with Fuser.load(vif, fit="exact") as exact:
+    with load(vif, fit="exact") as exact:
         with pytest.raises(InputError) as caught:
             exact(x[:, 1:], y)
         assert str(caught.value) == line
@@ -205,37 +222,37 @@ def test_two_sizes_need_an_alignment(fuser, pair):
         fuser(x, y[1:])
 
 
-def test_pad_refuses_larger_frames(vif):
+def test_pad_refuses_larger_frames(load, vif):
     frame = np.zeros((101, 130, 3), np.uint8)
     with (
-        Fuser.load(vif, fit="pad") as padding,
+        load(vif, fit="pad") as padding,
         pytest.raises(InputError, match=r"^x: 130x101; expected at most 130x100"),
     ):
         padding(frame, frame)
 
 
 @pytest.mark.parametrize("mode", ["auto", "tile", "pad", "exact", "resize"])
-def test_every_fit_gives_frames_of_the_right_size_the_same_bytes(mode, vif, fuser, pair):
-    with Fuser.load(vif, fit=mode) as other:
+def test_every_fit_gives_frames_of_the_right_size_the_same_bytes(load, mode, vif, fuser, pair):
+    with load(vif, fit=mode) as other:
         np.testing.assert_array_equal(other(*pair), fuser(*pair))
         np.testing.assert_array_equal(other.with_prompt(*pair)[1], fuser.with_prompt(*pair)[1])
 
 
 @pytest.mark.parametrize("mode", ["tile", "pad", "auto"])
-def test_a_smaller_frame_is_padded_by_its_edge_and_cropped(mode, vif, fuser, pair):
+def test_a_smaller_frame_is_padded_by_its_edge_and_cropped(load, mode, vif, fuser, pair):
     x, y = (frame[:60, :75] for frame in pair)
     px, py = (np.pad(frame, ((0, 40), (0, 55), (0, 0)), mode="edge") for frame in (x, y))
-    with Fuser.load(vif, fit=mode) as padding:
+    with load(vif, fit=mode) as padding:
         fused, prompt = padding.with_prompt(x, y)
     expected, expected_prompt = fuser.with_prompt(px, py)
     np.testing.assert_array_equal(fused, expected[:60, :75])
     np.testing.assert_allclose(prompt, expected_prompt[..., :8, :10], rtol=1e-6)
 
 
-def test_tiles_are_the_frames_that_the_graph_fuses(vif, fuser):
+def test_tiles_are_the_frames_that_the_graph_fuses(load, vif, fuser):
     """Where only one tile covers a pixel, its result is kept."""
     x, y = frames(100, 250, 2, seed=5)
-    with Fuser.load(vif, fit="tile") as tiling:
+    with load(vif, fit="tile") as tiling:
         fused = tiling(x, y)
     assert fused.shape == x.shape
     plan = plan_tiles((100, 250), (100, 130), 8)
@@ -247,9 +264,9 @@ def test_tiles_are_the_frames_that_the_graph_fuses(vif, fuser):
     np.testing.assert_array_equal(fused[:, -30:], last[:, 250 - right - 30 : 250 - right])
 
 
-def test_tiles_go_through_the_bundles_batch(exported, fuser):
+def test_tiles_go_through_the_bundles_batch(load, exported, fuser):
     x, y = frames(150, 300, 2, seed=6)
-    with Fuser.load(exported("batch")) as pairs_of_tiles, Fuser.load(exported("vif")) as single:
+    with load(exported("batch")) as pairs_of_tiles, load(exported("vif")) as single:
         np.testing.assert_array_equal(pairs_of_tiles(x, y), single(x, y))
         both = pairs_of_tiles(np.stack([x, y]), np.stack([y, x]))
         np.testing.assert_array_equal(both[1], single(y, x))
@@ -278,46 +295,46 @@ def test_an_unknown_fit_is_refused(vif):
 
 
 @pytest.mark.parametrize("size", [(50, 61), (100, 131), (300, 20), (1, 1)])
-def test_resize_gives_the_size_of_x(size, vif):
+def test_resize_gives_the_size_of_x(load, size, vif):
     x, y = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
-    with Fuser.load(vif, fit="resize") as resizing:
+    with load(vif, fit="resize") as resizing:
         assert resizing(x, y).shape == (*size, 3)
         fused, prompt = resizing.with_prompt(np.stack([x, x]), np.stack([y, y]))
     assert fused.shape == (2, *size, 3)
     assert prompt.shape == (2, 2, 2, 13, 17)
 
 
-def test_a_graph_below_one_token_is_never_tiled(exported):
+def test_a_graph_below_one_token_is_never_tiled(load, exported):
     narrow = exported("narrow")
     x, y = np.random.default_rng(0).integers(0, 256, (2, 30, 50, 3), np.uint8)
-    with Fuser.load(narrow) as automatic, Fuser.load(narrow, fit="resize") as resizing:
+    with load(narrow) as automatic, load(narrow, fit="resize") as resizing:
         assert not automatic.bundle.can_tile
         np.testing.assert_array_equal(automatic(x, y), resizing(x, y))
     line = r"^x: 50x30; expected 40x7, the size of this bundle. Set fit to resize, or export a bundle for 50x30\.$"
-    with Fuser.load(narrow, fit="tile") as tiling, pytest.raises(InputError, match=line):
+    with load(narrow, fit="tile") as tiling, pytest.raises(InputError, match=line):
         tiling(x, y)
 
 
-def test_resize_does_not_change_frames_of_the_right_size(vif, fuser, pair):
-    with Fuser.load(vif, fit="resize") as resizing:
+def test_resize_does_not_change_frames_of_the_right_size(load, vif, fuser, pair):
+    with load(vif, fit="resize") as resizing:
         np.testing.assert_array_equal(resizing(*pair), fuser(*pair))
 
 
-def test_resize_preserves_the_image(vif, fuser, pair):
+def test_resize_preserves_the_image(load, vif, fuser, pair):
     twice = [np.repeat(np.repeat(f, 2, axis=0), 2, axis=1) for f in pair]
-    with Fuser.load(vif, fit="resize") as resizing:
+    with load(vif, fit="resize") as resizing:
         large = resizing(*twice)
     # Halving the doubled frames is exact, so only the enlarged result is interpolated and blurred.
     halved = large.reshape(100, 2, 130, 2, 3).mean((1, 3))
     assert np.corrcoef(halved.ravel(), fuser(*pair).ravel())[0, 1] > 0.9
 
 
-def test_shrinking_averages_pixels(vif, pair):
+def test_shrinking_averages_pixels(load, vif, pair):
     """Sampling single pixels would turn a fine pattern into a coarse one (aliasing)."""
     plain = [np.repeat(np.repeat(f.clip(20, 235), 2, axis=0), 2, axis=1) for f in pair]
     pattern = 20 * (-1) ** np.indices(plain[0].shape)[:2].sum(0)  # mean 0 over each 2x2 pixels
     fine = [(f + pattern).astype(np.uint8) for f in plain]
-    with Fuser.load(vif, fit="resize") as resizing:
+    with load(vif, fit="resize") as resizing:
         np.testing.assert_array_equal(resizing(*fine), resizing(*plain))
 
 
@@ -334,36 +351,38 @@ def test_gray_alpha_and_16_bit_frames_equal_their_conversions(fuser, pair):
     np.testing.assert_array_equal(fuser(x[None], deep[None, ..., None])[0], fuser(x, deep))
 
 
-def test_the_stretch_uses_the_percentiles_given_to_load(vif, fuser, pair):
+def test_the_stretch_uses_the_percentiles_given_to_load(load, vif, fuser, pair):
     deep = pair[1][..., 0].astype(np.uint16) * 31
-    with Fuser.load(vif, percentiles=(10, 80)) as hard:
+    with load(vif, percentiles=(10, 80)) as hard:
         np.testing.assert_array_equal(hard(pair[0], deep), fuser(pair[0], stretch_to_uint8(deep, (10, 80))))
 
 
-def test_a_one_channel_source_accepts_gray_and_the_luma_of_color(exported, pair):
+def test_a_one_channel_source_accepts_gray_and_the_luma_of_color(load, exported, pair):
     x, y = pair
-    with Fuser.load(exported("gray")) as gray:
+    with load(exported("gray")) as gray:
         expected = gray(x, to_frame(y, "y", 1))
         np.testing.assert_array_equal(gray(x, to_frame(y, "y", 1)[..., 0]), expected)
         np.testing.assert_array_equal(gray(x, y), expected)
 
 
-def test_a_one_channel_source_equals_gray_in_three_channels(exported, fuser, pair, max_gray_difference):
+def test_a_one_channel_source_equals_gray_in_three_channels(load, exported, fuser, pair, max_gray_difference):
     x, y = pair
-    with Fuser.load(exported("gray")) as gray:
+    with load(exported("gray")) as gray:
         assert max_gray_difference(gray(x, y[..., 0]), fuser(x, y[..., 0])) <= 1
 
 
-def test_a_bgr_bundle_gives_the_flipped_result_of_the_rgb_bundle(exported, fuser, pair, max_gray_difference):
+def test_a_bgr_bundle_gives_the_flipped_result_of_the_rgb_bundle(
+    load, exported, fuser, pair, max_gray_difference
+):
     flipped = [f[..., ::-1] for f in pair]
-    with Fuser.load(exported("bgr")) as bgr:
+    with load(exported("bgr")) as bgr:
         fused = bgr(*flipped)
     assert max_gray_difference(fused[..., ::-1], fuser(*pair)) <= 1
     assert max_gray_difference(fused, fuser(*pair)) > 10
 
 
-def test_luma_of_a_bgr_bundle_uses_the_weight_of_red_for_red(exported, pair, max_gray_difference):
-    with Fuser.load(exported("bgr gray")) as bgr, Fuser.load(exported("gray")) as rgb:
+def test_luma_of_a_bgr_bundle_uses_the_weight_of_red_for_red(load, exported, pair, max_gray_difference):
+    with load(exported("bgr gray")) as bgr, load(exported("gray")) as rgb:
         fused = bgr(*(f[..., ::-1] for f in pair))
         assert max_gray_difference(fused[..., ::-1], rgb(*pair)) <= 1
 
