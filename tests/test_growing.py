@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
 import pytest
 
+from fleet_pieces import check_videos
 from ray_cluster import cluster, connected  # noqa: F401  # fixtures
 from tcmoa_runtime import Fuser
 from tcmoa_runtime.images import decode_image, read_frame, read_image, resize_frame, write_image
@@ -71,8 +73,8 @@ def fused(place):
 
 
 @contextlib.contextmanager
-def running(words, folder):
-    """Run a command until the end of the block; yield the URL that it prints first."""
+def running(words, folder, end=signal.SIGTERM):
+    """Run a command until the end of the block; yield its process, its log, and the URL that it prints first."""
     log = folder / f"{words[0]}-{time.monotonic_ns()}.log"
     with log.open("wb") as output:
         process = subprocess.Popen([*TCMOA, *words], cwd=folder, stdout=output, stderr=output)
@@ -82,8 +84,8 @@ def running(words, folder):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-        yield url[0]
-        process.send_signal(signal.SIGTERM)
+        yield SimpleNamespace(process=process, url=url[0], log=log)
+        process.send_signal(end)
         assert process.wait(60) in (0, -signal.SIGTERM, 128 + signal.SIGTERM), log.read_text()
     finally:
         process.kill()
@@ -111,7 +113,8 @@ def test_bulk_fuses_two_folders(where, place, fused):
 
 def test_serve_fuses_files_that_are_posted(where, place, fused):
     options, _ = where
-    with running([*readme_commands()["serve"], *options, "--port", str(free_port())], place) as url:
+    with running([*readme_commands()["serve"], *options, "--port", str(free_port())], place) as service:
+        url = service.url
         assert httpx.get(f"{url}/v2/health/ready").status_code == 200
         for name, frame in fused.items():
             files = {
@@ -123,21 +126,39 @@ def test_serve_fuses_files_that_are_posted(where, place, fused):
             assert np.array_equal(decode_image(response.content, name), frame)
 
 
-def test_a_fleet_streams_all_of_its_pairs(where, place):
+def test_a_fleet_streams_all_of_its_pairs_and_completes_its_files(where, place):
     options, is_cluster = where
     words = readme_commands()["fleet"]
+    file, out = place / words[1], place / f"videos-{is_cluster}"
     assert (ROOT / words[1]).is_file()
+    out.mkdir()
+    outputs = f'[defaults]\nout = "{out}/{{pair}}-{{time}}.mkv"\ncodec = "mjpeg"'
+    file.write_text((ROOT / words[1]).read_text().replace("[defaults]", outputs))
+    page = ["--page", f"127.0.0.1:{free_port()}"]
     try:
-        with running([*words, *options, "--page", f"127.0.0.1:{free_port()}"], place) as url:
-            deadline = time.monotonic() + START_SECONDS
-            while True:
-                pairs = httpx.get(f"{url}/api/fleet").json()["pairs"]
-                if pairs and all(pair["state"] == "running" for pair in pairs):
-                    break
-                assert time.monotonic() < deadline, pairs
-                time.sleep(0.2)
-            picture = httpx.get(f"{url}/api/pairs/{pairs[0]['name']}/picture.jpg").content
+        with running([*words, *options, *page], place, signal.SIGINT) as fleet:
+
+            def until(condition):
+                deadline = time.monotonic() + START_SECONDS
+                while not condition():
+                    assert time.monotonic() < deadline, fleet.log.read_text()
+                    time.sleep(0.1)
+
+            def pairs():
+                return httpx.get(f"{fleet.url}/api/fleet").json()["pairs"]
+
+            until(lambda: pairs() and all(pair["state"] == "running" for pair in pairs()))
+            picture = httpx.get(f"{fleet.url}/api/pairs/{pairs()[0]['name']}/picture.jpg").content
             assert decode_image(picture, "picture").ndim == 3
+            fleet.process.send_signal(signal.SIGHUP)
+            until(lambda: f"{words[1]}: read again: nothing changed" in fleet.log.read_text())
     finally:
         if is_cluster:  # where the streams outlive the command
             subprocess.run([*TCMOA, *words, *options, "--stop"], cwd=place, check=True, env=os.environ)
+    lines = fleet.log.read_text().splitlines()
+    assert (fleet.process.returncode, any(line.startswith("gate: running on ") for line in lines)) == (
+        0,
+        True,
+    )
+    assert ("stopping 3 streams, which complete their files" in lines) is not is_cluster
+    assert {name.partition("-")[0] for name in check_videos(out)} == {"gate", "yard", "roof"}

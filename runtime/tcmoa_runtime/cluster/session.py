@@ -53,7 +53,11 @@ class RaySession:
 
 @contextlib.contextmanager
 def ray_session(
-    address: str | None = None, *, num_cpus: int | None = None, object_store_bytes: int | None = None
+    address: str | None = None,
+    *,
+    num_cpus: int | None = None,
+    object_store_bytes: int | None = None,
+    checks_nodes: bool = True,
 ) -> Iterator[RaySession]:
     """Connect this process to Ray for the time of a with-block.
 
@@ -63,6 +67,8 @@ def ray_session(
             `ray.init` itself, None uses its connection, and leaves it open.
         num_cpus: CPUs of a private Ray; those of the machine if None.
         object_store_bytes: Size of the object store of a private Ray; Ray's default if None.
+        checks_nodes: Whether each node of a cluster must answer, with this version of tcmoa; not for a session that
+            starts no work.
 
     Raises:
         InputError: No Ray cluster is at the address, or it refuses the token.
@@ -88,7 +94,7 @@ def ray_session(
                 yield RaySession(None, list_nodes())  # this machine, with this interpreter
         else:
             with _connection(check_address(address)):
-                yield RaySession(address, check_nodes())
+                yield RaySession(address, check_nodes() if checks_nodes else list_nodes())
 
 
 @contextlib.contextmanager

@@ -268,12 +268,12 @@ def open_fleet(path: Path, address: str | None, on_message: OnMessage) -> Iterat
 
 @contextlib.contextmanager
 def visit_fleet(path: Path, address: str) -> Iterator[Supervisor]:
-    """Connect to Ray as a visitor of a fleet, who watches nothing.
+    """Connect to Ray as a visitor of a fleet, who watches nothing; also while nodes do not answer.
 
     Raises:
         InputError: The file has no name, or there is no such cluster.
-        MissingError: Ray is not installed, or a node lacks a package.
+        MissingError: Ray is not installed.
     """
     name = FleetFile.read_name(path)
-    with ray_session(address):
+    with ray_session(address, checks_nodes=False):
         yield Supervisor(name, RayActors(name, None), this_supervisor(), lambda _line: None)

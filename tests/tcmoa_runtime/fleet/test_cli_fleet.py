@@ -1,18 +1,15 @@
-"""`tcmoa fleet`: wrong uses in one line, and a fleet on this machine alone."""
+"""`tcmoa fleet`: wrong uses in one line; tests/test_growing.py runs a fleet on this machine alone."""
 
 import contextlib
 import os
-import signal
 from types import SimpleNamespace
 
 import pytest
 
-from fleet_pieces import SupervisorProcess, all_run, check_videos, write_fleet
 from tcmoa_runtime.fleet.claim import check_outputs_free, claimed_fleet
 from tcmoa_runtime.fleet.file import FleetFile
 from tcmoa_runtime.fleet.supervisor import FleetStatus, PairStatus
 from tcmoa_runtime.streams.output_locks import OutputLocks
-from video_pieces import free_port
 
 pytest.importorskip("ray", reason="ray is not installed; `pip install 'tcmoa[ray]'` runs this")
 
@@ -175,19 +172,3 @@ def test_without_ray_it_says_what_to_install(fresh_python, file):
     outcome = fresh_python(code.replace("'--page', 'off'", "'--page', '127.0.0.1:0'"), blocked=("uvicorn",))
     assert (outcome.code, outcome.out) == (3, "")
     assert outcome.err.startswith("tcmoa: error: tcmoa fleet: the package uvicorn is not installed. ")
-
-
-@pytest.mark.slow
-def test_on_one_machine_ctrl_c_completes_all_files(exported, sources, tmp_path):
-    file, out = tmp_path / "yard.toml", tmp_path / "out"
-    write_fleet(file, exported("vif"), sources, out, {"gate": {}})
-    with contextlib.closing(SupervisorProcess(file, free_port())) as supervisor:
-        supervisor.until(all_run("gate"))
-        supervisor.process.send_signal(signal.SIGHUP)
-        supervisor.until(lambda _: f"{file}: read again: nothing changed" in supervisor.log.read_text())
-        assert supervisor.interrupt() == 0
-        log = supervisor.log.read_text()
-        assert "gate: running on" in log
-        assert "stopping 1 stream, which completes its files" in log
-    (name,) = check_videos(out)
-    assert name.startswith("gate-")
