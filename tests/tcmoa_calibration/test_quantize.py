@@ -6,7 +6,10 @@ import numpy as np
 import onnx
 import pytest
 
-from calibration_pieces import SIDE, export_micro, export_tiny, write_pairs
+from calibration_pieces import SIDE, export_tiny, write_pairs
+from engine_pieces import export_unchecked
+from micro_model import scrambled
+from tcmoa import Sizes
 from tcmoa_calibration.quantize import (
     ErrorBudget,
     QuantizationError,
@@ -36,6 +39,11 @@ def quantize(bundle, pairs, out, *, on_message=log_step, on_progress=ignore_step
     return quantize_bundle(
         bundle, pairs, out, QuantizeOptions(**options), on_message=on_message, on_progress=on_progress
     )
+
+
+def export_small(out, **options):
+    """Export a random model of 6 blocks, so of 12 groups: calibrations measure each group alone."""
+    return export_unchecked(scrambled(Sizes(64, 4, 2, 64, 2, 2)), out, **{"size": (SIDE, SIDE), **options})
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +130,7 @@ def test_openvino_gives_the_same_image(done, pairs):
 def test_the_same_input_gives_the_same_graph(micro, pairs, tmp_path):
     first, second = (quantize(micro, pairs, tmp_path / name, **NO_LIMIT) for name in "ab")
     assert first.bundle.files == second.bundle.files
-    other = quantize(micro, pairs, tmp_path / "c", **NO_LIMIT, seed=1)
+    other = quantize(micro, pairs, tmp_path / "c", **NO_LIMIT, seed=1, **FAST)
     assert {s.name for s in other.pairs.held_out} != {s.name for s in first.pairs.held_out}
 
 
@@ -138,7 +146,7 @@ def test_fp8_is_simulated_and_preserves_the_image(tiny, pairs, tmp_path):
 
 @pytest.fixture(scope="module")
 def micro(tmp_path_factory):
-    return export_micro(tmp_path_factory.mktemp("whole") / "micro")
+    return export_small(tmp_path_factory.mktemp("whole") / "micro")
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +157,27 @@ def least(micro, pairs, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def limited(micro, least, pairs, tmp_path_factory):
-    """A limit that only some groups in int8 keep to: the others stay in float32."""
+def limited_and_count(micro, least, pairs, tmp_path_factory):
+    """`limited`, and the number of graphs that were measured for it."""
     out = tmp_path_factory.mktemp("limited") / "int8"
-    return quantize(micro, pairs, out, min_psnr=least + 3, sensitivity=True, **FAST)
+    with pytest.MonkeyPatch.context() as patch:
+        measured = count_measurements(patch)
+        result = quantize(micro, pairs, out, min_psnr=least + 3, sensitivity=True, **FAST)
+    return result, len(measured)
+
+
+@pytest.fixture(scope="module")
+def limited(limited_and_count):
+    """A limit that only some groups in int8 keep to: the others stay in float32."""
+    return limited_and_count[0]
+
+
+def count_measurements(patch):
+    """Return a list that grows with each graph that is measured from now on."""
+    measured = []
+    compare = Evaluator._compare
+    patch.setattr(Evaluator, "_compare", lambda self, model: measured.append(1) or compare(self, model))
+    return measured
 
 
 def test_the_most_sensitive_groups_stay_in_float32_until_the_limit_holds(limited, least):
@@ -222,11 +247,14 @@ def test_a_limit_that_cannot_hold_reports_the_least_error_and_writes_nothing(mic
     assert f"error budget: all groups in int8 give {least:.2f} dB" in text
     assert "the least sensitive group alone gives" in text
     assert "; expected at least 120 dB (" in text
-    assert text.endswith(" and 17 more). Relax min_psnr. No bundle was written.")
+    assert text.endswith(" and 9 more). Relax min_psnr. No bundle was written.")
     assert not (tmp_path / "int8").exists()
 
 
-def test_an_interrupted_calibration_continues_where_it_stopped(micro, pairs, least, tmp_path, monkeypatch):
+def test_an_interrupted_calibration_continues_where_it_stopped(
+    micro, pairs, least, limited_and_count, tmp_path, monkeypatch
+):
+    whole, whole_count = limited_and_count
     ticks = []
 
     def stop(done, of):
@@ -234,7 +262,7 @@ def test_an_interrupted_calibration_continues_where_it_stopped(micro, pairs, lea
         if done == 4 + 6:  # 4 pairs for the statistics, then graphs
             raise KeyboardInterrupt
 
-    options = {"min_psnr": least + 3, **FAST}
+    options = {"min_psnr": least + 3, "sensitivity": True, **FAST}
     with pytest.raises(KeyboardInterrupt):
         quantize(micro, pairs, tmp_path / "int8", on_progress=stop, **options)
     assert not (tmp_path / "int8").exists()
@@ -242,15 +270,10 @@ def test_an_interrupted_calibration_continues_where_it_stopped(micro, pairs, lea
     (cache,) = tmp_path.glob(".int8.calibration")
     known = len(json.loads(cache.read_bytes())["results"])
     assert known >= 5
-    measured = []
-    real = Evaluator._compare
-    monkeypatch.setattr(Evaluator, "_compare", lambda self, m: measured.append(1) or real(self, m))
+    measured = count_measurements(monkeypatch)
     resumed = quantize(micro, pairs, tmp_path / "int8", **options)
     assert not cache.exists()
-    count = len(measured)
-    measured.clear()
-    whole = quantize(micro, pairs, tmp_path / "other", **options)
-    assert len(measured) == count + known
+    assert whole_count == len(measured) + known
     assert resumed.bundle.files == whole.bundle.files
 
 
@@ -311,7 +334,7 @@ def test_bundles_that_are_not_float32(done, pairs, tmp_path):
         match=r"precision int8; expected a float32 bundle\. Calibrate the float32 bundle that it was",
     ):
         quantize(done.bundle, pairs, tmp_path / "int8")
-    half = export_micro(tmp_path / "half", precision="fp16")
+    half = export_small(tmp_path / "half", precision="fp16")
     with pytest.raises(
         InputError, match=r"precision fp16; expected a float32 bundle\. Export it with precision='fp32'"
     ):
@@ -333,7 +356,7 @@ def test_an_existing_bundle_is_not_replaced(tiny, pairs, done, tmp_path):
     "options", [{"channel_order": "bgr"}, {"gray": ("y",)}, {"batch": 2, "with_prompt": True}]
 )
 def test_bundles_of_other_kinds(pairs, least, tmp_path, options):
-    bundle = export_micro(tmp_path / "other", **options)
+    bundle = export_small(tmp_path / "other", **options)
     result = quantize(bundle, pairs[:4], tmp_path / "int8", **NO_LIMIT, **FAST)
     assert result.error.psnr_db > least - 6
     assert result.bundle.contract == bundle.contract
