@@ -71,11 +71,16 @@ def test_every_option(micro, options, target):
 
 
 @pytest.mark.parametrize(
-    ("size", "options"),
-    [((450, 470), {}), ((470, 448), {"batch": 2, "channel_order": "bgr"}), ((448, 470), {"color": "luma"})],
+    ("size", "target", "options"),
+    [
+        ((450, 470), "gpu", {}),
+        ((470, 448), "cpu", {"batch": 2, "channel_order": "bgr"}),
+        ((448, 470), "cpu", {"color": "luma"}),
+        ((448, 470), "gpu", {"color": "luma"}),
+    ],
     ids=str,
 )
-def test_as_published_crops_of_448(micro, size, options, target):
+def test_as_published_crops_of_448(micro, size, target, options):
     assert_equal_to_model(micro, size, as_published=True, target=target, **options)
 
 
