@@ -29,16 +29,19 @@ def bundle(vif, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def built_once(vif, tmp_path_factory):
-    copy = shutil.copytree(vif, tmp_path_factory.mktemp("built") / "bundle")
-    build.build_engine(copy, BuildOptions(targets=("sm86",)))
-    return copy
+def built_once(vif, tmp_path_factory, fresh_python):
+    """Build an engine with the packages of a machine that builds; return the bundle, and the outcome of the command."""
+    bundle = shutil.copytree(vif, tmp_path_factory.mktemp("built") / "bundle")
+    arguments = ["build", str(bundle), "--target", "sm86", "--json"]
+    code = f"import sys; from tcmoa_runtime.cli import run; sys.exit(run({arguments!r}))"
+    blocked = ["torch", "skimage", "safetensors", "scipy", "av", "aiohttp"]
+    return bundle, fresh_python(code, blocked=blocked)
 
 
 @pytest.fixture
 def built(built_once, tmp_path):
     """Return a float32 bundle with an fp16 engine for sm86."""
-    return shutil.copytree(built_once, tmp_path / "built")
+    return shutil.copytree(built_once[0], tmp_path / "built")
 
 
 def split_stderr(outcome):
@@ -227,11 +230,9 @@ def test_without_onnx_the_extra_is_named(fresh_python, bundle, flavor):
     outcome.assert_error(3, "tcmoa build: the package onnx is not installed", install_command(flavor))
 
 
-def test_neither_torch_nor_scikit_image_is_needed(fresh_python, bundle):
+def test_neither_torch_nor_scikit_image_is_needed(built_once):
     """A machine that builds has the runtime and the extra `rtx` only."""
-    arguments = ["build", str(bundle), "--target", "sm86", "--json"]
-    code = f"import sys; from tcmoa_runtime.cli import run; sys.exit(run({arguments!r}))"
-    outcome = fresh_python(code, blocked=["torch", "skimage", "safetensors", "scipy", "av", "aiohttp"])
+    bundle, outcome = built_once
     assert outcome.code == 0, outcome.err
     assert outcome.json["fused_attentions"] == 8
     assert names_in(bundle) == [NAME, NAME.replace(".engine", ".json")]
@@ -253,12 +254,6 @@ def test_unfused_engines_are_written_when_allowed(tcmoa, bundle):
     outcome = tcmoa("build", bundle, "--precision", "fp32", "--target", "sm86", "--allow-unfused", "--json")
     assert (outcome.code, outcome.json["fused_attentions"], outcome.json["attentions"]) == (0, 0, 8)
     assert split_stderr(outcome) == (["build: building the engine"], [])
-
-
-def test_rebuild(tcmoa, built):
-    before = (built / ENGINES_FOLDER / NAME).stat().st_ino
-    assert tcmoa("build", built, "--target", "sm86", "--rebuild").code == 0
-    assert (built / ENGINES_FOLDER / NAME).stat().st_ino != before
 
 
 INTERRUPTED_BUILD = """
@@ -283,7 +278,7 @@ def test_ctrl_c_ends_in_exit_code_130_and_leaves_nothing(fresh_python, bundle):
     assert names_in(bundle) == []
 
 
-def test_on_a_terminal_a_bar_shows_the_phases(bundle, monkeypatch, capsys):
+def test_a_rebuild_shows_its_phases_by_a_bar_on_a_terminal(built, monkeypatch, capsys):
     """The bar is drawn on stderr; stdout has the JSON only."""
     from rich.console import Console
 
@@ -292,8 +287,10 @@ def test_on_a_terminal_a_bar_shows_the_phases(bundle, monkeypatch, capsys):
     drawn = Console(stderr=True, force_terminal=True, width=100)
     for module in (progress, printing):
         monkeypatch.setattr(module, "console", drawn)
-    assert run(["build", str(bundle), "--target", "sm86", "--json"]) == 0
+    before = (built / ENGINES_FOLDER / NAME).stat().st_ino
+    assert run(["build", str(built), "--target", "sm86", "--json", "--rebuild"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["fused_attentions"] == 8
     assert "build: " in err
     assert "\x1b[" in err
+    assert (built / ENGINES_FOLDER / NAME).stat().st_ino != before

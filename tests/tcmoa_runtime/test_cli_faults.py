@@ -118,10 +118,18 @@ def test_a_missing_package_is_named_with_its_extra(arguments, missing, fresh_pyt
 
 
 def test_a_malformed_size_is_refused_before_anything_is_imported(fresh_python):
-    for size in ("640", "640x", "axb", "-1x5", "1234567x1", ""):
-        arguments = ["export", "--weights", "tiny", "--task", "vif", "--size", size, "--out", "bundle"]
-        code = f"from tcmoa_runtime.cli import run\nsys.exit(run({arguments!r}))"
-        fresh_python(code, blocked={"torch"}).assert_error(2, "expected WIDTHxHEIGHT, e.g. 640x480")
+    sizes = ("640", "640x", "axb", "-1x5", "1234567x1", "")
+    commands = [
+        ["export", "--weights", "tiny", "--task", "vif", "--size", size, "--out", "bundle"] for size in sizes
+    ]
+    code = f"from tcmoa_runtime.cli import run\nprint([run(arguments) for arguments in {commands!r}])"
+    outcome = fresh_python(code, blocked={"torch"})
+    assert (outcome.code, outcome.out) == (0, f"{[2] * len(sizes)}\n")
+    lines = outcome.err.splitlines()
+    assert len(lines) == len(sizes)
+    for line in lines:
+        assert line.startswith("tcmoa: error: ")
+        assert "expected WIDTHxHEIGHT, e.g. 640x480" in line
 
 
 def test_a_group_without_a_command_names_its_help(tcmoa):
