@@ -186,7 +186,7 @@ def test_a_missing_openvino_is_reported_with_a_remedy(bundle, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["vif", "mef", "mff"])
 def test_val_pairs_give_the_bytes_of_python_and_nearly_those_of_onnx_runtime(task, val_pairs, tmp_path):
-    size = (240, 320)
+    size = (144, 192)
     export_bundle(load_weights("tiny"), ExportOptions(task=task, size=size), tmp_path / task)
     pairs = find_pairs(val_pairs / task)[:1]  # benchmarks/c_library.py has all of them
     assert pairs
