@@ -457,7 +457,7 @@ def test_a_few_rounds_lower_the_loss(pairs, tmp_path):
         "averaging_rounds = 2", "averaging_rounds = 20"
     )
     out = tmp_path / "learns"
-    train(pairs, out, text)
+    train(pairs, out, f'tasks = ["vif"]\n{text}')
     totals = [
         json.loads(line)["losses"]["vif"]["total"] for line in (out / "log.jsonl").read_text().splitlines()
     ]
