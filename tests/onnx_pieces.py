@@ -29,16 +29,17 @@ def run_piece(build, precision="fp32", **inputs):
     model = onnx.shape_inference.infer_shapes(model)
     if precision != "bf16":  # the checker expects bfloat16 where emulation has float32
         onnx.checker.check_model(model)
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(model.SerializeToString(), options)
+    session = open_graph(model)
     values = session.run(results, inputs)
     return values if precision == "fp32" else [value.astype(np.float32) for value in values]
 
 
 def open_graph(proto):
-    """Return a session of a whole model."""
-    return ort.InferenceSession(proto.SerializeToString())
+    """Return a session of one thread: on busy cores, threads that wait for each other take several times as long."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(proto.SerializeToString(), options)
 
 
 def run_graph(graph, **inputs):
