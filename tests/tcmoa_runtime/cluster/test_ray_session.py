@@ -149,17 +149,20 @@ def test_a_cluster_refuses_no_token_a_wrong_one_and_the_other_port(cluster, monk
         pass
 
 
-def test_a_cluster_is_reached_by_address_and_by_client_and_by_a_program_that_is_connected(connected):  # noqa: F811
-    for address in (connected.address, connected.client_address):
-        with ray_session(address) as session:
-            assert [node.address for node in session.nodes] == [node.address for node in connected.nodes]
-            assert session.address == address
-            with pytest.raises(InputError, match="connected to Ray already"), ray_session(address):
-                pass
-            if address == connected.address:
-                with ray_session() as inner:
-                    assert not inner.is_private
-                assert ray.is_initialized()
+def check_session(session, cluster, address):  # noqa: F811
+    """Check a session of the cluster, and that no other one begins beside it."""
+    assert [node.address for node in session.nodes] == [node.address for node in cluster.nodes]
+    assert session.address == address
+    with pytest.raises(InputError, match="connected to Ray already"), ray_session(address):
+        pass
+
+
+def test_a_cluster_is_reached_by_address_and_by_a_program_that_is_connected(connected):  # noqa: F811
+    with ray_session(connected.address) as session:
+        check_session(session, connected, connected.address)
+        with ray_session() as inner:
+            assert not inner.is_private
+        assert ray.is_initialized()
 
 
 def test_nodes_with_another_version_are_named(connected, monkeypatch):  # noqa: F811
@@ -200,7 +203,8 @@ def test_another_version_of_ray_is_named(connected, monkeypatch):  # noqa: F811
     assert not ray.is_initialized()
 
 
-def test_a_server_for_the_client_that_does_not_start_is_asked_for_once_more(connected, monkeypatch):  # noqa: F811
+def test_a_cluster_is_reached_by_client_whose_server_is_asked_for_once_more(connected, monkeypatch):  # noqa: F811
+    """Ray starts a server for each client, and takes a port that another process may have taken meanwhile."""
     errors = [
         ConnectionAbortedError("Initialization failure from server:\nTraceback\nRuntimeError: port taken")
     ]
@@ -213,7 +217,8 @@ def test_a_server_for_the_client_that_does_not_start_is_asked_for_once_more(conn
 
     monkeypatch.setattr(ray, "init", fails)
     with ray_session(connected.client_address) as session:
-        assert session.nodes
+        check_session(session, connected, connected.client_address)
+    assert not errors
     errors += [
         ConnectionAbortedError("Initialization failure from server:\nTraceback\nRuntimeError: no port")
     ] * 2

@@ -122,19 +122,12 @@ def test_image_sequences_in_and_out(clips, run_here, tmp_path, fuser):
         np.testing.assert_array_equal(read_frame(tmp_path / "frames" / f"{i:03d}.png"), expected)
 
 
-def endless(tmp_path, name="x.mkv", count=3000):
-    """A file of two minutes that is quickly made."""
-    path = tmp_path / name
-    call = [
-        FFMPEG,
-        "-v",
-        "error",
-        "-f",
-        "lavfi",
-        "-i",
-        f"testsrc=size=130x100:rate=25:duration={count // 25}",
-    ]
-    subprocess.run([*call, "-c:v", "mjpeg", path], check=True)
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory):
+    """A file of two minutes, which no test reads to its end."""
+    path = tmp_path_factory.mktemp("endless") / "x.mkv"
+    source = ("-f", "lavfi", "-i", "testsrc=size=130x100:rate=25:duration=120")
+    subprocess.run([FFMPEG, "-v", "error", *source, "-c:v", "mjpeg", path], check=True)
     return path
 
 
@@ -159,8 +152,8 @@ def log_lines(path):
         (signal.SIGHUP, "--every-frame"),
     ],
 )
-def test_signals_end_the_stream_with_complete_files(start, tmp_path, number, pace):
-    x, log = endless(tmp_path), tmp_path / "log.jsonl"
+def test_signals_end_the_stream_with_complete_files(start, endless, tmp_path, number, pace):
+    x, log = endless, tmp_path / "log.jsonl"
     process = start(x, x, "-o", tmp_path / "f.mp4", "--log", log, "--json", pace)
     wait_for(lambda: log_lines(log) > 10)
     process.send_signal(number)
@@ -207,7 +200,7 @@ def test_audio_of_x_is_copied(run_here, tmp_path):
     assert audio_of(tmp_path / "f.mp4")[0] == ["h264", "aac"]
 
 
-def test_a_disk_that_fills_up(start, tmp_path):
+def test_a_disk_that_fills_up(start, endless, tmp_path):
     folder = tmp_path / "small"
     folder.mkdir()
     if (
@@ -218,8 +211,7 @@ def test_a_disk_that_fills_up(start, tmp_path):
     ):
         pytest.skip("a small file system cannot be mounted; root on Linux runs this")
     try:
-        x = endless(tmp_path)
-        process = start(x, x, "-o", folder / "f.mp4", "--quality", "1", "--json")
+        process = start(endless, endless, "-o", folder / "f.mp4", "--quality", "1", "--json")
         out, err = finished(process, code=2)
         (line,) = [line for line in err.splitlines() if "error" in line]
         assert f"{folder}/f.mp4: writing failed: No space left on device" in line
@@ -269,9 +261,10 @@ def test_still_frames_are_fused_once(run_here, tmp_path):
     assert logged == [False] + [True] * 5
 
 
-def test_live_files_report_the_age_of_their_frames(run_here, tmp_path):
-    x = endless(tmp_path, count=250)
-    summary = json.loads(run_here(x, x, "--realtime", "--frames", "20", "--json", "-o", f"{tmp_path}/o/"))
+def test_live_files_report_the_age_of_their_frames(run_here, endless, tmp_path):
+    summary = json.loads(
+        run_here(endless, endless, "--realtime", "--frames", "20", "--json", "-o", f"{tmp_path}/o/")
+    )
     assert (summary["live"], summary["frames"]) == (True, 20)
     assert summary["input_age_ms"]["p50"] > 0
 
