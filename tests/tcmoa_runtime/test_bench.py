@@ -129,9 +129,11 @@ def test_exactness_is_measured_only_where_it_is_needed(bundle, monkeypatch):
 
 def test_exactness_is_the_lowest_psnr_over_the_shipped_pairs(bundle):
     assert min_psnr_db(bundle, "onnxruntime", "onnxruntime", threads=1) == EQUAL_PSNR_DB
-    ov = pytest.importorskip("openvino", reason="openvino is not installed: pip install 'tcmoa[openvino]'")
+    pytest.importorskip("openvino", reason="openvino is not installed: pip install 'tcmoa[openvino]'")
+    from tcmoa_runtime.backends.openvino import _process_core  # one core in a process, see there
+
     assert min_psnr_db(bundle, "openvino", "onnxruntime", threads=1) > 50
-    if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" in _process_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         assert 20 < min_psnr_db(bundle, "openvino-bf16", threads=1) < EQUAL_PSNR_DB
 
 

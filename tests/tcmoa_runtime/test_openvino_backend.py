@@ -20,7 +20,9 @@ from tcmoa_runtime.manifest import file_sha256
 ov = pytest.importorskip(
     "openvino", reason="openvino is not installed; `pip install 'tcmoa[openvino]'` enables these tests"
 )
-HAS_BF16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+from tcmoa_runtime.backends.openvino import _process_core  # noqa: E402  # one core in a process, see there
+
+HAS_BF16 = "BF16" in _process_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @pytest.fixture(scope="module")
