@@ -65,7 +65,7 @@ def test_two_folders_of_sources(tcmoa, micro, pairs, tmp_path):
         "--y",
         tmp_path / "y",
         "--out",
-        tmp_path / "out",
+        tmp_path / "new" / "out",  # in a folder that does not exist yet
         *FAST,
     )
     assert done.code == 0, done.err
@@ -97,7 +97,7 @@ def test_two_folders_of_sources(tcmoa, micro, pairs, tmp_path):
         (("--pairs", "PAIRS", "--curve", "c.jpg"), ["--curve: c.jpg", ".png"]),
         (("--pairs", "PAIRS", "--curve", "no/such/c.png"), ["no/such"]),
         (
-            ("--pairs", "PAIRS", "--min-psnr", "200"),
+            ("--pairs", "PAIRS", *FAST[:-1], "200"),
             ["expected at least 200 dB", "Relax --min-psnr. No bundle was written."],
         ),
     ],
@@ -118,8 +118,6 @@ def test_an_impossible_output_path_is_refused_first(tcmoa, micro, pairs, tmp_pat
     (tmp_path / "file").write_text("")
     done = tcmoa("calibrate", "int8", micro, "--pairs", pairs, "--out", tmp_path / "file" / "out")
     done.assert_error(2, "cannot be written", "file is a file; expected a folder")
-    done = tcmoa("calibrate", "int8", micro, "--pairs", pairs, "--out", tmp_path / "new" / "out", *FAST)
-    assert done.code == 0, done.err
 
 
 def test_a_folder_without_a_bundle(tcmoa, pairs, tmp_path):

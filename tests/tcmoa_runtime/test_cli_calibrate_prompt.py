@@ -1,6 +1,7 @@
 """`tcmoa calibrate prompt`: what it prints and writes, and how it ends."""
 
 import json
+import shutil
 
 import pytest
 
@@ -122,10 +123,12 @@ def test_two_folders_are_accepted_and_unusable_pairs_are_skipped(tcmoa, vif, tmp
     assert "tcmoa: note: skipped c: " in outcome.err
 
 
-def test_an_existing_bundle_is_replaced_only_with_overwrite(calibrate):
-    assert calibrate(*GAINS).code == 0
+def test_an_existing_bundle_is_replaced_only_with_overwrite(calibrate, vif, tmp_path):
+    shutil.copytree(vif, tmp_path / "new")
     calibrate(*GAINS).assert_error(2, "holds a bundle already", "--overwrite")
+    assert Bundle.open(tmp_path / "new").manifest == Bundle.open(vif).manifest
     assert calibrate(*GAINS, "--overwrite").code == 0
+    assert Bundle.open(tmp_path / "new").default_prompt == (0.5, -0.5)
 
 
 @pytest.mark.parametrize(
