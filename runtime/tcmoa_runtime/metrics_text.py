@@ -197,11 +197,12 @@ def _escape(value: str, *, quotes: bool = False) -> str:
 
 
 def _number(value: float) -> str:
-    """Format a number: whole ones exactly, others with 15 digits."""
+    """Format a number: whole ones exactly, others with 15 digits, or as many as keep the largest finite ones finite."""
     if isinstance(value, int):
         return str(value)
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
-    return f"{value:.15g}"
+    text = f"{value:.15g}"
+    return text if math.isfinite(float(text)) else repr(value)

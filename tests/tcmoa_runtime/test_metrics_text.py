@@ -1,9 +1,10 @@
 """The text format of Prometheus, read back by Prometheus' own parser."""
 
 import math
+import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from prometheus_text import read_metrics
@@ -58,6 +59,7 @@ def test_no_metrics_are_an_empty_text():
     assert metrics.text() == ""
 
 
+@example(text="", description="", value=sys.float_info.max)
 @given(text=TEXTS, description=TEXTS, value=st.floats(allow_nan=False) | st.integers(0, 1 << 60))
 def test_any_text_and_number_is_read_back(text, description, value):
     metrics = MetricsText()
