@@ -9,6 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from skimage import data
 
+from one_thread import one_thread_per_session
+
+__all__ = ["one_thread_per_session"]
+
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 
 Image = NDArray[np.uint8]
