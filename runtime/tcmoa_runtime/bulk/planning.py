@@ -13,7 +13,7 @@ from tcmoa_runtime.bulk.listing import SourceFolder, list_pair_columns
 from tcmoa_runtime.bulk.pair_columns import PairColumns
 from tcmoa_runtime.bulk.parquet_rows import list_row_groups, read_rows
 from tcmoa_runtime.bulk.storage import Storage, is_one_file_system, open_storage
-from tcmoa_runtime.bulk.units import PairFailure, RowGroup, Shard
+from tcmoa_runtime.bulk.units import PIECE_MARK, PairFailure, RowGroup, Shard
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.location import redact, scheme_of
 from tcmoa_runtime.options.bulk import DEFAULT_COLUMNS, BulkOptions, Container
@@ -164,7 +164,9 @@ def _container_input(
             units += [replace(unit, modified_ns=modified_ns) for unit in read(storage, path, options)]
         except InputError as error:
             failures.append(PairFailure(file.stem, storage.spell(path), "", error))
-    if options.container == "files" and len(paths) > 1:  # keys of different tar files may be equal
+    if options.container != "files":
+        units = _without_piece_names(storage, units, failures)
+    elif len(paths) > 1:  # keys of different tar files may be equal
         units = [replace(unit, folder=unit.part) if isinstance(unit, Shard) else unit for unit in units]
     if suffix == PARQUET_SUFFIX and options.container == "files" and len(options.columns) == 3:
         units = _mark_repeated(storage, units, options.columns[2])  # one image would replace the other
@@ -182,6 +184,34 @@ def _check_stem(file: Path, first: str, storage: Storage) -> None:
             f"the name of {first} too, but for its suffix; expected a name for each",
             subject=storage.spell(str(file)),
         )
+
+
+def _without_piece_names(
+    storage: Storage, units: Sequence[RowGroup | Shard], failures: list[PairFailure]
+) -> list[RowGroup | Shard]:
+    """Return the units but those whose results would have the name of a piece of another one; these fail."""
+    paths = {unit.part: unit.path for unit in units}
+    other_of: dict[str, str] = {}
+    for unit in units:
+        words = unit.part.split(PIECE_MARK)
+        starts = (PIECE_MARK.join(words[:count]) for count in range(1, len(words)))
+        other = next((paths[start] for start in starts if start in paths), None)
+        if other is not None:
+            other_of.setdefault(unit.path, other)
+    failures += [
+        PairFailure(
+            Path(path).stem,
+            storage.spell(path),
+            "",
+            InputError(
+                f"the name of a part of the results of {Path(other).name}; expected another one",
+                subject=storage.spell(path),
+                remedy=f"Rename it, without the {PIECE_MARK}",
+            ),
+        )
+        for path, other in other_of.items()
+    ]
+    return [unit for unit in units if unit.path not in other_of]
 
 
 def _row_groups(storage: Storage, path: str, options: BulkOptions) -> Iterator[RowGroup]:

@@ -313,6 +313,24 @@ class TestNames:
         table = parquet.read_table(tmp_path / "out")
         assert table["fused"].to_pylist() == [expected[names[1]]]
 
+    def test_results_of_one_tar_file_are_not_taken_for_pieces_of_another_ones(self, archive, tmp_path):
+        folder, names, expected = archive
+        (tmp_path / "in").mkdir()
+        for name, of_name in (("a", names[0]), ("a~1", names[1])):
+            write_tar(tmp_path / "in" / f"{name}.tar", folder, [("key", of_name)])
+        out = tmp_path / "out"
+        assert counts(fuse(tmp_path / "in", None, out, container="files")) == (2, 0, 0)
+        for done in ((1, 0, 1), (0, 1, 1)):
+            summary = fuse(tmp_path / "in", None, tmp_path / "parts")
+            assert counts(summary) == done
+            assert str(summary.failures[0].error) == (
+                f"{tmp_path}/in/a~1.tar: the name of a part of the results of a.tar; expected another one. Rename it, "
+                "without the ~."
+            )
+        assert (tmp_path / "parts" / "a.tar").exists()
+        assert images_in(out / "a~1")["key"] == expected[names[1]]
+        assert counts(fuse(tmp_path / "in" / "a~1.tar", None, tmp_path / "one")) == (1, 0, 0)
+
     def test_names_may_begin_with_an_underscore(self, archive, tmp_path):
         folder, names, _ = archive
         write_pairs(tmp_path / "in.parquet", folder, names, name=["_a", "_b/c"])

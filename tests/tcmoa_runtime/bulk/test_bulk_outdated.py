@@ -197,6 +197,19 @@ class TestImageFiles:
         assert only.exists()
         assert counts(fuse(*sources, out, container=container, update=True)) == (0, 2, 0, 0)
 
+    def test_a_changed_source_that_cannot_be_fused_leaves_no_result_in_a_file_with_many(
+        self, archive, pictures
+    ):
+        out, sources = archive / "out", (archive / "x", archive / "y")
+        fuse(*sources, out, container="parquet")
+        age(*out.iterdir(), seconds=1)
+        (archive / "x" / f"{NAMES[0]}.png").write_bytes(b"")
+        for fused in (None, 0):
+            found = counts(fuse(*sources, out, container="parquet", update=True))
+            assert found[2:] == (0, 1)
+            assert fused in (None, found[0])
+            assert results_in(out) == {name: pictures[name][2] for name in NAMES[1:]}
+
 
 @pytest.mark.parametrize(("write", "suffix"), [(write_table, "parquet"), (write_tar, "tar")])
 class TestFilesOfManyPairs:
@@ -218,6 +231,20 @@ class TestFilesOfManyPairs:
             NAMES[0]: pictures["pair003"][2]
         }
         assert counts(fuse(source, None, out, update=True)) == (0, 3, 0, 0)
+
+    def test_rows_that_are_gone_go_with_the_file_of_results_that_is_made_again(
+        self, pictures, tmp_path, write, suffix
+    ):
+        source, out = tmp_path / f"in.{suffix}", tmp_path / "out"
+        write(source, pictures)
+        age(source)
+        fuse(source, None, out)
+        age(*out.glob(f"*.{suffix}"), seconds=1)
+        write(source, pictures, NAMES[:2])
+        assert counts(fuse(source, None, out)) == (0, 2, 2, 0)
+        assert set(results_in(out)) == set(NAMES)
+        assert counts(fuse(source, None, out, update=True)) == (2, 0, 0, 0)
+        assert set(results_in(out)) == set(NAMES[:2])
 
     def test_image_files_are_compared_each(self, pictures, tmp_path, write, suffix):
         source, out = tmp_path / f"in.{suffix}", tmp_path / "out"
