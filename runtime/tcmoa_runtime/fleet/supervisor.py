@@ -368,6 +368,6 @@ def _describe_change(pair: PairStatus) -> str:
             where += f", page {report['page']}"
     reason = pair.message
     if report is not None and pair.state in ("waiting", "failed"):
-        again = "" if report["retry_s"] is None else f"; again in {math.ceil(report['retry_s'])} s"
-        reason = f"{report['error']}{again}"
+        again = None if report["retry_s"] is None else f"again in {math.ceil(report['retry_s'])} s"
+        reason = "; ".join(text for text in (report["error"], again) if text)
     return f"{pair.name}: {pair.state}{where}" + (f": {reason}" if reason else "")

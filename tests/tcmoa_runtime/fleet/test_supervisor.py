@@ -94,6 +94,25 @@ def test_changes_are_described_in_a_line():
     assert (str(Changes()), bool(Changes())) == ("nothing changed", False)
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (None, "a: waiting: again in 2 s"),
+        ("cam: cannot be opened", "a: waiting: cam: cannot be opened; again in 2 s"),
+    ],
+)
+def test_a_stream_that_waits_is_described_with_its_error_if_it_has_one(work, error, line):
+    pool = ScriptedPool()
+    supervisor, clock, lines = supervisor_of(pool)
+    supervisor.set_work(work(a="1"))
+    supervisor.step()
+    pool.reports["a"] = report_of("a", "waiting", digest="1", error=error, retry_s=1.4)
+    for _ in range(3):
+        clock.pause(1)
+        supervisor.step()
+    assert lines[-1] == line
+
+
 def test_only_what_has_changed_is_restarted(work):
     pool = ScriptedPool()
     supervisor, clock, lines = supervisor_of(pool)

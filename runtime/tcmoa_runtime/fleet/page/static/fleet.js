@@ -30,8 +30,8 @@
     return value < 10 ? `${Math.round(value * 1000)} ms old` : `${seconds(value)} old`;
   }
   function reason(pair) {
-    const again = pair.retry_s === null ? "" : `again in ${seconds(pair.retry_s)}: `;
-    if (pair.state === "waiting" || pair.state === "failed") return again + (pair.error || "");
+    const again = pair.retry_s === null ? "" : `again in ${seconds(pair.retry_s)}`;
+    if (pair.state === "waiting" || pair.state === "failed") return [again, pair.error].filter(Boolean).join(": ");
     return [pair.message, pair.error].filter(Boolean).join("; ");
   }
   // A page on loopback can be opened on its own machine only.
