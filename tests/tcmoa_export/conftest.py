@@ -3,6 +3,9 @@
 import pytest
 
 from micro_model import scrambled
+from one_thread import one_thread_per_session
+
+__all__ = ["one_thread_per_session"]
 
 
 @pytest.fixture(scope="session")

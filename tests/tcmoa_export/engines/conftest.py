@@ -28,8 +28,9 @@ def bundle(exported, tmp_path):
     return Bundle.open(shutil.copytree(exported, tmp_path / "bundle"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def built_once(exported, tmp_path_factory):
+    """Return the path of a bundle with an engine, which is recorded in the user folders of the file."""
     copy = shutil.copytree(exported, tmp_path_factory.mktemp("built") / "bundle")
     build_engine(copy)
     return copy
