@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from micro_model import frames, scrambled
+from one_thread import one_thread_per_session
 from tcmoa import Sizes
 from tcmoa_export import bundle_files, export_bundle
 from tcmoa_runtime import Fuser
@@ -23,6 +24,8 @@ from tcmoa_runtime.cli import progress, run
 from tcmoa_runtime.images import write_image
 from tcmoa_runtime.manifest import SELF_HASH, manifest_sha256
 from tcmoa_runtime.options.export import ExportOptions
+
+__all__ = ["one_thread_per_session"]
 
 HEIGHT, WIDTH = 100, 130
 
