@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,8 @@ def acquire_named_lock(name: str, *, role: str = "") -> FileLock | None:
     """
     try:
         folder = open_user_folder("cache", _FOLDER, create=True)
-        return FileLock.acquire(folder / hashlib.sha256(os.fsencode(name)).hexdigest(), role=role)
+        of_host = f"{socket.gethostname()} {name}"  # machines may share the user's folders
+        return FileLock.acquire(folder / hashlib.sha256(os.fsencode(of_host)).hexdigest(), role=role)
     except (OSError, ImportError) as error:
         _log.info("%s is not locked: %s", redact_text(name), error, extra={"event": "not-locked"})
         return None

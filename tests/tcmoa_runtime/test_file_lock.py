@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -95,6 +96,17 @@ def test_one_output_has_one_stream_however_it_is_named(tmp_path, first, second):
     check_not_locked([tmp_path / "other.mkv"])  # all or none
     locks.close()
     check_not_locked([second])
+
+
+def test_machines_that_share_the_folders_of_a_user_do_not_lock_each_others_outputs(tmp_path, monkeypatch):
+    locks, others = OutputLocks(), OutputLocks()
+    locks.add([tmp_path / "a.mkv"])
+    with pytest.raises(OutputLockedError):
+        others.add([tmp_path / "a.mkv"])
+    monkeypatch.setattr(socket, "gethostname", lambda: "another-machine")
+    others.add([tmp_path / "a.mkv"])
+    others.close()
+    locks.close()
 
 
 def test_devices_and_pipes_have_no_locks(tmp_path):
