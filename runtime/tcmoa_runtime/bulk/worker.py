@@ -259,7 +259,7 @@ class _Run:
                 is_old = found is not None and is_outdated(found.modified_ns, _time_of(unit))
                 if is_old and updates:
                     is_there = False
-            if is_there and is_lost:
+            if is_there and is_slice:  # by this run: a slice has the pairs that had no result when it began
                 self._result.num_fused += 1
             elif is_there:
                 self._result.num_skipped += 1

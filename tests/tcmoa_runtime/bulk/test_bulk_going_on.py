@@ -236,6 +236,32 @@ def test_images_of_a_slice_whose_process_died_are_not_fused_again(archive, tmp_p
     assert names == sorted(expected)
 
 
+@pytest.mark.parametrize("container", ["files", "parquet"])
+def test_pairs_of_a_process_that_died_after_it_stored_them_are_counted_as_fused(
+    archive, tmp_path, monkeypatch, container
+):
+    folder, names, _ = archive
+    lost = []
+
+    def loses_the_first(units, settings, pool):
+        actor = worker.BulkWorker(settings)
+        for index, unit in enumerate(units):
+            result = actor.fuse(unit)
+            if lost:
+                yield index, result
+            else:
+                lost.append(unit)
+
+    monkeypatch.setattr(passes, "_run_pass", loses_the_first)
+    monkeypatch.setattr(bulk_run, "run_passes", passes.run_passes)
+    for update in (False, True):
+        lost.clear()
+        out = tmp_path / f"out-{update}"
+        found = fuse(folder / "x", folder / "y", out, container=container, update=update, actors=1)
+        assert counts(found) == (len(names), 0, 0)
+        assert len(lost) == 1
+
+
 class TestLargeRowGroups:
     def test_a_row_group_of_many_rows_is_cut_into_units(self, tmp_path, archive, monkeypatch):
         folder, names, expected = archive
