@@ -19,7 +19,7 @@ from tcmoa_runtime.bulk.results import ResultFolder
 from tcmoa_runtime.bulk.storage import Storage, is_one_file_system, make_absolute, open_storage
 from tcmoa_runtime.bulk.summary import BulkSummary, write_error_table
 from tcmoa_runtime.bulk.units import PairFailure, Unit, UnitResult
-from tcmoa_runtime.bulk.worker import WorkerSettings
+from tcmoa_runtime.bulk.worker import WorkerSettings, load_fuser
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.cluster.address import CLIENT_SCHEME
 from tcmoa_runtime.cluster.bundle_shipping import ship_bundle
@@ -112,6 +112,8 @@ def fuse_in_bulk(
                     is_resumed=not record.is_new,
                     run=record.run,
                 )
+                if outdated_parts and session.is_private:
+                    load_fuser(worker).close()  # before results are removed that no process could make again
                 record.claim()
                 record.remove_parts(outdated_parts)
                 run.begin(len(units), num_known, pool, session)

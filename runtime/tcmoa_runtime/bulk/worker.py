@@ -142,19 +142,24 @@ class BulkWorker:
             import cv2
 
             options = self._settings.options
-            threads = options.threads or 1
-            cv2.setNumThreads(threads)
+            cv2.setNumThreads(options.threads or 1)
             storage, path = open_storage(self._settings.out)
             self._results = ResultFolder(storage, path, self._settings.container, options.format)
-            self._fuser = Fuser.load(
-                self._settings.bundle.open_path(),
-                options.backend,
-                threads=threads,
-                trust_engines=options.trust_engines,
-                fit=options.fit or "auto",
-                percentiles=options.stretch,
-            )
+            self._fuser = load_fuser(self._settings)
         return self._fuser
+
+
+def load_fuser(settings: WorkerSettings) -> Fuser:
+    """Load the bundle of a run; raises like `Fuser.load`."""
+    options = settings.options
+    return Fuser.load(
+        settings.bundle.open_path(),
+        options.backend,
+        threads=options.threads or 1,
+        trust_engines=options.trust_engines,
+        fit=options.fit or "auto",
+        percentiles=options.stretch,
+    )
 
 
 def pack_unit(unit: Unit) -> bytes:

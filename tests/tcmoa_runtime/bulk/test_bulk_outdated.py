@@ -18,6 +18,7 @@ from object_store import object_store
 from tcmoa_runtime.bulk import pair_columns
 from tcmoa_runtime.bulk.storage import FsspecStorage, open_storage
 from tcmoa_runtime.cli import run
+from tcmoa_runtime.errors import BundleError
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -196,6 +197,15 @@ class TestImageFiles:
         assert results_in(out) == expected
         assert only.exists()
         assert counts(fuse(*sources, out, container=container, update=True)) == (0, 2, 0, 0)
+
+    def test_results_are_not_removed_if_this_machine_cannot_load_the_bundle(self, archive, pictures):
+        out, sources = archive / "out", (archive / "x", archive / "y")
+        fuse(*sources, out, container="parquet")
+        age(*out.iterdir(), seconds=1)
+        replace_pair(archive, NAMES[0], pictures["pair003"])
+        with pytest.raises(BundleError, match="has no engine"):
+            fuse(*sources, out, container="parquet", update=True, backend="tensorrt")
+        assert results_in(out) == {name: pictures[name][2] for name in NAMES}
 
     def test_a_changed_source_that_cannot_be_fused_leaves_no_result_in_a_file_with_many(
         self, archive, pictures
