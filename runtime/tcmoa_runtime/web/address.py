@@ -49,12 +49,14 @@ class Address:
         elif text.startswith("["):
             host, bracket, rest = text[1:].partition("]")
             port = rest[1:]
-            if not bracket or (rest and not rest.startswith(":")):
+            if not host or not bracket or (rest and not rest.startswith(":")):
                 raise wrong
         elif text.count(":") > 1:
             host, port = text, ""
         else:
             host, _, port = text.partition(":")
+        if not host and not port:
+            raise wrong
         if port and not (port.isascii() and port.isdigit() and int(port) <= MAX_PORT):
             raise wrong
         if any(character.isspace() or character in "/@" for character in host):
@@ -121,9 +123,12 @@ def parse_page(text: str, *, default_port: int = DEFAULT_PORT) -> Address | None
     if text == OFF:
         return None
     try:
-        return Address.parse(text, subject="page", default_port=default_port)
+        address = Address.parse(text, subject="page", default_port=default_port)
     except InputError as error:
         raise InputError(f"{error.problem}, or {OFF}", subject="page") from None
+    if address.host.lower() == OFF:
+        raise InputError(f"{text!r}; expected HOST:PORT, or {OFF}", subject="page")
+    return address
 
 
 def is_loopback(host: str) -> bool:

@@ -38,6 +38,8 @@ def named(file):
          "this machine alone ends with Ctrl-C, and its page shows it."),
         (["--page", "x y"], "--page: 'x y'; expected HOST:PORT with a port of 0 to 65535, e.g. 127.0.0.1:8090, or "
          "off"),
+        (["--page", ""], "--page: ''; expected HOST:PORT with a port of 0 to 65535, e.g. 127.0.0.1:8090, or off"),
+        (["--page", "OFF"], "--page: 'OFF'; expected HOST:PORT, or off"),
         (["--token", "short"], "token: 5 characters; expected 8 or more, of letters, digits, - . _ and ~"),
         (["--page", "203.0.113.1:80"], "page of the fleet: cannot listen on 203.0.113.1:80: Cannot assign requested "
          "address. Choose another port, or 0 for any free port."),

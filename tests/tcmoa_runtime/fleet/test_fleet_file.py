@@ -158,6 +158,9 @@ LINES = {
     f'{PAIR}restart = "on"': "fleet.toml: pairs.gate: restart: 'on'; expected one of failure, always, never.",
     f'{PAIR}page = "a:b:c:d/"': "fleet.toml: pairs.gate: page: 'a:b:c:d/'; expected HOST:PORT with a port of 0 to "
     "65535, e.g. 127.0.0.1:0, or off.",
+    f'{PAIR}page = ""': "fleet.toml: pairs.gate: page: ''; expected HOST:PORT with a port of 0 to 65535, e.g. "
+    "127.0.0.1:0, or off.",
+    f'{PAIR}page = "OFF"': "fleet.toml: pairs.gate: page: 'OFF'; expected HOST:PORT, or off.",
     f'{PAIR}token = "abc"': "fleet.toml: pairs.gate: token: 3 characters; expected 8 or more, of letters, digits, "
     "- . _ and ~.",
     f'{PAIR}out = "-"': "fleet.toml: pairs.gate: out: '-'; expected files or URLs, because a stream of a fleet has "

@@ -107,6 +107,8 @@ def test_the_token_is_read_from_the_environment(start):
     [(["--page", "off"], "no output requested. Give --out, --page or --log, or --json for the statistics alone."),
      (["--page", "127.0.0.1:eighty"], "--page: '127.0.0.1:eighty'; expected HOST:PORT with a port of 0 to 65535, e.g. "
       "127.0.0.1:8080, or off"),
+     (["--page", ""], "--page: ''; expected HOST:PORT with a port of 0 to 65535, e.g. 127.0.0.1:8080, or off"),
+     (["--page", "OFF"], "--page: 'OFF'; expected HOST:PORT, or off"),
      (["--page", "0", "--token", "short"], "token: 5 characters; expected 8 or more"),
      (["--page", "0", "--deflicker", "-1"], "--deflicker: -1"),
      (["--page", "0", "--deflicker", "long"], "--deflicker: 'long'")],

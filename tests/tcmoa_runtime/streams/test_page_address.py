@@ -39,13 +39,36 @@ def test_a_printed_address_is_parsed_back(host, port):
 
 
 @pytest.mark.parametrize(
-    "text", ["127.0.0.1:x", "h:65536", "h:-1", "[::1", "[::1]8080", "http://h/", "a b:1", "u@h", "h:٣"]
+    "text",
+    [
+        "",
+        ":",
+        "[]",
+        "[]:80",
+        "127.0.0.1:x",
+        "h:65536",
+        "h:-1",
+        "[::1",
+        "[::1]8080",
+        "http://h/",
+        "a b:1",
+        "u@h",
+        "h:٣",
+    ],
 )
 def test_a_wrong_address_is_refused_in_one_line(text):
     with pytest.raises(InputError, match=re.escape(repr(text))) as caught:
         parse_page(text)
     assert "\n" not in str(caught.value)
     assert "127.0.0.1:8080" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["OFF", "Off", "off:0", "OFF:8080"])
+def test_off_is_no_host_however_it_is_spelled(text):
+    with pytest.raises(InputError) as caught:
+        parse_page(text)
+    assert str(caught.value) == f"page: {text!r}; expected HOST:PORT, or off"
+    assert parse_page("off") is None
 
 
 @pytest.mark.parametrize(
