@@ -100,6 +100,18 @@ def public_callables(module):
                     yield f"{name}.{attribute}", function
 
 
+def test_openvino_has_one_core_in_a_process():
+    """Others would end the process with SIGSEGV, see `_process_core`."""
+    folders = (*PACKAGES.values(), ROOT / "benchmarks", ROOT / "examples", ROOT / "docs", ROOT / "tests")
+    texts = {
+        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+        for folder in folders
+        for path in folder.rglob("*.py")
+    }
+    found = [name for name, text in texts.items() if re.search(r"\bCore\(\)", text)]
+    assert found == ["runtime/tcmoa_runtime/backends/openvino.py"]
+
+
 def mentions_any(annotation):
     return re.search(r"\bAny\b", str(annotation)) is not None
 

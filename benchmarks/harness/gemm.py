@@ -190,13 +190,10 @@ def _compiled(graph: Any, inputs: dict[str, Any], precision: str, threads: int) 
 
     from onnx import helper
 
-    from tcmoa_runtime.telemetry import without_openvino_telemetry
-
-    with without_openvino_telemetry():
-        import openvino as ov
+    from tcmoa_runtime.backends.openvino import _process_core  # one core in a process, see there
 
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    core = ov.Core()
+    core = _process_core()
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": precision,
