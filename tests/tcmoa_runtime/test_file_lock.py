@@ -1,13 +1,17 @@
 """Locks between processes, which end with their holder, and those of the outputs of streams."""
 
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
+from tcmoa_runtime import file_lock
 from tcmoa_runtime.file_lock import FileLock, LockedError, acquire_named_lock
 from tcmoa_runtime.streams.output_locks import OutputLockedError, OutputLocks, check_not_locked
 
@@ -44,8 +48,6 @@ def test_a_lock_is_released_when_its_process_is_killed(tmp_path):
 
 
 def test_a_file_that_its_last_holder_removes_is_made_again(tmp_path, monkeypatch):
-    import fcntl
-
     path, flock, calls = tmp_path / "lock", fcntl.flock, []
 
     def lock_late(descriptor, operation):
@@ -107,6 +109,67 @@ def test_machines_that_share_the_folders_of_a_user_do_not_lock_each_others_outpu
     others.add([tmp_path / "a.mkv"])
     others.close()
     locks.close()
+
+
+@pytest.fixture
+def left():
+    """Function that makes the file of a lock as a killed process leaves it, locked so many hours ago."""
+
+    def make(name, hours):
+        lock = acquire_named_lock(name)
+        os.close(lock._descriptor)
+        os.utime(lock.path, (then := time.time() - 3600 * hours, then))
+        return lock.path
+
+    return make
+
+
+def test_files_that_killed_processes_have_left_are_removed_after_a_day(left):
+    young, old = left("output young", 23), [left(f"output {i}", 25) for i in range(3)]
+    held = acquire_named_lock("output held")
+    assert (young.exists(), [path.exists() for path in old]) == (True, [False, False, False])
+    os.utime(held.path, (0, 0))
+    other = acquire_named_lock("output other")
+    assert {path.name for path in young.parent.iterdir()} == {
+        "gate",
+        *(path.name for path in (young, held.path, other.path)),
+    }
+    with pytest.raises(LockedError, match=f"^process {os.getpid()}$"):
+        acquire_named_lock("output held")
+    for lock in (held, other):
+        lock.release()
+
+
+def test_few_files_are_looked_at_but_all_of_them_in_the_end(left, monkeypatch):
+    paths = [left(f"output {i}", 0) for i in range(12)]
+    for path in paths:
+        os.utime(path, (0, 0))
+    monkeypatch.setattr(file_lock, "_MAX_CHECKED", 4)
+    for num_left in (8, 4, 0):
+        acquire_named_lock("output x").release()
+        assert sum(path.exists() for path in paths) == num_left
+
+
+def test_a_lock_whose_file_is_being_removed_is_acquired(left, monkeypatch):
+    """The remover has it locked for a moment, which is not to look like a holder."""
+    path, flock, others = left("output a", 25), fcntl.flock, []
+
+    def lock_slowly(descriptor, operation):
+        flock(descriptor, operation)
+        if not others and os.path.samestat(os.fstat(descriptor), path.stat()):
+            thread = threading.Thread(target=lambda: others.append(acquire_named_lock("output a")))
+            others.append(thread)
+            thread.start()
+            thread.join(0.2)
+
+    monkeypatch.setattr(fcntl, "flock", lock_slowly)
+    lock = acquire_named_lock("output b")
+    others[0].join()
+    monkeypatch.undo()
+    assert others[1].path == path
+    assert path.read_text() == f"process {os.getpid()}"
+    for each in (lock, others[1]):
+        each.release()
 
 
 def test_devices_and_pipes_have_no_locks(tmp_path):
