@@ -28,7 +28,8 @@ _PLAIN_PARAMETERS: Final = frozenset([
 
 NUMBER: Final = re.compile(r"%0?\d*d")
 """The number in a pattern of files, as printf writes it."""
-_URL: Final = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://\S+")
+_URL: Final = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://\S*[^\s:;,.]")
+"""A URL within a text, without the punctuation after it."""
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _PLAIN_VALUE: Final = re.compile(r"[\w.,:+-]*")
 _SECRET_IN_PATH: Final = re.compile(

@@ -58,6 +58,11 @@ def test_urls_within_a_text_are_shown_without_secrets():
     )
 
 
+@pytest.mark.parametrize("url", ["rtmp://h/live/***", "http://h/y?key=***", "rtsp://***@h/x"])
+def test_what_follows_a_url_that_is_shown_already_stays(url):
+    assert redact_text(f"{url}: failed; see {url}, {url}.") == f"{url}: failed; see {url}, {url}."
+
+
 def test_plain_text_of_any_script_is_printable():
     assert printable("gr\u00fcn \u6e29\u5ea6.mp4") == "gr\u00fcn \u6e29\u5ea6.mp4"
 
