@@ -114,7 +114,7 @@ def acquire_named_lock(name: str, *, role: str = "") -> FileLock | None:
 
 @contextmanager
 def _passed_gate(path: Path) -> Iterator[bool]:
-    """Hold off the removal of files by others; yields whether files may be removed, because nobody else is within.
+    """Hold off the removal of files by others; yields whether files may be removed: no other is in here.
 
     Raises:
         OSError: The file cannot be created, or its file system has no locks.
@@ -138,7 +138,7 @@ def _passed_gate(path: Path) -> Iterator[bool]:
 
 
 def _remove_left_files(folder: Path) -> None:
-    """Remove old files that nobody has locked; within the gate, since `FileLock.acquire` would find them locked."""
+    """Remove old files that no process has locked; within the gate, since `FileLock.acquire` would find them locked."""
     import fcntl  # as above
 
     paths = [path for path in folder.iterdir() if path.name != _GATE]

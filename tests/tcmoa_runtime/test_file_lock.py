@@ -100,6 +100,25 @@ def test_one_output_has_one_stream_however_it_is_named(tmp_path, first, second):
     check_not_locked([second])
 
 
+def test_outputs_that_the_caller_has_locked_are_not_locked_again(tmp_path):
+    callers, others = OutputLocks("pair gate"), OutputLocks()
+    locks = OutputLocks(held=callers)
+    callers.add(["udp://h:1"])
+    locks.add(["udp://h:1", tmp_path / "a.mkv"])
+    for output in ("udp://h:1", str(tmp_path / "a.mkv")):
+        with pytest.raises(OutputLockedError, match="is being written by process"):
+            others.add([output])
+    locks.close()
+    check_not_locked([tmp_path / "a.mkv"])
+    with pytest.raises(OutputLockedError, match=r"pair gate"):
+        others.add(["udp://h:1"])
+    callers.close()
+    locks.add(["udp://h:1"])
+    with pytest.raises(OutputLockedError):
+        callers.add(["udp://h:1"])
+    locks.close()
+
+
 def test_machines_that_share_the_folders_of_a_user_do_not_lock_each_others_outputs(tmp_path, monkeypatch):
     locks, others = OutputLocks(), OutputLocks()
     locks.add([tmp_path / "a.mkv"])

@@ -229,7 +229,9 @@ class PairRunner:
             if page is not None:
                 sinks.append(stack.enter_context(contextlib.closing(page)))
             stream = stack.enter_context(
-                contextlib.closing(setup.open_stream(fuser, sinks, prompt, self._set_message))
+                contextlib.closing(
+                    setup.open_stream(fuser, sinks, prompt, self._set_message, locks=self._locks)
+                )
             )
             stack.callback(self._end)
             if self._stopping.is_set():

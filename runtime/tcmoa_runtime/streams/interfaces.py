@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -204,3 +206,9 @@ class Sink(Protocol):
             SinkError: The output cannot be completed.
         """
         ...
+
+
+def outputs_of(sink: Sink) -> Sequence[str | Path]:
+    """Return what only one sink can write at a time: its files and folders (`paths`), or its URL (`url`)."""
+    url = getattr(sink, "url", None)
+    return (*getattr(sink, "paths", ()), *([] if url is None else [url]))

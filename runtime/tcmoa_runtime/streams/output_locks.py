@@ -22,14 +22,16 @@ class OutputLockedError(InputError):
 class OutputLocks:
     """The outputs that this process writes, and no other process of the user on this machine."""
 
-    def __init__(self, role: str = "") -> None:
+    def __init__(self, role: str = "", *, held: OutputLocks | None = None) -> None:
         """Lock nothing yet.
 
         Args:
             role: What this process is, for the message of others, e.g. `pair gate of fleet yard`.
+            held: Locks of the caller, whose outputs are not locked again.
         """
-        self._role = role
+        self._role, self._held = role, held
         self._locks: list[FileLock] = []
+        self._names: set[str] = set()
 
     def add(self, outputs: Iterable[str | Path]) -> None:
         """Lock outputs: all of them, or none.
@@ -41,10 +43,14 @@ class OutputLocks:
             OutputLockedError: Another stream writes one of them; the subject is this output.
         """
         added: list[FileLock] = []
+        names: set[str] = set()
         try:
             for output in outputs:
                 name = _name_of(output)
-                lock = None if name is None else acquire_named_lock(name, role=self._role)
+                if name is None or (self._held is not None and name in self._held._names):
+                    continue
+                lock = acquire_named_lock(name, role=self._role)
+                names.add(name)
                 if lock is not None:
                     added.append(lock)
         except LockedError as error:
@@ -56,11 +62,13 @@ class OutputLocks:
                 remedy=_REMEDY,
             ) from error
         self._locks += added
+        self._names |= names
 
     def close(self) -> None:
         """Release all; may be called twice."""
         while self._locks:
             self._locks.pop().release()
+        self._names.clear()
 
 
 def check_not_locked(outputs: Iterable[str | Path]) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import IMAGE_SUFFIXES
-from tcmoa_runtime.location import NUMBER, path_of, printable, scheme_of
-from tcmoa_runtime.streams.interfaces import Sink, Source
+from tcmoa_runtime.location import NUMBER, path_of, printable, redact, scheme_of
+from tcmoa_runtime.streams.interfaces import Sink, Source, outputs_of
 
 
 def path_of_source(source: Source | str | Path) -> Path | None:
@@ -31,17 +31,21 @@ def check_outputs(sinks: Sequence[Sink], inputs: Mapping[str, Path | None]) -> N
     an input without being a source, which is a bundle.
 
     Args:
-        sinks: The outputs; those that write files list them in `paths`.
+        sinks: The outputs; see `outputs_of` for how they say what they write.
         inputs: Files, folders and patterns that are read, by what they are, e.g. `source x`, `bundle`.
 
     Raises:
-        InputError: An output is an input or another output; the subject is its path.
+        InputError: An output is an input or another output; the subject is its path or URL.
     """
-    written: list[Path] = []
+    written: list[str | Path] = []
     for sink in sinks:
-        for path in getattr(sink, "paths", ()):
+        for path in outputs_of(sink):
             for name, source in inputs.items():
-                if source is not None and _overwrites(path, source, is_bundle=name == "bundle"):
+                if (
+                    source is not None
+                    and isinstance(path, Path)
+                    and _overwrites(path, source, is_bundle=name == "bundle")
+                ):
                     raise InputError(
                         f"would overwrite the {name}; expected another place",
                         subject=printable(str(path)),
@@ -50,7 +54,7 @@ def check_outputs(sinks: Sequence[Sink], inputs: Mapping[str, Path | None]) -> N
             if any(_is_same(path, other) for other in written):
                 raise InputError(
                     "two outputs write it; expected one",
-                    subject=printable(str(path)),
+                    subject=printable(redact(str(path))),
                     remedy="Choose another one.",
                 )
             written.append(path)
@@ -68,8 +72,13 @@ def _overwrites(path: Path, source: Path, *, is_bundle: bool) -> bool:
     return _is_same(path, source) or _matches(path, source)
 
 
-def _is_same(path: Path, other: Path) -> bool:
-    """Whether two paths lead to one file or folder, also to one that does not exist yet; not to a pipe or device."""
+def _is_same(path: str | Path, other: str | Path) -> bool:
+    """Whether two paths lead to one file or folder, also to one that does not exist yet; not to a pipe or device.
+
+    URLs are compared as text.
+    """
+    if isinstance(path, str) or isinstance(other, str):
+        return path == other
     try:
         found, wanted = path.stat(), other.stat()
     except (OSError, ValueError):

@@ -18,6 +18,7 @@ from tcmoa_runtime.options.source import SourceOptions
 from tcmoa_runtime.options.stream import StreamOptions
 from tcmoa_runtime.streams.frame_log import FrameLog
 from tcmoa_runtime.streams.interfaces import Sink
+from tcmoa_runtime.streams.output_locks import OutputLocks
 from tcmoa_runtime.streams.overwriting import check_outputs, path_of_source
 from tcmoa_runtime.streams.sinks import open_sink
 from tcmoa_runtime.streams.stream import Stream
@@ -138,10 +139,17 @@ class StreamSetup:
         return prompt
 
     def open_stream(
-        self, fuser: Fuser, sinks: Sequence[Sink], prompt: Prompt, on_message: OnMessage | None = None
+        self,
+        fuser: Fuser,
+        sinks: Sequence[Sink],
+        prompt: Prompt,
+        on_message: OnMessage | None = None,
+        *,
+        locks: OutputLocks | None = None,
     ) -> Stream:
         """Open the sources and set the initial prompt; raises like `Stream`."""
-        opened = Stream(fuser, self.x, self.y, self.stream_options, sinks=sinks, on_message=on_message)
+        options = self.stream_options
+        opened = Stream(fuser, self.x, self.y, options, sinks=sinks, on_message=on_message, locks=locks)
         try:
             if prompt.scale is not None or prompt.shift is not None:
                 shift = prompt.shift_for(fuser, opened.sources["x"].size)

@@ -33,6 +33,7 @@ from tcmoa_runtime.streams.interfaces import (
     SourceError,
     StreamFormat,
     has_shared_clock,
+    outputs_of,
 )
 from tcmoa_runtime.streams.offset import OffsetEstimate, measure_offset_of
 from tcmoa_runtime.streams.output_locks import OutputLocks
@@ -110,6 +111,7 @@ class Stream:
         stats: Stats | None = None,
         clock: Callable[[], float] = time.monotonic,
         on_message: OnMessage | None = None,
+        locks: OutputLocks | None = None,
     ) -> None:
         """Open the sources and check that everything fits together.
 
@@ -125,6 +127,7 @@ class Stream:
             clock: Returns the time in seconds.
             on_message: Takes messages while sources are opened, e.g. `opening rtsp://camera/live`, also on another
                 thread.
+            locks: Outputs that the caller has locked, e.g. for all streams of a pair; the stream locks the others.
 
         Raises:
             InputError: A source or an option is wrong, or a sink would overwrite a source or the bundle.
@@ -137,6 +140,7 @@ class Stream:
         self.stats = stats or Stats()
         self.offset_estimate: OffsetEstimate | None = None
         self._sinks = [*sinks, *([] if on_frame is None else [CallbackSink(on_frame)])]
+        self._locks = OutputLocks(held=locks)
         self._check_outputs({"x": x, "y": y}, self._sinks)
         if options.offset == "auto":
             self.offset_estimate = measure_offset_of(x, y, options)
@@ -167,7 +171,6 @@ class Stream:
             has_prompt=bundle.has_prompt,
         )
         self._outputs = Outputs(self.stats, self._handle_output_failure)
-        self._locks = OutputLocks()
         self._pairer = self._make_pairer()
         self._reader = SourceReader(
             self._sources,
@@ -295,7 +298,7 @@ class Stream:
                 extra={"event": "flicker"},
             )
         try:
-            self._locks.add(path for sink in self._sinks for path in getattr(sink, "paths", ()))
+            self._locks.add(_outputs_of(self._sinks))
             for sink in self._sinks:
                 if isinstance(sink, AttachableSink):
                     sink.attach(self)
@@ -460,6 +463,10 @@ def _check_extremes(bundle: Bundle, options: StreamOptions) -> None:
             subject="hold_extremes",
             remedy="Leave it out",
         )
+
+
+def _outputs_of(sinks: Sequence[Sink]) -> list[str | Path]:
+    return [output for sink in sinks for output in outputs_of(sink)]
 
 
 def _describe(error: Exception) -> str:

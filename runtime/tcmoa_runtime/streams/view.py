@@ -62,6 +62,12 @@ class ViewSink:
         """Files and folders that the sink writes."""
         return tuple(getattr(self._sink, "paths", ()))
 
+    @property
+    def url(self) -> str | None:
+        """URL to which the sink pushes; None for other sinks."""
+        url: str | None = getattr(self._sink, "url", None)
+        return url
+
     def open(self, stream_format: StreamFormat) -> None:
         """Open the sink for images of the view's size."""
         width = stream_format.width * (3 if self._view == "side-by-side" else 1)

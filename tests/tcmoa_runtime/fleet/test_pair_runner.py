@@ -17,7 +17,8 @@ from tcmoa_runtime.fleet.backoff import FREE_STARTS, HEALTHY_S, Backoff, StartHi
 from tcmoa_runtime.fleet.file import FleetFile
 from tcmoa_runtime.fleet.recovery import recover_files
 from tcmoa_runtime.fleet.runner import PairRunner
-from tcmoa_runtime.streams.output_locks import OutputLocks, check_not_locked
+from tcmoa_runtime.streams.output_locks import OutputLockedError, OutputLocks, check_not_locked
+from video_pieces import free_port
 
 NODE = {"id": "1", "ip": "127.0.0.1", "host": "here"}
 
@@ -150,6 +151,17 @@ def test_a_number_of_frames_is_an_end(run):
     started = run(frames=3)
     report = until(started, lambda report: report["state"] == "ended")
     assert report["stats"]["frames"] == 3
+
+
+def test_the_url_of_a_pair_is_locked_once_in_its_process(run):
+    out = f"udp://127.0.0.1:{free_port()}"
+    started = run(out=out)
+    until(started, is_running)
+    with pytest.raises(OutputLockedError):
+        check_not_locked([out])
+    assert started.stop()
+    assert started.report()["error"] is None
+    check_not_locked([out])
 
 
 def test_an_output_that_fails_restarts_the_stream_though_others_work(run, tmp_path, monkeypatch):

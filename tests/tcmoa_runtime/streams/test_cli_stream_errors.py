@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tcmoa_runtime.images import write_image
+from tcmoa_runtime.location import redact
 from tcmoa_runtime.streams.output_locks import OutputLocks, check_not_locked
-from video_pieces import FFMPEG, FFPROBE, count_frames, gradient
+from video_pieces import FFMPEG, FFPROBE, count_frames, free_port, gradient
 
 av = pytest.importorskip("av", reason="PyAV is not installed; `pip install 'tcmoa[stream]'` runs this")
 pytestmark = pytest.mark.skipif(
@@ -242,6 +243,24 @@ def test_an_output_that_another_stream_writes_is_refused(stream, tree, here):
     locks.close()
     assert stream("-o", "o.mkv")[0] == 0
     check_not_locked(["o.mkv"])
+
+
+@pytest.mark.parametrize(
+    "url", ["udp://127.0.0.1:{}", "rtsp://u:secret@127.0.0.1:{}/x", "rtmp://127.0.0.1:{}/live/x"]
+)
+def test_a_url_to_which_another_stream_pushes_is_refused(stream, url):
+    locks, url = OutputLocks("pair gate of fleet yard"), url.format(free_port())
+    locks.add([url])
+    for view in ("fused", "side-by-side"):
+        code, _, lines = stream("-o", url, "--view", view)
+        assert (code, lines) == (2, [
+            f"error: {redact(url)}: is being written by process {os.getpid()} (pair gate of fleet yard); expected one "
+            "stream at a time. Wait until it has ended, or choose another output."
+        ])  # fmt: skip
+    locks.close()
+    if url.startswith("udp"):
+        assert stream("-o", url)[0] == 0
+        check_not_locked([url])
 
 
 # Names that look like syntax

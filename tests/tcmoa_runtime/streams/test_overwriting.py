@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from tcmoa_runtime import InputError
+from tcmoa_runtime.options.sink import SinkOptions
 from tcmoa_runtime.streams.overwriting import check_outputs, path_of_source
+from tcmoa_runtime.streams.sinks import open_sink
 
 
 class Output:
@@ -75,6 +77,15 @@ def test_nothing_is_written_into_a_bundle(places):
         with pytest.raises(InputError, match="would overwrite the bundle"):
             check_outputs([Output(Path(place))], {"bundle": Path("bundle")})
     check_outputs([Output(Path("bundles/fused.mp4"))], {"bundle": Path("bundle")})
+
+
+def test_two_outputs_of_one_url_are_refused():
+    url = "rtsp://user:secret@host/x"
+    sinks = [open_sink(url), open_sink(url, SinkOptions(view="blend"))]
+    with pytest.raises(InputError) as caught:
+        check_outputs(sinks, {"source x": Path("x.mkv")})
+    assert str(caught.value) == ("rtsp://***@host/x: two outputs write it; expected one. Choose another one.")
+    check_outputs([sinks[0], open_sink("rtsp://host/y")], {"bundle": Path("bundle")})
 
 
 def test_two_outputs_of_one_file_are_refused(places):

@@ -49,6 +49,7 @@ class NetworkSink:
     A connection that is lost at the end of the stream is an error.
 
     Attributes:
+        url: The URL, with its passwords.
         dropped: Frames that came while there was no connection.
         reconnects: Number of times the connection was opened again.
     """
@@ -64,7 +65,7 @@ class NetworkSink:
         """
         self._av = import_av()
         self._errors = encoding_errors()
-        self.name, self._url, self._options = redact(url), url, options
+        self.name, self.url, self._options = redact(url), url, options
         self._container_name = CONTAINER_OF_SCHEME[url.partition("://")[0]]
         self._encoder_name = choose_encoder(options, self._container_name, self.name)
         self.dropped = self.reconnects = 0
@@ -87,9 +88,9 @@ class NetworkSink:
         except self._errors as error:
             self._disconnect()
             raise SinkError(
-                f"connection failed: {describe_error(error, self._url)}",
+                f"connection failed: {describe_error(error, self.url)}",
                 subject=self.name,
-                remedy=connection_remedy(self._url),
+                remedy=connection_remedy(self.url),
             ) from error
 
     def write(self, frame: FusedFrame) -> None:
@@ -103,7 +104,7 @@ class NetworkSink:
             for packet in self._encoder.encode(frame):
                 self._container.mux(packet)
         except self._errors as error:
-            self._loss = describe_error(error, self._url)
+            self._loss = describe_error(error, self.url)
             _log.warning(
                 "%s: connection lost (%s), reconnecting",
                 self.name,
@@ -138,7 +139,7 @@ class NetworkSink:
 
     def _connect(self, stream_format: StreamFormat) -> None:
         self._container = self._av.open(
-            self._url,
+            self.url,
             "w",
             format=self._container_name,
             options=dict(_MUXER_OPTIONS[self._container_name]),
