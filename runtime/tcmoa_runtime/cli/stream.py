@@ -164,7 +164,7 @@ def stream(
         summary = summarize(running, ended)
     if as_json:
         print_json(summary)
-    elif "-" not in outs:
+    elif "-" not in outs and running.has_begun:
         print_line(format_summary(summary))
     if running.error is not None:
         raise running.error
@@ -190,11 +190,7 @@ def _open_page(address: Address, token: str | None) -> contextlib.closing[Page]:
 
 
 def _open_stream(setup: StreamSetup, fuser: Fuser, sinks: Sequence[Sink], prompt: Prompt) -> Stream:
-    if setup.stream.offset != "auto" or "-" in (setup.x, setup.y):  # which Stream refuses
-        with status_line("stream") as on_message:
-            return setup.open_stream(fuser, sinks, prompt, on_message)
-    with status_line("offset") as on_message:
-        on_message("measuring the motion in both sources")
+    with status_line("offset" if setup.stream.offset == "auto" else "stream") as on_message:
         opened = setup.open_stream(fuser, sinks, prompt, on_message)
     estimate = opened.offset_estimate
     if estimate is not None:

@@ -17,7 +17,7 @@ from tcmoa_runtime.streams.clock import Clock, FileClock, LiveClock
 from tcmoa_runtime.streams.interfaces import Source, SourceError
 from tcmoa_runtime.streams.pairing import SIDES
 from tcmoa_runtime.streams.sources import open_sources
-from tcmoa_runtime.typing import Frame, SourceName
+from tcmoa_runtime.typing import Frame, OnMessage, SourceName
 
 MEASURE_SECONDS: Final = 10.0
 """How long both sources are read."""
@@ -131,9 +131,18 @@ def measure_offset(
 
 
 def measure_offset_of(
-    x: Source | str | Path, y: Source | str | Path, options: StreamOptions
+    x: Source | str | Path,
+    y: Source | str | Path,
+    options: StreamOptions,
+    on_message: OnMessage | None = None,
 ) -> OffsetEstimate:
     """Open both sources, measure their offset as `measure_offset` does, and close them.
+
+    Args:
+        x: First source.
+        y: Second source.
+        options: How they are opened, and which of them leads.
+        on_message: Takes messages, e.g. `measuring the motion in both sources`, also on another thread.
 
     Raises:
         InputError: A source can be opened only once, or the motion does not determine the offset.
@@ -144,8 +153,10 @@ def measure_offset_of(
             if not isinstance(source, str | Path):
                 source.close()  # a stream owns its sources, also where it does not start
         raise _undetermined("auto opens both sources twice, which stdin and opened sources do not allow")
-    sources = open_sources(x, y, options, "rgb")
+    sources = open_sources(x, y, options, "rgb", on_message)
     try:
+        if on_message is not None:
+            on_message("measuring the motion in both sources")
         return measure_offset(sources["x"], sources["y"], lead=options.lead)
     finally:
         for source in sources.values():

@@ -71,9 +71,17 @@ class OutputLocks:
         self._names.clear()
 
 
-def check_not_locked(outputs: Iterable[str | Path]) -> None:
-    """Refuse outputs that a stream writes at the moment; raises like `OutputLocks.add`."""
-    locks = OutputLocks()
+def check_not_locked(outputs: Iterable[str | Path], *, held: OutputLocks | None = None) -> None:
+    """Refuse outputs that another stream writes at the moment.
+
+    Args:
+        outputs: As `OutputLocks.add` takes them.
+        held: Locks of the caller, whose outputs are not checked.
+
+    Raises:
+        OutputLockedError: Another stream writes one of them; the subject is this output.
+    """
+    locks = OutputLocks(held=held)
     try:
         locks.add(outputs)
     finally:

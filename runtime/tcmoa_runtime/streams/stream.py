@@ -36,7 +36,7 @@ from tcmoa_runtime.streams.interfaces import (
     outputs_of,
 )
 from tcmoa_runtime.streams.offset import OffsetEstimate, measure_offset_of
-from tcmoa_runtime.streams.output_locks import OutputLocks
+from tcmoa_runtime.streams.output_locks import OutputLocks, check_not_locked
 from tcmoa_runtime.streams.outputs import CallbackSink, Outputs
 from tcmoa_runtime.streams.overwriting import check_outputs, path_of_source
 from tcmoa_runtime.streams.pairing import other
@@ -96,6 +96,7 @@ class Stream:
         notes: Errors that did not end the stream; they are logged, too.
         failed_outputs: Errors of the outputs that failed, by name; the first of them is `error`, too.
         live: Whether a source is live.
+        has_begun: Whether the outputs were opened, at least one of them, and the sources are read.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Stream:
 
         Raises:
             InputError: A source or an option is wrong, or a sink would overwrite a source or the bundle.
+            OutputLockedError: Another stream writes the output of a sink.
             MissingError: A package that a source needs is not installed.
         """
         options = options or StreamOptions()
@@ -140,10 +142,10 @@ class Stream:
         self.stats = stats or Stats()
         self.offset_estimate: OffsetEstimate | None = None
         self._sinks = [*sinks, *([] if on_frame is None else [CallbackSink(on_frame)])]
-        self._locks = OutputLocks(held=locks)
+        self._held, self._locks = locks, OutputLocks(held=locks)
         self._check_outputs({"x": x, "y": y}, self._sinks)
         if options.offset == "auto":
-            self.offset_estimate = measure_offset_of(x, y, options)
+            self.offset_estimate = measure_offset_of(x, y, options, on_message)
             options = replace(options, offset=round(self.offset_estimate.offset, 4))
         self.options = options
         self.error: Exception | None = None
@@ -180,7 +182,7 @@ class Stream:
             on_error=self._fail,
         )
         self._fusing = threading.Thread(target=self._fuse_pairs, name="tcmoa-fuse", daemon=True)
-        self._is_started = self._is_closed = False
+        self._is_started = self._is_closed = self.has_begun = False
 
     def __enter__(self) -> Self:
         return self
@@ -309,6 +311,7 @@ class Stream:
                 self.error = error
             self.close()
             raise
+        self.has_begun = True
         self._log_start()
         self._reader.start()
         self._fusing.start()
@@ -429,10 +432,11 @@ class Stream:
         _log.warning("%s", note, extra={"event": "stream-note"})
 
     def _check_outputs(self, locations: Mapping[str, Source | str | Path], sinks: Sequence[Sink]) -> None:
-        """Refuse sinks that would overwrite a source or the bundle."""
+        """Refuse sinks that would overwrite a source or the bundle, or write what another stream writes."""
         try:
             inputs = {f"source {side}": path_of_source(source) for side, source in locations.items()}
             check_outputs(sinks, {**inputs, "bundle": self.fuser.bundle.path})
+            check_not_locked(_outputs_of(sinks), held=self._held)  # early: sources may take long to open
         except BaseException:
             for source in locations.values():
                 if not isinstance(source, str | Path):

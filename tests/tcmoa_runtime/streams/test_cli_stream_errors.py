@@ -82,6 +82,28 @@ def test_a_failing_output_alone_ends_the_run_with_its_error(stream, tree, here, 
     assert tree(here) == before
 
 
+@pytest.mark.parametrize("case", ["no server", "no place for a log", "no place for a video"])
+def test_a_stream_that_cannot_start_prints_its_error_alone(tcmoa, here, vif, case):
+    arguments, line = FAILING[case]
+    done = tcmoa("stream", vif, "s.mkv", "y.mkv", *arguments, "--backend", "onnxruntime")
+    assert (done.code, done.out) == (2, "")
+    (printed,) = done.err.splitlines()
+    assert printed.startswith(f"tcmoa: error: {line}")
+
+
+def test_an_output_that_is_locked_while_sources_are_opened_is_refused_at_the_start(
+    here, vif, tcmoa, monkeypatch
+):
+    """The early check has passed."""
+    monkeypatch.setattr("tcmoa_runtime.streams.stream.check_not_locked", lambda *_, **__: None)
+    locks = OutputLocks()
+    locks.add(["o.mkv"])
+    done = tcmoa("stream", vif, "s.mkv", "y.mkv", "-o", "o.mkv", "--backend", "onnxruntime")
+    locks.close()
+    done.assert_error(2, f"o.mkv: is being written by process {os.getpid()}")
+    assert (done.out, done.err.count("\n")) == ("", 1)
+
+
 def test_beside_failing_outputs_the_others_are_complete(stream):
     arguments = [argument for case in FAILING.values() for argument in case[0]]
     code, summary, lines = stream(*arguments, "-o", "kept/", "-o", "kept.mkv")
@@ -230,17 +252,21 @@ def test_no_output_overwrites_a_source_or_the_bundle(stream, tree, here, vif):
     assert (tree(here), tree(vif)) == (before, bundle)
 
 
-def test_an_output_that_another_stream_writes_is_refused(stream, tree, here):
+def test_an_output_that_another_stream_writes_is_refused(stream, tcmoa, vif, tree, here):
     before, locks = tree(here), OutputLocks()
     locks.add(["o.mkv"])
-    code, summary, lines = stream("-o", "kept.mkv", "-o", "./o.mkv")
-    assert (code, summary["frames"], summary["ended"]) == (2, 0, "error")
-    assert lines == [
+    line = (
         f"error: o.mkv: is being written by process {os.getpid()}; expected one stream at a time. Wait until it has "
         "ended, or choose another output."
-    ]
+    )
+    assert stream("-o", "kept.mkv", "-o", "./o.mkv") == (2, None, [line])
+    for options in (["--offset", "auto"], ["--page", "127.0.0.1:0"]):
+        done = tcmoa("stream", vif, "s.mkv", "y.mkv", "-o", "o.mkv", *options)
+        assert (done.code, done.out, done.err) == (2, "", f"tcmoa: {line}\n")
     assert tree(here) == before
     locks.close()
+    lines = stream("-o", "o.mkv", "--offset", "auto")[2]
+    assert lines[0] == "offset: measuring the motion in both sources"
     assert stream("-o", "o.mkv")[0] == 0
     check_not_locked(["o.mkv"])
 
