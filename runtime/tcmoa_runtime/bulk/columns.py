@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     import pyarrow
 
+UNKNOWN_TIME: Final = np.iinfo(np.int64).min
+"""In place of null in arrays of numpy: before every time."""
 _CHUNK_ROWS: Final = 1 << 16
 
 
@@ -18,6 +23,13 @@ def encode_name(name: str) -> bytes:
 def decode_name(data: bytes) -> str:
     """Return the name that `encode_name` made bytes of."""
     return data.decode("utf-8", "surrogateescape")
+
+
+def time_numbers(times: pyarrow.ChunkedArray) -> NDArray[np.int64]:
+    """Return times as numbers, `UNKNOWN_TIME` for null."""
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.fill_null(times, UNKNOWN_TIME), np.int64)
 
 
 class ColumnsBuilder:

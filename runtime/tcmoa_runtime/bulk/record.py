@@ -16,6 +16,7 @@ from typing import Final, get_args
 from tcmoa_runtime.bulk.columns import ColumnsBuilder, decode_name, encode_name
 from tcmoa_runtime.bulk.result_listing import ResultColumns, ResultFiles, list_results, walk_files
 from tcmoa_runtime.bulk.results import ResultFolder
+from tcmoa_runtime.bulk.superseded import Superseded
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fusion_settings import Settings, describe_differences
 from tcmoa_runtime.options.bulk import Container
@@ -30,6 +31,8 @@ FORMAT_VERSION: Final = 1
 _MAX_SHOWN: Final = 3
 _PARTIAL: Final = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
 _NUM_DELETERS: Final = 16
+_NUM_REWRITERS: Final = 4
+"""Files with many results that are in memory at once."""
 _NUM_DELETED: Final = 1024
 """Files whose paths are in memory at once to be removed."""
 
@@ -101,10 +104,17 @@ class ResultRecord:
         self._out.storage.make_folder(self._out.path)
         self._write(_run_of(self._out) or self.run)
 
-    def claim(self) -> None:
-        """Take the folder over from other runs, and remove the temporary files that killed ones have left."""
+    def claim(self) -> int | None:
+        """Take the folder over from other runs, and remove the temporary files that killed ones have left.
+
+        Returns:
+            When that was by the clock of the folder, in nanoseconds since 1970: every result of this run is at least as
+            new. None if its file system does not say.
+        """
         self._write(self.run)
         self.remove_partial()
+        file = self._out.storage.find(f"{self._out.path}/{RECORD_NAME}")
+        return None if file is None else file.modified_ns
 
     def _write(self, run: str) -> None:
         content = {"format": FORMAT_VERSION, "run": run, "settings": dict(self._settings)}
@@ -152,8 +162,8 @@ class ResultRecord:
         part_names = []
         for number, (name, modified_ns) in enumerate(self.list_parts()):
             part_names.append(name)
-            for pair in self._out.read_names(f"{self._out.path}/{name}"):
-                builder.add(encode_name(pair), modified_ns, number)
+            for pair, time_ns in self._out.read_times(f"{self._out.path}/{name}", modified_ns).items():
+                builder.add(encode_name(pair), time_ns, number)
         names, times, parts = builder.finish()
         return ResultColumns(names, times, parts, part_names)
 
@@ -166,14 +176,30 @@ class ResultRecord:
             for name, time in zip(self._files.names, self._files.times, strict=True)
         ]
 
-    def remove_parts(self, parts: Mapping[str, Collection[str]]) -> None:
-        """Remove files with many results, but for those results in them that are to be kept, by their names."""
-        for name, kept in parts.items():
-            path = f"{self._out.path}/{name}"
-            if kept:
-                results = self._out.read_results(path)
-                self._out.write_results(path, {pair: results[pair] for pair in kept})
-        _delete(self._out, [f"{self._out.path}/{name}" for name, kept in parts.items() if not kept])
+    def list_again(self) -> None:
+        """List the results that are there now."""
+        self._files = list_results(self._out)
+
+    def remove_results(self, superseded: Superseded) -> None:
+        """Remove results from files with many, in which the other ones keep their times.
+
+        Raises:
+            InputError: A later run writes into the folder, or a file cannot be read or written.
+        """
+        check_owner(self._out, self.run)
+        _delete(self._out, (f"{self._out.path}/{name}" for name in superseded.whole))
+        with ThreadPoolExecutor(_NUM_REWRITERS) as pool:
+            for _ in pool.map(self._remove_from, superseded.partly, superseded.partly.values()):
+                pass
+
+    def _remove_from(self, name: str, removed: Collection[str]) -> None:
+        path = f"{self._out.path}/{name}"
+        file = self._out.storage.find(path)
+        if file is not None:
+            results = self._out.read_results(path, file.modified_ns)
+            check_owner(self._out, self.run)
+            kept = {pair: image for pair, image in results.items() if pair not in removed}
+            self._out.write_results(path, kept)
 
 
 def is_owner(out: ResultFolder, run: str) -> bool:

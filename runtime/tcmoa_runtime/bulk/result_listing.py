@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcmoa_runtime.bulk.columns import ColumnsBuilder, decode_name, encode_name
+import numpy as np
+from numpy.typing import NDArray
+
+from tcmoa_runtime.bulk.columns import ColumnsBuilder, decode_name, encode_name, time_numbers
 from tcmoa_runtime.bulk.results import ResultFolder
 
 if TYPE_CHECKING:
@@ -82,7 +85,7 @@ class ResultColumns:
 
     Attributes:
         names: Their names, large_binary.
-        times: When the file of each was changed last, int64, in nanoseconds since 1970; null if that is not known.
+        times: When each was written, int64, in nanoseconds since 1970; null if that is not known.
         parts: Number of the file that holds each, where files hold many; else None.
         part_names: Names of these files, by their numbers.
     """
@@ -91,3 +94,24 @@ class ResultColumns:
     times: pyarrow.ChunkedArray
     parts: pyarrow.ChunkedArray | None = None
     part_names: Sequence[str] = ()
+
+    def newest(self) -> ResultColumns:
+        """Return the newest result of each pair: a run that was stopped may have left the one that it replaces, too."""
+        import pyarrow
+
+        if self.parts is None or not len(self.names):
+            return self
+        codes = self.name_codes()
+        order = np.argsort(time_numbers(self.times), kind="stable")[::-1]
+        _, first = np.unique(codes[order], return_index=True)
+        if len(first) == len(codes):
+            return self
+        rows = pyarrow.array(order[first])
+        return ResultColumns(
+            self.names.take(rows), self.times.take(rows), self.parts.take(rows), self.part_names
+        )
+
+    def name_codes(self) -> NDArray[np.int64]:
+        """Return a number for each result that those of one name have in common."""
+        encoded = self.names.combine_chunks().dictionary_encode()
+        return np.asarray(encoded.indices, np.int64)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tcmoa_runtime.bulk.storage import Storage
 from tcmoa_runtime.bulk.tar_samples import list_files, read_files, write_files
@@ -24,7 +25,21 @@ MAX_PATH_BYTES: Final = 1000
 """Longest name with its folders: object stores take 1024 bytes, with those of the output."""
 NAME_COLUMN: Final = "name"
 FUSED_COLUMN: Final = "fused"
+_TIMES_KEY: Final = b"tcmoa.times_ns"
+"""Metadata of a Parquet file of results: times of those that are older than it, by name, as JSON."""
 _PART_SUFFIXES: Final[dict[Container, str]] = {"files": "", "parquet": ".parquet", "webdataset": ".tar"}
+
+
+class StoredImage(NamedTuple):
+    """A result in a file with many.
+
+    Attributes:
+        data: The encoded image.
+        modified_ns: When it was written first, in nanoseconds since 1970; None if that is when its file was.
+    """
+
+    data: bytes
+    modified_ns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,10 +71,11 @@ class ResultFolder:
         """Return the path of the file with the results of a unit."""
         return f"{self.path}/{part}{self.part_suffix}"
 
-    def read_part(self, part: str) -> dict[str, bytes]:
-        """Return the encoded images of a unit by the names of their pairs; none if its file is not there."""
+    def read_part(self, part: str) -> dict[str, StoredImage]:
+        """Return the results of a unit by the names of their pairs; none if its file is not there."""
         path = self.part_path(part)
-        return self.read_results(path) if self.storage.exists(path) else {}
+        file = self.storage.find(path)
+        return {} if file is None else self.read_results(path, file.modified_ns)
 
     @cached_property
     def _pieces(self) -> list[str]:
@@ -76,8 +92,12 @@ class ResultFolder:
         found = [(path, self.storage.find(path)) for path in paths]
         return [(path, file.modified_ns) for path, file in found if file is not None]
 
-    def read_results(self, path: str) -> dict[str, bytes]:
-        """Return the encoded images in a Parquet or tar file of results by the names of their pairs.
+    def read_results(self, path: str, modified_ns: int | None) -> dict[str, StoredImage]:
+        """Return the results in a Parquet or tar file by the names of their pairs, each with its time.
+
+        Args:
+            path: The file.
+            modified_ns: When it was changed last: the time of each result that has none of its own.
 
         Raises:
             InputError: It is no such file.
@@ -85,26 +105,40 @@ class ResultFolder:
         if self.container == "webdataset":
             with self.storage.open_stream(path) as file:
                 files = read_files(file, self.storage.spell(path))
-            return {self._name_of(name): data for name, data in files.items()}
+            return {
+                self._name_of(name): StoredImage(data, modified_ns if time_ns is None else time_ns)
+                for name, (data, time_ns) in files.items()
+            }
         table = _read_table(self.storage, path, [NAME_COLUMN, FUSED_COLUMN])
-        return dict(zip(table[NAME_COLUMN].to_pylist(), table[FUSED_COLUMN].to_pylist(), strict=True))
+        times = _times_in(table)
+        return {
+            name: StoredImage(data, times.get(name, modified_ns))
+            for name, data in zip(
+                table[NAME_COLUMN].to_pylist(), table[FUSED_COLUMN].to_pylist(), strict=True
+            )
+        }
 
-    def read_names(self, path: str) -> list[str]:
-        """Return the names of the pairs in a Parquet or tar file of results; raises as `read_results`."""
+    def read_times(self, path: str, modified_ns: int | None) -> dict[str, int | None]:
+        """Return the times of the results in a Parquet or tar file by the names of their pairs; as `read_results`."""
         if self.container == "webdataset":
             with self.storage.open(path) as file:
-                return [self._name_of(name) for name in list_files(file, self.storage.spell(path))]
-        names: list[str] = _read_table(self.storage, path, [NAME_COLUMN])[NAME_COLUMN].to_pylist()
-        return names
+                files = list_files(file, self.storage.spell(path))
+            return {
+                self._name_of(name): modified_ns if time_ns is None else time_ns
+                for name, time_ns in files.items()
+            }
+        table = _read_table(self.storage, path, [NAME_COLUMN])
+        times = _times_in(table)
+        return {name: times.get(name, modified_ns) for name in table[NAME_COLUMN].to_pylist()}
 
     def _name_of(self, file_name: str) -> str:
         return file_name.removesuffix(f".{self.image_format}")
 
-    def write_part(self, part: str, results: Mapping[str, bytes]) -> None:
+    def write_part(self, part: str, results: Mapping[str, StoredImage]) -> None:
         """Write the results of a unit, whole or not at all."""
         self.write_results(self.part_path(part), results)
 
-    def write_results(self, path: str, results: Mapping[str, bytes]) -> None:
+    def write_results(self, path: str, results: Mapping[str, StoredImage]) -> None:
         """Write a Parquet or tar file of results, whole or not at all."""
         if self.container == "webdataset":
             data = write_files({f"{name}.{self.image_format}": image for name, image in results.items()})
@@ -141,14 +175,29 @@ def _read_table(storage: Storage, path: str, columns: list[str]) -> pyarrow.Tabl
         ) from error
 
 
-def _write_table(results: Mapping[str, bytes]) -> bytes:
+def _times_in(table: pyarrow.Table) -> dict[str, int]:
+    """Return the times of the results in a table that have one of their own."""
+    try:
+        times = json.loads((table.schema.metadata or {}).get(_TIMES_KEY, b"{}"))
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(times, dict):
+        return {}
+    return {name: time for name, time in times.items() if isinstance(time, int) and 0 <= time < 1 << 63}
+
+
+def _write_table(results: Mapping[str, StoredImage]) -> bytes:
     import pyarrow
     from pyarrow.parquet import write_table
 
     columns = {
         NAME_COLUMN: pyarrow.array(list(results), pyarrow.string()),
-        FUSED_COLUMN: pyarrow.array(list(results.values()), pyarrow.large_binary()),
+        FUSED_COLUMN: pyarrow.array([image.data for image in results.values()], pyarrow.large_binary()),
     }
+    times = {name: image.modified_ns for name, image in results.items() if image.modified_ns is not None}
+    metadata = {_TIMES_KEY: json.dumps(times).encode()} if times else None
     target = io.BytesIO()
-    write_table(pyarrow.table(columns), target, compression="none")  # the images are compressed
+    write_table(
+        pyarrow.table(columns, metadata=metadata), target, compression="none"
+    )  # images are compressed
     return target.getvalue()

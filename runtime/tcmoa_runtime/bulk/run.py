@@ -14,12 +14,13 @@ from tcmoa_runtime.bulk.pair_columns import PairColumns, PairUnits
 from tcmoa_runtime.bulk.passes import PoolSize, run_passes, run_passes_there
 from tcmoa_runtime.bulk.planning import BulkInput, FileInput, find_input
 from tcmoa_runtime.bulk.record import ERRORS_NAME, ResultRecord
-from tcmoa_runtime.bulk.remaining import find_outdated_parts, find_remaining
+from tcmoa_runtime.bulk.remaining import find_remaining
 from tcmoa_runtime.bulk.results import ResultFolder
 from tcmoa_runtime.bulk.storage import Storage, is_one_file_system, make_absolute, open_storage
 from tcmoa_runtime.bulk.summary import BulkSummary, write_error_table
+from tcmoa_runtime.bulk.superseded import find_superseded
 from tcmoa_runtime.bulk.units import PairFailure, Unit, UnitResult
-from tcmoa_runtime.bulk.worker import WorkerSettings, load_fuser
+from tcmoa_runtime.bulk.worker import WorkerSettings
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.cluster.address import CLIENT_SCHEME
 from tcmoa_runtime.cluster.bundle_shipping import ship_bundle
@@ -91,8 +92,9 @@ def fuse_in_bulk(
     settings = settings_of(opened, options.fit or "auto", prompt, options.stretch)
     record = ResultRecord.open(results, settings, overwrite=options.overwrite)
     run = _Counts(list(found.failures), on_progress)
-    pending, outdated_parts = _pending(found, record, run, update=options.update)
-    locations = found.locations
+    pending = _pending(found, record, run, update=options.update)
+    may_supersede = options.update and results.container != "files" and not record.is_new
+    locations, read_units = found.locations, None if isinstance(found, FileInput) else found.units
     del found  # all pairs, of which few may be left
     if len(pending):  # else nothing is asked of Ray
         try:
@@ -102,8 +104,10 @@ def fuse_in_bulk(
             with ray_session(options.address, num_cpus=_num_cpus(options)) as session:
                 pool = _pool_size(options, session)
                 units, num_known = _units(pending, pool, results)
+                shipped = ship_bundle(bundle, nodes=session.nodes)
+                began_ns = record.claim()
                 worker = WorkerSettings(
-                    ship_bundle(bundle, nodes=session.nodes),
+                    shipped,
                     options,
                     prompt,
                     locations,
@@ -111,11 +115,8 @@ def fuse_in_bulk(
                     results.container,
                     is_resumed=not record.is_new,
                     run=record.run,
+                    began_ns=began_ns,
                 )
-                if outdated_parts and session.is_private:
-                    load_fuser(worker).close()  # before results are removed that no process could make again
-                record.claim()
-                record.remove_parts(outdated_parts)
                 run.begin(len(units), num_known, pool, session)
                 on_message(
                     f"loading the bundle in {_count(run.num_actors, 'process', 'processes')} on "
@@ -127,11 +128,19 @@ def fuse_in_bulk(
                 with _watch_for_silence(run):
                     for _, result in (run_passes_there if is_client else run_passes)(units, worker, pool):
                         run.add(result)
+            if may_supersede:
+                record.list_again()
+                record.remove_results(find_superseded(record.results_there(), read_units))
         except BaseException as error:
             # Processes of a cluster may still write results for some time after an interrupt.
             record.end(may_go_on=options.address is not None and not isinstance(error, TcmoaError))
             raise
         record.end(may_go_on=False)
+    elif may_supersede:
+        superseded = find_superseded(record.results_there(), read_units)
+        if superseded:  # by a run that was stopped before it removed them
+            record.claim()
+            record.remove_results(superseded)
     failures = tuple(sorted(run.failures, key=lambda failure: (failure.name, failure.x)))
     errors_path = f"{path}/{ERRORS_NAME}"
     shown = storage.spell(path) if storage.is_remote else shown
@@ -210,18 +219,14 @@ class _Counts:
 
 def _pending(
     found: BulkInput, record: ResultRecord, run: _Counts, *, update: bool
-) -> tuple[PairColumns | tuple[Unit, ...], dict[str, list[str]]]:
-    """Return what to fuse, and the files with many results to be removed first.
-
-    These are pairs; or units that may hold some, as actors look into tables and tar files.
-    """
+) -> PairColumns | tuple[Unit, ...]:
+    """Return what to fuse: pairs; or units that may hold some, as actors look into tables and tar files."""
     if not isinstance(found, FileInput):
-        outdated = find_outdated_parts(found.units, record) if update else []
-        return found.units, {name: [] for name in outdated}
+        return found.units
     remaining = find_remaining(found.pairs, found.storages, record, update=update)
     run.num_skipped += remaining.num_skipped
     run.num_outdated += remaining.num_outdated
-    return remaining.pairs, remaining.outdated_parts
+    return remaining.pairs
 
 
 def _units(

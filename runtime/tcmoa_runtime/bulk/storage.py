@@ -302,7 +302,7 @@ class FsspecStorage(RemoteStorage):
     def list_files(self, folder: str) -> Iterator[ListedFile]:
         """Yield each file and folder in a folder."""
         with self._about(folder, "listed"):
-            self._fsspec.invalidate_cache()
+            self._fsspec.invalidate_cache(folder)
             try:
                 found = self._fsspec.ls(folder, detail=True)
             except FileNotFoundError:
@@ -314,7 +314,7 @@ class FsspecStorage(RemoteStorage):
     def find(self, path: str) -> ListedFile | None:
         """Return the file or folder at a path."""
         with self._about(path, "read"):
-            self._fsspec.invalidate_cache()
+            self._fsspec.invalidate_cache(path.rpartition("/")[0])
             try:
                 return _found_by_fsspec(self._fsspec.info(path))
             except FileNotFoundError:

@@ -6,10 +6,13 @@ import io
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from decimal import Decimal, InvalidOperation
+from typing import BinaryIO, Final, Literal
 
 from tcmoa_runtime.errors import InputError, first_line
 from tcmoa_runtime.images import MAX_FILE_BYTES
+
+_NS: Final = 10**9
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Sample:
 def count_samples(file: BinaryIO, subject: str) -> int:
     """Count the samples of a tar file that can seek; raises InputError if it is none."""
     count, last = 0, None
-    for key, _, _ in _members(file, subject, lambda _: False, mode="r:"):
+    for member, _ in _members(file, subject, lambda _: False, mode="r:"):
+        key = split_name(member.name)[0]
         count += key != last
         last = key
     return count
@@ -54,7 +58,8 @@ def read_samples(
     number, key = -1, None
     sources: dict[str, bytes] = {}
     files: dict[str, str] = {}
-    for name, file_name, data in _members(file, subject, lambda name: _source_of(name, names) is not None):
+    for member, data in _members(file, subject, lambda name: _source_of(name, names) is not None):
+        file_name, name = member.name, split_name(member.name)[0]
         if name != key:
             if key is not None and number >= start:
                 yield Sample(key, sources, files)
@@ -68,25 +73,45 @@ def read_samples(
         yield Sample(key, sources, files)
 
 
-def read_files(file: BinaryIO, subject: str) -> dict[str, bytes]:
-    """Return the files of a tar file by name."""
-    return {name: data for _, name, data in _members(file, subject, lambda _: True)}
+def read_files(file: BinaryIO, subject: str) -> dict[str, tuple[bytes, int | None]]:
+    """Return the files of a tar file by name, and the time of each as `list_files`."""
+    return {member.name: (data, _time_of(member)) for member, data in _members(file, subject, lambda _: True)}
 
 
-def list_files(file: BinaryIO, subject: str) -> list[str]:
-    """Return the names of the files of a tar file that can seek: what they hold is not read."""
-    return [name for _, name, _ in _members(file, subject, lambda _: False, mode="r:")]
+def list_files(file: BinaryIO, subject: str) -> dict[str, int | None]:
+    """Return the names of the files of a tar file that can seek, and their times; what they hold is not read.
+
+    A time is in nanoseconds since 1970, and None if the file was written without one.
+    """
+    return {
+        member.name: _time_of(member) for member, _ in _members(file, subject, lambda _: False, mode="r:")
+    }
 
 
-def write_files(files: Mapping[str, bytes]) -> bytes:
-    """Return a tar file that holds files by name; equal files give equal bytes."""
+def write_files(files: Mapping[str, tuple[bytes, int | None]]) -> bytes:
+    """Return a tar file that holds files by name, with the times of those that have one, as of `list_files`.
+
+    Equal files give equal bytes.
+    """
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name, data in files.items():
+        for name, (data, time_ns) in files.items():
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(data), 0o644
+            if time_ns is not None:
+                seconds, rest = divmod(time_ns, _NS)
+                member.mtime, member.pax_headers = seconds, {"mtime": f"{seconds}.{rest:09}"}
             archive.addfile(member, io.BytesIO(data))
     return target.getvalue()
+
+
+def _time_of(member: tarfile.TarInfo) -> int | None:
+    """Return the time in the extended header of a file, which is exact to the nanosecond."""
+    try:
+        time_ns = int(Decimal(member.pax_headers["mtime"]) * _NS)
+    except (KeyError, InvalidOperation, ValueError, OverflowError):
+        return None
+    return time_ns if 0 <= time_ns < 1 << 63 else None
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -103,8 +128,8 @@ def _source_of(name: str, names: Sequence[str]) -> str | None:
 
 def _members(
     file: BinaryIO, subject: str, is_read: Callable[[str], bool], *, mode: Literal["r|", "r:"] = "r|"
-) -> Iterator[tuple[str, str, bytes]]:
-    """Yield key, name and bytes of each file in a tar file; no bytes for those that are not read.
+) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+    """Yield each file in a tar file and its bytes; no bytes for those that are not read.
 
     Mode `r|` reads the file from its start to its end, `r:` seeks over what is not read.
     """
@@ -126,6 +151,6 @@ def _members(
                         )
                     extracted = archive.extractfile(member)
                     data = b"" if extracted is None else extracted.read()
-                yield split_name(member.name)[0], member.name, data
+                yield member, data
     except (tarfile.TarError, OSError, EOFError, ValueError, LookupError) as error:
         raise InputError(f"not a readable tar file: {first_line(error, 200)}", subject=subject) from error

@@ -8,7 +8,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from tcmoa_runtime.bulk.parquet_rows import read_rows
 from tcmoa_runtime.bulk.record import check_owner
-from tcmoa_runtime.bulk.results import ResultFolder, check_name
+from tcmoa_runtime.bulk.results import ResultFolder, StoredImage, check_name
 from tcmoa_runtime.bulk.storage import Storage, open_storage
 from tcmoa_runtime.bulk.tar_samples import Sample, read_samples
 from tcmoa_runtime.bulk.units import (
-    PIECE_MARK,
     PairFailure,
     PairSlice,
     RowGroup,
@@ -64,6 +63,7 @@ class WorkerSettings:
         container: How results are stored.
         is_resumed: Whether results may be there already.
         run: What identifies the run in the record of its results.
+        began_ns: When it began, by the clock of the output folder, in nanoseconds since 1970; None if not known.
     """
 
     bundle: BundleReference
@@ -74,6 +74,7 @@ class WorkerSettings:
     container: Container
     is_resumed: bool
     run: str
+    began_ns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -142,24 +143,19 @@ class BulkWorker:
             import cv2
 
             options = self._settings.options
-            cv2.setNumThreads(options.threads or 1)
+            threads = options.threads or 1
+            cv2.setNumThreads(threads)
             storage, path = open_storage(self._settings.out)
             self._results = ResultFolder(storage, path, self._settings.container, options.format)
-            self._fuser = load_fuser(self._settings)
+            self._fuser = Fuser.load(
+                self._settings.bundle.open_path(),
+                options.backend,
+                threads=threads,
+                trust_engines=options.trust_engines,
+                fit=options.fit or "auto",
+                percentiles=options.stretch,
+            )
         return self._fuser
-
-
-def load_fuser(settings: WorkerSettings) -> Fuser:
-    """Load the bundle of a run; raises like `Fuser.load`."""
-    options = settings.options
-    return Fuser.load(
-        settings.bundle.open_path(),
-        options.backend,
-        threads=options.threads or 1,
-        trust_engines=options.trust_engines,
-        fit=options.fit or "auto",
-        percentiles=options.stretch,
-    )
 
 
 def pack_unit(unit: Unit) -> bytes:
@@ -170,21 +166,6 @@ def pack_unit(unit: Unit) -> bytes:
 def _unpack_unit(data: bytes) -> Unit:
     unit: Unit = pickle.loads(zlib.decompress(data))
     return unit
-
-
-@dataclass
-class _PartsThere:
-    """Names of the pairs of a unit in Parquet or tar files of results, by whether these are older than the source.
-
-    Attributes:
-        current: Those in files that are not.
-        outdated: Those in older ones only.
-        is_part_outdated: Whether the file of the unit itself is older.
-    """
-
-    current: set[str] = field(default_factory=set)
-    outdated: set[str] = field(default_factory=set)
-    is_part_outdated: bool = False
 
 
 class _Run:
@@ -210,42 +191,40 @@ class _Run:
         """
         is_part = self._out.container != "files"
         check_owner(self._out, self._settings.run)
-        there = _PartsThere()
-        if is_part and self._settings.is_resumed:
-            there = self._list_there(unit)
+        there = self._list_there(unit) if is_part and self._settings.is_resumed else {}
         images: dict[str, bytes] = {}
         for job, image in self._encoded(self._pending(unit, there)):
             images[job.name] = image if is_part else b""
             if not is_part:
                 self._out.storage.write(self._out.image_path(job.name), image)
         if images and is_part:
-            self._write_part(unit, images, there)
+            # Old results stay in the file with their times: those that no new one replaces are outdated as before.
+            before = self._out.read_part(unit.part) if there.keys() - images.keys() else {}
+            check_owner(self._out, self._settings.run)
+            new = {name: StoredImage(image) for name, image in images.items()}
+            self._out.write_part(unit.part, {**before, **new})
         self._result.num_fused += len(images)
 
-    def _list_there(self, unit: Unit) -> _PartsThere:
-        """Return the pairs in the files of a unit, and of its pieces of earlier runs."""
-        there = _PartsThere()
+    def _list_there(self, unit: Unit) -> dict[str, bool]:
+        """Return the pairs in the files of a unit, and of its pieces of earlier runs, and whether they are outdated."""
+        there: dict[str, bool] = {}
         for path, modified_ns in self._out.parts_of(unit):
-            is_old = is_outdated(modified_ns, _time_of(unit))
-            names = self._out.read_names(path)
-            (there.outdated if is_old else there.current).update(names)
-            there.is_part_outdated |= is_old and path == self._out.part_path(unit.part)
-        there.outdated -= there.current
+            for name, time_ns in self._out.read_times(path, modified_ns).items():
+                there[name] = there.get(name, True) and self._is_old(unit, time_ns)
         return there
 
-    def _write_part(self, unit: Unit, images: Mapping[str, bytes], there: _PartsThere) -> None:
-        """Write results beside those that are there: into their file, which would look new, unless it is outdated."""
-        part = f"{unit.part}{PIECE_MARK}{self._settings.run}" if there.is_part_outdated else unit.part
-        before = self._out.read_part(part) if there.outdated or there.current else {}
-        check_owner(self._out, self._settings.run)
-        self._out.write_part(part, {**before, **images})
+    def _is_old(self, unit: Unit, time_ns: int | None) -> bool:
+        """Whether a result is older than the file of its unit; of image files, than the run, which compared them."""
+        return is_outdated(
+            time_ns, self._settings.began_ns if isinstance(unit, PairSlice) else unit.modified_ns
+        )
 
-    def _pending(self, unit: Unit, there: _PartsThere) -> Iterator[_Job]:
-        """Yield the pairs of a unit without a result; of those in files, also outdated ones that are to be updated."""
-        updates, is_slice = self._settings.options.update, isinstance(unit, PairSlice)
+    def _pending(self, unit: Unit, there: Mapping[str, bool]) -> Iterator[_Job]:
+        """Yield the pairs of a unit without a result; with `update`, also those whose result is outdated."""
+        is_slice = isinstance(unit, PairSlice)
         # A run knows which images are there when it begins. Those of a unit whose process died came later.
-        is_lost = is_slice and unit.whole is not None and not updates
-        looks_up = self._settings.is_resumed and (is_lost or not is_slice)
+        looks_up = self._settings.is_resumed and (not is_slice or unit.whole is not None)
+        updates = self._settings.options.update or is_slice
         seen: set[str] = set()
         for job in self._jobs(unit):
             try:
@@ -256,21 +235,17 @@ class _Run:
                 self._fail(job, error)
                 continue
             seen.add(job.name)
-            is_old = job.name in there.outdated
-            is_there = is_old or job.name in there.current
+            is_old = there.get(job.name)
             if looks_up and self._out.container == "files":
                 found = self._out.storage.find(self._out.image_path(job.name))
-                is_there = found is not None
-                is_old = found is not None and is_outdated(found.modified_ns, _time_of(unit))
-                if is_old and updates:
-                    is_there = False
-            if is_there and is_slice:  # by this run: a slice has the pairs that had no result when it began
+                is_old = None if found is None else self._is_old(unit, found.modified_ns)
+            if is_old is None or (is_old and updates):
+                yield job
+            elif is_slice:  # by this run: a slice has the pairs that it had no result of when it began
                 self._result.num_fused += 1
-            elif is_there:
+            else:
                 self._result.num_skipped += 1
                 self._result.num_outdated += is_old
-            else:
-                yield job
 
     def _jobs(self, unit: Unit) -> Iterator[_Job]:
         if isinstance(unit, PairSlice):
@@ -401,11 +376,6 @@ class _Run:
 
     def _fail(self, job: _Job, error: TcmoaError) -> None:
         self._result.failures.append(PairFailure(job.name, job.x, job.y, error))
-
-
-def _time_of(unit: Unit) -> int | None:
-    """Return when the file of a unit was changed last; None for image files, which the driver compares."""
-    return None if isinstance(unit, PairSlice) else unit.modified_ns
 
 
 def _repeated(name: str) -> InputError:

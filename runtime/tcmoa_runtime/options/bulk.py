@@ -51,8 +51,9 @@ class BulkOptions(FuserOptions, ClusterOptions):
     update: Annotated[
         bool,
         Option(
-            "Fuse again the pairs whose result is older than a source, by the times of their files. Without it, they "
-            "are only counted: copying an archive may give new times to its files.",
+            "Fuse again the pairs whose result is older than a source, by the times of their files, and replace each "
+            "result when the new one is there. Without it, they are only counted: copying an archive may give new "
+            "times to its files.",
             group=OUTPUT_GROUP,
         ),
     ] = False
@@ -76,6 +77,13 @@ class BulkOptions(FuserOptions, ClusterOptions):
             check_minimum("actors", self.actors, 1)
         if self.address is not None:
             check_address(self.address)
+        if self.update and self.overwrite:
+            raise InputError(
+                "given too, but there is no older result when all are removed first; expected one of the two",
+                subject="update",
+                remedy="Leave out {overwrite}, to keep the results that are not outdated",
+                settings={"overwrite": ...},
+            )
         check_patterns(self.x_pattern, self.y_pattern)
         if len(self.columns) not in (2, 3) or len(set(self.columns)) != len(self.columns):
             raise InputError(

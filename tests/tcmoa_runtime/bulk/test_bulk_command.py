@@ -77,6 +77,11 @@ class TestWrongInputs:
                 "error: http://127.9.9.9:9/x: http:// cannot be listed; expected a path or a URI of a file system. "
                 "Put the URIs of the pairs into a Parquet file with the columns x and y.",
             ),
+            (
+                (BUNDLE, x, y, "--update", "--overwrite"),
+                "error: --update: given too, but there is no older result when all are removed first; expected one of "
+                "the two. Leave out --overwrite, to keep the results that are not outdated.",
+            ),
             ((BUNDLE, x, y, "--actors", "0"), "error: --actors: 0; expected 1 or more"),
             (
                 (BUNDLE, x, y, "--columns", "x"),

@@ -466,5 +466,5 @@ class TestStrangers:
                 return data
 
         with Counted(path) as file:
-            assert list_files(file, "out.tar") == ["a.png"]
+            assert list_files(file, "out.tar") == {"a.png": None}
             assert file.num_bytes < 1 << 16

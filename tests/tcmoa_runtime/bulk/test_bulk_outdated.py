@@ -1,6 +1,7 @@
 """Results that are older than a source, pairs that failed before, and sources on several file systems."""
 
 import io
+import itertools
 import json
 import os
 import tarfile
@@ -15,7 +16,8 @@ from pyarrow import parquet
 from bulk_pieces import fuse_small as fuse
 from bulk_pieces import images_in, plain_results, small_bundle, write_archive
 from object_store import object_store
-from tcmoa_runtime.bulk import pair_columns
+from tcmoa_runtime.bulk import pair_columns, passes, worker
+from tcmoa_runtime.bulk import run as bulk_run
 from tcmoa_runtime.bulk.storage import FsspecStorage, open_storage
 from tcmoa_runtime.cli import run
 from tcmoa_runtime.errors import BundleError
@@ -81,17 +83,23 @@ def write_tar(path, pictures, names=NAMES, made_of=None):
                 opened.addfile(member, io.BytesIO(data))
 
 
-def results_in(out):
-    """Return the images in all Parquet and tar files of a folder, none of them twice."""
+def results_in(out, *, newest=False):
+    """Return the images in all Parquet and tar files of a folder; none may be there twice, unless the newest counts."""
     found = []
-    for path in out.glob("*.parquet"):
-        table = parquet.read_table(path)
-        found += zip(table["name"].to_pylist(), table["fused"].to_pylist(), strict=True)
-    for path in out.glob("*.tar"):
-        with tarfile.open(path) as opened:
-            found += [(m.name.removesuffix(".png"), opened.extractfile(m).read()) for m in opened]
-    assert len(dict(found)) == len(found)
+    for path in sorted(out.iterdir(), key=lambda path: path.stat().st_mtime_ns):
+        if path.suffix == ".parquet":
+            table = parquet.read_table(path)
+            found += zip(table["name"].to_pylist(), table["fused"].to_pylist(), strict=True)
+        elif path.suffix == ".tar":
+            with tarfile.open(path) as opened:
+                found += [(m.name.removesuffix(".png"), opened.extractfile(m).read()) for m in opened]
+    assert newest or len(dict(found)) == len(found)
     return dict(found)
+
+
+def stored_in(out, *, newest=False):
+    """Return the images in a folder, however they are stored."""
+    return images_in(out) | results_in(out, newest=newest)
 
 
 class TestImageFiles:
@@ -167,58 +175,103 @@ class TestImageFiles:
         assert counts(fuse(*sources, out)) == (1, 2, 0, 0)
         assert not (out / "_errors.csv").exists()
 
-    def test_a_changed_source_that_cannot_be_fused_leaves_its_old_result_and_a_row(self, archive, pictures):
-        out, sources = archive / "out", (archive / "x", archive / "y")
-        fuse(*sources, out)
-        age(*out.glob("*.png"), seconds=1)
-        (archive / "x" / f"{NAMES[0]}.png").write_bytes(b"")
-        for _ in range(2):
-            assert counts(fuse(*sources, out, update=True)) == (0, 2, 0, 1)
-            assert (out / "_errors.csv").exists()
-        assert images_in(out)[NAMES[0]] == pictures[NAMES[0]][2]
-        assert counts(fuse(*sources, out)) == (0, 3, 1, 0)
-
     @pytest.mark.parametrize("container", ["parquet", "webdataset"])
-    def test_a_file_with_many_results_is_made_again_whole_but_for_pairs_that_are_gone(
-        self, archive, pictures, container, monkeypatch
+    @pytest.mark.parametrize("changed", [NAMES[:1], NAMES[:2]])
+    def test_results_in_files_with_many_are_replaced_pair_by_pair(
+        self, archive, pictures, container, changed, monkeypatch
     ):
         monkeypatch.setattr(pair_columns, "_SLICES_PER_ACTOR", 1)
         monkeypatch.setattr(pair_columns, "_FIRST_SLICES", ())
         out, sources = archive / "out", (archive / "x", archive / "y")
         assert counts(fuse(*sources, out, container=container, actors=1)) == (3, 0, 0, 0)
         age(*out.iterdir(), seconds=1)
-        (only,) = (path for path in out.iterdir() if path.suffix in (".parquet", ".tar"))
-        replace_pair(archive, NAMES[1], pictures["pair003"])
-        (archive / "x" / f"{NAMES[2]}.png").unlink()
-        (archive / "y" / f"{NAMES[2]}.png").unlink()
-        assert counts(fuse(*sources, out, container=container)) == (0, 2, 1, 0)
-        assert counts(fuse(*sources, out, container=container, update=True, actors=1)) == (2, 0, 0, 0)
-        expected = {name: pictures[name][2] for name in NAMES} | {NAMES[1]: pictures["pair003"][2]}
+        for name in changed:
+            replace_pair(archive, name, pictures["pair003"])
+        for source in sources:
+            (source / f"{NAMES[2]}.png").unlink()
+        update = {"container": container, "update": True, "actors": 1}
+        assert counts(fuse(*sources, out, container=container)) == (0, 2, len(changed), 0)
+        assert counts(fuse(*sources, out, **update)) == (len(changed), 2 - len(changed), 0, 0)
+        expected = {name: pictures["pair003" if name in changed else name][2] for name in NAMES}
         assert results_in(out) == expected
-        assert only.exists()
-        assert counts(fuse(*sources, out, container=container, update=True)) == (0, 2, 0, 0)
+        assert counts(fuse(*sources, out, **update)) == (0, 2, 0, 0)
+        replace_pair(archive, NAMES[2], pictures["pair003"])  # its result was written again, and is no newer
+        assert counts(fuse(*sources, out, container=container)) == (0, 3, 1, 0)
+        for name in NAMES[:2]:
+            replace_pair(archive, name, pictures[name])
+        assert counts(fuse(*sources, out, **update)) == (3, 0, 0, 0)
+        expected = {name: pictures[name][2] for name in NAMES[:2]} | {NAMES[2]: pictures["pair003"][2]}
+        assert results_in(out) == expected
+        assert len([path for path in out.iterdir() if path.suffix in (".parquet", ".tar")]) == 1
 
-    def test_results_are_not_removed_if_this_machine_cannot_load_the_bundle(self, archive, pictures):
+    @pytest.mark.parametrize("container", ["files", "parquet", "webdataset"])
+    def test_results_stay_if_the_bundle_cannot_be_loaded(self, archive, pictures, container):
         out, sources = archive / "out", (archive / "x", archive / "y")
-        fuse(*sources, out, container="parquet")
+        fuse(*sources, out, container=container)
         age(*out.iterdir(), seconds=1)
         replace_pair(archive, NAMES[0], pictures["pair003"])
         with pytest.raises(BundleError, match="has no engine"):
-            fuse(*sources, out, container="parquet", update=True, backend="tensorrt")
-        assert results_in(out) == {name: pictures[name][2] for name in NAMES}
+            fuse(*sources, out, container=container, update=True, backend="tensorrt")
+        assert stored_in(out) == {name: pictures[name][2] for name in NAMES}
 
-    def test_a_changed_source_that_cannot_be_fused_leaves_no_result_in_a_file_with_many(
-        self, archive, pictures
+    @pytest.mark.parametrize("container", ["files", "parquet", "webdataset"])
+    @pytest.mark.parametrize("others", [[], NAMES[1:]])
+    def test_a_changed_source_that_cannot_be_fused_leaves_its_old_result_and_a_row(
+        self, archive, pictures, container, others
     ):
         out, sources = archive / "out", (archive / "x", archive / "y")
-        fuse(*sources, out, container="parquet")
+        fuse(*sources, out, container=container)
         age(*out.iterdir(), seconds=1)
         (archive / "x" / f"{NAMES[0]}.png").write_bytes(b"")
-        for fused in (None, 0):
-            found = counts(fuse(*sources, out, container="parquet", update=True))
-            assert found[2:] == (0, 1)
-            assert fused in (None, found[0])
-            assert results_in(out) == {name: pictures[name][2] for name in NAMES[1:]}
+        for name in others:
+            replace_pair(archive, name, pictures["pair003"])
+        for fused in (len(others), 0):
+            found = fuse(*sources, out, container=container, update=True)
+            assert counts(found) == (fused, 2 - fused, 0, 1)
+            assert [failure.name for failure in found.failures] == NAMES[:1]
+            expected = {name: pictures["pair003" if name in others else name][2] for name in NAMES}
+            assert stored_in(out) == expected
+        assert counts(fuse(*sources, out, container=container)) == (0, 3, 1, 0)
+        assert not (out / "_errors.csv").exists()
+        replace_pair(archive, NAMES[0], pictures["pair003"])
+        assert counts(fuse(*sources, out, container=container, update=True)) == (1, 2, 0, 0)
+        assert stored_in(out) == expected | {NAMES[0]: pictures["pair003"][2]}
+
+    @pytest.mark.parametrize("container", ["files", "parquet", "webdataset"])
+    @pytest.mark.parametrize("num_units", [0, 1, 3])
+    def test_a_run_that_is_stopped_leaves_a_result_of_each_pair_and_the_next_one_each_once(
+        self, archive, pictures, container, num_units, monkeypatch
+    ):
+        monkeypatch.setattr(pair_columns, "_FIRST_SLICES", ())
+        out, sources = archive / "out", (archive / "x", archive / "y")
+        with monkeypatch.context() as patch:
+            patch.setattr(pair_columns, "_SLICES_PER_ACTOR", 1)  # all pairs are one slice
+            fuse(*sources, out, container=container, actors=1)
+        age(*out.iterdir(), seconds=1)
+        for name in NAMES:
+            replace_pair(archive, name, pictures["pair003"])
+        in_one_pass = bulk_run.run_passes
+
+        def stops(units, settings, pool):
+            yield from itertools.islice(in_one_pass(units, settings, pool), num_units)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(bulk_run, "run_passes", stops)
+            with pytest.raises(KeyboardInterrupt):
+                fuse(*sources, out, container=container, update=True, actors=1)
+        new = pictures["pair003"][2]
+        found = stored_in(out, newest=True)
+        assert list(found.values()).count(new) == num_units
+        assert set(found) == set(NAMES)
+        assert counts(fuse(*sources, out, container=container)) == (0, 3, 3 - num_units, 0)
+        assert counts(fuse(*sources, out, container=container, update=True)) == (
+            3 - num_units,
+            num_units,
+            0,
+            0,
+        )
+        assert stored_in(out) == dict.fromkeys(NAMES, new)
 
 
 @pytest.mark.parametrize(("write", "suffix"), [(write_table, "parquet"), (write_tar, "tar")])
@@ -242,19 +295,67 @@ class TestFilesOfManyPairs:
         }
         assert counts(fuse(source, None, out, update=True)) == (0, 3, 0, 0)
 
-    def test_rows_that_are_gone_go_with_the_file_of_results_that_is_made_again(
-        self, pictures, tmp_path, write, suffix
+    def test_results_of_rows_that_are_gone_stay(self, pictures, tmp_path, write, suffix):
+        source, out = tmp_path / f"in.{suffix}", tmp_path / "out"
+        write(source, pictures)
+        age(source)
+        fuse(source, None, out)
+        age(*out.glob(f"*.{suffix}"), seconds=1)
+        write(source, pictures, NAMES[:2], dict.fromkeys(NAMES, "pair003"))
+        assert counts(fuse(source, None, out)) == (0, 2, 2, 0)
+        assert counts(fuse(source, None, out, update=True)) == (2, 0, 0, 0)
+        new = pictures["pair003"][2]
+        assert results_in(out) == dict.fromkeys(NAMES[:2], new) | {NAMES[2]: pictures[NAMES[2]][2]}
+        assert counts(fuse(source, None, out, update=True)) == (0, 2, 0, 0)
+        write(source, pictures)
+        assert counts(fuse(source, None, out, update=True)) == (3, 0, 0, 0)
+        assert results_in(out) == {name: pictures[name][2] for name in NAMES}
+
+    @pytest.mark.parametrize("others", [[], NAMES[1:]])
+    def test_a_row_that_cannot_be_fused_leaves_its_old_result(
+        self, pictures, tmp_path, write, suffix, others
     ):
         source, out = tmp_path / f"in.{suffix}", tmp_path / "out"
         write(source, pictures)
         age(source)
         fuse(source, None, out)
         age(*out.glob(f"*.{suffix}"), seconds=1)
-        write(source, pictures, NAMES[:2])
-        assert counts(fuse(source, None, out)) == (0, 2, 2, 0)
-        assert set(results_in(out)) == set(NAMES)
-        assert counts(fuse(source, None, out, update=True)) == (2, 0, 0, 0)
-        assert set(results_in(out)) == set(NAMES[:2])
+        damaged = pictures | {"damaged": (b"", b"")}
+        write(source, damaged, NAMES, {name: "pair003" if name in others else "damaged" for name in NAMES})
+        expected = {name: pictures["pair003" if name in others else name][2] for name in NAMES}
+        for fused in (len(others), 0):
+            assert counts(fuse(source, None, out, update=True)) == (
+                fused,
+                len(others) - fused,
+                0,
+                3 - len(others),
+            )
+            assert results_in(out) == expected
+        assert counts(fuse(source, None, out)) == (0, 3, 3 - len(others), 0)
+
+    def test_a_source_that_cannot_be_read_leaves_its_results(self, pictures, tmp_path, write, suffix):
+        sources, out = tmp_path / "in", tmp_path / "out"
+        sources.mkdir()
+        for name in "ab":
+            write(
+                sources / f"{name}.{suffix}",
+                pictures,
+                [f"{name}-{pair}" for pair in NAMES],
+                {f"{name}-{pair}": pair for pair in NAMES},
+            )
+        age(*sources.iterdir())
+        assert counts(fuse(sources, None, out)) == (6, 0, 0, 0)
+        before = results_in(out)
+        age(*out.glob(f"*.{suffix}"), seconds=1)
+        data = (sources / f"b.{suffix}").read_bytes()
+        (sources / f"b.{suffix}").write_bytes(data[: data.index(b"IEND")])
+        for num_a in (3, 0):
+            if num_a:
+                (sources / f"a.{suffix}").touch()
+            found = fuse(sources, None, out, update=True)
+            assert counts(found) == (num_a, 3 - num_a, 0, 1)
+            assert str(found.failures[0].error).startswith(f"{sources}/b.{suffix}: not a ")
+            assert results_in(out) == before
 
     def test_image_files_are_compared_each(self, pictures, tmp_path, write, suffix):
         source, out = tmp_path / f"in.{suffix}", tmp_path / "out"
@@ -268,6 +369,78 @@ class TestFilesOfManyPairs:
         assert counts(fuse(source, None, out, container="files")) == (0, 3, 2, 0)
         assert counts(fuse(source, None, out, container="files", update=True)) == (2, 1, 0, 0)
         assert images_in(out)[NAMES[0]] == pictures["pair003"][2]
+
+
+def test_rows_that_move_to_another_row_group_have_one_result_each(pictures, tmp_path):
+    source, out = tmp_path / "in.parquet", tmp_path / "out"
+
+    def write_groups(names, made_of):
+        x, y = ([pictures[name][side] for name in made_of] for side in (0, 1))
+        table = pyarrow.table({"x": x, "y": y, "name": names})
+        parquet.write_table(table, source, row_group_size=2)
+
+    write_groups(["a", "b", "c", "twice", "d", "twice"], [*NAMES, *NAMES])
+    age(source)
+    assert counts(fuse(source, None, out)) == (6, 0, 0, 0)
+    age(*out.glob("*.parquet"), seconds=1)
+    made_of = [NAMES[0], NAMES[1], NAMES[2], "pair003", NAMES[1], "pair003"]
+    write_groups(["c", "d", "a", "twice", "b", "twice"], made_of)
+    assert counts(fuse(source, None, out, update=True)) == (6, 0, 0, 0)
+    found = [row for path in sorted(out.glob("*.parquet")) for row in parquet.read_table(path).to_pylist()]
+    expected = zip(["c", "d", "a", "twice", "b", "twice"], made_of, strict=True)
+    assert sorted((row["name"], row["fused"]) for row in found) == sorted(
+        (name, pictures[made][2]) for name, made in expected
+    )
+    assert counts(fuse(source, None, out, update=True)) == (0, 6, 0, 0)
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+@pytest.mark.parametrize("kind", ["parquet of images", "parquet", "tar"])
+def test_results_that_are_updated_after_a_process_died_are_there_once(
+    archive, pictures, monkeypatch, kind, is_stored
+):
+    out = archive / "out"
+    if kind == "parquet of images":
+        source, options = (archive / "x", archive / "y"), {"container": "parquet", "actors": 1}
+        monkeypatch.setattr(pair_columns, "_SLICES_PER_ACTOR", 1)
+        monkeypatch.setattr(pair_columns, "_FIRST_SLICES", ())
+    else:
+        source, options = (archive / f"in.{kind}", None), {}
+        write = write_table if kind == "parquet" else write_tar
+        write(source[0], pictures)
+        age(source[0])
+    fuse(*source, out, **options)
+    age(*out.iterdir(), seconds=1)
+    if source[1] is None:
+        write(
+            source[0], pictures | {"damaged": (b"", b"")}, NAMES, {NAMES[0]: "pair003", NAMES[1]: "damaged"}
+        )
+    else:
+        for name in (NAMES[0], NAMES[2]):
+            replace_pair(archive, name, pictures["pair003" if name == NAMES[0] else name])
+        (archive / "x" / f"{NAMES[1]}.png").write_bytes(b"")
+    lost = []
+
+    def loses_the_first(units, settings, pool):
+        actor = worker.BulkWorker(settings)
+        for index, unit in enumerate(units):
+            if lost or is_stored:
+                result = actor.fuse(unit)
+            if lost:
+                yield index, result
+            lost.append(unit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(passes, "_run_pass", loses_the_first)
+        patch.setattr(bulk_run, "run_passes", passes.run_passes)
+        found = fuse(*source, out, update=True, **options)
+    assert len(lost) == 4  # the unit, and its pairs one by one
+    assert (len(found.failures), found.num_fused + found.num_skipped, found.num_outdated) == (1, 2, 0)
+    expected = {name: pictures[name][2] for name in NAMES} | {NAMES[0]: pictures["pair003"][2]}
+    assert results_in(out) == expected
+    assert counts(fuse(*source, out, **options)) == (0, 3, 1, 0)
+    assert counts(fuse(*source, out, update=True, **options)) == (0, 2, 0, 1)
+    assert results_in(out) == expected
 
 
 class TestFileSystems:
