@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import pickle
-import re
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from numpy.typing import NDArray
-
-from tcmoa_runtime.bulk.parquet_rows import read_rows
+from tcmoa_runtime.bulk.pair_jobs import JobReader, PairJob, repeated_name
 from tcmoa_runtime.bulk.record import check_owner
 from tcmoa_runtime.bulk.results import ResultFolder, StoredImage, check_name
 from tcmoa_runtime.bulk.storage import Storage, open_storage
-from tcmoa_runtime.bulk.tar_samples import Sample, read_samples
 from tcmoa_runtime.bulk.units import (
     PairFailure,
     PairSlice,
-    RowGroup,
     Unit,
     UnitResult,
     is_outdated,
@@ -31,8 +25,7 @@ from tcmoa_runtime.cluster.bundle_shipping import BundleReference
 from tcmoa_runtime.errors import InputError, TcmoaError, first_line
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.given_prompt import Prompt
-from tcmoa_runtime.images import IMAGE_FORMATS, decode_image, encode_image, in_order
-from tcmoa_runtime.location import redact, scheme_of
+from tcmoa_runtime.images import IMAGE_FORMATS, encode_image, in_order
 from tcmoa_runtime.log_output import show_log_of_worker
 from tcmoa_runtime.options.bulk import BulkOptions, Container
 from tcmoa_runtime.pair_fusion import Sources, fuse_batch, group_by_shape
@@ -44,8 +37,6 @@ if TYPE_CHECKING:
 UNIT_COLUMN: Final = "unit"
 INDEX_COLUMN: Final = "index"
 RESULT_COLUMN: Final = "result"
-_SPECIAL: Final = re.compile(r"[?%@#]|//")
-"""What makes the path of a URI another text than what follows its scheme."""
 _NUM_READERS: Final = 8
 """Threads that read ahead from remote storage, where a read waits for some 10 ms."""
 
@@ -77,18 +68,7 @@ class WorkerSettings:
     began_ns: int | None = None
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A pair, and how its sources are read."""
-
-    name: str
-    x: str
-    y: str
-    read_x: Callable[[], NDArray[Any]]
-    read_y: Callable[[], NDArray[Any]]
-
-
-_Loaded: TypeAlias = tuple[_Job, Sources]
+_Loaded: TypeAlias = tuple[PairJob, Sources]
 
 
 class BulkWorker:
@@ -180,9 +160,8 @@ class _Run:
         result: UnitResult,
     ) -> None:
         self._fuser, self._settings, self._out, self._result = fuser, settings, out, result
-        self._source, self._source_y = sources
+        self._reader = JobReader(sources, settings.options.columns)
         self._is_remote = any(source.is_remote for source in sources)
-        self._cells: dict[str, Storage] = {}
 
     def fuse(self, unit: Unit) -> None:
         """Fuse the pairs that have no result yet, and write the results.
@@ -219,18 +198,21 @@ class _Run:
             time_ns, self._settings.began_ns if isinstance(unit, PairSlice) else unit.modified_ns
         )
 
-    def _pending(self, unit: Unit, there: Mapping[str, bool]) -> Iterator[_Job]:
+    def _pending(self, unit: Unit, there: Mapping[str, bool]) -> Iterator[PairJob]:
         """Yield the pairs of a unit without a result; with `update`, also those whose result is outdated."""
         is_slice = isinstance(unit, PairSlice)
         # A run knows which images are there when it begins. Those of a unit whose process died came later.
         looks_up = self._settings.is_resumed and (not is_slice or unit.whole is not None)
         updates = self._settings.options.update or is_slice
         seen: set[str] = set()
-        for job in self._jobs(unit):
+        for job in self._reader.read(unit):
+            if isinstance(job, PairFailure):
+                self._result.failures.append(job)
+                continue
             try:
                 check_name(job.name, self._out.container)
                 if job.name in seen:
-                    raise _repeated(job.name)
+                    raise repeated_name(job.name)
             except InputError as error:
                 self._fail(job, error)
                 continue
@@ -247,86 +229,7 @@ class _Run:
                 self._result.num_skipped += 1
                 self._result.num_outdated += is_old
 
-    def _jobs(self, unit: Unit) -> Iterator[_Job]:
-        if isinstance(unit, PairSlice):
-            for name, x, y in zip(unit.names, unit.xs, unit.ys, strict=True):
-                yield self._file_job(name, x, y)
-            return
-        subject = self._source.spell(unit.path)
-        try:
-            if isinstance(unit, RowGroup):
-                yield from self._rows(unit, subject)
-            else:
-                with self._source.open_stream(unit.path) as file:
-                    names = self._settings.options.columns[:2]
-                    for sample in read_samples(file, subject, names, unit.start, unit.stop):
-                        yield _sample_job(sample, unit.name_of(sample.key), names, subject)
-        except InputError as error:
-            self._result.failures.append(PairFailure(unit.part, subject, "", error))
-
-    def _file_job(self, name: str, x: str, y: str) -> _Job:
-        of_x, of_y = self._source, self._source_y
-        return _Job(
-            name, of_x.spell(x), of_y.spell(y), lambda: of_x.read_image(x), lambda: of_y.read_image(y)
-        )
-
-    def _rows(self, unit: RowGroup, subject: str) -> Iterator[_Job]:
-        columns = self._settings.options.columns
-        stem = Path(unit.path).stem
-        for row, found in read_rows(self._source, unit, columns):
-            number = unit.first_row + row
-            given = found.get(columns[2]) if len(columns) == 3 else None
-            name = f"{stem}-{number:08}" if given is None else str(given)
-            cells = [found[column] for column in columns[:2]]
-            x, y = (
-                self._spell_cell(cell, unit.path)
-                if isinstance(cell, str)
-                else f"{subject}, row {number}, {column}"
-                for cell, column in zip(cells, columns, strict=False)
-            )
-            read_x, read_y = (
-                self._cell_reader(cell, shown, unit.path) for cell, shown in zip(cells, (x, y), strict=True)
-            )
-            job = _Job(name, x, y, read_x, read_y)
-            if row in unit.repeated:
-                self._fail(job, _repeated(name))
-            else:
-                yield job
-
-    def _spell_cell(self, cell: str, table: str) -> str:
-        if scheme_of(cell):
-            return redact(cell)
-        return self._source.spell(_beside(table, cell))
-
-    def _cell_reader(self, cell: object, shown: str, table: str) -> Callable[[], NDArray[Any]]:
-        """Return a function that reads the image of a cell: bytes, or a path relative to the table, or a URI."""
-
-        def read() -> NDArray[Any]:
-            if isinstance(cell, str):
-                if not scheme_of(cell):
-                    return self._source.read_image(_beside(table, cell))
-                storage, path = self._open_cell(cell)
-                return storage.read_image(path)
-            if not isinstance(cell, bytes):
-                arrived = "nothing" if cell is None else f"a {type(cell).__name__}"
-                raise InputError(
-                    f"{arrived}; expected the bytes of an image file, or its path", subject=shown
-                )
-            return decode_image(cell, shown)
-
-        return read
-
-    def _open_cell(self, uri: str) -> tuple[Storage, str]:
-        """Return the file system and the path of a URI; to open one asks its server, e.g. S3 for a bucket's region."""
-        root, plain = "/".join(uri.split("/", 3)[:3]), uri.partition("://")[2]
-        if root in self._cells and not _SPECIAL.search(plain):
-            return self._cells[root], plain
-        storage, path = open_storage(uri)
-        if path == plain:
-            self._cells[root] = storage
-        return storage, path
-
-    def _encoded(self, jobs: Iterator[_Job]) -> Iterator[tuple[_Job, bytes]]:
+    def _encoded(self, jobs: Iterator[PairJob]) -> Iterator[tuple[PairJob, bytes]]:
         """Yield the encoded result of each pair that can be fused, in the batches of the bundle."""
         bundle = self._fuser.bundle
         image_format = IMAGE_FORMATS[f".{self._settings.options.format}"]
@@ -343,7 +246,7 @@ class _Run:
                 except InputError as error:
                     self._fail(job, error)
 
-    def _load(self, jobs: Iterator[_Job]) -> Iterator[_Loaded]:
+    def _load(self, jobs: Iterator[PairJob]) -> Iterator[_Loaded]:
         """Yield the sources of each pair that can be read; from remote storage, some are read ahead."""
         if not self._is_remote:
             for job in jobs:
@@ -353,7 +256,7 @@ class _Run:
                     self._fail(job, error)
             return
         with ThreadPoolExecutor(_NUM_READERS) as readers:
-            waiting: list[tuple[_Job, Future[Sources]]] = []
+            waiting: list[tuple[PairJob, Future[Sources]]] = []
             for job in jobs:
                 waiting.append((job, readers.submit(self._read, job)))
                 if len(waiting) > 2 * _NUM_READERS:
@@ -361,46 +264,18 @@ class _Run:
             for item in waiting:
                 yield from self._take(*item)
 
-    def _take(self, job: _Job, sources: Future[Sources]) -> Iterator[_Loaded]:
+    def _take(self, job: PairJob, sources: Future[Sources]) -> Iterator[_Loaded]:
         try:
             yield job, sources.result()
         except InputError as error:
             self._fail(job, error)
 
-    def _read(self, job: _Job) -> Sources:
+    def _read(self, job: PairJob) -> Sources:
         order = self._fuser.bundle.channel_order
         x, y = in_order(job.read_x(), order), in_order(job.read_y(), order)
         if self._fuser.bundle.alignment is None and x.shape[:2] != y.shape[:2]:
             raise SourceSizesError((x.shape[0], x.shape[1]), (y.shape[0], y.shape[1]), job.x, job.y)
         return x, y
 
-    def _fail(self, job: _Job, error: TcmoaError) -> None:
+    def _fail(self, job: PairJob, error: TcmoaError) -> None:
         self._result.failures.append(PairFailure(job.name, job.x, job.y, error))
-
-
-def _repeated(name: str) -> InputError:
-    return InputError("the name of another pair too; expected a name for each", subject=name)
-
-
-def _beside(table: str, path: str) -> str:
-    """Return a path that is relative to the folder of a table."""
-    if path.startswith("/"):
-        return path
-    folder = table.rpartition("/")[0]
-    return f"{folder}/{path}" if folder else path
-
-
-def _sample_job(sample: Sample, name: str, names: Sequence[str], subject: str) -> _Job:
-    def reader(source: str) -> Callable[[], NDArray[Any]]:
-        def read() -> NDArray[Any]:
-            if source not in sample.sources:
-                raise InputError(
-                    f"no file {sample.key}.{source}.EXT; expected one of each source",
-                    subject=f"{subject}: {sample.key}",
-                )
-            return decode_image(sample.sources[source], f"{subject}: {sample.files[source]}")
-
-        return read
-
-    x, y = (f"{subject}: {sample.files[source]}" if source in sample.files else "" for source in names)
-    return _Job(name, x, y, reader(names[0]), reader(names[1]))

@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from bulk_pieces import counts, images_in, plain_results, small_bundle, write_archive
 from bulk_pieces import fuse_small as fuse
-from tcmoa_runtime.bulk import pair_columns, parquet_rows, passes, worker
+from tcmoa_runtime.bulk import pair_columns, pair_jobs, parquet_rows, passes, worker
 from tcmoa_runtime.bulk import run as bulk_run
 from tcmoa_runtime.bulk.passes import PoolSize
 from tcmoa_runtime.bulk.results import check_name
@@ -395,8 +395,8 @@ class TestNames:
 def test_the_file_system_of_uris_in_a_table_is_opened_once(archive, tmp_path, monkeypatch):
     folder, names, expected = archive
     opened = []
-    original = worker.open_storage
-    monkeypatch.setattr(worker, "open_storage", lambda uri: opened.append(uri) or original(uri))
+    original = pair_jobs.open_storage
+    monkeypatch.setattr(pair_jobs, "open_storage", lambda uri: opened.append(uri) or original(uri))
     (tmp_path / "a%20b.png").write_bytes((folder / "x" / f"{names[0]}.png").read_bytes())
     (tmp_path / "a b.png").write_bytes((folder / "x" / f"{names[1]}.png").read_bytes())
     x = [*(f"file://{folder}/x/{name}.png" for name in names), f"file://{tmp_path}/a%2520b.png"]
