@@ -18,6 +18,7 @@ from bulk_pieces import images_in, plain_results, small_bundle, write_archive
 from object_store import object_store
 from tcmoa_runtime.bulk import pair_columns, passes, worker
 from tcmoa_runtime.bulk import run as bulk_run
+from tcmoa_runtime.bulk.record import RECORD_NAME
 from tcmoa_runtime.bulk.storage import FsspecStorage, open_storage
 from tcmoa_runtime.cli import run
 from tcmoa_runtime.errors import BundleError
@@ -176,13 +177,13 @@ class TestImageFiles:
         assert not (out / "_errors.csv").exists()
 
     @pytest.mark.parametrize("container", ["parquet", "webdataset"])
-    @pytest.mark.parametrize("changed", [NAMES[:1], NAMES[:2]])
     def test_results_in_files_with_many_are_replaced_pair_by_pair(
-        self, archive, pictures, container, changed, monkeypatch
+        self, archive, pictures, container, monkeypatch
     ):
         monkeypatch.setattr(pair_columns, "_SLICES_PER_ACTOR", 1)
         monkeypatch.setattr(pair_columns, "_FIRST_SLICES", ())
         out, sources = archive / "out", (archive / "x", archive / "y")
+        changed = NAMES[:1] if container == "parquet" else NAMES[:2]
         assert counts(fuse(*sources, out, container=container, actors=1)) == (3, 0, 0, 0)
         age(*out.iterdir(), seconds=1)
         for name in changed:
@@ -204,7 +205,7 @@ class TestImageFiles:
         assert results_in(out) == expected
         assert len([path for path in out.iterdir() if path.suffix in (".parquet", ".tar")]) == 1
 
-    @pytest.mark.parametrize("container", ["files", "parquet", "webdataset"])
+    @pytest.mark.parametrize("container", ["parquet", "webdataset"])
     def test_results_stay_if_the_bundle_cannot_be_loaded(self, archive, pictures, container):
         out, sources = archive / "out", (archive / "x", archive / "y")
         fuse(*sources, out, container=container)
@@ -214,8 +215,10 @@ class TestImageFiles:
             fuse(*sources, out, container=container, update=True, backend="tensorrt")
         assert stored_in(out) == {name: pictures[name][2] for name in NAMES}
 
-    @pytest.mark.parametrize("container", ["files", "parquet", "webdataset"])
-    @pytest.mark.parametrize("others", [[], NAMES[1:]])
+    @pytest.mark.parametrize(
+        ("container", "others"),
+        [("files", NAMES[1:]), ("parquet", []), ("parquet", NAMES[1:]), ("webdataset", NAMES[1:])],
+    )
     def test_a_changed_source_that_cannot_be_fused_leaves_its_old_result_and_a_row(
         self, archive, pictures, container, others
     ):
@@ -237,8 +240,9 @@ class TestImageFiles:
         assert counts(fuse(*sources, out, container=container, update=True)) == (1, 2, 0, 0)
         assert stored_in(out) == expected | {NAMES[0]: pictures["pair003"][2]}
 
-    @pytest.mark.parametrize("container", ["files", "parquet", "webdataset"])
-    @pytest.mark.parametrize("num_units", [0, 1, 3])
+    @pytest.mark.parametrize(
+        ("container", "num_units"), [("files", 1), ("parquet", 0), ("parquet", 1), ("webdataset", 3)]
+    )
     def test_a_run_that_is_stopped_leaves_a_result_of_each_pair_and_the_next_one_each_once(
         self, archive, pictures, container, num_units, monkeypatch
     ):
@@ -394,8 +398,10 @@ def test_rows_that_move_to_another_row_group_have_one_result_each(pictures, tmp_
     assert counts(fuse(source, None, out, update=True)) == (0, 6, 0, 0)
 
 
-@pytest.mark.parametrize("is_stored", [False, True])
-@pytest.mark.parametrize("kind", ["parquet of images", "parquet", "tar"])
+@pytest.mark.parametrize(
+    ("kind", "is_stored"),
+    [("parquet of images", False), ("parquet of images", True), ("parquet", False), ("tar", True)],
+)
 def test_results_that_are_updated_after_a_process_died_are_there_once(
     archive, pictures, monkeypatch, kind, is_stored
 ):
@@ -485,6 +491,33 @@ class TestFileSystems:
             }
             assert counts(fuse(x, y, out, update=True)) == (1, 2, 0, 0)
             assert store.objects["archive/out/pair001.png"] == replacement[2]
+
+    def test_results_in_tables_in_a_store_are_replaced_by_their_times(self, archive, pictures, monkeypatch):
+        monkeypatch.setattr(pair_columns, "_SLICES_PER_ACTOR", 1)
+        monkeypatch.setattr(pair_columns, "_FIRST_SLICES", ())
+        sources = archive / "x", archive / "y"
+        with object_store() as store:
+            out, options = store.uri("archive/out"), {"container": "parquet", "actors": 1}
+
+            def tables():
+                return {path: data for path, data in store.objects.items() if path.endswith(".parquet")}
+
+            fuse(*sources, out, **options)
+            (old,) = tables()
+            store.times |= dict.fromkeys(store.objects, BEFORE + 1)
+            (archive / "x" / f"{NAMES[0]}.png").write_bytes(b"")
+            replace_pair(archive, NAMES[1], pictures["pair003"])
+            age(*(source / f"{name}.png" for source in sources for name in NAMES[:2]), seconds=2)
+            store.times[f"archive/out/{RECORD_NAME}"] = BEFORE + 3
+            assert counts(fuse(*sources, out, update=True, **options)) == (1, 1, 0, 1)
+            found = [
+                (path == old, row["name"], row["fused"])
+                for path, data in tables().items()
+                for row in parquet.read_table(io.BytesIO(data)).to_pylist()
+            ]
+            expected = [(True, name, pictures[name][2]) for name in (NAMES[0], NAMES[2])]
+            assert sorted(found) == sorted([*expected, (False, NAMES[1], pictures["pair003"][2])])
+            assert counts(fuse(*sources, out, **options)) == (0, 3, 1, 0)
 
     def test_listings_that_fsspec_keeps_do_not_hide_what_others_write(self):
         class Keeping(MemoryFileSystem):
