@@ -2,10 +2,13 @@
 
 import contextlib
 import pickle
+from functools import lru_cache
+from types import SimpleNamespace
 
 import pytest
 
 from bulk_pieces import COUNT, plain_results, small_bundle, write_archive
+from tcmoa_runtime import Fuser
 from tcmoa_runtime.cluster.nodes import ClusterNode
 from tcmoa_runtime.cluster.session import RaySession
 
@@ -18,12 +21,18 @@ def archive(tmp_path_factory):
     return folder, names, plain_results(folder, names, small_bundle())
 
 
+@lru_cache
+def _load_once(path, backend, **options):
+    """Load a Fuser that the runs of all tests share: loading takes 40 ms, and fusing a pair 10 ms."""
+    return Fuser.load(path, backend, **options)
+
+
 @pytest.fixture
 def in_process(monkeypatch):
     """Let `fuse_in_bulk` fuse its units one after the other in this process, as blocks that Ray would hand on."""
 
     from tcmoa_runtime import Bundle
-    from tcmoa_runtime.bulk import passes, run
+    from tcmoa_runtime.bulk import passes, run, worker
     from tcmoa_runtime.bulk.worker import RESULT_COLUMN, BulkWorker
     from tcmoa_runtime.cluster.bundle_shipping import BundleReference, bundle_hash
 
@@ -41,6 +50,7 @@ def in_process(monkeypatch):
             (row,) = worker(passes.block_of(index, unit)).to_pylist()
             yield unit, pickle.loads(row[RESULT_COLUMN])
 
+    monkeypatch.setattr(worker, "Fuser", SimpleNamespace(load=_load_once))
     monkeypatch.setattr(run, "ray_session", session)
     monkeypatch.setattr(run, "ship_bundle", ship)
     monkeypatch.setattr(run, "run_passes", one_pass)
