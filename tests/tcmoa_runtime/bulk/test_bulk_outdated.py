@@ -375,6 +375,26 @@ class TestFilesOfManyPairs:
         assert images_in(out)[NAMES[0]] == pictures["pair003"][2]
 
 
+@pytest.mark.parametrize("container", ["webdataset", "files"])
+def test_a_tar_file_that_ends_early_gives_its_first_results_and_leaves_the_others(
+    pictures, tmp_path, container
+):
+    source, out = tmp_path / "in.tar", tmp_path / "out"
+    write_tar(source, pictures)
+    age(source)
+    fuse(source, None, out, container=container)
+    age(*out.iterdir(), seconds=1)
+    write_tar(source, pictures, NAMES, {NAMES[0]: "pair003"})
+    with tarfile.open(source) as opened:
+        middle = opened.getmember(f"{NAMES[1]}.y.png").offset_data + 1
+    source.write_bytes(source.read_bytes()[:middle])
+    found = fuse(source, None, out, container=container, update=True)
+    assert (found.num_fused, found.num_skipped) == (1, 0)
+    assert str(found.failures[-1].error).startswith(f"{source}: not a readable tar file: ")
+    expected = {name: pictures[name][2] for name in NAMES} | {NAMES[0]: pictures["pair003"][2]}
+    assert stored_in(out) == expected
+
+
 def test_rows_that_move_to_another_row_group_have_one_result_each(pictures, tmp_path):
     source, out = tmp_path / "in.parquet", tmp_path / "out"
 
