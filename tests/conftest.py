@@ -1,5 +1,6 @@
 """Fixtures that several test folders share."""
 
+import logging
 import os
 import signal
 import tempfile
@@ -32,6 +33,16 @@ def _user_folders_of_the_file(tmp_path_factory):
         for kind in ("cache", "data"):
             patch.setenv(f"XDG_{kind.upper()}_HOME", str(folder / kind))
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _log_of_the_file():
+    """Remove what a file adds to the log: a worker of a command, run in process, shows it on stderr for good."""
+    log = logging.getLogger("tcmoa")
+    handlers, level = list(log.handlers), log.level
+    yield
+    log.handlers[:] = handlers
+    log.setLevel(level)
 
 
 # One thread for PyTorch and NumPy, also in commands that tests start: with small models and busy cores, more threads
