@@ -30,6 +30,17 @@ GstCaps *with_framerates_of(GstCaps *downstream, GstCaps *caps) {
     return result;
 }
 
+// The format of a source, also of one whose caps have arrived but wait in the queue of its pad: y is asked in between.
+GstVideoInfo arriving_info_of(PadQueue &queue) {
+    GstVideoInfo info = info_of(queue);
+    if (is_known(info)) return info;
+    if (GstCaps *caps = gst_pad_get_current_caps(GST_PAD(queue.pad())); caps != nullptr) {
+        if (!gst_video_info_from_caps(&info, caps)) gst_video_info_init(&info);
+        gst_caps_unref(caps);
+    }
+    return info;
+}
+
 std::string size_text(int width, int height) { return std::to_string(width) + "x" + std::to_string(height); }
 
 // Whether a source may have another size than the other one.
@@ -64,7 +75,7 @@ GstCaps *find_sink_caps(TcmoaFuse *self, GstPad *pad, GstCaps *filter, bool any_
         equal = state.fuser && !may_differ(self);
     }
     if (pad != GST_PAD(state.x.pad())) {
-        const GstVideoInfo x = info_of(state.x);
+        const GstVideoInfo x = arriving_info_of(state.x);
         if (equal && is_known(x)) sizes = {x.width, x.height, false};
         return sink_caps(pad, sizes, filter);
     }
