@@ -41,7 +41,7 @@ def fuse(
     """Fuse two registered images of one scene, or all pairs of a folder.
 
     Pairs are files of equal names in two folders, NAME_x.EXT and NAME_y.EXT in one or two folders, what two patterns
-    match, or the rows of a CSV file. A second run fuses only what is missing.
+    match, or the rows of a CSV file. A second run fuses only what is missing or whose sources have changed.
 
     Examples:
 
