@@ -21,10 +21,27 @@ def scale_to_height(frame: Frame, height: int) -> Frame:
     return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def label_above(image: Frame, text: str) -> Frame:
-    """Add a line of text in ASCII above an image; what does not fit its width is cut off."""
-    bar = np.full((LABEL_PX, image.shape[1], 3), 255, np.uint8)
-    cv2.putText(bar, text, (2, LABEL_PX - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+def label_above(image: Frame, text: str, height: int = LABEL_PX) -> Frame:
+    """Add a line of text in ASCII above an image; what does not fit its width is cut off.
+
+    Args:
+        image: uint8 [H, W, 3].
+        text: The line.
+        height: Height of the line in pixels, from which the size of the letters follows.
+    """
+    bar = np.full((height, image.shape[1], 3), 255, np.uint8)
+    scale = height / LABEL_PX
+    baseline = height - round(7 * scale)
+    cv2.putText(
+        bar,
+        text,
+        (2, baseline),
+        cv2.FONT_HERSHEY_SIMPLEX,
+        0.45 * scale,
+        (0, 0, 0),
+        max(1, round(scale)),
+        cv2.LINE_AA,
+    )
     return np.concatenate((bar, image))
 
 

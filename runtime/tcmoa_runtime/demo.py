@@ -31,6 +31,8 @@ SHEET_PX: Final = 300
 """Height of the images in the contact sheet."""
 STRIP_PX: Final = 200
 """Height of the images in the prompt strip."""
+LABEL_PX: Final = 36
+"""Height of labels: sheets of 1830 pixels are read at half that width in the documentation."""
 
 
 @dataclass
@@ -113,10 +115,10 @@ def _write_images(folder: Path, stem: str, images: dict[str, Frame]) -> list[Pat
 def _label_row(task: Task, images: dict[str, Frame]) -> Frame:
     roles = SOURCE_ROLES[task]
     label_of_y = "y, SYNTHETIC infrared" if task == "vif" else f"y, {roles['y']}"
-    labels = (f"{task}: x, {roles['x']}", label_of_y, "fused", "prompt: red x dominates, blue y")
+    labels = (f"{task}: x, {roles['x']}", label_of_y, "fused", "prompt: red x, blue y")
     return join_images(
         [
-            label_above(scale_to_height(image, SHEET_PX), text)
+            label_above(scale_to_height(image, SHEET_PX), text, LABEL_PX)
             for image, text in zip(images.values(), labels, strict=True)
         ]
     )
@@ -134,5 +136,8 @@ def _prompt_strip(task: Task, fuser: Fuser, x: Frame, y: Frame, as_trained: Fram
         f"alpha {most:g}": fuser(x, y, scale=most),
     }
     return join_images(
-        [label_above(scale_to_height(image, STRIP_PX), f"{task}: {text}") for text, image in images.items()]
+        [
+            label_above(scale_to_height(image, STRIP_PX), f"{task}: {text}", LABEL_PX)
+            for text, image in images.items()
+        ]
     )

@@ -5,7 +5,7 @@ import re
 
 from tcmoa_runtime import demo
 from tcmoa_runtime.cli import run
-from tcmoa_runtime.contact_sheet import LABEL_PX, MARGIN_PX
+from tcmoa_runtime.contact_sheet import MARGIN_PX
 from tcmoa_runtime.images import read_frame
 
 BLOCKED = {"torch", "onnx", "skimage", "scipy", "av", "aiohttp"}
@@ -48,7 +48,7 @@ def test_the_demo_needs_the_base_install_only(fresh_python, tmp_path):
     }
     assert read_frame(tmp_path / "shown" / "mff_chelsea_fused.png").shape == (300, 451, 3)
     strip = read_frame(tmp_path / "shown" / "prompt_strip.jpg")
-    assert strip.shape[0] == demo.STRIP_PX + LABEL_PX + MARGIN_PX
+    assert strip.shape[0] == demo.STRIP_PX + demo.LABEL_PX + MARGIN_PX
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path, capsys):
