@@ -7,13 +7,20 @@ import socket
 import threading
 
 import numpy as np
+import pytest
 
 from stream_pieces import CopyingBackend
 from tcmoa_runtime import Fuser
+
+pytest.importorskip("uvicorn", reason="uvicorn is not installed; `pip install 'tcmoa[serve]'` runs this")
+
 from tcmoa_runtime.serving.application import make_application
 from tcmoa_runtime.serving.local import service_access
 from tcmoa_runtime.serving.server import ServiceServer
 from tcmoa_runtime.web.address import Address
+
+SECONDS = 60.0
+"""Time for what a test waits for: long, as a busy machine takes its time and a test that passes does not."""
 
 
 class HeldBackend(CopyingBackend):
@@ -27,7 +34,7 @@ class HeldBackend(CopyingBackend):
     def infer(self, inputs):
         self.runs += 1
         self.begun.release()
-        assert self.go.acquire(timeout=20)
+        assert self.go.acquire(timeout=SECONDS)
         return super().infer(inputs)
 
 
@@ -39,7 +46,7 @@ class HttpService:
 
     def request(self, method, path, body=None, headers=None, host="127.0.0.1"):
         """Send a request; return (status, headers, body)."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
         with contextlib.closing(connection):
             connection.request(method, path, body, {"Host": f"{host}:{self.port}", **(headers or {})})
             response = connection.getresponse()
@@ -116,12 +123,12 @@ def running_service(fusers, options=None, *, token=None, address="127.0.0.1", gr
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert started.wait(10)
+    assert started.wait(SECONDS)
     try:
         yield running
     finally:
         server.stop()
-        thread.join(20)
+        thread.join(SECONDS)
     assert not thread.is_alive()
 
 
@@ -148,9 +155,9 @@ def noise(height, width, seed=0, channels=3, dtype=np.uint8):
     return rng.integers(0, np.iinfo(dtype).max, (height, width, channels), dtype)
 
 
-def exchange(port, data, seconds=10.0):
+def exchange(port, data):
     """Send bytes over a new connection; return all that is received until it is closed."""
-    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as client:
         client.sendall(data)
         received = b""
         while (chunk := client.recv(65536)) != b"":

@@ -16,8 +16,8 @@ import pytest
 ENVIRONMENT = Path(__file__).parents[1] / "build" / "triton-env"
 COMMAND = "make triton-env"
 SHARED_MEMORY = Path("/dev/shm")
-START_SECONDS = 60
-STOP_SECONDS = 30
+START_SECONDS = 180
+STOP_SECONDS = 60
 
 _DESCRIBE = """
 import json, pathlib, pytriton, sysconfig

@@ -201,7 +201,7 @@ def test_a_run_without_results_says_so(archive, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(bulk_run._log, "warning", lambda *_, **__: said.set())
 
     def slow(units, settings, pool):
-        assert said.wait(10)
+        assert said.wait(60)
         yield from in_one_pass(units, settings, pool)
 
     monkeypatch.setattr(bulk_run, "run_passes", slow)

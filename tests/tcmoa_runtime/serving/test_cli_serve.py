@@ -1,6 +1,7 @@
 """`tcmoa serve`: the command line, signals and exit codes, and the example of the guide."""
 
 import contextlib
+import http.client
 import re
 import signal
 import socket
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service_pieces import HttpService, noise, running_service
+from service_pieces import SECONDS, HttpService, infer_body, noise, running_service
 from tcmoa_runtime import Fuser, InputError
 from tcmoa_runtime.cluster.nodes import ClusterNode
 from tcmoa_runtime.errors import BundleError, MissingError, TcmoaError
@@ -47,21 +48,35 @@ def serving(*arguments):
         process.communicate()
 
 
+def wait_for_metric(service, name, call=None):
+    """Wait until a request is counted as waiting or running; `call` sends it."""
+    while f"tcmoa_serve_{name} 1\n".encode() not in service.request("GET", "/metrics")[2]:
+        assert call is None or call.is_alive()
+
+
 def test_a_signal_ends_the_service_when_requests_in_flight_have_ended(vif, exported):
-    x = noise(320, 240, 1)[np.newaxis]
-    answers = []
+    x = noise(100, 130, 1)
+    body, length = infer_body({"x": x, "y": x})
     with serving(f"night={exported('plain')}", vif) as (process, service):
         assert service.call("GET", "/v2/models/vif/ready") == (200, {"name": "vif", "ready": True})
-        call = threading.Thread(target=lambda: answers.append(service.fuse("night", x, x)))
-        call.start()
-        while b"tcmoa_serve_running 1" not in service.request("GET", "/metrics")[2]:
-            assert call.is_alive()
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=30)
-        call.join(10)
+        connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=SECONDS)
+        with contextlib.closing(connection):
+            connection.putrequest("POST", "/v2/models/night/infer")
+            connection.putheader("Inference-Header-Content-Length", str(length))
+            connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body[:-1])
+            wait_for_metric(service, "queue_length")
+            process.send_signal(signal.SIGTERM)
+            while service.request("GET", "/v2/health/ready")[0] != 503:
+                pass
+            connection.send(body[-1:])
+            response = connection.getresponse()
+            size = int(response.headers["Inference-Header-Content-Length"])
+            fused = np.frombuffer(response.read()[size:], np.uint8)
+        out, err = process.communicate(timeout=SECONDS)
     assert (process.returncode, out, err) == (0, "", "")
     with Fuser.load(exported("plain"), threads=1) as fuser:
-        np.testing.assert_array_equal(answers[0], fuser(x, x))
+        np.testing.assert_array_equal(fused.reshape(x.shape), fuser(x, x))
 
 
 def test_a_second_signal_cuts_requests_off(vif, exported):
@@ -70,14 +85,13 @@ def test_a_second_signal_cuts_requests_off(vif, exported):
     with serving(f"night={exported('plain')}", vif) as (process, service):
         call = threading.Thread(target=lambda: answers.append(service.infer(x, model="night")))
         call.start()
-        while b"tcmoa_serve_running 1" not in service.request("GET", "/metrics")[2]:
-            assert call.is_alive()
+        wait_for_metric(service, "running", call)
         process.send_signal(signal.SIGINT)
         while service.request("GET", "/v2/health/ready")[0] != 503:
             assert call.is_alive()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
-        call.join(10)
+        out, err = process.communicate(timeout=SECONDS)
+        call.join(SECONDS)
     assert (process.returncode, out, err) == (130, "", "tcmoa: interrupted\n")
     assert answers[0][0] == 503
 

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from service_pieces import noise, running_service
+from service_pieces import SECONDS, noise, running_service
 from stream_pieces import copying_fuser
 from tcmoa_runtime import Bundle
 from tcmoa_runtime.images import write_image
@@ -44,7 +44,7 @@ def test_the_form_fuses_two_images_with_a_token_and_shows_errors(driver, exporte
     with running_service({"vif": fuser}, token=token) as running:
         driver.get(f"http://127.0.0.1:{running.port}/?token={token}")
         assert driver.current_url == f"http://127.0.0.1:{running.port}/"
-        wait = wait_module.WebDriverWait(driver, 10)
+        wait = wait_module.WebDriverWait(driver, SECONDS)
         button, message = (driver.find_element("css selector", s) for s in ("button", "#message"))
         button.click()
         assert message.text == "Choose both images."

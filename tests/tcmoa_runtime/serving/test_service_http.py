@@ -1,19 +1,21 @@
 """The service over HTTP: image files, access, limits, overload, counts and a stop while requests run."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
 from prometheus_text import read_metrics
-from service_pieces import exchange, form_body, held_fuser, infer_body, noise, running_service
+from service_pieces import SECONDS, exchange, form_body, held_fuser, infer_body, noise, running_service
 from stream_pieces import copying_fuser
 from tcmoa_runtime import Bundle
 from tcmoa_runtime.options.serve import ServeOptions
@@ -56,8 +58,9 @@ def no_fault_is_logged(caplog):
 
 
 @pytest.fixture(autouse=True)
-def short_lingering(monkeypatch):
-    monkeypatch.setattr(gate, "LINGERING_SECONDS", 0.1)
+def long_lingering(monkeypatch):
+    """Wait for the rest of a body that is too large, however long a busy machine takes to send it."""
+    monkeypatch.setattr(gate, "LINGERING_SECONDS", SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -171,12 +174,30 @@ def test_a_body_without_length_is_limited_while_it_is_read(service):
     }
 
 
-def test_a_body_that_is_too_large_is_not_read(service):
+def test_a_body_that_is_too_large_is_not_read(service, monkeypatch):
     """The client that asks before it sends is refused before it sends."""
+    monkeypatch.setattr(gate, "LINGERING_SECONDS", 0.1)
     head = b"POST /v1/fuse HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999\r\nExpect: 100-continue\r\n\r\n"
     answer = exchange(service.port, head)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"100 Continue" not in answer
+
+
+def test_nothing_is_waited_for_after_the_end_of_a_body_that_is_too_large(opened):
+    app = make_application({"copy": copying_fuser(opened)}, ServeOptions(max_body_mib=1))
+    head = {"type": "http", "method": "POST", "path": "/v1/fuse", "query_string": b"", "headers": []}
+    bodies, sent = [{"type": "http.request", "body": bytes(2 << 20), "more_body": False}], []
+
+    async def receive():
+        return bodies.pop()  # an error after the last one, for which a server waits in vain
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(app(head, receive, send))
+    assert sent[0]["status"] == 413
+    assert [message.get("more_body", False) for message in sent[1:]] == [True, False]
+    app.state.service.queue.shutdown()
 
 
 # Routes and the page
@@ -306,10 +327,11 @@ def test_off_loopback_a_token_is_required_and_generated(opened, frame):
 
 def test_an_address_may_send_only_some_wrong_tokens(opened):
     with running_service({"copy": copying_fuser(opened)}, token=TOKEN) as running:
+        running.service._access.wrong_tokens._clock = lambda: 1000.0
         for index in range(access.MAX_WRONG_TOKENS):
             assert running.request("GET", f"/metrics?token=wrong-{index}")[0] == 401
         status, headers, _ = running.request("GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
-        assert (status, 50 <= int(headers["Retry-After"]) <= 60) == (429, True)
+        assert (status, headers["Retry-After"]) == (429, "60")
         assert running.request("GET", "/v2/health/ready")[0] == 200
 
 
@@ -328,7 +350,7 @@ class Call(threading.Thread):
         self.answer = self._call()
 
 
-def wait_for(condition, seconds=10.0):
+def wait_for(condition, seconds=SECONDS):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -354,22 +376,20 @@ def test_what_does_not_fit_into_the_queue_is_refused_at_once(opened, frame):
         for _ in calls:
             backend.go.release()
         for call in calls:
-            call.join(10)
+            call.join(SECONDS)
         assert [call.answer[0] for call in calls] == [200, 200, 200]
-        assert (
-            running.infer(frame, parameters={"timeout": 1})[0] == 200
-            if backend.go.release() is None
-            else True
-        )
+        backend.go.release()
+        assert running.infer(frame, parameters={"timeout": 1})[0] == 200  # it does not have to wait
         assert (queue.num_running, queue.num_waiting) == (0, 0)
 
 
 def test_work_that_is_late_or_whose_client_is_gone_is_not_begun(opened, frame):
     fuser, backend = held_fuser(opened)
-    with running_service({"held": fuser}, ServeOptions(max_queue=4, max_wait=0.2)) as running:
+    options = ServeOptions(max_queue=4)
+    with running_service({"held": fuser}, options) as running:
         queue = running.service.queue
         first = Call(running, frame)
-        assert backend.begun.acquire(timeout=10)
+        assert backend.begun.acquire(timeout=SECONDS)
         body, length = infer_body({"x": frame, "y": frame})
         with socket.create_connection(("127.0.0.1", running.port)) as leaver:
             leaver.sendall(
@@ -380,10 +400,11 @@ def test_work_that_is_late_or_whose_client_is_gone_is_not_begun(opened, frame):
             )
             wait_for(lambda: queue.num_waiting == 1)
         wait_for(lambda: queue.num_waiting == 0)
+        running.service._options = replace(options, max_wait=0.2)
         late = running.infer(frame)
         hurried = running.infer(frame, parameters={"timeout": 1000})
         backend.go.release()
-        first.join(10)
+        first.join(SECONDS)
         assert first.answer[0] == 200
         lines = [
             f"queue: the request has waited for {wait} s, its maximum, and was not begun. Try again, or allow it more "
@@ -402,12 +423,12 @@ def test_several_pairs_are_fused_at_once(opened, frame):
     with running_service({"held": fuser}, ServeOptions(concurrency=2, max_queue=0)) as running:
         calls = [Call(running, frame) for _ in range(2)]
         for _ in calls:
-            assert backend.begun.acquire(timeout=10)
+            assert backend.begun.acquire(timeout=SECONDS)
         assert running.infer(frame)[0] == 503
         for _ in calls:
             backend.go.release()
         for call in calls:
-            call.join(10)
+            call.join(SECONDS)
     assert [call.answer[0] for call in calls] == [200, 200]
 
 
@@ -450,7 +471,7 @@ def test_a_stop_ends_requests_in_flight_and_takes_no_more(opened, frame):
         for _ in calls:
             backend.go.release()
         for call in calls:
-            call.join(10)
+            call.join(SECONDS)
     assert [call.answer[0] for call in calls] == [200, 200, 200]
     assert running.has_ended is True
 
@@ -469,7 +490,7 @@ def test_requests_that_do_not_end_are_cut_off(opened, frame, caplog):
     assert "service: requests had not ended after 0.2 s, and were cut off" in caplog.text
     line = "service: has stopped before the request had ended. Send it to another replica, or later."
     for call in calls:
-        call.join(10)
+        call.join(SECONDS)
         assert call.answer[:2] == (503, {"error": line})
 
 
@@ -477,6 +498,7 @@ def test_requests_that_do_not_end_are_cut_off(opened, frame, caplog):
 
 
 def test_the_limit_of_an_address_leaves_places_for_others(service):
+    wait_for(lambda: service.server.connections.total == 0)  # those of other tests
     idle = [
         socket.create_connection(("127.0.0.1", service.port))
         for _ in range(connections.MAX_CONNECTIONS_PER_ADDRESS)
@@ -494,12 +516,17 @@ def test_the_limit_of_an_address_leaves_places_for_others(service):
 
 
 def test_headers_and_bodies_have_a_time_limit(service, monkeypatch):
-    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.2)
-    monkeypatch.setattr(body_module, "BODY_SECONDS", 0.2)
+    with monkeypatch.context() as patch:
+        patch.setattr(connections, "HEADER_SECONDS", 0.2)
+        assert exchange(service.port, b"") == b""
+        for _ in range(20):  # a busy machine may take longer even to send the first byte
+            with contextlib.suppress(ConnectionError):
+                answer = exchange(service.port, b"GET / HTTP/1.1\r\nHost: loc")
+                if answer:
+                    break
     line = b"request: its headers were not complete in time.\n"
-    answer = exchange(service.port, b"GET / HTTP/1.1\r\nHost: loc")
     assert (answer.startswith(b"HTTP/1.1 408 "), answer.endswith(line)) == (True, True)
-    assert exchange(service.port, b"") == b""
+    monkeypatch.setattr(body_module, "BODY_SECONDS", 0.2)
     head = b"POST /v1/fuse HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 100\r\n\r\n{"
     answer = exchange(service.port, head)
     assert answer.startswith(b"HTTP/1.1 408 ")
@@ -544,10 +571,10 @@ def test_a_client_that_does_not_read_is_disconnected(opened, monkeypatch):
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(("127.0.0.1", running.port))
+        wait_for(lambda: running.server.connections.total == 1)
         client.sendall(
             b"POST /v2/models/copy/infer HTTP/1.1\r\nHost: localhost\r\nInference-Header-Content-Length: %d\r\n"
             b"Content-Length: %d\r\n\r\n" % (length, len(body)) + body
         )
-        wait_for(lambda: running.server.connections.total == 1)
         wait_for(lambda: running.server.connections.total == 0)
         client.close()

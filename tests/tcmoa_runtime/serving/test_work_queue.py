@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from service_pieces import SECONDS
 from stream_pieces import copying_fuser
 from tcmoa_runtime import Bundle
 from tcmoa_runtime.web.address import Address
@@ -25,7 +26,7 @@ class Held:
 
     def __call__(self):
         self.begun.set()
-        assert self.released.wait(10)
+        assert self.released.wait(SECONDS)
         return "done"
 
 
@@ -33,7 +34,7 @@ async def never_gone():
     await asyncio.Event().wait()
 
 
-async def request(queue, function, max_wait=10.0, wait_until_gone=never_gone):
+async def request(queue, function, max_wait=SECONDS, wait_until_gone=never_gone):
     async with queue.place():
         return await queue.run(function, max_wait, wait_until_gone)
 
@@ -42,7 +43,7 @@ async def busy(queue):
     """Return a function that runs on the only thread, and the task of its request."""
     held = Held()
     task = asyncio.create_task(request(queue, held))
-    await asyncio.to_thread(held.begun.wait, 10)
+    await asyncio.to_thread(held.begun.wait, SECONDS)
     return held, task
 
 
@@ -64,7 +65,7 @@ def test_a_cancelled_request_leaves_its_turn_to_the_next_one():
         with pytest.raises(asyncio.CancelledError):
             await second
         assert counts(queue) == (0, 0)
-        await asyncio.wait_for(queue.wait_idle(), 1)
+        await asyncio.wait_for(queue.wait_idle(), SECONDS)
         queue.shutdown()
 
     asyncio.run(check())
@@ -82,7 +83,7 @@ def test_a_request_that_is_cancelled_while_it_runs_keeps_the_thread_until_its_en
             await request(queue, lambda: "late", max_wait=0.01)
         held.released.set()
         assert await request(queue, lambda: "next") == "next"
-        await asyncio.wait_for(queue.wait_idle(), 1)
+        await asyncio.wait_for(queue.wait_idle(), SECONDS)
         queue.shutdown()
 
     asyncio.run(check())
@@ -120,7 +121,7 @@ def test_a_request_whose_turn_comes_after_the_stop_leaves_the_counts_right():
         assert counts(queue) == (0, 0)
         with pytest.raises(RefusedError, match=r"^service: is stopping"):
             await request(queue, lambda: "third")
-        await asyncio.wait_for(queue.wait_idle(), 1)
+        await asyncio.wait_for(queue.wait_idle(), SECONDS)
 
     asyncio.run(check())
 
@@ -134,9 +135,9 @@ def test_a_signal_that_comes_before_the_server_runs_stops_it(exported):
         ended = []
         thread = threading.Thread(target=lambda: ended.append(server.run(5.0)), daemon=True)
         thread.start()
-        thread.join(5)
+        thread.join(SECONDS)
         try:
             assert ended == [True]
         finally:
             server.stop()
-            thread.join(5)
+            thread.join(SECONDS)
