@@ -23,6 +23,8 @@ CLIENT_GONE: Final = 499
 LINGERING_SECONDS: Final = 2.0
 """Time for which the rest of a body is read and dropped that is too large, so that the client reads the answer."""
 UNKNOWN_ROUTE: Final = "other"
+_IS_BODY_READ: Final = "tcmoa.is_body_read"
+"""Key of a request's scope: whether the end of its body was received, after which nothing more comes."""
 
 _log = get_logger("service")
 
@@ -60,6 +62,12 @@ class ServiceGate(Gate):
             return
         start, status = time.perf_counter(), CLIENT_GONE
 
+        async def receive_and_note() -> Message:
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body"):
+                scope[_IS_BODY_READ] = True
+            return message
+
         async def send_and_note(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
@@ -68,7 +76,7 @@ class ServiceGate(Gate):
 
         self._metrics.in_flight += 1
         try:
-            await super().__call__(scope, receive, send_and_note)
+            await super().__call__(scope, receive_and_note, send_and_note)
         finally:
             self._metrics.in_flight -= 1
             self._finish(scope, status, time.perf_counter() - start)
@@ -132,6 +140,6 @@ async def _send_and_drop_body(response: Response, scope: Scope, receive: Receive
     await response(scope, receive, send_without_end)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINGERING_SECONDS):
-            while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+            while not scope.get(_IS_BODY_READ) and (await receive())["type"] == "http.request":
                 pass
     await send({"type": "http.response.body", "body": b""})
