@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,12 +26,17 @@ from tcmoa_runtime.cluster.nodes import ClusterNode, check_nodes, list_nodes
 from tcmoa_runtime.cluster.private_folder import private_folder
 from tcmoa_runtime.errors import InputError, MissingError, TcmoaError, first_line
 from tcmoa_runtime.install import install_hint
+from tcmoa_runtime.log import get_logger
 
 NAMESPACE: Final = "tcmoa"
 """Ray's namespace of named actors of this project."""
 
+_CONNECT_RETRIES: Final = 3
+_RETRY_S: Final = 0.5
 _NO_STATISTICS: Final = {"RAY_USAGE_STATS_ENABLED": "0"}
 _TOKEN_REMEDY: Final = "Set RAY_AUTH_TOKEN to the token of the cluster, or write it to ~/.ray/auth_token"
+
+_log = get_logger("cluster")
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,8 @@ def ray_session(
 def _private_ray(num_cpus: int | None, object_store_bytes: int | None) -> Iterator[None]:
     import ray
 
+    from tcmoa_runtime.cluster.processes import processes_ended  # needs psutil
+
     variables = {
         **LOOPBACK_SETTINGS,
         **_NO_STATISTICS,
@@ -130,11 +138,15 @@ def _private_ray(num_cpus: int | None, object_store_bytes: int | None) -> Iterat
             remedy=_debug_remedy(),
         )
 
+    def shut_down() -> None:
+        with processes_ended(folder):
+            ray.shutdown()
+
     with (
         private_folder() as folder,
         set_variables(variables),
         _without("RAY_ADDRESS"),
-        _connected(start, wrap),
+        _connected(start, wrap, shut_down),
     ):
         yield
 
@@ -147,27 +159,37 @@ def _connection(address: str) -> Iterator[None]:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=is_debugging(), configure_logging=False)
 
     def start() -> None:
-        try:
-            connect()
-        except ConnectionAbortedError:
-            ray.shutdown()
-            # Each client gets a server of its own on the head, on the next free port; another may take it first.
-            connect()
+        # Each client gets a server of its own on the head, on the next free port, which another program may take
+        # first; on a busy head it may not be there in time.
+        for _ in range(_CONNECT_RETRIES):
+            try:
+                return connect()
+            except ConnectionAbortedError as error:
+                _log.info(
+                    "the connection to %s failed, it is tried again: %s", address, first_line(error, 200)
+                )
+                ray.shutdown()
+                time.sleep(_RETRY_S)
+        return connect()
 
-    with set_variables(_variables_for(address)), _connected(start, partial(_connect_error, address)):
+    with (
+        set_variables(_variables_for(address)),
+        _connected(start, partial(_connect_error, address), ray.shutdown),
+    ):
         yield
 
 
 @contextlib.contextmanager
-def _connected(start: Callable[[], None], wrap: Callable[[Exception], TcmoaError]) -> Iterator[None]:
+def _connected(
+    start: Callable[[], None], wrap: Callable[[Exception], TcmoaError], shut_down: Callable[[], None]
+) -> Iterator[None]:
     """Connect for the time of a with-block; what a connection that fails has begun is ended, too.
 
     Args:
         start: Connects.
         wrap: Returns the error of this project about one of `start`.
+        shut_down: Ends the connection, also one that has begun only.
     """
-    import ray
-
     try:
         try:
             with held_stop_signals():
@@ -177,7 +199,7 @@ def _connected(start: Callable[[], None], wrap: Callable[[Exception], TcmoaError
         yield
     finally:
         with held_stop_signals():
-            ray.shutdown()
+            shut_down()
 
 
 @contextlib.contextmanager

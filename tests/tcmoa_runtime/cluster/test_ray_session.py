@@ -1,5 +1,7 @@
 """Sessions of Ray, private and on a cluster, and bundles that reach its nodes. Simulated nodes are processes here."""
 
+import contextlib
+import math
 import os
 import shutil
 import signal
@@ -12,42 +14,36 @@ import pytest
 import ray
 
 import tcmoa_runtime
+from process_tree import descendants, listeners, runs
 from ray_cluster import cluster, connected  # noqa: F401  # fixtures
 from tcmoa_runtime import Bundle
 from tcmoa_runtime.bundle import MANIFEST
+from tcmoa_runtime.cluster import processes
 from tcmoa_runtime.cluster.bundle_shipping import CACHE_FOLDER, ship_bundle
 from tcmoa_runtime.cluster.nodes import ClusterNode, check_nodes, on_each_node
+from tcmoa_runtime.cluster.processes import processes_ended
 from tcmoa_runtime.cluster.session import ray_session
 from tcmoa_runtime.errors import BundleError, InputError, MissingError
 
 pytestmark = pytest.mark.slow
 
 
-def listeners(pids):
-    """Return the local addresses on which processes listen."""
-    lines = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=True).stdout.splitlines()
-    return [line.split()[3] for line in lines if any(f"pid={pid}," in line for pid in pids)]
+def test_processes_of_a_private_ray_are_ended_also_those_that_begin_while_it_ends(tmp_path, monkeypatch):
+    """One that does not end by itself is killed; one of another folder is left alone."""
+    monkeypatch.setattr(processes, "GRACE_S", 0.1)
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
+    folders = tmp_path / "a", tmp_path / "ab"
+    with contextlib.ExitStack() as stack:
+        with processes_ended(folders[0]):
+            own, other = (
+                stack.enter_context(subprocess.Popen([sys.executable, "-c", code, f"--dir={folder}/r"]))
+                for folder in folders
+            )
+            stack.callback(other.kill)
+        assert own.wait(0) == -signal.SIGKILL
+        assert other.poll() is None
 
 
-def descendants(pid):
-    """Return all processes below one."""
-    children = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if fields[0] != "Z":
-                children.setdefault(int(fields[1]), []).append(int(folder.name))
-    found, pending = [], [pid]
-    while pending:
-        pending = [child for parent in pending for child in children.get(parent, [])]
-        found += pending
-    return found
-
-
-@pytest.mark.skipif(shutil.which("ss") is None, reason="ss (iproute2) is not installed")
 def test_a_private_ray_listens_on_loopback_only_needs_a_token_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", "/tmp")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # that of another cluster is not used
@@ -63,19 +59,18 @@ def test_a_private_ray_listens_on_loopback_only_needs_a_token_and_leaves_nothing
         folder = Path(ray._private.worker._global_node.get_session_dir_path()).parents[1]
         assert folder.stat().st_mode & 0o777 == 0o700
         assert not abandoned.exists()
+        sleeper = ray.get(ray.remote(lambda: subprocess.Popen(["sleep", "300"]).pid).remote())
         started = descendants(os.getpid())
+        assert sleeper in started
         addresses = listeners([os.getpid(), *started])
         assert len(addresses) > 5
-        assert all(address.startswith(("127.0.0.1:", "[::ffff:127.0.0.1]:")) for address in addresses)
+        assert set(addresses) <= {"127.0.0.1", "::ffff:127.0.0.1"}
         token = os.environ.pop("RAY_AUTH_TOKEN")
         with pytest.raises(InputError, match="the cluster needs a token, and none is set"):
             _connect_elsewhere(ray.get_runtime_context().gcs_address)
         os.environ["RAY_AUTH_TOKEN"] = token
     assert not folder.exists()
-    deadline = time.monotonic() + 10
-    while set(started) & set(descendants(os.getpid())) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not set(started) & set(descendants(os.getpid()))
+    assert [pid for pid in started if runs(pid)] == []
     assert dict(os.environ) == before
     assert signal.getsignal(signal.SIGTERM) is handler
 
@@ -203,31 +198,31 @@ def test_another_version_of_ray_is_named(connected, monkeypatch):  # noqa: F811
     assert not ray.is_initialized()
 
 
-def test_a_cluster_is_reached_by_client_whose_server_is_asked_for_once_more(connected, monkeypatch):  # noqa: F811
+def test_a_cluster_is_reached_by_client_whose_server_is_asked_for_again(connected, monkeypatch):  # noqa: F811
     """Ray starts a server for each client, and takes a port that another process may have taken meanwhile."""
-    errors = [
-        ConnectionAbortedError("Initialization failure from server:\nTraceback\nRuntimeError: port taken")
-    ]
-    init = ray.init
+    init, failures, calls = ray.init, 1, 0
 
     def fails(**options):
-        if errors:
-            raise errors.pop()
+        nonlocal calls
+        calls += 1
+        if calls <= failures:
+            raise ConnectionAbortedError(
+                "Initialization failure from server:\nTraceback\nRuntimeError: no port"
+            )
         return init(**options)
 
     monkeypatch.setattr(ray, "init", fails)
     with ray_session(connected.client_address) as session:
         check_session(session, connected, connected.client_address)
-    assert not errors
-    errors += [
-        ConnectionAbortedError("Initialization failure from server:\nTraceback\nRuntimeError: no port")
-    ] * 2
+    assert calls >= 2
+    failures, calls = math.inf, 0
     with pytest.raises(InputError) as caught, ray_session(connected.client_address):
         pass
     assert str(caught.value) == (
         f"{connected.client_address}: the connection failed: RuntimeError: no port. "
         "Run it again with the environment variable TCMOA_DEBUG=1 for Ray's own messages."
     )
+    assert calls == 4
 
 
 def test_a_bundle_reaches_every_node_by_name_by_path_and_by_copy(connected, tmp_path):  # noqa: F811
