@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tcmoa_runtime.fleet.pool import NameTakenError
+from tcmoa_runtime.fleet.pool import NameTakenError, StopOutcome
 from tcmoa_runtime.streams.stats import Stats
 from video_pieces import fused, gradient, write
 
@@ -125,14 +125,8 @@ def check_videos(folder):
     """Check that every file below a folder can be played to its end, and that none is hidden; return the names."""
     import av  # here, so that tests without video files need no PyAV
 
-    deadline = time.monotonic() + 20  # processes that were stopped may still complete theirs
-    while True:
-        files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
-        hidden = [path.name for path in files if path.name.startswith(".")]
-        if not hidden:
-            break
-        assert time.monotonic() < deadline, hidden
-        time.sleep(0.2)
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    assert [path.name for path in files if path.name.startswith(".")] == []
     for path in files:
         with av.open(str(path)) as video:
             times = [frame.time for frame in video.decode(video=0)]
@@ -173,12 +167,15 @@ def report_of(name, state="running", **values):
 
 
 class ScriptedPool:
-    """Actors without processes: each answers as `reports` says, and stops at once unless it is in `stubborn`."""
+    """Actors without processes: each answers as `reports` says, and stops at once unless it is in `stubborn`.
+
+    `outcomes` has what the first questions after the outcome of its stop get, by name.
+    """
 
     def __init__(self, present=()):
         self.present = set(present)
         self.reports = {name: report_of(name) for name in present}
-        self.dying, self.stubborn, self.problems = set(), set(), {}
+        self.dying, self.stubborn, self.problems, self.outcomes = set(), set(), {}, {}
         self.calls = []
 
     def names(self):
@@ -198,10 +195,15 @@ class ScriptedPool:
 
     def request_stop(self, name, *, is_fleet_stopping=False):
         self.calls.append(("stop", name))
-        self.reports[name]["is_fleet_stopping"] = is_fleet_stopping
+        if name in self.reports:
+            self.reports[name]["is_fleet_stopping"] = is_fleet_stopping
 
-    def has_stopped(self, name):
-        return name not in self.stubborn
+    def stop_outcome(self, name):
+        if ("stop", name) not in self.calls:
+            return StopOutcome.NOT_ASKED
+        if self.outcomes.get(name):
+            return self.outcomes[name].pop(0)
+        return StopOutcome.PENDING if name in self.stubborn else StopOutcome.COMPLETE
 
     def kill(self, name):
         self.calls.append(("kill", name))

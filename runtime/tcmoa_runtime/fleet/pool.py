@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Protocol
 
 from tcmoa_runtime.cluster.bundle_shipping import BundleReference
@@ -30,6 +31,19 @@ class Work:
     digest: str
 
 
+class StopOutcome(Enum):
+    """What has become of the request to end a stream."""
+
+    NOT_ASKED = auto()
+    PENDING = auto()
+    COMPLETE = auto()
+    """Its files are complete."""
+    INCOMPLETE = auto()
+    """It has not ended within the time that an actor takes for it."""
+    DIED = auto()
+    """Its process has died before; Ray starts another one."""
+
+
 class ActorPool(Protocol):
     """Actors by the names of their pairs. No method waits for an actor."""
 
@@ -53,8 +67,8 @@ class ActorPool(Protocol):
         """Ask an actor to end its stream with complete files."""
         ...
 
-    def has_stopped(self, name: str) -> bool:
-        """Return whether an actor has ended its stream after `request_stop`, or has died."""
+    def stop_outcome(self, name: str) -> StopOutcome:
+        """Return what has become of the last `request_stop` of an actor."""
         ...
 
     def kill(self, name: str) -> None:

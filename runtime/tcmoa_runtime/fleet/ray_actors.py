@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from tcmoa_runtime.errors import first_line
 from tcmoa_runtime.fleet.actor import PairActor
 from tcmoa_runtime.fleet.file import Pair
-from tcmoa_runtime.fleet.pool import NameTakenError, Work
+from tcmoa_runtime.fleet.pool import NameTakenError, StopOutcome, Work
 from tcmoa_runtime.fleet.report import PairReport, SupervisorInfo
 from tcmoa_runtime.location import redact_text
 from tcmoa_runtime.log import get_logger
@@ -118,12 +118,20 @@ class RayActors:
         if handle is not None:
             self._stops[name] = handle.stop.remote(is_fleet_stopping)
 
-    def has_stopped(self, name: str) -> bool:
-        """Return whether an actor has ended its stream after `request_stop`, or has died."""
+    def stop_outcome(self, name: str) -> StopOutcome:
+        """Return what has become of the last `request_stop` of an actor."""
         import ray
 
         stop = self._stops.get(name)
-        return stop is None or bool(ray.wait([stop], timeout=0)[0])
+        if stop is None:
+            return StopOutcome.NOT_ASKED
+        if not ray.wait([stop], timeout=0)[0]:
+            return StopOutcome.PENDING
+        try:
+            return StopOutcome.COMPLETE if ray.get(stop) else StopOutcome.INCOMPLETE
+        except ray.exceptions.RayError as error:
+            _log.debug("%s has not answered its stop: %s", name, error)
+            return StopOutcome.DIED
 
     def kill(self, name: str) -> None:
         """End an actor for good."""

@@ -22,7 +22,7 @@ from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.location import path_of, redact, redact_text, scheme_of
 from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, SourceError
-from tcmoa_runtime.streams.output_locks import OutputLocks
+from tcmoa_runtime.streams.output_locks import OutputLockedError, OutputLocks
 from tcmoa_runtime.streams.setup import StreamSetup
 from tcmoa_runtime.streams.stats import StatsSnapshot
 from tcmoa_runtime.streams.stream import Stream
@@ -171,6 +171,9 @@ class PairRunner:
         finally:
             if self._fuser is not None:
                 self._fuser.close()
+            # A pair that is removed before it has started has no later process that would do it.
+            with contextlib.suppress(OutputLockedError):
+                self._lock_outputs()
             self._locks.close()
             if self._stopping.is_set():
                 self._set_state("ended")
@@ -253,7 +256,7 @@ class PairRunner:
         return False
 
     def _lock_outputs(self) -> None:
-        """Lock the outputs for the life of this process, and name the files that an earlier one has left.
+        """Lock the outputs for the life of this process, and name the files that earlier ones have left.
 
         Raises:
             OutputLockedError: Another stream writes one of them.
@@ -261,7 +264,7 @@ class PairRunner:
         if not self._has_locks:
             self._locks.add(self._pair.setup.all_outs)
             self._has_locks = True
-            recover_files(self._pair.setup.outs)
+        recover_files(self._pair.setup.outs)
 
     def _begin(self, stream: Stream, page: Page | None) -> None:
         with self._lock:

@@ -17,7 +17,7 @@ from typing import Final
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fleet.actor import LEASE_S
 from tcmoa_runtime.fleet.backoff import Backoff
-from tcmoa_runtime.fleet.pool import ActorPool, NameTakenError, Work
+from tcmoa_runtime.fleet.pool import ActorPool, NameTakenError, StopOutcome, Work
 from tcmoa_runtime.fleet.reconcile import Changes, find_changes
 from tcmoa_runtime.fleet.report import PairReport, PairState, SupervisorInfo
 from tcmoa_runtime.fleet.runner import STOP_S
@@ -38,6 +38,9 @@ ENDING_S: Final = STOP_S + 5.0
 """How long an actor may take to stop before it is killed."""
 OPENING_S: Final = 3.0
 """The same for one that still opens its sources, and has no file to complete: that may take long."""
+SILENT_S: Final = 10.0
+"""The same for one that does not answer: on a busy machine late, or as Ray has to start its process again, which names
+the files that the one before has left."""
 KILL_S: Final = 5.0
 """An actor that is there for this long after it was killed is killed again."""
 
@@ -53,6 +56,7 @@ class _Entry:
     report: PairReport | None = None
     reported_at: float = 0.0
     ending_at: float | None = None
+    is_fleet_stopping: bool = False
     killed_at: float | None = None
 
 
@@ -280,11 +284,11 @@ class Supervisor:
         self._entries[work.pair.name] = _Entry(self.clock(), digest=work.digest)
 
     def _end(self, name: str, *, is_fleet_stopping: bool = False) -> None:
-        """Begin to end an actor: one that runs may complete its files."""
+        """Begin to end an actor: one that has run may complete its files."""
         entry = self._entries[name]
         if entry.ending_at is None:
-            entry.ending_at = self.clock()
-            if self._is_answering(entry):
+            entry.ending_at, entry.is_fleet_stopping = self.clock(), is_fleet_stopping
+            if entry.report is not None:
                 self.pool.request_stop(name, is_fleet_stopping=is_fleet_stopping)
 
     def _finish_endings(self) -> bool:
@@ -298,15 +302,26 @@ class Supervisor:
                 continue
             if entry.ending_at is None:
                 continue
-            is_opening = entry.report is not None and entry.report["state"] == "starting"
-            is_late = now - entry.ending_at > (OPENING_S if is_opening else ENDING_S)
-            if is_late and not is_opening:
-                _log.warning("%s: did not complete its files in %g s; its process is ended", name, ENDING_S)
-                is_complete = False
-            if is_late or self.pool.has_stopped(name):
+            outcome, is_late = self.pool.stop_outcome(name), self._is_late(entry, entry.ending_at)
+            if outcome is StopOutcome.DIED and not is_late:
+                self.pool.request_stop(name, is_fleet_stopping=entry.is_fleet_stopping)
+            elif is_late or outcome is not StopOutcome.PENDING:
+                if outcome not in (StopOutcome.NOT_ASKED, StopOutcome.COMPLETE) and not _is_opening(entry):
+                    _log.warning(
+                        "%s: did not complete its files in %.0f s; its process is ended",
+                        name,
+                        now - entry.ending_at,
+                    )
+                    is_complete = False
                 self.pool.kill(name)
                 entry.killed_at = now
         return is_complete
+
+    def _is_late(self, entry: _Entry, ending_at: float) -> bool:
+        """Whether an actor has had the time that it may take to stop."""
+        now = self.clock()
+        limit = OPENING_S if _is_opening(entry) else ENDING_S
+        return now - ending_at > limit or now - max(entry.reported_at, ending_at) > SILENT_S
 
     def _replace_unknown(self) -> None:
         """End actors of an earlier supervisor of which it is not known what they are to run."""
@@ -314,9 +329,6 @@ class Supervisor:
             is_unknown = entry.digest is None and self.clock() - entry.seen_at > UNKNOWN_S
             if is_unknown and entry.ending_at is None:
                 self._end(name)
-
-    def _is_answering(self, entry: _Entry) -> bool:
-        return entry.report is not None and self.clock() - entry.reported_at < LOST_S
 
     def _publish(self) -> None:
         names = [*self._work, *(name for name in self._entries if name not in self._work)]
@@ -357,6 +369,12 @@ class Supervisor:
             subject=f"fleet {self.fleet}",
             remedy="End that one first, or give this fleet another name",
         )
+
+
+def _is_opening(entry: _Entry) -> bool:
+    """Whether an actor that is to end has said since that it still opens its sources."""
+    is_recent = entry.ending_at is not None and entry.reported_at >= entry.ending_at
+    return is_recent and entry.report is not None and entry.report["state"] == "starting"
 
 
 def _describe_change(pair: PairStatus) -> str:

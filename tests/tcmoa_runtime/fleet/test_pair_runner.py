@@ -244,6 +244,15 @@ def test_stopping_while_a_stream_waits_or_opens_is_prompt(run, tmp_path):
     assert time.monotonic() - began < 20  # not the pause; a busy machine takes some seconds
 
 
+def test_a_pair_that_is_stopped_before_it_starts_names_what_an_earlier_process_has_left(run, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".gate-20260131T142501Z.mkv.1a2b3c4d.partial").write_bytes(b"frames")
+    started = run(first_pause=60.0)
+    until(started, lambda report: report["state"] == "waiting")
+    assert started.stop()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["gate-20260131T142501Z.mkv"]
+
+
 def test_a_page_that_cannot_be_opened_is_the_error(run):
     started = run(page="203.0.113.1:80", token="long-enough")
     report = until(started, lambda report: report["error"] is not None)

@@ -19,13 +19,14 @@ from tcmoa_runtime.errors import BundleError, InputError
 from tcmoa_runtime.fleet import run
 from tcmoa_runtime.fleet.actor import LEASE_S, Lease, open_bundle
 from tcmoa_runtime.fleet.file import FleetFile
-from tcmoa_runtime.fleet.pool import Work
+from tcmoa_runtime.fleet.pool import StopOutcome, Work
 from tcmoa_runtime.fleet.reconcile import Changes, find_changes
 from tcmoa_runtime.fleet.supervisor import (
     ENDING_S,
     KILL_S,
     LOST_S,
     OPENING_S,
+    SILENT_S,
     UNKNOWN_S,
     FleetStoppingError,
     Supervisor,
@@ -165,6 +166,61 @@ def test_a_stream_that_opens_its_sources_is_not_waited_for(work):
     assert pool.calls == [("stop", "a")]
     clock.pause(2)
     supervisor.step()
+    assert pool.calls == [("stop", "a"), ("kill", "a")]
+
+
+def test_an_actor_that_answers_late_may_complete_its_files_all_the_same(work):
+    pool = ScriptedPool(["a"])
+    supervisor, clock, _ = supervisor_of(pool)
+    supervisor.take_over(clock.pause)
+    report = pool.reports.pop("a")
+    pool.stubborn.add("a")
+    clock.pause(LOST_S + 1)
+    supervisor.step()  # which removes it
+    clock.pause(SILENT_S - 1)
+    supervisor.step()
+    assert pool.calls == [("stop", "a")]
+    pool.reports["a"] = report
+    supervisor.step()
+    clock.pause(SILENT_S - 1)
+    supervisor.step()
+    assert pool.calls == [("stop", "a")]
+    pool.stubborn.clear()
+    supervisor.step()
+    assert pool.calls == [("stop", "a"), ("kill", "a")]
+
+
+def test_an_actor_that_does_not_answer_is_ended_and_that_is_no_success(work, caplog):
+    pool = ScriptedPool(["a", "b"])
+    visitor, clock, _ = supervisor_of(pool)
+    visitor.look()
+    pool.reports.pop("a")
+    pool.stubborn.add("a")
+    began = clock.now
+    assert not visitor.stop_all(clock.pause)
+    assert SILENT_S <= clock.now - began < SILENT_S + 1
+    assert pool.present == set()
+    assert [record.message for record in caplog.records] == [
+        "a: did not complete its files in 10 s; its process is ended"
+    ]
+
+
+def test_an_actor_whose_process_dies_while_it_stops_is_asked_again(work):
+    """Ray starts its process again, which names the files that the other one has left."""
+    pool = ScriptedPool(["a"])
+    visitor, clock, _ = supervisor_of(pool)
+    visitor.look()
+    pool.outcomes["a"] = [StopOutcome.DIED, StopOutcome.PENDING]
+    assert visitor.stop_all(clock.pause)
+    assert pool.calls == [("stop", "a"), ("stop", "a"), ("kill", "a")]
+
+
+def test_an_actor_that_has_not_completed_its_files_in_time_is_no_success(work):
+    pool = ScriptedPool(["a"])
+    visitor, clock, _ = supervisor_of(pool)
+    visitor.look()
+    pool.outcomes["a"] = [StopOutcome.INCOMPLETE]
+    assert not visitor.stop_all(clock.pause)
     assert pool.calls == [("stop", "a"), ("kill", "a")]
 
 
