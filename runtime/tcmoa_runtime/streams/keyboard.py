@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import sys
 import threading
@@ -20,6 +21,9 @@ HELP_WITHOUT_PROMPT: Final = "keys: q quit"
 
 _POLL_SECONDS: Final = 0.2
 _ESCAPE_SEQUENCES: Final = {"\x1b[A": "up", "\x1b[B": "down", "\x1b[C": "right", "\x1b[D": "left"}
+_KEY: Final = re.compile(r"\x1b\[[A-D]|.", re.DOTALL)
+_CUT_SEQUENCE: Final = re.compile(r"\x1b\[?\Z")
+"""The start of an arrow's sequence, whose rest comes with the next read."""
 _SCALE_STEPS: Final = {"up": SCALE_STEP, "+": SCALE_STEP, "down": -SCALE_STEP, "-": -SCALE_STEP}
 _SHIFT_STEPS: Final = {"right": SHIFT_STEP, "left": -SHIFT_STEP}
 
@@ -41,6 +45,17 @@ def apply_key(control: StreamControl, key: str) -> bool:
     else:
         return False
     return True
+
+
+def split_keys(text: str) -> tuple[list[str], str]:
+    """Split what a terminal sent into keys: an arrow's name, or a character.
+
+    Returns:
+        The keys, and the start of a sequence whose rest has not come yet.
+    """
+    cut = _CUT_SEQUENCE.search(text)
+    whole, rest = (text, "") if cut is None else (text[: cut.start()], cut[0])
+    return [_ESCAPE_SEQUENCES.get(key, key) for key in _KEY.findall(whole)], rest
 
 
 def _step(value: float, step: float) -> float:
@@ -84,14 +99,15 @@ class Keyboard:
             termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._settings)
 
     def _read_keys(self) -> None:
-        descriptor = sys.stdin.fileno()
+        descriptor, rest = sys.stdin.fileno(), ""
         while not self._done.is_set():
             if not select.select([descriptor], [], [], _POLL_SECONDS)[0]:
                 continue
-            text = os.read(descriptor, 32).decode(errors="ignore")
-            if not text:
+            data = os.read(descriptor, 32)
+            if not data:
                 return
-            for key in [_ESCAPE_SEQUENCES[text]] if text in _ESCAPE_SEQUENCES else list(text):
+            keys, rest = split_keys(rest + data.decode(errors="ignore"))
+            for key in keys:
                 if key in ("q", "Q"):
                     self._on_quit()
                     return
