@@ -8,7 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 
-from stream_pieces import LiveSource, copying_fuser
+from stream_pieces import LiveSource, copying_fuser, wait_until
 from tcmoa_runtime import Stream
 from tcmoa_runtime.streams.page.sink import Page
 
@@ -33,18 +33,13 @@ def running_page(bundle, *, address="127.0.0.1:0", token=None, rate=50, x=None, 
             yield page, stream
         finally:
             stream.stop()
-            running.join(20)
+            running.join(60)
     assert not running.is_alive()
 
 
-def wait_for_frames(page, stream, count=1, seconds=10.0):
+def wait_for_frames(page, stream, count=1):
     """Wait until the stream has emitted this many frames."""
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.01)):
-        if stream.stats.snapshot()["frames"] >= count:
-            return
-        pause.wait(0.01)
-    raise AssertionError(f"{page.url}: fewer than {count} frames in {seconds} s")
+    wait_until(lambda: stream.stats.snapshot()["frames"] >= count, f"{page.url}: fewer than {count} frames")
 
 
 def request(page, path, method="GET", body=None, headers=None, raw=None, host="127.0.0.1"):
@@ -56,7 +51,7 @@ def request(page, path, method="GET", body=None, headers=None, raw=None, host="1
     )
     opener = urllib.request.build_opener(_NoRedirects)
     try:
-        with opener.open(message, timeout=20) as response:
+        with opener.open(message, timeout=60) as response:
             return response.status, response.headers, response.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -70,7 +65,7 @@ def call(page, path, method="GET", body=None, **options):
     return status, json.loads(text)
 
 
-def exchange(page, data, *, seconds=10.0):
+def exchange(page, data, *, seconds=60.0):
     """Send bytes over a new connection; return (status, headers, body) of the answer, read until the page closes it."""
     with socket.create_connection(("127.0.0.1", page.port), timeout=seconds) as client:
         client.sendall(data)

@@ -13,6 +13,18 @@ from tcmoa_runtime.streams.interfaces import SinkError, SourceError, SourceFrame
 MILLISECOND = Fraction(1, 1000)
 
 
+WAIT_SECONDS = 60
+"""Longest wait for what happens at once on an idle machine."""
+
+
+def wait_until(condition, problem="did not happen in time"):
+    """Wait until a condition is met; busy machines take seconds for what takes milliseconds otherwise."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, problem
+        time.sleep(0.005)
+
+
 def numbered(number, size=(100, 130), channels=3):
     """A frame whose pixels encode its number."""
     image = np.empty((*size, channels), np.uint8)

@@ -71,10 +71,11 @@ def probe(path):
 
 
 def count_frames(path):
-    """Number of frames that can be decoded; the file may be truncated."""
+    """Number of frames that can be decoded; the file may be truncated, or empty."""
     entries = ["-show_entries", "stream=nb_read_frames", "-of", "csv=p=0"]
     call = [FFPROBE, "-v", "quiet", "-count_frames", *entries, path]
-    return int(subprocess.run(call, capture_output=True, text=True, check=False).stdout.split()[0].strip(","))
+    found = subprocess.run(call, capture_output=True, text=True, check=False).stdout.split()
+    return int(found[0].strip(",")) if found and found[0][0].isdigit() else 0
 
 
 def read_back(path, pixels="rgb24"):

@@ -46,6 +46,12 @@ def scheme_of(location: str) -> str:
     return scheme.lower()
 
 
+def normalize_url(url: str) -> str:
+    """Return a URL with its scheme in lower case, as FFmpeg takes it."""
+    scheme, mark, rest = url.partition("://")
+    return f"{scheme.lower()}{mark}{rest}"
+
+
 def path_of(location: str) -> Path:
     """Return the path of a file or folder, also of a `file://` URL, in which characters may be escaped."""
     if scheme_of(location) != "file":

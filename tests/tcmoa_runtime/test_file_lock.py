@@ -80,6 +80,7 @@ def test_without_a_private_folder_nothing_is_locked(cache, caplog):
         ("{}/a.mkv", "{}/link/a.mkv"),
         ("{}/b/%06d.png", "{}/link/b/%06d.png"),
         ("rtsp://u:secret@h/x", "rtsp://u:secret@h/x"),
+        ("rtsp://u:secret@h/x", "RTSP://u:secret@h/x"),
     ],
 )
 def test_one_output_has_one_stream_however_it_is_named(tmp_path, first, second):

@@ -10,7 +10,7 @@ from typing import Final
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.file_lock import FileLock, LockedError, acquire_named_lock
-from tcmoa_runtime.location import path_of, printable, redact, scheme_of
+from tcmoa_runtime.location import normalize_url, path_of, printable, redact, scheme_of
 
 _REMEDY: Final = "Wait until it has ended, or choose another output"
 
@@ -49,20 +49,26 @@ class OutputLocks:
                 name = _name_of(output)
                 if name is None or (self._held is not None and name in self._held._names):
                     continue
-                lock = acquire_named_lock(name, role=self._role)
+                lock = self._acquire(name, output)
                 names.add(name)
                 if lock is not None:
                     added.append(lock)
-        except LockedError as error:
+        except BaseException:  # KeyboardInterrupt, too
             for lock in added:
                 lock.release()
+            raise
+        self._locks += added
+        self._names |= names
+
+    def _acquire(self, name: str, output: str | Path) -> FileLock | None:
+        try:
+            return acquire_named_lock(name, role=self._role)
+        except LockedError as error:
             raise OutputLockedError(
                 f"is being written by {error}; expected one stream at a time",
                 subject=printable(redact(str(output))),
                 remedy=_REMEDY,
             ) from error
-        self._locks += added
-        self._names |= names
 
     def close(self) -> None:
         """Release all; may be called twice."""
@@ -91,7 +97,7 @@ def check_not_locked(outputs: Iterable[str | Path], *, held: OutputLocks | None 
 def _name_of(output: str | Path) -> str | None:
     """Return what identifies an output whatever its path looks like; None for a pipe or a device."""
     if isinstance(output, str) and scheme_of(output) not in ("", "file"):
-        return f"output {output}"
+        return f"output {normalize_url(output)}"
     path = path_of(output) if isinstance(output, str) else output
     try:
         mode = path.stat().st_mode

@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -137,7 +137,11 @@ class Stream:
         """
         options = options or StreamOptions()
         bundle = fuser.bundle
-        _check_extremes(bundle, options)
+        try:
+            _check_extremes(bundle, options)
+        except InputError:
+            _close_opened((x, y))
+            raise
         self.fuser = fuser
         self.stats = stats or Stats()
         self.offset_estimate: OffsetEstimate | None = None
@@ -438,9 +442,7 @@ class Stream:
             check_outputs(sinks, {**inputs, "bundle": self.fuser.bundle.path})
             check_not_locked(_outputs_of(sinks), held=self._held)  # early: sources may take long to open
         except BaseException:
-            for source in locations.values():
-                if not isinstance(source, str | Path):
-                    source.close()
+            _close_opened(locations.values())
             raise
 
     def _check_sizes(self) -> None:
@@ -467,6 +469,13 @@ def _check_extremes(bundle: Bundle, options: StreamOptions) -> None:
             subject="hold_extremes",
             remedy="Leave it out",
         )
+
+
+def _close_opened(sources: Iterable[Source | str | Path]) -> None:
+    """Close the sources that are opened already, as a stream owns them also where it does not start."""
+    for source in sources:
+        if not isinstance(source, str | Path):
+            source.close()
 
 
 def _outputs_of(sinks: Sequence[Sink]) -> list[str | Path]:

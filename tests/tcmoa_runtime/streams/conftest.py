@@ -12,7 +12,7 @@ from video_pieces import gradient, write
 @pytest.fixture(autouse=True)
 def no_thread_is_left():
     yield
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         left = [t.name for t in threading.enumerate() if t.name.startswith("tcmoa-")]
         if not left:

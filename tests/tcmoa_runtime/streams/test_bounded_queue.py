@@ -17,7 +17,7 @@ def test_all_items_arrive_in_order(capacity, items):
     consumer.start()
     assert [queue.put(item) for item in items] == [0] * len(items)
     queue.close()
-    consumer.join(10)
+    consumer.join(60)
     assert received == items
 
 
@@ -41,7 +41,7 @@ def test_put_blocks_while_the_queue_is_full():
     queue.put(1)
     waiting = blocked(lambda: queue.put(2))
     assert queue.get() == 1
-    waiting.join(5)
+    waiting.join(60)
     assert not waiting.is_alive()
 
 
@@ -52,7 +52,7 @@ def test_discard_wakes_both_threads(full):
         queue.put(1)
     waiting = blocked((lambda: queue.put(2)) if full else queue.get)
     assert queue.discard() == int(full)
-    waiting.join(5)
+    waiting.join(60)
     assert not waiting.is_alive()
     assert queue.put(3) == 1  # dropped, and counted
     assert queue.get() is None

@@ -35,7 +35,7 @@ def test_files_are_read_ahead_by_a_few_frames_only():
     assert next(pairs).time == 0
     assert x.frames < 10
     assert [pair.x.frame.index for pair in pairs] == list(range(1, 100))
-    reader.join(time.monotonic() + 10)
+    reader.join(time.monotonic() + 60)
     assert errors == []
     assert x.closed
     assert y.closed
@@ -51,7 +51,7 @@ def test_stopping_ends_the_pairs_of_files_that_wait():
     next(pairs)
     reader.stop()
     list(pairs)
-    reader.join(time.monotonic() + 10)
+    reader.join(time.monotonic() + 60)
     assert reader.is_stopping
 
 
@@ -61,7 +61,7 @@ def test_stopping_wakes_a_live_pairer_without_frames():
     waiting = threading.Thread(target=lambda: found.extend(pairer.pairs()))
     waiting.start()
     pairer.stop()
-    waiting.join(5)
+    waiting.join(60)
     assert not waiting.is_alive()
     assert found == []
 
@@ -86,7 +86,7 @@ def test_a_failing_source_is_recorded_and_the_other_one_goes_on():
         if pair.status == "passed-y":
             break
     reader.stop()
-    reader.join(time.monotonic() + 10)
+    reader.join(time.monotonic() + 60)
     assert set(reader.failures) == {"x"}
     assert errors == [reader.failures["x"]]
     assert stats.snapshot()["sources"]["x"]["frames"] == 3
@@ -126,7 +126,7 @@ def test_a_live_stream_begins_with_the_newest_of_both():
     reader.start()
     first = next(pairer.pairs())
     reader.stop()
-    reader.join(time.monotonic() + 10)
+    reader.join(time.monotonic() + 60)
     assert errors == []
     assert first.status == "fused"
     assert first.x.frame.index > 130

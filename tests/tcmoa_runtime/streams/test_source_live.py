@@ -2,17 +2,19 @@
 
 import functools
 import http.server
+import re
 import socket
 import subprocess
 import threading
 import time
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from stream_pieces import LiveSource, ScriptedSource
+from stream_pieces import LiveSource, ScriptedSource, wait_until
 from tcmoa_runtime.streams import opening
 from tcmoa_runtime.streams.interfaces import SourceError
 from tcmoa_runtime.streams.sources import SourceOptions, camera, open_source, reconnecting
@@ -59,23 +61,24 @@ def test_timestamps_of_another_time_base_are_converted(quick):
     source.close()
 
 
-def test_a_source_that_stays_lost_is_an_error_with_the_reason(quick):
+def test_a_source_that_stays_lost_is_an_error_with_the_reason(monkeypatch):
+    now = SimpleNamespace(seconds=100.0)
+    monkeypatch.setattr(reconnecting, "time", SimpleNamespace(monotonic=lambda: now.seconds))
     first = ScriptedSource([0], fails_after=1, name="camera")
     attempts = []
 
     def connect():
-        attempts.append(time.monotonic())
+        attempts.append(now.seconds)
         raise SourceError("not there", subject="camera")
 
-    source = Reconnecting(connect, 0.3, first)
+    source = Reconnecting(connect, 20, first)
+    monkeypatch.setattr(source._closed, "wait", lambda pause: setattr(now, "seconds", now.seconds + pause))
     source.read()
-    began = time.monotonic()
     with pytest.raises(
-        SourceError, match=r"^camera: lost for more than 0\.3 s: broke\. Use reconnect to wait longer\.$"
+        SourceError, match=r"^camera: lost for more than 20 s: broke\. Use reconnect to wait longer\.$"
     ):
         source.read()
-    assert 0.2 < time.monotonic() - began < 5
-    assert len(attempts) > 3
+    assert attempts == [100.25, 100.75, 101.75, 103.75, 107.75, 112.75, 117.75]
 
 
 def test_the_first_connection_must_work():
@@ -94,7 +97,7 @@ def test_closing_wakes_a_source_that_is_reconnecting():
     thread.start()
     time.sleep(0.1)
     source.close()
-    thread.join(2)
+    thread.join(60)
     assert ended == [None]
 
 
@@ -140,25 +143,28 @@ def test_a_long_opening_says_what_it_waits_for(monkeypatch):
     monkeypatch.setattr(opening, "MESSAGE_SECONDS", 0.05)
     messages = []
     with opening.reported_opening("rtsp://camera/live", messages.append) as on_phase:
-        time.sleep(0.12)
+        wait_until(lambda: len(messages) > 1)
         on_phase("waiting for a key frame")
-        time.sleep(0.12)
+        wait_until(lambda: "key frame" in messages[-1])
     assert messages[0] == "opening rtsp://camera/live"
-    waits = list(dict.fromkeys(messages[1:]))
-    assert waits == ["rtsp://camera/live: opening (0 s)", "rtsp://camera/live: waiting for a key frame (0 s)"]
+    waits = list(dict.fromkeys(re.sub(r"\(\d+ s\)", "(N s)", message) for message in messages[1:]))
+    assert waits == ["rtsp://camera/live: opening (N s)", "rtsp://camera/live: waiting for a key frame (N s)"]
 
 
 def test_an_unreachable_url_is_one_line_without_the_password(web):
-    for url in (f"{web}/none.mp4", f"rtsp://user:secret@127.0.0.1:{free_port()}/live"):
-        began = time.monotonic()
-        with pytest.raises(SourceError, match="cannot be opened") as caught:
+    rtsp = f"rtsp://user:secret@127.0.0.1:{free_port()}/live"
+    for url, reason in (
+        (f"{web}/none.mp4", "404"),
+        (rtsp, "Connection refused"),
+        (rtsp.replace("rtsp", "RTSP"), "Connection refused"),
+    ):
+        with pytest.raises(SourceError, match=f"cannot be opened: .*{reason}") as caught:
             open_source(url, SourceOptions(reconnect=0))
         assert "secret" not in str(caught.value)
         assert "\n" not in str(caught.value)
-        assert time.monotonic() - began < 8
 
 
-def sender(port, *, seconds=20):
+def sender(port, *, seconds=120):
     """FFmpeg sending MPEG-TS over UDP, in real time."""
     call = [
         FFMPEG,
@@ -180,7 +186,7 @@ def sender(port, *, seconds=20):
 def test_a_udp_sender_that_is_killed_and_restarted():
     port = free_port()
     first = sender(port)
-    source = open_source(f"udp://127.0.0.1:{port}", SourceOptions(timeout=2, reconnect=30))
+    source = open_source(f"udp://127.0.0.1:{port}", SourceOptions(timeout=30, reconnect=60))
     second = None
     try:
         assert source.live
@@ -189,7 +195,7 @@ def test_a_udp_sender_that_is_killed_and_restarted():
         first.kill()
         first.wait()
         second = sender(port)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         frame = source.read()
         while frame.index < 60:
             assert time.monotonic() < deadline
@@ -207,7 +213,7 @@ def test_a_udp_sender_that_is_killed_and_restarted():
 def test_noise_on_the_network_does_not_end_a_source():
     port = free_port()
     process = sender(port)
-    source = open_source(f"udp://127.0.0.1:{port}", SourceOptions(timeout=2))
+    source = open_source(f"udp://127.0.0.1:{port}", SourceOptions(timeout=30))
     try:
         source.read()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as noise:
@@ -247,13 +253,13 @@ def ended(process):
 def test_an_rtsp_server_that_is_killed_and_restarted():
     port = free_port()
     server, servers = rtsp_server(port), []
-    source = open_source(f"rtsp://127.0.0.1:{port}/live", SourceOptions(timeout=3, reconnect=40))
+    source = open_source(f"rtsp://127.0.0.1:{port}/live", SourceOptions(timeout=20, reconnect=90))
     try:
         assert (source.live, source.size) == (True, (96, 128))
         assert [source.read().index for _ in range(10)] == list(range(10))
         ended(server)
         servers.append(rtsp_server(port))
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 90
         while source.reconnects == 0:
             assert time.monotonic() < deadline
             frame = source.read()

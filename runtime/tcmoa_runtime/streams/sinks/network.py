@@ -6,7 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Final
 
-from tcmoa_runtime.location import connection_remedy, redact
+from tcmoa_runtime.location import connection_remedy, normalize_url, redact
 from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.options.sink import SinkOptions
 from tcmoa_runtime.streams.interfaces import FusedFrame, SinkError, StreamFormat
@@ -65,8 +65,8 @@ class NetworkSink:
         """
         self._av = import_av()
         self._errors = encoding_errors()
-        self.name, self.url, self._options = redact(url), url, options
-        self._container_name = CONTAINER_OF_SCHEME[url.partition("://")[0]]
+        self.name, self.url, self._options = redact(url), normalize_url(url), options
+        self._container_name = CONTAINER_OF_SCHEME[self.url.partition("://")[0]]
         self._encoder_name = choose_encoder(options, self._container_name, self.name)
         self.dropped = self.reconnects = 0
         self._format: StreamFormat | None = None

@@ -10,7 +10,15 @@ from typing import Final
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import IMAGE_SUFFIXES
-from tcmoa_runtime.location import file_url, has_number, path_of, printable, redact, scheme_of
+from tcmoa_runtime.location import (
+    file_url,
+    has_number,
+    normalize_url,
+    path_of,
+    printable,
+    redact,
+    scheme_of,
+)
 from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.options.source import RawFormat, SourceOptions
 from tcmoa_runtime.options.stream import StreamOptions
@@ -64,7 +72,7 @@ def open_source(
     if _CAMERA.fullmatch(text):
         return _open_camera(text, options, on_message)
     if scheme and scheme != "file":
-        return _open_network(text, scheme, options, on_message)
+        return _open_network(normalize_url(text), scheme, options, on_message)
     source = _open_file(path_of(text) if scheme else Path(text), options)
     return _paced(source) if options.realtime or options.live else source
 

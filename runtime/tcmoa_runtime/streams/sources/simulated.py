@@ -18,7 +18,6 @@ from tcmoa_runtime.shipped_pairs import shipped_pairs
 from tcmoa_runtime.streams.interfaces import SourceError, SourceFrame
 from tcmoa_runtime.typing import Frame, SourceName
 
-SCHEME: Final = "simulated"
 SIZE: Final = (480, 640)
 """(height, width) of the frames."""
 PERIOD_SECONDS: Final = 20.0
@@ -90,8 +89,7 @@ def _parse(location: str) -> tuple[Task, SourceName]:
     task, side = parts if len(parts) == 2 else ("vif", *parts) if len(parts) == 1 else ("", "")
     if task not in TASKS or side not in get_args(SourceName):
         raise SourceError(
-            f"no such simulated camera; expected {SCHEME}://x, {SCHEME}://y, "
-            f"or another task's, e.g. {SCHEME}://mef/x",
+            "no such simulated camera; expected simulated://x, simulated://y, or another task's, e.g. simulated://mef/x",
             subject=location,
         )
     return task, cast(SourceName, side)
