@@ -156,7 +156,8 @@ class Service:
         return made
 
     async def _get_form(self, request: Request) -> Response:
-        return page_response(request, self._access, form_page(list(self.models)))
+        tasks = {name: model.fuser.bundle.task for name, model in self.models.items()}
+        return page_response(request, self._access, form_page(tasks))
 
     async def _get_live(self, _: Request) -> Response:
         return JSONResponse({"live": True})

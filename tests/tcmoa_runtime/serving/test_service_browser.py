@@ -46,6 +46,10 @@ def test_the_form_fuses_two_images_with_a_token_and_shows_errors(driver, exporte
         assert driver.current_url == f"http://127.0.0.1:{running.port}/"
         wait = wait_module.WebDriverWait(driver, SECONDS)
         button, message = (driver.find_element("css selector", s) for s in ("button", "#message"))
+        assert [driver.find_element("id", f"role-{name}").text for name in "xy"] == [
+            "x, visible",
+            "y, infrared",
+        ]
         button.click()
         assert message.text == "Choose both images."
         for name in "xy":
@@ -56,7 +60,8 @@ def test_the_form_fuses_two_images_with_a_token_and_shows_errors(driver, exporte
         size = driver.execute_script("const i = document.getElementById('fused'); return i.decode().then("
                                      "() => [i.naturalWidth, i.naturalHeight, i.hidden])")  # fmt: skip
         assert size == [130, 100, False]
-        assert driver.find_element("id", "link").get_attribute("download") == "fused.png"
+        link = driver.find_element("id", "link")
+        assert link.get_attribute("download") == "fused.png"
         phone = {"width": 360, "height": 640, "deviceScaleFactor": 1, "mobile": True}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
         assert driver.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [
@@ -66,6 +71,8 @@ def test_the_form_fuses_two_images_with_a_token_and_shows_errors(driver, exporte
         driver.find_element("id", "scale").send_keys("99")
         button.click()
         wait.until(lambda _: message.text == "prompt_scale: holds 99; expected -16 to 16")
+        assert not link.is_displayed()
+        assert not driver.find_element("id", "fused").is_displayed()
     assert float(fuser.backend.calls[0]["prompt_shift"].mean()) == 0.5
     log = [entry["message"] for entry in driver.get_log("browser")]
     assert [line for line in log if "/v1/fuse" not in line] == []

@@ -31,9 +31,18 @@ for (const name of ["x", "y"]) {
   });
 }
 
+function describeSources() {
+  const roles = find("bundle").selectedOptions[0].dataset;
+  for (const name of ["x", "y"]) find(`role-${name}`).textContent = `${name}, ${roles[name]}`;
+}
+
+find("bundle").addEventListener("change", describeSources);
+describeSources();
+
 function show(text, isError) {
   find("message").textContent = text;
   find("message").classList.toggle("error", isError);
+  if (isError) for (const id of ["link", "fused"]) find(id).hidden = true; // the result of an earlier request
 }
 
 find("form").addEventListener("submit", async (event) => {
