@@ -147,9 +147,10 @@ def _show(file: Path, address: str, *, as_json: bool) -> int:
 
 def _stop(file: Path, address: str) -> int:
     from tcmoa_runtime.fleet.run import visit_fleet
+    from tcmoa_runtime.fleet.supervisor import SILENT_S
 
     with visit_fleet(file, address) as visitor:
-        count = len(visitor.look().pairs)
+        count = len(visitor.look(SILENT_S).pairs)  # those that never answer are ended at once
         is_complete = visitor.stop_all(is_fleet_stopping=True)
     _check_complete(is_complete, visitor.fleet)
     if not count:

@@ -118,7 +118,7 @@ class StubbornFleet:
 
     fleet, is_fleet_stopping = "yard", False
 
-    def look(self):
+    def look(self, seconds=0.0):
         return FleetStatus("yard", (PairStatus("gate", "running", None, 1.0, None),))
 
     status = look
