@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from dataclasses import dataclass
 from typing import Final, Self
@@ -14,6 +15,7 @@ DEFAULT_PORT: Final = 8080
 OFF: Final = "off"
 """Address of a page that is not served."""
 MAX_PORT: Final = 65_535
+_PORT: Final = re.compile(r"[0-9]{1,5}")
 _BACKLOG: Final = 64
 
 
@@ -57,9 +59,9 @@ class Address:
             host, _, port = text.partition(":")
         if not host and not port:
             raise wrong
-        if port and not (port.isascii() and port.isdigit() and int(port) <= MAX_PORT):
+        if port and not (_PORT.fullmatch(port) and int(port) <= MAX_PORT):
             raise wrong
-        if any(character.isspace() or character in "/@" for character in host):
+        if any(not c.isprintable() or c.isspace() or c in "/@" for c in host):
             raise wrong
         return cls(host or DEFAULT_HOST, int(port) if port else default_port)
 

@@ -54,6 +54,9 @@ def test_a_printed_address_is_parsed_back(host, port):
         "a b:1",
         "u@h",
         "h:٣",
+        "h:" + "1" * 5000,
+        "9" * 5000,
+        "h\0:80",
     ],
 )
 def test_a_wrong_address_is_refused_in_one_line(text):

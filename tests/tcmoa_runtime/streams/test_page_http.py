@@ -2,14 +2,13 @@
 
 import json
 import re
-import time
 
 import cv2
 import numpy as np
 import pytest
 
 from page_pieces import call, request, running_page, wait_for_frames
-from stream_pieces import ListSink, LiveSource, ScriptedSource, copying_fuser
+from stream_pieces import ListSink, LiveSource, ScriptedSource, copying_fuser, wait_until
 from tcmoa_runtime import Fuser, Stream
 from tcmoa_runtime.install import install_command
 from tcmoa_runtime.streams.page import sink as page_sink
@@ -106,6 +105,7 @@ def test_a_smaller_image_can_be_requested(page):
         ("view=z", "view: 'z'; expected one of fused, x, y"),
         ("width=0", "width: '0'"),
         ("width=wide", "width: 'wide'"),
+        ("width=" + "9" * 5000, "width: '9999"),
     ],
 )
 def test_a_wrong_query_is_refused(page, query, message):
@@ -289,9 +289,8 @@ def test_streams_of_files_without_prompts_are_shown(plain_bundle):
 
     def request_frame(frame):
         if frame.index == 4:
-            while (answer := request(page, "/api/frame.jpg"))[0] != 200:
-                time.sleep(0.01)
-            results.append((answer, call(page, "/api/state")[1]))
+            wait_until(lambda: request(page, "/api/frame.jpg")[0] == 200)
+            results.append((request(page, "/api/frame.jpg"), call(page, "/api/state")[1]))
 
     Stream(copying_fuser(plain_bundle), x, y, sinks=[page], on_frame=request_frame).run()
     ((image, state),) = results

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
-from typing import get_args
+from typing import Final, get_args
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -21,6 +22,8 @@ from tcmoa_runtime.streams.page.json_body import read_json_body
 from tcmoa_runtime.streams.page.stream_info import StreamInfo
 from tcmoa_runtime.web.access import COOKIE_SECONDS, Access
 from tcmoa_runtime.web.routes import Route
+
+_WIDTH: Final = re.compile(r"[0-9]{1,9}")
 
 
 class Api:
@@ -85,7 +88,7 @@ class Api:
         name, width = _image_name(request.query.get("view", "fused")), request.query.get("width")
         if width is None:
             width = str(routes.MAX_WIDTH_PX)
-        if not (width.isascii() and width.isdigit() and 0 < int(width) <= routes.MAX_WIDTH_PX):
+        if not (_WIDTH.fullmatch(width) and 0 < int(width) <= routes.MAX_WIDTH_PX):
             raise InputError(f"{width!r}; expected 1 to {routes.MAX_WIDTH_PX} pixels", subject="width")
         frame = self._hub.frame
         jpeg = None if frame is None else await self._hub.jpeg(frame, name, int(width))

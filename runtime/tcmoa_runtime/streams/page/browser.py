@@ -191,7 +191,8 @@ class BrowserConnection:
         return [(view, part) for view, part in zip(request.views, parts, strict=True) if part is not None]
 
     async def _close(self, code: int, reason: str) -> None:
-        await self.socket.close(code=code, message=reason[:_MAX_REASON_BYTES].encode())
+        cut = reason.encode(errors="replace")[:_MAX_REASON_BYTES].decode(errors="ignore")  # whole characters
+        await self.socket.close(code=code, message=cut.encode())
 
 
 def _frame_header(frame: FusedFrame, skipped: int) -> FrameHeader:
