@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from tcmoa_export.wrap.plan import InputPlan, Plan
 from tcmoa_export.wrap.questions import Questions, QuestionsError
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import format_size
+from tcmoa_runtime.options.wrap import ColorOut
 
 
 def plan_outputs(
@@ -151,7 +152,7 @@ def _check_weights(
         )
 
 
-def _color_out(plan: InputPlan, channels: int, subject: str, read: list[str]) -> Any:
+def _color_out(plan: InputPlan, channels: int, subject: str, read: list[str]) -> ColorOut | None:
     """Return where the color of the result is from."""
     given = plan.conventions
     if given.output_kind == "weights":
