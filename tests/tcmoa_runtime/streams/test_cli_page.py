@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from page_pieces import call, request
+from stream_pieces import wait_until
 from tcmoa_runtime.images import write_image
 from video_pieces import gradient
 
@@ -62,14 +63,13 @@ def frames(page, **options):
 
 
 def wait_for_frames(page, count, **options):
-    for _ in range(600):
+    def are_there():
         try:
-            if frames(page, **options) >= count:
-                return
+            return frames(page, **options) >= count
         except OSError:
-            pass
-        signal.sigtimedwait((), 0.05)
-    raise AssertionError(f"fewer than {count} frames")
+            return False
+
+    wait_until(are_there, f"fewer than {count} frames")
 
 
 def test_the_page_is_an_output_and_controls_the_prompt(start):
@@ -78,7 +78,7 @@ def test_the_page_is_an_output_and_controls_the_prompt(start):
     assert call(page, "/api/control", "POST", {"shift": 0.2, "ramp": 0})[1]["shift"] == 0.2
     assert request(page, "/api/frame.jpg")[0] == 200
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert json.loads(out)["outputs"] == ["page"]
     with pytest.raises(OSError, match="refused"):
@@ -93,7 +93,7 @@ def test_on_other_addresses_the_printed_url_has_a_token(start):
     assert request(page, "/")[0] == 401
     assert request(page, f"/?token={token}")[0] == 303
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
 
 
