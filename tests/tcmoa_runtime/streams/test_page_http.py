@@ -1,5 +1,6 @@
 """The HTTP API of the page: routes, control, errors and access."""
 
+import asyncio
 import json
 import re
 
@@ -27,6 +28,19 @@ def served(bundle):
 @pytest.fixture
 def page(served):
     return served[0]
+
+
+def test_the_page_answers_in_a_program_that_has_installed_uvloop(bundle):
+    uvloop = pytest.importorskip(
+        "uvloop", reason="uvloop is not installed; `pip install 'tcmoa[ray]'` runs this"
+    )
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # as Ray does in its workers, where fleets run
+    try:
+        with running_page(bundle) as (page, _):
+            assert request(page, "/")[0] == 200
+            assert call(page, "/api/state")[0] == 200
+    finally:
+        asyncio.set_event_loop_policy(None)
 
 
 # Reading

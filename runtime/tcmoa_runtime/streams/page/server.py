@@ -71,7 +71,10 @@ class PageServer:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._serve())
+            # asyncio's own loop, whatever the program has installed: uvloop, which Ray installs in its workers, makes
+            # transports that are no `asyncio.Transport`.
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._serve())
         except Exception as error:  # raised by `start`
             self._error = error
         finally:
