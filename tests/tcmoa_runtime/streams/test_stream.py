@@ -430,7 +430,9 @@ def test_a_consumer_gets_every_frame_beside_a_sink_that_cannot_be_opened(bundle)
 
 
 def test_after_two_of_three_sinks_have_failed_the_third_goes_on(bundle):
-    failing = [ListSink(name, fails_at=at) for name, at in (("a", 2), ("b", 4))]
+    failing = [
+        ListSink(name, fails_at=at) for name, at in (("a", 2), ("b", 20))
+    ]  # more apart than the queues hold
     kept = ListSink("kept")
     stream = Stream(copying_fuser(bundle), slow_file(30), file(30), sinks=[*failing, kept])
     with pytest.raises(SinkError, match="a: is full"):
