@@ -31,7 +31,9 @@ class Chart {
     const color = (name) => style.getPropertyValue(`--${name}`);
     context.scale(ratio, ratio);
     context.font = "10px system-ui, sans-serif";
-    const top = Chart.roundUp(Math.max(...points.map((point) => point[1]))), left = 30, right = width - 6, under = 15;
+    const top = Chart.roundUp(Math.max(...points.map((point) => point[1]))), right = width - 6, under = 15;
+    const values = [0, top / 2, top].map((value) => [value, String(Number(value.toPrecision(3)))]);
+    const left = Math.max(30, ...values.map(([, label]) => context.measureText(label).width + 6));
     const xOf = (age) => right - (right - left) * age / Chart.HISTORY_SECONDS;
     const yOf = (value) => height - under - (height - under - 8) * value / top;
     context.fillStyle = color("muted");
@@ -39,8 +41,8 @@ class Chart {
     context.lineWidth = 1;
     context.textBaseline = "middle";
     context.textAlign = "right";
-    for (const value of [0, top / 2, top]) {
-      context.fillText(String(Number(value.toPrecision(3))), left - 4, yOf(value));
+    for (const [value, label] of values) {
+      context.fillText(label, left - 4, yOf(value));
       this.line(context, [[left, yOf(value)], [right, yOf(value)]]);
     }
     context.textBaseline = "alphabetic";
