@@ -127,7 +127,8 @@ def running_service(fusers, options=None, *, token=None, address="127.0.0.1", gr
     try:
         yield running
     finally:
-        server.stop()
+        if not server._stopping.is_set():  # a second stop cuts requests off
+            server.stop()
         thread.join(SECONDS)
     assert not thread.is_alive()
 

@@ -51,6 +51,12 @@ class Connection(HttpToolsProtocol):
     """Bytes of the URL and the headers that were parsed."""
     _is_in_head = True
 
+    @property
+    def is_sending(self) -> bool:
+        """Whether a response has not been sent to its end."""
+        is_responding = self.cycle is not None and not self.cycle.response_complete
+        return is_responding or self.transport.get_write_buffer_size() > 0
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Start to serve the connection, or answer 503 if there is no place for it."""
         network = client_network(transport.get_extra_info("peername"))
@@ -108,9 +114,10 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
-        """Begin the time for the next request."""
+        """Begin the time for the next request, unless a client has sent it before this response."""
         super().on_response_complete()
-        if not self.transport.is_closing():
+        is_next_begun = self.cycle is not None and not self.cycle.response_complete
+        if not is_next_begun and not self.transport.is_closing():
             self._is_in_head = True
             self._set_deadline(limits.IDLE_SECONDS)
 

@@ -13,11 +13,12 @@ from starlette.applications import Starlette
 
 from tcmoa_runtime.log import get_logger
 from tcmoa_runtime.serving.application import Service
-from tcmoa_runtime.serving.connection import limited_protocol
+from tcmoa_runtime.serving.connection import Connection, limited_protocol
 from tcmoa_runtime.web.connections import KEEPALIVE_SECONDS, MAX_BACKLOG, ConnectionCounter, max_connections
 
 CLOSE_SECONDS: Final = 2.0
-"""Time that connections have to close when no request is left."""
+"""Time for the answers to requests that are cut off, and for connections to close."""
+_POLL_SECONDS: Final = 0.02
 
 _log = get_logger("service")
 
@@ -82,20 +83,46 @@ class ServiceServer:
     def _stop_once(self) -> None:
         (self._aborting if self._stopping.is_set() else self._stopping).set()
 
+    @property
+    def _sending(self) -> list[Connection]:
+        """Connections with a response that has not been sent to its end."""
+        connections = self._server.server_state.connections
+        return [found for found in connections if isinstance(found, Connection) and found.is_sending]
+
     async def _cut_off(self) -> None:
-        """Let the requests that have not ended be answered with 503."""
+        """Let the requests that have not ended be answered with 503, and abort the connections that do not read."""
         tasks = list(self._server.server_state.tasks)
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                if tasks:
+                    await asyncio.wait(tasks)
+                await self._wait_until_sent()
+        for connection in self._sending:
+            connection.transport.abort()
+
+    async def _wait_until_sent(self) -> None:
+        while self._sending:
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _end_requests(self, grace: float) -> bool:
+        """Take no more requests; return whether those that were taken were answered, and the answers sent, in time."""
+        try:
+            async with asyncio.timeout(grace):
+                if not await self._service.stop(grace):
+                    return False
+                await self._wait_until_sent()
+        except TimeoutError:
+            return False
+        return True
 
     async def _serve(self, grace: float, on_started: Callable[[], None] | None) -> bool:
         self._loop = asyncio.get_running_loop()
         serving = asyncio.create_task(self._server.serve([self._listener]))
         stopping = asyncio.create_task(self._stopping.wait())
         while not self._server.started and not serving.done():
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(_POLL_SECONDS)
         if self._server.started and on_started is not None:
             on_started()
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -108,8 +135,8 @@ class ServiceServer:
         return has_ended
 
     async def _wait_for_requests(self, grace: float) -> bool:
-        """Take no more requests; return whether those that were taken have ended in time."""
-        ending = asyncio.create_task(self._service.stop(grace))
+        """Take no more requests; return whether those that were taken have ended in time, and before a second stop."""
+        ending = asyncio.create_task(self._end_requests(grace))
         aborting = asyncio.create_task(self._aborting.wait())
         await asyncio.wait((ending, aborting), return_when=asyncio.FIRST_COMPLETED)
         aborting.cancel()

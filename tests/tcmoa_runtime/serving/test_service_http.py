@@ -27,7 +27,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from tcmoa_runtime.serving import body as body_module
-from tcmoa_runtime.serving import gate
+from tcmoa_runtime.serving import gate, server
 from tcmoa_runtime.serving.application import make_application
 from tcmoa_runtime.serving.connection import MAX_HEAD_BYTES
 from tcmoa_runtime.web import access, connections
@@ -226,7 +226,8 @@ def test_a_wrong_path_or_method_gets_one_line(service, method, path, status, lin
 def test_the_page_names_the_bundles_and_loads_nothing_else(service):
     status, headers, text = service.request("GET", "/")
     assert (status, headers.get_content_type()) == (200, "text/html")
-    assert b"<option>copy</option><option>bgr</option>" in text
+    for name in (b"copy", b"bgr"):
+        assert b'<option data-x="visible" data-y="infrared">' + name + b"</option>" in text
     assert "default-src 'none'" in headers["Content-Security-Policy"]
     assert "'unsafe-inline'" not in headers["Content-Security-Policy"]
     assert b"://" not in text
@@ -494,6 +495,44 @@ def test_requests_that_do_not_end_are_cut_off(opened, frame, caplog):
         assert call.answer[:2] == (503, {"error": line})
 
 
+def slow_reader(running, image):
+    """Send a request whose response does not fit into the buffers of its connection; return the connection."""
+    body, length = infer_body({"x": image, "y": image})
+    client = socket.socket()
+    client.settimeout(SECONDS)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", running.port))
+    wait_for(lambda: running.server.connections.total == 1)
+    client.sendall(
+        b"POST /v2/models/copy/infer HTTP/1.1\r\nHost: localhost\r\nInference-Header-Content-Length: %d\r\n"
+        b"Content-Length: %d\r\n\r\n" % (length, len(body)) + body
+    )
+    return client
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_stop_waits_until_responses_are_sent(opened, monkeypatch, is_read):
+    monkeypatch.setattr(server, "CLOSE_SECONDS", 0.1)
+    large, received = noise(1000, 1300), b""
+    fuser = copying_fuser(opened, fit="resize")
+    with running_service({"copy": fuser}, grace=SECONDS if is_read else 0.5) as running:
+        client = slow_reader(running, large)
+        wait_for(lambda: running.service.metrics._pairs["copy"] == 1)
+        wait_for(lambda: running.service.queue.num_running + running.service.queue.num_waiting == 0)
+        running.server.stop()
+        if is_read:
+            wait_for(lambda: running.request("GET", "/v2/health/ready")[0] == 503)
+            time.sleep(0.3)
+            assert running.request("GET", "/v2/health/live")[0] == 200
+            while chunk := client.recv(1 << 16):
+                received += chunk
+        wait_for(lambda: running.has_ended is not None)
+        client.close()
+    assert running.has_ended is is_read
+    head, _, rest = received.partition(b"\r\n\r\n")
+    assert not is_read or f"content-length: {len(rest)}\r\n".encode() in head + b"\r\n"
+
+
 # Connections
 
 
@@ -543,6 +582,27 @@ def test_a_connection_is_used_for_several_requests(service, monkeypatch):
     assert answer.count(b'{"live":true}') == 3
 
 
+def test_a_request_that_was_sent_before_the_last_response_may_take_longer_than_a_client_may_be_idle(
+    opened, frame, monkeypatch
+):
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.05)
+    fuser, backend = held_fuser(opened)
+    body, length = infer_body({"x": frame, "y": frame})
+    with running_service({"held": fuser}) as running:
+        answers = []
+        data = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n" + (
+            b"POST /v2/models/held/infer HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            b"Inference-Header-Content-Length: %d\r\nContent-Length: %d\r\n\r\n" % (length, len(body)) + body
+        )
+        client = threading.Thread(target=lambda: answers.append(exchange(running.port, data)))
+        client.start()
+        assert backend.begun.acquire(timeout=SECONDS)
+        time.sleep(0.2)
+        backend.go.release()
+        client.join(SECONDS)
+    assert answers[0].endswith(frame.tobytes())
+
+
 @pytest.mark.parametrize(
     ("data", "status", "line"),
     [
@@ -567,14 +627,6 @@ def test_a_client_that_does_not_read_is_disconnected(opened, monkeypatch):
     monkeypatch.setattr(connections, "WRITE_SECONDS", 0.3)
     large = noise(1000, 1300)
     with running_service({"copy": copying_fuser(opened, fit="resize")}) as running:
-        body, length = infer_body({"x": large, "y": large})
-        client = socket.socket()
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.connect(("127.0.0.1", running.port))
-        wait_for(lambda: running.server.connections.total == 1)
-        client.sendall(
-            b"POST /v2/models/copy/infer HTTP/1.1\r\nHost: localhost\r\nInference-Header-Content-Length: %d\r\n"
-            b"Content-Length: %d\r\n\r\n" % (length, len(body)) + body
-        )
+        client = slow_reader(running, large)
         wait_for(lambda: running.server.connections.total == 0)
         client.close()
