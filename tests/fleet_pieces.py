@@ -80,7 +80,7 @@ class SupervisorProcess:
     def get(self, path):
         """Return the body of a response; None if there is no server or it is an error."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as response:
                 return response.read()
         except (urllib.error.URLError, OSError):
             return None
@@ -90,7 +90,7 @@ class SupervisorProcess:
         body = self.get("/api/fleet")
         return {} if body is None else {pair["name"]: pair for pair in json.loads(body)["pairs"]}
 
-    def until(self, condition, seconds=60):
+    def until(self, condition, seconds=180):
         """Wait until a condition of the pairs holds; return the pairs and the seconds that it took."""
         began = time.monotonic()
         while True:

@@ -19,7 +19,7 @@ import pytest
 
 from tcmoa_runtime.cluster.address import ask
 
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 180
 
 # A node whose processes were killed refuses connections, and counts as dead after two checks. A busy one answers late,
 # for which Ray waits ten seconds.

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 TCMOA = (sys.executable, "-c", "import sys; from tcmoa_runtime.cli import run; sys.exit(run(sys.argv[1:]))")
-START_SECONDS = 120
+START_SECONDS = 240
 NAMES = ("astronaut", "rocket")
 
 
@@ -86,7 +86,7 @@ def running(words, folder, end=signal.SIGTERM):
             time.sleep(0.1)
         yield SimpleNamespace(process=process, url=url[0], log=log)
         process.send_signal(end)
-        assert process.wait(60) in (0, -signal.SIGTERM, 128 + signal.SIGTERM), log.read_text()
+        assert process.wait(180) in (0, -signal.SIGTERM, 128 + signal.SIGTERM), log.read_text()
     finally:
         process.kill()
         process.wait()
@@ -115,7 +115,7 @@ def test_serve_fuses_files_that_are_posted(where, place, fused):
     options, _ = where
     with running([*readme_commands()["serve"], *options, "--port", str(free_port())], place) as service:
         url = service.url
-        assert httpx.get(f"{url}/v2/health/ready").status_code == 200
+        assert httpx.get(f"{url}/v2/health/ready", timeout=60).status_code == 200
         for name, frame in fused.items():
             files = {
                 side: (place / source / f"{name}.png").read_bytes()
@@ -145,11 +145,11 @@ def test_a_fleet_streams_all_of_its_pairs_and_completes_its_files(where, place):
                     time.sleep(0.1)
 
             def pairs():
-                return httpx.get(f"{fleet.url}/api/fleet").json()["pairs"]
+                return httpx.get(f"{fleet.url}/api/fleet", timeout=60).json()["pairs"]
 
             until(lambda: pairs() and all(pair["state"] == "running" for pair in pairs()))
-            picture = httpx.get(f"{fleet.url}/api/pairs/{pairs()[0]['name']}/picture.jpg").content
-            assert decode_image(picture, "picture").ndim == 3
+            url = f"{fleet.url}/api/pairs/{pairs()[0]['name']}/picture.jpg"
+            assert decode_image(httpx.get(url, timeout=60).content, "picture").ndim == 3
             fleet.process.send_signal(signal.SIGHUP)
             until(lambda: f"{words[1]}: read again: nothing changed" in fleet.log.read_text())
     finally:

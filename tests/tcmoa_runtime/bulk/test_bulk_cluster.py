@@ -58,7 +58,7 @@ def error_rows(out):
 def kill_driver_after(count, out, command, environment):
     """Run a command until it has written some images, and kill it; return their names."""
     driver = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while len(images_in(out)) < count and driver.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     assert driver.poll() is None

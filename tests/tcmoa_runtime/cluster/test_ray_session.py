@@ -120,7 +120,7 @@ def test_wrong_addresses_are_one_line_at_once(address, line):
     with pytest.raises(InputError) as caught, ray_session(address):
         pass
     assert str(caught.value) == line
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 30  # Ray itself asks for minutes
 
 
 def test_a_cluster_refuses_no_token_a_wrong_one_and_the_other_port(cluster, monkeypatch, tmp_path):  # noqa: F811

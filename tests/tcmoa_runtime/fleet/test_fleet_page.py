@@ -58,7 +58,7 @@ def served(source, address="127.0.0.1:0", token=None):
 def get(page, path, **headers):
     """Return (status, headers, body)."""
     port = int(re.search(r":(\d+)/", page.url)[1])
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
     with contextlib.closing(connection):
         connection.request(headers.pop("method", "GET"), path, headers=headers)
         response = connection.getresponse()
@@ -256,7 +256,7 @@ def test_a_browser_shows_a_hundred_pairs(driver):
             return driver.execute_script(f"return {script}")
 
         def until(script):
-            deadline = time.monotonic() + 15
+            deadline = time.monotonic() + 60
             while not read(script):
                 assert time.monotonic() < deadline, (script, driver.get_log("browser"))
                 time.sleep(0.05)
