@@ -1,17 +1,19 @@
-"""Images of a request to a server: how many and how large they may be, and decoding those that are image files."""
+"""Images of a request to a server: how many and how large they may be, and those that are image files."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tcmoa_runtime.contract import FUSED
 from tcmoa_runtime.errors import InputError
+from tcmoa_runtime.image_header import ImageFormat
 from tcmoa_runtime.images import EncodedImage, decode_image, format_size, in_order
-from tcmoa_runtime.typing import ChannelOrder
+from tcmoa_runtime.typing import ChannelOrder, FrameSize
 
 MAX_FRAMES: Final = 64
 """Pairs of one request: a pair of one pixel takes as long as one of the bundle's size."""
@@ -19,6 +21,18 @@ MAX_SIDE_PX: Final = 32_768
 """Longest side of a frame."""
 DEFAULT_MAX_PIXELS: Final = 1 << 26
 """Pixels of all images of a source of one request, 8192x8192: 600 MB when 16 bits in color are stretched."""
+
+
+FUSED_FILES: Final[Mapping[str, ImageFormat]] = {f"{FUSED}_png": "PNG", f"{FUSED}_jpeg": "JPEG"}
+"""Outputs that are the fused frames as image files."""
+
+
+def frame_size(image: NDArray[Any]) -> FrameSize | None:
+    """Return (height, width) of a frame [H, W] or [H, W, C] or of frames [B, H, W, C]; None if it is none of them."""
+    if image.ndim not in (2, 3, 4):
+        return None
+    height, width = image.shape[1:3] if image.ndim == 4 else image.shape[:2]
+    return height, width
 
 
 def check_extent(image: NDArray[Any], name: str, max_pixels: int) -> None:

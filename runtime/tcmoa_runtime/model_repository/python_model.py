@@ -22,11 +22,12 @@ from tcmoa_runtime.errors import InputError, NoPromptError, TcmoaError, first_li
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.images import DEFAULT_PERCENTILES, encode_image, in_order
 from tcmoa_runtime.log_output import LogSettings, shown_log
-from tcmoa_runtime.model_repository.tensors import ENCODED, FUSED_FILES, SOURCE_FORMS, python_outputs
+from tcmoa_runtime.model_repository.tensors import ENCODED, SOURCE_FORMS, python_outputs
 from tcmoa_runtime.options.fuser import FuserOptions
 from tcmoa_runtime.options.option import check_minimum
-from tcmoa_runtime.request_images import DEFAULT_MAX_PIXELS, check_extent, decode_frames
-from tcmoa_runtime.typing import BackendChoice, FitMode, Frame, Percentiles, PromptMap
+from tcmoa_runtime.request_images import DEFAULT_MAX_PIXELS, FUSED_FILES, check_extent, decode_frames
+from tcmoa_runtime.request_prompts import expand_numbers
+from tcmoa_runtime.typing import BackendChoice, FitMode, Frame, Percentiles, PromptLike
 
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 """Tensors of a request or response by name."""
@@ -270,23 +271,14 @@ class RequestFuser:
         check_extent(value, name, self._max_pixels)
         return value
 
-    def _prompts(self, inputs: Tensors, x: NDArray[Any]) -> tuple[PromptMap | None, PromptMap | None]:
+    def _prompts(self, inputs: Tensors, x: NDArray[Any]) -> tuple[PromptLike | None, PromptLike | None]:
         """Return alpha and beta of a request; None for the bundle's default."""
         values = []
         for name in (PROMPT_SCALE, PROMPT_SHIFT):
             value = inputs.get(name)
             if value is not None and not self._fuser.bundle.has_prompt:
                 raise NoPromptError(name)
-            if (
-                value is not None
-                and value.ndim == 3
-                and value.shape[1:] == (1, 1)
-                and len(value) in (1, len(x))
-            ):
-                # A number for all frames, or one for each of them.
-                grid = self._fuser.grid_of((x.shape[1], x.shape[2]))
-                value = np.broadcast_to(value, (len(value), *grid))
-            values.append(value)
+            values.append(expand_numbers(value, self._fuser, x))
         return values[0], values[1]
 
 

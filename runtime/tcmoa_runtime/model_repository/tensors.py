@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from tcmoa_runtime.bundle import Bundle
 from tcmoa_runtime.contract import FUSED, PROMPT, PROMPT_SCALE, PROMPT_SHIFT, X, Y
-from tcmoa_runtime.image_header import ImageFormat
+from tcmoa_runtime.request_images import FUSED_FILES
 from tcmoa_runtime.typing import JsonObject
 
 UINT16: Final = "_uint16"
@@ -16,8 +15,6 @@ ENCODED: Final = "_encoded"
 SOURCE_FORMS: Final[tuple[str, ...]] = ("", UINT16, ENCODED)
 """What follows `x` and `y` in the names of the inputs of the python backend: frames in 8 bits, in 16 bits, or the bytes
 of image files."""
-FUSED_FILES: Final[Mapping[str, ImageFormat]] = {f"{FUSED}_png": "PNG", f"{FUSED}_jpeg": "JPEG"}
-"""Outputs of the python backend that are the fused frames as the bytes of image files."""
 
 _CONFIG_TYPES: Final = {"uint8": "UINT8", "uint16": "UINT16", "float32": "FP32", "bytes": "STRING"}
 _PROTOCOL_TYPES: Final = {**_CONFIG_TYPES, "bytes": "BYTES"}

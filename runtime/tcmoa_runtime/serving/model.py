@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,13 +16,12 @@ from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.given_prompt import Prompt
 from tcmoa_runtime.image_header import ImageFormat
 from tcmoa_runtime.images import decode_image, encode_image, in_order
-from tcmoa_runtime.request_images import MAX_FRAMES, check_extent, decode_frames
+from tcmoa_runtime.request_images import FUSED_FILES, MAX_FRAMES, check_extent, decode_frames, frame_size
+from tcmoa_runtime.request_prompts import expand_numbers
 from tcmoa_runtime.serving.protocol import MODEL_VERSION, InferRequest, RequestedOutput
 from tcmoa_runtime.serving.tensors import Tensor
 from tcmoa_runtime.typing import Frame, JsonObject, JsonValue, PromptLike
 
-FUSED_FILES: Final[Mapping[str, ImageFormat]] = {"fused_png": "PNG", "fused_jpeg": "JPEG"}
-"""Outputs that are the fused frame as an image file, BYTES [1], or [B] for a batch."""
 PLATFORM: Final = "tcmoa"
 
 _PROMPTS: Final = (PROMPT_SCALE, PROMPT_SHIFT)
@@ -153,11 +152,12 @@ class Model:
         """Fuse frames in the bundle's channel order."""
         for name, image in ((X, x), (Y, y)):
             check_extent(image, name, self._limits.max_pixels)
+        size = frame_size(x)  # the fuser refuses what has none
         if scale is None:
             scale = self._prompt.scale
-        if shift is None and self._prompt.shift is not None:
-            axes = x.shape[1:3] if x.ndim == 4 else x.shape[:2]
-            shift = self._prompt.shift_for(self.fuser, (axes[0], axes[1]))
+        if shift is None and size is not None:
+            shift = self._prompt.shift_for(self.fuser, size)
+        scale, shift = (expand_numbers(value, self.fuser, x) for value in (scale, shift))
         start = time.perf_counter()
         if with_prompt:
             fused, prompt = self.fuser.with_prompt(x, y, scale=scale, shift=shift)

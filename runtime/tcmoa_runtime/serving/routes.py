@@ -68,8 +68,8 @@ INFER: Final = Route(
         ),
         Parameter(
             "inputs: prompt_scale, prompt_shift",
-            "numbers `[1]`, `[gh, gw]` or `[B, gh, gw]`",
-            "Alpha and beta of Eq. 8. May be left out.",
+            "numbers `[1]`, `[1, 1, 1]`, `[B, 1, 1]`, `[gh, gw]` or `[B, gh, gw]`",
+            "Alpha and beta of Eq. 8: a number, one for each frame, or maps. May be left out.",
         ),
         Parameter(
             "outputs",

@@ -130,6 +130,18 @@ def test_prompts_are_tensors_of_any_type_of_numbers(client, fusers, pair, dtype,
     np.testing.assert_allclose(prompt, expected[1], rtol=0 if binary else 1e-7)
 
 
+def test_prompts_are_numbers_in_the_shape_that_triton_takes_them(client, fusers, pair, four_pairs):
+    """A client may send the same tensors to this service and to a model of Triton's python backend."""
+    x, y = pair
+    number = np.full((1, 1, 1), 0.25, np.float32)
+    (fused,) = infer(client, {"x": x, "y": y, "prompt_shift": number})
+    np.testing.assert_array_equal(fused, fusers["vif"](x, y, shift=0.25))
+    x, y = (frames[:2] for frames in four_pairs)
+    (fused,) = infer(client, {"x": x, "y": y, "prompt_scale": np.float32([[[0.5]], [[2.0]]])})
+    expected = [fusers["vif"](x[i], y[i], scale=(0.5, 2.0)[i]) for i in range(2)]
+    np.testing.assert_array_equal(fused, expected)
+
+
 def test_prompts_are_parameters_too(client, fusers, pair):
     x, y = pair
     (fused,) = infer(client, {"x": x, "y": y}, parameters={"prompt_scale": 2, "prompt_shift": -0.5})
@@ -178,6 +190,9 @@ def test_the_default_prompt_of_a_service_is_used(exported, fusers, pair):
     with running_service({"vif": fusers["vif"]}, prompt=Prompt(1.5, mask)) as running:
         _, _, data = running.infer(x, y)
         given = running.infer(x, y, parameters={"prompt_shift": 0.25, "binary_data_output": True})[2]
+        wrong = [running.infer(np.zeros(shape, np.uint8))[:2] for shape in ((3,), (0, 2, 3), (1, 1, 1, 1, 1))]
+    assert [status for status, _ in wrong] == [400, 400, 400]
+    assert wrong[0][1] == {"error": "x: shape [3]; expected [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]"}
     expected = fusers["vif"](x, y, scale=1.5, shift=127 / 256)
     np.testing.assert_array_equal(np.frombuffer(data, np.uint8).reshape(expected.shape), expected)
     assert given == fusers["vif"](x, y, scale=1.5, shift=0.25).tobytes()
