@@ -67,9 +67,26 @@ class DiskFolders:
 
     def list_entries(self, folder: Path) -> Iterable[tuple[str, bool]]:
         """Yield the name of each file and folder in a folder, and whether it is a folder."""
+        for entry, is_folder in scan_folder(folder):
+            yield entry.name, is_folder
+
+
+def scan_folder(folder: str | Path) -> Iterator[tuple[os.DirEntry[str], bool]]:
+    """Yield each file and folder in a folder of this machine, and whether it is a folder or leads to one.
+
+    Raises:
+        InputError: The folder cannot be listed.
+    """
+    try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                yield entry.name, entry.is_dir()
+                try:
+                    is_folder = entry.is_dir()
+                except OSError:  # a link that leads to itself, or where this user may not look
+                    is_folder = False
+                yield entry, is_folder
+    except OSError as error:
+        raise InputError(f"cannot be listed: {error.strerror}", subject=folder) from error
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,10 @@ def walk_files(out: ResultFolder, *, follow_links: bool = True) -> Iterator[tupl
         if not out.storage.is_remote:
             if folder != out.path and not follow_links and Path(folder).is_symlink():
                 continue
-            status = Path(folder).stat()
+            try:
+                status = Path(folder).stat()
+            except FileNotFoundError:  # it was removed since it was listed
+                continue
             if (status.st_dev, status.st_ino) in entered:
                 continue
             entered.add((status.st_dev, status.st_ino))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from tcmoa_runtime.errors import InputError, MissingError, first_line
 from tcmoa_runtime.images import MAX_FILE_BYTES, decode_image, read_image, write_bytes
 from tcmoa_runtime.location import path_of, redact, scheme_of
-from tcmoa_runtime.pairs import DiskFolders, FolderReader
+from tcmoa_runtime.pairs import DiskFolders, FolderReader, scan_folder
 from tcmoa_runtime.regular_file import open_regular_file
 
 if TYPE_CHECKING:
@@ -107,13 +107,13 @@ class DiskStorage(DiskFolders):
 
     def list_files(self, folder: str) -> Iterator[ListedFile]:
         """Yield each file and folder in a folder."""
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                yield _listed(entry)
+        for entry, is_folder in scan_folder(folder):
+            yield ListedFile(entry.name, is_folder, _time_of(entry))
 
     def find(self, path: str) -> ListedFile | None:
         """Return the file or folder at a path, also if it is a link that leads nowhere."""
-        return _listed(Path(path)) if self.exists(path) else None
+        found = Path(path)
+        return ListedFile(found.name, found.is_dir(), _time_of(found)) if self.exists(path) else None
 
     def read(self, path: str) -> bytes:
         """Return the bytes of a regular file."""
@@ -170,12 +170,11 @@ class DiskStorage(DiskFolders):
             raise InputError(f"cannot be created: {error.strerror}", subject=path) from error
 
 
-def _listed(entry: os.DirEntry[str] | Path) -> ListedFile:
+def _time_of(entry: os.DirEntry[str] | Path) -> int | None:
     try:
-        modified_ns = entry.stat().st_mtime_ns
+        return entry.stat().st_mtime_ns
     except OSError:  # a link that leads nowhere
-        modified_ns = None
-    return ListedFile(entry.name, entry.is_dir(), modified_ns)
+        return None
 
 
 class RemoteStorage:

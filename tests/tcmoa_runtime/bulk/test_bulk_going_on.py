@@ -164,6 +164,7 @@ class TestStopped:
         elsewhere.mkdir()
         (out / "day").symlink_to(elsewhere)
         (out / "loop").symlink_to(out)
+        (out / "itself").symlink_to("itself")
         assert counts(fuse(tmp_path / "in.tar", None, out, container="files")) == (2, 0, 0)
         assert counts(fuse(tmp_path / "in.tar", None, out, container="files")) == (0, 2, 0)
         (elsewhere / "mine.png").write_bytes(b"mine")

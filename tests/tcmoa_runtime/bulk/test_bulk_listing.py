@@ -124,6 +124,26 @@ def test_a_folder_that_is_missing_is_called_as_the_user_does(tmp_path):
     storage.delete(f"{path}/b.png")
 
 
+@pytest.mark.parametrize("patterns", [(None, None), FOLDERS])
+def test_links_that_lead_to_themselves_are_no_images_and_no_folders(tmp_path, patterns):
+    x = write(tmp_path / "x", ["mon/v/1.png", "a.png"])
+    y = write(tmp_path / "y", ["mon/i-1.png", "a.png"])
+    for folder in (x, y, x / "mon"):
+        (folder / "itself").symlink_to("itself")
+    assert outcome(in_columns, x, y, patterns) == outcome(in_objects, x, y, patterns)
+    assert len(in_columns(x, y, patterns)[0]) == 1
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError) as caught:
+        list(DiskStorage().list_files(str(tmp_path)))
+    assert str(caught.value) == f"{tmp_path}: cannot be listed: Permission denied"
+
+
 def test_folders_of_equal_paths_on_two_file_systems_are_two(tmp_path):
     write(tmp_path / "same", ["a.png"])
     memory, _ = open_storage("memory://same")
