@@ -10,12 +10,14 @@ import urllib.request
 
 from stream_pieces import LiveSource, copying_fuser, wait_until
 from tcmoa_runtime import Stream
+from tcmoa_runtime.options.stream import StreamOptions
 from tcmoa_runtime.streams.page.sink import Page
 
 
 @contextlib.contextmanager
 def running_page(bundle, *, address="127.0.0.1:0", token=None, rate=50, x=None, y=None, **options):
     """Serve the page of a live stream of numbered frames; yield (page, stream)."""
+    options.setdefault("options", StreamOptions(tolerance=2.0))  # a stall of the machine is no loss
     page = Page(address, token=token)
     sinks = [page, *options.pop("sinks", [])]
     with contextlib.closing(page):

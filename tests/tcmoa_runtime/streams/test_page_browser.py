@@ -12,6 +12,7 @@ import pytest
 
 from page_pieces import running_page
 from stream_pieces import WAIT_SECONDS, ListSink, LiveSource
+from tcmoa_runtime.options.stream import StreamOptions
 
 pytest.importorskip("aiohttp", reason="aiohttp is not installed; `pip install 'tcmoa[stream]'` runs this")
 webdriver = pytest.importorskip(
@@ -388,7 +389,7 @@ def test_statistics_and_charts_are_updated(driver, bundle):
 
 def test_a_lost_source_is_shown_over_the_fused_frame(driver, bundle):
     y = LiveSource(25, hook=lambda index: "end" if index == 30 else None)
-    with visiting(driver, bundle, y=y) as visit:
+    with visiting(driver, bundle, y=y, options=StreamOptions()) as visit:
         visit.until(lambda: "y is lost" in visit["notice"].text)
 
 

@@ -174,12 +174,13 @@ def test_a_partner_that_fails_is_held_and_an_error_at_the_end(bundle):
 def test_behind_a_slow_backend_live_frames_are_dropped(bundle):
     sink = ListSink()
     x, y = LiveSource(60), LiveSource(60, name="other")
-    stats = Stream(copying_fuser(bundle, 0.05), x, y, StreamOptions(frames=20), sinks=[sink]).run().snapshot()
+    options = StreamOptions(
+        frames=20, tolerance=2.0
+    )  # a stall of the machine is no loss, after which frames are held
+    stats = Stream(copying_fuser(bundle, 0.05), x, y, options, sinks=[sink]).run().snapshot()
     assert len(sink.frames) == 20
     assert stats["dropped"]["x-superseded"] > 20
-    assert (
-        np.median([f.age_x for f in sink.frames[1:]]) < 0.05 + 0.05
-    )  # the machine may stall for some frames
+    assert np.median([f.age_x for f in sink.frames[1:]]) < 0.05 + 0.05
     numbers = [number_of(f.image) for f in sink.frames]
     assert numbers == sorted(set(numbers))
     pts = [f.pts for f in sink.frames]
@@ -190,7 +191,7 @@ def test_behind_a_slow_backend_live_frames_are_dropped(bundle):
 def test_sources_on_different_clocks_are_paired_by_their_arrival(bundle):
     sink = ListSink()
     x, y = LiveSource(40, epoch=5_000_000), LiveSource(40, name="other", epoch=77)
-    options = StreamOptions(frames=30, tolerance=2.0)  # a stall of the machine is no loss
+    options = StreamOptions(frames=30, tolerance=2.0)
     stats = Stream(copying_fuser(bundle), x, y, options, sinks=[sink]).run().snapshot()
     assert {f.status for f in sink.frames} == {"fused"}
     assert stats["skew_ms"]["p50"] < 40  # their own clocks are 80 minutes apart
@@ -237,7 +238,8 @@ def test_two_failed_sources_are_an_error(bundle):
 def test_stop_on_loss_names_the_lost_source(bundle):
     y = LiveSource(50, name="thermal", hook=lambda i: 30.0 if i == 5 else None)
     sink = ListSink()
-    stream = Stream(copying_fuser(bundle), LiveSource(50), y, StreamOptions(on_loss="stop"), sinks=[sink])
+    options = StreamOptions(on_loss="stop", tolerance=0.6)  # x may be late on a busy machine
+    stream = Stream(copying_fuser(bundle), LiveSource(50), y, options, sinks=[sink])
     with pytest.raises(SourceError, match=r"thermal: no frame for .* s, and the stream ends when y is lost"):
         stream.run()
     assert sink.closed == 1
