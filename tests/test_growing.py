@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 
 from fleet_pieces import check_videos
+from free_ports import free_port
 from ray_cluster import cluster, connected  # noqa: F401  # fixtures
 from tcmoa_runtime import Fuser
 from tcmoa_runtime.images import decode_image, read_frame, read_image, resize_frame, write_image
 from tcmoa_runtime.shipped_pairs import shipped_pairs
-from video_pieces import free_port
 
 pytest.importorskip("ray", reason="Ray is not installed; `pip install 'tcmoa[ray]'` runs this")
 pytestmark = pytest.mark.slow

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from free_ports import free_port
+
 ENVIRONMENT = Path(__file__).parents[1] / "build" / "triton-env"
 COMMAND = "make triton-env"
 SHARED_MEMORY = Path("/dev/shm")
@@ -41,12 +43,6 @@ def find_server():
     if not (libraries / found["library"]).exists():
         pytest.skip(f"no {found['library']}, which Triton's Python needs; install libpython3-dev")
     return Path(found["server"]), libraries
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 from fractions import Fraction
 
@@ -102,9 +101,3 @@ def audio_of(path):
     found = json.loads(done.stdout)
     times = [float(p["pts_time"]) for p in found["packets"] if p["codec_type"] == "audio"]
     return [s["codec_name"] for s in found["streams"]], times, found["format"].get("tags", {})
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

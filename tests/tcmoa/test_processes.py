@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import torch
 
 from distributed_rounds import two_rounds
+from free_ports import free_port
 from tcmoa.config import TrainConfig, read_config
 from tcmoa.data import Batch, PairSampler
 from tcmoa.processes import Processes, choose_device, started_processes
@@ -38,12 +38,6 @@ def torchrun(*arguments, count=2):
         timeout=300,
         check=False,
     )
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

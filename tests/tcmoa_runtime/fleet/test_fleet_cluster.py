@@ -13,8 +13,8 @@ from fleet_pieces import SupervisorProcess, all_run, check_videos, write_fleet
 
 pytest.importorskip("ray", reason="ray is not installed; `pip install 'tcmoa[ray]'` runs this")
 
+from free_ports import free_port
 from ray_cluster import simulated_cluster
-from video_pieces import free_port
 
 pytestmark = pytest.mark.slow
 NAMES = ("gate", "yard", "roof", "hall")

@@ -11,6 +11,7 @@ import urllib.request
 import pytest
 
 from fleet_pieces import check_videos, write_fleet
+from free_ports import free_port
 from tcmoa_runtime import Bundle
 from tcmoa_runtime.fleet import backoff, runner
 from tcmoa_runtime.fleet.backoff import FREE_STARTS, HEALTHY_S, Backoff, StartHistory
@@ -18,7 +19,6 @@ from tcmoa_runtime.fleet.file import FleetFile
 from tcmoa_runtime.fleet.recovery import recover_files
 from tcmoa_runtime.fleet.runner import PairRunner
 from tcmoa_runtime.streams.output_locks import OutputLockedError, OutputLocks, check_not_locked
-from video_pieces import free_port
 
 NODE = {"id": "1", "ip": "127.0.0.1", "host": "here"}
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from free_ports import free_port
 from tcmoa_runtime.images import write_image
 from tcmoa_runtime.location import redact
 from tcmoa_runtime.streams.output_locks import OutputLocks, check_not_locked
-from video_pieces import FFMPEG, FFPROBE, count_frames, free_port, gradient
+from video_pieces import FFMPEG, FFPROBE, count_frames, gradient
 
 av = pytest.importorskip("av", reason="PyAV is not installed; `pip install 'tcmoa[stream]'` runs this")
 pytestmark = pytest.mark.skipif(

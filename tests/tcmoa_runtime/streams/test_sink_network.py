@@ -7,12 +7,13 @@ import time
 
 import pytest
 
+from free_ports import free_port
 from stream_pieces import ListSink, ScriptedSource, copying_fuser, wait_until
 from tcmoa_runtime import Stream
 from tcmoa_runtime.streams.interfaces import SinkError
 from tcmoa_runtime.streams.sinks import SinkOptions, open_sink
 from tcmoa_runtime.streams.view import ViewSink
-from video_pieces import FFMPEG, FFPROBE, count_frames, free_port, fused, gradient, stream_format
+from video_pieces import FFMPEG, FFPROBE, count_frames, fused, gradient, stream_format
 
 av = pytest.importorskip("av", reason="PyAV is not installed; `pip install 'tcmoa[stream]'` runs this")
 pytestmark = pytest.mark.skipif(

@@ -14,12 +14,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from free_ports import free_port
 from stream_pieces import LiveSource, ScriptedSource, wait_until
 from tcmoa_runtime.streams import opening
 from tcmoa_runtime.streams.interfaces import SourceError
 from tcmoa_runtime.streams.sources import SourceOptions, camera, open_source, reconnecting
 from tcmoa_runtime.streams.sources.reconnecting import Reconnecting
-from video_pieces import FFMPEG, free_port, gradient, write
+from video_pieces import FFMPEG, gradient, write
 
 av = pytest.importorskip("av", reason="PyAV is not installed; `pip install 'tcmoa[stream]'` runs this")
 needs_ffmpeg = pytest.mark.skipif(
