@@ -41,12 +41,12 @@ class ServiceGate(Gate):
         metrics: ServiceMetrics,
         queue: WorkQueue,
     ) -> None:
-        """Wrap an application.
+        """Wrap an application like `Gate`.
 
         Args:
-            app: The application.
-            access: Who may connect; None leaves that to whoever mounts the application.
-            open_paths: Paths that need no token.
+            app: As of `Gate`.
+            access: As of `Gate`.
+            open_paths: As of `Gate`.
             metrics: Counts requests.
             queue: The queue of the service.
         """

@@ -12,7 +12,7 @@ import re
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
@@ -138,6 +138,35 @@ class Access:
     def cookie(self) -> str:
         """Name of the cookie with the token; it holds the port, because cookies are shared by all ports of a host."""
         return f"tcmoa-token-{self.port}"
+
+    def head_of(
+        self,
+        *,
+        method: str,
+        headers: Mapping[str, str],
+        cookies: Mapping[str, str],
+        query: Mapping[str, str],
+        peer: object,
+    ) -> RequestHead:
+        """Return what access depends on of the parts of a request.
+
+        Args:
+            method: The HTTP method.
+            headers: The headers; a name is found in any case.
+            cookies: The cookies.
+            query: The query of the URL.
+            peer: Address of the other end of the connection, (host, port, ...).
+        """
+        return RequestHead(
+            method=method,
+            host=headers.get("host", ""),
+            origin=headers.get("origin"),
+            is_upgrade="upgrade" in headers,
+            authorization=headers.get("authorization", ""),
+            cookie_token=cookies.get(self.cookie, ""),
+            query_token=query.get("token", ""),
+            peer=peer,
+        )
 
     def check(self, request: RequestHead) -> None:
         """Refuse a request that is not allowed.

@@ -104,15 +104,11 @@ def shown_path(scope: Scope) -> str:
 def request_head(scope: Scope, access: Access) -> RequestHead:
     """Return what access depends on of a request."""
     request = Request(scope)
-    headers = request.headers
-    return RequestHead(
+    return access.head_of(
         method=scope["method"],
-        host=headers.get("host", ""),
-        origin=headers.get("origin"),
-        is_upgrade="upgrade" in headers,
-        authorization=headers.get("authorization", ""),
-        cookie_token=request.cookies.get(access.cookie, ""),
-        query_token=request.query_params.get("token", ""),
+        headers=request.headers,
+        cookies=request.cookies,
+        query=request.query_params,
         peer=tuple(scope["client"]) if scope.get("client") else None,
     )
 

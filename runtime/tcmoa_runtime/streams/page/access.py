@@ -27,14 +27,11 @@ def page_access(*, is_loopback: bool, token: str | None, port: int) -> Access:
 
 def request_head(request: web.Request, access: Access) -> RequestHead:
     """Return what access depends on of a request."""
-    headers, transport = request.headers, request.transport
-    return RequestHead(
+    transport = request.transport
+    return access.head_of(
         method=request.method,
-        host=headers.get("Host", ""),
-        origin=headers.get("Origin"),
-        is_upgrade="Upgrade" in headers,
-        authorization=headers.get("Authorization", ""),
-        cookie_token=request.cookies.get(access.cookie, ""),
-        query_token=request.query.get("token", ""),
+        headers=request.headers,
+        cookies=request.cookies,
+        query=request.query,
         peer=None if transport is None else transport.get_extra_info("peername"),
     )
