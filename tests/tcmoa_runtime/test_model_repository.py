@@ -395,7 +395,7 @@ def test_wrong_options_and_targets_are_one_line(vif, tmp_path, tcmoa, tree):
         ("--threads", "0"): "--threads: 0; expected 1 or more",
         ("--max-pixels", "0"): "--max-pixels: 0; expected 1 or more",
         ("--name", "a,b"): "--name: 2 names for 1 bundles; expected one for each",
-        ("--name", "../a"): "--name: '../a' as the name of a model; expected letters, digits,",
+        ("--name", "../a"): "--name: '../a' as the name of a model; expected at most 100 letters, digits,",
         ("--fuser-backend", "tensorrt"): (
             "--fuser-backend: tensorrt, but engines are not copied; expected that they are trusted. Set "
             "--trust-engines if you trust whoever built them"
@@ -452,7 +452,8 @@ def test_a_name_that_triton_does_not_take_is_refused(vif, tmp_path, tcmoa):
         (link / path.name).write_bytes(path.read_bytes())
     tcmoa("repository", link, "-o", tmp_path / "m").assert_error(
         2,
-        f"{link}: 'night shift' as the name of a model; expected letters,",
+        f"{link}: 'night shift' as the name of a model; expected at most 100 letters, digits, dots, dashes and "
+        "underscores, first a letter or a digit.",
         "Rename the folder, or set --name.",
     )
 

@@ -22,7 +22,11 @@ TRITON_BACKENDS: Final[tuple[TritonBackend, ...]] = get_args(TritonBackend)
 """Backends of Triton, in the order in which models are listed."""
 
 MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""What a model of Triton may be called: its name is a folder, and part of addresses."""
+"""What a model may be called: its name is a folder in Triton, and part of URLs."""
+
+MODEL_NAME_RULE: Final = (
+    "at most 100 letters, digits, dots, dashes and underscores, first a letter or a digit"
+)
 
 MAX_INSTANCES: Final = 256
 MAX_VERSION: Final = 2**31 - 1
@@ -181,7 +185,7 @@ def check_model_name(name: str, subject: object, remedy: str | None = None) -> s
     """Return the name of a model; raises InputError unless Triton and addresses take it as it is."""
     if not MODEL_NAME.fullmatch(name):
         raise InputError(
-            f"{name!r} as the name of a model; expected letters, digits, dots, dashes and underscores, at most 100",
+            f"{name!r} as the name of a model; expected {MODEL_NAME_RULE}",
             subject=subject,
             remedy=remedy,
             settings={"name": ...} if remedy else None,

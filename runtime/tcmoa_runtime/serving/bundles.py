@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.fuser import Fuser
 from tcmoa_runtime.options.fuser import FuserOptions
-
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+from tcmoa_runtime.options.repository import MODEL_NAME, MODEL_NAME_RULE
 
 
 def name_bundles(texts: Sequence[str]) -> dict[str, str]:
@@ -35,9 +32,9 @@ def name_bundles(texts: Sequence[str]) -> dict[str, str]:
             raise InputError(
                 "no bundle; expected its folder, or the name of a ready one: NAME=BUNDLE", subject=repr(text)
             )
-        if not _NAME.fullmatch(name):
+        if not MODEL_NAME.fullmatch(name):
             raise InputError(
-                f"the name {name!r} cannot stand in a URL; expected letters, digits, - . and _",
+                f"the name {name!r} cannot stand in a URL; expected {MODEL_NAME_RULE}",
                 subject=text,
                 remedy="Give it another name: NAME=BUNDLE",
             )

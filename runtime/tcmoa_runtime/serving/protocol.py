@@ -227,7 +227,8 @@ def _as_list(value: JsonValue, subject: str) -> list[JsonValue]:
     if value is None:
         return []
     if not isinstance(value, list) or len(value) > MAX_TENSORS:
-        raise InputError(f"not a list; expected one of at most {MAX_TENSORS} objects", subject=subject)
+        arrived = f"{len(value)} entries" if isinstance(value, list) else "not a list"
+        raise InputError(f"{arrived}; expected a list of at most {MAX_TENSORS} objects", subject=subject)
     return value
 
 

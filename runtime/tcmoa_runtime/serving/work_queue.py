@@ -171,6 +171,6 @@ class WorkQueue:
 def _stopping() -> RefusedError:
     return RefusedError(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "service: is stopping; expected requests before. Send the request to another replica, or later.",
+        "service: is stopping, and takes no more requests. Send the request to another replica, or later.",
         {"Retry-After": "1", "Connection": "close"},
     )

@@ -101,8 +101,8 @@ WRONG = {
                   "nano-vif, nano-mef, nano-mff. Make a bundle with `tcmoa export`"),
     "twice": (["nano-vif", "nano-vif"], "nano-vif: the name nano-vif is that of nano-vif already; expected a name "
               "for each bundle. Give it another name: NAME=BUNDLE."),
-    "name": (["a b=nano-vif"], "a b=nano-vif: the name 'a b' cannot stand in a URL; expected letters, digits, - . and _"
-             ". Give it another name: NAME=BUNDLE."),
+    "name": (["a b=nano-vif"], "a b=nano-vif: the name 'a b' cannot stand in a URL; expected at most 100 letters, "
+             "digits, dots, dashes and underscores, first a letter or a digit. Give it another name: NAME=BUNDLE."),
     "token": (["nano-vif", "--token", "short"], "token: 5 characters; expected 8 or more, of letters, digits, - . _ "
               "and ~"),
     "host": (["nano-vif", "--host", "203.0.113.7", "--token", "long-enough"],

@@ -465,7 +465,7 @@ def test_a_stop_ends_requests_in_flight_and_takes_no_more(opened, frame):
         assert (status, text) == (
             503,
             {
-                "error": "service: is stopping; expected requests before. Send the request to another replica, or "
+                "error": "service: is stopping, and takes no more requests. Send the request to another replica, or "
                 "later."
             },
         )

@@ -116,9 +116,9 @@ MALFORMED = {
     "no inputs": ({}, 'body: no inputs; expected {"inputs": [...]}'),
     "unknown key": ({"input": []}, "body: unknown key 'input'; expected id, model_name, model_version, parameters, "
                     "inputs, outputs"),
-    "inputs": ({"inputs": {}}, "inputs: not a list; expected one of at most 16 objects"),
+    "inputs": ({"inputs": {}}, "inputs: not a list; expected a list of at most 16 objects"),
     "many inputs": ({"inputs": [tensor_entry(name=str(i)) for i in range(17)]},
-                    "inputs: not a list; expected one of at most 16 objects"),
+                    "inputs: 17 entries; expected a list of at most 16 objects"),
     "input": ({"inputs": [1]}, "inputs: not a JSON object; expected an object with name, shape, datatype, parameters, "
               "data"),
     "input key": ({"inputs": [tensor_entry(dtype="UINT8")]}, "inputs: unknown key 'dtype'; expected name, shape, "
