@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ class ColorSpace:
     fixed_point: int = 0
 
 
-def _matrix(values: Any) -> Matrix:
+def _matrix(values: Sequence[float] | Sequence[Sequence[float]]) -> Matrix:
     return np.asarray(values, np.float32)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from tcmoa_export.wrap.input_context import InputContext
 from tcmoa_export.wrap.input_trials import InputTrials
 from tcmoa_export.wrap.network import TensorInfo
 from tcmoa_export.wrap.plan import SOURCES, Channels
 from tcmoa_runtime.contract import Task
-from tcmoa_runtime.options.wrap import Join, SourceOrder, TensorLayout
+from tcmoa_runtime.options.wrap import Join, SourceContent, SourceOrder, TensorLayout
 from tcmoa_runtime.typing import SourceName
 
 SOURCE_WORDS: Final[Mapping[Task, tuple[frozenset[str], frozenset[str]]]] = {
@@ -131,7 +131,7 @@ class InputReader:
             return "channels"
         return _only({trial.join for trial in self._trials.results([info.name])})
 
-    def order(self, pictures: list[str], join: str | None) -> tuple[list[str], Any]:
+    def order(self, pictures: list[str], join: str | None) -> tuple[list[str], SourceOrder | None]:
         """Return the inputs, x first, and the order of joined sources."""
         given = self._given
         if join != "separate":
@@ -272,10 +272,12 @@ class InputReader:
             )
         return 3 if count == 3 else 1
 
-    def contents(self, channels: Mapping[SourceName, Channels] | None) -> tuple[Any, Any]:
+    def contents(
+        self, channels: Mapping[SourceName, Channels] | None
+    ) -> tuple[SourceContent | None, SourceContent | None]:
         """Return what of x and of y goes in; None where that is open."""
         given = self._given
-        contents: list[Any] = [given.x_content, given.y_content]
+        contents: list[SourceContent | None] = [given.x_content, given.y_content]
         if channels is None:
             return contents[0], contents[1]
         for index, source in enumerate(SOURCES):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from tcmoa_export.wrap.network import Arrays, TensorInfo
 from tcmoa_export.wrap.plan import InputPlan, Plan
@@ -14,7 +14,7 @@ from tcmoa_export.wrap.plan_outputs import plan_outputs
 from tcmoa_export.wrap.questions import QuestionsError
 from tcmoa_runtime.contract import Task
 from tcmoa_runtime.errors import InputError
-from tcmoa_runtime.options.wrap import Conventions
+from tcmoa_runtime.options.wrap import Conventions, ValueRange
 from tcmoa_runtime.typing import FrameSize
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
@@ -28,7 +28,7 @@ PlanT = TypeVar("PlanT", bound=InputPlan)
 _Answer = Mapping[str, object]
 """Values of fields of the conventions."""
 
-_RANGES: Final = ("0..1", "0..255", "-1..1", "mean-std")
+_RANGES: Final[tuple[ValueRange, ...]] = ("0..1", "0..255", "-1..1", "mean-std")
 
 _ANSWERS: Final[Mapping[str, Sequence[_Answer]]] = {
     "join": ({"join": "channels"}, {"join": "batch"}),
@@ -158,7 +158,7 @@ def likely_plans(
             stated = replace(likely.stated, **answer)  # type: ignore[arg-type]  # fields by name
             found.append(LikelyPlan(stated, complete))
 
-    ranges: Sequence[Any] = (given.range_out,)
+    ranges: Sequence[ValueRange | None] = (given.range_out,)
     if given.range_out is None and given.output_kind == "picture":
         ranges = [name for name in _RANGES if name != "mean-std" or given.range_in == "mean-std"]
     for name in ranges:
