@@ -79,7 +79,7 @@ def _opencv() -> ColorSpace:
     return ColorSpace(
         luma=_matrix([[_R], [_G], [_B]]),
         offset=0.0,
-        chroma=_matrix([[0, 0.713], [0, 0], [0.564, 0]]),
+        chroma=_matrix([[0, 0.713], [0.0, 0.0], [0.564, 0]]),
         luma_of_chroma=_matrix([-0.564, -0.713]),
         scale=1.0,
         back=_matrix([[0, -0.344, 1.773], [1.403, -0.714, 0]]),
