@@ -23,7 +23,7 @@ from tcmoa_runtime.options.repository import RepositoryOptions
 from triton_server import find_server, triton_server
 from wrapped_pieces import write_two_layers
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TYPES = {np.dtype(np.uint8): "UINT8", np.dtype(np.uint16): "UINT16", np.dtype(np.float32): "FP32"}
 GRAPH = "vif-onnxruntime"
 
