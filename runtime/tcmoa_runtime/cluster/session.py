@@ -31,7 +31,7 @@ from tcmoa_runtime.log import get_logger
 NAMESPACE: Final = "tcmoa"
 """Ray's namespace of named actors of this project."""
 
-_CONNECT_RETRIES: Final = 3
+_CLIENT_RETRIES: Final = 3
 _RETRY_S: Final = 0.5
 _NO_STATISTICS: Final = {"RAY_USAGE_STATS_ENABLED": "0"}
 _TOKEN_REMEDY: Final = "Set RAY_AUTH_TOKEN to the token of the cluster, or write it to ~/.ray/auth_token"
@@ -160,14 +160,12 @@ def _connection(address: str) -> Iterator[None]:
 
     def start() -> None:
         # Each client gets a server of its own on the head, on the next free port, which another program may take
-        # first; on a busy head it may not be there in time.
-        for _ in range(_CONNECT_RETRIES):
+        # first; on a busy head it may not be there in time, or end again.
+        for _ in range(_CLIENT_RETRIES if address.startswith(CLIENT_SCHEME) else 0):
             try:
                 return connect()
-            except ConnectionAbortedError as error:
-                _log.info(
-                    "the connection to %s failed, it is tried again: %s", address, first_line(error, 200)
-                )
+            except ConnectionError as error:
+                _log.info("the connection to %s failed, it is tried again: %s", address, _reason(error))
                 ray.shutdown()
                 time.sleep(_RETRY_S)
         return connect()
@@ -274,9 +272,16 @@ def _connect_error(address: str, error: Exception) -> TcmoaError:
             subject=address,
             remedy="Install the versions of the cluster here, or those of here on its nodes",
         )
-    lines = [line.strip() for line in text.splitlines() if line.strip()]  # the last one, if it is a traceback
-    reason = lines[-1] if lines and lines[0].endswith(":") else first_line(error, 200)
-    return InputError(f"the connection failed: {reason}", subject=address, remedy=_debug_remedy())
+    return InputError(f"the connection failed: {_reason(error)}", subject=address, remedy=_debug_remedy())
+
+
+def _reason(error: Exception) -> str:
+    """Return why a connection failed, in one line: that of gRPC, or the last one if it is a traceback."""
+    details = re.findall(r'details = "([^"]+)"', str(error))
+    if details:
+        return str(details[-1])
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines and lines[0].endswith(":") else first_line(error, 200)
 
 
 def _debug_remedy() -> str:

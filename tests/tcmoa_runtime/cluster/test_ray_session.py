@@ -201,17 +201,17 @@ def test_another_version_of_ray_is_named(connected, monkeypatch):  # noqa: F811
 def test_a_cluster_is_reached_by_client_whose_server_is_asked_for_again(connected, monkeypatch):  # noqa: F811
     """Ray starts a server for each client, and takes a port that another process may have taken meanwhile."""
     init, failures, calls = ray.init, 1, 0
+    error = ConnectionAbortedError("Initialization failure from server:\nTraceback\nRuntimeError: no port")
 
     def fails(**options):
         nonlocal calls
         calls += 1
         if calls <= failures:
-            raise ConnectionAbortedError(
-                "Initialization failure from server:\nTraceback\nRuntimeError: no port"
-            )
+            raise error
         return init(**options)
 
     monkeypatch.setattr(ray, "init", fails)
+    monkeypatch.setattr("tcmoa_runtime.cluster.session._RETRY_S", 0.1)
     with ray_session(connected.client_address) as session:
         check_session(session, connected, connected.client_address)
     assert calls >= 2
@@ -223,6 +223,10 @@ def test_a_cluster_is_reached_by_client_whose_server_is_asked_for_again(connecte
         "Run it again with the environment variable TCMOA_DEBUG=1 for Ray's own messages."
     )
     assert calls == 4
+    error = ConnectionError('Request: <RPC that has terminated:\n\tdetails = "session cleaned up"\n>')
+    refused = pytest.raises(InputError, match=r": the connection failed: session cleaned up\. Run it again ")
+    with refused, ray_session(connected.client_address):
+        pass
 
 
 def test_a_bundle_reaches_every_node_by_name_by_path_and_by_copy(connected, tmp_path):  # noqa: F811
