@@ -312,7 +312,7 @@ def long_run(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     cache = out / "cache.jsonl"
-    wait_for(lambda: process.poll() is not None or (cache.is_file() and cache.stat().st_size), 60)
+    wait_for(lambda: process.poll() is not None or (cache.is_file() and cache.stat().st_size), 120)
     yield process, mark, out
     process.kill()
     process.communicate()
@@ -322,13 +322,13 @@ def long_run(tmp_path):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_keeps_its_results_and_ends_its_processes(how, long_run):
     process, mark, out = long_run
-    assert len(running(mark)) == 3
+    wait_for(lambda: len(running(mark)) == 3, 60)
     os.killpg(process.pid, how)  # as a terminal's Ctrl-C does
-    stdout, stderr = process.communicate(timeout=30)
+    stdout, stderr = process.communicate(timeout=90)
     kept = (out / "cache.jsonl").read_text().splitlines()
     assert kept
     assert all(json.loads(line)["values"] for line in kept[:-1])
-    wait_for(lambda: not running(mark), 30)
+    wait_for(lambda: not running(mark), 90)
     if how == signal.SIGINT:
         assert (process.returncode, stdout) == (130, "")
         assert stderr.splitlines() == [

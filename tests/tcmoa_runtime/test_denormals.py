@@ -27,7 +27,7 @@ def has_denormals():
 def test_denormals_are_zero_inside_and_restored_afterwards():
     assert has_denormals()
     seen, go = [], threading.Event()
-    other = threading.Thread(target=lambda: seen.append(go.wait(10) and has_denormals()))
+    other = threading.Thread(target=lambda: seen.append(go.wait(60) and has_denormals()))
     other.start()
     with flushed_denormals():
         assert not np.any(SMALL * np.float32(1))

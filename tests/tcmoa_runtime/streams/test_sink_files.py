@@ -320,7 +320,7 @@ def test_ffmpeg_reads_the_raw_video_from_stdout(tmp_path):
         stdin=first.stdout, check=True,
     )  # fmt: skip
     first.stdout.close()
-    assert first.wait(20) == 0
+    assert first.wait(60) == 0
     np.testing.assert_array_equal(read_back(tmp_path / "v.mkv"), [gradient(i) for i in range(3)])
 
 
@@ -328,7 +328,7 @@ def test_a_closed_pipe_is_reported_in_one_line():
     process = subprocess.Popen(raw_process("long"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.buffer.read(100)
     process.stdout.close()
-    assert process.wait(30) == 2
+    assert process.wait(60) == 2
     assert process.stderr.read() == "stdout: the reader has closed the pipe\n"
     process.stderr.close()
 
@@ -391,7 +391,7 @@ def test_a_file_size_limit_is_reported(tmp_path):
     """A limit on the size of files acts like a full disk."""
     folders = [str(Path(__file__).parents[2])]
     command = [sys.executable, "-c", LIMITED, tmp_path / "v.mkv", "x", *folders]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert "v.mkv: writing failed: File too large" in done.stdout
     assert (tmp_path / "v.mkv").stat().st_size <= 300_000
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 300_000
