@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
+from tcmoa_runtime.bulk.file_systems import open_storage
 from tcmoa_runtime.bulk.parquet_rows import read_rows
-from tcmoa_runtime.bulk.storage import Storage, open_storage
+from tcmoa_runtime.bulk.storage import Storage
 from tcmoa_runtime.bulk.tar_samples import Sample, read_samples
 from tcmoa_runtime.bulk.units import PairFailure, PairSlice, RowGroup, Unit
 from tcmoa_runtime.errors import InputError

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from tcmoa_runtime.bulk.storage import open_storage
+from tcmoa_runtime.bulk.file_systems import open_storage
 from tcmoa_runtime.bulk.tar_samples import count_samples
 from tcmoa_runtime.bulk.units import PairFailure, PairSlice, Shard, Unit, UnitResult
 from tcmoa_runtime.bulk.worker import (

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from tcmoa_runtime.bulk.file_systems import is_one_file_system, open_storage
 from tcmoa_runtime.bulk.listing import SourceFolder, list_pair_columns
 from tcmoa_runtime.bulk.pair_columns import PairColumns
 from tcmoa_runtime.bulk.parquet_rows import list_row_groups, read_rows
-from tcmoa_runtime.bulk.storage import Storage, is_one_file_system, open_storage
+from tcmoa_runtime.bulk.storage import Storage
 from tcmoa_runtime.bulk.units import PIECE_MARK, PairFailure, RowGroup, Shard
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.location import redact, scheme_of

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from tcmoa_runtime.bulk.file_systems import is_one_file_system, make_absolute, open_storage
 from tcmoa_runtime.bulk.pair_columns import PairColumns, PairUnits
 from tcmoa_runtime.bulk.passes import PoolSize, run_passes, run_passes_there
 from tcmoa_runtime.bulk.planning import BulkInput, FileInput, find_input
 from tcmoa_runtime.bulk.record import ERRORS_NAME, ResultRecord
 from tcmoa_runtime.bulk.remaining import find_remaining
 from tcmoa_runtime.bulk.results import ResultFolder
-from tcmoa_runtime.bulk.storage import Storage, is_one_file_system, make_absolute, open_storage
+from tcmoa_runtime.bulk.storage import Storage
 from tcmoa_runtime.bulk.summary import BulkSummary, write_error_table
 from tcmoa_runtime.bulk.superseded import find_superseded
 from tcmoa_runtime.bulk.units import PairFailure, Unit, UnitResult

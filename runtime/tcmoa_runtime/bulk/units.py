@@ -165,7 +165,6 @@ class UnitResult:
         failures: The others.
         seconds: Time from the first read to the last write.
         cpu_seconds: CPU time of the process in it.
-        node: Address of the node.
         backend: Name of the backend.
         fatal: An error that every further pair would meet too, e.g. a full disk.
     """
@@ -176,6 +175,5 @@ class UnitResult:
     failures: list[PairFailure] = field(default_factory=list)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
-    node: str = ""
     backend: str = ""
     fatal: TcmoaError | None = None

@@ -10,10 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from tcmoa_runtime.bulk.file_systems import open_storage
 from tcmoa_runtime.bulk.pair_jobs import JobReader, PairJob, repeated_name
 from tcmoa_runtime.bulk.record import check_owner
 from tcmoa_runtime.bulk.results import ResultFolder, StoredImage, check_name
-from tcmoa_runtime.bulk.storage import Storage, open_storage
+from tcmoa_runtime.bulk.storage import Storage
 from tcmoa_runtime.bulk.units import (
     PairFailure,
     PairSlice,

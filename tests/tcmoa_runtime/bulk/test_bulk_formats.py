@@ -14,8 +14,8 @@ from bulk_pieces import COUNT, counts, error_rows, images_in, small_bundle, sour
 from bulk_pieces import fuse_small as fuse
 from object_store import object_store
 from tcmoa_runtime import Bundle
+from tcmoa_runtime.bulk.file_systems import open_storage
 from tcmoa_runtime.bulk.results import ResultFolder
-from tcmoa_runtime.bulk.storage import open_storage
 from tcmoa_runtime.bulk.worker import BulkWorker
 from tcmoa_runtime.errors import InputError, TcmoaError
 

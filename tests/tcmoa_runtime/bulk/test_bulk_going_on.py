@@ -14,9 +14,9 @@ from bulk_pieces import counts, images_in, plain_results, small_bundle, write_ar
 from bulk_pieces import fuse_small as fuse
 from tcmoa_runtime.bulk import pair_columns, pair_jobs, parquet_rows, passes, worker
 from tcmoa_runtime.bulk import run as bulk_run
+from tcmoa_runtime.bulk.file_systems import open_storage
 from tcmoa_runtime.bulk.passes import PoolSize
 from tcmoa_runtime.bulk.results import check_name
-from tcmoa_runtime.bulk.storage import open_storage
 from tcmoa_runtime.bulk.tar_samples import list_files, read_samples
 from tcmoa_runtime.bulk.units import PairSlice
 from tcmoa_runtime.bulk.worker import WorkerSettings

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from tcmoa_runtime.bulk import columns, pair_columns
+from tcmoa_runtime.bulk.file_systems import open_storage
 from tcmoa_runtime.bulk.listing import SourceFolder, list_pair_columns
 from tcmoa_runtime.bulk.pair_columns import PairColumns, PairUnits
-from tcmoa_runtime.bulk.storage import DiskStorage, open_storage
+from tcmoa_runtime.bulk.storage import DiskStorage
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.pairs import PairPaths, list_pairs
 

@@ -18,10 +18,12 @@ from bulk_pieces import images_in, plain_results, small_bundle, write_archive
 from object_store import object_store
 from tcmoa_runtime.bulk import pair_columns, passes, worker
 from tcmoa_runtime.bulk import run as bulk_run
+from tcmoa_runtime.bulk.file_systems import open_storage
 from tcmoa_runtime.bulk.record import RECORD_NAME
-from tcmoa_runtime.bulk.storage import FsspecStorage, open_storage
+from tcmoa_runtime.bulk.remote_storage import FsspecStorage
+from tcmoa_runtime.bulk.tar_samples import read_samples
 from tcmoa_runtime.cli import run
-from tcmoa_runtime.errors import BundleError
+from tcmoa_runtime.errors import BundleError, InputError
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -553,6 +555,31 @@ class TestFileSystems:
         for name in "ab":
             other.pipe(f"/kept/{name}.png", b"")
             assert [file.name for file in storage.list_files("/kept")][-1] == f"{name}.png"
+
+    def test_errors_of_the_libraries_of_fsspec_are_errors_of_the_file(self, archive, pictures):
+        class Lost(MemoryFileSystem):
+            def open(self, path, mode="rb", **kwargs):
+                file = super().open(path, mode, **kwargs)
+                file.read = self.read_lost
+                return file
+
+            def read_lost(self, *_):
+                raise RuntimeError(
+                    "the connection\nwas lost"
+                )  # as aiohttp and botocore, of kinds of their own
+
+        storage = FsspecStorage(Lost(), "memory")
+        MemoryFileSystem().pipe("/lost/a", b"1")
+        with pytest.raises(InputError) as caught:
+            storage.read("/lost/a")
+        line = "RuntimeError: the connection"
+        assert str(caught.value) == f"memory:///lost/a: cannot be read: {line}"
+        with (
+            storage.open_stream("/lost/a") as file,
+            pytest.raises(InputError, match=rf"not a readable tar file: {line}$"),
+        ):
+            list(read_samples(file, "a.tar", ("x", "y")))
+        MemoryFileSystem().rm("/lost/a")
 
     def test_times_of_fsspec_are_found_under_their_usual_names(self):
         storage, path = open_storage("memory://times/a.png")
