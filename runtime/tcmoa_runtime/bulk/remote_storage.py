@@ -161,6 +161,11 @@ class FsspecStorage(RemoteStorage):
             if info["name"].strip("/") != folder.strip("/"):  # some stores list an object for the folder
                 yield _found_by_fsspec(info)
 
+    def _put(self, path: str, data: bytes) -> None:
+        self._fsspec.pipe_file(
+            path, data
+        )  # a file that is open may be stored in part, when it is closed after an error
+
     def find(self, path: str) -> ListedFile | None:
         """Return the file or folder at a path."""
         with self._about(path, "read"):

@@ -581,6 +581,21 @@ class TestFileSystems:
             list(read_samples(file, "a.tar", ("x", "y")))
         MemoryFileSystem().rm("/lost/a")
 
+    def test_a_write_that_fails_stores_nothing(self):
+        class Full(MemoryFileSystem):
+            def open(self, path, mode="rb", **kwargs):
+                file = super().open(path, mode, **kwargs)
+                file.write = lambda _: 1 / 0
+                return file
+
+            def pipe_file(self, path, value, **kwargs):
+                raise PermissionError(13, "no quota is left")
+
+        storage = FsspecStorage(Full(), "memory")
+        with pytest.raises(InputError, match=r"^memory:///full/a: cannot be written: .*no quota is left$"):
+            storage.write("/full/a", b"1")
+        assert not MemoryFileSystem().exists("/full/a")
+
     def test_times_of_fsspec_are_found_under_their_usual_names(self):
         storage, path = open_storage("memory://times/a.png")
         storage.write(path, b"")
