@@ -162,9 +162,8 @@ class FsspecStorage(RemoteStorage):
                 yield _found_by_fsspec(info)
 
     def _put(self, path: str, data: bytes) -> None:
-        self._fsspec.pipe_file(
-            path, data
-        )  # a file that is open may be stored in part, when it is closed after an error
+        # Not as an open file, of which a part may be stored when it is closed after an error.
+        self._fsspec.pipe_file(path, data)
 
     def find(self, path: str) -> ListedFile | None:
         """Return the file or folder at a path."""
