@@ -96,7 +96,11 @@ class RemoteStorage:
             folder, _, name = path.rpartition("/")
             partial = f"{folder}/.{name[:50]}.{secrets.token_hex(8)}.partial"
             try:
-                self._put(partial, data)
+                try:
+                    self._put(partial, data)
+                except FileNotFoundError:  # the folder, which is part of the name of a pair
+                    self.make_folder(folder)
+                    self._put(partial, data)
                 self._filesystem.move(partial, path)
             except BaseException:
                 with contextlib.suppress(OSError):

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import pyarrow
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import parquet
 
@@ -580,6 +581,13 @@ class TestFileSystems:
         ):
             list(read_samples(file, "a.tar", ("x", "y")))
         MemoryFileSystem().rm("/lost/a")
+
+    def test_folders_in_names_are_created_where_files_need_them(self, tmp_path):
+        storage = FsspecStorage(LocalFileSystem(), "other")
+        for data in (b"1", b"2"):
+            storage.write(f"{tmp_path}/day/a.png", data)
+        assert [path.name for path in (tmp_path / "day").iterdir()] == ["a.png"]
+        assert (tmp_path / "day" / "a.png").read_bytes() == b"2"
 
     def test_a_write_that_fails_stores_nothing(self):
         class Full(MemoryFileSystem):
