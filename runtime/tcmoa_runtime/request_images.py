@@ -70,7 +70,7 @@ def decode_frames(
         files: The bytes of each file.
         name: Name of the images in error messages.
         order: Channel order of the result.
-        max_pixels: Most pixels of all files.
+        max_pixels: Most pixels of all files; as these are of one size, each may have an equal part of them.
 
     Returns:
         uint8 or uint16 [B, H, W, 1 or 3].
@@ -81,10 +81,9 @@ def decode_frames(
     if not 1 <= len(files) <= MAX_FRAMES:
         raise InputError(f"{len(files)} image files; expected 1 to {MAX_FRAMES} in a request", subject=name)
     images: list[NDArray[Any]] = []
-    left = max_pixels
     for index, data in enumerate(files):
-        image = decode_image(data, name if len(files) == 1 else f"{name}[{index}]", max_pixels=left)
-        left -= math.prod(image.shape[:2])
+        own_name = name if len(files) == 1 else f"{name}[{index}]"
+        image = decode_image(data, own_name, max_pixels=max_pixels // len(files))
         images.append(image if image.ndim == 3 else image[..., None])
     first = images[0]
     different = next((i for i in images if i.shape != first.shape or i.dtype != first.dtype), None)

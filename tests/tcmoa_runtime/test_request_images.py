@@ -47,7 +47,7 @@ def test_wrong_files_are_one_line():
         "x: images of 6x4 in uint8 and of 6x4 in gray in uint8; expected images of one size and type in a request"
     )
     assert line_of(decode_frames, files, "x", "rgb", max_pixels=40) == (
-        "x[1]: not a readable image (6x4, more pixels than can be decoded); expected at most 16 pixels"
+        "x[0]: not a readable image (6x4, more pixels than can be decoded); expected at most 20 pixels"
     )
     assert (
         line_of(decode_frames, [], "x", "rgb", max_pixels=9)
