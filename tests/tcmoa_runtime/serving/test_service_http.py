@@ -54,7 +54,8 @@ def service(opened, exported):
 @pytest.fixture(autouse=True)
 def no_fault_is_logged(caplog):
     yield
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+    records = caplog.get_records("call")
+    assert [record.getMessage() for record in records if record.levelno >= logging.ERROR] == []
 
 
 @pytest.fixture(autouse=True)
@@ -512,10 +513,10 @@ def slow_reader(running, image):
 
 @pytest.mark.parametrize("is_read", [True, False])
 def test_a_stop_waits_until_responses_are_sent(opened, monkeypatch, is_read):
-    monkeypatch.setattr(server, "CLOSE_SECONDS", 0.1)
     large, received = noise(1000, 1300), b""
     fuser = copying_fuser(opened, fit="resize")
     with running_service({"copy": fuser}, grace=SECONDS if is_read else 0.5) as running:
+        monkeypatch.setattr(server, "CLOSE_SECONDS", 0.1)
         client = slow_reader(running, large)
         wait_for(lambda: running.service.metrics._pairs["copy"] == 1)
         wait_for(lambda: running.service.queue.num_running + running.service.queue.num_waiting == 0)

@@ -32,7 +32,9 @@ def served(bundle):
 @pytest.fixture(autouse=True)
 def no_fault_is_logged(caplog):
     yield
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+    assert [
+        record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.ERROR
+    ] == []
 
 
 def connect(page, count=1):
