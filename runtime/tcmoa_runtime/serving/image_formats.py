@@ -40,12 +40,12 @@ def choose_format(name: str, accept: str) -> ImageFormat:
         if image_format is None:
             raise InputError(f"{name!r}; expected one of {', '.join(FORMAT_NAMES)}", subject="format")
         return image_format
+    ranges = [_parse_range(part) for part in accept.split(",")]
+    named = {media_type for media_type, _ in ranges}
     best: tuple[float, ImageFormat] | None = None
-    for part in accept.split(","):
-        media_type, _, rest = part.strip().lower().partition(";")
-        weight = _weight_of(rest)
+    for media_type, weight in ranges:
         for image_format, known in MEDIA_TYPES.items():
-            is_match = media_type.strip() in (known, "image/*", "*/*")
+            is_match = media_type == known or (known not in named and media_type in ("image/*", "*/*"))
             if is_match and weight > 0 and (best is None or weight > best[0]):
                 best = weight, image_format
     if best is None:
@@ -56,13 +56,14 @@ def choose_format(name: str, accept: str) -> ImageFormat:
     return best[1]
 
 
-def _weight_of(parameters: str) -> float:
-    """Return the quality of a media range, `q=0.5` among its parameters."""
-    for parameter in parameters.split(";"):
+def _parse_range(text: str) -> tuple[str, float]:
+    """Return the media type of a range of the Accept header, and its quality: `q=0.5` among its parameters, else 1."""
+    media_type, *parameters = text.lower().split(";")
+    for parameter in parameters:
         name, _, value = parameter.strip().partition("=")
         if name == "q":
             try:
-                return float(value)
+                return media_type.strip(), float(value)
             except ValueError:
-                return 0.0
-    return 1.0
+                return media_type.strip(), 0.0
+    return media_type.strip(), 1.0

@@ -99,6 +99,7 @@ def test_two_image_files_become_one(service, frame, bundle_name):
         ([], "image/jpeg", "image/jpeg", b"\xff\xd8"),
         ([], "text/html, image/webp;q=0.9, image/png;q=0.1", "image/webp", b"RIFF"),
         ([], "text/html, */*;q=0.5", "image/png", b"\x89PNG"),
+        ([], "image/png;q=0, image/*", "image/jpeg", b"\xff\xd8"),
         ([("format", "tiff")], "image/jpeg", "image/tiff", b"II*\0"),
         ([("format", "JPG")], "*/*", "image/jpeg", b"\xff\xd8"),
         ([("format", "bmp")], "*/*", "image/bmp", b"BM"),
