@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import tarfile
-from pathlib import Path
 
 import pyarrow
 import pytest
@@ -14,7 +13,6 @@ from bulk_pieces import COUNT, counts, error_rows, images_in, small_bundle, sour
 from bulk_pieces import fuse_small as fuse
 from object_store import object_store
 from tcmoa_runtime import Bundle
-from tcmoa_runtime.bulk.file_systems import open_storage
 from tcmoa_runtime.bulk.results import ResultFolder
 from tcmoa_runtime.bulk.worker import BulkWorker
 from tcmoa_runtime.errors import InputError, TcmoaError
@@ -375,16 +373,3 @@ class TestObjectStore:
             )
             rows = parquet.read_table(io.BytesIO(store.objects["archive/tab/in-0000.parquet"]))
             assert rows["fused"].to_pylist() == [expected[name] for name in names[:2]]
-
-    def test_a_file_system_of_fsspec_reads_lists_and_writes(self):
-        storage, path = open_storage("memory://archive/x")
-        storage.make_folder(path)
-        storage.write(f"{path}/a.png", b"1")
-        storage.write(f"{path}/a.png", b"2")
-        assert storage.read(f"{path}/a.png") == b"2"
-        assert list(storage.list_entries(Path(path))) == [("a.png", False)]
-        storage.delete(f"{path}/a.png")
-        storage.delete(f"{path}/a.png")
-        assert not storage.exists(f"{path}/a.png")
-        with pytest.raises(InputError, match=r"^memory:///archive/x/a.png: no such file$"):
-            storage.read(f"{path}/a.png")

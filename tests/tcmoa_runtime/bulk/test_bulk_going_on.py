@@ -421,11 +421,6 @@ class TestStrangers:
             next(csv.DictReader(io.StringIO(table)))["x"] == "nothing://***@127.0.0.1:9/x.png?signature=***"
         )
 
-    def test_a_uri_is_the_whole_path_in_file_systems_of_http(self):
-        pytest.importorskip("aiohttp")
-        storage, path = open_storage("https://user:s3cr3t@host/x.png?signature=s3cr3t")
-        assert storage.spell(path) == "https://***@host/x.png?signature=***"
-
     def test_a_tar_file_that_claims_a_huge_picture_is_refused_before_it_is_unpacked(self, tmp_path):
         member = tarfile.TarInfo("a.x.png")
         member.type, member.size = tarfile.GNUTYPE_SPARSE, 0

@@ -5,13 +5,9 @@ import itertools
 import json
 import os
 import tarfile
-from pathlib import Path
-from typing import ClassVar
 
 import pyarrow
 import pytest
-from fsspec.implementations.local import LocalFileSystem
-from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import parquet
 
 from bulk_pieces import fuse_small as fuse
@@ -21,10 +17,8 @@ from tcmoa_runtime.bulk import pair_columns, passes, worker
 from tcmoa_runtime.bulk import run as bulk_run
 from tcmoa_runtime.bulk.file_systems import open_storage
 from tcmoa_runtime.bulk.record import RECORD_NAME
-from tcmoa_runtime.bulk.remote_storage import FsspecStorage
-from tcmoa_runtime.bulk.tar_samples import read_samples
 from tcmoa_runtime.cli import run
-from tcmoa_runtime.errors import BundleError, InputError
+from tcmoa_runtime.errors import BundleError
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -541,75 +535,3 @@ class TestFileSystems:
             expected = [(True, name, pictures[name][2]) for name in (NAMES[0], NAMES[2])]
             assert sorted(found) == sorted([*expected, (False, NAMES[1], pictures["pair003"][2])])
             assert counts(fuse(*sources, out, **options)) == (0, 3, 1, 0)
-
-    def test_listings_that_fsspec_keeps_do_not_hide_what_others_write(self):
-        class Keeping(MemoryFileSystem):
-            kept: ClassVar[dict] = {}
-
-            def ls(self, path, detail=True, **kwargs):
-                return self.kept.setdefault(path, super().ls(path, detail, **kwargs))
-
-            def invalidate_cache(self, path=None):
-                self.kept.clear()
-
-        storage, other = FsspecStorage(Keeping(), "keeping"), MemoryFileSystem()
-        for name in "ab":
-            other.pipe(f"/kept/{name}.png", b"")
-            assert [file.name for file in storage.list_files("/kept")][-1] == f"{name}.png"
-
-    def test_errors_of_the_libraries_of_fsspec_are_errors_of_the_file(self, archive, pictures):
-        class Lost(MemoryFileSystem):
-            def open(self, path, mode="rb", **kwargs):
-                file = super().open(path, mode, **kwargs)
-                file.read = self.read_lost
-                return file
-
-            def read_lost(self, *_):
-                raise RuntimeError(
-                    "the connection\nwas lost"
-                )  # as aiohttp and botocore, of kinds of their own
-
-        storage = FsspecStorage(Lost(), "memory")
-        MemoryFileSystem().pipe("/lost/a", b"1")
-        with pytest.raises(InputError) as caught:
-            storage.read("/lost/a")
-        line = "RuntimeError: the connection"
-        assert str(caught.value) == f"memory:///lost/a: cannot be read: {line}"
-        with (
-            storage.open_stream("/lost/a") as file,
-            pytest.raises(InputError, match=rf"not a readable tar file: {line}$"),
-        ):
-            list(read_samples(file, "a.tar", ("x", "y")))
-        MemoryFileSystem().rm("/lost/a")
-
-    def test_folders_in_names_are_created_where_files_need_them(self, tmp_path):
-        storage = FsspecStorage(LocalFileSystem(), "other")
-        for data in (b"1", b"2"):
-            storage.write(f"{tmp_path}/day/a.png", data)
-        assert [path.name for path in (tmp_path / "day").iterdir()] == ["a.png"]
-        assert (tmp_path / "day" / "a.png").read_bytes() == b"2"
-
-    def test_a_write_that_fails_stores_nothing(self):
-        class Full(MemoryFileSystem):
-            def open(self, path, mode="rb", **kwargs):
-                file = super().open(path, mode, **kwargs)
-                file.write = lambda _: 1 / 0
-                return file
-
-            def pipe_file(self, path, value, **kwargs):
-                raise PermissionError(13, "no quota is left")
-
-        storage = FsspecStorage(Full(), "memory")
-        with pytest.raises(InputError, match=r"^memory:///full/a: cannot be written: .*no quota is left$"):
-            storage.write("/full/a", b"1")
-        assert not MemoryFileSystem().exists("/full/a")
-
-    def test_times_of_fsspec_are_found_under_their_usual_names(self):
-        storage, path = open_storage("memory://times/a.png")
-        storage.write(path, b"")
-        (listed,) = storage.list_files("/times")
-        assert listed == storage.find(path)
-        assert (listed.name, listed.is_folder, listed.modified_ns > BEFORE * 10**9) == ("a.png", False, True)
-        assert list(storage.list_files("/times/none")) == []
-        assert storage.find("/times/none") is None
-        assert storage.is_folder(Path("/times"))
