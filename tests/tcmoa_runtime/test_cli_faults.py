@@ -1,5 +1,6 @@
 """Exit codes and messages after an internal error, a missing package, or an interrupt."""
 
+import shlex
 import warnings
 
 import pytest
@@ -27,6 +28,21 @@ def failing(monkeypatch):
         monkeypatch.setattr(Fuser, "load", load)
 
     return fail_with
+
+
+@pytest.mark.parametrize(
+    ("command", "subject"),
+    [
+        ("fuse BUNDLE X Y -o ''", "--out"),
+        ("bulk BUNDLE X Y --out ''", "--out"),
+        ("bulk BUNDLE X Y --out=", "--out"),
+        ("bulk BUNDLE '' Y -o out", "argument 3"),
+        ("''", "argument 1"),
+    ],
+)
+def test_an_empty_path_is_refused_as_it_would_be_the_current_folder(command, subject, tcmoa):
+    outcome = tcmoa(*shlex.split(command))
+    outcome.assert_error(2, f"{subject}: ''; expected a value. A variable of the shell may be empty.")
 
 
 @pytest.mark.parametrize(

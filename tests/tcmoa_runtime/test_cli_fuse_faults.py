@@ -71,18 +71,22 @@ FAULTS = {
     "scale infinite": ("{bundle} {x} {y} -o {out} --prompt-scale inf", "expected a finite number"),
     "scale beyond float32": (
         "{bundle} {x} {y} -o {out} --prompt-scale 1e300",
-        "--prompt-scale: holds NaN or inf",
+        "--prompt-scale: 1e+300; expected -16 to 16",
     ),
     "scale as text": (
         "{bundle} {x} {y} -o {out} --prompt-scale much",
         "--prompt-scale: 'much'; expected a number",
     ),
     "scale as mask": ("{bundle} {x} {y} -o {out} --prompt-scale {mask}", "expected a number"),
+    "shift beyond the limit": (
+        "{bundle} {x} {y} -o {out} --prompt-shift=-16.5",
+        "--prompt-shift: -16.5; expected -16 to 16",
+    ),
     "shift NaN": ("{bundle} {x} {y} -o {out} --prompt-shift nan", "--prompt-shift: nan"),
     "shift infinite": ("{bundle} {x} {y} -o {out} --prompt-shift=-inf", "expected a finite number"),
     "shift as text": (
         "{bundle} {x} {y} -o {out} --prompt-shift left",
-        "--prompt-shift: 'left'; expected a number",
+        "--prompt-shift: 'left'; expected a number, or an image, e.g. mask.png",
     ),
     "mask missing": ("{bundle} {x} {y} -o {out} --prompt-shift none.png", "none.png: no such image file"),
     "mask unreadable": ("{bundle} {x} {y} -o {out} --prompt-shift {text}", "text.png: not a readable image"),

@@ -112,7 +112,7 @@ class JobReader:
                 storage, path = self._open_cell(cell)
                 return storage.read_image(path)
             if not isinstance(cell, bytes):
-                arrived = "nothing" if cell is None else f"a {type(cell).__name__}"
+                arrived = "nothing" if cell is None else f"type {type(cell).__name__}"
                 raise InputError(
                     f"{arrived}; expected the bytes of an image file, or its path", subject=shown
                 )

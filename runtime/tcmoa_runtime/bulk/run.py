@@ -249,7 +249,7 @@ def _pool_size(options: BulkOptions, session: RaySession) -> PoolSize:
     if not fits:
         most = max((node.num_cpus for node in session.nodes), default=0)
         raise InputError(
-            f"{cpus}, but the largest node has {most:g} CPUs; expected at most that many", subject="threads"
+            f"{cpus}; expected at most {most:g}, the CPUs of the largest node", subject="threads"
         )
     return PoolSize(options.actors or fits, cpus, 0)  # more than fit now: a cluster may grow
 

@@ -145,10 +145,29 @@ def run(arguments: Sequence[str]) -> int:
         return _run_reported(arguments, settings)
 
 
+def _check_no_empty(arguments: Sequence[str]) -> None:
+    """Refuse empty paths, which would be the current folder, e.g. `-o "$OUT"` without a value of OUT.
+
+    Other options say themselves what they expect in place of an empty value.
+    """
+    for i, argument in enumerate(arguments):
+        before = arguments[i - 1] if i else ""
+        if argument == "--out=" or (not argument and before in ("-o", "--out")):
+            subject = "--out"
+        elif not argument and not before.startswith("-"):
+            subject = f"argument {i + 1}"
+        else:
+            continue
+        raise InputError(
+            "''; expected a value", subject=subject, remedy="A variable of the shell may be empty."
+        )
+
+
 def _run_reported(arguments: Sequence[str], settings: LogSettings) -> int:
     """Run the command and report its error, if there is one, in one line."""
     try:
         with _shown_messages(settings), interrupted_by_signals() as interruption:
+            _check_no_empty(arguments)
             code = _run_app(arguments, interruption)
             if not interruption.is_raised:
                 flush_output()

@@ -181,8 +181,9 @@ def _check_table(table: Mapping[str, object], subject: str) -> None:
         if key not in KEYS:
             raise unknown_key(key, KEYS, subject=subject, what="option")
     for key in _PAIR_TEXTS:
-        if key in table:
-            field_value(table[key], str, f"{subject}: {key}")
+        if key in table and field_value(table[key], str, f"{subject}: {key}") == "":
+            # An empty path is a folder: that of the file.
+            raise InputError("''; expected a path, a name or a URL", subject=f"{subject}: {key}")
     if "out" in table:
         field_value(table["out"], list[str], f"{subject}: out")
     if "copy_x" in table:

@@ -188,7 +188,7 @@ def plan_models(bundles: Sequence[Bundle], options: RepositoryOptions) -> list[M
     """
     if options.name and len(options.name) != len(bundles):
         raise InputError(
-            f"{len(options.name)} names for {len(bundles)} bundles; expected one for each", subject="name"
+            f"{','.join(options.name)}; expected {len(bundles)}, a name for each bundle", subject="name"
         )
     names = options.name or [_name_of(bundle) for bundle in bundles]
     plans = [

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
+from tcmoa_runtime.contract import MAX_PROMPT
 from tcmoa_runtime.errors import InputError
 from tcmoa_runtime.images import DEFAULT_PERCENTILES, check_percentiles
-from tcmoa_runtime.options.option import Option, check_choices
+from tcmoa_runtime.options.option import Option, check_choices, check_range
 from tcmoa_runtime.typing import BackendChoice, FitMode, Percentiles
 
 BACKEND_GROUP = "Backend"
@@ -71,3 +72,6 @@ class FuserOptions:
         if self.threads is not None and self.threads < 1:
             raise InputError(f"{self.threads}; expected 1 or more", subject="threads")
         check_percentiles(self.stretch)
+        for name, value in (("prompt_scale", self.prompt_scale), ("prompt_shift", self.prompt_shift)):
+            if isinstance(value, int | float):
+                check_range(name, value, -MAX_PROMPT, MAX_PROMPT)

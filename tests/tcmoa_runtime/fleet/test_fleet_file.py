@@ -125,6 +125,9 @@ LINES = {
     "[pairs.gate]": "fleet.toml: pairs.gate: no bundle; expected it in this table or in [defaults].",
     "[defaults]\ndeflickr = 1\n": "fleet.toml: defaults: 'deflickr' is no option; expected e.g. 'deflicker'.",
     f"{PAIR}prompt-scale = 1": "fleet.toml: pairs.gate: 'prompt-scale' is no option; expected e.g. 'prompt_scale'.",
+    f'{PAIR}log = ""': "fleet.toml: pairs.gate: log: ''; expected a path, a name or a URL.",
+    f"{PAIR}prompt_shift = 17": "fleet.toml: pairs.gate: prompt_shift: 17; expected -16 to 16.",
+    '[defaults]\nx = ""\n': "fleet.toml: defaults: x: ''; expected a path, a name or a URL.",
     f"{PAIR}zzz = 1": "fleet.toml: pairs.gate: 'zzz' is no option; expected the name of an option.",
     f'{PAIR}raw_x = "640x480:gray"': "fleet.toml: pairs.gate: 'raw_x' is for stdin, which a stream of a fleet cannot "
     "read.",

@@ -49,7 +49,7 @@ def test_wrong_options_and_targets_are_one_line(vif, tmp_path, tcmoa, tree):
         ("--model-version", "0"): "--model-version: 0; expected 1 to 2147483647",
         ("--threads", "0"): "--threads: 0; expected 1 or more",
         ("--max-pixels", "0"): "--max-pixels: 0; expected 1 or more",
-        ("--name", "a,b"): "--name: 2 names for 1 bundles; expected one for each",
+        ("--name", "a,b"): "--name: a,b; expected 1, a name for each bundle",
         ("--name", "../a"): "--name: '../a' as the name of a model; expected at most 100 letters, digits,",
         ("--fuser-backend", "tensorrt"): (
             "--fuser-backend: tensorrt, but engines are not copied; expected that they are trusted. Set "
