@@ -101,7 +101,17 @@ def find_input(x: str, y: str | None, options: BulkOptions) -> BulkInput:
         if not storage.is_remote and is_table(Path(path)):
             pairs = find_pairs(path, x_pattern=options.x_pattern, y_pattern=options.y_pattern)
             return FileInput((x, x), (storage, storage), PairColumns.from_paths(pairs))
+    elif not storage.is_remote and _has_both_sources(Path(path)):
+        raise InputError(
+            "has both sources, and a second location is given; expected it alone",
+            subject=path,
+            remedy="Leave out the second location.",
+        )
     return _file_input(x, y, storage, path, options)
+
+
+def _has_both_sources(path: Path) -> bool:
+    return path.is_file() and (is_table(path) or path.suffix.lower() in _CONTAINERS)
 
 
 def _file_input(x: str, y: str | None, storage: Storage, path: str, options: BulkOptions) -> FileInput:

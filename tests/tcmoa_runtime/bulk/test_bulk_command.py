@@ -53,6 +53,11 @@ class TestWrongInputs:
             ),
             ((BUNDLE, tmp_path / "no.tar"), f"error: {tmp_path / 'no.tar'}: no such file"),
             (
+                (BUNDLE, tmp_path / "in.parquet", y, "--columns", "a,b"),
+                f"error: {tmp_path / 'in.parquet'}: has both sources, and a second location is given; expected it "
+                "alone. Leave out the second location.",
+            ),
+            (
                 (BUNDLE, "zz://x", "zz://y"),
                 "error: zz://x: an unknown scheme 'zz'; expected a path, or a URI of",
             ),
