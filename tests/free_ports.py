@@ -4,8 +4,8 @@ import random
 import socket
 from pathlib import Path
 
-_FIRST = 20_000
-"""Above the ports of Ray's workers."""
+_FIRST = 24_000
+"""Above the ports that Ray takes for workers and for servers of clients."""
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _chosen = set()
 

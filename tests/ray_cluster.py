@@ -6,7 +6,6 @@ import random
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from free_ports import free_port
 from tcmoa_runtime.cluster.address import ask
 
 START_TIMEOUT_S = 180
@@ -140,7 +140,7 @@ class SimulatedCluster:
             *(f"--node-ip-address={address}", f"--num-cpus={cpus}", "--num-gpus=0"),
             f"--object-store-memory={self.object_store_bytes}",
             *("--min-worker-port=0", "--max-worker-port=0"),
-            f"--dashboard-agent-listen-port={_free_port()}",
+            f"--dashboard-agent-listen-port={free_port()}",
             f"--temp-dir={self.folder / str(number)}",  # of its own: nodes that start at once take names there
             *options,
         ]
@@ -172,7 +172,7 @@ def simulated_cluster(
     )  # short: paths of sockets have at most 107 bytes
     prefix = f"127.{random.randint(1, 254)}.{random.randint(1, 254)}"
     cluster = SimulatedCluster(
-        folder, secrets.token_hex(16), _free_port(), _free_port(), prefix, cpus, object_store_bytes
+        folder, secrets.token_hex(16), free_port(), free_port(), prefix, cpus, object_store_bytes
     )
     try:
         cluster.start_head()
@@ -203,16 +203,6 @@ def connected(cluster, monkeypatch):
     for name, value in cluster.environment.items():
         monkeypatch.setenv(name, value)
     return cluster
-
-
-def _free_port() -> int:
-    """Return a free port that Ray does not take for its own use."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        if not 10002 <= port <= 19999:
-            return port
 
 
 def _sessions() -> Iterator[tuple[int, int]]:

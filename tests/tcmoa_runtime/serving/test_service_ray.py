@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from free_ports import free_port
 from process_tree import descendants, listeners, runs
 from ray_cluster import cluster, connected  # noqa: F401  # fixtures
 from service_pieces import HttpService
@@ -22,12 +23,6 @@ ray = pytest.importorskip("ray", reason="Ray is not installed; `pip install 'tcm
 pytestmark = pytest.mark.slow
 
 COMMAND = [sys.executable, "-c", "import sys; from tcmoa_runtime.cli import run; sys.exit(run(sys.argv[1:]))"]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from tcmoa_runtime.web.access import Access, choose_token
 from tcmoa_runtime.web.address import Address
 from tcmoa_runtime.web.connections import KEEPALIVE_SECONDS, MAX_BACKLOG, ConnectionCounter, max_connections
 
-START_S: Final = 10.0
+START_S: Final = 30.0
 STOP_S: Final = 3.0
 _SUBJECT: Final = "page of the fleet"
 
