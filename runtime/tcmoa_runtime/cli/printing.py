@@ -70,7 +70,7 @@ def print_line(text: object = "") -> None:
 
     Raises:
         InputError: Stdout cannot be written, e.g. because the disk is full.
-        ClosedPipeError: Nobody reads it.
+        ClosedPipeError: Its reader has closed it.
     """
     with _written():
         print(printable(text))
