@@ -39,7 +39,11 @@
   function pageLink(pair) {
     if (!pair.page) return null;
     const url = new URL(pair.page);
-    return isLocal(url.hostname) && !isLocal(location.hostname) ? null : pair.page;
+    if (!isLocal(url.hostname) || isLocal(location.hostname)) return pair.page;
+    // One with a token listens on all addresses of its machine: this one, as Ray calls the node by an address on loopback.
+    if (!url.searchParams.has("token")) return null;
+    url.hostname = location.hostname;
+    return url.href;
   }
 
   // Cards
