@@ -206,7 +206,7 @@ def tcmoa_process():
 
     def call(*arguments):
         command = [Path(sys.executable).with_name("tcmoa"), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     return call
@@ -228,7 +228,7 @@ def fresh_python():
 
     def call(code, blocked=()):
         command = [sys.executable, "-X", "faulthandler", "-c", BLOCKER.format(blocked=set(blocked)) + code]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     return call

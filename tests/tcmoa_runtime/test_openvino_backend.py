@@ -152,6 +152,29 @@ def test_threads_may_share_it(openvino_fuser, four_pairs):
         np.testing.assert_array_equal(frame, expected[i % 4])
 
 
+def test_threads_may_begin_at_once(vif, fresh_python):
+    """The first call of a function of OpenVINO stopped the process, if threads made it at once."""
+    outcome = fresh_python(f"""
+import faulthandler, sys, threading
+import numpy
+from tcmoa_runtime import Fuser
+faulthandler.dump_traceback_later(50, exit=True)
+fuser = Fuser.load({str(vif)!r}, "openvino", threads=1)
+frame = numpy.zeros((*fuser.size, 3), numpy.uint8)
+barrier = threading.Barrier(8)
+def fuse():
+    barrier.wait()
+    fuser(frame, frame)
+sys.setswitchinterval(1e-6)
+threads = [threading.Thread(target=fuse) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+""")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
+
+
 @pytest.mark.skipif(not HAS_BF16, reason="this CPU does not support bfloat16")
 def test_bf16_is_close_to_float32(own, pair, fuser):
     with Fuser.load(own("vif"), "openvino-bf16") as low:

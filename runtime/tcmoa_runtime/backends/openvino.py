@@ -170,10 +170,15 @@ def _process_core() -> ov.Core:
     On a CPU with AMX, each core of OpenVINO gives the thread that makes it another stack for signal handlers, and
     unmaps that stack when it is freed. It puts the previous stack back only if it is freed in the same thread and after
     all later cores. Otherwise the next signal, e.g. Ctrl-C, ends the process with SIGSEGV (seen with OpenVINO 2026.4).
+
+    The first call of `to_dtype`, which every inference makes, ends here, before threads make others: it fills a table
+    under a lock of C++ and lets go of the interpreter's lock meanwhile. A thread that takes that one and waits for the
+    table stops the whole process for good (seen with OpenVINO 2026.4).
     """
     global _core
     with _core_lock:
         if _core is None:
+            ov.Type.f32.to_dtype()
             _core = ov.Core()
         return _core
 
