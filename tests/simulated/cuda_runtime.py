@@ -96,11 +96,9 @@ class Memory:
 
     def __post_init__(self):
         self.whole = np.full(self.nbytes + 2 * GUARD + ALIGNMENT, POISON, np.uint8)
-        self.start = GUARD + -(self.whole.ctypes.data + GUARD) % ALIGNMENT
-
-    @property
-    def address(self):
-        return self.whole.ctypes.data + self.start
+        whole = self.whole.ctypes.data
+        self.start = GUARD + -(whole + GUARD) % ALIGNMENT
+        self.address = whole + self.start
 
     @property
     def content(self):

@@ -32,14 +32,20 @@ def own(vif, tmp_path):
 
 
 @pytest.fixture
-def device(monkeypatch):
+def only_own_cycles():
+    """Let `gc.collect` search only objects of the test for cycles: those of PyTorch and pytest take 0.5 s and more."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
+def device(monkeypatch, only_own_cycles):
     """A simulated GPU on which everything must be freed."""
     simulated = cuda_runtime.Device(devices=2)
     cuda_runtime.install(monkeypatch, simulated)
-    gc.freeze()  # only objects of the test are searched for cycles: all of PyTorch's would take 0.5 s
     yield simulated
     gc.collect()
-    gc.unfreeze()
     simulated.check()
     assert simulated.live() == {}
     assert simulated.pageable_copies == 0

@@ -58,6 +58,7 @@ def test_every_contract_is_taken(kind, exported, tmp_path, library):
     assert {n: a.tobytes() for n, a in got.items()} == {n: a.tobytes() for n, a in expected.items()}
 
 
+@pytest.mark.usefixtures("only_own_cycles")
 @pytest.mark.parametrize("seed", range(6))
 def test_every_interleaving_of_the_streams_gives_the_same_frames(seed, bundle, cases, monkeypatch):
     gpu = cuda_runtime.Device(seed=seed)
