@@ -68,9 +68,7 @@ def measure(plan: Plan, threads: int, work: Path) -> dict[str, Any]:
     started = datetime.now(UTC)
     folders = {case.name: prepare(case, work, threads, _log) for case in plan.cases}
     limits, failed = measure_limits(plan, threads, _log)
-    cases = {
-        case.name: measure_case(case, folders[case.name], threads, plan.tries, _log) for case in plan.cases
-    }
+    cases = {case.name: measure_case(case, folders[case.name], threads, plan, _log) for case in plan.cases}
     for case in cases.values():
         add_shares(case, limits)
     process = None

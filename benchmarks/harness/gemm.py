@@ -79,6 +79,7 @@ def measure_limits(
             runners,
             plan.gemm_rounds,
             tries=plan.tries,
+            sample_seconds=plan.sample_seconds,
             progress=lambda done, of, _: on_message(f"limits of matrix products, round {done} of {of}"),
         )
     limits = best_limits(measured, sides)

@@ -14,7 +14,7 @@ import numpy as np
 from harness.contender import delete_compiled, start
 from harness.gate import is_quiet, usage
 from harness.gemm import Limit
-from harness.plan import ARITHMETIC_OF, EAGER, Case
+from harness.plan import ARITHMETIC_OF, EAGER, Case, Plan
 from harness.rounds import RoundResults, run_rounds
 from harness.statistic import Series, ratio, times
 from harness.work import read_build_record
@@ -42,8 +42,8 @@ class CaseMeasurements:
     images: dict[str, Any] = field(default_factory=dict)
 
 
-def measure_case(case: Case, folder: Path, threads: int, tries: int, on_message: OnMessage) -> dict[str, Any]:
-    """Measure a case; returns its results for JSON, without the shares of the limits."""
+def measure_case(case: Case, folder: Path, threads: int, plan: Plan, on_message: OnMessage) -> dict[str, Any]:
+    """Measure a case of a plan; returns its results for JSON, without the shares of the limits."""
     made = read_build_record(folder)
     with ExitStack() as stack:
         workers, raw = _load(case, folder, threads, made["failed"], stack, on_message)
@@ -53,7 +53,9 @@ def measure_case(case: Case, folder: Path, threads: int, tries: int, on_message:
             tried = sum(series.tried for series in measured.series.values())
             on_message(f"{case.name}: round {done} of {of}, {counted} of {tried} samples valid")
 
-        rounds = run_rounds(workers, case.rounds, tries=tries, progress=progress)
+        rounds = run_rounds(
+            workers, case.rounds, tries=plan.tries, sample_seconds=plan.sample_seconds, progress=progress
+        )
         raw.measured.series = rounds.series
         raw.measured.failed.update(rounds.failed)
         raw.peak_mb = {name: workers[name].peak_mb() for name in rounds.series}

@@ -44,9 +44,9 @@ class RoundResults:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def frames_per_sample(ms: float) -> int:
-    """Return the number of frames of `ms` milliseconds that fill a sample."""
-    return max(1, min(MAX_FRAMES, math.ceil(SAMPLE_SECONDS * 1e3 / max(ms, 1e-3))))
+def frames_per_sample(ms: float, seconds: float = SAMPLE_SECONDS) -> int:
+    """Return the number of frames of `ms` milliseconds that fill a sample of `seconds`."""
+    return max(1, min(MAX_FRAMES, math.ceil(seconds * 1e3 / max(ms, 1e-3))))
 
 
 def take_sample(runner: Runner, frames: int, meter: Meter = read_usage) -> Sample:
@@ -64,6 +64,7 @@ def run_rounds(
     meter: Meter = read_usage,
     rest: float = REST_SECONDS,
     tries: int = 3,
+    sample_seconds: float = SAMPLE_SECONDS,
     progress: Callable[[int, int, RoundResults], None] = lambda _round, _of, _measured: None,
 ) -> RoundResults:
     """Measure all contenders in rounds; each round starts with another one.
@@ -82,7 +83,7 @@ def run_rounds(
             max_samples = tries if measured.series[name].can_conclude(rounds) else 1
             try:
                 if name not in counts:  # the duration of a frame after the first one
-                    counts[name] = frames_per_sample(min(live[name].run(1)))
+                    counts[name] = frames_per_sample(min(live[name].run(1)), sample_seconds)
                 while len(samples) < max_samples and not any(sample.counts for sample in samples):
                     time.sleep(rest)
                     samples.append(take_sample(live[name], counts[name], meter))

@@ -10,6 +10,7 @@ from harness.statistic import ratio
 def test_a_sample_is_much_longer_than_a_tick():
     assert frames_per_sample(1000.0) == 1
     assert frames_per_sample(100.0) == 3
+    assert frames_per_sample(10.0, seconds=0.05) == 5
     assert frames_per_sample(0.0) == MAX_FRAMES
 
 
