@@ -132,6 +132,8 @@ class SimulatedCluster:
             "RAY_USAGE_STATS_ENABLED": "0",
             "AUTOSCALER_METRIC_PORT": "0",
             "DASHBOARD_METRIC_PORT": "0",
+            # Else the head's server of clients, which forks beside threads of gRPC, loses a process in five.
+            "GRPC_ENABLE_FORK_SUPPORT": "0",
             "XDG_CACHE_HOME": str(cache),
             "PYTHONPATH": str(Path(__file__).parent),
         }
@@ -140,6 +142,7 @@ class SimulatedCluster:
             *(f"--node-ip-address={address}", f"--num-cpus={cpus}", "--num-gpus=0"),
             f"--object-store-memory={self.object_store_bytes}",
             *("--min-worker-port=0", "--max-worker-port=0"),
+            *("--no-monitor", "--include-log-monitor=false"),  # processes that nothing here uses
             f"--dashboard-agent-listen-port={free_port()}",
             f"--temp-dir={self.folder / str(number)}",  # of its own: nodes that start at once take names there
             *options,
