@@ -16,6 +16,8 @@ demo: $(DEMO)/.ready
 # Two processes, because most tests keep one core busy or wait. The tests of a file stay in one process and share slow
 # fixtures. Files keep their order: the longest is the first (tests/conftest.py).
 TEST_JOBS ?= 2
+# Tests start hundreds of processes, which need not compile the package each.
+unexport PYTHONDONTWRITEBYTECODE
 # A process that crashes ends the run: a new one in its place would wait for tests that were lost.
 PYTEST = $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
