@@ -41,12 +41,27 @@ def torchrun(*arguments, count=2):
 
 
 @pytest.fixture(scope="module")
-def rounds(pairs, tmp_path_factory):
-    """What each of two processes saw in two rounds of one task."""
-    out = tmp_path_factory.mktemp("rounds")
-    config = configured(pairs, "two", f'tasks = ["vif"]\nbalance = 0.0\n{TWO}')
-    result = torchrun(TESTS / "distributed_rounds.py", config, out)
+def two_processes(pairs, tmp_path_factory):
+    """Configuration and folder of what two processes did: two rounds of one task, and a whole and a halved run."""
+    out = tmp_path_factory.mktemp("processes")
+    one_task = configured(pairs, "two", f'tasks = ["vif"]\nbalance = 0.0\n{TWO}')
+    config = configured(pairs, "command", TWO)
+    runs = (
+        ("two-rounds", one_task, out),
+        ("train", config, "--out", out / "whole"),
+        ("train", config, "--out", out / "halves", "--rounds", "3"),
+        ("train", config, "--out", out / "halves", "--resume"),
+    )
+    words = (argument for run in runs for argument in (free_port(), shlex.join(map(str, run))))
+    result = torchrun(TESTS / "distributed_command.py", *words)
     assert result.returncode == 0, result.stderr
+    return one_task, out
+
+
+@pytest.fixture(scope="module")
+def rounds(two_processes):
+    """What each of two processes saw in two rounds of one task."""
+    config, out = two_processes
     return config, [torch.load(out / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
@@ -76,31 +91,20 @@ def test_processes_keep_equal_weights_with_different_noise(rounds):
 
 
 @pytest.mark.slow
-def test_a_run_of_two_processes_resumes_exactly_and_with_two_only(pairs, tmp_path):
-    config = configured(pairs, "command", TWO)
-    command = TESTS / "distributed_command.py"
-    runs = (("whole", ()), ("halves", ("--rounds", "3")), ("halves", ("--resume",)))
-    result = torchrun(
-        command,
-        *(
-            argument
-            for out, options in runs
-            for argument in (free_port(), shlex.join(map(str, (config, "--out", tmp_path / out, *options))))
-        ),
-    )
-    assert result.returncode == 0, result.stderr
-    assert_same(read_checkpoint(tmp_path / "halves"), read_checkpoint(tmp_path / "whole"))
-    assert {path.name for path in (tmp_path / "whole").iterdir()} == {
+def test_a_run_of_two_processes_resumes_exactly_and_with_two_only(two_processes, pairs):
+    _, out = two_processes
+    assert_same(read_checkpoint(out / "halves"), read_checkpoint(out / "whole"))
+    assert {path.name for path in (out / "whole").iterdir()} == {
         "checkpoint.pt",
         "weights.safetensors",
         "log.jsonl",
     }
-    log = (tmp_path / "halves" / "log.jsonl").read_text().splitlines()
+    log = (out / "halves" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["round"] for line in log] == [1, 2, 3, 4, 5, 6]
     with pytest.raises(
         InputError, match=r"made by 2 processes; expected 1, .* torchrun and 2 processes"
     ) as caught:
-        train(pairs, tmp_path / "whole", TWO, resume=True)
+        train(pairs, out / "whole", TWO, resume=True)
     assert "\n" not in str(caught.value)
 
 
