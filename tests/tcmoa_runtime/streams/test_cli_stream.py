@@ -52,11 +52,18 @@ def clips(tmp_path_factory):
 
 @pytest.fixture
 def start(vif):
-    """Start `tcmoa stream` on the micro bundle; killed at the end of the test."""
+    """Start `tcmoa stream` on the micro bundle with one thread; killed at the end of the test."""
     running = []
 
     def call(*arguments, **options):
-        command = [Path(sys.executable).with_name("tcmoa"), "stream", vif, *map(str, arguments)]
+        command = [
+            Path(sys.executable).with_name("tcmoa"),
+            "stream",
+            vif,
+            "--threads",
+            "1",
+            *map(str, arguments),
+        ]
         # A shell may have started the tests with interrupts ignored, which the command would inherit.
         process = subprocess.Popen(
             command,
