@@ -63,3 +63,11 @@ def no_build(monkeypatch):
         raise AssertionError("an engine was built")
 
     monkeypatch.setattr(EngineBuilder, "build", refuse)
+
+
+@pytest.fixture
+def remembered_builds(monkeypatch):
+    """Build the same graph with the same configuration only once, for tests of what happens around the builder."""
+    from build_pieces import REMEMBERED  # not above: importing it skips a file where there is no builder
+
+    REMEMBERED.install(monkeypatch)

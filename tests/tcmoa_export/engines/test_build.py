@@ -110,6 +110,7 @@ def test_a_16_bit_bundle_is_built_in_its_own_precision(tmp_path):
         build_with(out, precision="int4")
 
 
+@pytest.mark.usefixtures("remembered_builds")
 def test_float32_is_not_fused_and_only_written_when_allowed(bundle):
     with pytest.raises(BuildError) as error:
         build_with(bundle, precision="fp32")
@@ -130,6 +131,7 @@ def test_float32_is_not_fused_and_only_written_when_allowed(bundle):
     assert state(engine) == before
 
 
+@pytest.mark.usefixtures("remembered_builds")
 def test_a_product_in_another_precision_is_refused(bundle, monkeypatch):
     monkeypatch.setattr(build, "summarize_graph", summarize_as_float32)
     with pytest.raises(BuildError) as error:

@@ -47,6 +47,7 @@ def tensorrt(monkeypatch, fake_gpu):
 LOCAL = "tensorrt-11.0.0.12-local-fp16"
 
 
+@pytest.mark.usefixtures("remembered_builds")
 def test_tensorrt_builds_for_the_gpu_of_this_machine(bundle, tensorrt):
     engine = build_with(bundle, flavor="tensorrt")
     assert (engine.path.name, engine.flavor, engine.targets) == (f"{LOCAL}.engine", "tensorrt", ())
@@ -58,6 +59,7 @@ def test_tensorrt_builds_for_the_gpu_of_this_machine(bundle, tensorrt):
     assert build_and_listen(bundle, flavor="tensorrt")[1] == ["up to date"]
 
 
+@pytest.mark.usefixtures("remembered_builds")
 def test_tensorrt_keeps_its_timings(bundle, tensorrt, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     build_with(bundle, flavor="tensorrt")
@@ -78,6 +80,7 @@ def test_tensorrt_keeps_its_timings(bundle, tensorrt, tmp_path, monkeypatch):
     assert find_engines(bundle) == [bundle.path / ENGINES_FOLDER / f"{LOCAL}.engine"]
 
 
+@pytest.mark.usefixtures("remembered_builds")
 def test_timings_that_are_no_file_are_not_waited_for(bundle, tensorrt, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     build_with(bundle, flavor="tensorrt")
@@ -129,6 +132,7 @@ def unlisted(fake_gpu, monkeypatch):
     return kept
 
 
+@pytest.mark.usefixtures("remembered_builds")
 def test_the_builders_log_is_read_first_where_a_gpu_could_load_the_engine(bundle, fake_gpu, monkeypatch):
     """No inspector has been seen, and its JSON may be of another form."""
     monkeypatch.setattr(rtx, "Runtime", None)
@@ -136,6 +140,7 @@ def test_the_builders_log_is_read_first_where_a_gpu_could_load_the_engine(bundle
     assert engine.manifest["fused_attentions"] == engine.manifest["attentions"] > 0
 
 
+@pytest.mark.usefixtures("remembered_builds")
 @pytest.mark.parametrize("raw", [False, True])
 def test_the_inspector_is_asked_where_the_log_lists_no_kernels(raw, bundle, unlisted, monkeypatch):
     """The lists of nodes are separated by 0x1E, which strict JSON takes as an escape only."""
@@ -147,6 +152,7 @@ def test_the_inspector_is_asked_where_the_log_lists_no_kernels(raw, bundle, unli
     assert engine.manifest["fused_attentions"] == engine.manifest["attentions"] > 0
 
 
+@pytest.mark.usefixtures("remembered_builds")
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -207,12 +213,14 @@ def as_layer(kernel):
     }
 
 
+@pytest.mark.usefixtures("remembered_builds")
 def test_tensorrt_without_timings(bundle, tensorrt):
     build_with(bundle, flavor="tensorrt", timing_cache=False)
     assert not [c for c in tensorrt if "timing" in c[0]]
     assert names_in(bundle) == [f"{LOCAL}.engine", f"{LOCAL}.json"]
 
 
+@pytest.mark.usefixtures("remembered_builds")
 def test_tensorrt_builds_for_other_gpus_too(bundle, tensorrt):
     engine = build_with(bundle, flavor="tensorrt", hardware_compatibility="ampere_plus")
     assert ("hardware_compatibility_level", "ampere_plus") in tensorrt
@@ -220,6 +228,7 @@ def test_tensorrt_builds_for_other_gpus_too(bundle, tensorrt):
     assert engine.mismatch("tensorrt", "11.0.0.12", "8.9") is None
 
 
+@pytest.mark.usefixtures("remembered_builds")
 def test_another_gpu_rebuilds(bundle, tensorrt, monkeypatch):
     build_with(bundle, flavor="tensorrt")
     other = CudaDevice(0, "NVIDIA Test 2", "8.6", 1 << 34, "13.0")
@@ -236,6 +245,7 @@ def test_tensorrt_needs_a_gpu(bundle, tensorrt, no_gpu, no_build):
     assert names_in(bundle) == []
 
 
+@pytest.mark.usefixtures("remembered_builds")
 def test_rtx_uses_no_timing_cache(bundle, monkeypatch):
     """The bindings have the methods, but they raise."""
 
@@ -248,6 +258,7 @@ def test_rtx_uses_no_timing_cache(bundle, monkeypatch):
     assert names_in(bundle) == [FP16, f"{STEM}-fp16.json"]
 
 
+@pytest.mark.usefixtures("remembered_builds")
 def test_a_stripped_engine_is_refitted_from_a_graph_of_its_own_types(bundle, tensorrt):
     engine = build_with(bundle, flavor="tensorrt", strip=True)
     assert ("set_flag", "STRIP_PLAN") in tensorrt
@@ -259,6 +270,7 @@ def test_a_stripped_engine_is_refitted_from_a_graph_of_its_own_types(bundle, ten
     assert graph.graph.name == f"{bundle.graph_name}_fp16"
 
 
+@pytest.mark.usefixtures("remembered_builds")
 def test_a_stripped_engine_that_cannot_be_written_leaves_no_weights_either(bundle, tensorrt, monkeypatch):
     def full(*_, **__):
         raise InputError("no space left on device")
@@ -269,6 +281,7 @@ def test_a_stripped_engine_that_cannot_be_written_leaves_no_weights_either(bundl
     assert not [name for name in names_in(bundle) if name.endswith((".onnx", ".engine"))]
 
 
+@pytest.mark.usefixtures("remembered_builds")
 def test_missing_weights_are_rebuilt(bundle, tensorrt):
     engine = build_with(bundle, flavor="tensorrt", strip=True)
     lost = engine.path.with_name(engine.weights)

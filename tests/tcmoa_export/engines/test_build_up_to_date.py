@@ -29,6 +29,7 @@ def test_an_engine_that_is_up_to_date_is_kept(built, no_build):
     assert names_in(built) == [FP16, f"{STEM}-fp16.json"]
 
 
+@pytest.mark.usefixtures("remembered_builds")
 def test_rebuild_always_builds(built):
     before = state(build_engine(built))
     engine, lines = build_and_listen(built, rebuild=True)
@@ -36,6 +37,7 @@ def test_rebuild_always_builds(built):
     assert state(engine)[0][:2] != before[0][:2]
 
 
+@pytest.mark.usefixtures("remembered_builds")
 @pytest.mark.parametrize("options", [{"workspace_mb": 2000}, {"timing_cache": False}], ids=str)
 def test_another_option_replaces_the_engine(built, options):
     before = state(build_engine(built))
@@ -46,6 +48,7 @@ def test_another_option_replaces_the_engine(built, options):
     assert names_in(built) == [FP16, f"{STEM}-fp16.json"]
 
 
+@pytest.mark.usefixtures("remembered_builds")
 def test_another_version_of_this_builder_rebuilds(built, monkeypatch):
     monkeypatch.setattr(plan, "BUILDER_VERSION", plan.BUILDER_VERSION + 1)
     assert build_and_listen(built)[1][-1] == "building the engine"
@@ -64,6 +67,7 @@ def test_another_graph_rebuilds(built, tmp_path):
     assert Engine.open(Bundle.open(built.path), engine.path).read()
 
 
+@pytest.mark.usefixtures("remembered_builds")
 def test_targets_name_the_engine(built):
     before = state(build_engine(built))
     engine, lines = build_and_listen(built, targets=("sm89", "sm86", "sm89"))
@@ -92,6 +96,7 @@ def empty_options(path):
     path.write_text(json.dumps(values))
 
 
+@pytest.mark.usefixtures("remembered_builds")
 @pytest.mark.parametrize(
     ("suffix", "damage"),
     [
@@ -118,6 +123,7 @@ def test_an_engine_is_recorded_as_built_by_this_user(built):
     assert is_built_here(engine)
 
 
+@pytest.mark.usefixtures("remembered_builds")
 def test_an_engine_that_somebody_else_built_is_built_again(bundle, tmp_path, monkeypatch):
     before = build_with(bundle)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
