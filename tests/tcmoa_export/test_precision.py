@@ -50,17 +50,33 @@ def fuse_in(graph, spec, x, y):
     return run_graph(graph, x=x[None], y=y[None], prompt_scale=ones, prompt_shift=ones * 0)["fused"][0]
 
 
-@pytest.mark.parametrize("precision", ["fp16", "bf16"])
-@pytest.mark.parametrize("task", ["vif", "mef", "mff"])
-def test_trained_weights_stay_close_to_float32_on_photographs(task, precision):
-    pair = make_pair(task, "coffee", (224, 224))
-    model = load_weights("tiny")
-    exact, low = (fuse(model, task, p, pair.x, pair.y) for p in ("fp32", precision))
-    assert psnr(exact, low) >= MIN_PSNR_DB[precision]
+@pytest.fixture(scope="module")
+def tiny():
+    """The trained model; tests do not change it."""
+    return load_weights("tiny")
 
 
 @pytest.fixture(scope="module")
-def real_pairs(val_pairs):
+def photographs(tiny):
+    """Function that returns a pair of photographs of a task, and the result in float32."""
+
+    @functools.cache
+    def of(task):
+        pair = make_pair(task, "coffee", (224, 224))
+        return pair.x, pair.y, fuse(tiny, task, "fp32", pair.x, pair.y)
+
+    return of
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("task", ["vif", "mef", "mff"])
+def test_trained_weights_stay_close_to_float32_on_photographs(task, precision, tiny, photographs):
+    x, y, exact = photographs(task)
+    assert psnr(exact, fuse(tiny, task, precision, x, y)) >= MIN_PSNR_DB[precision]
+
+
+@pytest.fixture(scope="module")
+def real_pairs(val_pairs, tiny):
     """Function that returns some pairs of a task, all of one size, with the results in float32."""
 
     @functools.cache
@@ -70,7 +86,7 @@ def real_pairs(val_pairs):
             [np.ascontiguousarray(read_frame(path)[:224, :322]) for path in (pair.x, pair.y)]
             for pair in found
         ]
-        proto, spec = lowered(load_weights("tiny"), task, pairs[0][0].shape[:2], "fp32")
+        proto, spec = lowered(tiny, task, pairs[0][0].shape[:2], "fp32")
         session = open_graph(proto)
         return [
             (pair.name, x, y, fuse_in(session, spec, x, y)) for pair, (x, y) in zip(found, pairs, strict=True)
@@ -82,9 +98,9 @@ def real_pairs(val_pairs):
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["vif", "mef", "mff"])
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_trained_weights_stay_close_to_float32_on_real_pairs(precision, task, real_pairs):
+def test_trained_weights_stay_close_to_float32_on_real_pairs(precision, task, tiny, real_pairs):
     pairs = real_pairs(task)
-    proto, spec = lowered(load_weights("tiny"), task, pairs[0][1].shape[:2], precision)
+    proto, spec = lowered(tiny, task, pairs[0][1].shape[:2], precision)
     session = open_graph(proto)
     for name, x, y, exact in pairs:
         assert psnr(exact, fuse_in(session, spec, x, y)) >= MIN_PSNR_DB[precision], name
