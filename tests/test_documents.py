@@ -272,6 +272,9 @@ def test_the_documentation_builds_without_warnings():
     assert done.returncode == 0, done.stdout + done.stderr
     for page in ("command-line", "python", "c", "http", "service", "fleet-api"):
         assert (ROOT / "build" / "site" / "reference" / page / "index.html").is_file()
+    loads = r"<(?:script|img|iframe|link rel=\"?(?:stylesheet|preconnect)\"?)[^>]*(?:src|href)=[\"']?https?://[^\"' >]*"
+    pages = (ROOT / "build" / "site").rglob("*.html")
+    assert [found for page in pages for found in re.findall(loads, page.read_text(encoding="utf-8"))] == []
 
 
 @pytest.mark.slow
