@@ -42,7 +42,7 @@ def failing(monkeypatch):
 )
 def test_an_empty_path_is_refused_as_it_would_be_the_current_folder(command, subject, tcmoa):
     outcome = tcmoa(*shlex.split(command))
-    outcome.assert_error(2, f"{subject}: ''; expected a value. A variable of the shell may be empty.")
+    outcome.assert_error(2, f"{subject}: ''; expected a value. Check whether a shell variable is empty.")
 
 
 @pytest.mark.parametrize(

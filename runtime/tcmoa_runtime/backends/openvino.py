@@ -171,9 +171,9 @@ def _process_core() -> ov.Core:
     unmaps that stack when it is freed. It puts the previous stack back only if it is freed in the same thread and after
     all later cores. Otherwise the next signal, e.g. Ctrl-C, ends the process with SIGSEGV (seen with OpenVINO 2026.4).
 
-    The first call of `to_dtype`, which every inference makes, ends here, before threads make others: it fills a table
-    under a lock of C++ and lets go of the interpreter's lock meanwhile. A thread that takes that one and waits for the
-    table stops the whole process for good (seen with OpenVINO 2026.4).
+    `to_dtype`, which every inference calls, is called here once, before threads do: its first call initializes a static
+    variable in C++ and releases the GIL while it does. A second thread then holds the GIL and blocks on that variable: a
+    deadlock of the whole process (seen with OpenVINO 2026.4).
     """
     global _core
     with _core_lock:

@@ -159,7 +159,7 @@ def _check_no_empty(arguments: Sequence[str]) -> None:
         else:
             continue
         raise InputError(
-            "''; expected a value", subject=subject, remedy="A variable of the shell may be empty."
+            "''; expected a value", subject=subject, remedy="Check whether a shell variable is empty."
         )
 
 

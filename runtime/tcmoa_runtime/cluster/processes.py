@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ray._private.services import ProcessInfo
 
 GRACE_S: Final = 3.0
-"""How long processes may take to end by themselves after Ray has ended, which their exit handlers use."""
+"""How long processes may take to end by themselves after Ray has ended, e.g. for their exit handlers."""
 KILL_S: Final = 10.0
 """How long the system may take to end processes that were killed."""
 
@@ -40,7 +40,7 @@ def processes_ended(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Workers that were being started meanwhile are no children of anything that is known.
+        # Workers that Ray was still starting are found by their command line only.
         left = _wait(started | _named_after(folder), GRACE_S)
         for process in left:
             _log.info("process %d of Ray does not end: it is killed", process.pid)

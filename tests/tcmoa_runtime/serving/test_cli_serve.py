@@ -128,7 +128,7 @@ WRONG = {
                          "as well. Set --replicas 1,4 or --address auto, or leave it out: without Ray, the backend "
                          "takes a GPU."),
     "no folder": (["a="], "'a=': no bundle; expected its folder, or the name of a ready one: NAME=BUNDLE"),
-    "empty": ([""], "argument 2: ''; expected a value. A variable of the shell may be empty."),
+    "empty": ([""], "argument 2: ''; expected a value. Check whether a shell variable is empty."),
     "mask": (["nano-vif", "--prompt-shift", "no-such.png"], "no-such.png: no such image file"),
 }  # fmt: skip
 

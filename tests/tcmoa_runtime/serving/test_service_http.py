@@ -191,7 +191,7 @@ def test_nothing_is_waited_for_after_the_end_of_a_body_that_is_too_large(opened)
     bodies, sent = [{"type": "http.request", "body": bytes(2 << 20), "more_body": False}], []
 
     async def receive():
-        return bodies.pop()  # an error after the last one, for which a server waits in vain
+        return bodies.pop()  # IndexError after the last one: a real server never sends another
 
     async def send(message):
         sent.append(message)
