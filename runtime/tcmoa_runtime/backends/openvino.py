@@ -172,8 +172,8 @@ def _process_core() -> ov.Core:
     all later cores. Otherwise the next signal, e.g. Ctrl-C, ends the process with SIGSEGV (seen with OpenVINO 2026.4).
 
     `to_dtype`, which every inference calls, is called here once, before threads do: its first call initializes a static
-    variable in C++ and releases the GIL while it does. A second thread then holds the GIL and blocks on that variable: a
-    deadlock of the whole process (seen with OpenVINO 2026.4).
+    variable in C++ and releases the GIL while it does. A second thread then holds the GIL and blocks on that variable,
+    which is a deadlock of the whole process (seen with OpenVINO 2026.4).
     """
     global _core
     with _core_lock:
